@@ -1,0 +1,5 @@
+"""Installs `vpog_core` and the `vpog` command without ROS; the metadata is in pyproject.toml."""
+
+from setuptools import setup
+
+setup()

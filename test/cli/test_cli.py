@@ -1,0 +1,258 @@
+import json
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+
+from vpog_core import __version__
+from vpog_core.cli import main
+from vpog_core.cli_demo import BOX_JITTER, jittered_box
+from vpog_core.evaluation.pose_error import rotation_error, translation_error
+from vpog_core.models.checkpoint import save_weights
+from vpog_core.models.config import VPOGConfig
+from vpog_core.models.vpog_model import VPOGModel
+from vpog_core.objects.mesh import Mesh, load_mesh, save_mesh
+from vpog_core.objects.renderer import Renderer
+from vpog_core.synthetic.objects import make_object
+from vpog_core.types import Camera
+
+K = np.array([[600.0, 0, 319.5], [0, 600.0, 239.5], [0, 0, 1]])
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory):
+    """One held-out object alone before a plain background: mesh file, image, camera file, box, true pose."""
+    folder = tmp_path_factory.mktemp("scene")
+    mesh = make_object(900_001)
+    save_mesh(mesh, folder / "thing.ply")
+    T = np.eye(4)
+    T[:3, :3] = [[0.6, 0.8, 0.0], [0.3, -0.225, -0.927], [-0.742, 0.556, -0.375]]
+    T[:3, :3] = np.linalg.svd(T[:3, :3])[0] @ np.linalg.svd(T[:3, :3])[2]
+    T[:3, 3] = [0.05, -0.03, 5.0 * mesh.diameter]
+    T[:3, 3] -= T[:3, :3] @ mesh.center
+    picture = Renderer(mesh).render(T, K, (480, 640), background=np.full((480, 640, 3), 110, np.uint8))
+    cv2.imwrite(str(folder / "frame.png"), picture.rgb[..., ::-1])
+    cv2.imwrite(str(folder / "mask.png"), picture.mask.astype(np.uint8) * 255)
+    camera = {"fx": 600, "fy": 600, "cx": 319.5, "cy": 239.5, "width": 640, "height": 480}
+    (folder / "camera.json").write_text(json.dumps(camera))
+    rows, columns = np.nonzero(picture.mask)
+    box = [str(v) for v in (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)]
+    return folder, box, T, mesh
+
+
+@pytest.fixture
+def inputs(scene):
+    folder, box, _, _ = scene
+    return {
+        "--image": [str(folder / "frame.png")],
+        "--camera": [str(folder / "camera.json")],
+        "--box": box,
+        "--object": [str(folder / "thing.ply")],
+    }
+
+
+@pytest.fixture(autouse=True)
+def own_places(tmp_path_factory, monkeypatch):
+    """An empty working directory, and one cache for the whole file."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
+    monkeypatch.chdir(tmp_path_factory.mktemp("work"))
+
+
+@pytest.fixture(scope="module")
+def untrained(tmp_path_factory):
+    """Weights of the right form that know nothing."""
+    path = tmp_path_factory.mktemp("weights") / "untrained.safetensors"
+    save_weights(VPOGModel(VPOGConfig()), path)
+    return str(path)
+
+
+def arguments(inputs, *more, **changes):
+    given = {**inputs, **{f"--{key.replace('_', '-')}": value for key, value in changes.items()}}
+    flat = [part for key, values in given.items() if values is not None for part in (key, *values)]
+    return ["estimate", *flat, *more]
+
+
+def test_estimate_finds_a_held_out_object(inputs, scene, capsys, tmp_path):
+    _, _, T, mesh = scene
+    assert main(arguments(inputs, "--json", output=[str(tmp_path / "out")])) == 0
+    pose = np.array(json.loads(capsys.readouterr().out)["T_cam_obj"])
+    # An unoccluded object before a plain background: three times the median aimed at in cluttered scenes.
+    assert np.rad2deg(rotation_error(pose, T)) < 18
+    assert translation_error(pose, T) < 0.3 * mesh.diameter
+    assert cv2.imread(str(tmp_path / "out" / "overlay.png")).shape == (480, 640, 3)
+    assert cv2.imread(str(tmp_path / "out" / "match.png")) is not None
+
+
+def test_mask_and_library_give_the_same_as_box_and_mesh(inputs, scene, capsys):
+    folder = scene[0]
+    main(arguments(inputs, "--json"))
+    by_box = json.loads(capsys.readouterr().out)
+    changed = arguments(
+        inputs,
+        "--json",
+        box=None,
+        mask=[str(folder / "mask.png")],
+        object=["thing"],
+        objects_dir=[str(folder)],
+    )
+    assert main(changed) == 0
+    by_mask = json.loads(capsys.readouterr().out)
+    difference = rotation_error(np.array(by_box["T_cam_obj"]), np.array(by_mask["T_cam_obj"]))
+    assert np.rad2deg(difference) < 10
+
+
+def test_estimate_prints_text_for_people(inputs, capsys):
+    assert main(arguments(inputs)) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("thing: score")
+    assert "position" in out
+
+
+def test_a_network_that_knows_nothing_says_so_and_draws_what_it_saw(inputs, untrained, capsys, tmp_path):
+    status = main(arguments(inputs, weights=[untrained], output=[str(tmp_path)]))
+    out = capsys.readouterr().out
+    assert status in (0, 1)
+    assert ("no pose" in out) == (status == 1)
+    assert (tmp_path / "match.png").is_file()
+    assert (tmp_path / "overlay.png").is_file() == (status == 0)
+
+
+BAD = {
+    "no image": ({"image": ["nowhere.png"]}, "no image 'nowhere.png'"),
+    "no camera": ({"camera": ["nowhere.yaml"]}, "no camera file"),
+    "no mesh": ({"object": ["nowhere.obj"]}, "no mesh file 'nowhere.obj'"),
+    "no such format": ({"object": [__file__]}, "not one of"),
+    "a name without a folder": ({"object": ["mug"]}, "--objects-dir"),
+    "no folder": ({"object": ["mug"], "objects_dir": ["nowhere"]}, "nowhere"),
+    "box outside": ({"box": ["700", "10", "800", "90"]}, "outside"),
+    "box empty": ({"box": ["50", "50", "50", "90"]}, "empty"),
+    "box not finite": ({"box": ["nan", "50", "50", "90"]}, "finite"),
+    "no weights": ({"weights": ["nowhere.safetensors"]}, "nowhere.safetensors"),
+    "wrong unit": ({"unit": ["mm"]}, "unit"),
+    "no mask": ({"box": None, "mask": ["nowhere.png"]}, "no mask"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_sentence_and_writes_nothing(case, inputs, untrained, capsys, tmp_path):
+    changes, sentence = BAD[case]
+    out = tmp_path / "out"
+    assert main(arguments(inputs, **{"weights": [untrained], "output": [str(out)], **changes})) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("vpog: ")
+    assert sentence in captured.err
+    assert captured.err.count("\n") == 1
+    assert not out.exists()
+
+
+def test_output_that_is_a_file_is_refused_before_any_work(inputs, untrained, capsys, tmp_path):
+    (tmp_path / "taken").write_text("mine")
+    assert main(arguments(inputs, weights=[untrained], output=[str(tmp_path / "taken" / "deeper")])) == 2
+    assert "is a file" in capsys.readouterr().err
+    assert (tmp_path / "taken").read_text() == "mine"
+
+
+def test_unknown_object_lists_the_known_ones(inputs, scene, untrained, capsys):
+    changed = arguments(inputs, object=["teapot"], objects_dir=[str(scene[0])], weights=[untrained])
+    assert main(changed) == 2
+    error = capsys.readouterr().err
+    assert "teapot" in error
+    assert "thing" in error
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        [],
+        ["fly"],
+        ["estimate"],
+        ["demo", "--frames", "0"],
+        ["demo", "--seed", "x"],
+        ["onboard", "a.obj", "--unit", "ft"],
+    ],
+)
+def test_wrong_usage_exits_with_two(command, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(command)
+    assert stop.value.code == 2
+    assert "usage: vpog" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["estimate", "onboard", "demo"])
+def test_help_shows_an_example(command, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main([command, "--help"])
+    assert stop.value.code == 0
+    assert f"example:\n  vpog {command} " in capsys.readouterr().out
+
+
+def test_version_needs_no_network_code():
+    code = (
+        "import sys; from vpog_core.cli import main\n"
+        "try: main(['--version'])\n"
+        "finally: assert 'torch' not in sys.modules"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == f"vpog {__version__}"
+
+
+def test_onboard_tells_the_size_and_draws_the_views(untrained, capsys, tmp_path):
+    box = np.array([[x, y, z] for x in (0, 1) for y in (0, 1) for z in (0, 1)]) * [80.0, 60.0, 40.0]
+    faces = [
+        [0, 1, 3],
+        [0, 3, 2],
+        [4, 7, 5],
+        [4, 6, 7],
+        [0, 5, 1],
+        [0, 4, 5],
+        [2, 3, 7],
+        [2, 7, 6],
+        [0, 2, 6],
+    ]
+    faces += [[0, 6, 4], [1, 5, 7], [1, 7, 3]]
+    save_mesh(Mesh(box, np.array(faces)), tmp_path / "brick.ply")
+    command = ["onboard", str(tmp_path / "brick.ply"), "--weights", untrained]
+    assert main(command) == 2
+    assert "unit" in capsys.readouterr().err
+    assert main([*command, "--unit", "mm", "--output", str(tmp_path / "views")]) == 0
+    out = capsys.readouterr().out
+    assert "80.0 x 60.0 x 40.0 mm, diameter 107.7 mm" in out
+    assert cv2.imread(str(tmp_path / "views" / "templates.png")).max() > 100
+
+
+def test_staged_mesh_keeps_size_and_texture(tmp_path):
+    from vpog_core.cli_io import stage_mesh
+
+    mesh = make_object(900_002, vertices=3000)
+    save_mesh(mesh, tmp_path / "thing.ply")
+    name = stage_mesh(tmp_path / "thing.ply", "auto", tmp_path / "stage")
+    again = load_mesh(tmp_path / "stage" / f"{name}.ply")
+    np.testing.assert_allclose(again.vertices, mesh.vertices, atol=1e-6)
+    np.testing.assert_array_equal(again.vertex_colors, mesh.vertex_colors)
+
+
+def test_demo_prints_objects_and_a_summary(untrained, capsys, tmp_path):
+    assert (
+        main(["demo", "--frames", "2", "--objects", "2", "--weights", untrained, "--output", str(tmp_path)])
+        == 0
+    )
+    lines = capsys.readouterr().out.strip().splitlines()
+    assert lines[0].startswith("object_900000")
+    assert lines[1].startswith("object_900001")
+    assert lines[-1].startswith("all objects: ")
+    assert "latency median" in lines[-1]
+    assert len(list(tmp_path.glob("*overlay.png"))) == 2
+
+
+def test_jittered_boxes_stay_within_five_percent_and_the_image():
+    camera, rng = Camera(K, 640, 480), np.random.default_rng(0)
+    box = np.array([100.0, 50, 300, 150])
+    boxes = np.stack([jittered_box(box, camera, rng) for _ in range(500)])
+    assert (np.abs(boxes - box) <= BOX_JITTER * np.array([200, 100, 200, 100])).all()
+    assert np.abs(boxes - box).max() > 0.9 * BOX_JITTER * 200
+    edge = np.stack([jittered_box([0.0, 0, 640, 480], camera, rng) for _ in range(50)])
+    assert (edge >= 0).all()
+    assert (edge <= [640, 480, 640, 480]).all()

@@ -1,0 +1,176 @@
+import cv2
+import numpy as np
+import pytest
+
+from vpog_core.geometry.camera import (
+    BOX_PADDING,
+    clip_box,
+    look_at_crop,
+    pixel_rays,
+    project,
+    rotation_towards,
+    scale_intrinsics,
+    warp,
+)
+from vpog_core.geometry.se3 import transform_points
+from vpog_core.types import Camera, VPOGError
+
+K = np.array([[600.0, 0, 321.5], [0, 610.0, 238.0], [0, 0, 1]])
+PINHOLE = Camera(K, 640, 480)
+CAMERAS = [
+    PINHOLE,
+    Camera(K, 640, 480, [0.08, -0.2, 0.001, -0.002, 0.05]),
+    Camera(K, 640, 480, [0.3, -0.1, 0.001, -0.002, 0.02, 0.2, -0.05, 0.01], "rational_polynomial"),
+    Camera(K, 640, 480, [0.02, -0.01, 0.003, -0.001], "equidistant"),
+    Camera(K, 640, 480, [], "equidistant"),
+]
+BOX = np.array([400.0, 60.0, 560.0, 190.0])
+
+
+def test_pinhole_projection_known_value_and_batch():
+    points = np.array([[[0.1, -0.2, 2.0], [0.0, 0.0, 1.0]]])
+    expected = [[[600 * 0.05 + 321.5, -610 * 0.1 + 238.0], [321.5, 238.0]]]
+    np.testing.assert_allclose(project(PINHOLE, points), expected, atol=1e-9)
+
+
+@pytest.mark.parametrize("camera", CAMERAS)
+def test_rays_undo_projection(camera):
+    pixels = np.random.default_rng(0).uniform([0, 0], [639, 479], (200, 2))
+    rays = pixel_rays(camera, pixels)
+    np.testing.assert_allclose(rays[:, 2], 1.0)
+    # OpenCV's undistortion iterates to about a hundredth of a pixel in the corners of strong lenses.
+    np.testing.assert_allclose(project(camera, 1.7 * rays), pixels, atol=0.02)
+
+
+def test_rotation_towards_is_the_smallest_turn_onto_the_ray():
+    ray = np.array([0.4, -0.3, 1.0])
+    R = rotation_towards(ray)
+    np.testing.assert_allclose(R @ ray, [0, 0, np.linalg.norm(ray)], atol=1e-12)
+    np.testing.assert_allclose(R @ R.T, np.eye(3), atol=1e-12)
+    np.testing.assert_allclose(R @ np.cross([0, 0, 1], ray), np.cross([0, 0, 1], ray), atol=1e-12)
+
+
+@pytest.mark.parametrize("camera", CAMERAS)
+@pytest.mark.parametrize("roll", [0.0, 0.6, -2.5])
+def test_crop_looks_at_the_box_and_holds_it(camera, roll):
+    virtual = look_at_crop(camera, BOX, 112, roll)
+    rays = (
+        pixel_rays(camera, [[480.0, 125.0], *BOX.reshape(2, 2), BOX[[2, 1]], BOX[[0, 3]]])
+        @ virtual.R_virt_cam.T
+    )
+    pixels = (rays / rays[:, 2:]) @ virtual.K.T
+    np.testing.assert_allclose(pixels[0, :2], [55.5, 55.5], atol=1e-6)
+    # Corners leave the padding free but for the box's keystone, under 3 % of the crop here.
+    assert (pixels[1:, :2] > -0.03 * 112).all()
+    assert (pixels[1:, :2] < 1.03 * 112).all()
+
+
+def test_crop_scale_is_padding_times_the_diagonal():
+    centred = Camera(np.array([[600.0, 0, 320], [0, 600.0, 240], [0, 0, 1]]), 640, 480)
+    virtual = look_at_crop(centred, [290, 200, 350, 280], 112)
+    assert virtual.K[0, 0] == pytest.approx(600 * 112 / (BOX_PADDING * 100.0), rel=1e-9)
+    np.testing.assert_allclose(virtual.R_virt_cam, np.eye(3), atol=1e-12)
+
+
+def test_roll_turns_the_content_from_x_towards_y():
+    centre = pixel_rays(PINHOLE, [[490.0, 125.0]])[0]
+    level, rolled = (look_at_crop(PINHOLE, BOX, 112, roll) for roll in (0.0, np.pi / 2))
+    a, b = (v.K @ (v.R_virt_cam @ centre) for v in (level, rolled))
+    a, b = a[:2] / a[2] - 55.5, b[:2] / b[2] - 55.5
+    np.testing.assert_allclose(b, [-a[1], a[0]], atol=1e-9)
+    assert a[0] > 3
+
+
+@pytest.mark.parametrize("camera", CAMERAS)
+def test_warp_puts_a_point_where_the_virtual_camera_sees_it(camera):
+    point = np.array([0.32, -0.22, 1.3])
+    pixel = project(camera, point)
+    y, x = np.mgrid[:480, :640]
+    image = (255 * np.exp(-((x - pixel[0]) ** 2 + (y - pixel[1]) ** 2) / 50.0)).astype(np.uint8)
+    box = np.concatenate([pixel - [70, 50], pixel + [50, 60]])
+    virtual = look_at_crop(camera, box, 112, roll=0.4)
+    crop = warp(image, camera, virtual).astype(float)
+    q = virtual.K @ transform_points(np.linalg.inv(virtual.T_cam_virt), point)
+    rows, columns = np.mgrid[:112, :112]
+    seen = np.array([(crop * columns).sum(), (crop * rows).sum()]) / crop.sum()
+    # A blob of 5 px is bent a little by perspective and rounding.
+    np.testing.assert_allclose(seen, q[:2] / q[2], atol=0.1)
+
+
+def test_warp_of_a_large_box_does_not_alias():
+    stripes = np.zeros((480, 640), np.uint8)
+    stripes[:, ::2] = 255
+    crop = warp(stripes, PINHOLE, look_at_crop(PINHOLE, [20, 20, 620, 460], 112))
+    inside = crop[40:72, 40:72].astype(float)
+    # One-pixel stripes seen seven times smaller are even grey, not moire.
+    assert abs(inside.mean() - 127.5) < 5
+    assert inside.std() < 10
+
+
+def test_warp_keeps_positions_when_it_shrinks():
+    point = np.array([0.05, 0.04, 1.0])
+    pixel = project(PINHOLE, point)
+    y, x = np.mgrid[:480, :640]
+    image = (255 * np.exp(-((x - pixel[0]) ** 2 + (y - pixel[1]) ** 2) / 1000.0)).astype(np.uint8)
+    virtual = look_at_crop(PINHOLE, [20, 20, 620, 460], 112)
+    crop = warp(image, PINHOLE, virtual).astype(float)
+    q = virtual.K @ (virtual.R_virt_cam @ point)
+    rows, columns = np.mgrid[:112, :112]
+    seen = np.array([(crop * columns).sum(), (crop * rows).sum()]) / crop.sum()
+    np.testing.assert_allclose(seen, q[:2] / q[2], atol=0.1)
+
+
+def test_warp_is_black_outside_the_image():
+    white = np.full((480, 640, 3), 255, np.uint8)
+    crop = warp(white, PINHOLE, look_at_crop(PINHOLE, [-200, 100, 60, 300], 112))
+    assert crop.shape == (112, 112, 3)
+    assert crop[56, 56].min() == 255
+    assert crop[:, 0].max() == 0
+
+
+def test_scaled_intrinsics_agree_with_opencv_resizing():
+    y, x = np.mgrid[:480, :640]
+    image = np.exp(-((x - 400.0) ** 2 + (y - 100.0) ** 2) / 800.0).astype(np.float32)
+    small = cv2.resize(image, (160, 120), interpolation=cv2.INTER_AREA)
+    rows, columns = np.mgrid[:120, :160]
+    seen = np.array([(small * columns).sum(), (small * rows).sum()]) / small.sum()
+    ray = np.linalg.inv(K) @ [400.0, 100.0, 1.0]
+    np.testing.assert_allclose((scale_intrinsics(K, 0.25) @ ray)[:2], seen, atol=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("box", "what"),
+    [
+        ([10, 10, 10, 50], "empty"),
+        ([50, 50, 10, 10], "empty"),
+        ([700, 10, 800, 90], "outside"),
+        ([-90, -90, -10, -10], "outside"),
+        ([0, 0, np.nan, 10], "finite"),
+        ([0, 0, 10], "four"),
+    ],
+)
+def test_unusable_boxes_are_refused_with_their_numbers(box, what):
+    with pytest.raises(VPOGError, match=what) as caught:
+        look_at_crop(PINHOLE, np.array(box, float), 112)
+    assert f"{box[0]:g}" in str(caught.value)
+
+
+def test_boxes_are_cut_at_the_image():
+    np.testing.assert_allclose(clip_box(PINHOLE, [-20, 10, 700, 500]), [0, 10, 639, 479])
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ({"K": np.diag([0.0, 600, 1])}, "focal length"),
+        ({"K": np.full((3, 3), np.nan)}, "focal length"),
+        ({"width": 0}, "size"),
+        ({"model": "thin_prism"}, "thin_prism"),
+        ({"distortion": [0.1, 0.2, 0.3]}, "3 coefficients"),
+        ({"distortion": [np.inf, 0, 0, 0]}, "finite"),
+        ({"distortion": np.zeros(5), "model": "equidistant"}, "5 coefficients"),
+    ],
+)
+def test_impossible_cameras_are_refused(change, what):
+    with pytest.raises(VPOGError, match=what):
+        Camera(**{"K": K, "width": 640, "height": 480, **change})

@@ -1,0 +1,188 @@
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+import trimesh
+
+from vpog_core.objects.mesh import Mesh, load_mesh, save_mesh
+from vpog_core.objects.renderer import Light, Renderer
+from vpog_core.types import VPOGError
+
+FLAT = Light(ambient=1.0, diffuse=0.0)
+CORNERS = {
+    "top left": (255, 0, 0),
+    "top right": (0, 255, 0),
+    "bottom left": (0, 0, 255),
+    "bottom right": (250, 250, 0),
+}
+K = np.array([[500, 0, 49.5], [0, 500, 49.5], [0, 0, 1.0]])
+
+
+def quarters() -> np.ndarray:
+    """A picture whose four quarters tell every flip and turn apart."""
+    image = np.zeros((64, 64, 3), np.uint8)
+    image[:32, :32], image[:32, 32:] = CORNERS["top left"], CORNERS["top right"]
+    image[32:, :32], image[32:, 32:] = CORNERS["bottom left"], CORNERS["bottom right"]
+    return image
+
+
+def seen_corners(mesh: Mesh) -> dict[str, tuple[int, int, int]]:
+    """Colours at the corners of a 0.1 m square in the object's x, z plane, seen from -y with z up."""
+    T = np.array([[1, 0, 0, 0], [0, 0, -1, 0], [0, 1, 0, 0.7], [0, 0, 0, 1.0]])
+    rgb = Renderer(mesh).render(T, K, (100, 100), FLAT).rgb
+    return {
+        f"{v} {h}": tuple(int(c) for c in rgb[y, x])
+        for v, y in (("top", 30), ("bottom", 69))
+        for h, x in (("left", 30), ("right", 69))
+    }
+
+
+SQUARE = np.array([[-0.05, 0, -0.05], [0.05, 0, -0.05], [0.05, 0, 0.05], [-0.05, 0, 0.05]])
+UV = np.array([[0, 0], [1, 0], [1, 1], [0, 1]], float)
+FACES = np.array([[0, 1, 2], [0, 2, 3]])
+
+
+def write_ply(folder, texture="skin.png", scale=1.0):
+    rows = "\n".join(f"{x} {y} {z} {u} {v}" for (x, y, z), (u, v) in zip(SQUARE * scale, UV, strict=True))
+    text = (
+        f"ply\nformat ascii 1.0\ncomment TextureFile {texture}\nelement vertex 4\n"
+        + "".join(f"property float {n}\n" for n in ("x", "y", "z", "texture_u", "texture_v"))
+        + f"element face 2\nproperty list uchar int vertex_indices\nend_header\n{rows}\n3 0 1 2\n3 0 2 3\n"
+    )
+    (folder / "square.ply").write_text(text)
+    return folder / "square.ply"
+
+
+def write_obj(folder, material="square.mtl", texture="skin.png"):
+    text = f"mtllib {material}\nusemtl skin\n"
+    text += "".join(f"v {x} {y} {z}\n" for x, y, z in SQUARE) + "".join(f"vt {u} {v}\n" for u, v in UV)
+    (folder / "square.obj").write_text(text + "f 1/1 2/2 3/3\nf 1/1 3/3 4/4\n")
+    (folder / "square.mtl").write_text(f"newmtl skin\nKd 0.5 0.5 0.5\nmap_Kd {texture}\n")
+    return folder / "square.obj"
+
+
+@pytest.fixture
+def skin(tmp_path):
+    cv2.imwrite(str(tmp_path / "skin.png"), quarters()[..., ::-1])
+    return tmp_path
+
+
+@pytest.mark.parametrize("write", [write_ply, write_obj], ids=["ply", "obj"])
+def test_texture_is_the_right_way_up(skin, write):
+    assert seen_corners(load_mesh(write(skin))) == CORNERS
+
+
+def test_glb_round_trip_keeps_shape_and_texture(tmp_path):
+    mesh = Mesh(SQUARE, FACES, uv=UV[FACES].astype(np.float32), texture=quarters())
+    save_mesh(mesh, tmp_path / "square.glb")
+    back = load_mesh(tmp_path / "square.glb")
+    assert seen_corners(mesh) == CORNERS
+    assert seen_corners(back) == CORNERS
+    assert back.diameter == pytest.approx(0.1 * np.sqrt(2), abs=1e-6)
+
+
+@pytest.mark.parametrize("suffix", ["ply", "glb"])
+def test_vertex_colours_survive_a_round_trip(tmp_path, suffix):
+    rng = np.random.default_rng(0)
+    ball = trimesh.creation.icosphere(2, radius=0.05)
+    colors = rng.integers(0, 256, (len(ball.vertices), 3)).astype(np.uint8)
+    save_mesh(Mesh(ball.vertices, ball.faces, vertex_colors=colors), tmp_path / f"ball.{suffix}")
+    back = load_mesh(tmp_path / f"ball.{suffix}")
+    # The formats store float32 and may reorder nothing: vertices and colours stay in step.
+    np.testing.assert_allclose(back.vertices, ball.vertices, atol=1e-7)
+    np.testing.assert_array_equal(back.vertex_colors, colors)
+
+
+def test_scene_with_two_textures_and_a_plain_part_becomes_one_mesh(tmp_path):
+    from PIL import Image
+
+    def part(shift, image):
+        material = trimesh.visual.material.PBRMaterial(baseColorTexture=Image.fromarray(image))
+        visual = trimesh.visual.TextureVisuals(uv=UV, material=material)
+        return trimesh.Trimesh(SQUARE - (-shift, 0, 0), FACES, visual=visual, process=False)
+
+    grey = np.full((16, 40, 3), 90, np.uint8)
+    plain = trimesh.Trimesh(SQUARE - (0, 0, -0.2), FACES, process=False)
+    plain.visual = trimesh.visual.TextureVisuals(
+        material=trimesh.visual.material.PBRMaterial(baseColorFactor=[200, 100, 50, 255])
+    )
+    scene = trimesh.Scene([part(0, quarters()), part(0.2, grey), plain])
+    (tmp_path / "parts.glb").write_bytes(scene.export(file_type="glb"))
+    mesh = load_mesh(tmp_path / "parts.glb")
+    assert len(mesh.faces) == 6
+    assert seen_corners(mesh) == CORNERS
+    shifted = Mesh(mesh.vertices - [0.2, 0, 0], mesh.faces, uv=mesh.uv, texture=mesh.texture)
+    assert set(seen_corners(shifted).values()) == {(90, 90, 90)}
+    lowered = Mesh(mesh.vertices - [0, 0, 0.2], mesh.faces, uv=mesh.uv, texture=mesh.texture)
+    assert set(seen_corners(lowered).values()) == {(200, 100, 50)}
+
+
+def test_repeating_texture_coordinates_repeat(tmp_path):
+    mesh = Mesh(SQUARE, FACES, uv=(UV[FACES] + 3.0).astype(np.float32), texture=quarters())
+    assert seen_corners(mesh) == CORNERS
+
+
+@pytest.mark.parametrize(("unit", "metres"), [("mm", 0.001), ("cm", 0.01), ("m", 1.0)])
+def test_units(tmp_path, unit, metres):
+    save_mesh(Mesh(SQUARE / metres, FACES), tmp_path / "square.ply")
+    assert load_mesh(tmp_path / "square.ply", unit).diameter == pytest.approx(0.1 * np.sqrt(2), rel=1e-6)
+
+
+def test_diameter_center_and_bounds_of_a_box():
+    box = trimesh.creation.box((0.03, 0.04, 0.12))
+    mesh = Mesh(box.vertices - (-1, -2, -3), box.faces)
+    assert mesh.diameter == pytest.approx(0.13)  # 3, 4, 12 -> 13
+    np.testing.assert_allclose(mesh.center, [1, 2, 3])
+    np.testing.assert_allclose(mesh.bounds[1] - mesh.bounds[0], [0.03, 0.04, 0.12])
+
+
+def test_flat_mesh_has_a_diameter():
+    assert Mesh(SQUARE, FACES).diameter == pytest.approx(0.1 * np.sqrt(2))
+
+
+def _error(path, unit="auto") -> str:
+    with pytest.raises(VPOGError) as caught:
+        load_mesh(path, unit)
+    return str(caught.value)
+
+
+def test_mesh_in_millimetres_is_refused_with_the_unit_to_set(skin):
+    assert "set `unit: mm`" in _error(write_ply(skin, scale=1000.0))
+
+
+def test_mesh_read_in_too_small_a_unit_is_refused(skin):
+    assert "set `unit: m`" in _error(write_ply(skin), "mm")
+
+
+def test_missing_texture_is_named(tmp_path):
+    assert "'skin.png', which is not there" in _error(write_ply(tmp_path))
+    assert "'skin.png', which is not there" in _error(write_obj(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "name", ["../skin.png", "/etc/hostname", "a/../../skin.png", "..\\skin.png", "file:///etc/hostname"]
+)
+def test_files_outside_the_folder_are_not_read(skin, name):
+    inner = skin / "inner"
+    inner.mkdir()
+    for path in (write_ply(inner, name), write_obj(inner, texture=name)):
+        assert "outside its folder" in _error(path)
+    (inner / "skin.png").write_bytes((skin / "skin.png").read_bytes())
+    assert "outside its folder" in _error(write_obj(inner, material="../square.mtl"))
+
+
+def test_broken_empty_and_unknown_files(tmp_path):
+    for name in ("a.ply", "a.glb", "a.stl", "a.obj"):
+        (tmp_path / name).write_bytes(b"not a mesh at all")
+        assert "export" in _error(tmp_path / name)
+    assert "There is no mesh file" in _error(tmp_path / "none.ply")
+    (tmp_path / "a.step").write_text("x")
+    assert ".glb" in _error(tmp_path / "a.step")
+    assert "unit 'inch'" in _error(tmp_path / "a.ply", "inch")
+
+
+def test_ply_does_not_silently_lose_a_texture(tmp_path):
+    mesh = Mesh(SQUARE, FACES, uv=UV[FACES].astype(np.float32), texture=quarters())
+    with pytest.raises(VPOGError, match="glb"):
+        save_mesh(mesh, tmp_path / "square.ply")

@@ -1,0 +1,283 @@
+"""The `vpog` command: poses from image files and a demonstration, without ROS."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from vpog_core import __version__
+from vpog_core.types import Detection, VPOGError
+
+MESH_SUFFIXES = (".ply", ".obj", ".glb", ".stl")
+
+_ESTIMATE_HELP = """\
+The pose of one object in one image.
+
+Say where the object is with --box or --mask, and what it is with --object: a mesh
+file, or the name of an object in --objects-dir. Prints the pose in the camera frame
+and draws overlay.png and match.png into --output."""
+
+_ESTIMATE_EXAMPLE = """\
+example:
+  vpog estimate --image frame.png --camera camera.yaml --box 210 120 330 260 \\
+      --object mug.obj --unit mm
+
+The camera file is a ROS calibration (camera_matrix, image_width, ...) or simply:
+  {fx: 600, fy: 600, cx: 319.5, cy: 239.5, width: 640, height: 480}
+Exit status: 0 a pose was found, 1 no pose, 2 unusable input."""
+
+_ONBOARD_HELP = """\
+Get to know an object: render its 162 template views, encode them, and keep both in
+the cache, so that the first estimate is quick. Prints the size the mesh is taken to
+have; look at it, a wrong unit is the commonest mistake."""
+
+_DEMO_HELP = """\
+Objects no network was trained on move through a cluttered scene; every pose found is
+compared with the true one. Prints a line for each object and one over all; draws
+overlays and matches into --output."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    arguments = build_parser().parse_args(argv)
+    try:
+        return arguments.run(arguments)
+    except VPOGError as error:
+        print(f"vpog: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("vpog: stopped.", file=sys.stderr)
+        return 130
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of `vpog` and its subcommands; each sets `run`."""
+    parser = argparse.ArgumentParser(
+        prog="vpog",
+        description="6D pose of objects known by their mesh alone, from one RGB image.",
+        epilog="`vpog COMMAND --help` tells more about each command.",
+    )
+    parser.add_argument("--version", action="version", version=f"vpog {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    _add_estimate(commands)
+    _add_onboard(commands)
+    _add_demo(commands)
+    return parser
+
+
+def _add_command(commands, name: str, summary: str, description: str, epilog: str, run):
+    parser = commands.add_parser(
+        name,
+        help=summary,
+        description=description,
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _add_estimate(commands) -> None:
+    parser = _add_command(
+        commands,
+        "estimate",
+        "find an object's pose in an image",
+        _ESTIMATE_HELP,
+        _ESTIMATE_EXAMPLE,
+        run_estimate,
+    )
+    parser.add_argument("--image", required=True, metavar="FILE", help="the picture, PNG or JPEG")
+    parser.add_argument("--camera", required=True, metavar="FILE", help="its calibration, YAML or JSON")
+    place = parser.add_mutually_exclusive_group(required=True)
+    place.add_argument(
+        "--box", nargs=4, type=float, metavar=("X0", "Y0", "X1", "Y1"), help="pixels of the object's corners"
+    )
+    place.add_argument("--mask", metavar="FILE", help="picture of the same size, black outside the object")
+    parser.add_argument("--object", required=True, metavar="MESH_OR_ID", help="mesh file, or name in DIR")
+    parser.add_argument("--objects-dir", metavar="DIR", help="folder of meshes (and objects.yaml)")
+    _add_unit(parser)
+    _add_model(parser)
+    parser.add_argument("--json", action="store_true", help="print the pose as JSON (metres, radians)")
+    parser.add_argument(
+        "--output", default="vpog_output", metavar="DIR", help="where the pictures go (default: %(default)s)"
+    )
+
+
+def _add_onboard(commands) -> None:
+    example = "example:\n  vpog onboard mug.obj --unit mm --output mug_views"
+    parser = _add_command(
+        commands, "onboard", "prepare an object from its mesh", _ONBOARD_HELP, example, run_onboard
+    )
+    parser.add_argument("mesh", metavar="MESH", help="mesh file: .ply, .obj, .glb or .stl")
+    _add_unit(parser)
+    _add_model(parser)
+    parser.add_argument("--output", metavar="DIR", help="also draw the template views into DIR/templates.png")
+
+
+def _add_demo(commands) -> None:
+    parser = _add_command(
+        commands,
+        "demo",
+        "estimate poses in a made-up scene and compare with the truth",
+        _DEMO_HELP,
+        "example:\n  vpog demo --frames 20 --output demo_output",
+        run_demo,
+    )
+    parser.add_argument("--frames", type=_positive, default=20, metavar="N", help="(default: %(default)s)")
+    parser.add_argument("--objects", type=_positive, default=3, metavar="N", help="(default: %(default)s)")
+    parser.add_argument("--seed", type=_not_negative, default=0, help="another scene (default: %(default)s)")
+    _add_model(parser)
+    parser.add_argument(
+        "--output", default="demo_output", metavar="DIR", help="where the pictures go (default: %(default)s)"
+    )
+
+
+def _add_unit(parser) -> None:
+    parser.add_argument(
+        "--unit",
+        choices=("auto", "m", "cm", "mm"),
+        default="auto",
+        help="of the mesh file; auto takes metres and refuses what cannot be",
+    )
+
+
+def _add_model(parser) -> None:
+    parser.add_argument("--weights", metavar="FILE", help="a .safetensors file (default: the one shipped)")
+    devices = ("auto", "cpu", "cuda")
+    parser.add_argument("--device", choices=devices, default="auto", help="(default: %(default)s)")
+
+
+def _positive(text: str) -> int:
+    return _integer(text, 1)
+
+
+def _not_negative(text: str) -> int:
+    return _integer(text, 0)
+
+
+def _integer(text: str, least: int) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = least - 1
+    if value < least:
+        raise argparse.ArgumentTypeError(f"'{text}' must be a whole number, at least {least}")
+    return value
+
+
+def run_estimate(arguments: argparse.Namespace) -> int:
+    """`vpog estimate`: 0 with a pose, 1 without."""
+    from vpog_core import cli_io
+    from vpog_core.geometry.camera import clip_box
+
+    image = cli_io.read_image(arguments.image)
+    camera = cli_io.read_camera(arguments.camera, image.shape[:2])
+    mask = None if arguments.mask is None else cli_io.read_mask(arguments.mask, image.shape[:2])
+    box = np.array(arguments.box, dtype=np.float64) if mask is None else cli_io.mask_box(mask)
+    clip_box(camera, box)
+    cli_io.check_output(arguments.output)
+    with _estimator_for(arguments) as (estimator, object_id):
+        cli_io.onboard_with_progress(estimator, object_id)
+        detection = Detection(class_id=object_id, box=box, mask=mask)
+        estimate = estimator.estimate(image, camera, [detection])[0]
+        _draw_estimate(arguments.output, image, camera, estimate, estimator.library.mesh(object_id))
+    print(json.dumps(cli_io.pose_dict(estimate), indent=2) if arguments.json else cli_io.pose_text(estimate))
+    return 0 if estimate.T_cam_obj is not None else 1
+
+
+def run_onboard(arguments: argparse.Namespace) -> int:
+    """`vpog onboard`."""
+    from vpog_core import cli_io
+    from vpog_core.cli_sheet import template_sheet
+
+    arguments.object, arguments.objects_dir = arguments.mesh, None
+    if arguments.output:
+        cli_io.check_output(arguments.output)
+    with _estimator_for(arguments) as (estimator, object_id):
+        mesh = estimator.library.mesh(object_id)
+        width, depth, height = 1e3 * np.ptp(mesh.vertices, axis=0)
+        print(
+            f"{object_id}: {width:.1f} x {depth:.1f} x {height:.1f} mm, "
+            f"diameter {1e3 * mesh.diameter:.1f} mm, {len(mesh.vertices)} vertices, "
+            f"{len(mesh.faces)} faces, {_colouring(mesh)}"
+        )
+        cli_io.onboard_with_progress(estimator, object_id)
+        if arguments.output:
+            folder = cli_io.output_folder(arguments.output)
+            cli_io.write_png(folder / "templates.png", template_sheet(mesh))
+    return 0
+
+
+def run_demo(arguments: argparse.Namespace) -> int:
+    """`vpog demo`."""
+    from vpog_core.cli_demo import demo
+
+    return demo(
+        frames=arguments.frames,
+        objects=arguments.objects,
+        seed=arguments.seed,
+        weights=arguments.weights,
+        device=arguments.device,
+        output=arguments.output,
+    )
+
+
+@contextmanager
+def _estimator_for(arguments):
+    """(estimator, object id) for --object, --objects-dir and --unit; a mesh file is a library of its own."""
+    from vpog_core import cli_io
+    from vpog_core.inference.estimator import PoseEstimator
+
+    options = {"weights": arguments.weights, "device": arguments.device}
+    if _is_mesh_file(arguments.object, arguments.objects_dir):
+        with tempfile.TemporaryDirectory(prefix="vpog_") as folder:
+            object_id = cli_io.stage_mesh(arguments.object, arguments.unit, Path(folder))
+            yield PoseEstimator.from_files(objects_dir=folder, **options), object_id
+        return
+    if arguments.objects_dir is None:
+        raise VPOGError(
+            f"'{arguments.object}' is not a mesh file: give one, or a folder of meshes with --objects-dir."
+        )
+    if arguments.unit != "auto":
+        raise VPOGError(
+            "--unit is for a mesh file: set the unit of an object in --objects-dir in objects.yaml there."
+        )
+    estimator = PoseEstimator.from_files(objects_dir=arguments.objects_dir, **options)
+    yield estimator, estimator.library.resolve(arguments.object)
+
+
+def _is_mesh_file(name: str, objects_dir: str | None) -> bool:
+    if objects_dir is not None and not Path(name).is_file():
+        return False
+    return Path(name).suffix.lower() in MESH_SUFFIXES or Path(name).is_file()
+
+
+def _draw_estimate(output, image, camera, estimate, mesh) -> None:
+    """overlay.png and match.png of one estimate; without a pose the overlay is left out."""
+    from vpog_core import cli_io
+    from vpog_core.visualization.flow_image import draw_match
+    from vpog_core.visualization.overlay import draw_pose
+
+    folder = cli_io.output_folder(output)
+    if estimate.T_cam_obj is not None:
+        label = f"{estimate.class_id}  {estimate.score:.2f}"
+        overlay = draw_pose(image, camera, estimate.T_cam_obj, mesh.vertices, mesh.faces, label=label)
+        cli_io.write_png(folder / "overlay.png", overlay)
+    if estimate.match is not None:
+        cli_io.write_png(folder / "match.png", draw_match(estimate.match))
+
+
+def _colouring(mesh) -> str:
+    if mesh.uv is not None and mesh.texture is not None:
+        return f"texture {mesh.texture.shape[1]}x{mesh.texture.shape[0]}"
+    return "colours per vertex" if mesh.vertex_colors is not None else "one plain colour"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

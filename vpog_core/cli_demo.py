@@ -1,0 +1,121 @@
+"""`vpog demo`: poses in a synthetic scene of objects no network was trained on, compared with the truth."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from vpog_core import cli_io
+from vpog_core.evaluation.tally import PoseTally
+from vpog_core.types import Camera, Detection
+
+HELD_OUT_SEED = 900_000
+"""Objects of this seed and above are never in training."""
+
+FRAME_SECONDS = 0.1
+BOX_JITTER = 0.05
+LEAST_VISIBLE = 0.3
+"""Objects less visible than this share are not asked for, as a detector would not find them."""
+
+_PICTURES = 5
+_POINTS = 1000
+
+
+def demo(frames: int, objects: int, seed: int, weights: str | None, device: str, output: str) -> int:
+    """Run the demonstration and print its result; returns the exit status.
+
+    Raises:
+        VPOGError: weights or output folder that cannot be used.
+    """
+    from tqdm import tqdm
+
+    from vpog_core.inference.estimator import PoseEstimator
+    from vpog_core.synthetic.scene import make_scene
+
+    cli_io.check_output(output)
+    meshes = _held_out_meshes(objects, seed)
+    with tempfile.TemporaryDirectory(prefix="vpog_demo_") as folder:
+        _write_meshes(meshes, Path(folder))
+        estimator = PoseEstimator.from_files(weights=weights, objects_dir=folder, device=device)
+        out = cli_io.output_folder(output)
+        cli_io.onboard_with_progress(estimator)
+        scene = make_scene(seed, list(meshes.values()))
+        tally, rng = PoseTally(), np.random.default_rng(seed)
+        for index in tqdm(range(frames), desc="frames", unit="frame", delay=1.0, file=sys.stderr):
+            _one_frame(scene, index, meshes, estimator, tally, rng, out, _is_pictured(index, frames))
+    print("\n".join(tally.object_lines()))
+    print(f"pictures: {out}")
+    print(tally.summary())
+    return 0
+
+
+def jittered_box(box: np.ndarray, camera: Camera, rng: np.random.Generator) -> np.ndarray:
+    """A box [4] as a detector gives it: each side off by up to `BOX_JITTER`, inside the image."""
+    x0, y0, x1, y1 = box
+    size = np.array([x1 - x0, y1 - y0, x1 - x0, y1 - y0])
+    moved = box + rng.uniform(-BOX_JITTER, BOX_JITTER, 4) * size
+    return np.clip(moved, 0.0, [camera.width, camera.height, camera.width, camera.height])
+
+
+def _held_out_meshes(count: int, seed: int) -> dict:
+    from tqdm import tqdm
+
+    from vpog_core.synthetic.objects import make_object
+
+    first = HELD_OUT_SEED + seed * count
+    bar = tqdm(range(count), desc="making objects", unit="object", delay=1.0, file=sys.stderr)
+    return {f"object_{first + k}": make_object(first + k) for k in bar}
+
+
+def _write_meshes(meshes: dict, folder: Path) -> None:
+    from vpog_core.objects.mesh import save_mesh
+
+    for name, mesh in meshes.items():
+        save_mesh(mesh, folder / f"{name}.ply")
+
+
+def _one_frame(scene, index, meshes, estimator, tally, rng, out, pictured) -> None:
+    """Render, estimate, compare; draw where `pictured`."""
+    frame = scene.render(index * FRAME_SECONDS)
+    asked = np.flatnonzero(np.asarray(frame.visible_fraction) >= LEAST_VISIBLE)
+    names = list(meshes)
+    boxes = [jittered_box(frame.boxes_visible[k], scene.camera, rng) for k in asked]
+    detections = [
+        Detection(class_id=names[k], box=box, instance=int(k)) for k, box in zip(asked, boxes, strict=True)
+    ]
+    start = time.perf_counter()
+    estimates = estimator.estimate(frame.image, scene.camera, detections)
+    tally.latencies.append(time.perf_counter() - start)
+    scores = []
+    for k, estimate in zip(asked, estimates, strict=True):
+        mesh = meshes[names[k]]
+        points = mesh.vertices[:: max(1, len(mesh.vertices) // _POINTS)]
+        T_gt = frame.T_cam_obj[k]
+        scores.append(tally.count(names[k], estimate.T_cam_obj, T_gt, points, mesh.diameter))
+    if pictured:
+        _draw(frame.image, scene.camera, names, meshes, estimates, scores, out, index)
+
+
+def _draw(image, camera, names, meshes, estimates, scores, out: Path, index: int) -> None:
+    from vpog_core.visualization.flow_image import draw_match
+    from vpog_core.visualization.overlay import PALETTE, PoseDrawing, draw_poses
+
+    drawings = []
+    for estimate, score in zip(estimates, scores, strict=True):
+        name = estimate.class_id
+        if estimate.match is not None:
+            cli_io.write_png(out / f"frame_{index:03d}_{name}_match.png", draw_match(estimate.match))
+        if score is None:
+            continue
+        mesh, colour = meshes[name], PALETTE[names.index(name) % len(PALETTE)]
+        label = f"{name}  {np.rad2deg(score.rotation):.0f}°, {100 * score.translation:.0f} %"
+        drawings.append(PoseDrawing(estimate.T_cam_obj, mesh.vertices, mesh.faces, colour, label))
+    cli_io.write_png(out / f"frame_{index:03d}_overlay.png", draw_poses(image, camera, drawings))
+
+
+def _is_pictured(index: int, frames: int) -> bool:
+    return index in set(np.linspace(0, frames - 1, min(_PICTURES, frames)).round().astype(int).tolist())

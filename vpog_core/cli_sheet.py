@@ -1,0 +1,29 @@
+"""A picture of an object's template views, to see at a glance whether mesh, unit and texture are right."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vpog_core.objects.mesh import Mesh
+from vpog_core.objects.renderer import Renderer
+from vpog_core.objects.template_set import template_camera
+from vpog_core.objects.viewpoints import nearest_viewpoints, viewpoint_directions
+
+
+def template_sheet(mesh: Mesh, rows: int = 4, columns: int = 6, size: int = 160) -> np.ndarray:
+    """RGB uint8 picture of `rows` x `columns` views: the top row from above, the bottom row from below."""
+    renderer, directions = Renderer(mesh), viewpoint_directions()
+    sheet = np.full((rows * (size + 4) + 4, columns * (size + 4) + 4, 3), 28, np.uint8)
+    for row, elevation in enumerate(np.linspace(60, -60, rows) if rows > 1 else [30.0]):
+        for column in range(columns):
+            wanted = _direction(np.deg2rad(elevation), 2 * np.pi * column / columns)
+            direction = directions[nearest_viewpoints(wanted, 1)[0]]
+            K, T_virt_obj = template_camera(mesh, direction, size)
+            y, x = 4 + row * (size + 4), 4 + column * (size + 4)
+            sheet[y : y + size, x : x + size] = renderer.render(T_virt_obj, K, (size, size)).rgb
+    return sheet
+
+
+def _direction(elevation: float, azimuth: float) -> np.ndarray:
+    c = np.cos(elevation)
+    return np.array([c * np.cos(azimuth), c * np.sin(azimuth), np.sin(elevation)])

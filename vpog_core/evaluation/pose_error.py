@@ -1,0 +1,132 @@
+"""Pose errors. Metres, radians and pixels; T_est and T_gt are T_cam_obj [4, 4].
+
+ADD and ADD-S: Hinterstoisser et al., ACCV 2012. MSSD and MSPD: BOP Challenge 2020, section 2.2
+(https://arxiv.org/abs/2009.07378). A symmetry is a transform [4, 4] of the object onto itself, object frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+from vpog_core.geometry.se3 import rotation_angle, rotation_from_vector, transform, transform_points
+from vpog_core.types import VPOGError
+
+SYMMETRY_STEP = 0.01
+"""Steps of a continuous symmetry: a point moves less than this share of the diameter from one to the next."""
+
+
+def rotation_error(
+    T_est: np.ndarray, T_gt: np.ndarray, symmetries: Iterable[np.ndarray] | None = None
+) -> float:
+    """Angle in radians between two orientations; with symmetries, to the nearest equivalent one."""
+    return min(rotation_angle(T_est[:3, :3], T_gt[:3, :3] @ S[:3, :3]) for S in _with_identity(symmetries))
+
+
+def translation_error(T_est: np.ndarray, T_gt: np.ndarray) -> float:
+    """Distance in metres between two positions."""
+    return float(np.linalg.norm(np.asarray(T_est)[:3, 3] - np.asarray(T_gt)[:3, 3]))
+
+
+def add(T_est: np.ndarray, T_gt: np.ndarray, points: np.ndarray) -> float:
+    """Average distance in metres of points [N, 3] (object frame) in the two poses."""
+    return float(
+        np.linalg.norm(transform_points(T_est, points) - transform_points(T_gt, points), axis=1).mean()
+    )
+
+
+def adds(T_est: np.ndarray, T_gt: np.ndarray, points: np.ndarray) -> float:
+    """Average distance in metres from each point [N, 3] in the true pose to the nearest in the estimated one.
+
+    For objects that look alike from several sides (ADD-S, also called ADI).
+    """
+    distances, _ = cKDTree(transform_points(T_est, points)).query(transform_points(T_gt, points))
+    return float(distances.mean())
+
+
+def mssd(
+    T_est: np.ndarray, T_gt: np.ndarray, points: np.ndarray, symmetries: Iterable[np.ndarray] | None = None
+) -> float:
+    """Maximum symmetry-aware surface distance in metres, over points [N, 3]."""
+    estimated = transform_points(T_est, points)
+    return min(
+        float(np.linalg.norm(estimated - transform_points(T_gt @ S, points), axis=1).max())
+        for S in _with_identity(symmetries)
+    )
+
+
+def mspd(
+    T_est: np.ndarray,
+    T_gt: np.ndarray,
+    points: np.ndarray,
+    K: np.ndarray,
+    symmetries: Iterable[np.ndarray] | None = None,
+) -> float:
+    """Maximum symmetry-aware projection distance in pixels, over points [N, 3] seen by a pinhole K [3, 3].
+
+    Infinite where the estimate puts a point behind the camera.
+    """
+    estimated = transform_points(T_est, points)
+    if (estimated[:, 2] <= 0).any():
+        return float("inf")
+    pixels = _pinhole(estimated, K)
+    return min(
+        float(np.linalg.norm(pixels - _pinhole(transform_points(T_gt @ S, points), K), axis=1).max())
+        for S in _with_identity(symmetries)
+    )
+
+
+def symmetry_transforms(
+    model_info: Mapping, unit: float = 0.001, step: float = SYMMETRY_STEP
+) -> list[np.ndarray]:
+    """All symmetries [4, 4] of an object in metres, identity first, from its entry in BOP's models_info.json.
+
+    Args:
+        model_info: may hold `symmetries_discrete` (lists of 16 numbers) and `symmetries_continuous`
+            (`axis`, `offset`); see https://github.com/thodan/bop_toolkit/blob/master/docs/bop_datasets_format.md
+        unit: metres per unit of its lengths.
+        step: continuous symmetries become turns of at most this share of the diameter at the radius.
+
+    Raises:
+        VPOGError: an axis of length zero, or a discrete symmetry that is not 16 finite numbers.
+    """
+    discrete = [np.eye(4), *(_discrete(entry, unit) for entry in model_info.get("symmetries_discrete", ()))]
+    symmetries = list(discrete)
+    for entry in model_info.get("symmetries_continuous", ()):
+        turns = _turns(entry, unit, step)
+        symmetries += [turn @ S for S in discrete for turn in turns]
+    return symmetries
+
+
+def _discrete(entry, unit) -> np.ndarray:
+    values = np.asarray(entry, dtype=np.float64)
+    if values.size != 16 or not np.isfinite(values).all():
+        raise VPOGError("A discrete symmetry must be 16 finite numbers, the rows of a 4x4 matrix.")
+    T = values.reshape(4, 4).copy()
+    T[:3, 3] *= unit
+    return T
+
+
+def _turns(entry, unit, step) -> list[np.ndarray]:
+    axis = np.asarray(entry["axis"], dtype=np.float64)
+    offset = np.asarray(entry.get("offset", (0, 0, 0)), dtype=np.float64) * unit
+    length = np.linalg.norm(axis)
+    if axis.shape != (3,) or not length > 0:
+        raise VPOGError(
+            f"The axis {axis.tolist()} of a continuous symmetry must have three numbers, not all zero."
+        )
+    count = int(np.ceil(np.pi / step))
+    rotations = [rotation_from_vector(axis / length * (2 * np.pi * k / count)) for k in range(1, count)]
+    return [transform(R, offset - R @ offset) for R in rotations]
+
+
+def _with_identity(symmetries) -> list[np.ndarray]:
+    given = [] if symmetries is None else [np.asarray(S) for S in symmetries]
+    return given or [np.eye(4)]
+
+
+def _pinhole(points_cam, K) -> np.ndarray:
+    p = points_cam @ np.asarray(K).T
+    return p[:, :2] / p[:, 2:]

@@ -1,0 +1,99 @@
+"""Errors of many poses, counted per object and summed up in words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from vpog_core.evaluation.pose_error import add, adds, rotation_error, translation_error
+
+ADD_BOUND = 0.1
+"""A pose is right when ADD, or ADD-S for a symmetric object, is under this share of the diameter."""
+
+
+@dataclass(frozen=True)
+class PoseScore:
+    """One pose against the truth: rotation in radians, translation and ADD(-S) as shares of the diameter."""
+
+    rotation: float
+    translation: float
+    add: float
+
+    @property
+    def right(self) -> bool:
+        return self.add < ADD_BOUND
+
+
+@dataclass
+class PoseTally:
+    """What was asked and what came back.
+
+    Attributes:
+        scores: for each object the scores of its answers; None stands for no pose.
+        latencies: seconds, one for each frame.
+    """
+
+    scores: dict[str, list[PoseScore | None]] = field(default_factory=dict)
+    latencies: list[float] = field(default_factory=list)
+
+    def count(
+        self,
+        object_id: str,
+        T_est: np.ndarray | None,
+        T_gt: np.ndarray,
+        points: np.ndarray,
+        diameter: float,
+        symmetric: bool = False,
+    ) -> PoseScore | None:
+        """Compare one answer (None for no pose) with the truth, T_cam_obj [4, 4] both, and keep the score.
+
+        Args:
+            points: [N, 3] points of the mesh, metres; a few hundred are enough.
+            diameter: of the mesh, metres.
+            symmetric: take ADD-S in place of ADD.
+        """
+        score = None
+        if T_est is not None:
+            distance = (adds if symmetric else add)(T_est, T_gt, points)
+            score = PoseScore(
+                rotation=rotation_error(T_est, T_gt),
+                translation=translation_error(T_est, T_gt) / diameter,
+                add=distance / diameter,
+            )
+        self.scores.setdefault(object_id, []).append(score)
+        return score
+
+    @property
+    def share_right(self) -> float:
+        """Share of all pairs (frame, object) with a right pose; no pose is not right."""
+        scores = [score for each in self.scores.values() for score in each]
+        return sum(score is not None and score.right for score in scores) / max(len(scores), 1)
+
+    def object_lines(self) -> list[str]:
+        """One line for each object."""
+        width = max((len(name) for name in self.scores), default=0)
+        return [f"{name:<{width}}  {_sentence(scores)}" for name, scores in self.scores.items()]
+
+    def summary(self) -> str:
+        """One line over everything, with the latencies where there are any."""
+        scores = [score for each in self.scores.values() for score in each]
+        line = f"all objects: {_sentence(scores)}"
+        if self.latencies:
+            median, p95 = np.percentile(np.asarray(self.latencies) * 1e3, (50, 95))
+            line += f", latency median {median:.0f} ms, p95 {p95:.0f} ms over {len(self.latencies)} frames"
+        return line
+
+
+def _sentence(scores: list[PoseScore | None]) -> str:
+    found = [score for score in scores if score is not None]
+    text = f"{len(found)} of {len(scores)} answered"
+    if not found:
+        return text
+    rotation = np.rad2deg(np.median([score.rotation for score in found]))
+    translation = 100.0 * np.median([score.translation for score in found])
+    right = 100.0 * sum(score.right for score in found) / len(scores)
+    return (
+        f"{text}, rotation error median {rotation:.1f} deg, translation error median {translation:.1f} % of "
+        f"the diameter, ADD(-S) under {100 * ADD_BOUND:.0f} % of the diameter for {right:.0f} %"
+    )

@@ -1,0 +1,169 @@
+"""Projection with distortion, and the look-at crop: a virtual pinhole camera turned towards a box."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from vpog_core.geometry.se3 import rotation_z, transform
+from vpog_core.types import Camera, VPOGError
+
+BOX_PADDING = 1.05
+"""Side of a crop over the diagonal of its box: a square of this side holds the box at every roll."""
+
+
+@dataclass(frozen=True)
+class VirtualCamera:
+    """A pinhole camera without distortion at the real camera's centre.
+
+    Attributes:
+        K: [3, 3] float64 intrinsics, pixels.
+        R_virt_cam: [3, 3] float64, real camera frame to virtual camera frame.
+        size: side of its square picture, pixels.
+    """
+
+    K: np.ndarray
+    R_virt_cam: np.ndarray
+    size: int
+
+    @property
+    def T_cam_virt(self) -> np.ndarray:
+        """[4, 4]: takes a pose found in the virtual camera back to the real one, exactly."""
+        return transform(self.R_virt_cam.T, np.zeros(3))
+
+
+def project(camera: Camera, points_cam: np.ndarray) -> np.ndarray:
+    """Pixels [..., 2] of points [..., 3] in the camera frame (metres, z > 0)."""
+    points = np.asarray(points_cam, dtype=np.float64).reshape(-1, 1, 3)
+    zero = np.zeros(3)
+    if camera.model == "equidistant":
+        distortion = camera.distortion if camera.distortion.size else np.zeros(4)
+        pixels = cv2.fisheye.projectPoints(points, zero, zero, camera.K, distortion)[0]
+    else:
+        pixels = cv2.projectPoints(points, zero, zero, camera.K, camera.distortion)[0]
+    return pixels.reshape(*np.shape(points_cam)[:-1], 2)
+
+
+def pixel_rays(camera: Camera, pixels: np.ndarray) -> np.ndarray:
+    """Viewing rays [N, 3] (z = 1, camera frame) of pixels [N, 2]."""
+    pixels = np.asarray(pixels, dtype=np.float64).reshape(-1, 1, 2)
+    if camera.model == "equidistant":
+        distortion = camera.distortion if camera.distortion.size else np.zeros(4)
+        plane = cv2.fisheye.undistortPoints(pixels, camera.K, distortion)
+    else:
+        plane = cv2.undistortPoints(pixels, camera.K, camera.distortion)
+    plane = plane.reshape(-1, 2)
+    return np.concatenate([plane, np.ones((len(plane), 1))], axis=1)
+
+
+def rotation_towards(ray: np.ndarray) -> np.ndarray:
+    """The smallest rotation R_virt_cam [3, 3] that turns the optical axis onto `ray` [3]."""
+    z = np.asarray(ray, dtype=np.float64) / np.linalg.norm(ray)
+    # Rodrigues for the rotation from (0, 0, 1) to z, written out; ray.z > 0 for every pixel.
+    x, y, c = z
+    k = 1.0 / (1.0 + c)
+    R_cam_virt = np.array([[1 - x * x * k, -x * y * k, x], [-x * y * k, 1 - y * y * k, y], [-x, -y, c]])
+    return R_cam_virt.T
+
+
+def fit_square(corner_rays: np.ndarray, size: int, pad: float = BOX_PADDING) -> np.ndarray:
+    """K [3, 3] whose square picture of `size` pixels has the side `pad` times the diagonal of the rays' box.
+
+    Args:
+        corner_rays: [N, 3] rays in the virtual camera frame, z > 0.
+    """
+    plane = corner_rays[:, :2] / corner_rays[:, 2:]
+    diagonal = float(np.linalg.norm(plane.max(axis=0) - plane.min(axis=0)))
+    focal = size / (pad * diagonal)
+    centre = (size - 1) / 2.0
+    return np.array([[focal, 0, centre], [0, focal, centre], [0, 0, 1]], dtype=np.float64)
+
+
+def look_at_crop(
+    camera: Camera, box: np.ndarray, size: int, roll: float = 0.0, pad: float = BOX_PADDING
+) -> VirtualCamera:
+    """The virtual camera that looks at the middle of a box.
+
+    Args:
+        box: [4] (x0, y0, x1, y1), pixels; the part inside the image is used.
+        size: side of the crop, pixels.
+        roll: radians the crop's content is turned by, in the picture from x towards y.
+        pad: side of the crop over the diagonal of the box.
+
+    Raises:
+        VPOGError: the box is empty, not finite, or outside the image.
+    """
+    box = clip_box(camera, box)
+    x0, y0, x1, y1 = box
+    corners = np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]])
+    centre = pixel_rays(camera, [[(x0 + x1) / 2, (y0 + y1) / 2]])[0]
+    R_level = rotation_towards(centre)
+    K = fit_square(pixel_rays(camera, corners) @ R_level.T, size, pad)
+    return VirtualCamera(K=K, R_virt_cam=rotation_z(roll) @ R_level, size=size)
+
+
+def clip_box(camera: Camera, box: np.ndarray) -> np.ndarray:
+    """The part of a box [4] that lies in the image, or a VPOGError that says why there is none."""
+    box = np.asarray(box, dtype=np.float64).ravel()
+    text = ", ".join(f"{value:g}" for value in box)
+    if box.size != 4 or not np.isfinite(box).all():
+        raise VPOGError(f"The box ({text}) is not four finite numbers x0, y0, x1, y1: check the detector.")
+    if box[2] - box[0] < 2 or box[3] - box[1] < 2:
+        raise VPOGError(f"The box ({text}) is empty: it needs x1 > x0 and y1 > y0 by two pixels at least.")
+    limit = np.array([camera.width, camera.height, camera.width, camera.height]) - 1.0
+    clipped = np.clip(box, 0.0, limit)
+    if clipped[2] - clipped[0] < 2 or clipped[3] - clipped[1] < 2:
+        raise VPOGError(
+            f"The box ({text}) lies outside the {camera.width}x{camera.height} image: check the detector's image size."
+        )
+    return clipped
+
+
+def warp(image: np.ndarray, camera: Camera, virtual: VirtualCamera) -> np.ndarray:
+    """The picture [size, size(, 3)] the virtual camera takes of an image [H, W(, 3)]; black outside of it.
+
+    One remap does rotation, distortion and scale; masks ([H, W] uint8) go the same way.
+    """
+    image = shrink_for(image, camera, virtual)
+    K = scale_intrinsics(camera.K, image.shape[1] / camera.width, image.shape[0] / camera.height)
+    size = (virtual.size, virtual.size)
+    if camera.model == "equidistant":
+        distortion = camera.distortion if camera.distortion.size else np.zeros(4)
+        maps = cv2.fisheye.initUndistortRectifyMap(
+            K, distortion, virtual.R_virt_cam, virtual.K, size, cv2.CV_32FC1
+        )
+    else:
+        maps = cv2.initUndistortRectifyMap(
+            K, camera.distortion, virtual.R_virt_cam, virtual.K, size, cv2.CV_32FC1
+        )
+    return cv2.remap(image, *maps, interpolation=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+
+
+def shrink_for(image: np.ndarray, camera: Camera, virtual: VirtualCamera) -> np.ndarray:
+    """The image scaled down by area when the crop is much coarser, so that the remap does not alias."""
+    scale = virtual.K[0, 0] / camera.K[0, 0]
+    if scale >= 0.75:
+        return image
+    width = max(1, round(image.shape[1] * scale))
+    height = max(1, round(image.shape[0] * width / image.shape[1]))
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+
+
+def scale_intrinsics(K: np.ndarray, scale: float, scale_y: float | None = None) -> np.ndarray:
+    """K [3, 3] of the image resized by `scale` (and its height by `scale_y`), pixel centres at integers."""
+    factors = np.array([scale, scale if scale_y is None else scale_y])
+    scaled = K.copy()
+    scaled[:2] *= factors[:, None]
+    scaled[:2, 2] += (factors - 1.0) / 2.0
+    return scaled
+
+
+def roll_matrix(roll: float, size: int) -> np.ndarray:
+    """[2, 3] matrix that turns a square picture about its middle by `roll` radians, from x towards y.
+
+    The picture of a camera whose principal point is the middle, rolled by `rotation_z(roll)`.
+    """
+    c, s, m = np.cos(roll), np.sin(roll), (size - 1) / 2
+    return np.array([[c, -s, m - c * m + s * m], [s, c, m - s * m - c * m]])

@@ -1,0 +1,280 @@
+"""Object pose from 2D-3D correspondences with outliers: robust start, weighted refinement, covariance."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import poselib
+
+from vpog_core.geometry.se3 import rotation_from_vector, transform
+
+MIN_POINTS = 6
+DEFAULT_THRESHOLD_PX = 4.0
+CELL_PX = 16.0
+"""Errors of correspondences that lie in one cell of this size are taken as correlated (the patch size)."""
+
+_RANSAC = {"min_iterations": 200, "max_iterations": 3000, "success_prob": 0.9999}
+_MIN_DEPTH = 1e-6
+_LARGEST = 1e9
+_SIGMA_FLOOR_PX = 0.05
+_MAX_ROTATION_SIGMA = np.deg2rad(60.0)
+
+
+@dataclass
+class PnPResult:
+    """A pose with what supports it; M is the number of correspondences given.
+
+    Attributes:
+        T_virt_obj: [4, 4] float64, object to (virtual) camera.
+        inlier: [M] bool, reprojected within the threshold.
+        reprojection_error: root mean square distance of the inliers, pixels.
+        covariance: [6, 6] float64 of (x, y, z, rotation about x, y, z), metres and radians: the error of the
+            object's origin, and of its orientation about the camera's fixed axes, as in ROS's
+            `PoseWithCovariance`. See `rotate_covariance` for another camera frame.
+    """
+
+    T_virt_obj: np.ndarray
+    inlier: np.ndarray
+    reprojection_error: float
+    covariance: np.ndarray
+
+
+def solve_pnp(
+    points_2d: np.ndarray,
+    points_3d: np.ndarray,
+    K: np.ndarray,
+    weights: np.ndarray | None = None,
+    threshold_px: float = DEFAULT_THRESHOLD_PX,
+    seed: int = 0,
+) -> PnPResult | None:
+    """Pose of an object from pixels and the object points seen there, some of them wrong.
+
+    LO-RANSAC (PoseLib) finds the consensus; `refine_pose` makes it exact.
+
+    Args:
+        points_2d: [M, 2] pixels of a pinhole camera without distortion.
+        points_3d: [M, 3] metres, object frame.
+        K: [3, 3] intrinsics, pixels.
+        weights: [M] confidences (inverse variances up to a common factor), or None for equal ones.
+            Correspondences with a weight that is not positive, a value that is not finite or beyond 1e9 are
+            left out.
+        threshold_px: largest distance of an inlier, pixels.
+        seed: of the random sampling; the same input and seed give the same answer.
+
+    Returns:
+        None when fewer than `MIN_POINTS` correspondences are usable, too few agree with one pose, or those
+        that agree leave the rotation open (all on one line, or in one spot of the image).
+    """
+    usable, u, X, w = _usable(points_2d, points_3d, weights)
+    if usable.sum() < MIN_POINTS:
+        return None
+    start = _consensus(u, X, K, threshold_px, seed)
+    if start is None:
+        return None
+    result = refine_pose(start, u, X, K, w, threshold_px)
+    if result is None or result.inlier.sum() < _needed_inliers(u, threshold_px):
+        return None
+    inlier = np.zeros(len(usable), dtype=bool)
+    inlier[usable] = result.inlier
+    result.inlier = inlier
+    return result
+
+
+def refine_pose(
+    T_virt_obj: np.ndarray,
+    points_2d: np.ndarray,
+    points_3d: np.ndarray,
+    K: np.ndarray,
+    weights: np.ndarray | None = None,
+    threshold_px: float = DEFAULT_THRESHOLD_PX,
+    rounds: int = 3,
+) -> PnPResult | None:
+    """The weighted robust least-squares pose near a start [4, 4].
+
+    Levenberg-Marquardt on the points within the threshold, with Cauchy weights whose scale comes from the
+    residuals themselves; the set and the scale are taken anew in each round.
+
+    Returns:
+        None under the same conditions as `solve_pnp`.
+    """
+    usable, u, X, w = _usable(points_2d, points_3d, weights)
+    T = np.asarray(T_virt_obj, dtype=np.float64)
+    if usable.sum() < MIN_POINTS or not np.isfinite(T).all():
+        return None
+    for _ in range(rounds):
+        distance = reprojection_distance(T, u, X, K)
+        inside = distance < threshold_px
+        if inside.sum() < MIN_POINTS:
+            return None
+        sigma = _noise_scale(distance[inside], threshold_px)
+        T = _levenberg_marquardt(T, u[inside], X[inside], K, w[inside], 2.385 * sigma)
+    distance = reprojection_distance(T, u, X, K)
+    inside = distance < threshold_px
+    if inside.sum() < MIN_POINTS:
+        return None
+    covariance = pose_covariance(T, u[inside], X[inside], K, w[inside])
+    if covariance is None:
+        return None
+    inlier = np.zeros(len(usable), dtype=bool)
+    inlier[usable] = inside
+    rms = float(np.sqrt(np.mean(distance[inside] ** 2)))
+    return PnPResult(T_virt_obj=T, inlier=inlier, reprojection_error=rms, covariance=covariance)
+
+
+def reprojection_distance(
+    T_virt_obj: np.ndarray, points_2d: np.ndarray, points_3d: np.ndarray, K: np.ndarray
+) -> np.ndarray:
+    """Distance [M] in pixels between points [M, 2] and the projected points [M, 3]; inf behind the camera."""
+    p = points_3d @ T_virt_obj[:3, :3].T + T_virt_obj[:3, 3]
+    front = p[:, 2] > _MIN_DEPTH
+    distance = np.full(len(p), np.inf)
+    distance[front] = np.linalg.norm(_project(p[front], K) - points_2d[front], axis=1)
+    return distance
+
+
+def pose_covariance(
+    T_virt_obj: np.ndarray, points_2d: np.ndarray, points_3d: np.ndarray, K: np.ndarray, weights: np.ndarray
+) -> np.ndarray | None:
+    """Covariance [6, 6] of a least-squares pose from its inliers, or None where they leave it open.
+
+    s^2 (J^T W J)^-1, times the design effect of neighbours that err together: the squared sum of the
+    residuals of a 16 px cell over the sum of their squares is one for independent errors and grows with
+    correlation (Kish 1965, Survey Sampling, chapter 5).
+    """
+    r, J = _linearise(T_virt_obj, points_2d, points_3d, K)
+    H = np.einsum("mki,m,mkj->ij", J, weights, J)
+    scale = 1.0 / np.sqrt(np.maximum(np.diag(H), 1e-300))
+    values, vectors = np.linalg.eigh(H * scale[:, None] * scale)
+    if not np.isfinite(values).all() or values[0] < 1e-9:
+        return None
+    freedom = max(2.0 * len(r) - 6.0, 1.0)
+    s2 = float(np.sum(weights[:, None] * r**2)) / freedom
+    s2 = max(s2, _SIGMA_FLOOR_PX**2 * float(np.mean(weights)))
+    inverse = (vectors / values) @ vectors.T * scale[:, None] * scale
+    covariance = s2 * _design_effect(points_2d, r, np.sqrt(weights)) * (inverse + inverse.T) / 2.0
+    if not np.isfinite(covariance).all():
+        return None
+    return covariance if np.linalg.eigvalsh(covariance[3:, 3:])[-1] < _MAX_ROTATION_SIGMA**2 else None
+
+
+def rotate_covariance(covariance: np.ndarray, R: np.ndarray) -> np.ndarray:
+    """A pose covariance [6, 6] given in frame b, in frame a, by R_a_b [3, 3] (same origin)."""
+    turn = np.zeros((6, 6))
+    turn[:3, :3] = turn[3:, 3:] = R
+    return turn @ covariance @ turn.T
+
+
+def _usable(points_2d, points_3d, weights):
+    """Mask [M] of the correspondences that count, and the points and weights under it in float64."""
+    u = np.asarray(points_2d, dtype=np.float64).reshape(-1, 2)
+    X = np.asarray(points_3d, dtype=np.float64).reshape(-1, 3)
+    w = np.ones(len(u)) if weights is None else np.asarray(weights, dtype=np.float64).reshape(-1)
+    if not len(u) == len(X) == len(w):
+        raise ValueError(f"{len(u)} pixels, {len(X)} points and {len(w)} weights do not belong together.")
+    usable = (np.abs(u) < _LARGEST).all(axis=1) & (np.abs(X) < _LARGEST).all(axis=1) & (w > 0) & (w < np.inf)
+    return usable, u[usable], X[usable], w[usable]
+
+
+def _consensus(u, X, K, threshold_px, seed) -> np.ndarray | None:
+    """T_virt_obj [4, 4] that most correspondences agree with, by PoseLib's LO-RANSAC."""
+    camera = {"model": "PINHOLE", "width": 0, "height": 0, "params": [K[0, 0], K[1, 1], K[0, 2], K[1, 2]]}
+    options = {**_RANSAC, "max_reproj_error": float(threshold_px), "seed": int(seed)}
+    pose, info = poselib.estimate_absolute_pose(u, X, camera, options, {"loss_type": "CAUCHY"})
+    T = transform(pose.R, pose.t)
+    if info["num_inliers"] < MIN_POINTS or not np.isfinite(T).all():
+        return None
+    return T
+
+
+def _needed_inliers(u, threshold_px) -> float:
+    """How many must agree. On pure noise the best pose collects about as many as this, hardly ever more."""
+    width, height = np.maximum(np.ptp(u, axis=0), 2.0 * threshold_px)
+    chance = len(u) * np.pi * threshold_px**2 / (width * height)
+    return max(float(MIN_POINTS), min(MIN_POINTS + 6.0 * np.sqrt(chance) + chance, 0.5 * len(u)))
+
+
+def _noise_scale(distance, threshold_px) -> float:
+    """Standard deviation per coordinate from the median distance (Rayleigh), kept within reason."""
+    return float(np.clip(np.median(distance) / 1.1774, 2 * _SIGMA_FLOOR_PX, threshold_px / 2.0))
+
+
+def _levenberg_marquardt(T, u, X, K, w, cauchy, iterations: int = 10) -> np.ndarray:
+    """Minimise sum w * rho(|r|) over the pose, rho the Cauchy loss of scale `cauchy` pixels."""
+    damping = 1e-4
+    cost = _robust_cost(T, u, X, K, w, cauchy)
+    for _ in range(iterations):
+        r, J = _linearise(T, u, X, K)
+        robust = w / (1.0 + np.sum(r**2, axis=1) / cauchy**2)
+        H = np.einsum("mki,m,mkj->ij", J, robust, J)
+        g = np.einsum("mki,m,mk->i", J, robust, r)
+        step = _damped_step(H, g, damping)
+        if step is None:
+            return T
+        candidate = _moved(T, step)
+        new_cost = _robust_cost(candidate, u, X, K, w, cauchy)
+        if new_cost < cost:
+            converged = cost - new_cost < 1e-9 * cost
+            T, cost, damping = candidate, new_cost, max(damping * 0.1, 1e-9)
+            if converged:
+                return T
+        else:
+            damping *= 10.0
+            if damping > 1e6:
+                return T
+    return T
+
+
+def _damped_step(H, g, damping) -> np.ndarray | None:
+    try:
+        step = -np.linalg.solve(H + damping * np.diag(np.diag(H)), g)
+    except np.linalg.LinAlgError:
+        return None
+    return step if np.isfinite(step).all() else None
+
+
+def _robust_cost(T, u, X, K, w, cauchy) -> float:
+    distance = reprojection_distance(T, u, X, K)
+    return float(np.sum(w * np.log1p((distance / cauchy) ** 2)))
+
+
+def _linearise(T, u, X, K) -> tuple[np.ndarray, np.ndarray]:
+    """Residuals [M, 2] and their derivatives [M, 2, 6] by (translation, rotation) in the camera frame."""
+    turned = X @ T[:3, :3].T
+    p = turned + T[:3, 3]
+    z = np.maximum(p[:, 2], _MIN_DEPTH)
+    fx, skew, fy = K[0, 0], K[0, 1], K[1, 1]
+    d = np.zeros((len(X), 2, 3))
+    d[:, 0, 0] = fx / z
+    d[:, 0, 1] = skew / z
+    d[:, 0, 2] = -(fx * p[:, 0] + skew * p[:, 1]) / z**2
+    d[:, 1, 1] = fy / z
+    d[:, 1, 2] = -fy * p[:, 1] / z**2
+    J = np.concatenate([d, np.cross(turned[:, None, :], d)], axis=2)
+    return _project(p, K) - u, J
+
+
+def _project(p, K) -> np.ndarray:
+    q = p @ K.T
+    return q[:, :2] / np.maximum(q[:, 2:], _MIN_DEPTH)
+
+
+def _moved(T, step) -> np.ndarray:
+    R = rotation_from_vector(step[3:]) @ T[:3, :3]
+    left, _, right = np.linalg.svd(R)
+    return transform(left @ right, T[:3, 3] + step[:3])
+
+
+def _design_effect(u, r, root_weight) -> float:
+    """How much larger the variance is than for independent errors, at least one."""
+    _, cell = np.unique(np.floor(u / CELL_PX), axis=0, return_inverse=True)
+    cell = cell.reshape(-1)
+    cells = int(cell.max()) + 1
+    weighted = r * root_weight[:, None]
+    sums = np.stack([np.bincount(cell, weights=weighted[:, k], minlength=cells) for k in range(2)])
+    total = float(np.sum(weighted**2))
+    if total <= 0:
+        return 1.0
+    # The six fitted numbers take part of what the cells' sums had left.
+    lost = 2.0 * cells / max(2.0 * cells - 6.0, 2.0)
+    return max(1.0, lost * float(np.sum(sums**2)) / total)

@@ -1,0 +1,100 @@
+"""Rigid transforms as [4, 4] float64 matrices: `p_a = T_a_b @ p_b`."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def transform(R: np.ndarray, t: np.ndarray) -> np.ndarray:
+    """T [4, 4] from a rotation [3, 3] and a translation [3] (metres)."""
+    T = np.eye(4)
+    T[:3, :3] = R
+    T[:3, 3] = t
+    return T
+
+
+def invert(T: np.ndarray) -> np.ndarray:
+    """T_b_a [4, 4] of T_a_b."""
+    R = T[:3, :3]
+    return transform(R.T, -R.T @ T[:3, 3])
+
+
+def transform_points(T: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Points [..., 3] of frame b, as points [..., 3] of frame a, by T_a_b [4, 4]."""
+    return points @ T[:3, :3].T + T[:3, 3]
+
+
+def rotation_angle(R_a: np.ndarray, R_b: np.ndarray) -> float:
+    """Geodesic distance of two rotations [3, 3] on SO(3), radians.
+
+    From the chord |R_a - R_b|, which stays exact near zero where the arc cosine of the trace does not.
+    """
+    chord = np.linalg.norm(np.asarray(R_a) - np.asarray(R_b)) / np.sqrt(8.0)
+    return float(2.0 * np.arcsin(np.clip(chord, 0.0, 1.0)))
+
+
+def rotation_x(angle: float) -> np.ndarray:
+    """Rotation [3, 3] about x by `angle` radians."""
+    c, s = np.cos(angle), np.sin(angle)
+    return np.array([[1, 0, 0], [0, c, -s], [0, s, c]], dtype=np.float64)
+
+
+def rotation_y(angle: float) -> np.ndarray:
+    """Rotation [3, 3] about y by `angle` radians."""
+    c, s = np.cos(angle), np.sin(angle)
+    return np.array([[c, 0, s], [0, 1, 0], [-s, 0, c]], dtype=np.float64)
+
+
+def rotation_z(angle: float) -> np.ndarray:
+    """Rotation [3, 3] about z by `angle` radians."""
+    c, s = np.cos(angle), np.sin(angle)
+    return np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]], dtype=np.float64)
+
+
+def rotation_from_vector(vector: np.ndarray) -> np.ndarray:
+    """Rotation [3, 3] of a rotation vector [3] (axis times radians), by Rodrigues' formula."""
+    angle = float(np.linalg.norm(vector))
+    if angle < 1e-12:
+        return np.eye(3) + skew(vector)
+    K = skew(np.asarray(vector) / angle)
+    return np.eye(3) + np.sin(angle) * K + (1.0 - np.cos(angle)) * (K @ K)
+
+
+def skew(v: np.ndarray) -> np.ndarray:
+    """[3, 3] matrix of the cross product with v [3]."""
+    return np.array([[0, -v[2], v[1]], [v[2], 0, -v[0]], [-v[1], v[0], 0]], dtype=np.float64)
+
+
+def quaternion_xyzw(R: np.ndarray) -> np.ndarray:
+    """Unit quaternion [4] (x, y, z, w), w >= 0, of a rotation [3, 3].
+
+    The eigenvector of the largest eigenvalue of Bar-Itzhack's matrix (2000): exact for every rotation.
+    """
+    (xx, xy, xz), (yx, yy, yz), (zx, zy, zz) = np.asarray(R, dtype=np.float64)
+    K = np.array(
+        [
+            [xx - yy - zz, xy + yx, xz + zx, zy - yz],
+            [xy + yx, yy - xx - zz, yz + zy, xz - zx],
+            [xz + zx, yz + zy, zz - xx - yy, yx - xy],
+            [zy - yz, xz - zx, yx - xy, xx + yy + zz],
+        ]
+    )
+    q = np.linalg.eigh(K / 3.0)[1][:, -1]
+    return q if q[3] >= 0 else -q
+
+
+def rotation_from_quaternion(q: np.ndarray) -> np.ndarray:
+    """Rotation [3, 3] of a quaternion [4] (x, y, z, w) of any length but zero."""
+    x, y, z, w = np.asarray(q, dtype=np.float64) / np.linalg.norm(q)
+    return np.array(
+        [
+            [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
+            [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
+            [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
+        ]
+    )
+
+
+def random_rotation(rng: np.random.Generator) -> np.ndarray:
+    """Rotation [3, 3], uniform on SO(3)."""
+    return rotation_from_quaternion(rng.standard_normal(4))

@@ -1,0 +1,130 @@
+"""An object as the estimator holds it: templates, retrieval descriptors, encoded clusters."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from vpog_core.geometry.camera import roll_matrix
+from vpog_core.geometry.se3 import rotation_z
+from vpog_core.models.vpog_model import Encoded, VPOGModel
+from vpog_core.objects.template_set import TemplateSet
+from vpog_core.objects.viewpoints import align_roll, nearest_viewpoints, viewpoint_directions
+
+ROLLS = 12
+"""In-plane turns each template is described at: 30 degrees apart, so 15 degrees are left at most."""
+CLUSTERS_KEPT = 64
+"""Encoded clusters kept per object; a tracked object meets the same few again and again."""
+
+
+@dataclass
+class Views:
+    """S templates turned towards a reference view.
+
+    Attributes:
+        rgb: [S, P, P, 3] uint8; coords: [S, P, P, 3] float32 metres, object frame, NaN in the background.
+        directions: [S, 3] float32, towards the cameras, in the reference's camera frame.
+    """
+
+    rgb: np.ndarray
+    coords: np.ndarray
+    directions: np.ndarray
+
+
+@dataclass
+class Cluster(Views):
+    """S neighbouring views, the first of them the reference, with their encodings [S, ...]."""
+
+    encoded: Encoded
+
+
+class OnboardedObject:
+    """Templates of one object and what a network made of them.
+
+    Args:
+        templates: rendered views.
+        model: the network; descriptors: [V * ROLLS, C] from `describe_templates`, view-major.
+    """
+
+    def __init__(self, templates: TemplateSet, model: VPOGModel, descriptors: Tensor) -> None:
+        self.templates, self.model, self.descriptors = templates, model, descriptors
+        self._clusters: OrderedDict[tuple[int, int, int], Cluster] = OrderedDict()
+
+    def cluster(self, view: int, roll_index: int, size: int) -> Cluster:
+        """The `size` templates around a view, all turned towards the view at that roll."""
+        key = (view, roll_index, size)
+        if key not in self._clusters:
+            direction, R_ref = viewpoint_directions()[view], self.rotation(view, roll_index)
+            views = self.neighbours(direction, R_ref, size)
+            self._clusters[key] = Cluster(**vars(views), encoded=encode_images(self.model, views.rgb))
+            if len(self._clusters) > CLUSTERS_KEPT:
+                self._clusters.popitem(last=False)
+        self._clusters.move_to_end(key)
+        return self._clusters[key]
+
+    def rotation(self, view: int, roll_index: int) -> np.ndarray:
+        """R_virt_obj [3, 3] of a template at a roll."""
+        return rotation_z(roll_angle(roll_index)) @ self.templates.T_virt_obj[view][:3, :3]
+
+    def neighbours(self, direction: np.ndarray, R_ref: np.ndarray, count: int) -> Views:
+        """The `count` templates nearest to a direction [3], turned towards a reference view R_ref [3, 3]."""
+        t = self.templates
+        views = nearest_viewpoints(direction, count)
+        rolls = [align_roll(t.T_virt_obj[v][:3, :3], R_ref) for v in views]
+        return Views(
+            rgb=np.stack([turned(t.images[v], r) for v, r in zip(views, rolls, strict=True)]),
+            coords=np.stack([self._coords(v, r) for v, r in zip(views, rolls, strict=True)]),
+            directions=(viewpoint_directions()[views] @ R_ref.T).astype(np.float32),
+        )
+
+    def _coords(self, view: int, roll: float) -> np.ndarray:
+        coords = self.templates.coords[view].astype(np.float32) + self.templates.center.astype(np.float32)
+        coords[~self.templates.mask[view]] = np.nan
+        return turned(coords, roll, cv2.INTER_NEAREST, np.nan)
+
+
+def roll_angle(roll_index: int) -> float:
+    """Radians of one of the ROLLS turns."""
+    return 2 * np.pi * roll_index / ROLLS
+
+
+def turned(
+    picture: np.ndarray, roll: float, interpolation: int = cv2.INTER_LINEAR, border: float = 0.0
+) -> np.ndarray:
+    """A square picture [P, P, C] turned about its middle by `roll` radians, from x towards y."""
+    size = picture.shape[0]
+    return cv2.warpAffine(
+        picture, roll_matrix(roll, size), (size, size), flags=interpolation, borderValue=(border,) * 3
+    )
+
+
+def encode_images(model: VPOGModel, rgb: np.ndarray) -> Encoded:
+    """Tokens and stem features of pictures [N, P, P, 3] uint8."""
+    images = torch.from_numpy(rgb).to(model.mean.device).permute(0, 3, 1, 2).float() / 255.0
+    with torch.inference_mode():
+        return model.encode(images)
+
+
+def describe_templates(
+    model: VPOGModel, templates: TemplateSet, progress: Callable[[int, int], None] | None = None
+) -> Tensor:
+    """Retrieval descriptors [V * ROLLS, C], view-major, of every template at every roll.
+
+    Args:
+        progress: called with (views done, views).
+    """
+    descriptors = []
+    count = len(templates.images)
+    for view in range(count):
+        rolled = np.stack([turned(templates.images[view], roll_angle(r)) for r in range(ROLLS)])
+        with torch.inference_mode():
+            descriptors.append(model.describe(encode_images(model, rolled)))
+        if progress:
+            progress(view + 1, count)
+    return torch.cat(descriptors)

@@ -1,0 +1,119 @@
+"""Alternating attention: over the query and all templates together, then in windows of each image.
+
+Global layers compare the images (S2RoPE tells the views apart); local layers sharpen each of them.
+The alternation follows VGGT (Wang et al. 2025), the windows Swin (Liu et al. 2021).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vpog_core.models.config import VPOGConfig
+from vpog_core.models.layers import Attention, Block
+from vpog_core.models.pos_embed import RoPE2D, S2RoPE, grid_positions
+
+
+class WindowAttention(Attention):
+    """Attention inside square windows of a patch grid; added tokens see and are seen by every window.
+
+    Args:
+        grid: patches along an image's side; window: patches along a window's side.
+    """
+
+    def __init__(self, dim: int, heads: int, rope: RoPE2D, grid: int, window: int) -> None:
+        super().__init__(dim, heads, rope)
+        self.grid, self.window = grid, window
+
+    def split_windows(self, x: Tensor) -> Tensor:
+        """[B, heads, grid * grid, C] -> [B, windows, heads, window * window, C]."""
+        n, w = self.grid // self.window, self.window
+        x = x.unflatten(2, (n, w, n, w)).permute(0, 2, 4, 1, 3, 5, 6)
+        return x.flatten(4, 5).flatten(1, 2)
+
+    def join_windows(self, x: Tensor) -> Tensor:
+        """Inverse of `split_windows`."""
+        n, w = self.grid // self.window, self.window
+        x = x.unflatten(1, (n, n)).unflatten(4, (w, w)).permute(0, 3, 1, 4, 2, 5, 6)
+        return x.flatten(2, 5)
+
+    def forward(self, x: Tensor, phases: Tensor) -> Tensor:
+        """x [B, grid * grid + A, D] -> the same shape; phases [B or 1, 1, grid * grid + A, 2, head_dim / 4]."""
+        q, k, v = self.heads_of(x, phases)
+        patches = self.grid**2
+        outputs = F.scaled_dot_product_attention(
+            *(self._with_added(t, patches, t is not q) for t in (q, k, v))
+        )
+        outputs = self.join_windows(outputs)
+        if x.shape[1] > patches:
+            added = F.scaled_dot_product_attention(q[:, :, patches:], k, v)
+            outputs = torch.cat((outputs, added), dim=2)
+        return self.merge(outputs)
+
+    def _with_added(self, x: Tensor, patches: int, append: bool) -> Tensor:
+        windows = self.split_windows(x[:, :, :patches])
+        if not append or x.shape[2] == patches:
+            return windows
+        added = x[:, None, :, patches:].expand(-1, windows.shape[1], -1, -1, -1)
+        return torch.cat((windows, added), dim=3)
+
+
+class AAModule(nn.Module):
+    """`aa_depth` times (global, local)."""
+
+    def __init__(self, config: VPOGConfig) -> None:
+        super().__init__()
+        dim, heads = config.embed_dim, config.aa_heads
+        self.grid = config.grid
+        self.global_rope = S2RoPE(dim // heads, config.rope_base)
+        self.local_rope = RoPE2D(dim // heads, config.rope_base)
+        self.global_blocks = nn.ModuleList(
+            Block(dim, Attention(dim, heads, self.global_rope)) for _ in range(config.aa_depth)
+        )
+        self.local_blocks = nn.ModuleList(
+            Block(dim, WindowAttention(dim, heads, self.local_rope, config.grid, config.window))
+            for _ in range(config.aa_depth)
+        )
+
+    def forward(
+        self, query: Tensor, templates: Tensor, directions: Tensor, query_mask: Tensor, template_mask: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Tokens that know of each other.
+
+        Args:
+            query: [B, Nq + Aq, D]; templates: [B, S, Nt + At, D].
+            directions: [B, S, 3] unit viewing directions in the reference view's camera frame.
+            query_mask, template_mask: rope masks [B, Nq + Aq], [B, S, Nt + At].
+
+        Returns:
+            query [B, Nq + Aq, D], templates [B, S, Nt + At, D].
+        """
+        n_query = query.shape[1]
+        global_phases = self._global_phases(directions, query_mask, template_mask)
+        query_phases = self._local_phases(query_mask)
+        template_phases = self._local_phases(template_mask.flatten(0, 1))
+        for global_block, local_block in zip(self.global_blocks, self.local_blocks, strict=True):
+            everything = torch.cat((query, templates.flatten(1, 2)), dim=1)
+            everything = global_block(everything, global_phases)
+            query = local_block(everything[:, :n_query], query_phases)
+            flat = everything[:, n_query:].unflatten(1, templates.shape[1:3]).flatten(0, 1)
+            templates = local_block(flat, template_phases).unflatten(0, templates.shape[:2])
+        return query, templates
+
+    def _positions(self, tokens: int, device: torch.device) -> Tensor:
+        """[tokens, 2]: the grid's, then zeros for added tokens (their rope mask is False)."""
+        grid = grid_positions(self.grid, self.grid, device)
+        return F.pad(grid, (0, 0, 0, tokens - len(grid)))
+
+    def _global_phases(self, directions: Tensor, query_mask: Tensor, template_mask: Tensor) -> Tensor:
+        positions = self._positions(query_mask.shape[-1], query_mask.device)
+        query = self.global_rope.phases(positions, None, query_mask)
+        positions = self._positions(template_mask.shape[-1], template_mask.device)
+        of_tokens = directions[:, :, None].expand(-1, -1, len(positions), -1)
+        templates = self.global_rope.phases(positions, of_tokens, template_mask)
+        return torch.cat((query, templates.flatten(1, 2)), dim=1)[:, None]
+
+    def _local_phases(self, rope_mask: Tensor) -> Tensor:
+        positions = self._positions(rope_mask.shape[-1], rope_mask.device)
+        return self.local_rope.phases(positions, rope_mask)[:, None]

@@ -1,0 +1,38 @@
+"""Which template patch does this query patch see, if any?"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from vpog_core.models.pos_embed import RoPE2D, grid_positions
+
+
+class ClassificationHead(nn.Module):
+    """Scores of query patches against template patches and added tokens.
+
+    Once the roll is taken out, matches lie near the same grid position, so the scores carry the relative
+    position: rotary phases on projected queries and keys, none on added tokens.
+
+    Args:
+        dim: width of the tokens; temperature: divides the logits; base: of the rotary ladder.
+    """
+
+    def __init__(self, dim: int, temperature: float = 1.0, base: float = 100.0) -> None:
+        super().__init__()
+        self.query = nn.Linear(dim, dim)
+        self.key = nn.Linear(dim, dim)
+        self.rope = RoPE2D(dim, base)
+        self.scale = dim**-0.5 / temperature
+
+    def forward(self, query: Tensor, templates: Tensor, added: Tensor) -> Tensor:
+        """Logits [B, S, Nq, Nt + A].
+
+        Args:
+            query: [B, Nq, D]; templates: [B, S, Nt, D], grids of equal size; added: [B, S, A, D].
+        """
+        side = round(query.shape[1] ** 0.5)
+        phases = self.rope.phases(grid_positions(side, side, query.device))
+        q = self.rope.rotate(self.query(query), phases)
+        k = torch.cat((self.rope.rotate(self.key(templates), phases), self.key(added)), dim=2)
+        return torch.einsum("bqd,bskd->bsqk", q, k) * self.scale

@@ -1,0 +1,99 @@
+"""The numbers that make a network: one dataclass, four presets."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+
+from vpog_core.types import VPOGError
+
+PATCH = 16
+"""Side of a patch, pixels. Fixed: the flow head answers 16x16 pixels for each query patch."""
+
+
+@dataclass(frozen=True)
+class VPOGConfig:
+    """Sizes of the VPOG network.
+
+    Attributes:
+        image_size: side of crops and templates, pixels; a multiple of 16.
+        embed_dim, depth, num_heads: the encoder's width, layers and heads.
+        embed_from_stem: tokens from the convolutional stem (learns sooner) instead of CroCo's linear patches.
+        aa_depth, aa_heads, window: alternating-attention layers, heads, side of a local window in patches.
+        query_added, template_added: learnable tokens added per query and per template ('unseen here').
+        fine_dim: channels of the stride-4 features.
+        flow_hidden, flow_layers: the flow head's MLP.
+        retrieval_dim: channels of a patch's retrieval descriptor.
+        temperature: divides the classification logits.
+        rope_base: base of the rotary frequency ladders.
+    """
+
+    image_size: int = 224
+    embed_dim: int = 768
+    depth: int = 12
+    num_heads: int = 12
+    embed_from_stem: bool = False
+    aa_depth: int = 4
+    aa_heads: int = 12
+    window: int = 7
+    query_added: int = 0
+    template_added: int = 1
+    fine_dim: int = 64
+    flow_hidden: int = 256
+    flow_layers: int = 3
+    retrieval_dim: int = 64
+    temperature: float = 1.0
+    rope_base: float = 100.0
+
+    def __post_init__(self) -> None:
+        if self.image_size % PATCH:
+            raise VPOGError(
+                f"image_size {self.image_size} is no multiple of {PATCH}: use {self.image_size // PATCH * PATCH}."
+            )
+        if self.grid % self.window:
+            raise VPOGError(
+                f"A grid of {self.grid} patches does not split into windows of {self.window}: change window or image_size."
+            )
+        for name, heads in (("num_heads", self.num_heads), ("aa_heads", self.aa_heads)):
+            if self.embed_dim % (4 * heads):
+                raise VPOGError(
+                    f"embed_dim {self.embed_dim} must be a multiple of 4 x {name} ({heads}): change either."
+                )
+
+    @property
+    def grid(self) -> int:
+        """Patches along a side."""
+        return self.image_size // PATCH
+
+    @property
+    def num_patches(self) -> int:
+        """Patches of an image."""
+        return self.grid**2
+
+    def to_dict(self) -> dict:
+        """Plain values, for a checkpoint's metadata."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict) -> VPOGConfig:
+        """The configuration of a checkpoint's metadata; unknown names are refused."""
+        known = {f.name for f in fields(cls)}
+        unknown = sorted(set(values) - known)
+        if unknown:
+            raise VPOGError(
+                f"The network configuration has the unknown key '{unknown[0]}': use weights of this version."
+            )
+        return cls(**values)
+
+
+PRESETS: dict[str, VPOGConfig] = {
+    "vpog-tiny": VPOGConfig(
+        image_size=112, embed_dim=192, depth=6, num_heads=6, embed_from_stem=True, aa_depth=2, aa_heads=6,
+        fine_dim=32, flow_hidden=192, flow_layers=2, retrieval_dim=32,
+    ),
+    "vpog-small": VPOGConfig(
+        embed_dim=384, depth=8, num_heads=6, embed_from_stem=True, aa_depth=3, aa_heads=6, fine_dim=48,
+    ),
+    "vpog-base": VPOGConfig(),
+    "vpog-large": VPOGConfig(embed_dim=1024, depth=24, num_heads=16, aa_depth=6, aa_heads=16),
+}  # fmt: skip
+"""The networks by name."""

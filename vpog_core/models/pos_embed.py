@@ -1,0 +1,113 @@
+"""Rotary position embeddings: RoPE2D on the patch grid and S2RoPE, which adds the viewing sphere.
+
+A rotary embedding turns pairs of a head's channels by a phase, so that a query-key product depends
+on the difference of their phases (Su et al. 2021; in 2D as in CroCo v2, Weinzaepfel et al. 2023).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+AXES = torch.tensor(
+    [[1, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0], [0, 0, 1], [0, 0, -1]], dtype=torch.float32
+)
+SPHERE_FREQUENCY = 4.0
+"""Lowest spherical frequency: neighbouring viewpoints, 18 degrees apart, differ by 1.3 radians of phase."""
+
+
+def grid_positions(height: int, width: int, device: torch.device | None = None) -> Tensor:
+    """Positions [H * W, 2] of patches, (row, column), row-major."""
+    rows = torch.arange(height, device=device)
+    columns = torch.arange(width, device=device)
+    return torch.stack(torch.meshgrid(rows, columns, indexing="ij"), dim=-1).reshape(-1, 2)
+
+
+def frequencies(count: int, base: float) -> Tensor:
+    """The ladder [count]: base ** (-k / count)."""
+    return base ** (-torch.arange(count, dtype=torch.float32) / count)
+
+
+def rotate_pairs(x: Tensor, phase: Tensor) -> Tensor:
+    """Turn pairs of channels.
+
+    Args:
+        x: [..., 2, P]: first and second members of P pairs.
+        phase: [..., P], radians, broadcast against x.
+    """
+    first, second = x.unbind(dim=-2)
+    cos, sin = phase.cos().to(x.dtype), phase.sin().to(x.dtype)
+    return torch.stack((first * cos - second * sin, second * cos + first * sin), dim=-2)
+
+
+class RoPE2D(nn.Module):
+    """Half of the channels turn with the row, half with the column: CroCo v2's layout.
+
+    Args:
+        head_dim: channels of a head, a multiple of 4.
+        base: base of the ladder (100 in CroCo v2).
+    """
+
+    def __init__(self, head_dim: int, base: float = 100.0) -> None:
+        super().__init__()
+        self.register_buffer("ladder", frequencies(head_dim // 4, base), persistent=False)
+
+    def phases(self, positions: Tensor, rope_mask: Tensor | None = None) -> Tensor:
+        """Phases [..., N, 2, head_dim / 4] of positions [..., N, 2]; zero where rope_mask [..., N] is False."""
+        phase = positions[..., None].float() * self.ladder
+        return phase if rope_mask is None else phase * rope_mask[..., None, None]
+
+    def rotate(self, x: Tensor, phases: Tensor) -> Tensor:
+        """x [..., N, head_dim] turned by phases [..., N, 2, head_dim / 4]."""
+        pairs = x.unflatten(-1, (2, 2, -1))
+        return rotate_pairs(pairs, phases).flatten(-3)
+
+
+class S2RoPE(nn.Module):
+    """Row, column and viewing direction in one rotary embedding.
+
+    The head_dim / 2 pairs are split as p_x + p_y + 6 p_s: column, row, and for each of the six axis
+    directions d a phase proportional to the angle between the viewing direction and d.
+
+    Args:
+        head_dim: channels of a head, a multiple of 4.
+        base: base of the row and column ladders.
+    """
+
+    def __init__(self, head_dim: int, base: float = 100.0) -> None:
+        super().__init__()
+        pairs = head_dim // 2
+        self.sphere_pairs = max(1, pairs // 16)
+        in_plane = pairs - 6 * self.sphere_pairs
+        if in_plane < 2:
+            raise ValueError(f"head_dim {head_dim} has too few channels for S2RoPE: use 16 at least.")
+        self.register_buffer("row_ladder", frequencies(in_plane // 2, base), persistent=False)
+        self.register_buffer("column_ladder", frequencies(in_plane - in_plane // 2, base), persistent=False)
+        sphere = SPHERE_FREQUENCY * 2.0 ** torch.arange(self.sphere_pairs, dtype=torch.float32)
+        self.register_buffer("sphere_ladder", sphere, persistent=False)
+        self.register_buffer("axes", AXES.clone(), persistent=False)
+
+    def phases(self, positions: Tensor, directions: Tensor | None, rope_mask: Tensor | None = None) -> Tensor:
+        """Phases [..., N, head_dim / 2].
+
+        Args:
+            positions: [..., N, 2] (row, column).
+            directions: [..., N, 3] unit viewing directions in the reference view's frame, or None
+                (query tokens: spherical phases are zero).
+            rope_mask: [..., N] bool; False makes every phase of a token zero.
+        """
+        positions = positions.float()
+        row = positions[..., :1] * self.row_ladder
+        column = positions[..., 1:] * self.column_ladder
+        if directions is None:
+            sphere = row.new_zeros(*row.shape[:-1], 6 * self.sphere_pairs)
+        else:
+            angle = torch.acos((directions @ self.axes.T).clamp(-1.0, 1.0))
+            sphere = (angle[..., None] * self.sphere_ladder).flatten(-2)
+        row, column, sphere = (p.expand(*sphere.shape[:-1], p.shape[-1]) for p in (row, column, sphere))
+        phase = torch.cat((row, column, sphere), dim=-1)
+        return phase if rope_mask is None else phase * rope_mask[..., None]
+
+    def rotate(self, x: Tensor, phases: Tensor) -> Tensor:
+        """x [..., N, head_dim] turned by phases [..., N, head_dim / 2]."""
+        return rotate_pairs(x.unflatten(-1, (2, -1)), phases).flatten(-2)

@@ -1,0 +1,117 @@
+"""VPOG: encode images once, then match a query crop against a few templates."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from vpog_core.models.aa_module import AAModule
+from vpog_core.models.classification_head import ClassificationHead
+from vpog_core.models.config import VPOGConfig
+from vpog_core.models.encoder import Encoder
+from vpog_core.models.flow_head import Flow, FlowHead
+from vpog_core.models.retrieval_head import RetrievalHead
+from vpog_core.models.stem import ConvStem
+from vpog_core.models.token_manager import TokenManager
+
+IMAGE_MEAN = (0.485, 0.456, 0.406)
+IMAGE_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass
+class Encoded:
+    """What the network keeps of an image; `...` is [N], [B] or [B, S].
+
+    Attributes:
+        tokens: [..., Nq, D]; stem: [..., C, H / 4, W / 4].
+    """
+
+    tokens: Tensor
+    stem: Tensor
+
+    def __getitem__(self, index) -> Encoded:
+        return Encoded(self.tokens[index], self.stem[index])
+
+
+@dataclass
+class Matches:
+    """Query crops matched against templates.
+
+    Attributes:
+        logits: [B, S, Nq, Nt + A]; the last A columns mean 'unseen in this template'.
+        query: [B, Nq, D]; templates: [B, S, Nt, D]: tokens after the alternating attention.
+        query_fine: [B, C, h, w]; template_fine: [B, S, C, h, w]: stride-4 features.
+    """
+
+    logits: Tensor
+    query: Tensor
+    templates: Tensor
+    query_fine: Tensor
+    template_fine: Tensor
+
+
+class VPOGModel(nn.Module):
+    """The whole network.
+
+    Args:
+        config: sizes (`PRESETS["vpog-tiny"]` and its siblings).
+    """
+
+    def __init__(self, config: VPOGConfig) -> None:
+        super().__init__()
+        self.config = config
+        dim = config.embed_dim
+        self.stem = ConvStem()
+        self.encoder = Encoder(config, self.stem.channels)
+        self.retrieval_head = RetrievalHead(dim, config.retrieval_dim)
+        self.encoder_head = ClassificationHead(dim, config.temperature, config.rope_base)
+        self.encoder_unseen = nn.Parameter(torch.zeros(config.template_added, dim))
+        self.token_manager = TokenManager(dim, config.query_added, config.template_added)
+        self.aa_module = AAModule(config)
+        self.norm = nn.LayerNorm(dim, eps=1e-6)
+        self.classification_head = ClassificationHead(dim, config.temperature, config.rope_base)
+        self.flow_head = FlowHead(config, self.stem.channels)
+        self.register_buffer("mean", torch.tensor(IMAGE_MEAN)[:, None, None], persistent=False)
+        self.register_buffer("std", torch.tensor(IMAGE_STD)[:, None, None], persistent=False)
+
+    def encode(self, images: Tensor) -> Encoded:
+        """Tokens and stem features of RGB images [N, 3, H, W] in 0..1."""
+        images = (images - self.mean) / self.std
+        stem = self.stem(images)
+        return Encoded(self.encoder(images, stem), stem)
+
+    def describe(self, encoded: Encoded) -> Tensor:
+        """Retrieval descriptors [N, C] of encoded images [N]."""
+        return self.retrieval_head(encoded.tokens)
+
+    def match(self, query: Encoded, templates: Encoded, directions: Tensor) -> Matches:
+        """Match query crops [B] against templates [B, S] seen along `directions`.
+
+        Args:
+            directions: [B, S, 3] unit vectors from the object to each template's camera, in the
+                camera frame of the reference view.
+        """
+        q, t, q_mask, t_mask = self.token_manager.add(query.tokens, templates.tokens)
+        q, t = self.aa_module(q, t, directions, q_mask, t_mask)
+        q, t, added = self.token_manager.split(self.norm(q), self.norm(t))
+        logits = self.classification_head(q, t, added)
+        query_fine = self.flow_head.fine(query.stem, q)
+        template_fine = self.flow_head.fine(templates.stem.flatten(0, 1), t.flatten(0, 1))
+        return Matches(logits, q, t, query_fine, template_fine.unflatten(0, t.shape[:2]))
+
+    def encoder_logits(self, query: Encoded, templates: Encoded) -> Tensor:
+        """Logits [B, S, Nq, Nt + A] from the encoder's own tokens: early supervision in training."""
+        added = self.encoder_unseen.expand(*templates.tokens.shape[:2], -1, -1)
+        return self.encoder_head(query.tokens, templates.tokens, added)
+
+    def flow(self, matches: Matches, index: Tensor) -> Flow:
+        """Flow [B, S, Nq, ...] of each query patch in the template patch index [B, S, Nq]."""
+        m = matches
+        return self.flow_head.matched(m.query, m.templates, m.query_fine, m.template_fine, index)
+
+    def flow_of_pairs(self, matches: Matches, pairs: Tensor) -> Flow:
+        """Flow [P, ...] of pairs [P, 4] (batch, template, query patch, template patch)."""
+        m = matches
+        return self.flow_head.pairs(m.query, m.templates, m.query_fine, m.template_fine, pairs)

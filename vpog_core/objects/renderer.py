@@ -1,0 +1,223 @@
+"""A CPU ray caster: first hits by Embree, shading in numpy. No system OpenGL, no window."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from embreex import rtcore_scene
+from embreex.mesh_construction import TriangleMesh
+
+from vpog_core.geometry.camera import scale_intrinsics
+from vpog_core.objects.mesh import Mesh
+from vpog_core.objects.surface import Surface
+
+
+@dataclass(frozen=True)
+class Light:
+    """A directional light, with the ambient light that comes with it. Colours multiply in display space.
+
+    Attributes:
+        ambient: share of the surface colour that shows without direct light; adds up over lights.
+        direction: camera frame, towards the light; any length.
+        diffuse: strength of the direct light (Lambert).
+        color: [3] RGB of this light, 1 = white; colours its ambient part, too.
+        specular: strength of the highlight (Blinn-Phong), in the light's colour.
+        shininess: exponent of the highlight; the higher, the smaller it is.
+    """
+
+    ambient: float = 0.45
+    direction: tuple[float, float, float] = (0.3, -0.5, -1.0)
+    diffuse: float = 0.6
+    color: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    specular: float = 0.0
+    shininess: float = 20.0
+
+
+DEFAULT_LIGHT = Light()
+
+
+@dataclass
+class Render:
+    """One picture of one object.
+
+    Attributes:
+        rgb: [H, W, 3] uint8.
+        depth: [H, W] float32, metres along the optical axis, 0 where there is background.
+        coords: [H, W, 3] float32, metres, object frame, 0 in the background.
+        mask: [H, W] bool.
+        normals: [H, W, 3] float32 unit, object frame, towards the camera, 0 in the background.
+    """
+
+    rgb: np.ndarray
+    depth: np.ndarray
+    coords: np.ndarray
+    mask: np.ndarray
+    normals: np.ndarray
+
+
+@dataclass
+class _Hits:
+    """Rays that hit: flat pixel index [N], face [N], barycentrics [N, 3], z (diameters) [N], rays [N, 3]."""
+
+    pixel: np.ndarray
+    face: np.ndarray
+    weights: np.ndarray
+    z: np.ndarray
+    rays: np.ndarray
+
+
+class Renderer:
+    """Renders one mesh from any pose; building it takes some 10 ms, a render a few.
+
+    Inside, the mesh is centred and one diameter large, so that float32 is exact enough for any unit.
+    """
+
+    def __init__(self, mesh: Mesh):
+        self.mesh = mesh
+        self._scale = 1.0 / mesh.diameter
+        self._center = mesh.center
+        self._hull = mesh.hull_points
+        vertices = ((mesh.vertices - self._center) * self._scale).astype(np.float32)
+        self._scene = rtcore_scene.EmbreeScene(robust=True)
+        TriangleMesh(scene=self._scene, vertices=vertices, indices=np.ascontiguousarray(mesh.faces, np.int32))
+        self._surface = Surface(mesh)
+
+    def render(
+        self,
+        T_cam_obj: np.ndarray,
+        K: np.ndarray,
+        size: tuple[int, int],
+        lights: Light | Sequence[Light] | None = None,
+        background: tuple[int, int, int] | np.ndarray = (0, 0, 0),
+        supersample: int = 1,
+    ) -> Render:
+        """What a pinhole camera sees of the mesh.
+
+        Args:
+            T_cam_obj: [4, 4], object to camera (OpenCV optical).
+            K: [3, 3] intrinsics without skew, pixel centres at integer coordinates.
+            size: (H, W), pixels.
+            lights: one or several; None is the one fixed light of all templates.
+            background: a colour, or a uint8 image [H, W, 3].
+            supersample: colours are the mean over this many rays squared per pixel, blended with the
+                background at the rim; everything else is always at the pixel's centre.
+        """
+        lights = (DEFAULT_LIGHT,) if lights is None else (lights,) if isinstance(lights, Light) else lights
+        T = np.asarray(T_cam_obj, dtype=np.float64)
+        K = np.asarray(K, dtype=np.float64)
+        hits = self._cast(T, K, size)
+        out = self._geometry(T, hits, size)
+        out.rgb = np.empty((*size, 3), dtype=np.uint8)
+        out.rgb[...] = background
+        if supersample > 1:
+            self._shade_fine(out.rgb, T, K, lights, supersample)
+        elif len(hits.pixel):
+            normals = out.normals.reshape(-1, 3)[hits.pixel]
+            out.rgb.reshape(-1, 3)[hits.pixel] = self._shade(T, K, hits, normals, lights)
+        return out
+
+    def window(self, T: np.ndarray, K: np.ndarray, size: tuple[int, int]) -> tuple[int, int, int, int]:
+        """(x0, y0, x1, y1): pixels x0 <= x < x1 that the mesh can touch; empty when it is out of view."""
+        points = self._hull @ T[:3, :3].T + T[:3, 3]
+        H, W = size
+        if points[:, 2].max() <= 0:
+            return 0, 0, 0, 0
+        if points[:, 2].min() < 1e-6:
+            return 0, 0, W, H
+        x = points[:, 0] / points[:, 2] * K[0, 0] + K[0, 2]
+        y = points[:, 1] / points[:, 2] * K[1, 1] + K[1, 2]
+        limits = np.array([x.min(), y.min(), x.max() + 2, y.max() + 2])
+        x0, y0, x1, y1 = np.clip(np.floor(limits), 0, [W, H, W, H]).astype(int)
+        return int(x0), int(y0), int(x1), int(y1)
+
+    def _cast(self, T: np.ndarray, K: np.ndarray, size: tuple[int, int]) -> _Hits:
+        x0, y0, x1, y1 = self.window(T, K, size)
+        R = T[:3, :3].astype(np.float32)
+        along_x = ((np.arange(x0, x1) - K[0, 2]) / K[0, 0]).astype(np.float32)[:, None] * R[0]
+        along_y = ((np.arange(y0, y1) - K[1, 2]) / K[1, 1]).astype(np.float32)[:, None] * R[1] + R[2]
+        rays = (along_y[:, None] + along_x[None]).reshape(-1, 3)
+        origin = (-T[:3, 3] @ T[:3, :3] - self._center) * self._scale
+        if not len(rays):
+            none = np.zeros(0, np.int32)
+            return _Hits(none, none, np.zeros((0, 3), np.float32), np.zeros(0, np.float32), rays)
+        origins = np.empty_like(rays)
+        origins[:] = origin
+        found = self._scene.run(origins, rays, output=1)
+        hit = np.flatnonzero(found["primID"] >= 0)
+        row, column = np.divmod(hit, x1 - x0)
+        u, v = found["u"][hit], found["v"][hit]
+        weights = np.stack([1.0 - u - v, u, v], axis=1)
+        pixel = (row + y0) * size[1] + column + x0
+        return _Hits(pixel, found["primID"][hit], weights, found["tfar"][hit], rays[hit])
+
+    def _geometry(self, T: np.ndarray, hits: _Hits, size: tuple[int, int]) -> Render:
+        H, W = size
+        depth = np.zeros(H * W, dtype=np.float32)
+        coords, normals = np.zeros((2, H * W, 3), dtype=np.float32)
+        mask = np.zeros(H * W, dtype=bool)
+        if len(hits.pixel):
+            z = hits.z / np.float32(self._scale)
+            camera_obj = (-T[:3, 3] @ T[:3, :3]).astype(np.float32)
+            depth[hits.pixel] = z
+            coords[hits.pixel] = camera_obj + z[:, None] * hits.rays
+            mask[hits.pixel] = True
+            normal = self._surface.normal(hits.face, hits.weights)
+            away = (normal * hits.rays).sum(axis=1) > 0
+            normal[away] = -normal[away]
+            normals[hits.pixel] = normal
+        shape = (H, W, 3)
+        return Render(
+            None, depth.reshape(H, W), coords.reshape(shape), mask.reshape(H, W), normals.reshape(shape)
+        )
+
+    def _shade(
+        self, T: np.ndarray, K: np.ndarray, hits: _Hits, normals: np.ndarray, lights: Sequence[Light]
+    ) -> np.ndarray:
+        """[N, 3] uint8 colours of hits with normals [N, 3] (object frame, towards the camera)."""
+        footprint = hits.z * np.float32(1.0 / (self._scale * K[0, 0]))
+        color = self._surface.color(hits.face, hits.weights, footprint)
+        R = T[:3, :3].astype(np.float32)
+        view = None
+        light_sum = np.zeros(3, dtype=np.float32)
+        highlight = None
+        for light in lights:
+            tint = np.asarray(light.color, dtype=np.float32)
+            towards = np.asarray(light.direction, dtype=np.float32) @ R
+            towards /= np.linalg.norm(towards)
+            facing = np.maximum(normals @ towards, 0.0)
+            light_sum = light_sum + (light.ambient + light.diffuse * facing)[:, None] * tint
+            if light.specular > 0:
+                if view is None:
+                    view = -hits.rays / np.sqrt((hits.rays * hits.rays).sum(axis=1, keepdims=True))
+                half = view + towards
+                half /= np.sqrt(np.maximum((half * half).sum(axis=1, keepdims=True), 1e-12))
+                gloss = np.maximum((normals * half).sum(axis=1), 0.0) ** light.shininess * (facing > 0)
+                gloss = (255.0 * light.specular * gloss)[:, None] * tint
+                highlight = gloss if highlight is None else highlight + gloss
+        shaded = color * light_sum
+        if highlight is not None:
+            shaded += highlight
+        return np.clip(shaded + 0.5, 0, 255).astype(np.uint8)
+
+    def _shade_fine(
+        self, rgb: np.ndarray, T: np.ndarray, K: np.ndarray, lights: Sequence[Light], factor: int
+    ) -> None:
+        """Draw over `rgb` in place, `factor` x `factor` rays for each pixel of the mesh's window."""
+        x0, y0, x1, y1 = self.window(T, K, rgb.shape[:2])
+        if x1 <= x0 or y1 <= y0:
+            return
+        local = K.copy()
+        local[:2, 2] -= (x0, y0)
+        fine = scale_intrinsics(local, factor)
+        h, w = (y1 - y0) * factor, (x1 - x0) * factor
+        hits = self._cast(T, fine, (h, w))
+        canvas = rgb[y0:y1, x0:x1].repeat(factor, axis=0).repeat(factor, axis=1)
+        if len(hits.pixel):
+            normals = self._surface.normal(hits.face, hits.weights)
+            away = (normals * hits.rays).sum(axis=1) > 0
+            normals[away] = -normals[away]
+            canvas.reshape(-1, 3)[hits.pixel] = self._shade(T, fine, hits, normals, lights)
+        rgb[y0:y1, x0:x1] = cv2.resize(canvas, (x1 - x0, y1 - y0), interpolation=cv2.INTER_AREA)

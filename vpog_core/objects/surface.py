@@ -1,0 +1,166 @@
+"""What a point of a mesh looks like before light falls on it: colour and normal by face and barycentrics."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from vpog_core.objects.mesh import Mesh
+
+SMOOTH_COSINE = np.float32(np.cos(np.radians(40.0)))
+"""A face whose normal is nearer than this to the vertex normal is shaded smooth there."""
+
+
+class Surface:
+    """Colours and normals of a mesh, laid out for lookups of many points at once."""
+
+    def __init__(self, mesh: Mesh):
+        self.normals = corner_normals(mesh.vertices, mesh.faces)
+        self.texture = None
+        self.colors = None
+        self.base_color = np.asarray(mesh.base_color, dtype=np.float32)
+        if mesh.texture is not None and mesh.uv is not None:
+            self.texture = MipTexture(mesh)
+        elif mesh.vertex_colors is not None:
+            colors = np.asarray(mesh.vertex_colors, dtype=np.float32)
+            self.colors = np.ascontiguousarray(colors[mesh.faces])
+
+    def normal(self, face: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """[N, 3] float32 unit normals at faces [N] with barycentric weights [N, 3]."""
+        normal = _blend(self.normals[face], weights)
+        return normal / np.sqrt(np.maximum((normal * normal).sum(axis=1, keepdims=True), 1e-12))
+
+    def color(self, face: np.ndarray, weights: np.ndarray, footprint: np.ndarray) -> np.ndarray:
+        """[N, 3] float32 colours 0..255; `footprint` [N] is the side of a pixel on the object, metres."""
+        if self.texture is not None:
+            return self.texture.lookup(face, weights, footprint)
+        if self.colors is not None:
+            return _blend(self.colors[face], weights)
+        return np.broadcast_to(self.base_color, (len(face), 3))
+
+
+def _blend(corners: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """[N, C] of corner values [N, 3, C] and weights [N, 3]."""
+    return corners[:, 0] * weights[:, 0:1] + corners[:, 1] * weights[:, 1:2] + corners[:, 2] * weights[:, 2:3]
+
+
+def corner_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """[F, 3, 3] float32 unit normals of each face's corners: smooth over flat angles, flat at sharp edges.
+
+    Vertices at one place count as one, so seams of a texture do not show.
+    """
+    corners = vertices[faces]
+    edge = np.roll(corners, -1, axis=1) - corners
+    normal = np.cross(edge[:, 0], -edge[:, 2])
+    flat = normal / np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-30)
+    unit = edge / np.maximum(np.linalg.norm(edge, axis=2, keepdims=True), 1e-30)
+    angle = np.arccos(np.clip(-(unit * np.roll(unit, 1, axis=1)).sum(axis=2), -1.0, 1.0))
+    place = _merge_places(vertices)[faces]
+    count = int(place.max()) + 1
+    summed = np.stack(
+        [np.bincount(place.ravel(), (angle * flat[:, None, k]).ravel(), count) for k in range(3)], axis=1
+    )
+    summed /= np.maximum(np.linalg.norm(summed, axis=1, keepdims=True), 1e-30)
+    smooth = summed[place]
+    near = (smooth * flat[:, None]).sum(axis=2, keepdims=True) > SMOOTH_COSINE
+    return np.where(near, smooth, flat[:, None]).astype(np.float32)
+
+
+def _merge_places(vertices: np.ndarray) -> np.ndarray:
+    """[V] int: the same number for vertices at the same place (to a millionth of the extent)."""
+    low = vertices.min(axis=0)
+    extent = max(float(np.ptp(vertices, axis=0).max()), 1e-12)
+    grid = np.round((vertices - low) / extent * 1e6).astype(np.int64)
+    key = (grid[:, 0] << 42) | (grid[:, 1] << 21) | grid[:, 2]
+    return np.unique(key, return_inverse=True)[1].reshape(-1)
+
+
+class MipTexture:
+    """A texture as a pyramid; each lookup reads the level whose texel is about as large as a pixel."""
+
+    def __init__(self, mesh: Mesh):
+        uv = np.asarray(mesh.uv, dtype=np.float32)
+        levels = _pyramid(_fill_gutters(mesh.texture, uv))
+        self.texels = np.concatenate([level.reshape(-1, 3) for level in levels]).astype(np.uint8)
+        self.heights = np.array([level.shape[0] for level in levels], dtype=np.int32)
+        self.widths = np.array([level.shape[1] for level in levels], dtype=np.int32)
+        sizes = self.heights.astype(np.int64) * self.widths
+        self.offsets = np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int64)
+        self.repeats = bool(uv.min() < -1e-3 or uv.max() > 1.001)
+        self.uv = uv
+        self.density = self._texels_per_metre(mesh, uv)
+
+    def _texels_per_metre(self, mesh: Mesh, uv: np.ndarray) -> np.ndarray:
+        """[F] float32, of the finest level."""
+        corners = mesh.vertices[mesh.faces]
+        area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
+        a, b = (uv[:, 1] - uv[:, 0]).T, (uv[:, 2] - uv[:, 0]).T
+        texels = np.abs(a[0] * b[1] - a[1] * b[0]) * float(self.heights[0]) * float(self.widths[0])
+        return np.sqrt(texels / np.maximum(area, 1e-18)).astype(np.float32)
+
+    def lookup(self, face: np.ndarray, weights: np.ndarray, footprint: np.ndarray) -> np.ndarray:
+        """[N, 3] float32 colours 0..255, bilinear in the nearest level."""
+        uv = _blend(self.uv[face], weights)
+        coarse = np.maximum(self.density[face] * footprint, 1.0)
+        level = np.minimum((np.log2(coarse) + 0.5).astype(np.int32), len(self.heights) - 1)
+        width, height, offset = self.widths[level], self.heights[level], self.offsets[level]
+        x0, x1, fx = self._neighbours(uv[:, 0] * width - 0.5, width)
+        y0, y1, fy = self._neighbours((1.0 - uv[:, 1]) * height - 0.5, height)
+        row0, row1 = offset + y0 * width, offset + y1 * width
+        top = _mix(self.texels[row0 + x0], self.texels[row0 + x1], fx)
+        bottom = _mix(self.texels[row1 + x0], self.texels[row1 + x1], fx)
+        return top + (bottom - top) * fy
+
+    def _neighbours(self, x: np.ndarray, size: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        low = np.floor(x)
+        fraction = (x - low).astype(np.float32)[:, None]
+        low = low.astype(np.int32)
+        if self.repeats:
+            return low % size, (low + 1) % size, fraction
+        return np.clip(low, 0, size - 1), np.clip(low + 1, 0, size - 1), fraction
+
+
+def _mix(a: np.ndarray, b: np.ndarray, fraction: np.ndarray) -> np.ndarray:
+    a = a.astype(np.float32)
+    return a + (b.astype(np.float32) - a) * fraction
+
+
+def _pyramid(texture: np.ndarray, most: int = 6) -> list[np.ndarray]:
+    levels = [texture]
+    while len(levels) < most and min(levels[-1].shape[:2]) >= 8:
+        h, w = levels[-1].shape[:2]
+        levels.append(cv2.resize(levels[-1], (w // 2, h // 2), interpolation=cv2.INTER_AREA))
+    return levels
+
+
+def _fill_gutters(texture: np.ndarray, uv: np.ndarray) -> np.ndarray:
+    """The texture with what no face uses filled from its surroundings, so that coarse levels do not darken.
+
+    Push-pull: average down with coverage as weight, then fill holes from the coarser level.
+    """
+    if uv.min() < -1e-3 or uv.max() > 1.001:
+        return texture
+    h, w = texture.shape[:2]
+    used = np.zeros((h, w), dtype=np.uint8)
+    corners = np.stack([uv[..., 0] * w - 0.5, (1.0 - uv[..., 1]) * h - 0.5], axis=-1)
+    # 4 bits below the pixel; outlines are drawn as well, so thin faces count.
+    for polygon in np.round(corners * 16).astype(np.int32):
+        cv2.fillConvexPoly(used, polygon, 1, lineType=cv2.LINE_8, shift=4)
+    # Texels beside a face count: bilinear lookups at its rim read them.
+    used = cv2.dilate(used, np.ones((3, 3), dtype=np.uint8))
+    if used.all():
+        return texture
+    stack = [(texture.astype(np.float32) * used[..., None], used.astype(np.float32))]
+    while min(stack[-1][1].shape) > 1:
+        color, weight = stack[-1]
+        size = (max(1, weight.shape[1] // 2), max(1, weight.shape[0] // 2))
+        stack.append(tuple(cv2.resize(item, size, interpolation=cv2.INTER_AREA) for item in (color, weight)))
+    filled = None
+    for color, weight in reversed(stack):
+        known = color / np.maximum(weight, 1e-6)[..., None]
+        if filled is not None:
+            size = (weight.shape[1], weight.shape[0])
+            blank = cv2.resize(filled, size, interpolation=cv2.INTER_LINEAR).reshape(known.shape)
+            known = np.where(weight[..., None] > 1e-3, known, blank)
+        filled = known
+    return np.clip(np.round(filled), 0, 255).astype(np.uint8)

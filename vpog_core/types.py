@@ -1,0 +1,134 @@
+"""The values that travel between the rooms of the package.
+
+Metres, radians and pixels throughout; pixel centres at integer coordinates; camera frames are
+OpenCV optical (x right, y down, z forward); `T_a_b` maps points of frame b into frame a.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+CAMERA_MODELS = ("plumb_bob", "rational_polynomial", "equidistant")
+
+
+class VPOGError(ValueError):
+    """Something a user can mend: one sentence that says what is wrong and what to do."""
+
+
+@dataclass(frozen=True)
+class Camera:
+    """A calibrated camera, as in `sensor_msgs/CameraInfo`.
+
+    Attributes:
+        K: [3, 3] float64 intrinsics, pixels.
+        width, height: image size, pixels.
+        distortion: [n] float64 coefficients of `model` (n = 0 for none), in OpenCV's order.
+        model: one of `CAMERA_MODELS`; `equidistant` is OpenCV's fisheye model.
+
+    Raises:
+        VPOGError: focal length or size not positive, unknown model, wrong number of coefficients.
+    """
+
+    K: np.ndarray
+    width: int
+    height: int
+    distortion: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    model: str = "plumb_bob"
+
+    def __post_init__(self) -> None:
+        K = np.asarray(self.K, dtype=np.float64).reshape(3, 3)
+        distortion = np.asarray(self.distortion, dtype=np.float64).ravel()
+        object.__setattr__(self, "K", K)
+        object.__setattr__(self, "distortion", distortion)
+        if not (np.isfinite(K).all() and K[0, 0] > 0 and K[1, 1] > 0):
+            raise VPOGError(
+                f"The camera's focal length is ({K[0, 0]:g}, {K[1, 1]:g}) pixels: publish a calibrated CameraInfo."
+            )
+        if self.width <= 0 or self.height <= 0:
+            raise VPOGError(
+                f"The camera's image size is {self.width}x{self.height}: set width and height in CameraInfo."
+            )
+        if self.model not in CAMERA_MODELS:
+            raise VPOGError(
+                f"Distortion model '{self.model}' is not known: use one of {', '.join(CAMERA_MODELS)}."
+            )
+        if not np.isfinite(distortion).all():
+            raise VPOGError("The camera's distortion has values that are not finite: calibrate it again.")
+        allowed = (0, 4) if self.model == "equidistant" else (0, 4, 5, 8, 12, 14)
+        if distortion.size not in allowed:
+            raise VPOGError(
+                f"Distortion model '{self.model}' has {distortion.size} coefficients: it takes one of {allowed}."
+            )
+
+
+@dataclass(frozen=True)
+class Detection:
+    """One object seen in one image.
+
+    Attributes:
+        class_id: name of the object in the library, or an alias of it.
+        box: [4] float64 (x0, y0, x1, y1), pixels.
+        score: the detector's confidence, 0..1.
+        mask: [H, W] bool in the image's size, or None.
+        instance: tells objects of one class apart within a frame.
+    """
+
+    class_id: str
+    box: np.ndarray
+    score: float = 1.0
+    mask: np.ndarray | None = None
+    instance: int = 0
+
+
+@dataclass
+class MatchView:
+    """What the network saw and matched for one detection: material for pictures.
+
+    P is the crop's side in pixels, M the number of correspondences.
+
+    Attributes:
+        crop: [P, P, 3] uint8 RGB, the virtual camera's picture.
+        template: [P, P, 3] uint8 RGB, the template most patches matched.
+        flow: [P, P, 2] float32, from a crop pixel to its place in that template, pixels (x, y).
+        confidence: [P, P] float32, 0..1.
+        seen: [P, P] bool, False where the template does not show what the crop pixel shows.
+        points_2d: [M, 2] float32, crop pixels of the correspondences in that template.
+        points_template: [M, 2] float32, where they lie in the template, pixels.
+        inlier: [M] bool, agree with the pose found.
+    """
+
+    crop: np.ndarray
+    template: np.ndarray
+    flow: np.ndarray
+    confidence: np.ndarray
+    seen: np.ndarray
+    points_2d: np.ndarray
+    points_template: np.ndarray
+    inlier: np.ndarray
+
+
+@dataclass
+class PoseEstimate:
+    """The answer to one detection.
+
+    Attributes:
+        T_cam_obj: [4, 4] float64, or None when no pose was found (then `reason` says why).
+        score: how sure the estimator is, 0..1.
+        covariance: [6, 6] float64, order (x, y, z, rotation about x, y, z) in the camera frame, or None.
+        inliers: correspondences that agree with the pose.
+        reprojection_error: root mean square over the inliers, pixels of the crop.
+        reason: empty when there is a pose, else one sentence.
+        match: material for pictures, where asked for.
+    """
+
+    class_id: str
+    instance: int = 0
+    T_cam_obj: np.ndarray | None = None
+    score: float = 0.0
+    covariance: np.ndarray | None = None
+    inliers: int = 0
+    reprojection_error: float = 0.0
+    reason: str = ""
+    match: MatchView | None = None

@@ -1,0 +1,114 @@
+"""The mask and the outline of a mesh in a camera image."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from vpog_core.geometry.camera import pixel_rays, project
+from vpog_core.geometry.se3 import transform_points
+from vpog_core.types import Camera
+
+SHIFT = 4
+"""Fractional bits of the fixed-point pixels handed to OpenCV's drawing."""
+
+_NEAR = 1e-3
+_MARGIN = 8
+
+
+def silhouette(
+    camera: Camera, T_cam_obj: np.ndarray, vertices: np.ndarray, faces: np.ndarray, scale: int = 1
+) -> tuple[np.ndarray, tuple[int, int]]:
+    """Mask [h, w] uint8 (0, 255) of a mesh in the image, and the pixel (x, y) of its upper left corner.
+
+    Only the part in and just around the image is kept; both sizes are 0 when nothing is.
+
+    Args:
+        vertices: [V, 3] metres, object frame.
+        faces: [F, 3] vertex indices.
+        scale: mask pixels per image pixel. The corner stays in image pixels; the centre of mask pixel m lies
+            at image pixel `corner + (m + 0.5) / scale - 0.5`.
+    """
+    nothing = np.zeros((0, 0), np.uint8), (0, 0)
+    points = transform_points(T_cam_obj, np.asarray(vertices, np.float64))
+    drawable = can_project(camera, points)
+    faces = np.asarray(faces)[drawable[np.asarray(faces)].all(axis=1)]
+    if not len(faces):
+        return nothing
+    pixels = np.zeros((len(points), 2))
+    pixels[drawable] = project(camera, points[drawable])
+    used = pixels[np.unique(faces)]
+    limit = np.array([camera.width, camera.height]) + _MARGIN
+    low = np.maximum(np.floor(used.min(axis=0)) - 2, -_MARGIN).astype(int)
+    high = np.minimum(np.ceil(used.max(axis=0)) + 3, limit).astype(int)
+    if (high <= low).any():
+        return nothing
+    mask = np.zeros(((high - low) * scale)[::-1], np.uint8)
+    _fill_triangles(mask, ((pixels - low + 0.5) * scale - 0.5)[faces])
+    return mask, (int(low[0]), int(low[1]))
+
+
+def outline(
+    camera: Camera, T_cam_obj: np.ndarray, vertices: np.ndarray, faces: np.ndarray
+) -> list[np.ndarray]:
+    """Closed curves [N, 2] (x, y), sub-pixel, around a mesh's silhouette and the holes in it.
+
+    Specks of less than four pixels are left out; the list is empty where nothing is in the image.
+    """
+    vertices = np.asarray(vertices)
+    size = float(np.linalg.norm(np.ptp(vertices, axis=0)))
+    pixels = camera.K[0, 0] * size / max(float(T_cam_obj[2, 3]), _NEAR)
+    scale = int(np.clip(1200 / min(max(pixels, 1.0), float(max(camera.width, camera.height))), 1, 4))
+    mask, corner = silhouette(camera, T_cam_obj, vertices, faces, scale)
+    if not mask.any():
+        return []
+    mask = cv2.GaussianBlur(mask, (0, 0), 0.6 * scale)
+    _, mask = cv2.threshold(mask, 127, 255, cv2.THRESH_BINARY)
+    contours, _ = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    kept = [c.reshape(-1, 2).astype(np.float64) for c in contours if cv2.contourArea(c) >= 4 * scale**2]
+    return [(_smooth(curve, scale) + 0.5) / scale - 0.5 + corner for curve in kept]
+
+
+def can_project(camera: Camera, points_cam: np.ndarray) -> np.ndarray:
+    """[V] bool of points [V, 3]: in front of the camera, and within reach of its distortion model."""
+    front = points_cam[:, 2] > _NEAR
+    if not camera.distortion.any():
+        return front
+    w, h = camera.width - 1, camera.height - 1
+    rays = pixel_rays(camera, [[0, 0], [w, 0], [0, h], [w, h], [w / 2, 0], [0, h / 2]])
+    limit = 1.2 * np.linalg.norm(rays[:, :2], axis=1).max()
+    return front & (np.linalg.norm(points_cam[:, :2], axis=1) < limit * np.maximum(points_cam[:, 2], _NEAR))
+
+
+def _fill_triangles(mask: np.ndarray, triangles: np.ndarray) -> None:
+    """Set the pixels of triangles [F, 3, 2] (x, y): small ones all at once by samples, large ones singly."""
+    height, width = mask.shape
+    low, high = triangles.min(axis=1), triangles.max(axis=1)
+    inside = ((high >= 0) & (low <= [width, height])).all(axis=1)
+    triangles, extent = triangles[inside], (high - low)[inside].max(axis=1)
+    for limit, steps in ((1.0, 1), (4.0, 5)):
+        small = extent <= limit
+        _splat(mask, triangles[small], steps)
+        triangles, extent = triangles[~small], extent[~small]
+    for corners in np.rint(np.clip(triangles, -8192, 8192) * 2**SHIFT).astype(np.int32):
+        cv2.fillConvexPoly(mask, corners, 255, cv2.LINE_8, SHIFT)
+
+
+def _splat(mask: np.ndarray, triangles: np.ndarray, steps: int) -> None:
+    """Set the pixels under a grid of samples of each triangle [F, 3, 2]."""
+    grid = [(i, j, steps - i - j) for i in range(steps + 1) for j in range(steps + 1 - i)]
+    barycentric = np.array(grid, np.float32) / steps
+    samples = np.einsum("kc,fcd->fkd", barycentric, triangles.astype(np.float32)).reshape(-1, 2)
+    x, y = np.rint(samples).astype(np.int32).T
+    keep = (x >= 0) & (y >= 0) & (x < mask.shape[1]) & (y < mask.shape[0])
+    mask[y[keep], x[keep]] = 255
+
+
+def _smooth(curve: np.ndarray, reach: int) -> np.ndarray:
+    """A closed curve [N, 2] averaged over `reach` neighbours on each side: takes the pixel stairs out."""
+    if len(curve) < 4 * reach + 2:
+        return curve
+    window = 2 * reach + 1
+    closed = np.concatenate([curve[-reach:], curve, curve[:reach]])
+    total = np.cumsum(np.concatenate([np.zeros((1, 2)), closed]), axis=0)
+    return (total[window:] - total[:-window]) / window

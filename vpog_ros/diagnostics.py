@@ -1,0 +1,121 @@
+"""What the node tells about itself on /diagnostics: rates, latencies, drops, the last error."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable
+
+import numpy as np
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+
+from vpog_ros.frame_buffer import Counts
+
+WINDOW_S = 10.0
+"""Rates and latencies are those of the last ten seconds."""
+
+
+class Statistics:
+    """Thread-safe record of the last `WINDOW_S` seconds, and of what went wrong since the start."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic):
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._events: dict[str, deque[float]] = defaultdict(deque)
+        self._seconds: dict[str, deque[tuple[float, float]]] = defaultdict(deque)
+        self.failures: Counter[str] = Counter()
+        self.last_error = ""
+        self._last_error_time = -np.inf
+
+    def event(self, name: str) -> None:
+        """Something happened that a rate is wanted of."""
+        with self._lock:
+            self._events[name].append(self._clock())
+            self._forget(self._events[name], self._clock() - WINDOW_S, lambda item: item)
+
+    def duration(self, stage: str, seconds: float) -> None:
+        """A stage took so long."""
+        with self._lock:
+            self._seconds[stage].append((self._clock(), seconds))
+            self._forget(self._seconds[stage], self._clock() - WINDOW_S, lambda item: item[0])
+
+    def failure(self, kind: str, sentence: str) -> None:
+        """Something went wrong; kinds are counted, the last sentence is kept."""
+        with self._lock:
+            self.failures[kind] += 1
+            self.last_error = sentence
+            self._last_error_time = self._clock()
+
+    def forgive(self) -> None:
+        """Forget the last error: a new start is made. The counts stay."""
+        with self._lock:
+            self.last_error, self._last_error_time = "", -np.inf
+
+    def failed_lately(self) -> bool:
+        """Whether something went wrong within the window."""
+        with self._lock:
+            return self._clock() - self._last_error_time < WINDOW_S
+
+    def rates(self) -> dict[str, float]:
+        """Events a second over the window."""
+        with self._lock:
+            oldest = self._clock() - WINDOW_S
+            for times in self._events.values():
+                self._forget(times, oldest, lambda item: item)
+            return {name: len(times) / WINDOW_S for name, times in sorted(self._events.items())}
+
+    def latencies(self) -> dict[str, tuple[float, float]]:
+        """Median and 95th percentile, seconds, of each stage over the window."""
+        with self._lock:
+            oldest = self._clock() - WINDOW_S
+            result = {}
+            for stage, items in sorted(self._seconds.items()):
+                self._forget(items, oldest, lambda item: item[0])
+                if items:
+                    p50, p95 = np.percentile([seconds for _, seconds in items], [50, 95])
+                    result[stage] = (float(p50), float(p95))
+            return result
+
+    @staticmethod
+    def _forget(items: deque, oldest: float, time_of: Callable) -> None:
+        while items and time_of(items[0]) < oldest:
+            items.popleft()
+
+
+def build_message(
+    statistics: Statistics, counts: Counts, node_name: str, state: str, activity: str, device: str, stamp
+) -> DiagnosticArray:
+    """The node's DiagnosticArray: one status that reads well in rqt_runtime_monitor.
+
+    Args:
+        state: the lifecycle state's label.
+        activity: what the node is busy with, such as onboarding; empty when there is nothing to say.
+    """
+    level, summary = DiagnosticStatus.OK, activity or state
+    if statistics.last_error and state in ("unconfigured", "finalized"):
+        level, summary = DiagnosticStatus.ERROR, statistics.last_error
+    elif statistics.failed_lately():
+        level, summary = DiagnosticStatus.WARN, statistics.last_error
+    status = DiagnosticStatus(level=level, name=f"{node_name}: pose estimation", message=summary)
+    status.hardware_id = device or "none"
+    values = {
+        "state": state,
+        "activity": activity,
+        "device": device,
+        "last error": statistics.last_error,
+        "images received": counts.images,
+        "detections received": counts.detections,
+        "frames matched": counts.matched,
+        "frames dropped, node busy": counts.dropped_busy,
+        "detections dropped, no image": counts.dropped_unmatched,
+    }
+    values |= {f"failures, {kind}": number for kind, number in sorted(statistics.failures.items())}
+    values |= {f"rate {name} [Hz]": f"{rate:.1f}" for name, rate in statistics.rates().items()}
+    for stage, (p50, p95) in statistics.latencies().items():
+        values[f"{stage} p50 [ms]"] = f"{1e3 * p50:.1f}"
+        values[f"{stage} p95 [ms]"] = f"{1e3 * p95:.1f}"
+    status.values = [KeyValue(key=key, value=str(value)) for key, value in values.items()]
+    message = DiagnosticArray(status=[status])
+    message.header.stamp = stamp
+    return message

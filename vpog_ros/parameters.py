@@ -1,0 +1,135 @@
+"""The node's parameters: one table, from which they are declared, checked, read and documented."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
+
+LIVE = "live"
+"""Takes effect at once."""
+CONFIGURE = "configure"
+"""Read when the node is configured; refused while it is configured."""
+START = "start"
+"""Read once, when the process starts; read-only afterwards."""
+
+WHEN_TEXT = {
+    LIVE: "May be changed at any time.",
+    CONFIGURE: "Read at configure: change it before, or after cleanup.",
+    START: "Read when the process starts.",
+}
+
+
+@dataclass(frozen=True)
+class Spec:
+    """One row of the table. The type of a parameter is the type of its default."""
+
+    default: Any
+    description: str
+    when: str = CONFIGURE
+    unit: str = ""
+    minimum: float | None = None
+    maximum: float | None = None
+    choices: tuple[str, ...] = ()
+
+
+TABLE: dict[str, Spec] = {
+    "objects_dir": Spec("", "Folder of meshes, <class_id>.obj|ply|glb|stl, and optionally objects.yaml."),
+    "weights": Spec("", "Network weights, a .safetensors file; empty: the ones that come with the package."),
+    "device": Spec(
+        "auto", "Where the network runs; auto: cuda where there is one.", choices=("auto", "cpu", "cuda")
+    ),
+    "mode": Spec(
+        "cluster",
+        "How templates are used; cluster: those around the best view.",
+        choices=("cluster",),
+    ),
+    "cache_dir": Spec("", "Folder for the objects' rendered templates; empty: the user's cache folder."),
+    "image_transport": Spec("raw", "Type of the image topic.", choices=("raw", "compressed")),
+    "rectified": Spec(False, "The image is rectified: use P of CameraInfo and no distortion."),
+    "image_buffer_size": Spec(
+        30, "Images kept to wait for their detections.", unit="images", minimum=1, maximum=300
+    ),
+    "max_detections": Spec(
+        16, "Detections used of one frame, best scores first.", LIVE, "detections", minimum=1, maximum=256
+    ),
+    "min_score": Spec(0.0, "Poses of a lower score are not published.", LIVE, minimum=0.0, maximum=1.0),
+    "target_object": Spec("", "Object whose best pose goes to ~/pose; empty: the best of all objects.", LIVE),
+    "publish_tf": Spec(True, "Broadcast each object's frame on /tf.", LIVE),
+    "tf_prefix": Spec("", "Goes before the name <class_id>_<instance> of an object's frame.", LIVE),
+    "marker_lifetime": Spec(
+        1.0, "How long RViz shows a mesh that is not seen again.", LIVE, "s", minimum=0.0, maximum=3600.0
+    ),
+    "diagnostics_period": Spec(
+        1.0, "Time between two messages on /diagnostics.", START, "s", minimum=0.1, maximum=60.0
+    ),
+    "autostart": Spec(True, "Configure and activate by itself at start.", START),
+}
+
+Settings = dataclasses.make_dataclass(
+    "Settings", [(name, type(spec.default), spec.default) for name, spec in TABLE.items()], frozen=True
+)
+"""Values of all parameters, read at one moment: an attribute for each row of the table."""
+
+
+def descriptor(spec: Spec) -> ParameterDescriptor:
+    """What `ros2 param describe` shows of a parameter."""
+    words = [spec.description]
+    if spec.choices:
+        words.append(f"One of: {', '.join(spec.choices)}.")
+    if spec.unit:
+        words.append(f"Unit: {spec.unit}.")
+    words.append(WHEN_TEXT[spec.when])
+    message = ParameterDescriptor(description=" ".join(words), read_only=spec.when == START)
+    # The type is checked by `problem`, whose sentence says more than rclpy's type numbers.
+    message.dynamic_typing = True
+    if spec.minimum is not None and isinstance(spec.default, float):
+        message.floating_point_range = [FloatingPointRange(from_value=spec.minimum, to_value=spec.maximum)]
+    elif spec.minimum is not None:
+        message.integer_range = [IntegerRange(from_value=int(spec.minimum), to_value=int(spec.maximum))]
+    return message
+
+
+def problem(name: str, value: Any, configured: bool = False) -> str:
+    """Why a value is refused, as one sentence, or ""; names that are not in the table are not judged."""
+    spec = TABLE.get(name)
+    if spec is None:
+        return ""
+    if configured and spec.when == CONFIGURE:
+        return f"{name} is read when the node is configured: clean the node up before changing it."
+    if type(value) is not type(spec.default):
+        kind = {str: "a string", bool: "true or false", int: "an integer", float: "a number such as 1.0"}
+        return f"{name} is {value!r}: it must be {kind[type(spec.default)]}."
+    if spec.choices and value not in spec.choices:
+        return f"{name} is '{value}': it must be one of {', '.join(spec.choices)}."
+    if spec.minimum is not None and not (math.isfinite(value) and spec.minimum <= value <= spec.maximum):
+        unit = f" {spec.unit}" if spec.unit else ""
+        return f"{name} is {value:g}: it must lie between {spec.minimum:g} and {spec.maximum:g}{unit}."
+    return ""
+
+
+def check_all(parameters: list, configured: bool) -> SetParametersResult:
+    """The answer to a request to set parameters: all of them or none."""
+    for parameter in parameters:
+        reason = problem(parameter.name, parameter.value, configured)
+        if reason:
+            return SetParametersResult(successful=False, reason=reason)
+    return SetParametersResult(successful=True)
+
+
+def declare(node) -> None:
+    """Declare every parameter of the table on a node.
+
+    Raises:
+        rclpy.exceptions.ParameterException: a value given at start is refused.
+    """
+    for name, spec in TABLE.items():
+        node.declare_parameter(name, spec.default, descriptor(spec))
+
+
+def read(node) -> Settings:
+    """The values of all parameters now."""
+    return Settings(**{name: node.get_parameter(name).value for name in TABLE})

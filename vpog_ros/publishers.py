@@ -1,0 +1,161 @@
+"""Everything the node publishes about a frame."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from geometry_msgs.msg import PoseStamped
+from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from sensor_msgs.msg import Image
+from std_msgs.msg import ColorRGBA, Header
+from visualization_msgs.msg import MarkerArray
+
+from vpog_core.objects.mesh import Mesh, save_mesh
+from vpog_core.types import Camera, PoseEstimate
+from vpog_core.visualization.flow_image import draw_match
+from vpog_core.visualization.overlay import PALETTE, PoseDrawing, draw_poses
+from vpog_ros import optional
+from vpog_ros.conversions import mesh_marker, object_pose, pose_stamped, pose_to_message, transform_stamped
+from vpog_ros.image_conversion import rgb_to_image
+from vpog_ros.msg import ObjectPoseArray
+from vpog_ros.parameters import Settings
+
+MARKER_OPACITY = 0.6
+
+
+class Publishers:
+    """The node's outputs, from configure to cleanup; silent while the node is inactive."""
+
+    def __init__(self, node, library) -> None:
+        """
+        Args:
+            node: the lifecycle node.
+            library: the estimator's ObjectLibrary, for meshes.
+        """
+        self._node = node
+        self._library = library
+        self._all = []
+        self.pose = self._create(PoseStamped, "~/pose")
+        self.poses = self._create(ObjectPoseArray, "~/poses")
+        self.flow_image = self._create(Image, "~/flow_image", depth=2)
+        self.overlay_image = self._create(Image, "~/overlay_image", depth=2)
+        self.markers = self._create(MarkerArray, "~/markers")
+        self.tf = self._create(optional.TFMessage, "/tf", depth=100) if optional.TFMessage else None
+        self.detections_3d = None
+        if optional.Detection3DArray:
+            self.detections_3d = self._create(optional.Detection3DArray, "~/detections_3d")
+        self._mesh_folder = Path(tempfile.mkdtemp(prefix="vpog_markers_"))
+
+    def _create(self, message_type, topic: str, depth: int = 10):
+        qos = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=depth, reliability=ReliabilityPolicy.RELIABLE)
+        publisher = self._node.create_lifecycle_publisher(
+            message_type, topic, qos, qos_overriding_options=QoSOverridingOptions.with_default_policies()
+        )
+        self._all.append(publisher)
+        return publisher
+
+    def destroy(self) -> None:
+        """Take the topics down."""
+        for publisher in self._all:
+            self._node.destroy_lifecycle_publisher(publisher)
+        self._all.clear()
+        shutil.rmtree(self._mesh_folder, ignore_errors=True)
+
+    def publish_poses(self, estimates: list[PoseEstimate], header: Header, settings: Settings) -> None:
+        """Publish what is not a picture: poses, target pose, frames, 3D detections, markers.
+
+        Args:
+            estimates: those that have a pose and are to be published.
+        """
+        self.poses.publish(ObjectPoseArray(header=header, poses=[object_pose(e) for e in estimates]))
+        target = self._target(estimates, settings.target_object)
+        if target is not None:
+            self.pose.publish(pose_stamped(target, header))
+        if self.tf is not None and settings.publish_tf and estimates:
+            self.tf.publish(
+                optional.TFMessage(transforms=[self._frame(e, header, settings) for e in estimates])
+            )
+        if self.detections_3d is not None:
+            boxes = [self._detection_3d(e, header) for e in estimates]
+            self.detections_3d.publish(optional.Detection3DArray(header=header, detections=boxes))
+        if self.markers.get_subscription_count():
+            self.markers.publish(MarkerArray(markers=self._markers(estimates, header, settings)))
+
+    def publish_pictures(
+        self, image: np.ndarray, camera: Camera, estimates: list[PoseEstimate], header: Header
+    ) -> None:
+        """Draw and publish the pictures somebody looks at.
+
+        Args:
+            image: [H, W, 3] uint8 RGB.
+            estimates: all, also those without a pose.
+        """
+        if self.overlay_image.get_subscription_count():
+            drawings = [self._drawing(e) for e in estimates if e.T_cam_obj is not None]
+            self.overlay_image.publish(rgb_to_image(draw_poses(image, camera, drawings), header))
+        matches = [e.match for e in estimates if e.match is not None]
+        if matches and self.wants_matches():
+            rows = [draw_match(match) for match in matches]
+            self.flow_image.publish(rgb_to_image(np.vstack(rows), header))
+
+    def wants_matches(self) -> bool:
+        """Whether somebody looks at the flow."""
+        return self.flow_image.get_subscription_count() > 0
+
+    def _target(self, estimates: list[PoseEstimate], target_object: str) -> PoseEstimate | None:
+        if target_object:
+            target_id = self._library.resolve(target_object)
+            estimates = [e for e in estimates if e.class_id == target_id]
+        return max(estimates, key=lambda e: e.score, default=None)
+
+    @staticmethod
+    def _frame(estimate: PoseEstimate, header: Header, settings: Settings):
+        name = f"{settings.tf_prefix}{estimate.class_id}_{estimate.instance}"
+        return transform_stamped(estimate.T_cam_obj, header, name)
+
+    def _drawing(self, estimate: PoseEstimate) -> PoseDrawing:
+        mesh = self._library.mesh(estimate.class_id)
+        label = f"{estimate.class_id} {estimate.instance}  {estimate.score:.2f}"
+        colour = self._colour(estimate.class_id)
+        return PoseDrawing(estimate.T_cam_obj, mesh.vertices, mesh.faces, colour, label)
+
+    def _colour(self, class_id: str) -> tuple[int, int, int]:
+        return PALETTE[list(self._library.ids).index(class_id) % len(PALETTE)]
+
+    def _markers(self, estimates: list[PoseEstimate], header: Header, settings: Settings) -> list:
+        markers = []
+        for estimate in estimates:
+            uri = self._mesh_uri(estimate.class_id)
+            marker = mesh_marker(estimate, header, uri, estimate.instance, settings.marker_lifetime)
+            red, green, blue = (channel / 255.0 for channel in self._colour(estimate.class_id))
+            marker.color = ColorRGBA(r=red, g=green, b=blue, a=MARKER_OPACITY)
+            markers.append(marker)
+        return markers
+
+    def _mesh_uri(self, class_id: str) -> str:
+        """A copy of the mesh in metres: RViz does not know in which unit the original is."""
+        path = self._mesh_folder / f"{class_id}.ply"
+        if not path.exists():
+            mesh = self._library.mesh(class_id)
+            save_mesh(Mesh(mesh.vertices, mesh.faces), path)
+        return path.as_uri()
+
+    def _detection_3d(self, estimate: PoseEstimate, header: Header):
+        """vision_msgs/Detection3D: the object's pose and, as box, the mesh's extents along its own axes."""
+        mesh = self._library.mesh(estimate.class_id)
+        low, high = mesh.bounds
+        T_cam_box = estimate.T_cam_obj.copy()
+        T_cam_box[:3, 3] += estimate.T_cam_obj[:3, :3] @ mesh.center
+        message = optional.Detection3D(header=header, id=str(estimate.instance))
+        result = optional.ObjectHypothesisWithPose()
+        result.hypothesis.class_id = estimate.class_id
+        result.hypothesis.score = float(estimate.score)
+        result.pose = object_pose(estimate).pose
+        message.results = [result]
+        message.bbox.center = pose_to_message(T_cam_box)
+        message.bbox.size.x, message.bbox.size.y, message.bbox.size.z = (float(v) for v in high - low)
+        return message

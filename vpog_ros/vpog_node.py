@@ -1,0 +1,353 @@
+"""The lifecycle node: images, camera and 2D detections in, 6D poses out."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import gc
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
+from rclpy.exceptions import ParameterException
+from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
+from rclpy.lifecycle import LifecycleNodeMixin, LifecycleState, TransitionCallbackReturn
+from rclpy.node import Node
+from rclpy.qos import qos_profile_sensor_data
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+
+from vpog_core.types import Camera, Detection, PoseEstimate, VPOGError
+from vpog_ros import optional, parameters
+from vpog_ros.conversions import (
+    camera_from_info,
+    detection_from_instance,
+    detections_from_vision,
+    stamp_to_ns,
+)
+from vpog_ros.diagnostics import Statistics, build_message
+from vpog_ros.frame_buffer import Counts, Frame, FrameBuffer
+from vpog_ros.image_conversion import cv_bridge_works, image_to_rgb
+from vpog_ros.msg import Instance2DArray
+from vpog_ros.parameters import Settings
+from vpog_ros.publishers import Publishers
+from vpog_ros.worker import Worker, describe
+
+Progress = Callable[[int, int, str], None]
+EstimatorFactory = Callable[[Settings, Progress], object]
+
+SUCCESS = TransitionCallbackReturn.SUCCESS
+FAILURE = TransitionCallbackReturn.FAILURE
+
+
+def load_estimator(settings: Settings, progress: Progress):
+    """The PoseEstimator the settings ask for, with every object of the folder onboarded."""
+    from vpog_core.inference.estimator import PoseEstimator
+
+    if not settings.objects_dir:
+        raise VPOGError("objects_dir is not set: give the folder that holds the meshes.")
+    estimator = PoseEstimator.from_files(
+        weights=settings.weights or None,
+        objects_dir=settings.objects_dir,
+        device=settings.device,
+        mode=settings.mode,
+        cache_dir=settings.cache_dir or None,
+    )
+    estimator.onboard(progress=progress)
+    return estimator
+
+
+class VpogNode(LifecycleNodeMixin, Node):
+    """See the README for topics and `vpog_ros.parameters` for parameters."""
+
+    def __init__(
+        self, estimator_factory: EstimatorFactory = load_estimator, node_name: str = "vpog_node", **kwargs
+    ) -> None:
+        """
+        Args:
+            estimator_factory: makes the estimator at configure; may take long, and tells its progress.
+            kwargs: for rclpy.node.Node.
+
+        Raises:
+            rclpy.exceptions.ParameterException: a parameter given at start is refused.
+        """
+        Node.__init__(self, node_name, **kwargs)
+        # Reentrant: the node tells its state while a configure that loads and onboards is under way.
+        LifecycleNodeMixin.__init__(self, callback_group=ReentrantCallbackGroup())
+        self._estimator_factory = estimator_factory
+        self._estimator = None
+        self._outputs: Publishers | None = None
+        self._buffer: FrameBuffer | None = None
+        self._worker: Worker | None = None
+        self._subscriptions_live: list = []
+        self._input_group = MutuallyExclusiveCallbackGroup()
+        self._camera_info: CameraInfo | None = None
+        self._configuring = False
+        self._activity = ""
+        self._statistics = Statistics()
+        self._totals = Counts()
+        self.add_on_set_parameters_callback(self._check_parameters)
+        parameters.declare(self)
+        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        self.create_timer(
+            self.settings.diagnostics_period,
+            self._publish_diagnostics,
+            callback_group=MutuallyExclusiveCallbackGroup(),
+        )
+        for sentence in optional.what_is_off():
+            self.get_logger().info(sentence)
+
+    @property
+    def settings(self) -> Settings:
+        """The parameters' values now."""
+        return parameters.read(self)
+
+    def _check_parameters(self, changes: list):
+        configured = self._estimator is not None or self._configuring
+        answer = parameters.check_all(changes, configured)
+        for change in changes:
+            if answer.successful and change.name == "target_object" and change.value and self._estimator:
+                try:
+                    self._estimator.library.resolve(change.value)
+                except VPOGError as error:
+                    answer.successful, answer.reason = False, str(error)
+        return answer
+
+    # Transitions. rclpy swallows what they raise, so each tells of its failures itself.
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._configuring = True
+        self._statistics.forgive()
+        try:
+            self._configure(self.settings)
+        except VPOGError as error:
+            return self._configure_failed(str(error), str(error))
+        except Exception as error:
+            return self._configure_failed(f"{type(error).__name__}: {error}", describe(error))
+        finally:
+            self._configuring = False
+            self._activity = ""
+        return SUCCESS
+
+    def _configure(self, settings: Settings) -> None:
+        self._activity = "loading weights and objects"
+        estimator = self._estimator_factory(settings, self._on_progress)
+        if settings.target_object:
+            estimator.library.resolve(settings.target_object)
+        self._outputs = Publishers(self, estimator.library)
+        self._estimator = estimator
+        images = "cv_bridge" if cv_bridge_works() else "rosbags-image"
+        names = ", ".join(estimator.object_ids)
+        self.get_logger().info(f"Ready on {estimator.device}, images through {images}, objects: {names}.")
+
+    def _configure_failed(self, sentence: str, log: str) -> TransitionCallbackReturn:
+        self._statistics.failure("configure", sentence)
+        self._release()
+        self.get_logger().error(log)
+        return FAILURE
+
+    def _on_progress(self, done: int, total: int, object_id: str) -> None:
+        """Told by the estimator while it onboards; ends the onboarding when the process is to end."""
+        if not self.context.ok():
+            raise VPOGError("The node was shut down while it was onboarding objects.")
+        self._activity = f"onboarding {object_id}: {done} of {total}"
+        self.get_logger().info(f"Onboarding {object_id}: {done} of {total}", throttle_duration_sec=2.0)
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        if LifecycleNodeMixin.on_activate(self, state) != SUCCESS:
+            return FAILURE
+        settings = self.settings
+        self._buffer = FrameBuffer(settings.image_buffer_size, counts=self._totals)
+        self._worker = Worker(self._buffer, self._process, self._statistics, self.get_logger())
+        self._worker.start()
+        image_type = Image if settings.image_transport == "raw" else CompressedImage
+        self._subscribe(CameraInfo, "camera_info", self._on_camera_info)
+        self._subscribe(image_type, "image", self._on_image)
+        self._subscribe(Instance2DArray, "instances", self._on_detections)
+        if optional.Detection2DArray:
+            self._subscribe(optional.Detection2DArray, "detections", self._on_detections)
+        return SUCCESS
+
+    def _subscribe(self, message_type, topic: str, callback: Callable) -> None:
+        subscription = self.create_subscription(
+            message_type,
+            topic,
+            callback,
+            # A copy: rclpy writes overrides into the profile it is given.
+            copy.copy(qos_profile_sensor_data),
+            callback_group=self._input_group,
+            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+        )
+        self._subscriptions_live.append(subscription)
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._stop_work()
+        return LifecycleNodeMixin.on_deactivate(self, state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._release()
+        return SUCCESS
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._stop_work()
+        self._release()
+        return SUCCESS
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._stop_work()
+        self._release()
+        return SUCCESS
+
+    def _stop_work(self) -> None:
+        for subscription in self._subscriptions_live:
+            self.destroy_subscription(subscription)
+        self._subscriptions_live.clear()
+        self._camera_info = None
+        if self._worker is not None and not self._worker.stop():
+            self.get_logger().warning("The frame in work does not end; its result will not be published.")
+        self._worker = self._buffer = None
+
+    def _release(self) -> None:
+        if self._outputs is not None:
+            self._outputs.destroy()
+        self._outputs = self._estimator = None
+        gc.collect()
+        torch = sys.modules.get("torch")
+        if torch is not None and torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def destroy_node(self) -> None:
+        self._stop_work()
+        self._release()
+        super().destroy_node()
+
+    # Inputs: each callback only remembers; the worker does the work.
+
+    def _on_camera_info(self, message: CameraInfo) -> None:
+        self._camera_info = message
+
+    def _on_image(self, message: Image | CompressedImage) -> None:
+        self._statistics.event("images")
+        if self._buffer is not None:
+            self._buffer.add_image(stamp_to_ns(message.header.stamp), message)
+
+    def _on_detections(self, message) -> None:
+        self._statistics.event("detections")
+        if self._buffer is not None:
+            self._buffer.add_detections(stamp_to_ns(message.header.stamp), message)
+
+    # The work on one frame, in the worker's thread.
+
+    def _process(self, frame: Frame) -> None:
+        settings, outputs, estimator = self.settings, self._outputs, self._estimator
+        if outputs is None or estimator is None:
+            return
+        start = time.monotonic()
+        camera = self._camera(settings)
+        image = image_to_rgb(frame.image)
+        detections = self._detections(frame.detections, camera, settings)
+        self._statistics.duration("latency convert", time.monotonic() - start)
+        estimates = estimator.estimate(image, camera, detections) if detections else []
+        for stage, seconds in estimator.timings.items() if detections else ():
+            self._statistics.duration(f"latency {stage}", seconds)
+        for estimate in estimates:
+            if estimate.T_cam_obj is not None:
+                # Detectors may use an alias.
+                estimate.class_id = estimator.library.resolve(estimate.class_id)
+        header = frame.image.header
+        outputs.publish_poses(self._accepted(estimates, settings), header, settings)
+        self._statistics.event("poses")
+        self._statistics.duration("latency work", time.monotonic() - start)
+        age_ns = self.get_clock().now().nanoseconds - frame.stamp_ns
+        self._statistics.duration("latency from image stamp", age_ns * 1e-9)
+        outputs.publish_pictures(image, camera, estimates, header)
+
+    def _camera(self, settings: Settings) -> Camera:
+        if self._camera_info is None:
+            topic = self.resolve_topic_name("camera_info")
+            raise VPOGError(f"No CameraInfo has come on {topic} yet: check the topic's name.")
+        return camera_from_info(self._camera_info, settings.rectified)
+
+    def _detections(self, message, camera: Camera, settings: Settings) -> list[Detection]:
+        """The best detections of a message; one that is broken is left out and counted."""
+        if isinstance(message, Instance2DArray):
+            detections = []
+            for instance in message.instances:
+                try:
+                    detections.append(detection_from_instance(instance, camera.width, camera.height))
+                except VPOGError as error:
+                    self._refused(instance.class_id, str(error))
+        else:
+            detections = detections_from_vision(message.detections)
+        detections.sort(key=lambda detection: -detection.score)
+        return detections[: settings.max_detections]
+
+    def _accepted(self, estimates: list[PoseEstimate], settings: Settings) -> list[PoseEstimate]:
+        accepted = []
+        for estimate in estimates:
+            if estimate.T_cam_obj is None:
+                self._refused(estimate.class_id, estimate.reason)
+            elif estimate.score >= settings.min_score:
+                accepted.append(estimate)
+        return accepted
+
+    def _refused(self, class_id: str, reason: str) -> None:
+        self._statistics.failure("detection", f"{class_id}: {reason}")
+        self.get_logger().warning(f"No pose for '{class_id}': {reason}", throttle_duration_sec=5.0)
+
+    def _publish_diagnostics(self) -> None:
+        estimator = self._estimator
+        message = build_message(
+            self._statistics,
+            dataclasses.replace(self._totals),
+            self.get_fully_qualified_name(),
+            self._state_machine.current_state[1],
+            self._activity,
+            estimator.device if estimator is not None else "",
+            self.get_clock().now().to_msg(),
+        )
+        self._diagnostics.publish(message)
+
+    def start(self) -> None:
+        """Configure and activate, as a lifecycle manager would."""
+        if self.trigger_configure() == SUCCESS:
+            self.trigger_activate()
+
+
+def run(estimator_factory: EstimatorFactory = load_estimator, args: list[str] | None = None) -> int:
+    """Spin the node until it is told to end; returns the process's exit status."""
+    rclpy.init(args=args)
+    try:
+        node = VpogNode(estimator_factory)
+    except ParameterException as error:
+        print(f"vpog_node: {error.args[0]}", file=sys.stderr)
+        rclpy.try_shutdown()
+        return 2
+    executor = MultiThreadedExecutor(num_threads=3)
+    executor.add_node(node)
+    starter = threading.Thread(target=node.start, name="autostart", daemon=True)
+    if node.settings.autostart:
+        starter.start()
+    try:
+        executor.spin()
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    finally:
+        if starter.is_alive():
+            starter.join(timeout=5.0)
+        executor.shutdown(timeout_sec=2.0)
+        node.destroy_node()
+        rclpy.try_shutdown()
+    return 0
+
+
+def main() -> int:
+    return run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,60 @@
+"""The one thread that turns frames into answers, and that no failure stops."""
+
+from __future__ import annotations
+
+import threading
+import traceback
+from collections.abc import Callable
+
+from vpog_core.types import VPOGError
+from vpog_ros.diagnostics import Statistics
+from vpog_ros.frame_buffer import Frame, FrameBuffer
+
+POLL_S = 0.5
+"""How long the worker waits for a frame before it looks whether it is to stop."""
+
+
+class Worker:
+    """Takes the newest frame from a buffer, again and again, and processes it in a thread of its own.
+
+    Whatever `process` raises is counted, logged, and forgotten with its frame.
+    """
+
+    def __init__(
+        self, buffer: FrameBuffer, process: Callable[[Frame], None], statistics: Statistics, logger
+    ) -> None:
+        self._buffer = buffer
+        self._process = process
+        self._statistics = statistics
+        self._logger = logger
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="pose worker", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self, timeout_s: float = 30.0) -> bool:
+        """Let the frame in work end, take no other; returns whether the thread has ended."""
+        self._stop.set()
+        self._buffer.close()
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            frame = self._buffer.take(POLL_S)
+            if frame is None:
+                continue
+            try:
+                self._process(frame)
+            except VPOGError as error:
+                self._statistics.failure("frame", str(error))
+                self._logger.warning(str(error), throttle_duration_sec=5.0)
+            except Exception as error:
+                self._statistics.failure("frame", f"{type(error).__name__}: {error}")
+                self._logger.error(f"A frame was given up: {describe(error)}", throttle_duration_sec=5.0)
+
+
+def describe(error: Exception) -> str:
+    """An unexpected error with the traceback somebody needs to mend it."""
+    return "".join(traceback.format_exception(error)).strip()
