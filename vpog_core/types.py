@@ -44,7 +44,8 @@ class Camera:
         object.__setattr__(self, "distortion", distortion)
         if not (np.isfinite(K).all() and K[0, 0] > 0 and K[1, 1] > 0):
             raise VPOGError(
-                f"The camera's focal length is ({K[0, 0]:g}, {K[1, 1]:g}) pixels: publish a calibrated CameraInfo."
+                f"The camera's focal length is ({K[0, 0]:g}, {K[1, 1]:g}) pixels: "
+                "publish a calibrated CameraInfo."
             )
         if self.width <= 0 or self.height <= 0:
             raise VPOGError(
@@ -59,7 +60,8 @@ class Camera:
         allowed = (0, 4) if self.model == "equidistant" else (0, 4, 5, 8, 12, 14)
         if distortion.size not in allowed:
             raise VPOGError(
-                f"Distortion model '{self.model}' has {distortion.size} coefficients: it takes one of {allowed}."
+                f"Distortion model '{self.model}' has {distortion.size} coefficients: "
+                f"it takes one of {allowed}."
             )
 
 

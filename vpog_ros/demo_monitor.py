@@ -70,7 +70,10 @@ class DemoMonitor(Node):
         """Ask for the pictures, which the node draws only for somebody who looks."""
         for kind in self.pictures:
             topic = f"{self.node_name}/{kind}_image"
-            self.create_subscription(Image, topic, self.pictures[kind].append, 5)
+            # A function: rclpy asks for the callback's signature, which a deque's method has not.
+            self.create_subscription(
+                Image, topic, lambda picture, kind=kind: self.pictures[kind].append(picture), 5
+            )
 
     def _on_truth(self, message: ObjectPoseArray) -> None:
         self.last_heard = time.monotonic()

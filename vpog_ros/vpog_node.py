@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import gc
+import signal
 import sys
 import threading
 import time
@@ -14,11 +15,12 @@ import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
 from rclpy.exceptions import ParameterException
-from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
+from rclpy.executors import MultiThreadedExecutor
 from rclpy.lifecycle import LifecycleNodeMixin, LifecycleState, TransitionCallbackReturn
 from rclpy.node import Node
 from rclpy.qos import qos_profile_sensor_data
 from rclpy.qos_overriding_options import QoSOverridingOptions
+from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from vpog_core.types import Camera, Detection, PoseEstimate, VPOGError
@@ -87,6 +89,7 @@ class VpogNode(LifecycleNodeMixin, Node):
         self._input_group = MutuallyExclusiveCallbackGroup()
         self._camera_info: CameraInfo | None = None
         self._configuring = False
+        self._stopping = threading.Event()
         self._activity = ""
         self._statistics = Statistics()
         self._totals = Counts()
@@ -152,8 +155,8 @@ class VpogNode(LifecycleNodeMixin, Node):
 
     def _on_progress(self, done: int, total: int, object_id: str) -> None:
         """Told by the estimator while it onboards; ends the onboarding when the process is to end."""
-        if not self.context.ok():
-            raise VPOGError("The node was shut down while it was onboarding objects.")
+        if self._stopping.is_set():
+            raise VPOGError("The node was stopped while it was onboarding objects.")
         self._activity = f"onboarding {object_id}: {done} of {total}"
         self.get_logger().info(f"Onboarding {object_id}: {done} of {total}", throttle_duration_sec=2.0)
 
@@ -221,6 +224,7 @@ class VpogNode(LifecycleNodeMixin, Node):
             torch.cuda.empty_cache()
 
     def destroy_node(self) -> None:
+        self.request_stop()
         self._stop_work()
         self._release()
         super().destroy_node()
@@ -314,34 +318,41 @@ class VpogNode(LifecycleNodeMixin, Node):
 
     def start(self) -> None:
         """Configure and activate, as a lifecycle manager would."""
-        if self.trigger_configure() == SUCCESS:
+        if self.trigger_configure() == SUCCESS and not self._stopping.is_set():
             self.trigger_activate()
+
+    def request_stop(self) -> None:
+        """End an onboarding that is under way at its next step."""
+        self._stopping.set()
 
 
 def run(estimator_factory: EstimatorFactory = load_estimator, args: list[str] | None = None) -> int:
     """Spin the node until it is told to end; returns the process's exit status."""
-    rclpy.init(args=args)
+    told_to_end = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: told_to_end.set())
+    # rclpy's own handlers would take the context down under the frame in work.
+    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
     try:
         node = VpogNode(estimator_factory)
     except ParameterException as error:
         print(f"vpog_node: {error.args[0]}", file=sys.stderr)
-        rclpy.try_shutdown()
+        rclpy.shutdown()
         return 2
     executor = MultiThreadedExecutor(num_threads=3)
     executor.add_node(node)
+    spinner = threading.Thread(target=executor.spin, name="spinner", daemon=True)
     starter = threading.Thread(target=node.start, name="autostart", daemon=True)
+    spinner.start()
     if node.settings.autostart:
         starter.start()
-    try:
-        executor.spin()
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
-    finally:
-        if starter.is_alive():
-            starter.join(timeout=5.0)
-        executor.shutdown(timeout_sec=2.0)
-        node.destroy_node()
-        rclpy.try_shutdown()
+    told_to_end.wait()
+    node.request_stop()
+    if starter.is_alive():
+        starter.join(timeout=10.0)
+    executor.shutdown(timeout_sec=5.0)
+    node.destroy_node()
+    rclpy.shutdown()
     return 0
 
 

@@ -5,10 +5,11 @@ import sys
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from vpog_core import __version__
 from vpog_core.cli import main
-from vpog_core.cli_demo import BOX_JITTER, jittered_box
+from vpog_core.cli.demo import BOX_JITTER, jittered_box
 from vpog_core.evaluation.pose_error import rotation_error, translation_error
 from vpog_core.models.checkpoint import save_weights
 from vpog_core.models.config import VPOGConfig
@@ -62,9 +63,23 @@ def own_places(tmp_path_factory, monkeypatch):
 
 @pytest.fixture(scope="module")
 def untrained(tmp_path_factory):
-    """Weights of the right form that know nothing."""
+    """Small weights of the right form that know nothing."""
     path = tmp_path_factory.mktemp("weights") / "untrained.safetensors"
-    save_weights(VPOGModel(VPOGConfig()), path)
+    torch.manual_seed(0)
+    small = VPOGConfig(
+        image_size=32,
+        window=2,
+        embed_dim=48,
+        depth=1,
+        num_heads=3,
+        aa_depth=1,
+        aa_heads=3,
+        fine_dim=16,
+        flow_hidden=32,
+        retrieval_dim=8,
+        embed_from_stem=True,
+    )
+    save_weights(VPOGModel(small), path)
     return str(path)
 
 
@@ -224,7 +239,7 @@ def test_onboard_tells_the_size_and_draws_the_views(untrained, capsys, tmp_path)
 
 
 def test_staged_mesh_keeps_size_and_texture(tmp_path):
-    from vpog_core.cli_io import stage_mesh
+    from vpog_core.cli.files import stage_mesh
 
     mesh = make_object(900_002, vertices=3000)
     save_mesh(mesh, tmp_path / "thing.ply")

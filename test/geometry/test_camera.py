@@ -87,7 +87,7 @@ def test_warp_puts_a_point_where_the_virtual_camera_sees_it(camera):
     pixel = project(camera, point)
     y, x = np.mgrid[:480, :640]
     image = (255 * np.exp(-((x - pixel[0]) ** 2 + (y - pixel[1]) ** 2) / 50.0)).astype(np.uint8)
-    box = np.concatenate([pixel - [70, 50], pixel + [50, 60]])
+    box = [pixel[0] - 70, pixel[1] - 50, pixel[0] + 50, pixel[1] + 60]
     virtual = look_at_crop(camera, box, 112, roll=0.4)
     crop = warp(image, camera, virtual).astype(float)
     q = virtual.K @ transform_points(np.linalg.inv(virtual.T_cam_virt), point)

@@ -99,7 +99,7 @@ def test_covariance_tells_the_true_error(outliers, shared):
         d = deviation(result.T_virt_obj, T)
         distances.append(d @ np.linalg.solve(result.covariance, d))
     # Uncorrelated: 5.9 and 6.3. Correlated errors show in the residuals only in part: 11.6, a sigma 1.4 times
-    # too small; without the design effect it would be 5 times.
+    # too small; without the design effect it would be 4.3 times.
     assert 3.5 < np.mean(distances) < (9.0 if shared == 0 else 20.0)
 
 

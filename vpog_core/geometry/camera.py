@@ -116,7 +116,8 @@ def clip_box(camera: Camera, box: np.ndarray) -> np.ndarray:
     clipped = np.clip(box, 0.0, limit)
     if clipped[2] - clipped[0] < 2 or clipped[3] - clipped[1] < 2:
         raise VPOGError(
-            f"The box ({text}) lies outside the {camera.width}x{camera.height} image: check the detector's image size."
+            f"The box ({text}) lies outside the {camera.width}x{camera.height} image: "
+            "check the detector's image size."
         )
     return clipped
 

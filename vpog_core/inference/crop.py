@@ -36,7 +36,8 @@ def crop_detection(image: np.ndarray, camera: Camera, detection: Detection, size
         if detection.mask.shape != image.shape[:2]:
             h, w = detection.mask.shape[:2]
             raise VPOGError(
-                f"The mask is {w}x{h} where the image is {image.shape[1]}x{image.shape[0]}: send masks in the image's size."
+                f"The mask is {w}x{h} where the image is {image.shape[1]}x{image.shape[0]}: "
+                "send masks in the image's size."
             )
         mask = warp(detection.mask.astype(np.uint8) * 255, camera, virtual) > 127
         if not mask.any():

@@ -13,7 +13,7 @@ from vpog_core.objects.viewpoints import align_roll
 
 
 def cluster_at(target: OnboardedObject, renderer: Renderer, solution: Solution, size: int) -> Cluster:
-    """A cluster whose reference is rendered at a solution's pose; its neighbours are the nearest templates."""
+    """A cluster whose reference is rendered at a solution's pose, with the nearest templates around it."""
     T_virt_obj = solution.pnp.T_virt_obj
     mesh, side = renderer.mesh, solution.crop.virtual.size
     camera_obj = -T_virt_obj[:3, :3].T @ T_virt_obj[:3, 3]

@@ -39,24 +39,21 @@ class WindowAttention(Attention):
         return x.flatten(2, 5)
 
     def forward(self, x: Tensor, phases: Tensor) -> Tensor:
-        """x [B, grid * grid + A, D] -> the same shape; phases [B or 1, 1, grid * grid + A, 2, head_dim / 4]."""
+        """x [B, grid * grid + A, D] -> the same shape; phases [B or 1, 1, grid * grid + A, 2, C / 4]."""
         q, k, v = self.heads_of(x, phases)
         patches = self.grid**2
-        outputs = F.scaled_dot_product_attention(
-            *(self._with_added(t, patches, t is not q) for t in (q, k, v))
-        )
-        outputs = self.join_windows(outputs)
+        windows = self.split_windows(q[:, :, :patches])
+        seen = self._with_added(k, patches, windows.shape[1]), self._with_added(v, patches, windows.shape[1])
+        outputs = self.join_windows(F.scaled_dot_product_attention(windows, *seen))
         if x.shape[1] > patches:
             added = F.scaled_dot_product_attention(q[:, :, patches:], k, v)
             outputs = torch.cat((outputs, added), dim=2)
         return self.merge(outputs)
 
-    def _with_added(self, x: Tensor, patches: int, append: bool) -> Tensor:
-        windows = self.split_windows(x[:, :, :patches])
-        if not append or x.shape[2] == patches:
-            return windows
-        added = x[:, None, :, patches:].expand(-1, windows.shape[1], -1, -1, -1)
-        return torch.cat((windows, added), dim=3)
+    def _with_added(self, x: Tensor, patches: int, count: int) -> Tensor:
+        """Windows [B, count, heads, window * window + A, C] of keys or values, each with all added tokens."""
+        added = x[:, None, :, patches:].expand(-1, count, -1, -1, -1)
+        return torch.cat((self.split_windows(x[:, :, :patches]), added), dim=3)
 
 
 class AAModule(nn.Module):

@@ -47,7 +47,7 @@ def load_weights(path: str | Path, device: str | torch.device = "cpu") -> VPOGMo
         ) from error
     if "config" not in metadata:
         raise VPOGError(f"'{path}' holds no VPOG configuration: use weights written by vpog's training.")
-    model = VPOGModel(VPOGConfig.from_dict(json.loads(metadata["config"]))).to(device)
+    model = VPOGModel(_read_config(path, metadata["config"])).to(device)
     _check_fit(path, model.state_dict(), tensors)
     model.load_state_dict(tensors)
     return model.eval().requires_grad_(False)
@@ -58,14 +58,26 @@ def weights_key(path: str | Path) -> str:
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
 
 
+def _read_config(path: Path, text: str) -> VPOGConfig:
+    try:
+        values = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise VPOGError(
+            f"The configuration in '{path}' is no valid JSON ({error}): export the weights again."
+        ) from error
+    if not isinstance(values, dict):
+        raise VPOGError(f"The configuration in '{path}' is no mapping: export the weights again.")
+    return VPOGConfig.from_dict(values)
+
+
 def _check_fit(path: Path, expected: dict[str, torch.Tensor], found: dict[str, torch.Tensor]) -> None:
     for key, tensor in expected.items():
         if key not in found:
             raise VPOGError(f"'{path}' lacks the tensor '{key}': use weights of this version.")
         if found[key].shape != tensor.shape:
             raise VPOGError(
-                f"In '{path}' the tensor '{key}' has the shape {tuple(found[key].shape)} where {tuple(tensor.shape)} "
-                "is needed: use weights of this preset."
+                f"In '{path}' the tensor '{key}' has the shape {tuple(found[key].shape)} "
+                f"where {tuple(tensor.shape)} is needed: use weights of this preset."
             )
     for key in found:
         if key not in expected:

@@ -8,6 +8,8 @@ from vpog_core.types import VPOGError
 
 PATCH = 16
 """Side of a patch, pixels. Fixed: the flow head answers 16x16 pixels for each query patch."""
+MIN_HEAD_DIM = 16
+"""Fewest channels of an alternating-attention head: S2RoPE splits them into eight pairs."""
 
 
 @dataclass(frozen=True)
@@ -45,19 +47,36 @@ class VPOGConfig:
     rope_base: float = 100.0
 
     def __post_init__(self) -> None:
+        self._check_numbers()
         if self.image_size % PATCH:
             raise VPOGError(
-                f"image_size {self.image_size} is no multiple of {PATCH}: use {self.image_size // PATCH * PATCH}."
+                f"image_size {self.image_size} is no multiple of {PATCH}: "
+                f"use {self.image_size // PATCH * PATCH}."
             )
         if self.grid % self.window:
             raise VPOGError(
-                f"A grid of {self.grid} patches does not split into windows of {self.window}: change window or image_size."
+                f"A grid of {self.grid} patches does not split into windows of {self.window}: "
+                "change window or image_size."
             )
         for name, heads in (("num_heads", self.num_heads), ("aa_heads", self.aa_heads)):
             if self.embed_dim % (4 * heads):
                 raise VPOGError(
                     f"embed_dim {self.embed_dim} must be a multiple of 4 x {name} ({heads}): change either."
                 )
+        if self.embed_dim // self.aa_heads < MIN_HEAD_DIM:
+            raise VPOGError(
+                f"aa_heads {self.aa_heads} leaves {self.embed_dim // self.aa_heads} channels for a head: "
+                f"S2RoPE needs {MIN_HEAD_DIM} at least."
+            )
+
+    def _check_numbers(self) -> None:
+        """Whole numbers where there is no fraction of a layer, and none below one but the query's tokens."""
+        for f in fields(self):
+            value, low = getattr(self, f.name), 0 if f.name == "query_added" else 1
+            if f.type == "int" and (type(value) is not int or value < low):
+                raise VPOGError(f"{f.name} is {value!r}: give a whole number of {low} or more.")
+            if f.type == "float" and not (isinstance(value, (int, float)) and 0 < value < float("inf")):
+                raise VPOGError(f"{f.name} is {value!r}: give a number above zero.")
 
     @property
     def grid(self) -> int:

@@ -61,7 +61,7 @@ def affine_basis(device: torch.device | None = None) -> Tensor:
 
 
 class FineFeatures(nn.Module):
-    """Stride-4 features that know the context: the stem's, plus what the matched tokens say of their patch."""
+    """Stride-4 features that know the context: the stem's, plus what the tokens say of their patches."""
 
     def __init__(self, dim: int, stem_channels: int, fine_dim: int) -> None:
         super().__init__()
@@ -69,14 +69,18 @@ class FineFeatures(nn.Module):
         self.from_tokens = nn.Linear(dim, CELLS * CELLS * fine_dim)
 
     def forward(self, stem_features: Tensor, tokens: Tensor) -> Tensor:
-        """Unit features [N, fine_dim, H / 4, W / 4] of stem features [N, C, H / 4, W / 4] and tokens [N, Nq, D]."""
+        """Unit features [N, fine_dim, H / 4, W / 4].
+
+        Args:
+            stem_features: [N, C, H / 4, W / 4]; tokens: [N, Nq, D].
+        """
         side = stem_features.shape[-1] // CELLS
         spread = self.from_tokens(tokens).transpose(1, 2).unflatten(2, (side, side))
         return F.normalize(self.from_stem(stem_features) + F.pixel_shuffle(spread, CELLS), dim=1)
 
 
 class FlowHead(nn.Module):
-    """Correlation of stride-4 cells, then an MLP that gates it and adds an affine part and a small residual."""
+    """Correlation of stride-4 cells, then an MLP that gates it and adds an affine part and a residual."""
 
     def __init__(self, config: VPOGConfig, stem_channels: int) -> None:
         super().__init__()
@@ -144,7 +148,7 @@ class FlowHead(nn.Module):
     def _correlate(
         self, query: Tensor, templates: Tensor, b: Tensor, s: Tensor, i: Tensor, j: Tensor
     ) -> Tensor:
-        """Logits [P, 16, 144] of query cells against template cells; cells outside the template are ruled out."""
+        """Logits [P, 16, 144] of query against template cells; cells outside the template are ruled out."""
         side = query.shape[-1] // CELLS
         cells = query.unflatten(2, (side, CELLS)).unflatten(4, (side, CELLS))  # [B, C, side, 4, side, 4]
         cells = cells[b, :, i // side, :, i % side].flatten(2)  # [P, C, 16]

@@ -37,7 +37,11 @@ class Attention(nn.Module):
         self.proj = nn.Linear(dim, dim)
 
     def heads_of(self, x: Tensor, phases: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Turned queries, turned keys, values [B, heads, N, head_dim] of x [B, N, D]; phases [B or 1, 1, N, ...]."""
+        """Turned queries, turned keys and values [B, heads, N, head_dim].
+
+        Args:
+            x: [B, N, D]; phases: [B or 1, 1, N, ...].
+        """
         q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
         return self.rope.rotate(q, phases), self.rope.rotate(k, phases), v
 

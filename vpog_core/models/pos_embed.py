@@ -53,7 +53,7 @@ class RoPE2D(nn.Module):
         self.register_buffer("ladder", frequencies(head_dim // 4, base), persistent=False)
 
     def phases(self, positions: Tensor, rope_mask: Tensor | None = None) -> Tensor:
-        """Phases [..., N, 2, head_dim / 4] of positions [..., N, 2]; zero where rope_mask [..., N] is False."""
+        """Phases [..., N, 2, C / 4] of positions [..., N, 2]; zero where rope_mask [..., N] is False."""
         phase = positions[..., None].float() * self.ladder
         return phase if rope_mask is None else phase * rope_mask[..., None, None]
 

@@ -35,7 +35,7 @@ class TokenManager(nn.Module):
         return query, templates, query_mask, template_mask
 
     def split(self, query: Tensor, templates: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Undo `add`: query [B, Nq, D], template patches [B, S, Nt, D], template added tokens [B, S, At, D]."""
+        """Undo `add`: query [B, Nq, D], template patches [B, S, Nt, D], their added tokens [B, S, At, D]."""
         n_query = query.shape[-2] - len(self.query_tokens)
         n_template = templates.shape[-2] - len(self.template_tokens)
         return query[..., :n_query, :], templates[..., :n_template, :], templates[..., n_template:, :]

@@ -67,6 +67,6 @@ def view_from(direction: np.ndarray, roll: float = 0.0) -> np.ndarray:
 
 
 def align_roll(R: np.ndarray, R_ref: np.ndarray) -> float:
-    """The roll (radians) that brings a view [3, 3] nearest to a reference: min over r of |Rz(r) R - R_ref|."""
+    """The roll (radians) that brings a view [3, 3] nearest to R_ref: min over r of |Rz(r) R - R_ref|."""
     M = R @ R_ref.T
     return float(np.arctan2(M[0, 1] - M[1, 0], M[0, 0] + M[1, 1]))

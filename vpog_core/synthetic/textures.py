@@ -34,18 +34,23 @@ def solid_texture(rng: Rng, points: np.ndarray, colors: np.ndarray, strong: bool
     colors = colors.astype(np.float32)
     if not strong:
         return _weak(rng, points, colors)
-    size = float(np.ptp(points, axis=0).max())
+    size = _extent(points)
     pattern = rng.choice([_stripes, _checks, _cells, _blobs, _marble, _wood, _camouflage, _bands])
     return pattern(rng, points, colors, size)
 
 
 def _weak(rng: Rng, points: np.ndarray, colors: np.ndarray) -> np.ndarray:
-    size = float(np.ptp(points, axis=0).max())
+    size = _extent(points)
     shade = 1 + rng.uniform(0.03, 0.14) * noise(rng, points, size * rng.uniform(0.08, 0.5))
     out = colors[0] * shade[:, None]
     if rng.random() < 0.4:  # specks
         out = np.where((noise(rng, points, 0.006, 1) > rng.uniform(0.75, 1.1))[:, None], colors[1], out)
     return out
+
+
+def _extent(points: np.ndarray) -> float:
+    """Longest side of the points' box, metres; at least a millimetre, as a part may show in one vertex."""
+    return max(float(np.ptp(points, axis=0).max()), 1e-3)
 
 
 def _direction(rng: Rng) -> np.ndarray:
@@ -227,7 +232,7 @@ def image_texture(
         rng: chooses the parts; None takes fixed ones.
     """
     rng = np.random.default_rng(0) if rng is None else rng
-    low, size = points.min(axis=0), float(np.ptp(points, axis=0).max())
+    low, size = points.min(axis=0), _extent(points)
     share = min(1.0, size / _spacing(points) / (0.7 * min(image.shape[:2])))
     if share < 1:
         image = cv2.resize(image, None, fx=share, fy=share, interpolation=cv2.INTER_AREA)
@@ -252,7 +257,7 @@ def color_shape(rng: Rng, shape: Shape, photo: np.ndarray | None = None) -> np.n
             continue
         own = colors if index == 0 else np.concatenate([colors[rng.permutation(6)[:3]], palette(rng, 3)])
         out[on] = _material(rng, shape.vertices[on], shape.normals[on], own, print_on, photo, index == 0)
-    size = float(np.ptp(shape.vertices, axis=0).max())
+    size = _extent(shape.vertices)
     wear = 1 + rng.uniform(0.0, 0.08) * noise(rng, shape.vertices, size * 0.3)
     return np.clip(np.round(out * wear[:, None]), 0, 255).astype(np.uint8)
 

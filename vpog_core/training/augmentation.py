@@ -27,7 +27,7 @@ def random_lights(rng: np.random.Generator) -> list[Light]:
 
 
 def degrade(rng: np.random.Generator, rgb: np.ndarray) -> np.ndarray:
-    """Exposure, white balance, saturation, contrast, blur, low resolution, noise, JPEG: [P, P, 3] uint8 -> the same."""
+    """Exposure, white balance, saturation, contrast, blur, noise, JPEG: [P, P, 3] uint8 -> the same."""
     image = rgb.astype(np.float32) / 255.0
     image = image ** rng.uniform(0.7, 1.4) * rng.uniform(0.7, 1.25) * (1 + rng.normal(0, 0.06, 3))
     gray = image.mean(axis=-1, keepdims=True)

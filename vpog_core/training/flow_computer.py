@@ -119,8 +119,10 @@ class FlowComputer:
 
 
 def _depth_gap(depth: Tensor, pixels: Tensor, z: Tensor) -> Tensor:
-    """|z - surface| [B, S, h, w] at pixels [B, S, h, w, 2], the least of the four pixels around: slanted surfaces
-    differ by more than the tolerance from one pixel to the next."""
+    """|z - surface| [B, S, h, w] at pixels [B, S, h, w, 2], the least of the four pixels around.
+
+    Slanted surfaces differ by more than the tolerance from one pixel to the next.
+    """
     height, width = depth.shape[-2:]
     low = pixels.floor().long()
     gap = torch.full_like(z, torch.inf)

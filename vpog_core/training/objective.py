@@ -23,12 +23,12 @@ class LossWeights:
     classification: float = 1.0
     encoder_classification: float = 0.4
     flow: float = 1.0
-    retrieval: float = 0.5
+    retrieval: float = 1.0
 
 
 @dataclass
 class Batch:
-    """O groups of G queries, T templates, the first S of them the cluster; as `VPOGTrainDataset` makes them."""
+    """O groups of G queries, T templates, the first S of them the cluster: `VPOGTrainDataset`'s."""
 
     query_rgb: Tensor
     query_depth: Tensor

@@ -78,7 +78,7 @@ def compose(rng: np.random.Generator, render, K: np.ndarray, roll: float, size: 
 
 
 def _camera(K: np.ndarray, to_crop: np.ndarray, roll: float) -> tuple[np.ndarray, np.ndarray]:
-    """K of the crop and its rotation: a similarity of the picture is a roll, a zoom and a shift of the camera."""
+    """K of the crop and its rotation: a similarity of the picture is a roll, a zoom and a shift."""
     scale = np.linalg.norm(to_crop[:, 0])
     K_crop = K.copy()
     K_crop[0, 0] *= scale

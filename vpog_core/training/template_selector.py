@@ -53,7 +53,7 @@ class TemplateSelector:
         return Selection(np.array(views), np.array(rolls), self.cluster)
 
     def _negative(self, rng: np.random.Generator, reference: int, kind: int) -> tuple[int, float]:
-        """A view and its roll against the reference: three wrong rolls, three wrong views, two of anything."""
+        """A view, and its roll against the reference: three wrong rolls, three wrong views, two of any."""
         order = nearest_viewpoints(viewpoint_directions()[reference], len(self.rotations))
         if kind < 3:
             return rng.choice(order[:REFERENCE_NEIGHBOURS]), rng.uniform(0.4, np.pi) * rng.choice([-1, 1])

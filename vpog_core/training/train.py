@@ -114,7 +114,11 @@ def _prepare_one(source: str, bank: str, size: int) -> str:
 
 
 def prepare(names: list[str], args: argparse.Namespace, photos: list[np.ndarray]) -> None:
-    """Render every object's templates into the bank, on all threads; objects that cannot be used are dropped."""
+    """Render every object's templates into the bank, on all threads.
+
+    Raises:
+        VPOGError: an object cannot be used.
+    """
     global _photos
     _photos = photos
     size = PRESETS[args.preset].image_size

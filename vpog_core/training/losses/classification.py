@@ -6,7 +6,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-def classification_loss(logits: Tensor, target: Tensor, unseen_weight: float = 0.5) -> tuple[Tensor, dict[str, Tensor]]:
+def classification_loss(
+    logits: Tensor, target: Tensor, unseen_weight: float = 0.5
+) -> tuple[Tensor, dict[str, Tensor]]:
     """Loss and accuracies.
 
     Args:

@@ -23,7 +23,8 @@ def flow_loss(flow: Flow, target: Tensor, seen: Tensor, offset: int) -> tuple[Te
         seen: [P, 4, 4] bool; offset: 0..3.
 
     Returns:
-        the loss; `flow_error` (mean |dx| + |dy| over seen pixels, pixels), `cell_error` (of the correlation alone).
+        the loss; `flow_error` (mean |dx| + |dy| over seen pixels, pixels), `cell_error` (of the
+        correlation alone), `flow_within_2px` (share of seen pixels).
     """
     predicted = flow.flow[:, offset::CELLS, offset::CELLS]
     error = (predicted - target).abs().sum(dim=-1)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import yaml
 
-from vpog_core.cli_io import (
+from vpog_core.cli.files import (
     mask_box,
     pose_dict,
     pose_text,

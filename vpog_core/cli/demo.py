@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vpog_core import cli_io
+from vpog_core.cli import files
 from vpog_core.evaluation.tally import PoseTally
 from vpog_core.types import Camera, Detection
 
@@ -36,13 +36,13 @@ def demo(frames: int, objects: int, seed: int, weights: str | None, device: str,
     from vpog_core.inference.estimator import PoseEstimator
     from vpog_core.synthetic.scene import make_scene
 
-    cli_io.check_output(output)
+    files.check_output(output)
     meshes = _held_out_meshes(objects, seed)
     with tempfile.TemporaryDirectory(prefix="vpog_demo_") as folder:
         _write_meshes(meshes, Path(folder))
         estimator = PoseEstimator.from_files(weights=weights, objects_dir=folder, device=device)
-        out = cli_io.output_folder(output)
-        cli_io.onboard_with_progress(estimator)
+        out = files.output_folder(output)
+        files.onboard_with_progress(estimator)
         scene = make_scene(seed, list(meshes.values()))
         tally, rng = PoseTally(), np.random.default_rng(seed)
         for index in tqdm(range(frames), desc="frames", unit="frame", delay=1.0, file=sys.stderr):
@@ -108,13 +108,13 @@ def _draw(image, camera, names, meshes, estimates, scores, out: Path, index: int
     for estimate, score in zip(estimates, scores, strict=True):
         name = estimate.class_id
         if estimate.match is not None:
-            cli_io.write_png(out / f"frame_{index:03d}_{name}_match.png", draw_match(estimate.match))
+            files.write_png(out / f"frame_{index:03d}_{name}_match.png", draw_match(estimate.match))
         if score is None:
             continue
         mesh, colour = meshes[name], PALETTE[names.index(name) % len(PALETTE)]
         label = f"{name}  {np.rad2deg(score.rotation):.0f}°, {100 * score.translation:.0f} %"
         drawings.append(PoseDrawing(estimate.T_cam_obj, mesh.vertices, mesh.faces, colour, label))
-    cli_io.write_png(out / f"frame_{index:03d}_overlay.png", draw_poses(image, camera, drawings))
+    files.write_png(out / f"frame_{index:03d}_overlay.png", draw_poses(image, camera, drawings))
 
 
 def _is_pictured(index: int, frames: int) -> bool:

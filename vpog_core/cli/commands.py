@@ -173,32 +173,32 @@ def _integer(text: str, least: int) -> int:
 
 def run_estimate(arguments: argparse.Namespace) -> int:
     """`vpog estimate`: 0 with a pose, 1 without."""
-    from vpog_core import cli_io
+    from vpog_core.cli import files
     from vpog_core.geometry.camera import clip_box
 
-    image = cli_io.read_image(arguments.image)
-    camera = cli_io.read_camera(arguments.camera, image.shape[:2])
-    mask = None if arguments.mask is None else cli_io.read_mask(arguments.mask, image.shape[:2])
-    box = np.array(arguments.box, dtype=np.float64) if mask is None else cli_io.mask_box(mask)
+    image = files.read_image(arguments.image)
+    camera = files.read_camera(arguments.camera, image.shape[:2])
+    mask = None if arguments.mask is None else files.read_mask(arguments.mask, image.shape[:2])
+    box = np.array(arguments.box, dtype=np.float64) if mask is None else files.mask_box(mask)
     clip_box(camera, box)
-    cli_io.check_output(arguments.output)
+    files.check_output(arguments.output)
     with _estimator_for(arguments) as (estimator, object_id):
-        cli_io.onboard_with_progress(estimator, object_id)
+        files.onboard_with_progress(estimator, object_id)
         detection = Detection(class_id=object_id, box=box, mask=mask)
         estimate = estimator.estimate(image, camera, [detection])[0]
         _draw_estimate(arguments.output, image, camera, estimate, estimator.library.mesh(object_id))
-    print(json.dumps(cli_io.pose_dict(estimate), indent=2) if arguments.json else cli_io.pose_text(estimate))
+    print(json.dumps(files.pose_dict(estimate), indent=2) if arguments.json else files.pose_text(estimate))
     return 0 if estimate.T_cam_obj is not None else 1
 
 
 def run_onboard(arguments: argparse.Namespace) -> int:
     """`vpog onboard`."""
-    from vpog_core import cli_io
-    from vpog_core.cli_sheet import template_sheet
+    from vpog_core.cli import files
+    from vpog_core.cli.sheet import template_sheet
 
     arguments.object, arguments.objects_dir = arguments.mesh, None
     if arguments.output:
-        cli_io.check_output(arguments.output)
+        files.check_output(arguments.output)
     with _estimator_for(arguments) as (estimator, object_id):
         mesh = estimator.library.mesh(object_id)
         width, depth, height = 1e3 * np.ptp(mesh.vertices, axis=0)
@@ -207,16 +207,16 @@ def run_onboard(arguments: argparse.Namespace) -> int:
             f"diameter {1e3 * mesh.diameter:.1f} mm, {len(mesh.vertices)} vertices, "
             f"{len(mesh.faces)} faces, {_colouring(mesh)}"
         )
-        cli_io.onboard_with_progress(estimator, object_id)
+        files.onboard_with_progress(estimator, object_id)
         if arguments.output:
-            folder = cli_io.output_folder(arguments.output)
-            cli_io.write_png(folder / "templates.png", template_sheet(mesh))
+            folder = files.output_folder(arguments.output)
+            files.write_png(folder / "templates.png", template_sheet(mesh))
     return 0
 
 
 def run_demo(arguments: argparse.Namespace) -> int:
     """`vpog demo`."""
-    from vpog_core.cli_demo import demo
+    from vpog_core.cli.demo import demo
 
     return demo(
         frames=arguments.frames,
@@ -231,13 +231,13 @@ def run_demo(arguments: argparse.Namespace) -> int:
 @contextmanager
 def _estimator_for(arguments):
     """(estimator, object id) for --object, --objects-dir and --unit; a mesh file is a library of its own."""
-    from vpog_core import cli_io
+    from vpog_core.cli import files
     from vpog_core.inference.estimator import PoseEstimator
 
     options = {"weights": arguments.weights, "device": arguments.device}
     if _is_mesh_file(arguments.object, arguments.objects_dir):
         with tempfile.TemporaryDirectory(prefix="vpog_") as folder:
-            object_id = cli_io.stage_mesh(arguments.object, arguments.unit, Path(folder))
+            object_id = files.stage_mesh(arguments.object, arguments.unit, Path(folder))
             yield PoseEstimator.from_files(objects_dir=folder, **options), object_id
         return
     if arguments.objects_dir is None:
@@ -260,24 +260,20 @@ def _is_mesh_file(name: str, objects_dir: str | None) -> bool:
 
 def _draw_estimate(output, image, camera, estimate, mesh) -> None:
     """overlay.png and match.png of one estimate; without a pose the overlay is left out."""
-    from vpog_core import cli_io
+    from vpog_core.cli import files
     from vpog_core.visualization.flow_image import draw_match
     from vpog_core.visualization.overlay import draw_pose
 
-    folder = cli_io.output_folder(output)
+    folder = files.output_folder(output)
     if estimate.T_cam_obj is not None:
         label = f"{estimate.class_id}  {estimate.score:.2f}"
         overlay = draw_pose(image, camera, estimate.T_cam_obj, mesh.vertices, mesh.faces, label=label)
-        cli_io.write_png(folder / "overlay.png", overlay)
+        files.write_png(folder / "overlay.png", overlay)
     if estimate.match is not None:
-        cli_io.write_png(folder / "match.png", draw_match(estimate.match))
+        files.write_png(folder / "match.png", draw_match(estimate.match))
 
 
 def _colouring(mesh) -> str:
     if mesh.uv is not None and mesh.texture is not None:
         return f"texture {mesh.texture.shape[1]}x{mesh.texture.shape[0]}"
     return "colours per vertex" if mesh.vertex_colors is not None else "one plain colour"
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,0 +1,75 @@
+"""Camera, node and monitor of the demo: ros2 launch vpog_ros demo.launch.py rviz:=true"""
+
+from pathlib import Path
+
+from launch import LaunchDescription
+from launch.actions import (
+    DeclareLaunchArgument,
+    EmitEvent,
+    IncludeLaunchDescription,
+    RegisterEventHandler,
+)
+from launch.event_handlers import OnProcessExit
+from launch.events import Shutdown
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
+from launch_ros.actions import Node
+
+HERE = Path(__file__).resolve().parent
+ARGUMENTS = {
+    "frames": ("300", "Camera frames to judge."),
+    "seed": ("1", "Of the scene and of the boxes' errors."),
+    "device": ("auto", "Where the network runs: auto, cpu or cuda."),
+    "weights": ("", "Network weights; empty: the ones that come with the package."),
+    "output": ("demo_output", "Folder for meshes and pictures."),
+    "min_share": ("0.0", "Share of right poses; under it the monitor fails."),
+    "rviz": ("false", "Start RViz: true or false."),
+}
+
+
+def generate_launch_description() -> LaunchDescription:
+    value = {name: LaunchConfiguration(name) for name in ARGUMENTS}
+    objects = PathJoinSubstitution([value["output"], "objects"])
+    camera = ["--objects-dir", objects, "--seed", value["seed"]]
+    write_meshes = Node(
+        package="vpog_ros",
+        executable="demo_camera",
+        name="write_meshes",
+        arguments=[*camera, "--write-only"],
+        output="screen",
+    )
+    vpog = IncludeLaunchDescription(
+        PythonLaunchDescriptionSource(str(HERE / "vpog.launch.py")),
+        launch_arguments={
+            "objects_dir": objects,
+            "device": value["device"],
+            "weights": value["weights"],
+            "rviz": value["rviz"],
+            "params_file": str(HERE.parent / "config" / "demo.yaml"),
+            **{name: f"/demo_camera/{name}" for name in ("image", "camera_info", "instances")},
+        }.items(),
+    )
+    demo_camera = Node(package="vpog_ros", executable="demo_camera", arguments=camera, output="screen")
+    monitor = Node(
+        package="vpog_ros",
+        executable="demo_monitor",
+        arguments=[
+            *("--objects-dir", objects, "--output", value["output"]),
+            *("--frames", value["frames"], "--min-share", value["min_share"]),
+        ],
+        output="screen",
+    )
+    return LaunchDescription(
+        [
+            *(
+                DeclareLaunchArgument(name, default_value=default, description=text)
+                for name, (default, text) in ARGUMENTS.items()
+            ),
+            write_meshes,
+            # The node onboards the folder as it finds it: the meshes come first.
+            RegisterEventHandler(OnProcessExit(target_action=write_meshes, on_exit=[vpog, demo_camera, monitor])),
+            RegisterEventHandler(
+                OnProcessExit(target_action=monitor, on_exit=[EmitEvent(event=Shutdown(reason="demo done"))])
+            ),
+        ]
+    )

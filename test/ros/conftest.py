@@ -1,0 +1,204 @@
+"""A real node in a process of its own, and a client that talks to it over DDS."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+# A domain of its own: what else runs on this machine is neither heard nor disturbed.
+os.environ["ROS_DOMAIN_ID"] = str(random.randint(102, 200))
+os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+
+WEIGHTS = os.environ.get("VPOG_TEST_WEIGHTS", "")
+"""Weights to test in place of those that come with the package."""
+
+SERVICE_TIMEOUT_S = 20.0
+ONBOARDING_TIMEOUT_S = 300.0
+
+
+class NodeProcess:
+    """`vpog_node` as a process."""
+
+    def __init__(self, log: Path, **parameters) -> None:
+        command = [sys.executable, "-m", "vpog_ros.vpog_node", "--ros-args"]
+        # Whole images in one go, else best effort may lose them.
+        parameters = {"qos_overrides./image.subscription.reliability": "reliable", **parameters}
+        for name, value in parameters.items():
+            command += ["-p", f"{name}:={value}"]
+        self.log = log
+        with log.open("wb") as sink:
+            self.process = subprocess.Popen(command, stdout=sink, stderr=subprocess.STDOUT)
+
+    def stop(self, how: int = signal.SIGINT) -> int:
+        """End it as Ctrl-C does; returns its exit status."""
+        if self.process.poll() is None:
+            self.process.send_signal(how)
+            try:
+                self.process.wait(30.0)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        return self.process.returncode
+
+
+class Client:
+    """Publishes frames to the node, calls its services, remembers what it says."""
+
+    def __init__(self) -> None:
+        import rclpy
+        from diagnostic_msgs.msg import DiagnosticArray
+        from geometry_msgs.msg import PoseStamped
+        from sensor_msgs.msg import CameraInfo, Image
+        from visualization_msgs.msg import MarkerArray
+        from vpog_ros.msg import Instance2DArray, ObjectPoseArray
+
+        self.context = rclpy.Context()
+        rclpy.init(context=self.context)
+        self.node = rclpy.create_node("test_client", context=self.context)
+        self.executor = rclpy.executors.SingleThreadedExecutor(context=self.context)
+        self.executor.add_node(self.node)
+        self.image = self.node.create_publisher(Image, "image", 5)
+        self.camera_info = self.node.create_publisher(CameraInfo, "camera_info", 5)
+        self.instances = self.node.create_publisher(Instance2DArray, "instances", 5)
+        self.received: dict[str, list] = {}
+        self._listeners = []
+        self.listen("poses", ObjectPoseArray, "/vpog_node/poses")
+        self.listen("pose", PoseStamped, "/vpog_node/pose")
+        self.listen("markers", MarkerArray, "/vpog_node/markers")
+        self.listen("diagnostics", DiagnosticArray, "/diagnostics")
+
+    def listen(self, name: str, message_type, topic: str):
+        """Remember what comes on a topic from now on."""
+        self.received[name] = []
+        listener = self.node.create_subscription(message_type, topic, self.received[name].append, 10)
+        self._listeners.append(listener)
+        return listener
+
+    def close(self) -> None:
+        self.executor.shutdown()
+        self.node.destroy_node()
+        self.context.try_shutdown()
+
+    def spin_until(self, condition: Callable[[], object], timeout_s: float) -> bool:
+        """Spin until something is true; returns whether it became so in time."""
+        deadline = time.monotonic() + timeout_s
+        while not condition():
+            if time.monotonic() > deadline:
+                return False
+            self.executor.spin_once(timeout_sec=0.05)
+        return True
+
+    def call(self, service_type, name: str, request, timeout_s: float = SERVICE_TIMEOUT_S):
+        client = self.node.create_client(service_type, f"/vpog_node/{name}")
+        assert self.spin_until(client.service_is_ready, SERVICE_TIMEOUT_S), f"no service {name}"
+        future = client.call_async(request)
+        assert self.spin_until(future.done, timeout_s), f"no answer from {name}"
+        self.node.destroy_client(client)
+        return future.result()
+
+    def state(self) -> str:
+        from lifecycle_msgs.srv import GetState
+
+        return self.call(GetState, "get_state", GetState.Request()).current_state.label
+
+    def change_state(self, label: str) -> bool:
+        from lifecycle_msgs.msg import Transition
+        from lifecycle_msgs.srv import ChangeState
+
+        request = ChangeState.Request(transition=Transition(label=label))
+        return self.call(ChangeState, "change_state", request, ONBOARDING_TIMEOUT_S).success
+
+    def bring_to(self, wanted: str) -> None:
+        """Lead the node from whatever state it is in to another."""
+        order = ["unconfigured", "inactive", "active"]
+        up, down = ["configure", "activate"], ["cleanup", "deactivate"]
+        now, goal = order.index(self.state()), order.index(wanted)
+        for step in range(now, goal):
+            assert self.change_state(up[step]), f"{up[step]} failed"
+        for step in range(now, goal, -1):
+            assert self.change_state(down[step - 1]), f"{down[step - 1]} failed"
+
+    def set_parameter(self, name: str, value) -> tuple[bool, str]:
+        from rcl_interfaces.srv import SetParameters
+        from rclpy.parameter import Parameter
+
+        request = SetParameters.Request(parameters=[Parameter(name, value=value).to_parameter_msg()])
+        (result,) = self.call(SetParameters, "set_parameters", request).results
+        return result.successful, result.reason
+
+    def diagnosis(self) -> dict[str, str]:
+        """The newest values on /diagnostics, made after this call."""
+        seen = len(self.received["diagnostics"])
+        assert self.spin_until(lambda: len(self.received["diagnostics"]) > seen + 1, 10.0), "no diagnostics"
+        status = self.received["diagnostics"][-1].status[0]
+        return {item.key: item.value for item in status.values} | {"message": status.message}
+
+    def send(self, image, camera, detections: list) -> int:
+        """Publish one frame; returns its stamp in nanoseconds.
+
+        Args:
+            image: [H, W, 3] uint8 RGB, or an Image message, whose header is set.
+            camera: Camera, or a CameraInfo message.
+        """
+        from std_msgs.msg import Header
+        from vpog_ros.msg import Instance2DArray
+
+        from vpog_ros import conversions
+        from vpog_ros.image_conversion import rgb_to_image
+
+        publishers = (self.image, self.camera_info, self.instances)
+        ready = self.spin_until(lambda: all(p.get_subscription_count() for p in publishers), 20.0)
+        assert ready, "the node does not listen"
+        header = Header(frame_id="test_camera", stamp=self.node.get_clock().now().to_msg())
+        info = conversions.camera_to_info(camera, header) if hasattr(camera, "K") else camera
+        message = rgb_to_image(image, header) if isinstance(image, np.ndarray) else image
+        message.header = header
+        instances = [conversions.instance_from_detection(d, header) for d in detections]
+        self.camera_info.publish(info)
+        self.instances.publish(Instance2DArray(header=header, instances=instances))
+        self.image.publish(message)
+        return conversions.stamp_to_ns(header.stamp)
+
+    def answer(self, stamp_ns: int, timeout_s: float = 30.0):
+        """The ObjectPoseArray of one frame."""
+        from vpog_ros.conversions import stamp_to_ns
+
+        def found() -> list:
+            return [m for m in self.received["poses"] if stamp_to_ns(m.header.stamp) == stamp_ns]
+
+        assert self.spin_until(found, timeout_s), "no answer to the frame"
+        return found()[0]
+
+
+@pytest.fixture(scope="module")
+def start_node(tmp_path_factory):
+    """Starts nodes that do not outlive the module."""
+    nodes = []
+
+    def start(**parameters) -> NodeProcess:
+        log = tmp_path_factory.mktemp("node") / "node.log"
+        if WEIGHTS:
+            parameters.setdefault("weights", WEIGHTS)
+        nodes.append(NodeProcess(log, **parameters))
+        return nodes[-1]
+
+    yield start
+    for node in nodes:
+        node.stop()
+
+
+@pytest.fixture(scope="module")
+def client():
+    pytest.importorskip("rclpy")
+    client = Client()
+    yield client
+    client.close()

@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy")
+
+import rclpy
+from std_msgs.msg import Header
+from vpog_ros.msg import ObjectPoseArray
+
+from vpog_core.geometry.se3 import rotation_z, transform
+from vpog_core.objects.library import ObjectLibrary
+from vpog_core.types import PoseEstimate
+from vpog_ros.conversions import object_pose
+from vpog_ros.demo import parse
+from vpog_ros.demo_camera import OBJECT_SEEDS, demo_objects, jitter_box, write_objects
+from vpog_ros.demo_monitor import DemoMonitor
+
+ROOT = Path(__file__).resolve().parents[2]
+TRAINING_SEEDS = 100_000
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory) -> ObjectLibrary:
+    folder = tmp_path_factory.mktemp("demo") / "objects"
+    write_objects(folder, demo_objects())
+    return ObjectLibrary(folder)
+
+
+@pytest.fixture
+def monitor(library):
+    rclpy.init()
+    monitor = DemoMonitor("/vpog_node", "/demo_camera")
+    monitor.load_objects(library)
+    monitor.measuring = True
+    yield monitor
+    monitor.destroy_node()
+    rclpy.shutdown()
+
+
+def poses(stamp_s: int, **T_cam_obj: np.ndarray) -> ObjectPoseArray:
+    message = ObjectPoseArray(header=Header())
+    message.header.stamp.sec = stamp_s
+    message.poses = [object_pose(PoseEstimate(name, T_cam_obj=T)) for name, T in T_cam_obj.items()]
+    return message
+
+
+def at(x: float, angle: float = 0.0) -> np.ndarray:
+    return transform(rotation_z(angle), np.array([x, 0.0, 0.7]))
+
+
+def test_objects_of_the_demo_are_never_in_training():
+    assert min(OBJECT_SEEDS.values()) >= TRAINING_SEEDS
+
+
+def test_the_folder_holds_the_objects(library):
+    assert library.ids == sorted(OBJECT_SEEDS)
+    for name in library.ids:
+        assert 0.03 < library.mesh(name).diameter < 0.5
+
+
+def test_boxes_err_by_no_more_than_told():
+    rng, box = np.random.default_rng(0), np.array([100.0, 200, 180, 300])
+    largest = np.max([np.abs(jitter_box(rng, box, 0.05) - box) for _ in range(500)], axis=0)
+    # Five percent of 80 and of 100 pixels; 500 draws come close to the bound.
+    assert np.all(largest <= [4.0, 5.0, 4.0, 5.0])
+    assert np.all(largest > [3.8, 4.8, 3.8, 4.8])
+
+
+def test_monitor_compares_by_stamp(monitor):
+    monitor._on_truth(poses(1, bowl=at(0.0), toy=at(0.1)))
+    monitor._on_truth(poses(2, bowl=at(5.0)))
+    monitor._on_poses(poses(1, bowl=at(0.0, angle=np.deg2rad(2.0))))
+    assert (monitor.frames, monitor.answered) == (2, 1)
+    (bowl,), (toy,) = monitor.tally.scores["bowl"], monitor.tally.scores["toy"]
+    assert np.rad2deg(bowl.rotation) == pytest.approx(2.0, abs=1e-3)
+    assert bowl.translation == pytest.approx(0.0, abs=1e-6)
+    assert bowl.right
+    assert toy is None
+    assert monitor.tally.share_right == 0.5
+
+
+def test_monitor_ignores_what_it_has_no_truth_of(monitor):
+    monitor._on_poses(poses(9, bowl=at(0.0)))
+    monitor.measuring = False
+    monitor._on_truth(poses(10, bowl=at(0.0)))
+    monitor._on_poses(poses(10, bowl=at(0.0)))
+    assert (monitor.frames, monitor.answered) == (0, 0)
+
+
+def test_bound_is_never_zero():
+    assert parse([]).min_share > 0.0
+
+
+PARENT = """
+    import sys, time
+    from pathlib import Path
+    from vpog_ros.demo import Children
+    children = Children()
+    try:
+        child = children.start("child", [sys.executable, "-c", "import time; time.sleep(100)"], Path({log!r}))
+        print(child.pid, flush=True)
+        time.sleep(100)
+    finally:
+        children.stop_all()
+"""
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL], ids=["ctrl-c", "killed"])
+def test_children_end_with_their_parent(tmp_path, how):
+    code = textwrap.dedent(PARENT.format(log=str(tmp_path / "log")))
+    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=ROOT, text=True)
+    child = int(parent.stdout.readline())
+    parent.send_signal(how)
+    parent.wait(20.0)
+    deadline = time.monotonic() + 10.0
+    while is_alive(child) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not is_alive(child)
+
+
+def is_alive(pid: int) -> bool:
+    """Running: neither gone nor a zombie nobody has asked about."""
+    try:
+        os.kill(pid, 0)
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (ProcessLookupError, FileNotFoundError):
+        return False

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+pytest.importorskip("rclpy")
+
+from vpog_ros.frame_buffer import Frame, FrameBuffer
+
+
+def test_detections_meet_their_own_image():
+    buffer = FrameBuffer()
+    for stamp in (10, 20, 30):
+        buffer.add_image(stamp, f"image {stamp}")
+    buffer.add_detections(20, "boxes")
+    assert buffer.take(0.0) == Frame(20, "image 20", "boxes")
+    assert buffer.take(0.0) is None
+
+
+def test_detections_may_come_first():
+    buffer = FrameBuffer()
+    buffer.add_detections(10, "boxes")
+    assert buffer.take(0.0) is None
+    buffer.add_image(10, "image")
+    assert buffer.take(0.0) == Frame(10, "image", "boxes")
+
+
+def test_nearly_the_same_stamp_is_another_frame():
+    buffer = FrameBuffer()
+    buffer.add_image(10, "image")
+    buffer.add_detections(11, "boxes")
+    assert buffer.take(0.0) is None
+
+
+def test_newest_wins_and_drops_are_counted():
+    buffer = FrameBuffer()
+    for stamp in range(5):
+        buffer.add_image(stamp, stamp)
+        buffer.add_detections(stamp, stamp)
+    assert buffer.take(0.0).stamp_ns == 4
+    assert (buffer.counts.matched, buffer.counts.taken, buffer.counts.dropped_busy) == (5, 1, 4)
+
+
+def test_stamps_may_jump_back():
+    buffer = FrameBuffer()
+    for stamp in (1000, 10):
+        buffer.add_image(stamp, stamp)
+        buffer.add_detections(stamp, stamp)
+        assert buffer.take(0.0).stamp_ns == stamp
+
+
+def test_old_images_fall_out_of_the_ring():
+    buffer = FrameBuffer(capacity=2)
+    for stamp in (1, 2, 3):
+        buffer.add_image(stamp, stamp)
+    buffer.add_detections(1, "late")
+    assert buffer.take(0.0) is None
+    buffer.add_detections(2, "in time")
+    assert buffer.take(0.0).stamp_ns == 2
+
+
+def test_detections_without_image_are_counted_when_they_fall_out():
+    buffer = FrameBuffer(capacity=2)
+    for stamp in range(5):
+        buffer.add_detections(stamp, stamp)
+    assert buffer.counts.dropped_unmatched == 3
+
+
+def test_two_detectors_may_share_an_image():
+    buffer = FrameBuffer()
+    buffer.add_image(1, "image")
+    for boxes in ("first", "second"):
+        buffer.add_detections(1, boxes)
+        assert buffer.take(0.0).detections == boxes
+
+
+def test_take_wakes_up_when_a_pair_is_complete():
+    buffer = FrameBuffer()
+    buffer.add_image(1, "image")
+    threading.Timer(0.05, buffer.add_detections, (1, "boxes")).start()
+    assert buffer.take(5.0) == Frame(1, "image", "boxes")
+
+
+def test_close_lets_everybody_go():
+    buffer = FrameBuffer()
+    threading.Timer(0.05, buffer.close).start()
+    start = time.monotonic()
+    assert buffer.take(30.0) is None
+    assert time.monotonic() - start < 10.0
+
+
+def test_capacity_must_be_positive():
+    with pytest.raises(ValueError, match="capacity is 0"):
+        FrameBuffer(capacity=0)

@@ -1,0 +1,57 @@
+"""The launch files: syntax always, their arguments where `launch` is installed."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+FILES = sorted((ROOT / "launch").glob("*.launch.py"))
+ARGUMENTS = {
+    "vpog": {
+        "image",
+        "camera_info",
+        "detections",
+        "instances",
+        "objects_dir",
+        "weights",
+        "device",
+        "mode",
+        "target_object",
+        "rviz",
+        "params_file",
+    },
+    "demo": {"frames", "seed", "device", "weights", "output", "min_share", "rviz"},
+}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_syntax(path):
+    tree = ast.parse(path.read_text(), str(path))
+    functions = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+    assert "generate_launch_description" in functions
+    assert ast.get_docstring(tree)
+
+
+@pytest.mark.parametrize("name", ARGUMENTS)
+def test_arguments_are_declared_and_described(name):
+    launch = pytest.importorskip("launch")
+    pytest.importorskip("launch_ros")
+    spec = importlib.util.spec_from_file_location(f"{name}_launch", ROOT / "launch" / f"{name}.launch.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    description = module.generate_launch_description()
+    assert isinstance(description, launch.LaunchDescription)
+    declared = {argument.name: argument for argument in description.get_launch_arguments()}
+    assert declared.keys() >= ARGUMENTS[name]
+    for argument in declared.values():
+        assert argument.description.endswith(".")
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "config").iterdir()), ids=lambda path: path.name)
+def test_configuration_files_are_yaml(path):
+    assert isinstance(yaml.safe_load(path.read_text()), dict)

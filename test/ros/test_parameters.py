@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+pytest.importorskip("rclpy")
+
+from rclpy.parameter import Parameter
+
+from vpog_ros import parameters
+from vpog_ros.parameters import LIVE, START, TABLE, Settings, check_all, descriptor, problem
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_defaults_are_good(name):
+    assert problem(name, TABLE[name].default) == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("device", "gpu", "device is 'gpu': it must be one of auto, cpu, cuda."),
+        ("image_transport", "theora", "one of raw, compressed"),
+        ("min_score", 1.5, "min_score is 1.5: it must lie between 0 and 1."),
+        ("min_score", float("nan"), "must lie between"),
+        ("min_score", 1, "must be a number such as 1.0"),
+        ("image_buffer_size", 0, "between 1 and 300 images"),
+        ("image_buffer_size", 2.0, "must be an integer"),
+        ("publish_tf", 1, "must be true or false"),
+        ("max_detections", True, "must be an integer"),
+        ("objects_dir", 5, "must be a string"),
+        ("marker_lifetime", -1.0, "between 0 and 3600 s"),
+    ],
+)
+def test_bad_values_are_refused_with_a_reason(name, value, reason):
+    sentence = problem(name, value)
+    assert sentence.startswith(f"{name} is ")
+    assert reason in sentence
+
+
+def test_configure_parameters_are_refused_while_configured():
+    assert problem("weights", "other.safetensors") == ""
+    assert "clean the node up" in problem("weights", "other.safetensors", configured=True)
+    assert problem("target_object", "mug", configured=True) == ""
+
+
+def test_names_of_others_are_not_judged():
+    assert problem("qos_overrides./image.subscription.depth", -5) == ""
+
+
+def test_one_bad_value_refuses_the_whole_request():
+    answer = check_all(
+        [Parameter("min_score", value=0.5), Parameter("device", value="tpu")], configured=False
+    )
+    assert not answer.successful
+    assert "'tpu'" in answer.reason
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_descriptions_read_well(name):
+    message = descriptor(TABLE[name])
+    assert message.description.endswith(".")
+    assert message.read_only == (TABLE[name].when == START)
+    if TABLE[name].minimum is not None:
+        assert message.floating_point_range or message.integer_range
+
+
+def test_settings_have_the_table_s_defaults():
+    settings = Settings()
+    assert {name: getattr(settings, name) for name in TABLE} == {name: TABLE[name].default for name in TABLE}
+
+
+def test_the_yaml_file_holds_the_table():
+    content = yaml.safe_load((ROOT / "config" / "vpog.yaml").read_text())
+    assert content["/**"]["ros__parameters"] == {name: spec.default for name, spec in TABLE.items()}
+
+
+def test_what_can_change_while_running():
+    assert {name for name, spec in TABLE.items() if spec.when == LIVE} >= {"target_object", "min_score"}
+    assert parameters.WHEN_TEXT.keys() >= {spec.when for spec in TABLE.values()}

@@ -1,0 +1,248 @@
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+
+from vpog_core.geometry.camera import scale_intrinsics
+from vpog_core.geometry.se3 import rotation_z, transform, transform_points
+from vpog_core.objects.renderer import Renderer
+from vpog_core.objects.template_set import template_camera
+from vpog_core.synthetic.objects import make_object
+from vpog_core.training.flow_computer import FlowComputer, Labels, Views
+
+SIZE, SIDE, PATCH = 112, 7, 16
+UNSEEN = SIDE**2
+FOCAL, DEPTH = 100.0, 1.0
+NO_TURN = np.eye(4)
+
+
+def views(depth, K, T) -> Views:
+    """Views of a batch of one."""
+    arrays = (np.asarray(v, dtype=np.float32)[None] for v in (depth, K, T))
+    return Views(*(torch.from_numpy(a) for a in arrays))
+
+
+def plane(shift=(0.0, 0.0), depth=DEPTH):
+    """Depth [P, P] and K of a camera that looks square at a plane; its picture moved by `shift` pixels."""
+    middle = (SIZE - 1) / 2
+    K = np.array([[FOCAL, 0, middle + shift[0]], [0, FOCAL, middle + shift[1]], [0, 0, 1.0]])
+    return np.full((SIZE, SIZE), depth), K
+
+
+def label(query, templates, diameter=1.0, stride=1, offset=0) -> Labels:
+    """Labels of one query against several templates (depth, K, T each)."""
+    stacked = [np.stack(v) for v in zip(*templates, strict=True)]
+    return FlowComputer(stride, offset)(views(*query), views(*stacked), torch.tensor([diameter]))
+
+
+def pixel_of_flow(labels: Labels) -> np.ndarray:
+    """[S, P, P, 2] template pixels by the documented meaning, written out pixel by pixel."""
+    out = np.full((labels.flow.shape[1], SIZE, SIZE, 2), np.nan)
+    for s, i in zip(*np.nonzero(labels.patch_class[0].numpy() < UNSEEN), strict=True):
+        j = int(labels.patch_class[0, s, i])
+        centre_i, centre_j = (np.array([p % SIDE, p // SIDE]) * 16 + 7.5 for p in (i, j))
+        for row in range(PATCH):
+            for column in range(PATCH):
+                u = np.array([i % SIDE * 16 + column, i // SIDE * 16 + row])
+                flow = labels.flow[0, s, i, row, column].numpy()
+                out[s, u[1], u[0]] = centre_j + (u - centre_i) + 16 * flow
+    return out
+
+
+def picture_of(values: torch.Tensor) -> np.ndarray:
+    """[Nq, 16, 16] -> [P, P]."""
+    return values.unflatten(0, (SIDE, SIDE)).transpose(1, 2).reshape(SIZE, SIZE).numpy()
+
+
+@dataclass
+class Pair:
+    """A query and templates around it, with what is needed to check them."""
+
+    renderer: Renderer
+    query: tuple
+    coords: np.ndarray
+    templates: list[tuple]
+
+
+def unit(v) -> np.ndarray:
+    return np.asarray(v) / np.linalg.norm(v)
+
+
+@pytest.fixture(scope="module", params=[900_001, 900_002])
+def pair(request) -> Pair:
+    """A real object, seen from a direction, and templates 9 to 20 degrees beside it, one of them rolled."""
+    renderer = Renderer(make_object(request.param, vertices=4000))
+
+    def view(direction, roll=0.0, distance=5.0):
+        K, T = template_camera(renderer.mesh, unit(direction), SIZE, distance=distance)
+        T = transform(rotation_z(roll), np.zeros(3)) @ T
+        render = renderer.render(T, K, (SIZE, SIZE))
+        return (render.depth, K, T), render.coords
+
+    query, coords = view([0.8, 0.5, 0.4], roll=0.3, distance=3.5)
+    templates = [view(d, r)[0] for d, r in (([0.8, 0.45, 0.25], 0.1), ([0.7, 0.7, 0.5], 0.0))]
+    return Pair(renderer, query, coords, templates)
+
+
+def test_seen_pixels_lead_to_the_same_point_of_the_object(pair):
+    """Query pixel -> flow -> template pixel -> surface there: the query's own point again."""
+    labels = label(pair.query, pair.templates, pair.renderer.mesh.diameter)
+    places, zoom = pixel_of_flow(labels), 8
+    for s, (_, K, T) in enumerate(pair.templates):
+        seen = picture_of(labels.seen[0, s])
+        # Most of an object is seen from 9 and 20 degrees beside.
+        assert seen.sum() > 0.5 * (pair.query[0] > 0).sum()
+        fine = pair.renderer.render(T, scale_intrinsics(K, zoom), (SIZE * zoom, SIZE * zoom))
+        place = np.round((places[s][seen] + 0.5) * zoom - 0.5).astype(int).clip(0, SIZE * zoom - 1)
+        hit = fine.mask[place[:, 1], place[:, 0]]
+        assert hit.mean() > 0.98  # what is missed lies on the silhouette, less than a pixel beside it
+        points, surface = pair.coords[seen][hit], fine.coords[place[:, 1], place[:, 0]][hit]
+        footprint = transform_points(T, points)[:, 2] / K[0, 0]
+        error = np.linalg.norm(points - surface, axis=1) / footprint
+        # Exact but for the sixteenth of a pixel of the fine render, stretched by the surface's slant; beyond
+        # half a footprint lie only pixels hidden by less than 2 % of the diameter, as the rule allows.
+        assert np.median(error) < 0.1
+        assert (error < 0.5).mean() > 0.98
+        assert error.max() < 0.02 * pair.renderer.mesh.diameter / footprint.min() + 2.0
+
+
+def test_unseen_pixels_are_unseen_for_a_reason(pair):
+    """An object pixel in a seen patch is called unseen only where the template shows another point."""
+    labels = label(pair.query, pair.templates, pair.renderer.mesh.diameter)
+    for s, (depth, K, T) in enumerate(pair.templates):
+        in_seen_patch = np.kron((labels.patch_class[0, s].view(SIDE, SIDE) < UNSEEN).numpy(), np.ones((16, 16)))
+        unseen = (in_seen_patch > 0) & (pair.query[0] > 0) & ~picture_of(labels.seen[0, s])
+        p = transform_points(T, pair.coords[unseen].astype(np.float64))
+        u = p @ K.T
+        u = np.round(u[:, :2] / u[:, 2:]).astype(int)
+        inside = ((u >= 0) & (u < SIZE)).all(axis=1)
+        surface = depth[u[inside, 1], u[inside, 0]]
+        gap = np.where(surface > 0, np.abs(p[inside, 2] - surface), np.inf)
+        assert (gap > 0.019 * pair.renderer.mesh.diameter).all()
+
+
+def test_the_view_itself_has_no_flow(pair):
+    labels = label(pair.query, [pair.query], pair.renderer.mesh.diameter)
+    on_object = (pair.query[0] > 0).reshape(SIDE, 16, SIDE, 16).mean(axis=(1, 3)).ravel()
+    matched = labels.patch_class[0, 0].numpy()
+    inner = on_object == 1.0
+    assert inner.sum() >= 4
+    np.testing.assert_array_equal(matched[inner], np.arange(UNSEEN)[inner])
+    assert labels.seen[0, 0][inner].all()
+    # Float32 back-projection and projection at 0.5 m: a few thousandths of a pixel.
+    assert labels.flow[0, 0][inner].abs().max() * 16 < 0.01
+
+
+def test_known_shift():
+    """A template shifted by (20, -6) px: patches move by (1, 0), the rest is flow."""
+    labels = label((*plane(), NO_TURN), [(*plane((20.0, -6.0)), NO_TURN)])
+    i, j = 3 * SIDE + 2, 3 * SIDE + 3
+    assert labels.patch_class[0, 0, i] == j
+    torch.testing.assert_close(
+        labels.flow[0, 0, i], torch.tensor([4 / 16, -6 / 16]).expand(16, 16, 2), atol=1e-4, rtol=0
+    )
+
+
+def test_batches_and_templates_keep_apart():
+    queries = views(*plane(), NO_TURN)
+    query = Views(*(torch.cat((v, v)) for v in vars(queries).values()))
+    one, two = (views(*plane(s), NO_TURN) for s in ((16.0, 0.0), (0.0, 16.0)))
+    rows = [torch.stack((torch.cat((a, b)), torch.cat((b, a)))) for a, b in zip(*map(lambda v: vars(v).values(), (one, two)), strict=True)]
+    labels = FlowComputer()(query, Views(*rows), torch.ones(2))
+    i = 3 * SIDE + 2
+    assert labels.patch_class[:, :, i].tolist() == [[i + 1, i + SIDE], [i + SIDE, i + 1]]
+
+
+def test_outside_the_template_is_unseen():
+    labels = label((*plane(), NO_TURN), [(*plane((48.0, 0.0)), NO_TURN)])
+    matched = labels.patch_class[0, 0].view(SIDE, SIDE)
+    assert (matched[:, 4:] == UNSEEN).all()
+    assert (matched[:, :4] < UNSEEN).all()
+    assert not labels.flow[0, 0].view(SIDE, SIDE, 16, 16, 2)[:, 4:].any()
+
+
+@pytest.mark.parametrize(("gap", "seen"), [(0.019, True), (0.021, False), (-0.021, False), (0.3, False)])
+def test_hidden_by_two_percent_of_the_diameter_is_unseen(gap, seen):
+    """Half of the template shows something else, `gap` diameters in front of (or behind) the plane."""
+    diameter = 0.5
+    depth, K = plane()
+    depth[:, 64:] -= gap * diameter
+    labels = label((*plane(), NO_TURN), [(depth, K, NO_TURN)], diameter)
+    matched = (labels.patch_class[0, 0] < UNSEEN).view(SIDE, SIDE)
+    assert matched[:, :4].all()
+    # Pixels beside the step may find the plane among their four neighbours: look one patch further.
+    assert (matched[:, 5:] == seen).all()
+
+
+def test_background_of_the_template_is_unseen():
+    depth, K = plane()
+    depth[80:] = 0
+    matched = label((*plane(), NO_TURN), [(depth, K, NO_TURN)]).patch_class[0, 0].view(SIDE, SIDE)
+    assert (matched[:5] < UNSEEN).all()
+    assert (matched[6:] == UNSEEN).all()
+
+
+def test_background_of_the_query_is_unseen():
+    depth, K = plane()
+    depth[32:48, :48] = 0
+    labels = label((depth, K, NO_TURN), [(*plane(), NO_TURN)])
+    matched = labels.patch_class[0, 0].view(SIDE, SIDE)
+    assert (matched[2, :3] == UNSEEN).all()
+    assert (matched < UNSEEN).sum() == UNSEEN - 3
+
+
+@pytest.mark.parametrize(("rows", "seen"), [(4, True), (3, False)])
+def test_a_quarter_of_a_patch_must_be_seen(rows, seen):
+    """4 of 16 rows are the quarter: then the patch is matched, and only these rows count as seen."""
+    depth, K = plane()
+    depth[32 + rows : 48, 32:48] = 0
+    labels = label((depth, K, NO_TURN), [(*plane(), NO_TURN)])
+    i = 2 * SIDE + 2
+    assert (labels.patch_class[0, 0, i] == (i if seen else UNSEEN)).item()
+    assert labels.seen[0, 0, i].sum() == (rows * 16 if seen else 0)
+    assert labels.seen[0, 0, i, :rows].all() == seen
+
+
+def test_the_patch_holds_the_mean_of_what_is_seen():
+    """Only the left eighth of a patch is not enough, its left half moves the mean into the left neighbour."""
+    depth, K = plane()
+    depth[32:48, 40:48] = 0
+    labels = label((depth, K, NO_TURN), [(*plane((-5.0, 0.0)), NO_TURN)])
+    # Seen pixels 32..39 lie at 27..34 in the template, mean 30.5: patch 1 (16..31), not patch 2.
+    assert labels.patch_class[0, 0, 2 * SIDE + 2] == 2 * SIDE + 1
+    # A whole patch has its mean at 34.5 + 8: it stays.
+    assert labels.patch_class[0, 0, 4 * SIDE + 2] == 4 * SIDE + 2
+
+
+def test_nothing_seen_is_no_number_but_zero():
+    depth, K = plane()
+    labels = label((depth * 0, K, NO_TURN), [(*plane(), NO_TURN)])
+    assert (labels.patch_class == UNSEEN).all()
+    assert not labels.seen.any()
+    assert torch.equal(labels.flow, torch.zeros_like(labels.flow))
+
+
+def test_a_point_behind_the_template_camera_is_unseen():
+    behind = transform(np.eye(3), [0, 0, -2 * DEPTH])
+    assert (label((*plane(), NO_TURN), [(*plane(), behind)]).patch_class == UNSEEN).all()
+
+
+@pytest.mark.parametrize("offset", [0, 1, 3])
+def test_strided_labels_are_a_part_of_the_full_ones(pair, offset):
+    diameter = pair.renderer.mesh.diameter
+    full, part = label(pair.query, pair.templates, diameter), label(pair.query, pair.templates, diameter, 4, offset)
+    assert part.flow.shape == (1, 2, UNSEEN, 4, 4, 2)
+    same = (part.patch_class == full.patch_class) & (full.patch_class < UNSEEN)
+    # Where a sixteenth of the pixels is drawn, means and shares move a little: a few patches change.
+    assert (part.patch_class == full.patch_class).float().mean() > 0.85
+    assert same.sum() > 20
+    of_full = full.flow[..., offset::4, offset::4, :]
+    assert torch.equal(part.seen[same], full.seen[..., offset::4, offset::4][same])
+    torch.testing.assert_close(part.flow[same], of_full[same], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(("stride", "offset"), [(3, 0), (4, 4), (4, -1)])
+def test_impossible_strides_are_refused(stride, offset):
+    with pytest.raises(ValueError, match=str(stride)):
+        FlowComputer(stride, offset)

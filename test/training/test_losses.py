@@ -1,0 +1,188 @@
+import math
+
+import pytest
+import torch
+
+from vpog_core.models.flow_head import CELLS, REACH, Flow, cell_offsets
+from vpog_core.training.losses.classification import classification_loss, masked_mean
+from vpog_core.training.losses.flow import correlation_loss, flow_loss
+from vpog_core.training.losses.retrieval import SOFTNESS, retrieval_loss
+
+UNSEEN = 9
+
+
+def logits_for(answer, sharpness=8.0):
+    return sharpness * torch.nn.functional.one_hot(answer, UNSEEN + 1).float()
+
+
+@pytest.fixture
+def target():
+    """[1, 2, 9]: seen patches in both templates, unseen ones, too."""
+    torch.manual_seed(0)
+    t = torch.randint(0, UNSEEN, (1, 2, 9))
+    t[..., ::3] = UNSEEN
+    return t
+
+
+def test_masked_mean_of_nothing_is_zero():
+    values = torch.tensor([1.0, 3.0, 8.0], requires_grad=True)
+    assert masked_mean(values, torch.tensor([True, True, False])) == 2.0
+    nothing = masked_mean(values, torch.zeros(3, dtype=torch.bool))
+    nothing.backward()
+    assert nothing == 0.0
+    assert torch.equal(values.grad, torch.zeros(3))
+
+
+def test_right_classes_cost_less(target):
+    right, scores = classification_loss(logits_for(target), target)
+    wrong, wrong_scores = classification_loss(logits_for((target + 1) % (UNSEEN + 1)), target)
+    assert right < 0.02
+    assert wrong > 5.0
+    assert (scores["seen_accuracy"], scores["unseen_accuracy"]) == (1.0, 1.0)
+    assert (wrong_scores["seen_accuracy"], wrong_scores["unseen_accuracy"]) == (0.0, 0.0)
+
+
+def test_seen_and_unseen_are_weighed_apart(target):
+    """Uniform logits cost log 10 for each kind, however many patches are of it."""
+    loss, _ = classification_loss(torch.zeros(1, 2, 9, UNSEEN + 1), target, unseen_weight=0.5)
+    assert loss == pytest.approx(1.5 * math.log(UNSEEN + 1), rel=1e-5)
+
+
+@pytest.mark.parametrize("only", [UNSEEN, 2])
+def test_one_kind_alone_is_no_nan(only):
+    target = torch.full((1, 2, 9), only)
+    logits = torch.zeros(1, 2, 9, UNSEEN + 1, requires_grad=True)
+    loss, scores = classification_loss(logits, target)
+    loss.backward()
+    assert loss == pytest.approx((0.5 if only == UNSEEN else 1.0) * math.log(UNSEEN + 1), rel=1e-5)
+    assert torch.isfinite(logits.grad).all()
+    assert all(torch.isfinite(v) for v in scores.values())
+
+
+def test_retrieval_is_least_at_the_softened_distance():
+    torch.manual_seed(0)
+    distance = torch.rand(2, 3, 12) * 1.5
+    best = -((distance / SOFTNESS) ** 2)
+    loss, scores = retrieval_loss(best, distance)
+    assert scores["retrieval_error"] == 0.0
+    for _ in range(10):
+        assert retrieval_loss(best + 0.1 * torch.randn_like(best), distance)[0] > loss
+    flipped, flipped_scores = retrieval_loss(-best, distance)
+    assert flipped > loss + 1
+    assert flipped_scores["retrieval_error"] > 20
+
+
+def test_retrieval_error_is_degrees_beyond_the_best():
+    distance = torch.deg2rad(torch.tensor([[10.0, 25.0, 60.0], [40.0, 10.0, 20.0]]))
+    logits = torch.tensor([[0.0, 5.0, 0.0], [0.0, 5.0, 0.0]])
+    assert retrieval_loss(logits, distance)[1]["retrieval_error"] == pytest.approx(7.5, abs=1e-3)
+
+
+def bilinear_logits(target):
+    """Log of the distribution [P, 16, 144] whose mass lies on the four cells around the true place."""
+    cell = torch.arange(REACH, dtype=torch.float32)
+    own = torch.stack(torch.meshgrid(torch.arange(CELLS), torch.arange(CELLS), indexing="xy"), dim=-1)
+    place = (target * CELLS + own + CELLS).flatten(1, 2)  # x, y
+    x, y = ((1 - (cell - place[..., k, None]).abs()).clamp_min(0) for k in (0, 1))
+    return (y[..., :, None] * x[..., None, :]).flatten(2).clamp_min(1e-12).log()
+
+
+def random_places(pairs=5, reach=0.9):
+    torch.manual_seed(1)
+    return (torch.rand(pairs, CELLS, CELLS, 2) * 2 - 1) * reach
+
+
+def test_correlation_is_least_at_the_true_place():
+    """Among distributions of the bilinear shape, the one at the true place costs least, in every direction."""
+    target = random_places()
+    here = correlation_loss(bilinear_logits(target), target)
+    for dx, dy in ((0.05, 0), (-0.05, 0), (0, 0.05), (0, -0.05), (0.25, 0), (0, -0.5)):
+        moved = correlation_loss(bilinear_logits(target + torch.tensor([dx, dy])), target)
+        assert (moved > here).all()
+
+
+def test_the_expected_place_at_the_optimum_is_exact():
+    """Descend on the loss from nothing: the soft-argmax of what comes out is the true flow, without bias."""
+    target = random_places(pairs=2)
+    logits = torch.zeros(2, CELLS**2, REACH**2, requires_grad=True)
+    optimizer = torch.optim.Adam([logits], lr=0.3)
+    for _ in range(150):
+        optimizer.zero_grad()
+        correlation_loss(logits, target).sum().backward()
+        optimizer.step()
+    flow = torch.einsum("pqc,qcd->pqd", logits.detach().softmax(dim=-1), cell_offsets())
+    # A hundredth of a patch is a sixth of a pixel; what is left is the tail the descent has not yet removed.
+    torch.testing.assert_close(flow.unflatten(1, (CELLS, CELLS)), target, atol=0.01, rtol=0)
+
+
+def test_places_outside_the_window_cost_nothing():
+    target = torch.zeros(1, CELLS, CELLS, 2)
+    target[0, 0, 0] = torch.tensor([-1.2, 0.0])  # 1.2 patches left of the first cell: outside
+    target[0, 3, 3] = torch.tensor([0.0, 1.3])
+    target[0, 1, 1] = torch.tensor([-1.2, 0.0])  # cell 1 + 4 - 4.8 = 0.2: still inside
+    loss = correlation_loss(torch.zeros(1, CELLS**2, REACH**2), target)[0]
+    assert loss[0, 0] == loss[3, 3] == 0.0
+    assert loss[1, 1] == pytest.approx(math.log(REACH**2), rel=1e-5)
+    assert (loss > 0).sum() == CELLS**2 - 2
+
+
+@pytest.fixture
+def flow_case():
+    """Three pairs whose target is constant, every fourth pixel supervised from the second on."""
+    target = torch.tensor([0.3, -0.2]).expand(3, CELLS, CELLS, 2)
+    seen = torch.ones(3, CELLS, CELLS, dtype=torch.bool)
+
+    def answer(flow, confidence=4.0, cells=None):
+        flow = torch.as_tensor(flow, dtype=torch.float32).expand(3, 16, 16, 2).clone()
+        cells = bilinear_logits(target) if cells is None else cells
+        cell_flow = torch.einsum("pqc,qcd->pqd", cells.softmax(dim=-1), cell_offsets())
+        return Flow(flow, torch.full((3, 16, 16), confidence), cells, cell_flow)
+
+    return answer, target, seen
+
+
+def test_right_flow_costs_less(flow_case):
+    answer, target, seen = flow_case
+    right, scores = flow_loss(answer([0.3, -0.2]), target, seen, offset=1)
+    wrong, wrong_scores = flow_loss(answer([0.3, 0.2]), target, seen, offset=1)
+    assert wrong > right + 1.0
+    assert scores["flow_error"] < 1e-4
+    assert scores["cell_error"] < 1e-3
+    assert scores["flow_within_2px"] == 1.0
+    assert wrong_scores["flow_error"] == pytest.approx(0.4 * 16, rel=1e-4)
+    assert wrong_scores["flow_within_2px"] == 0.0
+
+
+def test_confidence_should_tell_right_from_wrong(flow_case):
+    answer, target, seen = flow_case
+    for flow, sign in (([0.3, -0.2], 1), ([0.3, 0.2], -1)):
+        sure, unsure = (flow_loss(answer(flow, c), target, seen, 1)[0] for c in (4.0, -4.0))
+        assert (unsure - sure) * sign > 1.0
+
+
+def test_only_the_pixels_at_the_offset_count(flow_case):
+    answer, target, seen = flow_case
+    flow = answer([9.0, 9.0])
+    flow.flow[:, 2::4, 2::4] = torch.tensor([0.3, -0.2])
+    assert flow_loss(flow, target, seen, offset=2)[1]["flow_error"] < 1e-4
+    assert flow_loss(flow, target, seen, offset=1)[1]["flow_error"] > 100
+
+
+def test_unseen_pixels_do_not_pull(flow_case):
+    answer, target, seen = flow_case
+    seen[:, :2] = False
+    flow = answer([0.3, -0.2])
+    flow.flow[:, :8] = 50.0
+    flow.flow.requires_grad_()
+    loss, scores = flow_loss(flow, target, seen, offset=0)
+    loss.backward()
+    assert scores["flow_error"] < 1e-4
+    assert not flow.flow.grad[:, :8].any()
+    assert flow.flow.grad[:, 8:].shape == (3, 8, 16, 2)
+
+
+def test_nothing_seen_is_no_nan(flow_case):
+    answer, target, seen = flow_case
+    loss, scores = flow_loss(answer([0.3, 0.2]), target, torch.zeros_like(seen), offset=0)
+    assert torch.isfinite(loss)
+    assert all(v == 0.0 for v in scores.values())

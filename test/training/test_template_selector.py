@@ -1,0 +1,94 @@
+import numpy as np
+import pytest
+
+from vpog_core.geometry.se3 import rotation_angle, rotation_z
+from vpog_core.objects.viewpoints import align_roll, nearest_viewpoints, viewpoint_directions
+from vpog_core.training.template_selector import REFERENCE_NEIGHBOURS, TemplateSelector
+
+
+@pytest.fixture(scope="module")
+def rotations(training_objects):
+    return training_objects[0].templates.T_virt_obj[:, :3, :3]
+
+
+def anchors(count=20):
+    d = np.random.default_rng(5).standard_normal((count, 3))
+    return d / np.linalg.norm(d, axis=1, keepdims=True)
+
+
+def draws(rotations, **kwargs):
+    selector, rng = TemplateSelector(rotations, **kwargs), np.random.default_rng(0)
+    return [(anchor, selector.draw(rng, anchor)) for anchor in anchors()]
+
+
+def test_the_cluster_are_the_views_nearest_to_the_reference(rotations):
+    directions = viewpoint_directions()
+    for _, selection in draws(rotations, cluster=5):
+        cosine = directions @ directions[selection.views[0]]
+        expected = np.sort(cosine)[::-1][:5]
+        np.testing.assert_allclose(cosine[selection.views[:5]], expected, atol=1e-12)
+        assert len(set(selection.views[:5])) == 5
+
+
+def test_the_reference_is_near_the_anchor_and_not_always_the_nearest(rotations):
+    ranks = [
+        list(nearest_viewpoints(anchor, REFERENCE_NEIGHBOURS)).index(s.views[0])
+        for anchor, s in draws(rotations)
+    ]
+    assert 0.4 < np.mean([r == 0 for r in ranks]) < 0.95
+    assert max(ranks) > 2
+
+
+def test_rolls_of_the_cluster_are_aligned_with_the_reference(rotations):
+    for _, s in draws(rotations):
+        R_ref = rotation_z(s.rolls[0]) @ rotations[s.views[0]]
+        for view, roll in zip(s.views[1 : s.cluster], s.rolls[1 : s.cluster], strict=True):
+            here = rotation_angle(rotation_z(roll) @ rotations[view], R_ref)
+            # Neighbours are 18.7 degrees apart at most; the four nearest lie within that.
+            assert here < np.radians(20)
+            for more in (-0.02, 0.02):
+                assert rotation_angle(rotation_z(roll + more) @ rotations[view], R_ref) > here
+
+
+def test_rolls_of_references_go_all_around(rotations):
+    quadrants = {int(s.rolls[0] % (2 * np.pi) // (np.pi / 2)) for _, s in draws(rotations)}
+    assert quadrants == {0, 1, 2, 3}
+
+
+def test_align_roll_is_the_minimiser():
+    rng = np.random.default_rng(1)
+    steps = np.linspace(-np.pi, np.pi, 721)
+    for _ in range(20):
+        R, R_ref = (np.linalg.qr(rng.standard_normal((3, 3)))[0] for _ in range(2))
+        R, R_ref = R * np.linalg.det(R), R_ref * np.linalg.det(R_ref)
+        best = rotation_angle(rotation_z(align_roll(R, R_ref)) @ R, R_ref)
+        assert best <= min(rotation_angle(rotation_z(a) @ R, R_ref) for a in steps) + 1e-9
+
+
+@pytest.mark.parametrize("negatives", [0, 3, 8, 11])
+def test_as_many_negatives_as_asked_for(rotations, negatives):
+    for _, s in draws(rotations, cluster=4, negatives=negatives)[:5]:
+        assert len(s.views) == len(s.rolls) == 4 + negatives
+        assert s.cluster == 4
+        assert ((s.views >= 0) & (s.views < 162)).all()
+
+
+def test_negatives_are_wrong_in_roll_then_in_view(rotations):
+    directions = viewpoint_directions()
+    for _, s in draws(rotations, negatives=8):
+        R_ref = rotation_z(s.rolls[0]) @ rotations[s.views[0]]
+        views, rolls = s.views[4:], s.rolls[4:]
+        for view, roll in zip(views[:3], rolls[:3], strict=True):
+            turn = roll - align_roll(rotations[view], R_ref)
+            assert abs((turn + np.pi) % (2 * np.pi) - np.pi) > 0.39
+        rank = np.argsort(np.argsort(-(directions @ directions[s.views[0]]), kind="stable"))
+        assert (rank[views[3:6]] >= REFERENCE_NEIGHBOURS).all()
+        assert (rank[views[:3]] < REFERENCE_NEIGHBOURS).all()
+
+
+def test_the_same_generator_draws_the_same(rotations):
+    selector, anchor = TemplateSelector(rotations), anchors(1)[0]
+    one, two, three = (selector.draw(np.random.default_rng(seed), anchor) for seed in (4, 4, 5))
+    assert np.array_equal(one.views, two.views)
+    assert np.array_equal(one.rolls, two.rolls)
+    assert not np.array_equal(one.rolls, three.rolls)
