@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from launch import LaunchDescription
 from launch.actions import (
     DeclareLaunchArgument,
     EmitEvent,
@@ -14,6 +13,8 @@ from launch.events import Shutdown
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
+
+from launch import LaunchDescription
 
 HERE = Path(__file__).resolve().parent
 ARGUMENTS = {
@@ -67,7 +68,9 @@ def generate_launch_description() -> LaunchDescription:
             ),
             write_meshes,
             # The node onboards the folder as it finds it: the meshes come first.
-            RegisterEventHandler(OnProcessExit(target_action=write_meshes, on_exit=[vpog, demo_camera, monitor])),
+            RegisterEventHandler(
+                OnProcessExit(target_action=write_meshes, on_exit=[vpog, demo_camera, monitor])
+            ),
             RegisterEventHandler(
                 OnProcessExit(target_action=monitor, on_exit=[EmitEvent(event=Shutdown(reason="demo done"))])
             ),

@@ -1,18 +1,22 @@
-"""Starts the pose node: ros2 launch vpog_ros vpog.launch.py objects_dir:=/path/to/meshes image:=/camera/image_raw ..."""
+"""The pose node: ros2 launch vpog_ros vpog.launch.py objects_dir:=/path/to/meshes image:=/camera/image_raw"""
 
 from pathlib import Path
 
-from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.conditions import IfCondition
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
+from launch import LaunchDescription
+
 SHARE = Path(__file__).resolve().parent.parent
 
 TOPICS = {
-    "image": ("image", "Camera image, sensor_msgs/Image (CompressedImage where image_transport is compressed)."),
+    "image": (
+        "image",
+        "Camera image, sensor_msgs/Image (CompressedImage where image_transport is compressed).",
+    ),
     "camera_info": ("camera_info", "Calibration of that image, sensor_msgs/CameraInfo."),
     "detections": ("detections", "2D boxes, vision_msgs/Detection2DArray, stamped like their image."),
     "instances": ("instances", "2D boxes and masks, vpog_ros/Instance2DArray, stamped like their image."),
@@ -20,10 +24,10 @@ TOPICS = {
 
 PARAMETERS = {
     "objects_dir": "Folder of meshes, <class_id>.obj|ply|glb|stl, and optionally objects.yaml.",
-    "weights": "Network weights, a .safetensors file; empty: the ones that come with the package.",
+    "weights": "Network weights, a .safetensors file.",
     "device": "Where the network runs: auto, cpu or cuda.",
     "mode": "How templates are used: cluster.",
-    "target_object": "Object whose best pose goes to ~/pose; empty: the best of all objects.",
+    "target_object": "Object whose best pose goes to ~/pose.",
 }
 
 

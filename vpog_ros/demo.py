@@ -16,6 +16,7 @@ from pathlib import Path
 MIN_SHARE = 0.4
 """Bound of the demo: share of (frame, object) pairs with ADD(-S) under 10 % of the diameter."""
 
+RELIABLE = ("image", "camera_info", "instances")
 STOP_TIMEOUT_S = 8.0
 POLL_S = 0.2
 
@@ -72,8 +73,8 @@ def node_command(arguments: argparse.Namespace, objects: Path) -> list[str]:
         "device": arguments.device,
         "mode": arguments.mode,
         "weights": arguments.weights,
-        # Whole images in one go: best effort loses many where the system's socket buffers are small.
-        "qos_overrides./demo_camera/image.subscription.reliability": "reliable",
+        # Images larger than the shared memory DDS sets aside crowd out what is sent best effort.
+        **{f"qos_overrides./demo_camera/{topic}.subscription.reliability": "reliable" for topic in RELIABLE},
     }
     command = module("vpog_node", "--ros-args")
     for topic in ("image", "camera_info", "instances"):

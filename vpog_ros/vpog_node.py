@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import gc
+import os
 import signal
 import sys
 import threading
@@ -14,7 +16,7 @@ from collections.abc import Callable
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
-from rclpy.exceptions import ParameterException
+from rclpy.exceptions import InvalidHandle, ParameterException
 from rclpy.executors import MultiThreadedExecutor
 from rclpy.lifecycle import LifecycleNodeMixin, LifecycleState, TransitionCallbackReturn
 from rclpy.node import Node
@@ -44,6 +46,15 @@ EstimatorFactory = Callable[[Settings, Progress], object]
 
 SUCCESS = TransitionCallbackReturn.SUCCESS
 FAILURE = TransitionCallbackReturn.FAILURE
+
+STOP_S = 2.0
+"""How long what is under way may take to end; launch insists after five seconds."""
+
+FIRST_CAMERA_S = 0.5
+"""How long a frame waits for the first CameraInfo."""
+
+SPIN_S = 0.5
+"""How often the executor looks whether the process is to end."""
 
 
 def load_estimator(settings: Settings, progress: Progress):
@@ -88,6 +99,7 @@ class VpogNode(LifecycleNodeMixin, Node):
         self._subscriptions_live: list = []
         self._input_group = MutuallyExclusiveCallbackGroup()
         self._camera_info: CameraInfo | None = None
+        self._camera_came = threading.Event()
         self._configuring = False
         self._stopping = threading.Event()
         self._activity = ""
@@ -209,6 +221,7 @@ class VpogNode(LifecycleNodeMixin, Node):
         for subscription in self._subscriptions_live:
             self.destroy_subscription(subscription)
         self._subscriptions_live.clear()
+        self._camera_came.clear()
         self._camera_info = None
         if self._worker is not None and not self._worker.stop():
             self.get_logger().warning("The frame in work does not end; its result will not be published.")
@@ -233,6 +246,7 @@ class VpogNode(LifecycleNodeMixin, Node):
 
     def _on_camera_info(self, message: CameraInfo) -> None:
         self._camera_info = message
+        self._camera_came.set()
 
     def _on_image(self, message: Image | CompressedImage) -> None:
         self._statistics.event("images")
@@ -271,10 +285,13 @@ class VpogNode(LifecycleNodeMixin, Node):
         outputs.publish_pictures(image, camera, estimates, header)
 
     def _camera(self, settings: Settings) -> Camera:
-        if self._camera_info is None:
+        """The newest calibration; the first frame may be here before its own."""
+        self._camera_came.wait(FIRST_CAMERA_S)
+        info = self._camera_info
+        if info is None:
             topic = self.resolve_topic_name("camera_info")
             raise VPOGError(f"No CameraInfo has come on {topic} yet: check the topic's name.")
-        return camera_from_info(self._camera_info, settings.rectified)
+        return camera_from_info(info, settings.rectified)
 
     def _detections(self, message, camera: Camera, settings: Settings) -> list[Detection]:
         """The best detections of a message; one that is broken is left out and counted."""
@@ -326,6 +343,16 @@ class VpogNode(LifecycleNodeMixin, Node):
         self._stopping.set()
 
 
+def spin(executor: MultiThreadedExecutor, told_to_end: threading.Event) -> None:
+    """Spin through what rclpy raises when a transition destroys an entity the executor is about to wait for.
+
+    A race in rclpy's executors: https://github.com/ros2/rclpy/issues/1142.
+    """
+    while not told_to_end.is_set():
+        with contextlib.suppress(InvalidHandle):
+            executor.spin_once(timeout_sec=SPIN_S)
+
+
 def run(estimator_factory: EstimatorFactory = load_estimator, args: list[str] | None = None) -> int:
     """Spin the node until it is told to end; returns the process's exit status."""
     told_to_end = threading.Event()
@@ -341,7 +368,7 @@ def run(estimator_factory: EstimatorFactory = load_estimator, args: list[str] | 
         return 2
     executor = MultiThreadedExecutor(num_threads=3)
     executor.add_node(node)
-    spinner = threading.Thread(target=executor.spin, name="spinner", daemon=True)
+    spinner = threading.Thread(target=spin, args=(executor, told_to_end), name="spinner", daemon=True)
     starter = threading.Thread(target=node.start, name="autostart", daemon=True)
     spinner.start()
     if node.settings.autostart:
@@ -349,8 +376,11 @@ def run(estimator_factory: EstimatorFactory = load_estimator, args: list[str] | 
     told_to_end.wait()
     node.request_stop()
     if starter.is_alive():
-        starter.join(timeout=10.0)
-    executor.shutdown(timeout_sec=5.0)
+        starter.join(STOP_S)
+        if starter.is_alive():
+            # In the middle of an onboarding step: nothing is lost, what is cached is written whole.
+            os._exit(0)
+    executor.shutdown(timeout_sec=STOP_S)
     node.destroy_node()
     rclpy.shutdown()
     return 0

@@ -14,6 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from vpog_core.types import Camera
+
 # A domain of its own: what else runs on this machine is neither heard nor disturbed.
 os.environ["ROS_DOMAIN_ID"] = str(random.randint(102, 200))
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
@@ -30,8 +32,12 @@ class NodeProcess:
 
     def __init__(self, log: Path, **parameters) -> None:
         command = [sys.executable, "-m", "vpog_ros.vpog_node", "--ros-args"]
-        # Whole images in one go, else best effort may lose them.
-        parameters = {"qos_overrides./image.subscription.reliability": "reliable", **parameters}
+        # Best effort may lose frames, and the tests wait for each.
+        reliable = {
+            f"qos_overrides./{topic}.subscription.reliability": "reliable"
+            for topic in ("image", "camera_info", "instances")
+        }
+        parameters = {**reliable, **parameters}
         for name, value in parameters.items():
             command += ["-p", f"{name}:={value}"]
         self.log = log
@@ -164,19 +170,37 @@ class Client:
         message.header = header
         instances = [conversions.instance_from_detection(d, header) for d in detections]
         self.camera_info.publish(info)
+        # The node takes the newest calibration: let it be this one.
+        self.spin_until(lambda: False, 0.1)
         self.instances.publish(Instance2DArray(header=header, instances=instances))
         self.image.publish(message)
         return conversions.stamp_to_ns(header.stamp)
 
-    def answer(self, stamp_ns: int, timeout_s: float = 30.0):
-        """The ObjectPoseArray of one frame."""
+    def shake_hands(self) -> None:
+        """Send frames without detections until one is answered: both sides have found each other."""
+        image, camera = (
+            np.zeros((48, 64, 3), np.uint8),
+            Camera(K=np.diag([50.0, 50.0, 1.0]), width=64, height=48),
+        )
+        deadline = time.monotonic() + SERVICE_TIMEOUT_S
+        while time.monotonic() < deadline:
+            stamp = self.send(image, camera, [])
+            if self.spin_until(lambda stamp=stamp: self.answers_to(stamp), 1.0):
+                return
+        raise AssertionError("the node answers no frame")
+
+    def answers_to(self, stamp_ns: int) -> list:
+        """The ObjectPoseArrays that have come for a frame."""
         from vpog_ros.conversions import stamp_to_ns
 
-        def found() -> list:
-            return [m for m in self.received["poses"] if stamp_to_ns(m.header.stamp) == stamp_ns]
+        return [
+            message for message in self.received["poses"] if stamp_to_ns(message.header.stamp) == stamp_ns
+        ]
 
-        assert self.spin_until(found, timeout_s), "no answer to the frame"
-        return found()[0]
+    def answer(self, stamp_ns: int, timeout_s: float = 30.0):
+        """The ObjectPoseArray of one frame."""
+        assert self.spin_until(lambda: self.answers_to(stamp_ns), timeout_s), "no answer to the frame"
+        return self.answers_to(stamp_ns)[0]
 
 
 @pytest.fixture(scope="module")

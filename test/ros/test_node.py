@@ -59,7 +59,9 @@ def node(start_node, objects_dir, tmp_path_factory):
 
 @pytest.fixture
 def active(node, client):
-    client.bring_to("active")
+    if client.state() != "active":
+        client.bring_to("active")
+        client.shake_hands()
     return client
 
 
@@ -224,6 +226,7 @@ def test_a_bad_configuration_is_refused_and_can_be_mended(node, client, objects_
         assert sentence in client.diagnosis()["message"]
         assert client.set_parameter(name, good[name]) == (True, "")
     client.bring_to("active")
+    client.shake_hands()
     frame = scene.render(0.0)
     assert len(client.answer(client.send(frame.image, scene.camera, [whole(frame)])).poses) == 1
 

@@ -96,22 +96,23 @@ def test_seen_pixels_lead_to_the_same_point_of_the_object(pair):
         fine = pair.renderer.render(T, scale_intrinsics(K, zoom), (SIZE * zoom, SIZE * zoom))
         place = np.round((places[s][seen] + 0.5) * zoom - 0.5).astype(int).clip(0, SIZE * zoom - 1)
         hit = fine.mask[place[:, 1], place[:, 0]]
-        assert hit.mean() > 0.98  # what is missed lies on the silhouette, less than a pixel beside it
+        assert hit.mean() > 0.98  # the rest lies on the silhouette, less than a pixel beside it
         points, surface = pair.coords[seen][hit], fine.coords[place[:, 1], place[:, 0]][hit]
         footprint = transform_points(T, points)[:, 2] / K[0, 0]
         error = np.linalg.norm(points - surface, axis=1) / footprint
-        # Exact but for the sixteenth of a pixel of the fine render, stretched by the surface's slant; beyond
-        # half a footprint lie only pixels hidden by less than 2 % of the diameter, as the rule allows.
+        # Exact but for a sixteenth of a pixel of the fine render, stretched by the slant. The rest
+        # lies beside an edge of the template, where a neighbouring pixel's depth vouches for a hidden point.
         assert np.median(error) < 0.1
         assert (error < 0.5).mean() > 0.98
-        assert error.max() < 0.02 * pair.renderer.mesh.diameter / footprint.min() + 2.0
 
 
 def test_unseen_pixels_are_unseen_for_a_reason(pair):
-    """An object pixel in a seen patch is called unseen only where the template shows another point."""
+    """An object pixel in a seen patch is unseen only where the template shows another point."""
     labels = label(pair.query, pair.templates, pair.renderer.mesh.diameter)
     for s, (depth, K, T) in enumerate(pair.templates):
-        in_seen_patch = np.kron((labels.patch_class[0, s].view(SIDE, SIDE) < UNSEEN).numpy(), np.ones((16, 16)))
+        in_seen_patch = np.kron(
+            (labels.patch_class[0, s].view(SIDE, SIDE) < UNSEEN).numpy(), np.ones((16, 16))
+        )
         unseen = (in_seen_patch > 0) & (pair.query[0] > 0) & ~picture_of(labels.seen[0, s])
         p = transform_points(T, pair.coords[unseen].astype(np.float64))
         u = p @ K.T
@@ -126,12 +127,13 @@ def test_the_view_itself_has_no_flow(pair):
     labels = label(pair.query, [pair.query], pair.renderer.mesh.diameter)
     on_object = (pair.query[0] > 0).reshape(SIDE, 16, SIDE, 16).mean(axis=(1, 3)).ravel()
     matched = labels.patch_class[0, 0].numpy()
-    inner = on_object == 1.0
-    assert inner.sum() >= 4
-    np.testing.assert_array_equal(matched[inner], np.arange(UNSEEN)[inner])
-    assert labels.seen[0, 0][inner].all()
+    enough = on_object >= 0.25
+    assert enough.sum() >= 6
+    np.testing.assert_array_equal(matched, np.where(enough, np.arange(UNSEEN), UNSEEN))
+    in_seen_patch = np.kron(enough.reshape(SIDE, SIDE), np.ones((16, 16))) > 0
+    np.testing.assert_array_equal(picture_of(labels.seen[0, 0]), in_seen_patch & (pair.query[0] > 0))
     # Float32 back-projection and projection at 0.5 m: a few thousandths of a pixel.
-    assert labels.flow[0, 0][inner].abs().max() * 16 < 0.01
+    assert labels.flow.abs().max() * 16 < 0.01
 
 
 def test_known_shift():
@@ -147,9 +149,11 @@ def test_known_shift():
 def test_batches_and_templates_keep_apart():
     queries = views(*plane(), NO_TURN)
     query = Views(*(torch.cat((v, v)) for v in vars(queries).values()))
-    one, two = (views(*plane(s), NO_TURN) for s in ((16.0, 0.0), (0.0, 16.0)))
-    rows = [torch.stack((torch.cat((a, b)), torch.cat((b, a)))) for a, b in zip(*map(lambda v: vars(v).values(), (one, two)), strict=True)]
-    labels = FlowComputer()(query, Views(*rows), torch.ones(2))
+    right, down = (vars(views(*plane(s), NO_TURN)).values() for s in ((16.0, 0.0), (0.0, 16.0)))
+    templates = [
+        torch.stack((torch.cat((a, b)), torch.cat((b, a)))) for a, b in zip(right, down, strict=True)
+    ]
+    labels = FlowComputer()(query, Views(*templates), torch.ones(2))
     i = 3 * SIDE + 2
     assert labels.patch_class[:, :, i].tolist() == [[i + 1, i + SIDE], [i + SIDE, i + 1]]
 
@@ -205,7 +209,7 @@ def test_a_quarter_of_a_patch_must_be_seen(rows, seen):
 
 
 def test_the_patch_holds_the_mean_of_what_is_seen():
-    """Only the left eighth of a patch is not enough, its left half moves the mean into the left neighbour."""
+    """The left half of a patch alone moves the mean into the left neighbour; the whole patch does not."""
     depth, K = plane()
     depth[32:48, 40:48] = 0
     labels = label((depth, K, NO_TURN), [(*plane((-5.0, 0.0)), NO_TURN)])
@@ -231,12 +235,15 @@ def test_a_point_behind_the_template_camera_is_unseen():
 @pytest.mark.parametrize("offset", [0, 1, 3])
 def test_strided_labels_are_a_part_of_the_full_ones(pair, offset):
     diameter = pair.renderer.mesh.diameter
-    full, part = label(pair.query, pair.templates, diameter), label(pair.query, pair.templates, diameter, 4, offset)
+    full, part = (
+        label(pair.query, pair.templates, diameter),
+        label(pair.query, pair.templates, diameter, 4, offset),
+    )
     assert part.flow.shape == (1, 2, UNSEEN, 4, 4, 2)
     same = (part.patch_class == full.patch_class) & (full.patch_class < UNSEEN)
-    # Where a sixteenth of the pixels is drawn, means and shares move a little: a few patches change.
-    assert (part.patch_class == full.patch_class).float().mean() > 0.85
-    assert same.sum() > 20
+    # Where a sixteenth of the pixels is drawn, means and shares move a little: some patches change.
+    assert (part.patch_class == full.patch_class).float().mean() > 0.8
+    assert same.sum() > 0.6 * (full.patch_class < UNSEEN).sum()
     of_full = full.flow[..., offset::4, offset::4, :]
     assert torch.equal(part.seen[same], full.seen[..., offset::4, offset::4][same])
     torch.testing.assert_close(part.flow[same], of_full[same], atol=1e-5, rtol=0)

@@ -54,7 +54,8 @@ def test_one_kind_alone_is_no_nan(only):
     logits = torch.zeros(1, 2, 9, UNSEEN + 1, requires_grad=True)
     loss, scores = classification_loss(logits, target)
     loss.backward()
-    assert loss == pytest.approx((0.5 if only == UNSEEN else 1.0) * math.log(UNSEEN + 1), rel=1e-5)
+    share = 0.5 if only == UNSEEN else 1.0
+    assert loss.item() == pytest.approx(share * math.log(UNSEEN + 1), rel=1e-5)
     assert torch.isfinite(logits.grad).all()
     assert all(torch.isfinite(v) for v in scores.values())
 
@@ -93,7 +94,7 @@ def random_places(pairs=5, reach=0.9):
 
 
 def test_correlation_is_least_at_the_true_place():
-    """Among distributions of the bilinear shape, the one at the true place costs least, in every direction."""
+    """Among distributions of the bilinear shape, the one at the true place costs least."""
     target = random_places()
     here = correlation_loss(bilinear_logits(target), target)
     for dx, dy in ((0.05, 0), (-0.05, 0), (0, 0.05), (0, -0.05), (0.25, 0), (0, -0.5)):

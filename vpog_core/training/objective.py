@@ -71,12 +71,13 @@ class Batch:
 
 
 def objective(
-    model: VPOGModel, batch: Batch, weights: LossWeights, offset: int
+    model: VPOGModel, batch: Batch, weights: LossWeights, offset: int, predicted_share: float = 0.6
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The summed loss and the scores of its parts.
 
     Args:
         offset: 0..3, which of every four pixels along a side is supervised.
+        predicted_share: of the pairs take the predicted template patch in place of the true one.
     """
     groups, queries = batch.query_rgb.shape[:2]
     cluster = batch.template_depth.shape[1]
@@ -93,7 +94,7 @@ def objective(
     encoder_loss, encoder_scores = classification_loss(
         model.encoder_logits(query, templates), labels.patch_class
     )
-    pairs, target, seen = seen_pairs(labels)
+    pairs, target, seen = meet_predictions(*seen_pairs(labels), matches.logits, predicted_share)
     flow, flow_scores = flow_loss(model.flow_of_pairs(matches, pairs), target, seen, offset)
     descriptors = model.describe(encoded).unflatten(0, (groups, -1))
     similarity = model.retrieval_head.logits(descriptors[:, :queries], descriptors[:, queries:])
@@ -116,3 +117,25 @@ def seen_pairs(labels: Labels) -> tuple[Tensor, Tensor, Tensor]:
     b, s, i = (labels.patch_class < unseen_class).nonzero().unbind(dim=1)
     pairs = torch.stack((b, s, i, labels.patch_class[b, s, i]), dim=1)
     return pairs, labels.flow[b, s, i], labels.seen[b, s, i]
+
+
+def meet_predictions(
+    pairs: Tensor, flow: Tensor, seen: Tensor, logits: Tensor, share: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Let the flow head train on what it meets in inference: pairs with the predicted template patch.
+
+    A neighbour of the true patch gets the flow that leads back to the truth; farther off nothing is seen, so
+    that the confidence learns to tell.
+
+    Args:
+        pairs, flow, seen: of P true matches, as `seen_pairs` gives them.
+        logits: [B, S, Nq, Nt + A]; share: of the pairs that take the prediction, 0..1.
+    """
+    b, s, i, j = pairs.unbind(dim=1)
+    side = round(logits.shape[2] ** 0.5)
+    predicted = logits.detach()[..., : side * side].argmax(dim=-1)[b, s, i]
+    taken = torch.where(torch.rand(len(j), device=j.device) < share, predicted, j)
+    shift = torch.stack((j % side - taken % side, j // side - taken // side), dim=-1)
+    near = shift.abs().amax(dim=-1) <= 1
+    pairs = torch.stack((b, s, i, taken), dim=1)
+    return pairs, flow + shift[:, None, None], seen & near[:, None, None]

@@ -19,7 +19,7 @@ class BankedTemplates:
     """All views of one object; V = 162, P = side in pixels.
 
     Attributes:
-        rgb: [V, P, P, 3] uint8; depth: [V, P, P] float32 metres, 0 = background.
+        rgb: [V, P, P, 3] uint8; depth: [V, P, P] float16 metres, 0 = background.
         K: [V, 3, 3]; T_virt_obj: [V, 4, 4] float64.
         diameter: metres.
     """

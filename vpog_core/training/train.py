@@ -168,6 +168,7 @@ class Run:
         self.ema.load_state_dict(state["ema"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.seconds, self.history = state["step"], state["seconds"], state["history"]
+        torch.set_rng_state(state["random"].cpu())
 
     def save(self, folder: Path) -> None:
         """Write checkpoint.pt (everything) and weights.safetensors (the EMA, for inference)."""
@@ -179,6 +180,7 @@ class Run:
             "step": self.step,
             "seconds": self.seconds,
             "history": self.history,
+            "random": torch.get_rng_state(),
         }
         torch.save(state, folder / "checkpoint.partial")
         os.replace(folder / "checkpoint.partial", folder / "checkpoint.pt")
@@ -274,7 +276,7 @@ class Trainer:
     def validate(self) -> dict[str, float]:
         """Mean scores of the averaged weights on held-out objects."""
         results = [
-            objective(self.run.ema.eval(), b, self.weights, offset=2)[1]
+            objective(self.run.ema.eval(), b, self.weights, offset=2, predicted_share=1.0)[1]
             for b in self.batches(self.val_set, 0)
         ]
         return {key: float(torch.stack([r[key] for r in results]).mean()) for key in results[0]}

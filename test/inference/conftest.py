@@ -1,0 +1,95 @@
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from vpog_core.geometry.camera import project
+from vpog_core.geometry.se3 import transform_points
+from vpog_core.inference.onboarding import OnboardedObject, describe_templates
+from vpog_core.models.checkpoint import save_weights
+from vpog_core.models.config import VPOGConfig
+from vpog_core.models.vpog_model import VPOGModel
+from vpog_core.objects.mesh import Mesh, save_mesh
+from vpog_core.objects.renderer import Renderer
+from vpog_core.objects.template_set import TemplateSet, build_template_set
+from vpog_core.synthetic.objects import make_object
+from vpog_core.types import Camera, Detection
+
+SIZES = {
+    "depth": 1, "embed_dim": 64, "num_heads": 2, "embed_from_stem": True, "aa_depth": 1, "aa_heads": 2,
+    "fine_dim": 16, "flow_hidden": 32, "flow_layers": 2, "retrieval_dim": 8,
+}  # fmt: skip
+
+
+@dataclass
+class Scene:
+    """An object before a camera, and the truth of it."""
+
+    mesh: Mesh
+    renderer: Renderer
+    camera: Camera
+    T_cam_obj: np.ndarray
+
+    @property
+    def box(self) -> np.ndarray:
+        """[4] of the whole object, pixels."""
+        pixels = project(self.camera, transform_points(self.T_cam_obj, self.mesh.hull_points))
+        return np.concatenate([pixels.min(axis=0), pixels.max(axis=0)])
+
+    def detection(self, class_id: str = "thing", **more) -> Detection:
+        return Detection(class_id, self.box, **more)
+
+    def image(self) -> np.ndarray:
+        """What a pinhole camera sees."""
+        size = (self.camera.height, self.camera.width)
+        return self.renderer.render(self.T_cam_obj, self.camera.K, size, background=(90, 100, 80)).rgb
+
+
+@pytest.fixture(scope="session")
+def mesh() -> Mesh:
+    return make_object(900_001, vertices=4000)
+
+
+@pytest.fixture(scope="session")
+def untrained() -> VPOGModel:
+    """A small network for crops of 112 pixels, as it is before training."""
+    torch.manual_seed(0)
+    return VPOGModel(VPOGConfig(image_size=112, **SIZES)).eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="session")
+def templates(mesh) -> TemplateSet:
+    return build_template_set(mesh, "thing", 112)
+
+
+@pytest.fixture(scope="session")
+def undescribed(templates, untrained) -> OnboardedObject:
+    """Templates without descriptors, for what does not retrieve."""
+    return OnboardedObject(templates, untrained, torch.zeros(162 * 12, 1))
+
+
+@pytest.fixture(scope="session")
+def small_model() -> VPOGModel:
+    """A network for crops of 48 pixels: onboarding in a second or two."""
+    torch.manual_seed(0)
+    return VPOGModel(VPOGConfig(image_size=48, window=3, **SIZES)).eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="session")
+def described(mesh, small_model) -> OnboardedObject:
+    """An object onboarded for the small network."""
+    templates = build_template_set(mesh, "thing", 48)
+    return OnboardedObject(templates, small_model, describe_templates(small_model, templates))
+
+
+@pytest.fixture(scope="session")
+def workshop(tmp_path_factory, mesh, small_model) -> dict[str, Path]:
+    """Weights, a folder of one mesh with an alias, and a cache."""
+    root = tmp_path_factory.mktemp("workshop")
+    (root / "objects").mkdir()
+    save_mesh(mesh, root / "objects" / "thing.ply")
+    (root / "objects" / "objects.yaml").write_text("objects:\n  thing: {aliases: [gadget]}\n")
+    save_weights(small_model, root / "net.safetensors")
+    return {"weights": root / "net.safetensors", "objects_dir": root / "objects", "cache_dir": root / "cache"}

@@ -1,0 +1,189 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+import vpog_core.inference.estimator as estimator_module
+from vpog_core.geometry.se3 import rotation_x, rotation_y, transform
+from vpog_core.inference.estimator import PoseEstimator, choose_device
+from vpog_core.models.checkpoint import save_weights
+from vpog_core.models.vpog_model import VPOGModel
+from vpog_core.objects.renderer import Renderer
+from vpog_core.types import Camera, Detection, VPOGError
+
+CAMERA = Camera(np.array([[600.0, 0, 320.0], [0, 600.0, 240.0], [0, 0, 1]]), 640, 480)
+
+
+@pytest.fixture(scope="module")
+def estimator(workshop) -> PoseEstimator:
+    made = PoseEstimator.from_files(**workshop, device="cpu")
+    made.onboard()
+    return made
+
+
+@pytest.fixture(scope="module")
+def picture(mesh):
+    """An image with three objects, and their boxes."""
+    renderer, image, boxes = Renderer(mesh), np.full((480, 640, 3), 90, np.uint8), []
+    for i, x in enumerate((-0.18, 0.0, 0.18)):
+        T = transform(rotation_x(2.0 + i) @ rotation_y(0.7 * i), [x, 0.03 * i, 0.6])
+        render = renderer.render(T, CAMERA.K, (480, 640))
+        image[render.mask] = render.rgb[render.mask]
+        row, column = np.nonzero(render.mask)
+        boxes.append(np.array([column.min(), row.min(), column.max(), row.max()], dtype=float))
+    return image, boxes
+
+
+def estimate(estimator, picture, **change):
+    image, boxes = picture
+    return estimator.estimate(image, CAMERA, [replace(Detection("thing", boxes[0]), **change)])[0]
+
+
+def error_of(call) -> str:
+    with pytest.raises(VPOGError) as caught:
+        call()
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "parts"),
+    [
+        ({"class_id": "fork"}, ("'fork'", "thing")),
+        ({"box": np.array([700.0, 10, 900, 50])}, ("700", "640x480")),
+        ({"box": np.array([50.0, 50, 50, 90])}, ("empty",)),
+        ({"box": np.array([50.0, np.nan, 60, 90])}, ("finite",)),
+        ({"mask": np.ones((10, 20), dtype=bool)}, ("20x10", "640x480")),
+        ({"mask": np.zeros((480, 640), dtype=bool)}, ("mask is empty",)),
+    ],
+)
+def test_a_bad_detection_is_answered_with_a_reason(estimator, picture, change, parts):
+    result = estimate(estimator, picture, **change)
+    assert result.T_cam_obj is None
+    assert result.score == 0.0
+    assert all(part in result.reason for part in parts)
+    assert "\n" not in result.reason
+
+
+def test_bad_detections_do_not_disturb_good_ones(estimator, picture):
+    image, boxes = picture
+    good, bad = Detection("thing", boxes[1], instance=4), Detection("fork", boxes[0], instance=3)
+    alone = estimator.estimate(image, CAMERA, [good])[0]
+    results = estimator.estimate(image, CAMERA, [bad, good, replace(bad, instance=5)])
+    assert [(r.class_id, r.instance) for r in results] == [("fork", 3), ("thing", 4), ("fork", 5)]
+    assert results[1].match is not None
+    np.testing.assert_allclose(results[1].match.flow, alone.match.flow, atol=1e-3)
+
+
+def test_a_batch_is_answered_like_its_detections_one_by_one(estimator, picture):
+    image, boxes = picture
+    detections = [Detection("thing", box, instance=i) for i, box in enumerate(boxes)]
+    together = estimator.estimate(image, CAMERA, detections)
+    for detection, result in zip(detections, together, strict=True):
+        alone = estimator.estimate(image, CAMERA, [detection])[0]
+        assert result.instance == alone.instance
+        assert (result.T_cam_obj is None) == (alone.T_cam_obj is None)
+        # Float32 sums in another order; flows are some tens of pixels.
+        np.testing.assert_allclose(result.match.flow, alone.match.flow, atol=1e-2)
+        np.testing.assert_allclose(result.match.confidence, alone.match.confidence, atol=1e-4)
+        assert np.array_equal(result.match.template, alone.match.template)
+        assert np.array_equal(result.match.crop, alone.match.crop)
+        assert result.score == pytest.approx(alone.score, abs=1e-3)
+        if alone.T_cam_obj is not None:
+            np.testing.assert_allclose(result.T_cam_obj, alone.T_cam_obj, atol=1e-3)
+    crops = [r.match.crop for r in together]
+    assert not np.array_equal(crops[0], crops[1])
+
+
+def test_an_answer_is_a_pose_or_a_reason(estimator, picture):
+    image, boxes = picture
+    for result in estimator.estimate(image, CAMERA, [Detection("gadget", b) for b in boxes]):
+        assert (result.T_cam_obj is None) == bool(result.reason)
+        assert 0.0 <= result.score <= 1.0
+        if result.T_cam_obj is not None:
+            assert np.isfinite(result.T_cam_obj).all()
+            assert result.covariance.shape == (6, 6)
+
+
+def test_an_alias_is_the_object(estimator, picture):
+    result = estimate(estimator, picture, class_id="gadget")
+    assert result.class_id == "gadget"
+    assert np.array_equal(result.match.flow, estimate(estimator, picture).match.flow)
+
+
+def test_no_detections_no_answers(estimator, picture):
+    assert estimator.estimate(picture[0], CAMERA, []) == []
+
+
+def test_timings_name_the_stages(estimator, picture):
+    estimate(estimator, picture)
+    assert set(estimator.timings) == {"crop", "encode", "retrieve", "match", "refine"}
+    assert all(seconds >= 0 for seconds in estimator.timings.values())
+
+
+@pytest.mark.parametrize(
+    ("image", "part"),
+    [
+        (np.zeros((240, 320, 3), np.uint8), "320x240"),
+        (np.zeros((480, 640), np.uint8), "RGB"),
+        (np.zeros((480, 640, 4), np.uint8), "RGB"),
+        (np.zeros((480, 640, 3), np.float32), "float32"),
+    ],
+)
+def test_unusable_images_are_refused(estimator, image, part):
+    detection = Detection("thing", np.array([10.0, 10, 50, 50]))
+    assert part in error_of(lambda: estimator.estimate(image, CAMERA, [detection]))
+
+
+def test_unusable_settings_are_refused(workshop, tmp_path):
+    def made(**change):
+        return lambda: PoseEstimator.from_files(**{**workshop, **change})
+
+    assert "'best'" in error_of(made(mode="best"))
+    assert "'tpu'" in error_of(made(device="tpu"))
+    assert "none.safetensors" in error_of(made(weights=tmp_path / "none.safetensors"))
+    assert "nowhere" in error_of(made(objects_dir=tmp_path / "nowhere"))
+
+
+def test_missing_default_weights_are_named(workshop, tmp_path, monkeypatch):
+    monkeypatch.setattr(estimator_module, "DEFAULT_WEIGHTS", tmp_path / "shipped.safetensors")
+    assert "shipped.safetensors" in error_of(
+        lambda: PoseEstimator.from_files(**{**workshop, "weights": None})
+    )
+
+
+def test_devices(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert choose_device("auto") == choose_device("cpu") == "cpu"
+    for device in ("cuda", "cuda:1"):
+        text = error_of(lambda device=device: choose_device(device))
+        assert f"'{device}'" in text
+        assert "'cpu'" in text
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert choose_device("auto") == "cuda"
+    assert choose_device("cuda:1") == "cuda:1"
+
+
+def test_descriptors_come_from_the_cache_when_these_weights_made_them(
+    estimator, workshop, small_model, tmp_path
+):
+    steps = []
+    again = PoseEstimator.from_files(**workshop, device="cpu")
+    again.onboard(progress=lambda done, total, name: steps.append((done, total, name)))
+    assert steps == []
+    here, there = (e.onboarded("thing").descriptors for e in (estimator, again))
+    # Kept as float16.
+    torch.testing.assert_close(there, here, atol=1e-3, rtol=0)
+
+
+def test_other_weights_describe_anew(workshop, small_model, tmp_path):
+    torch.manual_seed(1)
+    save_weights(VPOGModel(small_model.config), tmp_path / "other.safetensors")
+    steps = []
+    other = PoseEstimator.from_files(**{**workshop, "weights": tmp_path / "other.safetensors"}, device="cpu")
+    other.onboard("gadget", progress=lambda done, total, name: steps.append((done, total, name)))
+    assert steps[0] == (1, 162, "thing")
+    assert steps[-1] == (162, 162, "thing")
+    assert other.object_ids == ["thing"]
+    assert other.device == "cpu"

@@ -1,0 +1,231 @@
+"""The whole geometric chain with perfect matches in the network's place: crop, cluster, lift, PnP, camera."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+
+from vpog_core.geometry.camera import project
+from vpog_core.geometry.se3 import invert, rotation_angle, rotation_z, transform, transform_points
+from vpog_core.inference.cluster_mode import Solution, solve
+from vpog_core.inference.correspondence import dense_matches
+from vpog_core.inference.crop import Crop, crop_detection
+from vpog_core.inference.match_view import match_view
+from vpog_core.inference.onboarding import ROLLS, Cluster, OnboardedObject, roll_angle
+from vpog_core.inference.refinement import cluster_at
+from vpog_core.models.flow_head import Flow
+from vpog_core.models.vpog_model import Matches
+from vpog_core.objects.renderer import Renderer
+from vpog_core.objects.template_set import template_camera
+from vpog_core.objects.viewpoints import align_roll, nearest_viewpoints, view_from, viewpoint_directions
+from vpog_core.training.flow_computer import FlowComputer, Labels, Views
+from vpog_core.types import Camera, Detection
+
+SIZE = 112
+K = np.array([[600.0, 0, 322.0], [0, 605.0, 236.0], [0, 0, 1]])
+CAMERAS = {
+    "pinhole": Camera(K, 640, 480),
+    "plumb_bob": Camera(K, 640, 480, [0.08, -0.2, 0.001, -0.002, 0.05]),
+    "fisheye": Camera(K, 640, 480, [0.02, -0.01, 0.003, -0.001], "equidistant"),
+}
+POSES = [
+    # direction the object is seen from, roll, place in the camera frame (metres)
+    ((0.8, 0.5, 0.3), 0.4, (0.0, 0.0, 0.6)),
+    ((-0.3, 0.7, -0.6), -2.0, (0.2, -0.13, 0.55)),
+    ((0.1, -0.2, 0.97), 3.0, (-0.22, 0.12, 0.8)),
+]
+
+
+class Oracle:
+    """Answers with labels where the network would guess."""
+
+    def __init__(self, labels: Labels):
+        self.labels = labels
+
+    def matches(self) -> Matches:
+        classes = self.labels.patch_class
+        b, s, q = classes.shape
+        logits = 30.0 * torch.nn.functional.one_hot(classes, q + 1).float()
+        return Matches(logits, torch.zeros(b, q, 1), torch.zeros(b, s, q, 1), torch.zeros(0), torch.zeros(0))
+
+    def flow(self, matches: Matches, index: torch.Tensor) -> Flow:
+        confidence = torch.where(self.labels.seen, 12.0, -12.0)
+        none = torch.zeros(0)
+        return Flow(self.labels.flow, confidence, none, none)
+
+
+@dataclass
+class Case:
+    """An object at a true pose, cropped, with the cluster that retrieval should find."""
+
+    renderer: Renderer
+    T_cam_obj: np.ndarray
+    crop: Crop
+    cluster: Cluster
+    solution: Solution
+
+    @property
+    def T_virt_obj(self) -> np.ndarray:
+        return invert(self.crop.virtual.T_cam_virt) @ self.T_cam_obj
+
+
+def cluster_views(target: OnboardedObject, view: int, roll_index: int) -> tuple[Cluster, Views]:
+    """A cluster and the posed depth images of its templates."""
+    cluster, t = target.cluster(view, roll_index, 4), target.templates
+    R_ref = target.rotation(view, roll_index)
+    depth, poses, views = [], [], nearest_viewpoints(viewpoint_directions()[view], 4)
+    for s, v in enumerate(views):
+        roll = align_roll(t.T_virt_obj[v][:3, :3], R_ref)
+        poses.append(transform(rotation_z(roll), np.zeros(3)) @ t.T_virt_obj[v])
+        depth.append(np.nan_to_num(transform_points(poses[-1], cluster.coords[s])[..., 2]))
+    return cluster, posed(np.stack(depth), t.K[views], np.stack(poses))
+
+
+def posed(depth, K, T) -> Views:
+    """Views of a batch of one."""
+    return Views(*(torch.from_numpy(np.asarray(v, dtype=np.float32))[None] for v in (depth, K, T)))
+
+
+def best_view(target: OnboardedObject, R: np.ndarray) -> tuple[int, int]:
+    """The view and roll nearest to a rotation."""
+    candidates = [(v, r) for v in nearest_viewpoints(-R[2], 3) for r in range(ROLLS)]
+    return min(candidates, key=lambda c: rotation_angle(target.rotation(*c), R))
+
+
+def solve_case(target: OnboardedObject, renderer: Renderer, camera: Camera, pose) -> Case:
+    direction, roll, place = pose
+    R = view_from(np.array(direction) / np.linalg.norm(direction), roll)
+    T_cam_obj = transform(R, np.array(place) - R @ renderer.mesh.center)
+    pixels = project(camera, transform_points(T_cam_obj, renderer.mesh.hull_points))
+    box = np.concatenate([pixels.min(axis=0), pixels.max(axis=0)])
+    image = np.zeros((camera.height, camera.width, 3), np.uint8)
+    crop = crop_detection(image, camera, Detection("thing", box), SIZE)
+    T_virt_obj = invert(crop.virtual.T_cam_virt) @ T_cam_obj
+    query = renderer.render(T_virt_obj, crop.virtual.K, (SIZE, SIZE))
+    cluster, templates = cluster_views(target, *best_view(target, T_virt_obj[:3, :3]))
+    labels = FlowComputer()(
+        posed(query.depth, crop.virtual.K, T_virt_obj), templates, torch.tensor([renderer.mesh.diameter])
+    )
+    oracle = Oracle(labels)
+    match = dense_matches(oracle, oracle.matches())[0]
+    return Case(renderer, T_cam_obj, crop, cluster, solve(crop, cluster, match))
+
+
+@pytest.fixture(scope="module")
+def renderer(mesh) -> Renderer:
+    return Renderer(mesh)
+
+
+@pytest.fixture(scope="module")
+def case(undescribed, renderer) -> Case:
+    return solve_case(undescribed, renderer, CAMERAS["plumb_bob"], POSES[1])
+
+
+@pytest.mark.parametrize("camera", sorted(CAMERAS))
+@pytest.mark.parametrize("pose", POSES)
+def test_perfect_matches_give_the_true_pose(undescribed, renderer, camera, pose):
+    """Turned templates carry half a pixel of noise each; a thousand of them leave a tenth of a degree."""
+    case = solve_case(undescribed, renderer, CAMERAS[camera], pose)
+    solution = case.solution
+    assert solution.pnp is not None
+    assert len(solution.pairs.weights) > 200
+    T = case.crop.virtual.T_cam_virt @ solution.pnp.T_virt_obj
+    assert np.degrees(rotation_angle(T[:3, :3], case.T_cam_obj[:3, :3])) < 0.25
+    centre = renderer.mesh.center
+    error = transform_points(T, centre) - transform_points(case.T_cam_obj, centre)
+    assert np.linalg.norm(error[:2]) < 0.001 * case.T_cam_obj[2, 3]
+    assert abs(error[2]) < 0.002 * case.T_cam_obj[2, 3]
+    assert solution.pnp.reprojection_error < 0.5
+    assert solution.pnp.inlier[solution.pairs.weights > 0.5].mean() > 0.97
+    assert 0.9 < solution.score <= 1.0
+
+
+def test_points_found_are_the_objects(case):
+    """Every confident correspondence's 3D point projects near its pixel under the true pose."""
+    pairs = case.solution.pairs
+    p = transform_points(case.T_virt_obj, pairs.points_3d) @ case.crop.virtual.K.T
+    error = np.linalg.norm(p[:, :2] / p[:, 2:] - pairs.points_2d, axis=1)
+    sure = pairs.weights > 0.5
+    assert sure.sum() > 200
+    assert np.median(error[sure]) < 0.7
+    assert (error[sure] < 3.0).mean() > 0.97
+
+
+def test_covariance_is_of_the_size_of_the_error(case):
+    """Two degrees and two centimetres would be absurdly unsure, a microradian absurdly sure."""
+    sigma = np.sqrt(np.diag(case.solution.pnp.covariance))
+    assert (sigma > 1e-6).all()
+    assert sigma[:3].max() < 0.02
+    assert np.degrees(sigma[3:].max()) < 2
+
+
+def test_a_mask_limits_the_correspondences(case):
+    mask = np.zeros((SIZE, SIZE), dtype=bool)
+    mask[:, :56] = True
+    half = solve(Crop(case.crop.rgb, mask, case.crop.virtual), case.cluster, case.solution.match)
+    assert (half.pairs.points_2d[:, 0] < 56).all()
+    assert 0 < len(half.pairs.weights) < len(case.solution.pairs.weights)
+
+
+def test_nothing_seen_is_no_pose_and_score_zero(case):
+    match = case.solution.match
+    blind = type(match)(match.in_template, match.confidence, np.zeros_like(match.seen))
+    solution = solve(case.crop, case.cluster, blind)
+    assert solution.pnp is None
+    assert solution.score == 0.0
+    view = match_view(solution)
+    assert len(view.points_2d) == len(view.inlier) == 0
+
+
+def test_the_view_of_a_match_shows_the_best_template(case):
+    view = match_view(case.solution)
+    pairs = case.solution.pairs
+    used = np.unique(pairs.template)
+    shown = [s for s in used if np.array_equal(case.cluster.rgb[s], view.template)]
+    assert len(shown) == 1
+    chosen = pairs.template == shown[0]
+    x, y = view.points_2d.T.astype(int)
+    # flow is from a crop pixel to its place in the template.
+    np.testing.assert_allclose(view.points_2d + view.flow[y, x], view.points_template, atol=1e-3)
+    assert len(view.inlier) == chosen.sum()
+    assert view.flow.shape == (SIZE, SIZE, 2)
+    assert view.crop is case.crop.rgb
+
+
+@pytest.mark.parametrize(("roll", "overlap", "pixels"), [(0.0, 0.95, 2.0), (-2.0, 0.8, 8.0)])
+def test_refinement_renders_what_the_crop_shows(undescribed, renderer, roll, overlap, pixels):
+    """The template rendered at a good pose is the crop's own view: same rotation, same place, same size.
+
+    Rolled, the sizes differ: the crop's box is upright in the image, the template's on the object.
+    """
+    pose = ((-0.3, 0.7, -0.6), roll, (0.1, -0.06, 0.55))
+    case = solve_case(undescribed, renderer, CAMERAS["plumb_bob"], pose)
+    cluster = cluster_at(undescribed, case.renderer, case.solution, 4)
+    assert cluster.rgb.shape == (4, SIZE, SIZE, 3)
+    assert cluster.encoded.tokens.shape[0] == 4
+    query = case.renderer.render(case.T_virt_obj, case.crop.virtual.K, (SIZE, SIZE))
+    shown = np.isfinite(cluster.coords[0]).all(axis=-1)
+    assert (shown & query.mask).sum() > overlap * (shown | query.mask).sum()
+    both = shown & query.mask
+    # The same point under the same pixel; the object is some 100 pixels large.
+    apart = np.linalg.norm(cluster.coords[0] - query.coords, axis=-1)[both]
+    assert np.median(apart) < pixels * case.renderer.mesh.diameter / 100
+    np.testing.assert_allclose(np.linalg.norm(cluster.directions, axis=1), 1, atol=1e-5)
+    assert (cluster.directions @ cluster.directions[0] > np.cos(np.radians(25))).all()
+
+
+def test_crop_and_template_agree_in_scale_and_place(renderer):
+    """Both fill their picture by one rule: along one ray, from one distance, they are one picture."""
+    direction = np.array([0.5, 0.6, 0.4]) / np.linalg.norm([0.5, 0.6, 0.4])
+    R = view_from(direction)
+    T_cam_obj = transform(R, np.array([0, 0, 5 * renderer.mesh.diameter]) - R @ renderer.mesh.center)
+    camera = CAMERAS["pinhole"]
+    pixels = project(camera, transform_points(T_cam_obj, renderer.mesh.hull_points))
+    detection = Detection("thing", np.concatenate([pixels.min(axis=0), pixels.max(axis=0)]))
+    crop = crop_detection(np.zeros((480, 640, 3), np.uint8), camera, detection, SIZE)
+    T_virt_obj = invert(crop.virtual.T_cam_virt) @ T_cam_obj
+    K_template, T_template = template_camera(renderer.mesh, direction, SIZE)
+    np.testing.assert_allclose(crop.virtual.K, K_template, rtol=2e-3)
+    assert np.degrees(rotation_angle(T_virt_obj[:3, :3], T_template[:3, :3])) < 0.5
+    assert roll_angle(0) == 0.0

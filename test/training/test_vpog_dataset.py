@@ -1,0 +1,136 @@
+import numpy as np
+import pytest
+import torch
+
+from vpog_core.geometry.se3 import rotation_angle
+from vpog_core.training.objective import Batch
+from vpog_core.training.template_bank import bank_templates
+from vpog_core.training.vpog_dataset import Stage, VPOGTrainDataset, load_object
+from vpog_core.types import VPOGError
+
+SHAPES = {
+    "query_rgb": (4, 112, 112, 3),
+    "query_depth": (4, 112, 112),
+    "query_K": (4, 3, 3),
+    "query_T": (4, 4, 4),
+    "template_rgb": (12, 112, 112, 3),
+    "template_depth": (4, 112, 112),
+    "template_K": (4, 3, 3),
+    "template_T": (12, 4, 4),
+    "directions": (4, 3),
+    "diameter": (),
+}
+
+
+@pytest.fixture(scope="module")
+def group(dataset):
+    return dataset[7]
+
+
+def test_shapes_and_dtypes(group):
+    assert {key: value.shape for key, value in group.items()} == SHAPES
+    for key, value in group.items():
+        assert value.dtype == (np.uint8 if key.endswith("rgb") else np.float32)
+        assert np.isfinite(value).all()
+
+
+def test_the_same_index_gives_the_same_arrays(training_objects, dataset, group):
+    again = VPOGTrainDataset(training_objects, Stage([], training_objects), 112, seed=3)[7]
+    assert all(np.array_equal(again[key], group[key]) for key in group)
+    other_seed = VPOGTrainDataset(training_objects, Stage([], training_objects), 112, seed=4)[7]
+    for other in (dataset[8], other_seed):
+        assert not np.array_equal(other["query_rgb"], group["query_rgb"])
+
+
+def test_other_counts(training_objects):
+    stage = Stage([], training_objects)
+    group = VPOGTrainDataset(training_objects, stage, 112, queries=2, cluster=3, negatives=1, length=5)[0]
+    assert group["query_rgb"].shape[0] == 2
+    assert group["template_depth"].shape[0] == 3
+    assert group["template_T"].shape[0] == 4
+
+
+def test_turned_templates_are_what_their_cameras_see(training_objects, dataset):
+    """Renders by the group's own K and T agree with its warped templates."""
+    group = dataset[7]
+    rendered = next(o for o in training_objects if abs(o.mesh.diameter - group["diameter"]) < 1e-6)
+    for s in range(4):
+        T, K = (group[key][s].astype(np.float64) for key in ("template_T", "template_K"))
+        again = rendered.renderer.render(T, K, (112, 112))
+        mask = group["template_depth"][s] > 0
+        # Nearest sampling moves the rim by half a pixel: some 1 to 5 % of an object's pixels.
+        assert (mask & again.mask).sum() > 0.94 * (mask | again.mask).sum()
+        gap = np.abs(group["template_depth"][s] - again.depth)[mask & again.mask]
+        # Half a millimetre is the step of float16 at the templates' distances, half a pixel the sampling's.
+        assert np.median(gap) < 0.001
+        difference = np.abs(group["template_rgb"][s].astype(int) - again.rgb).max(axis=-1)
+        assert (difference[mask].mean()) < 60
+
+
+def test_queries_are_what_their_cameras_see(training_objects, dataset):
+    group = dataset[7]
+    rendered = next(o for o in training_objects if abs(o.mesh.diameter - group["diameter"]) < 1e-6)
+    for g in range(4):
+        T, K = (group[key][g].astype(np.float64) for key in ("query_T", "query_K"))
+        again = rendered.renderer.render(T, K, (112, 112))
+        visible = group["query_depth"][g] > 0
+        both = visible & again.mask
+        assert visible.sum() > 300
+        assert both.sum() > 0.94 * visible.sum()
+        assert np.median(np.abs(group["query_depth"][g] - again.depth)[both]) < 0.001
+
+
+def test_directions_are_seen_from_the_reference(group):
+    """The reference looks at the object; its neighbours are within 20 degrees."""
+    directions = group["directions"]
+    np.testing.assert_allclose(np.linalg.norm(directions, axis=1), 1, atol=1e-6)
+    # The look-at turns a camera by the few degrees from the object's middle to its box's.
+    assert np.degrees(np.arccos(-directions[0, 2])) < 4
+    assert (directions @ directions[0] > np.cos(np.radians(20))).all()
+
+
+def test_queries_lie_around_the_cluster(dataset):
+    """Anchor error, 10 degrees of spread and 15 of roll: within 60 of the reference, and most have labels."""
+    for index in range(4):
+        group = dataset[index]
+        angles = [
+            np.degrees(rotation_angle(R[:3, :3], group["template_T"][0, :3, :3])) for R in group["query_T"]
+        ]
+        assert max(angles) < 75
+        batch = Batch(**{key: torch.from_numpy(np.asarray(value))[None] for key, value in group.items()})
+        labels = batch.labels(offset=1)
+        assert labels.patch_class.shape == (4, 4, 49)
+        assert labels.flow.shape == (4, 4, 49, 4, 4, 2)
+        seen = labels.patch_class < 49
+        assert seen.flatten(1).any(dim=1).all()
+        # Once the roll is out, what is seen stays near its place: 3 patches of 7 at most, mostly.
+        assert (labels.flow[labels.seen].abs() < 1.5).float().mean() > 0.95
+
+
+def test_rotation_distance_is_the_geodesic(group):
+    batch = Batch(**{key: torch.from_numpy(np.asarray(value))[None] for key, value in group.items()})
+    distance = batch.rotation_distance()
+    assert distance.shape == (1, 4, 12)
+    expected = rotation_angle(group["query_T"][1, :3, :3], group["template_T"][9, :3, :3])
+    # The arc cosine of a float32 trace.
+    assert distance[0, 1, 9].item() == pytest.approx(expected, abs=2e-3)
+
+
+def test_banked_templates_are_read_again(training_objects, tmp_path):
+    obj = training_objects[0]
+    first = obj.templates
+    assert first.rgb.shape == (162, 112, 112, 3)
+    assert first.depth.shape == (162, 112, 112)
+    (tmp_path / "bank").mkdir()
+    np.save(tmp_path / "bank" / "rgb.npy", first.rgb)
+    np.save(tmp_path / "bank" / "depth.npy", first.depth)
+    np.savez(tmp_path / "bank" / "cameras.npz", K=first.K, T_virt_obj=first.T_virt_obj)
+    again = bank_templates(obj.mesh, tmp_path / "bank", 112)
+    assert np.array_equal(again.T_virt_obj, first.T_virt_obj)
+    assert np.array_equal(again.depth, first.depth)
+    assert again.diameter == obj.mesh.diameter
+
+
+def test_unreadable_sources_are_refused(tmp_path):
+    with pytest.raises(VPOGError, match=r"none\.ply"):
+        load_object(str(tmp_path / "none.ply"), tmp_path, 112)
