@@ -27,7 +27,7 @@ from vpog_ros.conversions import camera_to_info, instance_from_detection, object
 from vpog_ros.image_conversion import rgb_to_image
 from vpog_ros.msg import Instance2DArray, ObjectPoseArray
 
-OBJECT_SEEDS = {"bowl": 900_005, "carton": 900_007, "toy": 900_008}
+OBJECT_SEEDS = {"bottle": 900_014, "carton": 900_009, "toy": 900_013}
 """Objects the network has never seen: those it trained on have seeds under 100 000."""
 
 MIN_VISIBLE = 0.2

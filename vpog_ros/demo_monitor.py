@@ -161,9 +161,7 @@ class Demo:
             if time.monotonic() - monitor.last_heard > SILENCE_S:
                 raise DemoFailed(f"Nothing has come from the camera or the node for {SILENCE_S:.0f} s.")
             share = 100 * monitor.tally.share_right
-            self.say(
-                f"{monitor.frames} of {frames} frames sent, {monitor.answered} answered, {share:.0f} % right"
-            )
+            self.say(f"{monitor.frames} frames sent, {monitor.answered} answered, {share:.0f} % right")
         monitor.measuring = False
         end, answered = time.monotonic() + GRACE_S, -1
         # Answers still under way: wait as long as they come.

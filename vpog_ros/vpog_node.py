@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import dataclasses
 import gc
@@ -10,7 +9,6 @@ import os
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable
 
 import rclpy
@@ -19,23 +17,20 @@ from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallb
 from rclpy.exceptions import InvalidHandle, ParameterException
 from rclpy.executors import MultiThreadedExecutor
 from rclpy.lifecycle import LifecycleNodeMixin, LifecycleState, TransitionCallbackReturn
+from rclpy.logging import get_logger
 from rclpy.node import Node
 from rclpy.qos import qos_profile_sensor_data
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
-from vpog_core.types import Camera, Detection, PoseEstimate, VPOGError
+from vpog_core.types import VPOGError
 from vpog_ros import optional, parameters
-from vpog_ros.conversions import (
-    camera_from_info,
-    detection_from_instance,
-    detections_from_vision,
-    stamp_to_ns,
-)
+from vpog_ros.conversions import stamp_to_ns
 from vpog_ros.diagnostics import Statistics, build_message
-from vpog_ros.frame_buffer import Counts, Frame, FrameBuffer
-from vpog_ros.image_conversion import cv_bridge_works, image_to_rgb
+from vpog_ros.frame_buffer import Counts, FrameBuffer
+from vpog_ros.frame_processor import FrameProcessor
+from vpog_ros.image_conversion import cv_bridge_works
 from vpog_ros.msg import Instance2DArray
 from vpog_ros.parameters import Settings
 from vpog_ros.publishers import Publishers
@@ -49,9 +44,6 @@ FAILURE = TransitionCallbackReturn.FAILURE
 
 STOP_S = 2.0
 """How long what is under way may take to end; launch insists after five seconds."""
-
-FIRST_CAMERA_S = 0.5
-"""How long a frame waits for the first CameraInfo."""
 
 SPIN_S = 0.5
 """How often the executor looks whether the process is to end."""
@@ -98,8 +90,6 @@ class VpogNode(LifecycleNodeMixin, Node):
         self._worker: Worker | None = None
         self._subscriptions_live: list = []
         self._input_group = MutuallyExclusiveCallbackGroup()
-        self._camera_info: CameraInfo | None = None
-        self._camera_came = threading.Event()
         self._configuring = False
         self._stopping = threading.Event()
         self._activity = ""
@@ -173,19 +163,26 @@ class VpogNode(LifecycleNodeMixin, Node):
         self.get_logger().info(f"Onboarding {object_id}: {done} of {total}", throttle_duration_sec=2.0)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        if LifecycleNodeMixin.on_activate(self, state) != SUCCESS:
+        try:
+            self._activate(self.settings)
+        except Exception as error:
+            self._statistics.failure("activate", f"{type(error).__name__}: {error}")
+            self.get_logger().error(describe(error))
+            self._stop_work()
             return FAILURE
-        settings = self.settings
+        return LifecycleNodeMixin.on_activate(self, state)
+
+    def _activate(self, settings: Settings) -> None:
         self._buffer = FrameBuffer(settings.image_buffer_size, counts=self._totals)
-        self._worker = Worker(self._buffer, self._process, self._statistics, self.get_logger())
+        processor = FrameProcessor(self, self._estimator, self._outputs, self._statistics)
+        self._worker = Worker(self._buffer, processor.process, self._statistics, self.get_logger())
         self._worker.start()
         image_type = Image if settings.image_transport == "raw" else CompressedImage
-        self._subscribe(CameraInfo, "camera_info", self._on_camera_info)
+        self._subscribe(CameraInfo, "camera_info", processor.on_camera_info)
         self._subscribe(image_type, "image", self._on_image)
         self._subscribe(Instance2DArray, "instances", self._on_detections)
         if optional.Detection2DArray:
             self._subscribe(optional.Detection2DArray, "detections", self._on_detections)
-        return SUCCESS
 
     def _subscribe(self, message_type, topic: str, callback: Callable) -> None:
         subscription = self.create_subscription(
@@ -221,8 +218,6 @@ class VpogNode(LifecycleNodeMixin, Node):
         for subscription in self._subscriptions_live:
             self.destroy_subscription(subscription)
         self._subscriptions_live.clear()
-        self._camera_came.clear()
-        self._camera_info = None
         if self._worker is not None and not self._worker.stop():
             self.get_logger().warning("The frame in work does not end; its result will not be published.")
         self._worker = self._buffer = None
@@ -244,10 +239,6 @@ class VpogNode(LifecycleNodeMixin, Node):
 
     # Inputs: each callback only remembers; the worker does the work.
 
-    def _on_camera_info(self, message: CameraInfo) -> None:
-        self._camera_info = message
-        self._camera_came.set()
-
     def _on_image(self, message: Image | CompressedImage) -> None:
         self._statistics.event("images")
         if self._buffer is not None:
@@ -257,68 +248,6 @@ class VpogNode(LifecycleNodeMixin, Node):
         self._statistics.event("detections")
         if self._buffer is not None:
             self._buffer.add_detections(stamp_to_ns(message.header.stamp), message)
-
-    # The work on one frame, in the worker's thread.
-
-    def _process(self, frame: Frame) -> None:
-        settings, outputs, estimator = self.settings, self._outputs, self._estimator
-        if outputs is None or estimator is None:
-            return
-        start = time.monotonic()
-        camera = self._camera(settings)
-        image = image_to_rgb(frame.image)
-        detections = self._detections(frame.detections, camera, settings)
-        self._statistics.duration("latency convert", time.monotonic() - start)
-        estimates = estimator.estimate(image, camera, detections) if detections else []
-        for stage, seconds in estimator.timings.items() if detections else ():
-            self._statistics.duration(f"latency {stage}", seconds)
-        for estimate in estimates:
-            if estimate.T_cam_obj is not None:
-                # Detectors may use an alias.
-                estimate.class_id = estimator.library.resolve(estimate.class_id)
-        header = frame.image.header
-        outputs.publish_poses(self._accepted(estimates, settings), header, settings)
-        self._statistics.event("poses")
-        self._statistics.duration("latency work", time.monotonic() - start)
-        age_ns = self.get_clock().now().nanoseconds - frame.stamp_ns
-        self._statistics.duration("latency from image stamp", age_ns * 1e-9)
-        outputs.publish_pictures(image, camera, estimates, header)
-
-    def _camera(self, settings: Settings) -> Camera:
-        """The newest calibration; the first frame may be here before its own."""
-        self._camera_came.wait(FIRST_CAMERA_S)
-        info = self._camera_info
-        if info is None:
-            topic = self.resolve_topic_name("camera_info")
-            raise VPOGError(f"No CameraInfo has come on {topic} yet: check the topic's name.")
-        return camera_from_info(info, settings.rectified)
-
-    def _detections(self, message, camera: Camera, settings: Settings) -> list[Detection]:
-        """The best detections of a message; one that is broken is left out and counted."""
-        if isinstance(message, Instance2DArray):
-            detections = []
-            for instance in message.instances:
-                try:
-                    detections.append(detection_from_instance(instance, camera.width, camera.height))
-                except VPOGError as error:
-                    self._refused(instance.class_id, str(error))
-        else:
-            detections = detections_from_vision(message.detections)
-        detections.sort(key=lambda detection: -detection.score)
-        return detections[: settings.max_detections]
-
-    def _accepted(self, estimates: list[PoseEstimate], settings: Settings) -> list[PoseEstimate]:
-        accepted = []
-        for estimate in estimates:
-            if estimate.T_cam_obj is None:
-                self._refused(estimate.class_id, estimate.reason)
-            elif estimate.score >= settings.min_score:
-                accepted.append(estimate)
-        return accepted
-
-    def _refused(self, class_id: str, reason: str) -> None:
-        self._statistics.failure("detection", f"{class_id}: {reason}")
-        self.get_logger().warning(f"No pose for '{class_id}': {reason}", throttle_duration_sec=5.0)
 
     def _publish_diagnostics(self) -> None:
         estimator = self._estimator
@@ -344,13 +273,15 @@ class VpogNode(LifecycleNodeMixin, Node):
 
 
 def spin(executor: MultiThreadedExecutor, told_to_end: threading.Event) -> None:
-    """Spin through what rclpy raises when a transition destroys an entity the executor is about to wait for.
-
-    A race in rclpy's executors: https://github.com/ros2/rclpy/issues/1142.
-    """
+    """Spin, whatever callbacks raise: a node that complains is better than one that no longer listens."""
     while not told_to_end.is_set():
-        with contextlib.suppress(InvalidHandle):
+        try:
             executor.spin_once(timeout_sec=SPIN_S)
+        except InvalidHandle:
+            # A transition destroyed what the executor was about to wait for: ros2/rclpy issue 1142.
+            continue
+        except Exception as error:
+            get_logger("vpog_node").error(describe(error))
 
 
 def run(estimator_factory: EstimatorFactory = load_estimator, args: list[str] | None = None) -> int:

@@ -127,6 +127,7 @@ class Client:
         """Lead the node from whatever state it is in to another."""
         order = ["unconfigured", "inactive", "active"]
         up, down = ["configure", "activate"], ["cleanup", "deactivate"]
+        assert self.spin_until(lambda: self.state() in order, ONBOARDING_TIMEOUT_S), "stuck in a transition"
         now, goal = order.index(self.state()), order.index(wanted)
         for step in range(now, goal):
             assert self.change_state(up[step]), f"{up[step]} failed"

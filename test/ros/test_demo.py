@@ -77,23 +77,23 @@ def test_boxes_err_by_no_more_than_told():
 
 
 def test_monitor_compares_by_stamp(monitor):
-    monitor._on_truth(poses(1, bowl=at(0.0), toy=at(0.1)))
-    monitor._on_truth(poses(2, bowl=at(5.0)))
-    monitor._on_poses(poses(1, bowl=at(0.0, angle=np.deg2rad(2.0))))
+    monitor._on_truth(poses(1, bottle=at(0.0), toy=at(0.1)))
+    monitor._on_truth(poses(2, bottle=at(5.0)))
+    monitor._on_poses(poses(1, bottle=at(0.0, angle=np.deg2rad(2.0))))
     assert (monitor.frames, monitor.answered) == (2, 1)
-    (bowl,), (toy,) = monitor.tally.scores["bowl"], monitor.tally.scores["toy"]
-    assert np.rad2deg(bowl.rotation) == pytest.approx(2.0, abs=1e-3)
-    assert bowl.translation == pytest.approx(0.0, abs=1e-6)
-    assert bowl.right
+    (bottle,), (toy,) = monitor.tally.scores["bottle"], monitor.tally.scores["toy"]
+    assert np.rad2deg(bottle.rotation) == pytest.approx(2.0, abs=1e-3)
+    assert bottle.translation == pytest.approx(0.0, abs=1e-6)
+    assert bottle.right
     assert toy is None
     assert monitor.tally.share_right == 0.5
 
 
 def test_monitor_ignores_what_it_has_no_truth_of(monitor):
-    monitor._on_poses(poses(9, bowl=at(0.0)))
+    monitor._on_poses(poses(9, bottle=at(0.0)))
     monitor.measuring = False
-    monitor._on_truth(poses(10, bowl=at(0.0)))
-    monitor._on_poses(poses(10, bowl=at(0.0)))
+    monitor._on_truth(poses(10, bottle=at(0.0)))
+    monitor._on_poses(poses(10, bottle=at(0.0)))
     assert (monitor.frames, monitor.answered) == (0, 0)
 
 

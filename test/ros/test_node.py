@@ -21,7 +21,7 @@ from vpog_ros.conversions import pose_from_message, stamp_to_ns
 from vpog_ros.parameters import Settings
 from vpog_ros.vpog_node import load_estimator
 
-OBJECT_SEED = 900_007
+OBJECT_SEED = 900_009
 """Never in training."""
 
 SCENE_SEED = 11

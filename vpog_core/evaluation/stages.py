@@ -1,4 +1,4 @@
-"""Which stage loses how much, on held-out objects in synthetic scenes: `python -m vpog_core.evaluation.stages`.
+"""Which stage loses how much, on held-out objects: `python -m vpog_core.evaluation.stages`.
 
 Retrieval, matching with PnP, and the whole are measured apart: the oracle gets the template cluster and
 the roll nearest to the truth, so that only matching and PnP can fail.

@@ -19,6 +19,8 @@ from vpog_core.objects.viewpoints import align_roll, nearest_viewpoints, viewpoi
 
 ROLLS = 12
 """In-plane turns each template is described at: 30 degrees apart, so 15 degrees are left at most."""
+VIEWS_AT_ONCE = 6
+"""Views described in one pass of the network, each at all its rolls."""
 CLUSTERS_KEPT = 64
 """Encoded clusters kept per object; a tracked object meets the same few again and again."""
 
@@ -121,10 +123,11 @@ def describe_templates(
     """
     descriptors = []
     count = len(templates.images)
-    for view in range(count):
-        rolled = np.stack([turned(templates.images[view], roll_angle(r)) for r in range(ROLLS)])
+    for start in range(0, count, VIEWS_AT_ONCE):
+        views = range(start, min(start + VIEWS_AT_ONCE, count))
+        rolled = np.stack([turned(templates.images[v], roll_angle(r)) for v in views for r in range(ROLLS)])
         with torch.inference_mode():
             descriptors.append(model.describe(encode_images(model, rolled)))
         if progress:
-            progress(view + 1, count)
+            progress(views.stop, count)
     return torch.cat(descriptors)

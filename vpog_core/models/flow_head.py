@@ -67,6 +67,10 @@ class FineFeatures(nn.Module):
         super().__init__()
         self.from_stem = nn.Conv2d(stem_channels, fine_dim, 1)
         self.from_tokens = nn.Linear(dim, CELLS * CELLS * fine_dim)
+        self.widen = nn.Conv2d(fine_dim, 2 * fine_dim, 3, padding=1)
+        self.mix = nn.Conv2d(2 * fine_dim, fine_dim, 3, padding=1)
+        nn.init.zeros_(self.mix.weight)
+        nn.init.zeros_(self.mix.bias)
 
     def forward(self, stem_features: Tensor, tokens: Tensor) -> Tensor:
         """Unit features [N, fine_dim, H / 4, W / 4].
@@ -76,7 +80,8 @@ class FineFeatures(nn.Module):
         """
         side = stem_features.shape[-1] // CELLS
         spread = self.from_tokens(tokens).transpose(1, 2).unflatten(2, (side, side))
-        return F.normalize(self.from_stem(stem_features) + F.pixel_shuffle(spread, CELLS), dim=1)
+        x = self.from_stem(stem_features) + F.pixel_shuffle(spread, CELLS)
+        return F.normalize(x + self.mix(F.gelu(self.widen(x))), dim=1)
 
 
 class FlowHead(nn.Module):

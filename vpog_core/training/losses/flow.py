@@ -33,7 +33,7 @@ def flow_loss(flow: Flow, target: Tensor, seen: Tensor, offset: int) -> tuple[Te
     confidence = flow.confidence_logits[:, offset::CELLS, offset::CELLS]
     loss = (
         4.0 * masked_mean(error, seen)
-        + 0.3 * masked_mean(correlation_loss(flow.cell_logits, target), seen)
+        + 0.5 * masked_mean(correlation_loss(flow.cell_logits, target), seen)
         + 0.5 * F.binary_cross_entropy_with_logits(confidence, right, reduction="sum") / max(right.numel(), 1)
     )
     scores = {
