@@ -15,6 +15,7 @@ from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
 
 from launch import LaunchDescription
+from vpog_ros.demo import MIN_SHARE
 
 HERE = Path(__file__).resolve().parent
 ARGUMENTS = {
@@ -23,7 +24,7 @@ ARGUMENTS = {
     "device": ("auto", "Where the network runs: auto, cpu or cuda."),
     "weights": ("", "Network weights; empty: the ones that come with the package."),
     "output": ("demo_output", "Folder for meshes and pictures."),
-    "min_share": ("0.0", "Share of right poses; under it the monitor fails."),
+    "min_share": (str(MIN_SHARE), "Share of right poses; under it the monitor fails."),
     "rviz": ("false", "Start RViz: true or false."),
 }
 

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from vpog_core.objects.mesh import Mesh, save_mesh
 from vpog_core.synthetic.objects import make_object
-from vpog_core.synthetic.scene import SceneFrame, make_scene
+from vpog_core.synthetic.scene import SceneFrame, jitter_box, make_scene
 from vpog_core.types import Detection, PoseEstimate
 from vpog_ros.conversions import camera_to_info, instance_from_detection, object_pose
 from vpog_ros.image_conversion import rgb_to_image
@@ -46,12 +46,6 @@ def write_objects(folder: Path, meshes: dict[str, Mesh]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name, mesh in meshes.items():
         save_mesh(mesh, folder / f"{name}.ply")
-
-
-def jitter_box(rng: np.random.Generator, box: np.ndarray, share: float) -> np.ndarray:
-    """A box [4] (x0, y0, x1, y1) each side of which errs by up to `share` of the box's size."""
-    size = np.array([box[2] - box[0], box[3] - box[1]])
-    return box + rng.uniform(-share, share, 4) * np.tile(size, 2)
 
 
 class DemoCamera(Node):

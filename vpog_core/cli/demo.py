@@ -55,9 +55,9 @@ def demo(frames: int, objects: int, seed: int, weights: str | None, device: str,
 
 def jittered_box(box: np.ndarray, camera: Camera, rng: np.random.Generator) -> np.ndarray:
     """A box [4] as a detector gives it: each side off by up to `BOX_JITTER`, inside the image."""
-    x0, y0, x1, y1 = box
-    size = np.array([x1 - x0, y1 - y0, x1 - x0, y1 - y0])
-    moved = box + rng.uniform(-BOX_JITTER, BOX_JITTER, 4) * size
+    from vpog_core.synthetic.scene import jitter_box
+
+    moved = jitter_box(rng, box, BOX_JITTER)
     return np.clip(moved, 0.0, [camera.width, camera.height, camera.width, camera.height])
 
 

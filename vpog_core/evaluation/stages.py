@@ -27,7 +27,7 @@ from vpog_core.inference.retrieval import retrieve
 from vpog_core.objects.mesh import Mesh, save_mesh
 from vpog_core.objects.viewpoints import align_roll, nearest_viewpoints
 from vpog_core.synthetic.objects import make_object
-from vpog_core.synthetic.scene import make_scene
+from vpog_core.synthetic.scene import jitter_box, make_scene
 from vpog_core.types import Camera, Detection
 
 FIRST_SEED = 910_000
@@ -83,19 +83,13 @@ def cases(scenes: int, frames: int, objects: int = 3) -> Iterator[Case]:
             for n, mesh in enumerate(meshes):
                 if shown.visible_fraction[n] >= MIN_VISIBLE:
                     name = object_name(scene_index * objects + n)
-                    detection = Detection(name, jittered(rng, shown.boxes_visible[n]))
+                    detection = Detection(name, jitter_box(rng, shown.boxes_visible[n], BOX_JITTER))
                     yield Case(shown.image, scene.camera, detection, mesh, shown.T_cam_obj[n])
 
 
 def object_name(index: int) -> str:
     """The class of a held-out object."""
     return f"held_out_{index:03d}"
-
-
-def jittered(rng: np.random.Generator, box: np.ndarray, share: float = BOX_JITTER) -> np.ndarray:
-    """A box [4] with each side moved by up to `share` of its extent."""
-    extent = np.tile(box[2:] - box[:2], 2)
-    return box + rng.uniform(-share, share, 4) * extent
 
 
 def oracle_cluster(target: OnboardedObject, R_virt_obj: np.ndarray):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +15,11 @@ from vpog_core.geometry.pnp import rotate_covariance
 from vpog_core.inference.cluster_mode import CLUSTER_SIZE, Solution, match_and_solve
 from vpog_core.inference.crop import Crop, crop_detection
 from vpog_core.inference.match_view import match_view
-from vpog_core.inference.onboarding import OnboardedObject, describe_templates, encode_images
+from vpog_core.inference.onboarding import Cluster, OnboardedObject, describe_templates, encode_images
 from vpog_core.inference.refinement import cluster_at
 from vpog_core.inference.retrieval import retrieve
 from vpog_core.models.checkpoint import load_weights, weights_key
-from vpog_core.models.vpog_model import VPOGModel
+from vpog_core.models.vpog_model import Encoded, VPOGModel
 from vpog_core.objects.library import ObjectLibrary
 from vpog_core.objects.renderer import Renderer
 from vpog_core.objects.template_set import TemplateSet
@@ -27,6 +28,14 @@ from vpog_core.types import Camera, Detection, PoseEstimate, VPOGError
 DEFAULT_WEIGHTS = Path(__file__).parent.parent / "weights" / "vpog-tiny.safetensors"
 MODES = ("cluster",)
 Progress = Callable[[int, int, str], None]
+
+
+@dataclass
+class Query:
+    """A crop, and the object it is said to show."""
+
+    crop: Crop
+    target: OnboardedObject
 
 
 class PoseEstimator:
@@ -108,68 +117,69 @@ class PoseEstimator:
         self.timings = {}
         results = [PoseEstimate(d.class_id, d.instance) for d in detections]
         with self._timed("crop"):
-            crops = {
-                i: c for i, d in enumerate(detections) if (c := self._crop(image, camera, d, results[i]))
+            queries = {
+                i: q for i, d in enumerate(detections) if (q := self._query(image, camera, d, results[i]))
             }
-        if not crops:
-            return results
-        for i, solution in self._solve(
-            crops, {i: self.onboarded(detections[i].class_id) for i in crops}
-        ).items():
-            _fill(results[i], solution)
+        if queries:
+            for i, solution in zip(queries, self._solve(list(queries.values())), strict=True):
+                _fill(results[i], solution)
         return results
 
-    def _crop(
+    def _query(
         self, image: np.ndarray, camera: Camera, detection: Detection, result: PoseEstimate
-    ) -> Crop | None:
+    ) -> Query | None:
+        """The detection's crop and its object, or None with the reason in the result."""
         try:
-            self.onboarded(detection.class_id)
-            return crop_detection(image, camera, detection, self.model.config.image_size)
+            target = self.onboarded(detection.class_id)
+            return Query(crop_detection(image, camera, detection, self.model.config.image_size), target)
         except VPOGError as error:
             result.reason = str(error)
             return None
 
-    def _solve(self, crops: dict[int, Crop], targets: dict[int, OnboardedObject]) -> dict[int, Solution]:
-        """The best solution of every crop."""
-        order = list(crops)
+    def _solve(self, queries: list[Query]) -> list[Solution]:
+        """The best solution of every query: several views tried, the best of them refined."""
         with self._timed("encode"):
-            encoded = encode_images(self.model, np.stack([crops[i].rgb for i in order]))
+            encoded = encode_images(self.model, np.stack([q.crop.rgb for q in queries]))
         with self._timed("retrieve"), torch.inference_mode():
             descriptors = self.model.describe(encoded)
             tried = [
-                (n, h)
-                for n, i in enumerate(order)
-                for h in retrieve(descriptors[n], targets[i], self.hypotheses)
+                (n, q.target.cluster(found.view, found.roll_index, CLUSTER_SIZE))
+                for n, q in enumerate(queries)
+                for found in retrieve(descriptors[n], q.target, self.hypotheses)
             ]
-            clusters = [targets[order[n]].cluster(h.view, h.roll_index, CLUSTER_SIZE) for n, h in tried]
-        with self._timed("match"):
-            rows = [n for n, _ in tried]
-            solutions = match_and_solve(self.model, [crops[order[n]] for n in rows], encoded[rows], clusters)
         best: dict[int, Solution] = {}
-        for n, solution in zip(rows, solutions, strict=True):
-            if n not in best or solution.score > best[n].score:
-                best[n] = solution
+        with self._timed("match"):
+            self._improve(best, queries, encoded, tried)
         with self._timed("refine"):
             for _ in range(self.refinements):
-                self._refine(best, encoded, [targets[i] for i in order])
-        return {order[n]: solution for n, solution in best.items()}
+                self._improve(best, queries, encoded, self._rendered(best, queries))
+        return [best[n] for n in range(len(queries))]
 
-    def _refine(self, best: dict[int, Solution], encoded, targets: list[OnboardedObject]) -> None:
-        """Match again with a template rendered at each pose; keep what scores better."""
-        found = [n for n, solution in best.items() if solution.pnp is not None]
-        if not found:
+    def _improve(
+        self,
+        best: dict[int, Solution],
+        queries: list[Query],
+        encoded: Encoded,
+        tried: list[tuple[int, Cluster]],
+    ) -> None:
+        """Match queries with clusters, (query's number, cluster) each, and keep what scores better."""
+        rows = [n for n, _ in tried]
+        if not rows:
             return
-        clusters = [
-            cluster_at(targets[n], self._renderer(targets[n].templates.object_id), best[n], CLUSTER_SIZE)
-            for n in found
-        ]
-        for n, again in zip(
-            found,
-            match_and_solve(self.model, [best[n].crop for n in found], encoded[found], clusters),
-            strict=True,
+        crops, clusters = [queries[n].crop for n in rows], [cluster for _, cluster in tried]
+        for n, solution in zip(
+            rows, match_and_solve(self.model, crops, encoded[rows], clusters), strict=True
         ):
-            if again.score > best[n].score:
-                best[n] = again
+            if n not in best or solution.score > best[n].score:
+                best[n] = solution
+
+    def _rendered(self, best: dict[int, Solution], queries: list[Query]) -> list[tuple[int, Cluster]]:
+        """For every query with a pose, a cluster around a template rendered there."""
+        return [
+            (n, cluster_at(queries[n].target, self._renderer(queries[n].target), solution, CLUSTER_SIZE))
+            for n, solution in best.items()
+            if solution.pnp is not None
+        ]
 
     def onboarded(self, class_id: str, progress: Progress | None = None) -> OnboardedObject:
         """An object ready for matching, onboarded now if it was not yet."""
@@ -190,7 +200,8 @@ class PoseEstimator:
             self.library.store(templates)
         return torch.from_numpy(templates.features["descriptors"]).to(self.device).float()
 
-    def _renderer(self, object_id: str) -> Renderer:
+    def _renderer(self, target: OnboardedObject) -> Renderer:
+        object_id = target.templates.object_id
         if object_id not in self._renderers:
             self._renderers[object_id] = Renderer(self.library.mesh(object_id))
         return self._renderers[object_id]

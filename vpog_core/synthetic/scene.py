@@ -212,6 +212,12 @@ class DemoScene:
         return cv2.add(image, grain, dtype=cv2.CV_8U)
 
 
+def jitter_box(rng: np.random.Generator, box: np.ndarray, share: float) -> np.ndarray:
+    """A box [4] (x0, y0, x1, y1) as a detector gives it: each side errs by up to `share` of its size."""
+    size = np.array([box[2] - box[0], box[3] - box[1]])
+    return box + rng.uniform(-share, share, 4) * np.tile(size, 2)
+
+
 def _scaled(mesh: Mesh, diameter: float) -> Mesh:
     share = diameter / mesh.diameter
     return Mesh(mesh.vertices * share, mesh.faces, vertex_colors=mesh.vertex_colors)
