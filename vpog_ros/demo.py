@@ -13,7 +13,7 @@ import sys
 import time
 from pathlib import Path
 
-MIN_SHARE = 0.4
+MIN_SHARE = 0.85
 """Bound of the demo: share of (frame, object) pairs with ADD(-S) under 10 % of the diameter."""
 
 RELIABLE = ("image", "camera_info", "instances")

@@ -104,7 +104,8 @@ def lift(coords: np.ndarray, template: np.ndarray, pixels: np.ndarray) -> np.nda
     corner = [[coords[template, low[:, 1] + dy, low[:, 0] + dx] for dx in (0, 1)] for dy in (0, 1)]
     top, bottom = (c[0] + part[:, 0] * (c[1] - c[0]) for c in corner)
     smooth = top + part[:, 1] * (bottom - top)
-    step = np.linalg.norm(np.nanmax(coords, axis=(1, 2)) - np.nanmin(coords, axis=(1, 2)), axis=-1) / size
+    sparse = coords[:, ::4, ::4]
+    step = np.linalg.norm(np.nanmax(sparse, axis=(1, 2)) - np.nanmin(sparse, axis=(1, 2)), axis=-1) / size
     one_surface = np.linalg.norm(smooth - points, axis=-1) < 4 * step[template]
     return np.where(inside[:, None], np.where(one_surface[:, None], smooth, points), np.nan)
 
