@@ -151,7 +151,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--weights", default="", help="a .safetensors file; empty: the one we ship")
     parser.add_argument("--scenes", type=int, default=8)
     parser.add_argument("--frames", type=int, default=6)
-    parser.add_argument("--refinements", type=int, default=2)
+    parser.add_argument("--refinements", type=int, default=1)
     parser.add_argument("--hypotheses", type=int, default=2)
     args = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as temporary:

@@ -49,7 +49,7 @@ class PoseEstimator:
     """
 
     def __init__(
-        self, model: VPOGModel, library: ObjectLibrary, key: str, hypotheses: int = 2, refinements: int = 2
+        self, model: VPOGModel, library: ObjectLibrary, key: str, hypotheses: int = 2, refinements: int = 1
     ) -> None:
         self.model, self.library, self.key = model, library, key
         self.hypotheses, self.refinements = hypotheses, refinements
