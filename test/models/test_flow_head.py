@@ -164,7 +164,11 @@ def test_fine_features_are_unit_and_spread_tokens_over_their_patch(head):
     torch.testing.assert_close(fine.norm(dim=1), torch.ones(1, CELL_SIDE, CELL_SIDE), atol=1e-5, rtol=0)
     changed = tokens.clone()
     changed[:, 2 * SIDE + 3] += 1.0
-    moved = (head.fine(stem, changed) - fine).abs().amax(dim=(0, 1)) > 1e-6
-    rows, columns = moved.nonzero().unbind(dim=1)
-    assert sorted(set(rows.tolist())) == [8, 9, 10, 11]
-    assert sorted(set(columns.tolist())) == [12, 13, 14, 15]
+    moved = (head.fine(stem, changed) - fine).abs().amax(dim=(0, 1))
+    most = moved.flatten().topk(16).indices
+    assert sorted(set((most // CELL_SIDE).tolist())) == [8, 9, 10, 11]
+    assert sorted(set((most % CELL_SIDE).tolist())) == [12, 13, 14, 15]
+    # Two 3x3 convolutions carry it two cells on, and no further.
+    rows, columns = (moved > 1e-6).nonzero().unbind(dim=1)
+    assert (rows.min(), rows.max()) == (6, 13)
+    assert (columns.min(), columns.max()) == (10, 17)

@@ -69,7 +69,7 @@ class FineFeatures(nn.Module):
         self.from_tokens = nn.Linear(dim, CELLS * CELLS * fine_dim)
         self.widen = nn.Conv2d(fine_dim, 2 * fine_dim, 3, padding=1)
         self.mix = nn.Conv2d(2 * fine_dim, fine_dim, 3, padding=1)
-        nn.init.zeros_(self.mix.weight)
+        nn.init.normal_(self.mix.weight, std=1e-3)
         nn.init.zeros_(self.mix.bias)
 
     def forward(self, stem_features: Tensor, tokens: Tensor) -> Tensor:
