@@ -10,14 +10,14 @@ import argparse
 import json
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
-from vpog_core.evaluation.pose_error import add, rotation_error
+from vpog_core.evaluation.tally import PoseScore, PoseTally
 from vpog_core.geometry.se3 import rotation_angle
 from vpog_core.inference.cluster_mode import CLUSTER_SIZE, match_and_solve
 from vpog_core.inference.crop import crop_detection
@@ -47,29 +47,21 @@ class Case:
     T_cam_obj: np.ndarray
 
 
-@dataclass
-class Tally:
-    """Errors of one stage over all cases; rotations in degrees, ADD as a share of the diameter."""
+def note(tally: PoseTally, case: Case, T_cam_obj: np.ndarray | None) -> PoseScore | None:
+    """Count a pose of a case, or the lack of one."""
+    name, mesh = case.detection.class_id, case.mesh
+    return tally.count(name, T_cam_obj, case.T_cam_obj, mesh.hull_points, mesh.diameter)
 
-    rotation: list[float] = field(default_factory=list)
-    add: list[float] = field(default_factory=list)
 
-    def note(self, case: Case, T_cam_obj: np.ndarray | None) -> None:
-        """Add a pose, or the lack of one."""
-        if T_cam_obj is None:
-            self.rotation.append(180.0)
-            self.add.append(np.inf)
-        else:
-            self.rotation.append(np.degrees(rotation_error(T_cam_obj, case.T_cam_obj)))
-            self.add.append(add(T_cam_obj, case.T_cam_obj, case.mesh.hull_points) / case.mesh.diameter)
-
-    def summary(self) -> dict[str, float]:
-        """Median rotation error, share under 10 degrees, share with ADD under 10 % of the diameter."""
-        return {
-            "median_degrees": float(np.median(self.rotation)),
-            "under_10_degrees": float(np.mean(np.array(self.rotation) < 10)),
-            "add_10": float(np.mean(np.array(self.add) < 0.1)),
-        }
+def summary(tally: PoseTally) -> dict[str, float]:
+    """Median rotation error, share under 10 degrees, share with ADD under 10 % of the diameter."""
+    scores = [score for of_object in tally.scores.values() for score in of_object]
+    degrees = np.array([180.0 if score is None else np.degrees(score.rotation) for score in scores])
+    return {
+        "median_degrees": float(np.median(degrees)),
+        "under_10_degrees": float(np.mean(degrees < 10)),
+        "add_10": float(tally.share_right),
+    }
 
 
 def cases(scenes: int, frames: int, objects: int = 3) -> Iterator[Case]:
@@ -101,9 +93,9 @@ def oracle_cluster(target: OnboardedObject, R_virt_obj: np.ndarray):
 
 def measure(estimator: PoseEstimator, all_cases: Sequence[Case]) -> dict:
     """Retrieval, oracle and whole, over the cases."""
-    oracle, whole = Tally(), Tally()
+    oracle, whole = PoseTally(), PoseTally()
     retrieval: list[list[float]] = []
-    scores: list[float] = []
+    scores: dict[bool, list[float]] = {True: [], False: []}
     for case in tqdm(all_cases, desc="cases", mininterval=2):
         target = estimator.onboarded(case.detection.class_id)
         crop = crop_detection(case.image, case.camera, case.detection, estimator.model.config.image_size)
@@ -115,26 +107,21 @@ def measure(estimator: PoseEstimator, all_cases: Sequence[Case]) -> dict:
             [np.degrees(rotation_angle(target.rotation(h.view, h.roll_index), R_true)) for h in found]
         )
         solved = match_and_solve(estimator.model, [crop], encoded, [oracle_cluster(target, R_true)])[0]
-        oracle.note(case, None if solved.pnp is None else crop.virtual.T_cam_virt @ solved.pnp.T_virt_obj)
+        note(oracle, case, None if solved.pnp is None else crop.virtual.T_cam_virt @ solved.pnp.T_virt_obj)
         result = estimator.estimate(case.image, case.camera, [case.detection])[0]
-        whole.note(case, result.T_cam_obj)
-        scores.append(result.score)
+        score = note(whole, case, result.T_cam_obj)
+        scores[score is not None and score.right].append(result.score)
     errors = np.array([r + [180.0] * (3 - len(r)) for r in retrieval])
     return {
         "cases": len(all_cases),
         "retrieval_under_25_degrees": float(np.mean(errors[:, 0] < 25)),
         "retrieval_best_of_3_under_25_degrees": float(np.mean(errors.min(axis=1) < 25)),
-        "oracle_template": oracle.summary(),
-        "whole": whole.summary(),
-        "whole_score_right_wrong": _mean_scores(scores, whole.add),
+        "oracle_template": summary(oracle),
+        "whole": summary(whole),
+        "whole_score_right_wrong": [
+            float(np.mean(scores[right])) if scores[right] else float("nan") for right in (True, False)
+        ],
     }
-
-
-def _mean_scores(scores: list[float], errors: list[float]) -> list[float]:
-    right = np.array(errors) < 0.1
-    return [
-        float(np.mean(np.array(scores)[side])) if side.any() else float("nan") for side in (right, ~right)
-    ]
 
 
 def write_objects(folder: Path, count: int) -> None:
