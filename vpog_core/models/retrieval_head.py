@@ -21,7 +21,7 @@ class RetrievalHead(nn.Module):
     def __init__(self, dim: int, retrieval_dim: int) -> None:
         super().__init__()
         self.project = nn.Sequential(nn.Linear(dim, dim), nn.GELU(), nn.Linear(dim, retrieval_dim))
-        self.share = nn.Linear(dim, 1)
+        self.share = nn.Linear(dim, 1, bias=False)  # a bias would leave the softmax as it is
         self.log_scale = nn.Parameter(torch.tensor(3.0))
 
     def forward(self, tokens: Tensor) -> Tensor:

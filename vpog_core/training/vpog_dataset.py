@@ -90,6 +90,35 @@ class Stage:
         return Sprite(np.asarray(templates.rgb[view]), (templates.depth[view] > 0).astype(np.uint8) * 255)
 
 
+@dataclass(frozen=True)
+class QueryPose:
+    """Where a group's queries are seen from.
+
+    Attributes:
+        anchor: [3] unit direction they lie around; distance: in diameters; None: each query draws its own.
+    """
+
+    anchor: np.ndarray
+    distance: float | None
+
+    @classmethod
+    def draw(cls, rng: np.random.Generator, anchor: np.ndarray, refined: bool) -> QueryPose:
+        """Around an anchor; in a refined group all queries lie close to it, at one distance."""
+        return cls(anchor, _distance(rng) if refined else None)
+
+    @property
+    def refined(self) -> bool:
+        """Whether the reference is rendered at nearly this pose."""
+        return self.distance is not None
+
+    def near(self, rng: np.random.Generator) -> tuple[np.ndarray, float, float]:
+        """A query's direction [3], distance (diameters), and in-plane turn (radians) against the reference."""
+        if self.refined:
+            return _unit(self.anchor + rng.normal(0, 0.05, 3)), self.distance, rng.normal(0, 0.06)
+        turn = rng.uniform(-0.26, 0.26) + rng.normal(0, 0.06)
+        return _unit(self.anchor + rng.normal(0, 0.14, 3)), _distance(rng), turn
+
+
 class VPOGTrainDataset(Dataset):
     """Item i is a group of G queries of one object, drawn by (seed, i): the same on every run.
 
@@ -97,6 +126,7 @@ class VPOGTrainDataset(Dataset):
         objects: what is drawn from; stage: backgrounds and clutter.
         size: side of crops and templates, pixels; seed: of everything random.
         queries: G; cluster: S templates for matching; negatives: further templates for retrieval.
+        refined_share: of the groups take as reference a render of nearly the queries' pose, as refinement does.
         length: items.
     """
 
@@ -109,10 +139,12 @@ class VPOGTrainDataset(Dataset):
         queries: int = 4,
         cluster: int = 4,
         negatives: int = 8,
+        refined_share: float = 0.3,
         length: int = 10_000_000,
     ) -> None:
         self.objects, self.stage, self.size, self.seed = objects, stage, size, seed
         self.queries, self.cluster, self.negatives, self.length = queries, cluster, negatives, length
+        self.refined_share = refined_share
 
     def __len__(self) -> int:
         return self.length
@@ -131,10 +163,15 @@ class VPOGTrainDataset(Dataset):
         rotations = banked.T_virt_obj[:, :3, :3]
         selection = TemplateSelector(rotations, self.cluster, self.negatives).draw(rng, anchor)
         templates = self._templates(banked, selection)
+        pose = QueryPose.draw(rng, anchor, refined=rng.random() < self.refined_share)
+        if pose.refined:
+            self._render_reference(rng, obj, pose, templates)
         R_ref = templates["template_T"][0, :3, :3]
-        queries = [self._query(rng, obj, _near(rng, anchor), R_ref) for _ in range(self.queries)]
+        queries = [self._query(rng, obj, pose, R_ref) for _ in range(self.queries)]
         group = {key: np.stack([q[key] for q in queries]) for key in queries[0]}
-        group["directions"] = viewpoint_directions()[selection.views[: self.cluster]] @ R_ref.T
+        directions = viewpoint_directions()[selection.views[: self.cluster]]
+        directions[0] = pose.anchor if pose.refined else directions[0]
+        group["directions"] = directions @ R_ref.T
         group["diameter"] = np.array(banked.diameter)
         group = {**group, **templates}
         return {k: v if v.dtype == np.uint8 else v.astype(np.float32) for k, v in group.items()}
@@ -152,14 +189,27 @@ class VPOGTrainDataset(Dataset):
                 out["template_K"].append(banked.K[view])
         return {key: np.stack(values) for key, values in out.items()}
 
+    def _render_reference(
+        self, rng: np.random.Generator, obj: TrainingObject, pose: QueryPose, templates: dict[str, np.ndarray]
+    ) -> None:
+        """Put a render from the anchor, at nearly the queries' distance, in the first template's place."""
+        distance = pose.distance * np.exp(rng.normal(0, 0.06))
+        upright = template_camera(obj.mesh, pose.anchor, self.size, distance=distance)[1]
+        roll = align_roll(upright[:3, :3], templates["template_T"][0, :3, :3])
+        K, T = template_camera(obj.mesh, pose.anchor, self.size, roll=roll, distance=distance)
+        render = obj.renderer.render(T, K, (self.size, self.size))
+        values = {"rgb": render.rgb, "depth": render.depth, "K": K, "T": T}
+        for key, value in values.items():
+            templates[f"template_{key}"][0] = value
+
     def _query(
-        self, rng: np.random.Generator, obj: TrainingObject, direction: np.ndarray, R_ref: np.ndarray
+        self, rng: np.random.Generator, obj: TrainingObject, pose: QueryPose, R_ref: np.ndarray
     ) -> dict[str, np.ndarray]:
         side = round(self.size * RENDER_MARGIN)
-        distance = np.exp(rng.uniform(np.log(2.5), np.log(9.0)))
+        direction, distance, turn = pose.near(rng)
         K, T = template_camera(obj.mesh, direction, side, distance=distance)
         render = obj.renderer.render(T, K, (side, side), lights=random_lights(rng))
-        roll = align_roll(T[:3, :3], R_ref) + rng.uniform(-0.26, 0.26) + rng.normal(0, 0.06)
+        roll = align_roll(T[:3, :3], R_ref) + turn
         query = compose(rng, render, K, roll, self.size, self.stage)
         return {
             "query_rgb": degrade(rng, query.rgb),
@@ -169,9 +219,9 @@ class VPOGTrainDataset(Dataset):
         }
 
 
-def _near(rng: np.random.Generator, anchor: np.ndarray, spread: float = 0.14) -> np.ndarray:
-    """A direction some 10 degrees around the anchor."""
-    return _unit(anchor + rng.normal(0, spread, 3))
+def _distance(rng: np.random.Generator) -> float:
+    """Of a camera from the object, in diameters."""
+    return float(np.exp(rng.uniform(np.log(2.5), np.log(9.0))))
 
 
 def _unit(v: np.ndarray) -> np.ndarray:
