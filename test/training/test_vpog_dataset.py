@@ -81,12 +81,12 @@ def test_queries_are_what_their_cameras_see(training_objects, dataset):
 
 
 def test_directions_are_seen_from_the_reference(group):
-    """The reference looks at the object; its neighbours are within 20 degrees."""
+    """The reference looks at the object; its neighbours are within 25 degrees, also of a rendered one."""
     directions = group["directions"]
     np.testing.assert_allclose(np.linalg.norm(directions, axis=1), 1, atol=1e-6)
     # The look-at turns a camera by the few degrees from the object's middle to its box's.
     assert np.degrees(np.arccos(-directions[0, 2])) < 4
-    assert (directions @ directions[0] > np.cos(np.radians(20))).all()
+    assert (directions @ directions[0] > np.cos(np.radians(25))).all()
 
 
 def test_queries_lie_around_the_cluster(dataset):

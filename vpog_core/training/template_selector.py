@@ -39,10 +39,14 @@ class TemplateSelector:
     def __init__(self, rotations: np.ndarray, cluster: int = 4, negatives: int = 8) -> None:
         self.rotations, self.cluster, self.negatives = rotations, cluster, negatives
 
-    def draw(self, rng: np.random.Generator, anchor: np.ndarray) -> Selection:
-        """A selection for queries around the direction `anchor` [3], at a random common roll."""
+    def draw(self, rng: np.random.Generator, anchor: np.ndarray, exact: bool = False) -> Selection:
+        """A selection for queries around the direction `anchor` [3], at a random common roll.
+
+        Args:
+            exact: the reference is the view nearest to the anchor; else it errs now and then.
+        """
         nearest = nearest_viewpoints(anchor, REFERENCE_NEIGHBOURS)
-        reference = nearest[0] if rng.random() < 0.5 else rng.choice(nearest)
+        reference = nearest[0] if exact or rng.random() < 0.5 else rng.choice(nearest)
         views = list(nearest_viewpoints(viewpoint_directions()[reference], self.cluster))
         R_ref = rotation_z(rng.uniform(-np.pi, np.pi)) @ self.rotations[reference]
         rolls = [align_roll(self.rotations[v], R_ref) for v in views]

@@ -161,9 +161,10 @@ class VPOGTrainDataset(Dataset):
         anchor = _unit(rng.normal(size=3))
         banked = obj.templates
         rotations = banked.T_virt_obj[:, :3, :3]
-        selection = TemplateSelector(rotations, self.cluster, self.negatives).draw(rng, anchor)
-        templates = self._templates(banked, selection)
         pose = QueryPose.draw(rng, anchor, refined=rng.random() < self.refined_share)
+        selector = TemplateSelector(rotations, self.cluster, self.negatives)
+        selection = selector.draw(rng, anchor, exact=pose.refined)
+        templates = self._templates(banked, selection)
         if pose.refined:
             self._render_reference(rng, obj, pose, templates)
         R_ref = templates["template_T"][0, :3, :3]
