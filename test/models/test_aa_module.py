@@ -2,26 +2,32 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch.nn import functional as F
 
 from vpog_core.models.aa_module import AAModule, WindowAttention
-from vpog_core.models.pos_embed import RoPE2D, grid_positions
+from vpog_core.models.pos_embed import RoPE2D, S2RoPE, grid_positions
 
 GRID, WINDOW, DIM, HEADS = 14, 7, 32, 2
+ORDER = 2e-5
+"""Sums of about 250 float32 terms of order one, taken in another order, through a few layers."""
 
 
-def unit(x):
-    return x / x.norm(dim=-1, keepdim=True)
-
-
-def window_mask(added):
+def window_mask(grid, window, added):
     """[N, N] bool, who sees whom: patches their window and the added tokens, added tokens everything."""
-    positions = grid_positions(GRID, GRID) // WINDOW
-    window = positions[:, 0] * (GRID // WINDOW) + positions[:, 1]
-    mask = torch.ones(GRID**2 + added, GRID**2 + added, dtype=torch.bool)
-    mask[: GRID**2, : GRID**2] = window[:, None] == window[None]
+    row, column = (grid_positions(grid, grid) // window).unbind(dim=1)
+    of_window = row * (grid // window) + column
+    mask = torch.ones(grid**2 + added, grid**2 + added, dtype=torch.bool)
+    mask[: grid**2, : grid**2] = of_window[:, None] == of_window[None]
     return mask
 
 
+def dense_window_attention(attention, x, phases):
+    """What `WindowAttention` stands for: one attention over the whole image under the windows' mask."""
+    mask = window_mask(attention.grid, attention.window, x.shape[1] - attention.grid**2)
+    return attention.merge(F.scaled_dot_product_attention(*attention.heads_of(x, phases), attn_mask=mask))
+
+
+@torch.no_grad()
 @pytest.mark.parametrize("added", [0, 1, 3])
 def test_window_attention_is_dense_attention_under_the_windows_mask(added):
     torch.manual_seed(0)
@@ -31,11 +37,10 @@ def test_window_attention_is_dense_attention_under_the_windows_mask(added):
     x = torch.randn(2, tokens, DIM) * 3
     positions = torch.cat((grid_positions(GRID, GRID), torch.zeros(added, 2, dtype=torch.long)))
     phases = rope.phases(positions, torch.arange(tokens) < GRID**2)[None, None]
-    q, k, v = attention.heads_of(x, phases)
-    scores = (q @ k.transpose(-1, -2)) * (DIM // HEADS) ** -0.5
-    weights = scores.masked_fill(~window_mask(added), -torch.inf).softmax(dim=-1)
-    expected = attention.merge(weights @ v)
-    torch.testing.assert_close(attention(x, phases), expected, atol=1e-5, rtol=1e-5)
+    out = attention(x, phases)
+    torch.testing.assert_close(out, dense_window_attention(attention, x, phases), atol=1e-5, rtol=1e-5)
+    # An attention without windows is something else.
+    assert (out - super(WindowAttention, attention).forward(x, phases)).abs().max() > 0.01
 
 
 def test_windows_split_and_join():
@@ -49,29 +54,75 @@ def test_windows_split_and_join():
     assert windows[0, 1, 0].amax(dim=0).tolist() == [6, 13]
 
 
+@torch.no_grad()
+def test_local_attention_feels_relative_places_only():
+    """Windows of equal content get equal answers, wherever in the image they lie."""
+    torch.manual_seed(0)
+    rope = RoPE2D(DIM // HEADS)
+    attention = WindowAttention(DIM, HEADS, rope, GRID, WINDOW)
+    tile = torch.randn(1, WINDOW, WINDOW, DIM)
+    x = tile.repeat(1, 2, 2, 1).flatten(1, 2)
+    out = attention(x, rope.phases(grid_positions(GRID, GRID))[None, None]).unflatten(
+        1, (2, WINDOW, 2, WINDOW)
+    )
+    torch.testing.assert_close(out, out[:, :1, :, :1].expand_as(out), atol=1e-5, rtol=0)
+    # A tile shifted inside itself is another content.
+    moved = attention(x.roll(1, dims=1), rope.phases(grid_positions(GRID, GRID))[None, None])
+    assert (moved.roll(-1, dims=1).view_as(out) - out).abs().max() > 1e-3
+
+
+def make_case(config, depth, count=4, batch=2):
+    """A module and inputs for it: `count` templates, one added token each."""
+    torch.manual_seed(0)
+    n = config.num_patches
+    directions = F.normalize(torch.randn(batch, count, 3), dim=-1)
+    rope_mask = (torch.arange(n + 1) < n).expand(batch, count + 1, -1)
+    module = AAModule(replace(config, aa_depth=depth)).eval()
+    return module, torch.randn(batch, n, 64), torch.randn(batch, count, n + 1, 64), directions, rope_mask
+
+
 @pytest.fixture
 def case(config):
-    """A two-layer module on 4 templates with 1 added token each."""
-    torch.manual_seed(0)
-    module = AAModule(replace(config, aa_depth=2)).eval()
-    patches = config.num_patches
-    query, templates = torch.randn(2, patches, 64), torch.randn(2, 4, patches + 1, 64)
-    query_mask = torch.ones(2, patches, dtype=torch.bool)
-    template_mask = torch.ones(2, 4, patches + 1, dtype=torch.bool)
-    template_mask[..., -1] = False
-    return module, query, templates, unit(torch.randn(2, 4, 3)), query_mask, template_mask
+    return make_case(config, depth=2)
+
+
+@pytest.mark.parametrize("depth", [4, 5, 6])
+def test_depth_is_that_many_global_and_local_layers(config, depth):
+    module, query, templates, *more = make_case(config, depth, count=2, batch=1)
+    assert [len(module.global_blocks), len(module.local_blocks)] == [depth, depth]
+    calls = []
+    for block in (*module.global_blocks, *module.local_blocks):
+        block.attn.register_forward_hook(
+            lambda attn, inputs, _: calls.append((type(attn.rope), inputs[0].shape[1]))
+        )
+    with torch.no_grad():
+        q, t = module(query, templates, *more)
+    assert (q.shape, t.shape) == (query.shape, templates.shape)
+    together = query.shape[1] + 2 * templates.shape[2]
+    assert calls == depth * [(S2RoPE, together), (RoPE2D, query.shape[1]), (RoPE2D, templates.shape[2])]
+
+
+@torch.no_grad()
+def test_the_module_is_dense_attention_under_masks(config, monkeypatch):
+    """On a grid of 2x2 windows, with added tokens."""
+    module, *inputs = make_case(replace(config, image_size=224), depth=2, batch=1)
+    found = module(*inputs)
+    monkeypatch.setattr(WindowAttention, "forward", dense_window_attention)
+    for here, there in zip(found, module(*inputs), strict=True):
+        torch.testing.assert_close(here, there, atol=ORDER, rtol=0)
 
 
 @torch.no_grad()
 def test_permuting_templates_permutes_the_outputs(case):
-    module, query, templates, directions, *masks = case
-    q, t = module(query, templates, directions, *masks)
+    module, query, templates, directions, rope_mask = case
+    q, t = module(query, templates, directions, rope_mask)
     order = [2, 0, 3, 1]
-    q2, t2 = module(query, templates[:, order], directions[:, order], *masks)
-    # Sums over 250 tokens in another order.
-    torch.testing.assert_close(q2, q, atol=2e-5, rtol=0)
-    torch.testing.assert_close(t2, t[:, order], atol=2e-5, rtol=0)
+    q2, t2 = module(query, templates[:, order], directions[:, order], rope_mask)
+    torch.testing.assert_close(q2, q, atol=ORDER, rtol=0)
+    torch.testing.assert_close(t2, t[:, order], atol=ORDER, rtol=0)
     assert (t2 - t).abs().max() > 0.1
+    q3, _ = module(query, templates[:, order], directions, rope_mask)
+    assert (q3 - q).abs().max() > 1e-3
 
 
 @torch.no_grad()
@@ -79,31 +130,73 @@ def test_each_of_a_batch_is_its_own(case):
     module, *inputs = case
     q, t = module(*inputs)
     alone = module(*(v[1:] for v in inputs))
-    torch.testing.assert_close(q[1:], alone[0], atol=2e-5, rtol=0)
-    torch.testing.assert_close(t[1:], alone[1], atol=2e-5, rtol=0)
+    torch.testing.assert_close(q[1:], alone[0], atol=ORDER, rtol=0)
+    torch.testing.assert_close(t[1:], alone[1], atol=ORDER, rtol=0)
 
 
 @torch.no_grad()
 def test_every_image_hears_of_every_other_and_of_the_directions(case):
-    module, query, templates, directions, *masks = case
-    q, t = module(query, templates, directions, *masks)
+    module, query, templates, directions, rope_mask = case
+    q, t = module(query, templates, directions, rope_mask)
     changed = templates.clone()
     changed[:, 3] = -changed[:, 3]
-    q2, t2 = module(query, changed, directions, *masks)
+    q2, t2 = module(query, changed, directions, rope_mask)
     assert (q2 - q).abs().max() > 1e-3
     assert (t2[:, 0] - t[:, 0]).abs().max() > 1e-3
-    q3, _ = module(query, templates, directions.flip(1), *masks)
+    q3, _ = module(query, templates, directions.flip(1), rope_mask)
     assert (q3 - q).abs().max() > 1e-4
 
 
 @torch.no_grad()
-def test_with_query_tokens_added(config):
+@pytest.mark.parametrize("image", [0, 2])
+def test_a_masked_token_does_not_feel_its_place(case, image):
+    """Two masked tokens of an image may change places: their outputs do, and nobody else notices."""
+    module, query, templates, directions, rope_mask = case
+    masked = rope_mask.clone()
+    masked[:, image, [9, 33]] = False
+
+    def exchange(q, t):
+        q, t = q.clone(), t.clone()
+        of_image = q if image == 0 else t[:, image - 1]
+        of_image[:, [9, 33]] = of_image[:, [33, 9]]
+        return q, t
+
+    def difference(mask):
+        """Between the answer, and that to the exchanged tokens once they are back in their places."""
+        here = module(query, templates, directions, mask)
+        there = exchange(*module(*exchange(query, templates), directions, mask))
+        return max((x - y).abs().max() for x, y in zip(here, there, strict=True))
+
+    assert difference(masked) < ORDER
+    assert difference(rope_mask) > 0.01
+
+
+@torch.no_grad()
+def test_a_masked_template_does_not_feel_its_direction(case):
+    module, query, templates, directions, rope_mask = case
+    masked = rope_mask.clone()
+    masked[:, 1 + 2] = False
+    turned = directions.clone()
+    turned[:, 2] = -turned[:, 2].roll(1, dims=-1)
+    q, _ = module(query, templates, directions, masked)
+    assert torch.equal(module(query, templates, turned, masked)[0], q)
+    felt = module(query, templates, turned, rope_mask)[0] - module(query, templates, directions, rope_mask)[0]
+    assert felt.abs().max() > 1e-3
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("query_added", "template_added"), [(2, 0), (1, 3), (3, 1)])
+def test_other_counts_of_added_tokens(config, query_added, template_added):
     torch.manual_seed(0)
-    module, patches = AAModule(config).eval(), config.num_patches
-    mask = torch.arange(patches + 2)[None] < patches
-    q, t = module(
-        torch.randn(1, patches + 2, 64), torch.randn(1, 3, patches, 64), unit(torch.randn(1, 3, 3)),
-        mask, torch.ones(1, 3, patches, dtype=torch.bool),
-    )  # fmt: skip
-    assert q.shape == (1, patches + 2, 64)
-    assert t.shape == (1, 3, patches, 64)
+    module, n = AAModule(config).eval(), config.num_patches
+    rope_mask = (torch.arange(n + max(query_added, template_added)) < n).expand(1, 4, -1)
+    query, templates = torch.randn(1, n + query_added, 64), torch.randn(1, 3, n + template_added, 64)
+    directions = F.normalize(torch.randn(1, 3, 3), dim=-1)
+    q, t = module(query, templates, directions, rope_mask)
+    assert (q.shape, t.shape) == (query.shape, templates.shape)
+    # Added tokens have no place: their order does not matter.
+    q2, t2 = module(
+        query, torch.cat((templates[:, :, :n], templates[:, :, n:].flip(2)), 2), directions, rope_mask
+    )
+    torch.testing.assert_close(q2, q, atol=ORDER, rtol=0)
+    torch.testing.assert_close(t2[:, :, n:].flip(2), t[:, :, n:], atol=ORDER, rtol=0)

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -6,6 +7,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from vpog_core.models.checkpoint import load_weights, save_weights, weights_key
+from vpog_core.models.config import PRESETS
 from vpog_core.types import VPOGError
 
 
@@ -27,9 +29,9 @@ def rewrite(path, change, config_change=None):
     save_file(tensors, path, metadata=metadata)
 
 
-def error_of(path) -> str:
+def error_of(path, **options) -> str:
     with pytest.raises(VPOGError) as caught:
-        load_weights(path)
+        load_weights(path, **options)
     text = str(caught.value)
     assert "\n" not in text
     return text
@@ -78,8 +80,10 @@ def test_not_safetensors(tmp_path, content):
     assert f"'{path}' is no readable safetensors file" in error_of(path)
 
 
-def test_cut_short(saved):
-    saved.write_bytes(saved.read_bytes()[:-100])
+@pytest.mark.parametrize("kept", [4, 100, -100])
+def test_cut_short(saved, kept):
+    """In the header's length, in the header, in the last tensor."""
+    saved.write_bytes(saved.read_bytes()[:kept])
     assert f"'{saved}' is no readable safetensors file" in error_of(saved)
 
 
@@ -101,6 +105,49 @@ def test_unknown_tensor_is_named(saved):
     assert "'extra.weight'" in error_of(saved)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_named(saved, value):
+    rewrite(saved, lambda t: t["encoder.enc_norm.bias"].fill_(value))
+    assert "'encoder.enc_norm.bias' holds values that are no finite numbers" in error_of(saved)
+
+
+def test_another_preset_is_named(saved, config):
+    assert load_weights(saved, expect=config).config == config
+    assert load_weights(saved, expect=replace(config, freeze_encoder=True)).config == config
+    text = error_of(saved, expect=PRESETS["vpog-tiny"])
+    assert f"'{saved}' is a network of embed_dim 64 where 192 is asked for" in text
+
+
+def test_numbers_of_another_preset_around_the_tensors(saved):
+    rewrite(saved, lambda t: None, {"depth": 2})
+    assert "lacks the tensor 'encoder.enc_blocks.1.norm1.weight'" in error_of(saved)
+    rewrite(saved, lambda t: None, {"depth": 1, "embed_dim": 128})
+    assert "(1, 64) where (1, 128) is needed" in error_of(saved)
+
+
+def test_huge_numbers_cost_no_memory(saved):
+    """As wide as a configuration may be, 5 billion parameters: refused before any is made."""
+    rewrite(saved, lambda t: None, {"embed_dim": 8192, "flow_hidden": 8192, "aa_depth": 2})
+    assert "8192" in error_of(saved)
+
+
+def test_another_version_says_so(model, tmp_path):
+    path = tmp_path / "later.safetensors"
+    save_weights(model, path, {"format": "2"})
+    text = error_of(path)
+    assert "format '2'" in text
+    assert "update vpog" in text
+
+
+def test_files_without_a_format_are_of_the_first(saved):
+    with safe_open(saved, framework="pt") as file:
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        metadata = dict(file.metadata())
+    assert metadata.pop("format") == "1"
+    save_file(tensors, saved, metadata=metadata)
+    load_weights(saved)
+
+
 def test_unknown_configuration_key_is_named(saved):
     rewrite(saved, lambda t: None, {"wings": 2})
     assert "'wings'" in error_of(saved)
@@ -119,6 +166,8 @@ def test_another_programs_file(tmp_path):
         ("[1]", "mapping"),
         ('{"image_size": "large"}', "image_size is 'large'"),
         ('{"image_size": 0}', "image_size is 0"),
+        ('{"image_size": NaN}', "image_size is nan"),
+        ('{"embed_from_stem": 1}', "embed_from_stem is 1"),
     ],
 )
 def test_broken_configuration(tmp_path, text, part):

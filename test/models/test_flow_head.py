@@ -3,8 +3,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from vpog_core.models import flow_head
 from vpog_core.models.config import PATCH
-from vpog_core.models.flow_head import CELLS, REACH, FlowHead, affine_basis, cell_offsets
+from vpog_core.models.flow_head import CELLS, REACH, FlowHead, affine_basis, cell_offsets, take_cells
 
 SIDE = 7
 CELL_SIDE = SIDE * CELLS
@@ -16,17 +17,24 @@ def head(config) -> FlowHead:
     return FlowHead(config, 64).eval()
 
 
-def features(*shape: int) -> Tensor:
-    return F.normalize(torch.randn(*shape, 16, CELL_SIDE, CELL_SIDE), dim=-3)
+def features(*shape: int, side: int = SIDE) -> Tensor:
+    return F.normalize(torch.randn(*shape, 16, side * CELLS, side * CELLS), dim=-3)
 
 
-def random_inputs(batch=1, templates=2):
+def random_inputs(batch=1, templates=2, side=SIDE):
     torch.manual_seed(1)
-    patches = SIDE**2
     return (
-        torch.randn(batch, patches, 64), torch.randn(batch, templates, patches, 64),
-        features(batch), features(batch, templates),
+        torch.randn(batch, side**2, 64), torch.randn(batch, templates, side**2, 64),
+        features(batch, side=side), features(batch, templates, side=side),
     )  # fmt: skip
+
+
+@torch.no_grad()
+def wake(head: FlowHead) -> None:
+    """Affine part and residual are zero before training."""
+    torch.manual_seed(2)
+    torch.nn.init.normal_(head.affine.weight)
+    torch.nn.init.normal_(head.residual.weight)
 
 
 def trust_correlation(head: FlowHead) -> None:
@@ -107,23 +115,51 @@ def test_cells_outside_the_template_are_ruled_out(head):
 
 
 @torch.no_grad()
-def test_matched_is_a_gather_of_dense(head):
-    torch.manual_seed(2)
-    torch.nn.init.normal_(head.affine.weight)
-    torch.nn.init.normal_(head.residual.weight)
-    inputs = random_inputs()
-    index = torch.randint(0, SIDE**2, (1, 2, SIDE**2))
-    matched, dense = head.matched(*inputs, index), head.dense(*inputs)
-    assert dense.flow.shape == (1, 2, SIDE**2, SIDE**2, PATCH, PATCH, 2)
-    for name, value in vars(matched).items():
-        every = getattr(dense, name)
-        where = index.view(*index.shape, *[1] * (every.ndim - 3)).expand(-1, -1, -1, -1, *every.shape[4:])
-        torch.testing.assert_close(every.gather(3, where).squeeze(3), value, atol=1e-5, rtol=1e-5)
-    assert ((matched.confidence > 0) & (matched.confidence < 1)).all()
+@pytest.mark.parametrize(("side", "queries"), [(SIDE, SIDE**2), (14, 30)])
+def test_matched_is_a_gather_of_dense(head, side, queries):
+    """At the patch grids of tiny (7) and of base (14; of its query patches the first two rows)."""
+    wake(head)
+    patches, (query, *others) = side**2, random_inputs(side=side)
+    inputs, index = (query[:, :queries], *others), torch.randint(0, patches, (1, 2, queries))
+    matched, (flow, confidence) = head.matched(*inputs, index), head.dense(*inputs)
+    assert flow.shape == (1, 2, queries, patches, PATCH, PATCH, 2)
+    assert confidence.shape == flow.shape[:-1]
+    b, s, i = torch.meshgrid(*(torch.arange(n) for n in index.shape), indexing="ij")
+    # Matrix products of another number of rows may sum in another order.
+    torch.testing.assert_close(flow[b, s, i, index], matched.flow, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(confidence[b, s, i, index], matched.confidence, atol=1e-5, rtol=1e-5)
+    assert (flow[b, s, i, index.roll(1, dims=-1)] - matched.flow).abs().max() > 0.1
+    assert 0 <= confidence.min() < confidence.max() <= 1
+
+
+@torch.no_grad()
+def test_dense_works_on_a_few_pairs_at_once(head, monkeypatch):
+    """Parts that do not divide the pairs evenly change nothing, and none is larger than was said."""
+    wake(head)
+    inputs, sizes = random_inputs(), []
+    whole = head.dense(*inputs)
+    monkeypatch.setattr(flow_head, "PAIRS_AT_ONCE", 700)
+    real = head.pairs
+    monkeypatch.setattr(head, "pairs", lambda *args: sizes.append(len(args[-1])) or real(*args))
+    for here, there in zip(whole, head.dense(*inputs), strict=True):
+        torch.testing.assert_close(here, there, atol=1e-5, rtol=1e-5)
+    assert max(sizes) == 700
+    assert sum(sizes) == 2 * SIDE**4
+
+
+def test_cells_are_taken_in_squares():
+    """Cell (row, column) of image n reads 100 n + 10 row + column."""
+    place = torch.arange(8)
+    features = (100 * torch.arange(2)[:, None, None] + 10 * place[:, None] + place)[:, None].float()
+    taken = take_cells(features, torch.tensor([0, 1]), torch.tensor([0, 1]), torch.tensor([1, 0]), CELLS)
+    assert taken.shape == (2, 16, 1)
+    assert taken[0, :, 0].view(4, 4)[0].tolist() == [4, 5, 6, 7]
+    assert taken[1, :, 0].view(4, 4)[:, 0].tolist() == [140, 150, 160, 170]
 
 
 @torch.no_grad()
 def test_pairs_name_batch_template_and_patches(head):
+    wake(head)
     inputs = random_inputs(batch=2, templates=3)
     index = torch.randint(0, SIDE**2, (2, 3, SIDE**2))
     all_of_them = head.matched(*inputs, index)
@@ -131,6 +167,7 @@ def test_pairs_name_batch_template_and_patches(head):
     out = head.pairs(*inputs, pairs)
     torch.testing.assert_close(out.cell_logits[0], all_of_them.cell_logits[1, 2, 10], atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(out.flow[1], all_of_them.flow[0, 1, 48], atol=1e-5, rtol=1e-5)
+    assert (out.cell_logits[0] - all_of_them.cell_logits[0, 2, 10]).abs().max() > 0.1
 
 
 @torch.no_grad()

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from vpog_core.geometry.se3 import random_rotation
-from vpog_core.models.pos_embed import SPHERE_FREQUENCY, RoPE2D, S2RoPE, grid_positions
+from vpog_core.models.pos_embed import SPHERE_FREQUENCY, RoPE2D, S2RoPE, angles_to, grid_positions
 
 HEAD = 32
 ROUNDING = 1e-5
@@ -32,13 +32,30 @@ def test_grid_positions_are_row_column_row_major():
 
 
 @pytest.mark.parametrize("rope", [RoPE2D(HEAD), S2RoPE(HEAD)])
-def test_products_depend_on_relative_positions_only(rope):
+@pytest.mark.parametrize("shift", [(5, 0), (0, 5), (3, -2)])
+def test_products_depend_on_relative_positions_only(rope, shift):
+    """S2RoPE on tokens of one query and of views from all sides: shifted together, they agree as before."""
     positions = grid_positions(2, 3)
-    more = () if isinstance(rope, RoPE2D) else (None,)
+    more = () if isinstance(rope, RoPE2D) else (directions().float(),)
     here = products(rope, positions, *more)
-    torch.testing.assert_close(products(rope, positions + 5, *more), here, atol=ROUNDING, rtol=0)
+    shifted = positions + torch.tensor(shift)
+    torch.testing.assert_close(products(rope, shifted, *more), here, atol=ROUNDING, rtol=0)
     stretched = products(rope, positions * 2, *more)
     assert (stretched - here).abs().max() > 0.1
+
+
+def test_rows_columns_and_the_sphere_turn_channels_of_their_own():
+    rope = S2RoPE(HEAD)
+    one, up = torch.zeros(1, 2), torch.tensor([[0.0, 0.0, 1.0]])
+    start = rope.phases(one, up)
+    moved = [
+        rope.phases(one + torch.tensor([1, 0]), up), rope.phases(one + torch.tensor([0, 1]), up),
+        rope.phases(one, torch.tensor([[0.6, 0.0, 0.8]])),
+    ]  # fmt: skip
+    turned = torch.cat([(phases - start).abs() > 1e-6 for phases in moved])
+    # 16 pairs: 5 for the row, 5 for the column, one for each of six axes, of which +-y are as far as before.
+    assert turned.sum(dim=1).tolist() == [5, 5, 4]
+    assert turned.sum(dim=0).max() == 1
 
 
 def test_rope2d_is_crocos():
@@ -84,6 +101,25 @@ def test_sphere_phases_are_angles_to_the_axes():
     expected = SPHERE_FREQUENCY * np.array([0, np.pi, quarter, quarter, quarter, quarter])
     np.testing.assert_allclose(phases[0, -6:], expected, atol=1e-5)
     assert not phases[0, :-6].any()
+
+
+@pytest.mark.parametrize("degrees", [0.0, 0.01, 1.0, 90.0, 179.99, 180.0])
+def test_angles_are_exact_next_to_an_axis_too(degrees):
+    """There the arc cosine of a float32 is wrong by up to 0.03 degrees; the reference view looks there."""
+    angle = np.radians(degrees)
+    direction = torch.tensor([[0.0, np.sin(angle), np.cos(angle)]], dtype=torch.float32)
+    found = angles_to(torch.tensor([[0.0, 0.0, 1.0]]), direction)
+    assert found.item() == pytest.approx(angle, abs=3e-7)
+
+
+@pytest.mark.parametrize("rope", [RoPE2D(HEAD), S2RoPE(HEAD)])
+def test_phases_are_float32_under_autocast(rope):
+    """Phases reach 25 radians: bfloat16 would be wrong by up to 0.06 of one."""
+    more = () if isinstance(rope, RoPE2D) else (directions().float(),)
+    positions = grid_positions(2, 3) + 7
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = rope.phases(positions, *more)
+    assert torch.equal(rounded, rope.phases(positions, *more))
 
 
 def test_wide_heads_have_a_ladder_on_the_sphere():

@@ -74,19 +74,21 @@ class AAModule(nn.Module):
         )
 
     def forward(
-        self, query: Tensor, templates: Tensor, directions: Tensor, query_mask: Tensor, template_mask: Tensor
+        self, query: Tensor, templates: Tensor, directions: Tensor, rope_mask: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Tokens that know of each other.
 
         Args:
-            query: [B, Nq + Aq, D]; templates: [B, S, Nt + At, D].
+            query: [B, N + Aq, D]; templates: [B, S, N + At, D]: the grid's N patches, then added tokens.
             directions: [B, S, 3] unit viewing directions in the reference view's camera frame.
-            query_mask, template_mask: rope masks [B, Nq + Aq], [B, S, Nt + At].
+            rope_mask: [B, S + 1, N + A] bool, the query's row first; False skips a token's rotation. An
+                image with fewer than A added tokens leaves its last columns unread.
 
         Returns:
-            query [B, Nq + Aq, D], templates [B, S, Nt + At, D].
+            query [B, N + Aq, D], templates [B, S, N + At, D].
         """
-        n_query = query.shape[1]
+        n_query, n_template = query.shape[1], templates.shape[2]
+        query_mask, template_mask = rope_mask[:, 0, :n_query], rope_mask[:, 1:, :n_template]
         global_phases = self._global_phases(directions, query_mask, template_mask)
         query_phases = self._local_phases(query_mask)
         template_phases = self._local_phases(template_mask.flatten(0, 1))
@@ -98,19 +100,19 @@ class AAModule(nn.Module):
             templates = local_block(flat, template_phases).unflatten(0, templates.shape[:2])
         return query, templates
 
-    def _positions(self, tokens: int, device: torch.device) -> Tensor:
-        """[tokens, 2]: the grid's, then zeros for added tokens (their rope mask is False)."""
-        grid = grid_positions(self.grid, self.grid, device)
-        return F.pad(grid, (0, 0, 0, tokens - len(grid)))
-
     def _global_phases(self, directions: Tensor, query_mask: Tensor, template_mask: Tensor) -> Tensor:
-        positions = self._positions(query_mask.shape[-1], query_mask.device)
-        query = self.global_rope.phases(positions, None, query_mask)
-        positions = self._positions(template_mask.shape[-1], template_mask.device)
-        of_tokens = directions[:, :, None].expand(-1, -1, len(positions), -1)
-        templates = self.global_rope.phases(positions, of_tokens, template_mask)
+        """[B, 1, all tokens, head_dim / 2]: the query's, then each template's."""
+        query = self.global_rope.phases(self._positions(query_mask), None, query_mask)
+        templates = self.global_rope.phases(
+            self._positions(template_mask), directions[:, :, None], template_mask
+        )
         return torch.cat((query, templates.flatten(1, 2)), dim=1)[:, None]
 
     def _local_phases(self, rope_mask: Tensor) -> Tensor:
-        positions = self._positions(rope_mask.shape[-1], rope_mask.device)
-        return self.local_rope.phases(positions, rope_mask)[:, None]
+        """[images, 1, tokens, 2, head_dim / 4] of rope_mask [images, tokens]."""
+        return self.local_rope.phases(self._positions(rope_mask), rope_mask)[:, None]
+
+    def _positions(self, rope_mask: Tensor) -> Tensor:
+        """[tokens, 2] of rope_mask [..., tokens]: the grid's, then zeros for added tokens."""
+        grid = grid_positions(self.grid, self.grid, rope_mask.device)
+        return F.pad(grid, (0, 0, 0, rope_mask.shape[-1] - len(grid)))

@@ -15,42 +15,70 @@ from vpog_core.models.config import VPOGConfig
 from vpog_core.models.vpog_model import VPOGModel
 from vpog_core.types import VPOGError
 
+FORMAT = "1"
+"""Of the files written: raised when an older program could no longer read them."""
+
 
 def save_weights(model: VPOGModel, path: str | Path, extra: dict[str, str] | None = None) -> None:
     """Write a model's weights; the file is whole or not there."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
-    metadata = {"config": json.dumps(model.config.to_dict()), **(extra or {})}
+    metadata = {"format": FORMAT, "config": json.dumps(model.config.to_dict()), **(extra or {})}
     save_file(
         {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}, partial, metadata=metadata
     )
     os.replace(partial, path)
 
 
-def load_weights(path: str | Path, device: str | torch.device = "cpu") -> VPOGModel:
+def load_weights(
+    path: str | Path, device: str | torch.device = "cpu", expect: VPOGConfig | None = None
+) -> VPOGModel:
     """The model of a weights file, in evaluation mode.
 
+    Args:
+        expect: refuse a network of other numbers than these (`PRESETS["vpog-base"]`, say).
+
     Raises:
-        VPOGError: no such file, not VPOG weights, or tensors that do not fit (the first key is named).
+        VPOGError: no such file, not VPOG weights, of another version or preset, or tensors that do not
+            fit (the first key is named).
     """
     path = Path(path)
-    if not path.is_file():
-        raise VPOGError(f"There are no weights at '{path}': give the path of a .safetensors file.")
-    try:
-        with safe_open(path, framework="pt", device=str(device)) as file:
-            metadata = file.metadata() or {}
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise VPOGError(
-            f"'{path}' is no readable safetensors file ({error}): export the weights again."
-        ) from error
-    if "config" not in metadata:
-        raise VPOGError(f"'{path}' holds no VPOG configuration: use weights written by vpog's training.")
-    model = VPOGModel(_read_config(path, metadata["config"])).to(device)
-    _check_fit(path, model.state_dict(), tensors)
+    metadata, tensors = _read(path)
+    config = _read_config(path, metadata)
+    if expect is not None:
+        _check_config(path, config, expect)
+    with torch.device("meta"):  # so that a damaged configuration costs no memory
+        expected = VPOGModel(config).state_dict()
+    check_fit(path, expected, tensors)
+    model = VPOGModel(config)
     model.load_state_dict(tensors)
-    return model.eval().requires_grad_(False)
+    return model.to(device).eval().requires_grad_(False)
+
+
+def check_fit(
+    path: Path,
+    expected: dict[str, torch.Tensor],
+    found: dict[str, torch.Tensor],
+    remedy: str = "use weights of this version and preset",
+) -> None:
+    """Refuse tensors that are not just those expected, by the first key that does not fit."""
+    for key, tensor in expected.items():
+        if key not in found:
+            raise VPOGError(f"'{path}' lacks the tensor '{key}': {remedy}.")
+        if found[key].shape != tensor.shape:
+            raise VPOGError(
+                f"In '{path}' the tensor '{key}' has the shape {tuple(found[key].shape)} "
+                f"where {tuple(tensor.shape)} is needed: {remedy}."
+            )
+        if not (found[key].is_floating_point() and found[key].isfinite().all()):
+            raise VPOGError(
+                f"In '{path}' the tensor '{key}' holds values that are no finite numbers: "
+                "use weights saved before the training went astray."
+            )
+    for key in found:
+        if key not in expected:
+            raise VPOGError(f"'{path}' holds the unknown tensor '{key}': {remedy}.")
 
 
 def weights_key(path: str | Path) -> str:
@@ -58,27 +86,46 @@ def weights_key(path: str | Path) -> str:
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
 
 
-def _read_config(path: Path, text: str) -> VPOGConfig:
+def _read(path: Path) -> tuple[dict[str, str], dict[str, torch.Tensor]]:
+    """Metadata and tensors of a file."""
+    if not path.is_file():
+        raise VPOGError(f"There are no weights at '{path}': give the path of a .safetensors file.")
     try:
-        values = json.loads(text)
+        with safe_open(path, framework="pt") as file:
+            return file.metadata() or {}, {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise VPOGError(
+            f"'{path}' is no readable safetensors file ({error}): copy or export the weights again."
+        ) from error
+
+
+def _read_config(path: Path, metadata: dict[str, str]) -> VPOGConfig:
+    if "config" not in metadata:
+        raise VPOGError(f"'{path}' holds no VPOG configuration: use weights written by vpog's training.")
+    if metadata.get("format", FORMAT) != FORMAT:
+        raise VPOGError(
+            f"'{path}' has the format '{metadata['format']}' and this version reads '{FORMAT}': "
+            "update vpog, or use weights of this version."
+        )
+    try:
+        values = json.loads(metadata["config"])
     except json.JSONDecodeError as error:
         raise VPOGError(
             f"The configuration in '{path}' is no valid JSON ({error}): export the weights again."
         ) from error
     if not isinstance(values, dict):
         raise VPOGError(f"The configuration in '{path}' is no mapping: export the weights again.")
-    return VPOGConfig.from_dict(values)
+    try:
+        return VPOGConfig.from_dict(values)
+    except VPOGError as error:
+        raise VPOGError(f"In the configuration of '{path}': {error}") from error
 
 
-def _check_fit(path: Path, expected: dict[str, torch.Tensor], found: dict[str, torch.Tensor]) -> None:
-    for key, tensor in expected.items():
-        if key not in found:
-            raise VPOGError(f"'{path}' lacks the tensor '{key}': use weights of this version.")
-        if found[key].shape != tensor.shape:
+def _check_config(path: Path, config: VPOGConfig, expect: VPOGConfig) -> None:
+    """Refuse another network; what is frozen in training makes no other."""
+    for name, value in config.to_dict().items():
+        if name != "freeze_encoder" and value != getattr(expect, name):
             raise VPOGError(
-                f"In '{path}' the tensor '{key}' has the shape {tuple(found[key].shape)} "
-                f"where {tuple(tensor.shape)} is needed: use weights of this preset."
+                f"'{path}' is a network of {name} {value} where {getattr(expect, name)} is asked for: "
+                "use weights of this preset, or the preset of these weights."
             )
-    for key in found:
-        if key not in expected:
-            raise VPOGError(f"'{path}' holds the unknown tensor '{key}': use weights of this version.")

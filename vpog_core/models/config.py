@@ -10,6 +10,10 @@ PATCH = 16
 """Side of a patch, pixels. Fixed: the flow head answers 16x16 pixels for each query patch."""
 MIN_HEAD_DIM = 16
 """Fewest channels of an alternating-attention head: S2RoPE splits them into eight pairs."""
+MOST = 8192
+"""No size is larger: a file that says more is damaged, not ambitious."""
+MOST_LAYERS = 128
+LAYERS = ("depth", "aa_depth", "flow_layers")
 
 
 @dataclass(frozen=True)
@@ -20,6 +24,7 @@ class VPOGConfig:
         image_size: side of crops and templates, pixels; a multiple of 16.
         embed_dim, depth, num_heads: the encoder's width, layers and heads.
         embed_from_stem: tokens from the convolutional stem (learns sooner) instead of CroCo's linear patches.
+        freeze_encoder: what makes the tokens does not learn (`VPOGModel.freeze_encoder`).
         aa_depth, aa_heads, window: alternating-attention layers, heads, side of a local window in patches.
         query_added, template_added: learnable tokens added per query and per template ('unseen here').
         fine_dim: channels of the stride-4 features.
@@ -34,6 +39,7 @@ class VPOGConfig:
     depth: int = 12
     num_heads: int = 12
     embed_from_stem: bool = False
+    freeze_encoder: bool = False
     aa_depth: int = 4
     aa_heads: int = 12
     window: int = 7
@@ -51,12 +57,13 @@ class VPOGConfig:
         if self.image_size % PATCH:
             raise VPOGError(
                 f"image_size {self.image_size} is no multiple of {PATCH}: "
-                f"use {self.image_size // PATCH * PATCH}."
+                f"use {max(1, round(self.image_size / PATCH)) * PATCH}."
             )
         if self.grid % self.window:
             raise VPOGError(
-                f"A grid of {self.grid} patches does not split into windows of {self.window}: "
-                "change window or image_size."
+                f"image_size {self.image_size} makes a grid of {self.grid} patches, which does not split "
+                f"into windows of {self.window}: use an image_size that is a multiple of "
+                f"{PATCH * self.window}, or another window."
             )
         for name, heads in (("num_heads", self.num_heads), ("aa_heads", self.aa_heads)):
             if self.embed_dim % (4 * heads):
@@ -73,10 +80,13 @@ class VPOGConfig:
         """Whole numbers where there is no fraction of a layer, and none below one but the query's tokens."""
         for f in fields(self):
             value, low = getattr(self, f.name), 0 if f.name == "query_added" else 1
-            if f.type == "int" and (type(value) is not int or value < low):
-                raise VPOGError(f"{f.name} is {value!r}: give a whole number of {low} or more.")
-            if f.type == "float" and not (isinstance(value, (int, float)) and 0 < value < float("inf")):
+            high = MOST_LAYERS if f.name in LAYERS else MOST
+            if f.type == "int" and not (type(value) is int and low <= value <= high):
+                raise VPOGError(f"{f.name} is {value!r}: give a whole number from {low} to {high}.")
+            if f.type == "float" and not (type(value) in (int, float) and 0 < value < float("inf")):
                 raise VPOGError(f"{f.name} is {value!r}: give a number above zero.")
+            if f.type == "bool" and type(value) is not bool:
+                raise VPOGError(f"{f.name} is {value!r}: give true or false.")
 
     @property
     def grid(self) -> int:
@@ -96,7 +106,7 @@ class VPOGConfig:
     def from_dict(cls, values: dict) -> VPOGConfig:
         """The configuration of a checkpoint's metadata; unknown names are refused."""
         known = {f.name for f in fields(cls)}
-        unknown = sorted(set(values) - known)
+        unknown = [key for key in values if key not in known]
         if unknown:
             raise VPOGError(
                 f"The network configuration has the unknown key '{unknown[0]}': use weights of this version."

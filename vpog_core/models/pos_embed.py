@@ -9,9 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-AXES = torch.tensor(
-    [[1, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0], [0, 0, 1], [0, 0, -1]], dtype=torch.float32
-)
+AXES = ((1, 0, 0), (-1, 0, 0), (0, 1, 0), (0, -1, 0), (0, 0, 1), (0, 0, -1))
+"""The six directions S2RoPE measures angles to."""
 SPHERE_FREQUENCY = 4.0
 """Lowest spherical frequency: neighbouring viewpoints, 18 degrees apart, differ by 1.3 radians of phase."""
 
@@ -26,6 +25,18 @@ def grid_positions(height: int, width: int, device: torch.device | None = None) 
 def frequencies(count: int, base: float) -> Tensor:
     """The ladder [count]: base ** (-k / count)."""
     return base ** (-torch.arange(count, dtype=torch.float32) / count)
+
+
+def angles_to(axes: Tensor, directions: Tensor) -> Tensor:
+    """Angles [..., K] in 0..pi between unit directions [..., 3] and unit axes [K, 3].
+
+    By the arc tangent of sine and cosine: the arc cosine alone is blunt next to an axis, where the
+    reference view looks, and a matrix product would round the cosine to bfloat16 under autocast.
+    """
+    directions = directions[..., None, :].float()
+    cosine = (directions * axes).sum(dim=-1)
+    sine = (directions - cosine[..., None] * axes).norm(dim=-1)
+    return torch.atan2(sine, cosine)
 
 
 def rotate_pairs(x: Tensor, phase: Tensor) -> Tensor:
@@ -85,14 +96,14 @@ class S2RoPE(nn.Module):
         self.register_buffer("column_ladder", frequencies(in_plane - in_plane // 2, base), persistent=False)
         sphere = SPHERE_FREQUENCY * 2.0 ** torch.arange(self.sphere_pairs, dtype=torch.float32)
         self.register_buffer("sphere_ladder", sphere, persistent=False)
-        self.register_buffer("axes", AXES.clone(), persistent=False)
+        self.register_buffer("axes", torch.tensor(AXES, dtype=torch.float32), persistent=False)
 
     def phases(self, positions: Tensor, directions: Tensor | None, rope_mask: Tensor | None = None) -> Tensor:
         """Phases [..., N, head_dim / 2].
 
         Args:
             positions: [..., N, 2] (row, column).
-            directions: [..., N, 3] unit viewing directions in the reference view's frame, or None
+            directions: [..., N or 1, 3] unit viewing directions in the reference view's frame, or None
                 (query tokens: spherical phases are zero).
             rope_mask: [..., N] bool; False makes every phase of a token zero.
         """
@@ -100,12 +111,11 @@ class S2RoPE(nn.Module):
         row = positions[..., :1] * self.row_ladder
         column = positions[..., 1:] * self.column_ladder
         if directions is None:
-            sphere = row.new_zeros(*row.shape[:-1], 6 * self.sphere_pairs)
+            sphere = row.new_zeros(6 * self.sphere_pairs)
         else:
-            angle = torch.acos((directions @ self.axes.T).clamp(-1.0, 1.0))
-            sphere = (angle[..., None] * self.sphere_ladder).flatten(-2)
-        row, column, sphere = (p.expand(*sphere.shape[:-1], p.shape[-1]) for p in (row, column, sphere))
-        phase = torch.cat((row, column, sphere), dim=-1)
+            sphere = (angles_to(self.axes, directions)[..., None] * self.sphere_ladder).flatten(-2)
+        shape = torch.broadcast_shapes(row.shape[:-1], sphere.shape[:-1])
+        phase = torch.cat([p.expand(*shape, p.shape[-1]) for p in (row, column, sphere)], dim=-1)
         return phase if rope_mask is None else phase * rope_mask[..., None]
 
     def rotate(self, x: Tensor, phases: Tensor) -> Tensor:

@@ -20,29 +20,32 @@ class TokenManager(nn.Module):
         self.query_tokens = nn.Parameter(torch.randn(query_added, dim) * 0.02)
         self.template_tokens = nn.Parameter(torch.randn(template_added, dim) * 0.02)
 
-    def add(self, query: Tensor, templates: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def add(self, query: Tensor, templates: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Append the added tokens.
 
         Args:
-            query: [B, Nq, D]; templates: [B, S, Nt, D].
+            query: [B, N, D]; templates: [B, S, N, D].
 
         Returns:
-            query [B, Nq + Aq, D], templates [B, S, Nt + At, D], and their rope masks
-            [B, Nq + Aq], [B, S, Nt + At] (bool, False on added tokens).
+            query [B, N + Aq, D], templates [B, S, N + At, D], and rope_mask [B, S + 1, N + A] bool: the
+            query's row, then the templates', False on added tokens; A is the larger of Aq and At.
         """
-        query, query_mask = self._append(query, self.query_tokens)
-        templates, template_mask = self._append(templates, self.template_tokens)
-        return query, templates, query_mask, template_mask
+        batch, count, patches, _ = templates.shape
+        columns = patches + max(len(self.query_tokens), len(self.template_tokens))
+        rope_mask = torch.arange(columns, device=templates.device) < patches
+        return (
+            self._append(query, self.query_tokens),
+            self._append(templates, self.template_tokens),
+            rope_mask.expand(batch, count + 1, -1),
+        )
 
     def split(self, query: Tensor, templates: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Undo `add`: query [B, Nq, D], template patches [B, S, Nt, D], their added tokens [B, S, At, D]."""
+        """Undo `add`: query [B, N, D], template patches [B, S, N, D], their added tokens [B, S, At, D]."""
         n_query = query.shape[-2] - len(self.query_tokens)
         n_template = templates.shape[-2] - len(self.template_tokens)
         return query[..., :n_query, :], templates[..., :n_template, :], templates[..., n_template:, :]
 
     @staticmethod
-    def _append(tokens: Tensor, added: Tensor) -> tuple[Tensor, Tensor]:
-        added = added.to(tokens.dtype).expand(*tokens.shape[:-2], *added.shape)
-        mask = torch.ones(tokens.shape[:-1], dtype=torch.bool, device=tokens.device)
-        added_mask = torch.zeros(added.shape[:-1], dtype=torch.bool, device=tokens.device)
-        return torch.cat((tokens, added), dim=-2), torch.cat((mask, added_mask), dim=-1)
+    def _append(tokens: Tensor, added: Tensor) -> Tensor:
+        added = added.to(tokens.dtype).expand(*tokens.shape[:-2], -1, -1)
+        return torch.cat((tokens, added), dim=-2)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from vpog_core.models.aa_module import AAModule
+from vpog_core.models.checks import check_directions, check_index, check_pair, check_pairs, network_images
 from vpog_core.models.classification_head import ClassificationHead
 from vpog_core.models.config import VPOGConfig
 from vpog_core.models.encoder import Encoder
@@ -17,6 +18,7 @@ from vpog_core.models.stem import ConvStem
 from vpog_core.models.token_manager import TokenManager
 
 IMAGE_MEAN = (0.485, 0.456, 0.406)
+"""Of ImageNet, and with IMAGE_STD what CroCo was trained with."""
 IMAGE_STD = (0.229, 0.224, 0.225)
 
 
@@ -57,6 +59,8 @@ class VPOGModel(nn.Module):
 
     Args:
         config: sizes (`PRESETS["vpog-tiny"]` and its siblings).
+
+    Every public method refuses what it cannot use by one sentence (`VPOGError`).
     """
 
     def __init__(self, config: VPOGConfig) -> None:
@@ -75,16 +79,34 @@ class VPOGModel(nn.Module):
         self.flow_head = FlowHead(config, self.stem.channels)
         self.register_buffer("mean", torch.tensor(IMAGE_MEAN)[:, None, None], persistent=False)
         self.register_buffer("std", torch.tensor(IMAGE_STD)[:, None, None], persistent=False)
+        if config.freeze_encoder:
+            self.freeze_encoder()
+
+    def freeze_encoder(self, frozen: bool = True) -> None:
+        """Let what makes the tokens learn no more, or again.
+
+        That is the encoder, and the stem where it feeds the encoder (`config.embed_from_stem`). Tokens
+        and retrieval templates computed before stay valid; weights files are the same either way.
+        """
+        parts = (self.encoder, self.stem) if self.config.embed_from_stem else (self.encoder,)
+        for part in parts:
+            part.requires_grad_(not frozen)
 
     def encode(self, images: Tensor) -> Encoded:
-        """Tokens and stem features of RGB images [N, 3, H, W] in 0..1."""
-        images = (images - self.mean) / self.std
+        """Tokens and stem features of RGB images [N, 3, H, W], uint8, or floating point in 0..1.
+
+        Floating point values are looked at (a GPU is waited for); uint8 images need no look.
+
+        Raises:
+            VPOGError: wrong shape, size, device or range, NaN.
+        """
+        images = (network_images(images, self.config.image_size, self.mean) - self.mean) / self.std
         stem = self.stem(images)
-        return Encoded(self.encoder(images, stem), stem)
+        return Encoded(*(v.to(images.dtype) for v in (self.encoder(images, stem), stem)))
 
     def describe(self, encoded: Encoded) -> Tensor:
         """Retrieval descriptors [N, C] of encoded images [N]."""
-        return self.retrieval_head(encoded.tokens)
+        return self.retrieval_head(encoded.tokens).to(encoded.tokens.dtype)
 
     def match(self, query: Encoded, templates: Encoded, directions: Tensor) -> Matches:
         """Match query crops [B] against templates [B, S] seen along `directions`.
@@ -92,9 +114,14 @@ class VPOGModel(nn.Module):
         Args:
             directions: [B, S, 3] unit vectors from the object to each template's camera, in the
                 camera frame of the reference view.
+
+        Raises:
+            VPOGError: shapes or devices that do not belong together, or encodings of another network.
         """
-        q, t, q_mask, t_mask = self.token_manager.add(query.tokens, templates.tokens)
-        q, t = self.aa_module(q, t, directions, q_mask, t_mask)
+        self._check_pair(query, templates)
+        check_directions(directions, templates.tokens)
+        q, t, rope_mask = self.token_manager.add(query.tokens, templates.tokens)
+        q, t = self.aa_module(q, t, directions, rope_mask)
         q, t, added = self.token_manager.split(self.norm(q), self.norm(t))
         logits = self.classification_head(q, t, added)
         query_fine = self.flow_head.fine(query.stem, q)
@@ -103,15 +130,30 @@ class VPOGModel(nn.Module):
 
     def encoder_logits(self, query: Encoded, templates: Encoded) -> Tensor:
         """Logits [B, S, Nq, Nt + A] from the encoder's own tokens: early supervision in training."""
+        self._check_pair(query, templates)
         added = self.encoder_unseen.expand(*templates.tokens.shape[:2], -1, -1)
         return self.encoder_head(query.tokens, templates.tokens, added)
 
     def flow(self, matches: Matches, index: Tensor) -> Flow:
-        """Flow [B, S, Nq, ...] of each query patch in the template patch index [B, S, Nq]."""
+        """Flow [B, S, Nq, ...] of each query patch in the template patch index [B, S, Nq].
+
+        Raises:
+            VPOGError: wrong shape, or (on a CPU, where looking costs nothing) an index that is no patch.
+        """
+        check_index(index, matches.templates)
         m = matches
         return self.flow_head.matched(m.query, m.templates, m.query_fine, m.template_fine, index)
 
     def flow_of_pairs(self, matches: Matches, pairs: Tensor) -> Flow:
-        """Flow [P, ...] of pairs [P, 4] (batch, template, query patch, template patch)."""
+        """Flow [P, ...] of pairs [P, 4] (batch, template, query patch, template patch).
+
+        Raises:
+            VPOGError: wrong shape, or (on a CPU) a number that is no crop, template or patch.
+        """
+        check_pairs(pairs, matches.templates)
         m = matches
         return self.flow_head.pairs(m.query, m.templates, m.query_fine, m.template_fine, pairs)
+
+    def _check_pair(self, query: Encoded, templates: Encoded) -> None:
+        pair = (query.tokens, query.stem), (templates.tokens, templates.stem)
+        check_pair(*pair, self.config, self.stem.channels)

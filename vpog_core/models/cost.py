@@ -1,0 +1,137 @@
+"""What the networks cost: parameters, and floating point operations of each step.
+
+python -m vpog_core.models.cost                            print the table
+python -m vpog_core.models.cost --update docs/network.md   write it between the file's two marks
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from vpog_core.models.config import PRESETS, VPOGConfig
+from vpog_core.models.vpog_model import Encoded, VPOGModel
+from vpog_core.types import VPOGError
+
+CLUSTER = 4
+"""Templates a crop is matched with in cluster mode."""
+VIEWS, ROLLS = 162, 12
+"""Views of an object and in-plane turns of each, all of them compared with a crop."""
+Result = TypeVar("Result")
+BEGIN, END = "<!-- cost: begin -->", "<!-- cost: end -->"
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one network.
+
+    Attributes:
+        parameters: of all; encoder: of the encoder and the stem.
+        encode, match, flow, retrieve: floating point operations (a multiply-add is two) of one crop's
+            tokens; matching it with 4 templates; the flow of every patch in each; comparing its descriptor
+            with those of 162 views at 12 rolls. Matrix products, convolutions and attention are counted,
+            elementwise work is not.
+        object_bytes: float32 descriptors of one object.
+    """
+
+    parameters: int
+    encoder: int
+    encode: int
+    match: int
+    flow: int
+    retrieve: int
+    object_bytes: int
+
+
+@cache
+def network_cost(config: VPOGConfig) -> Cost:
+    """The cost of a network, from its graph: nothing is computed, no weights are made."""
+    with torch.device("meta"):
+        model = VPOGModel(config).eval()
+        image = torch.zeros(1, 3, config.image_size, config.image_size)
+        directions = torch.zeros(1, CLUSTER, 3)
+        index = torch.zeros(1, CLUSTER, config.num_patches, dtype=torch.long)
+        descriptors = torch.zeros(VIEWS * ROLLS, config.num_patches * config.retrieval_dim)
+    with torch.no_grad():
+        encode, crop = _counted(lambda: model.encode(image))
+        templates = Encoded(*(v[None].expand(1, CLUSTER, *v.shape[1:]) for v in (crop.tokens, crop.stem)))
+        match, matches = _counted(lambda: model.match(crop, templates, directions))
+        flow, _ = _counted(lambda: model.flow(matches, index))
+        retrieve, _ = _counted(lambda: model.describe(crop) @ descriptors.T)
+    return Cost(
+        parameters=_parameters(model),
+        encoder=_parameters(model.encoder) + _parameters(model.stem),
+        encode=encode, match=match, flow=flow, retrieve=retrieve,
+        object_bytes=descriptors.numel() * descriptors.element_size(),
+    )  # fmt: skip
+
+
+def table() -> str:
+    """The presets' costs in Markdown."""
+    costs = {name: network_cost(config) for name, config in PRESETS.items()}
+    rows = {
+        "crop, pixels": [str(c.image_size) for c in PRESETS.values()],
+        "encoder: width x layers": [f"{c.embed_dim} x {c.depth}" for c in PRESETS.values()],
+        "alternating attention: layers": [f"{c.aa_depth} x 2" for c in PRESETS.values()],
+        "parameters, millions": [f"{c.parameters / 1e6:.1f}" for c in costs.values()],
+        "of these encoder and stem": [f"{c.encoder / 1e6:.1f}" for c in costs.values()],
+        "encode a crop, GFLOP": [_giga(c.encode) for c in costs.values()],
+        f"retrieve: describe it, compare with {VIEWS} x {ROLLS}, GFLOP": [
+            _giga(c.retrieve) for c in costs.values()
+        ],
+        f"match it with {CLUSTER} templates, GFLOP": [_giga(c.match) for c in costs.values()],
+        f"flow in {CLUSTER} templates, GFLOP": [_giga(c.flow) for c in costs.values()],
+        "descriptors of an object, MiB": [f"{c.object_bytes / 2**20:.0f}" for c in costs.values()],
+    }
+    lines = ["| | " + " | ".join(costs) + " |", "| --- |" + " ---: |" * len(costs)]
+    return "\n".join(lines + [f"| {name} | " + " | ".join(cells) + " |" for name, cells in rows.items()])
+
+
+def updated(text: str) -> str:
+    """A document's text with today's table between its two marks.
+
+    Raises:
+        VPOGError: the marks are not there.
+    """
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise VPOGError(f"The document has no place for the table: put '{BEGIN}' and '{END}' into it.")
+    return f"{before}{BEGIN}\n{table()}\n{END}{after}"
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description="Parameters and floating point operations of the presets.")
+    parser.add_argument("--update", type=Path, metavar="FILE", help="write the table into this document")
+    args = parser.parse_args(argv)
+    if args.update:
+        args.update.write_text(updated(args.update.read_text(encoding="utf-8")), encoding="utf-8")
+    else:
+        print(table())
+
+
+def _parameters(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+def _counted(run: Callable[[], Result]) -> tuple[int, Result]:
+    """Operations of a call, and what it returns."""
+    with FlopCounterMode(display=False) as counter:
+        result = run()
+    return counter.get_total_flops(), result
+
+
+def _giga(operations: int) -> str:
+    return f"{operations / 1e9:.3g}"
+
+
+if __name__ == "__main__":
+    main()
