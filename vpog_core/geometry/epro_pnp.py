@@ -1,0 +1,260 @@
+"""Probabilistic PnP, solved: batched robust Levenberg-Marquardt on SE(3) with covariance, in torch.
+
+    problem = PnPProblem(points_2d, points_3d, weights, K)     # weights = 1 / sigma, 1/px; zero: not there
+    solution = solve(problem, T_start)                         # T, cost, covariance, valid, converged
+    samples = sample_poses(problem, solution.T, solution.covariance)      # see pose_distribution
+
+Chen et al., EPro-PnP: Generalized End-to-End Probabilistic Perspective-n-Points (CVPR 2022; TPAMI 2024).
+A pose has the likelihood exp(-cost), cost = 1/2 sum rho(|w (projection - pixel)|^2), rho Huber's kernel.
+Steps and covariances are in the terms of `pnp`: (x, y, z, rotation about x, y, z), metres and radians, the
+object's origin and its orientation about the camera's fixed axes. Nothing here raises on bad numbers or
+returns NaN: a problem that leaves the pose open is flagged `valid == False`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from vpog_core.geometry.se3_torch import moved, rigid
+
+MIN_POINTS = 3
+MIN_DEPTH = 1e-3
+"""Points nearer than this (metres), or behind the camera, are projected as if they were here."""
+ADAPTIVE_HUBER = 0.1
+"""Huber's threshold as a share of the pixels' spread (EPro-PnP, delta_rel for 6 degrees of freedom)."""
+
+_LARGEST = 1e6
+_MAX_ROTATION_SIGMA = math.radians(60.0)
+_FIRST_DAMPING, _LARGEST_DAMPING = 1e-3, 1e8
+
+
+@dataclass
+class PnPProblem:
+    """B sets of M weighted 2D-3D correspondences; sets of unequal size are padded with zero weights.
+
+    A correspondence with a value that is not finite (or a size beyond 1e6), or with a weight that is not
+    positive, gets weight zero.
+
+    Attributes:
+        points_2d: [B, M, 2] pixels of pinhole cameras; points_3d: [B, M, 3] metres, object frame.
+        weights: [B, M, 2], or [B, M] for both coordinates: inverse standard deviations, 1/px.
+        K: [B, 3, 3] intrinsics, pixels.
+        huber: threshold of the robust kernel on |w r|, in standard deviations. None: the paper's
+            adaptive one, `ADAPTIVE_HUBER` x mean weight x spread of the pixels, which follows any scale of
+            the weights.
+
+    Raises:
+        ValueError: shapes that do not belong together.
+    """
+
+    points_2d: Tensor
+    points_3d: Tensor
+    weights: Tensor
+    K: Tensor
+    huber: float | None = None
+
+    def __post_init__(self) -> None:
+        batch, count = self.points_2d.shape[0], self.points_2d.shape[1]
+        shapes = [tuple(v.shape) for v in (self.points_2d, self.points_3d, self.weights, self.K)]
+        wanted = [(batch, count, 2), (batch, count, 3), (batch, count, 2), (batch, 3, 3)]
+        if shapes[2] == (batch, count):
+            self.weights, shapes[2] = self.weights[..., None].expand(-1, -1, 2), wanted[2]
+        if shapes != wanted:
+            raise ValueError(f"Pixels, points, weights and K have shapes {shapes}: give {wanted}.")
+        values = torch.cat((self.points_2d, self.points_3d, self.weights), dim=-1).detach()
+        camera = torch.isfinite(self.K).flatten(1).all(dim=1)
+        there = (values.abs() < _LARGEST).all(dim=-1) & (values[..., 5:] > 0).all(dim=-1) & camera[:, None]
+        for name in ("points_2d", "points_3d", "weights"):
+            value = getattr(self, name)
+            setattr(self, name, torch.where(there[..., None], value, torch.zeros_like(value)))
+        self.K = torch.where(camera[:, None, None], self.K, torch.eye(3).to(self.K))
+
+    @property
+    def there(self) -> Tensor:
+        """[B, M] bool: which correspondences count."""
+        return self.weights.detach()[..., 0] > 0
+
+    def threshold(self) -> Tensor:
+        """Huber's threshold [B, 1] on |w r|, positive."""
+        if self.huber is not None:
+            return self.weights.new_full((len(self.weights), 1), self.huber)
+        there = self.there[..., None]
+        count = there.sum(dim=1).clamp_min(1)  # [B, 1]
+        mean = self.points_2d.sum(dim=1, keepdim=True) / count[..., None]
+        variance = ((self.points_2d - mean).square() * there).sum(dim=(1, 2))[:, None] / (
+            count - 1
+        ).clamp_min(1)
+        mean_weight = self.weights.sum(dim=(1, 2))[:, None] / (2 * count)
+        return ADAPTIVE_HUBER * mean_weight * (variance + 1e-12).sqrt() + 1e-12
+
+    def detach(self) -> PnPProblem:
+        """The same without gradients."""
+        return replace(self, points_2d=self.points_2d.detach(), points_3d=self.points_3d.detach(),
+                       weights=self.weights.detach(), K=self.K.detach())  # fmt: skip
+
+
+@dataclass
+class PnPSolution:
+    """Poses of B problems.
+
+    Attributes:
+        T: [B, 4, 4] T_cam_obj; cost: [B], minus the log likelihood there.
+        covariance: [B, 6, 6] inverse of the robust normal matrix, right where the weights are 1 / sigma and
+            the errors independent; the identity (1 m, 1 rad) where not valid.
+        valid: [B] bool: three points or more, all in front of the camera, that determine the pose, its
+            orientation to a standard deviation of 60 degrees.
+        converged: [B] bool: valid, and a further step would be far below the pose's own uncertainty.
+    """
+
+    T: Tensor
+    cost: Tensor
+    covariance: Tensor
+    valid: Tensor
+    converged: Tensor
+
+
+def pose_cost(problem: PnPProblem, T: Tensor) -> Tensor:
+    """Minus the log likelihood [B] or [B, N] of poses T_cam_obj [B, 4, 4] or [B, N, 4, 4], differentiable."""
+    poses = T if T.ndim == 4 else T[:, None]
+    batch, count = poses.shape[:2]
+    focal = problem.K[:, None] * problem.K.new_tensor(((1, 1, 0), (1, 1, 0), (0, 0, 0)))
+    focal = focal + problem.K.new_tensor(((0, 0, 0), (0, 0, 0), (0, 0, 1)))
+    rows = (focal @ poses[..., :3, :]).reshape(batch, 3 * count, 4)
+    p = torch.baddbmm(rows[..., 3:], rows[..., :3], problem.points_3d.mT).unflatten(1, (count, 3))
+    measured = (problem.points_2d - problem.K[:, None, :2, 2]).mT[:, None]  # [B, 1, 2, M]
+    r = (p[:, :, :2] / p[:, :, 2:].clamp_min(MIN_DEPTH) - measured) * problem.weights.mT[:, None]
+    squared, delta = r.square().sum(dim=2), problem.threshold()[:, None]  # [B, N, M], [B, 1, 1]
+    outer = 2 * delta * squared.clamp_min(delta.square()).sqrt() - delta.square()
+    cost = torch.where(squared <= delta.square(), squared, outer).sum(dim=-1) / 2
+    return cost if T.ndim == 4 else cost[:, 0]
+
+
+@torch.no_grad()
+def solve(problem: PnPProblem, T_start: Tensor, iterations: int = 30) -> PnPSolution:
+    """The robust least-squares poses near starts T_cam_obj [B, 4, 4]; no gradients.
+
+    Levenberg-Marquardt with iteratively reweighted residuals (the kernel's first derivative), each of
+    the batch with its own damping; stops when all have settled.
+    """
+    problem, (T, finite) = problem.detach(), _finite_poses(T_start)
+    cost = pose_cost(problem, T)
+    damping = torch.full_like(cost, _FIRST_DAMPING)
+    running = torch.ones_like(finite)
+    for _ in range(iterations):
+        r, J = linearise(problem, T)
+        step, decrement = _damped_step(r, J, damping)
+        candidate = moved(T, step)
+        new_cost = pose_cost(problem, candidate)
+        better = running & (new_cost <= cost)  # False for NaN
+        T = torch.where(better[:, None, None], candidate, T)
+        settled = (decrement <= _negligible(cost)) & (damping <= _FIRST_DAMPING)
+        cost = torch.where(better, new_cost, cost)
+        damping = torch.where(better, damping / 10, damping * 10).clamp_min(100 * torch.finfo(T.dtype).eps)
+        running = running & ~settled & (damping < _LARGEST_DAMPING)
+        if not running.any():
+            break
+    return _judged(problem, T, cost, finite)
+
+
+def gauss_newton_step(problem: PnPProblem, T: Tensor) -> Tensor:
+    """Poses [B, 4, 4] one Gauss-Newton step from T [B, 4, 4], with gradients to points and weights.
+
+    At a minimum the step is zero in value and its gradient says how the minimum moves (EPro-PnP, local
+    regularization of derivatives). T itself carries no gradient.
+    """
+    r, J = linearise(problem, _finite_poses(T.detach())[0])
+    damping = r.new_full((len(r),), 1e-6)
+    return moved(_finite_poses(T.detach())[0], _damped_step(r, J, damping)[0])
+
+
+def linearise(problem: PnPProblem, T: Tensor) -> tuple[Tensor, Tensor]:
+    """Reweighted residuals [B, 2 M] at poses [B, 4, 4] and their derivatives [B, 2 M, 6] by the step.
+
+    1/2 |r|^2 has the gradient of the robust cost.
+    """
+    turned = problem.points_3d @ T[:, :3, :3].mT
+    p = turned + T[:, None, :3, 3]
+    z = p[..., 2].clamp_min(MIN_DEPTH)
+    front = (p[..., 2] > MIN_DEPTH).to(z)
+    fx, skew, fy = (problem.K[:, None, i, j] for i, j in ((0, 0), (0, 1), (1, 1)))
+    x, y = fx * p[..., 0] + skew * p[..., 1], fy * p[..., 1]
+    zero = torch.zeros_like(z)
+    d = torch.stack((fx / z, skew / z, -front * x / z**2, zero, fy / z, -front * y / z**2), dim=-1)
+    d = d.unflatten(-1, (2, 3))  # [B, M, 2, 3] by the point in the camera frame
+    J = torch.cat((d, torch.linalg.cross(turned[:, :, None], d)), dim=-1)
+    r = torch.stack((x / z, y / z), dim=-1) + problem.K[:, None, :2, 2] - problem.points_2d
+    r, J = r * problem.weights, J * problem.weights[..., None]
+    delta = problem.threshold()
+    root = (delta / r.square().sum(dim=-1).clamp_min(delta.square()).sqrt()).sqrt()[..., None]
+    return (r * root).flatten(1), (J * root[..., None]).flatten(1, 2)
+
+
+def necker_reversal(problem: PnPProblem, T: Tensor) -> Tensor:
+    """The other pose [B, 4, 4] from which flat, distant points look nearly the same as from T [B, 4, 4].
+
+    Reverses depth along the ray to the points' middle, and the points along their thinnest direction:
+    where there is a second minimum of a flat object's cost, it lies near. A start for `solve`.
+    """
+    X, w = problem.points_3d.detach(), problem.weights.detach().square().sum(dim=-1, keepdim=True)
+    centre = (w * X).sum(dim=1) / w.sum(dim=1).clamp_min(1e-12)
+    spread = X - centre[:, None]
+    normal = torch.linalg.eigh((w * spread).mT @ spread + 1e-12 * torch.eye(3).to(X))[1][..., :1]
+    T = _finite_poses(T.detach())[0]
+    place = T[:, :3, :3] @ centre[..., None] + T[:, :3, 3:]
+    ray = place / place.norm(dim=1, keepdim=True).clamp_min(MIN_DEPTH)
+    identity = torch.eye(3).to(X)
+    R = (identity - 2 * ray @ ray.mT) @ T[:, :3, :3] @ (identity - 2 * normal @ normal.mT)
+    return rigid(R, (place - R @ centre[..., None])[..., 0])
+
+
+def _finite_poses(T: Tensor) -> tuple[Tensor, Tensor]:
+    """Poses with the identity, one metre away, in place of those that are not finite; which were."""
+    finite = torch.isfinite(T).flatten(1).all(dim=1)
+    away = torch.eye(4).to(T)
+    away[2, 3] = 1.0
+    return torch.where(finite[:, None, None], T, away), finite
+
+
+def _scaled_normal(r: Tensor, J: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Normal matrix [B, 6, 6] with unit diagonal, gradient [B, 6], and the scale [B, 6] taken out of both."""
+    H = J.mT @ J
+    g = (J.mT @ r[..., None])[..., 0]
+    scale = 1 / H.diagonal(dim1=-2, dim2=-1).clamp_min(1e-20).sqrt()
+    return H * scale[:, :, None] * scale[:, None], g * scale, scale
+
+
+def _damped_step(r: Tensor, J: Tensor, damping: Tensor) -> tuple[Tensor, Tensor]:
+    """Steps [B, 6] against the gradient and the squared decrement [B] (squared length in sigmas)."""
+    H, g, scale = _scaled_normal(r, J)
+    L, _ = torch.linalg.cholesky_ex(H + damping[:, None, None] * torch.eye(6).to(H))
+    # A set without points has a zero matrix: the damping alone keeps it regular.
+    step = torch.cholesky_solve(g[..., None], L)[..., 0]
+    return -step * scale, (step * g).sum(dim=-1)
+
+
+def _negligible(cost: Tensor) -> Tensor:
+    """Squared decrement [B] under which rounding hides any gain."""
+    return 16 * torch.finfo(cost.dtype).eps * (1 + cost)
+
+
+def _judged(problem: PnPProblem, T: Tensor, cost: Tensor, finite: Tensor) -> PnPSolution:
+    r, J = linearise(problem, T)
+    H, g, scale = _scaled_normal(r, J)
+    good = torch.isfinite(H).flatten(1).all(dim=1)
+    identity = torch.eye(6).to(H)
+    values, vectors = torch.linalg.eigh(torch.where(good[:, None, None], H, identity))
+    depth = problem.points_3d @ T[:, 2, :3, None] + T[:, 2, 3, None, None]
+    behind = ((depth[..., 0] <= MIN_DEPTH) & problem.there).any(dim=1)
+    rounding = 100 * torch.finfo(H.dtype).eps
+    valid = finite & good & (problem.there.sum(dim=1) >= MIN_POINTS) & ~behind & (values[:, 0] > rounding)
+    inverse = (vectors / values.clamp_min(rounding)[:, None]) @ vectors.mT
+    decrement = (g * (inverse @ g[..., None])[..., 0]).sum(dim=-1)
+    covariance = inverse * scale[:, :, None] * scale[:, None]
+    covariance = torch.where(valid[:, None, None], (covariance + covariance.mT) / 2, identity)
+    known = torch.linalg.eigvalsh(covariance[:, 3:, 3:])[:, -1] < _MAX_ROTATION_SIGMA**2
+    valid, covariance = valid & known, torch.where(known[:, None, None], covariance, identity)
+    return PnPSolution(T, cost, covariance, valid, valid & (decrement <= 4 * _negligible(cost)))

@@ -1,0 +1,64 @@
+"""Rotations and rigid transforms as batched, differentiable tensors; `se3` is the same for single arrays.
+
+Quaternions are (x, y, z, w).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def rotation_of_quaternion(q: Tensor) -> Tensor:
+    """Rotations [..., 3, 3] of unit quaternions [..., 4]."""
+    x, y, z, w = q.unbind(dim=-1)
+    rows = (
+        (1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)),
+        (2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)),
+        (2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)),
+    )
+    return torch.stack([torch.stack(row, dim=-1) for row in rows], dim=-2)
+
+
+def quaternion_of_rotation(R: Tensor) -> Tensor:
+    """Unit quaternions [..., 4] of rotations [..., 3, 3], either sign; not differentiable.
+
+    The eigenvector of the largest eigenvalue of Bar-Itzhack's matrix (2000): exact for every rotation.
+    """
+    (xx, xy, xz), (yx, yy, yz), (zx, zy, zz) = (row.unbind(dim=-1) for row in R.detach().unbind(dim=-2))
+    rows = (
+        (xx - yy - zz, xy + yx, xz + zx, zy - yz),
+        (xy + yx, yy - xx - zz, yz + zy, xz - zx),
+        (xz + zx, yz + zy, zz - xx - yy, yx - xy),
+        (zy - yz, xz - zx, yx - xy, xx + yy + zz),
+    )
+    return torch.linalg.eigh(torch.stack([torch.stack(row, dim=-1) for row in rows], dim=-2))[1][..., -1]
+
+
+def rotation_exp(vector: Tensor) -> Tensor:
+    """Rotations [..., 3, 3] of rotation vectors [..., 3] (axis times radians), differentiable at zero."""
+    angle = (vector.square().sum(dim=-1, keepdim=True) + 1e-20).sqrt()
+    return rotation_of_quaternion(
+        torch.cat((vector * ((angle / 2).sin() / angle), (angle / 2).cos()), dim=-1)
+    )
+
+
+def rotation_log(R: Tensor) -> Tensor:
+    """Rotation vectors [..., 3], radians up to pi, of rotations [..., 3, 3]; not differentiable."""
+    q = quaternion_of_rotation(R)
+    q = torch.where(q[..., 3:] < 0, -q, q)
+    sine = q[..., :3].norm(dim=-1, keepdim=True)
+    angle = 2 * torch.atan2(sine, q[..., 3:])
+    return torch.where(sine > 1e-12, q[..., :3] / sine.clamp_min(1e-12) * angle, 2 * q[..., :3])
+
+
+def rigid(R: Tensor, t: Tensor) -> Tensor:
+    """Transforms [..., 4, 4] from rotations [..., 3, 3] and translations [..., 3]."""
+    last = t.new_tensor((0.0, 0.0, 0.0, 1.0)).expand(*t.shape[:-1], 1, 4)
+    return torch.cat((torch.cat((R, t[..., None]), dim=-1), last), dim=-2)
+
+
+def moved(T: Tensor, step: Tensor) -> Tensor:
+    """Poses T_cam_obj [..., 4, 4] moved by steps [..., 6]: the object's origin by the first three numbers
+    (metres), its orientation by the last three, a rotation vector about the camera's axes."""
+    return rigid(rotation_exp(step[..., 3:]) @ T[..., :3, :3], T[..., :3, 3] + step[..., :3])
