@@ -1,0 +1,270 @@
+"""A dataset in BOP's scene-wise layout: scenes of images with cameras and poses, and models."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from vpog_core.bop.files import by_number, decode_depth, decode_mask, decode_rgb, image_size, read_json
+from vpog_core.bop.frame import BopFrame, FrameFiles, parse_camera, parse_instances
+from vpog_core.bop.models import BopModels, models_folder
+from vpog_core.objects.mesh import Mesh
+from vpog_core.types import VPOGError
+
+IMAGE_FOLDERS = ("rgb", "gray")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
+KEPT_SCENES = 4
+"""Annotations of so many scenes stay in memory; a scene of a thousand images is some 10 MB of JSON."""
+
+
+@dataclass
+class _FolderFiles:
+    """The pictures of one frame in a scene's folders."""
+
+    scene: Path
+    image_id: int
+    depth_scale: float = 1.0
+
+    def _find(self, folder: str, suffix: str = "") -> Path | None:
+        for ending in IMAGE_SUFFIXES:
+            path = self.scene / folder / f"{self.image_id:06d}{suffix}{ending}"
+            if path.is_file():
+                return path
+        return None
+
+    @property
+    def picture(self) -> Path:
+        for folder in IMAGE_FOLDERS:
+            if path := self._find(folder):
+                return path
+        raise VPOGError(
+            f"The scene '{self.scene}' has no image {self.image_id:06d} in {' or '.join(IMAGE_FOLDERS)}: "
+            "download the images of this split."
+        )
+
+    def image_size(self) -> tuple[int, int]:
+        return image_size(self.picture.read_bytes(), str(self.picture))
+
+    def image(self) -> np.ndarray:
+        return decode_rgb(self.picture.read_bytes(), str(self.picture))
+
+    def depth(self) -> np.ndarray | None:
+        path = self._find("depth")
+        return None if path is None else decode_depth(path.read_bytes(), str(path), self.depth_scale)
+
+    def mask(self, index: int) -> np.ndarray | None:
+        return self._mask("mask", index)
+
+    def mask_visible(self, index: int) -> np.ndarray | None:
+        return self._mask("mask_visib", index)
+
+    def _mask(self, folder: str, index: int) -> np.ndarray | None:
+        path = self._find(folder, f"_{index:06d}")
+        return None if path is None else decode_mask(path.read_bytes(), str(path))
+
+
+@dataclass
+class _Scene:
+    """The annotation files of one scene, by image."""
+
+    folder: Path
+    cameras: dict[int, dict]
+    gt: dict[int, list] = field(default_factory=dict)
+    info: dict[int, list] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, folder: Path) -> _Scene:
+        cameras = folder / "scene_camera.json"
+        parts = [by_number(read_json(cameras), cameras)]
+        for name in ("scene_gt.json", "scene_gt_info.json"):
+            path = folder / name
+            parts.append(by_number(read_json(path), path) if path.is_file() else {})
+        return cls(folder, *parts)
+
+    def frame(self, scene_id: int, image_id: int) -> BopFrame:
+        where = f"'{self.folder}', image {image_id}"
+        K, scale = parse_camera(self.cameras[image_id], where)
+        files = _FolderFiles(self.folder, image_id, scale)
+        instances = parse_instances(self.gt.get(image_id, []), self.info.get(image_id), where, files)
+        return BopFrame(scene_id, image_id, K, instances, files, scale)
+
+
+class BopDataset:
+    """One split of a dataset in BOP's layout; metres, whatever the files say.
+
+    Args:
+        root: the dataset's folder, e.g. `ycbv`.
+        split: folder of its scenes, e.g. `test`, `train_pbr`.
+        models: folder of its models; None takes the first of `models.MODEL_FOLDERS`.
+
+    Raises:
+        VPOGError: no such folder, or no scene in it.
+    """
+
+    def __init__(self, root: str | Path, split: str = "test", models: str | None = None) -> None:
+        self.root, self.split = Path(root).expanduser(), split
+        if not self.root.is_dir():
+            raise VPOGError(f"There is no dataset folder '{root}': check the path.")
+        self._scenes = find_scenes(self.root, split)
+        self._models = models
+        # Bound to the instance, so that annotations go when it goes.
+        self._scene = lru_cache(maxsize=KEPT_SCENES)(self._read_scene)
+
+    def __getstate__(self) -> dict:
+        return {k: v for k, v in vars(self).items() if k != "_scene"}
+
+    def __setstate__(self, state: dict) -> None:
+        vars(self).update(state)
+        self._scene = lru_cache(maxsize=KEPT_SCENES)(self._read_scene)
+
+    @property
+    def name(self) -> str:
+        """Of the dataset: its folder's."""
+        return self.root.resolve().name
+
+    @property
+    def scene_ids(self) -> list[int]:
+        """Numbers of the scenes, ascending."""
+        return sorted(self._scenes)
+
+    def image_ids(self, scene_id: int) -> list[int]:
+        """Numbers of a scene's images, ascending."""
+        return sorted(self._scene(scene_id).cameras)
+
+    def frames(self) -> Iterator[BopFrame]:
+        """All frames, by scene and image."""
+        for scene_id in self.scene_ids:
+            yield from self.section_frames(scene_id)
+
+    @property
+    def sections(self) -> list[int]:
+        """What is read in one go: the scenes."""
+        return self.scene_ids
+
+    def section_files(self, section: int) -> list[Path]:
+        """The files a scene's annotations are read from."""
+        names = ("scene_camera.json", "scene_gt.json", "scene_gt_info.json")
+        return [p for name in names if (p := self._scenes[section] / name).is_file()]
+
+    def section_frames(self, section: int) -> Iterator[BopFrame]:
+        """All frames of a scene, by image."""
+        for image_id in self.image_ids(section):
+            yield self.frame(section, image_id)
+
+    def files(self, section: int, image_id: int, depth_scale: float, places: np.ndarray) -> FrameFiles:
+        """The pictures of a frame; `places` is for shards."""
+        return _FolderFiles(self._scenes[section], image_id, depth_scale)
+
+    def frame(self, scene_id: int, image_id: int) -> BopFrame:
+        """One frame; its pictures are read when asked for.
+
+        Raises:
+            VPOGError: no such scene or image, or a broken annotation.
+        """
+        scene = self._scene(scene_id)
+        if image_id not in scene.cameras:
+            raise VPOGError(f"The scene '{scene.folder}' has no image {image_id}: check scene_camera.json.")
+        return scene.frame(scene_id, image_id)
+
+    def targets(self) -> list[tuple[int, int, int, int]]:
+        """(scene_id, image_id, obj_id, inst_count) to be found, by scene, image and object.
+
+        From SPLIT_targets_bop19.json or, where that is missing, SPLIT_targets_bop24.json (which may name
+        images alone: then every object annotated in them); without either, every annotated object.
+        """
+        path = self.targets_path
+        if path is None:
+            return sorted(
+                t
+                for scene in self.scene_ids
+                for image in self.image_ids(scene)
+                for t in self._annotated(scene, image)
+            )
+        try:
+            entries = [
+                (int(t["scene_id"]), int(t["im_id"]), t.get("obj_id"), int(t.get("inst_count", 1)))
+                for t in read_json(path)
+            ]
+            named = [(s, i, int(o), count) for s, i, o, count in entries if o is not None]
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise VPOGError(
+                f"'{path}' is not a list of targets with scene_id and im_id: download it again."
+            ) from error
+        whole = [t for s, i, o, _ in entries if o is None for t in self._annotated(s, i)]
+        return sorted(named + whole)
+
+    @property
+    def targets_path(self) -> Path | None:
+        """The file `targets` reads, or None."""
+        for year in ("bop19", "bop24"):
+            path = self.root / f"{self.split.split('_')[0]}_targets_{year}.json"
+            if path.is_file():
+                return path
+        return None
+
+    def _annotated(self, scene_id: int, image_id: int) -> list[tuple[int, int, int, int]]:
+        ids = [instance.obj_id for instance in self.frame(scene_id, image_id).instances]
+        return [(scene_id, image_id, obj_id, ids.count(obj_id)) for obj_id in sorted(set(ids))]
+
+    @cached_property
+    def models(self) -> BopModels:
+        """The dataset's models."""
+        return BopModels(self.root / self._models if self._models else models_folder(self.root))
+
+    @property
+    def model_ids(self) -> list[int]:
+        """Numbers of the models, ascending."""
+        return self.models.ids
+
+    @property
+    def names(self) -> dict[int, str]:
+        """A name for each model."""
+        return self.models.names
+
+    def model_path(self, obj_id: int) -> Path:
+        """File of a model (millimetres)."""
+        return self.models.path(obj_id)
+
+    def mesh(self, obj_id: int) -> Mesh:
+        """A model in metres."""
+        return self.models.mesh(obj_id)
+
+    def diameter(self, obj_id: int) -> float:
+        """Of a model, metres."""
+        return self.models.diameter(obj_id)
+
+    def symmetry(self, obj_id: int):
+        """Of a model: `vpog_core.geometry.symmetry.Symmetry`, metres."""
+        return self.models.symmetry(obj_id)
+
+    def _read_scene(self, scene_id: int) -> _Scene:
+        if scene_id not in self._scenes:
+            raise VPOGError(f"There is no scene {scene_id} in '{self.root / self.split}': check the number.")
+        return _Scene.read(self._scenes[scene_id])
+
+
+def find_scenes(root: Path, split: str) -> dict[int, Path]:
+    """Scenes of a split by number: the folders with a scene_camera.json.
+
+    Raises:
+        VPOGError: no such split, or no scene in it; the sentence lists the splits there are.
+    """
+    folder = root / split
+    scenes = {}
+    if folder.is_dir() and Path(split).name == split:
+        scenes = {
+            int(p.name): p
+            for p in folder.iterdir()
+            if p.name.isdigit() and (p / "scene_camera.json").is_file()
+        }
+    if not scenes:
+        there = sorted(p.parent.parent.name for p in root.glob("*/*/scene_camera.json"))
+        known = ", ".join(dict.fromkeys(there)) or "none"
+        raise VPOGError(
+            f"There is no split '{split}' with scenes in '{root}' (splits there: {known}): choose one."
+        )
+    return scenes

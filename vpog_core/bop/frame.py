@@ -1,0 +1,143 @@
+"""One image of a BOP dataset with its camera and its annotated objects."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Protocol
+
+import numpy as np
+
+from vpog_core.types import Camera, VPOGError
+
+KNOWN_FIELDS = ("obj_id", "cam_R_m2c", "cam_t_m2c")
+
+
+class FrameFiles(Protocol):
+    """Where the pictures of one frame come from: a scene's folders, or a shard."""
+
+    def image_size(self) -> tuple[int, int]: ...
+    def image(self) -> np.ndarray: ...
+    def depth(self) -> np.ndarray | None: ...
+    def mask(self, index: int) -> np.ndarray | None: ...
+    def mask_visible(self, index: int) -> np.ndarray | None: ...
+
+
+@dataclass
+class BopInstance:
+    """One annotated object of a frame.
+
+    Attributes:
+        obj_id: of the model.
+        T_cam_obj: [4, 4] float64, metres.
+        index: its place in the frame's annotations, which its mask files are named by.
+        box_object: [4] float64 (x0, y0, x1, y1) around the whole silhouette, or None. Pixels' outer edges,
+            with pixel centres at integers: one pixel at 7 spans 6.5 to 7.5.
+        box_visible: the same around the visible part.
+        visible_fraction: of the silhouette, 0..1, or None.
+        extra: further fields of its entry in scene_gt.json.
+    """
+
+    obj_id: int
+    T_cam_obj: np.ndarray
+    index: int
+    box_object: np.ndarray | None = None
+    box_visible: np.ndarray | None = None
+    visible_fraction: float | None = None
+    extra: dict = field(default_factory=dict)
+    files: FrameFiles | None = field(default=None, repr=False)
+
+    def mask(self) -> np.ndarray | None:
+        """[H, W] bool of the whole silhouette, where the dataset has it."""
+        return None if self.files is None else self.files.mask(self.index)
+
+    def mask_visible(self) -> np.ndarray | None:
+        """[H, W] bool of the visible part, where the dataset has it."""
+        return None if self.files is None else self.files.mask_visible(self.index)
+
+
+@dataclass
+class BopFrame:
+    """One image.
+
+    Attributes:
+        scene_id, image_id: which one; `key` is its name in a shard, else empty.
+        K: [3, 3] float64 intrinsics, pixels.
+        instances: the annotated objects, in the order of the file.
+        depth_scale: brings the numbers of the depth map to millimetres.
+    """
+
+    scene_id: int
+    image_id: int
+    K: np.ndarray
+    instances: list[BopInstance]
+    files: FrameFiles = field(repr=False)
+    depth_scale: float = 1.0
+    key: str = ""
+
+    @cached_property
+    def camera(self) -> Camera:
+        """The camera of this image; its size is the picture's."""
+        width, height = self.files.image_size()
+        return Camera(self.K, width, height)
+
+    def image(self) -> np.ndarray:
+        """[H, W, 3] uint8 RGB, of the colour or the gray picture."""
+        return self.files.image()
+
+    def depth(self) -> np.ndarray | None:
+        """[H, W] float32 metres, 0 where nothing was measured; None where there is no depth map."""
+        return self.files.depth()
+
+
+def parse_camera(entry: dict, where: str) -> tuple[np.ndarray, float]:
+    """(K [3, 3], depth scale) of an image's entry in scene_camera.json; `where` names it in errors."""
+    try:
+        K = np.asarray(entry["cam_K"], dtype=np.float64).reshape(3, 3)
+        scale = float(entry.get("depth_scale", 1.0))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise VPOGError(f"{where} has no `cam_K` of nine numbers: give the camera of each image.") from error
+    return K, scale
+
+
+def parse_instances(gt: list, info: list | None, where: str, files: FrameFiles) -> list[BopInstance]:
+    """The instances of an image from its entries in scene_gt.json and scene_gt_info.json (or None).
+
+    Raises:
+        VPOGError: an entry without id or pose, a rotation that is none, lists that do not fit together.
+    """
+    if not isinstance(gt, list) or (info is not None and len(info) != len(gt)):
+        raise VPOGError(
+            f"{where}: scene_gt.json and scene_gt_info.json do not fit together: download them again."
+        )
+    infos = info if info is not None else [{}] * len(gt)
+    return [_instance(entry, i, n, where, files) for n, (entry, i) in enumerate(zip(gt, infos, strict=True))]
+
+
+def _instance(entry: dict, info: dict, index: int, where: str, files: FrameFiles) -> BopInstance:
+    T = np.eye(4)
+    try:
+        obj_id = int(entry["obj_id"])
+        T[:3, :3] = np.asarray(entry["cam_R_m2c"], dtype=np.float64).reshape(3, 3)
+        T[:3, 3] = np.asarray(entry["cam_t_m2c"], dtype=np.float64).reshape(3) * 0.001
+        boxes = [_box(info.get(key)) for key in ("bbox_obj", "bbox_visib")]
+        visible = info.get("visib_fract")
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise VPOGError(
+            f"{where}, entry {index}: it needs `obj_id`, `cam_R_m2c` (nine numbers) and `cam_t_m2c` (three)."
+        ) from error
+    R = T[:3, :3]
+    # Published rotations are rounded to a few digits.
+    if not np.isfinite(T).all() or np.abs(R @ R.T - np.eye(3)).max() > 1e-2 or np.linalg.det(R) < 0:
+        raise VPOGError(f"{where}, entry {index}: `cam_R_m2c` is not a rotation: mend the annotation.")
+    extra = {key: value for key, value in entry.items() if key not in KNOWN_FIELDS}
+    fraction = None if visible is None else float(visible)
+    return BopInstance(obj_id, T, index, *boxes, fraction, extra, files)
+
+
+def _box(values) -> np.ndarray | None:
+    """x, y, w, h (first pixel and counts) to outer edges; BOP writes -1 where nothing is visible."""
+    if values is None:
+        return None
+    x, y, w, h = (float(value) for value in values)
+    return np.array([x, y, x + w, y + h]) - 0.5 if w > 0 and h > 0 else None
