@@ -44,7 +44,7 @@ def main() -> int:
     install = [str(python), "-m", "pip", "install", "--disable-pip-version-check"]
     steps = [
         ("[2/4] torch", [*install, *torch.split()]),
-        ("[3/4] Python packages", [*install, "--editable", f"{ROOT}[test]"]),
+        ("[3/4] Python packages", [*install, "--editable", f"{ROOT}[test,train]"]),
         ("[4/4] ROS 2 as Python wheels", [*install, "--requirement", str(WHEELS)]),
     ]
     for title, command in steps:

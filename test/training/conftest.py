@@ -4,8 +4,10 @@ import torch
 from vpog_core.models.config import VPOGConfig
 from vpog_core.objects.renderer import Renderer
 from vpog_core.synthetic.objects import make_object
+from vpog_core.training.stage import Stage
 from vpog_core.training.template_bank import bank_templates
-from vpog_core.training.vpog_dataset import Stage, TrainingObject, VPOGTrainDataset
+from vpog_core.training.training_object import TrainingObject
+from vpog_core.training.vpog_dataset import VPOGTrainDataset
 
 
 @pytest.fixture(scope="session")
@@ -16,7 +18,8 @@ def training_objects(tmp_path_factory) -> list[TrainingObject]:
     for seed in (900_001, 900_003):
         mesh = make_object(seed, vertices=4000)
         templates = bank_templates(mesh, bank / str(seed), 112)
-        objects.append(TrainingObject(f"seed_{seed}", mesh, Renderer(mesh), templates))
+        renderer = Renderer(mesh)
+        objects.append(TrainingObject(f"seed_{seed}", templates, lambda kept=renderer: kept, "procedural"))
     return objects
 
 
@@ -26,11 +29,8 @@ def dataset(training_objects) -> VPOGTrainDataset:
 
 
 @pytest.fixture
-def tiny_config() -> VPOGConfig:
-    return VPOGConfig(
-        image_size=112, embed_dim=64, depth=1, num_heads=2, embed_from_stem=True, aa_depth=1, aa_heads=2,
-        fine_dim=16, flow_hidden=32, flow_layers=2, retrieval_dim=8,
-    )  # fmt: skip
+def tiny_config(small_config) -> VPOGConfig:
+    return small_config
 
 
 @pytest.fixture

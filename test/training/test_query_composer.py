@@ -1,123 +1,260 @@
-from types import SimpleNamespace
+from dataclasses import replace
 
 import cv2
 import numpy as np
 import pytest
+import trimesh
 
-from vpog_core.geometry.se3 import transform, transform_points
+from vpog_core.geometry.camera import BOX_PADDING, rotation_towards
+from vpog_core.geometry.se3 import rotation_angle, rotation_z, transform
+from vpog_core.objects.lighting import Environment, Illumination
+from vpog_core.objects.mesh import Mesh
 from vpog_core.objects.renderer import Light, Renderer
+from vpog_core.objects.scene_picture import Actor
 from vpog_core.objects.template_set import template_camera
 from vpog_core.synthetic.objects import make_object
-from vpog_core.training.query_composer import MIN_VISIBLE, Sprite, compose, similarity
+from vpog_core.training import query_composer, query_layout
+from vpog_core.training.query_composer import QueryOdds, Sprite, compose, random_illumination, similarity
+from vpog_core.training.query_layout import MIN_VISIBLE, LayoutOdds, jitter_box, lay_out
+from vpog_core.training.stage import Stage, made_up_surface, read_environments
+from vpog_core.types import VPOGError
 
-SIZE, RENDER_SIDE = 112, 151
+SIZE = 112
+ALONE = LayoutOdds(
+    ground=0.0, occluder=0.0, visible_box=0.0, sloppiness=(0.0,), sloppy_odds=(1.0,), border=0.0
+)
+PLAIN = QueryOdds(ALONE, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, sprites=0, in_front=0.0, blurred_background=0.0)
 
 
 class PlainStage:
-    """A black background and black squares."""
+    """A grey background, grey squares, boxes."""
+
+    def __init__(self):
+        box = trimesh.creation.box((0.1, 0.06, 0.04))
+        self.box = Renderer(Mesh(box.vertices, box.faces))
 
     def background(self, rng, size):
-        return np.zeros((size, size, 3), np.uint8)
+        return np.full((size, size, 3), 90, np.uint8)
 
     def sprite(self, rng):
-        return Sprite(np.zeros((64, 64, 3), np.uint8), np.full((64, 64), 255, np.uint8))
+        return Sprite(np.full((64, 64, 3), 30, np.uint8), np.full((64, 64), 255, np.uint8))
+
+    def renderer(self, rng):
+        return self.box
+
+    def environment(self, rng):
+        return None
 
 
 @pytest.fixture(scope="module")
-def scene():
-    """An object, its camera and its picture."""
-    renderer = Renderer(make_object(900_002, vertices=4000))
-    flat = Light(ambient=1.0, diffuse=0.0)  # the lamp would not turn with the picture
-    K, T = template_camera(renderer.mesh, np.array([0.6, -0.7, 0.4]), RENDER_SIDE, distance=4.0)
-    return renderer, K, T, renderer.render(T, K, (RENDER_SIDE, RENDER_SIDE), lights=flat, supersample=2)
+def stage():
+    return PlainStage()
 
 
-def composed(scene, seed, roll, depth=None):
-    _, K, _, render = scene
-    given = SimpleNamespace(rgb=render.rgb, mask=render.mask, depth=render.depth if depth is None else depth)
-    return compose(np.random.default_rng(seed), given, K, roll, SIZE, PlainStage())
+@pytest.fixture(scope="module")
+def renderer():
+    return Renderer(make_object(900_002, vertices=4000))
 
 
-@pytest.mark.parametrize("seed", range(12))
-def test_the_crops_camera_reproduces_every_pixel(scene, seed):
-    """Points of the object project, by the crop's K and rotation, onto the pixels that show them.
+def posed(renderer, roll=0.0, distance=4.0) -> np.ndarray:
+    T = template_camera(renderer.mesh, np.array([0.6, -0.7, 0.4]), SIZE, distance=distance)[1]
+    return transform(rotation_z(roll), np.zeros(3)) @ T
 
-    The depth image carries the index of each render pixel instead, so that each crop pixel tells which
-    point it shows. Nearest sampling misses by up to half a render pixel along each axis (0.71 times the
-    scale, which is mostly 0.7 to 0.8), and by nothing on average.
-    """
-    _, _, T, render = scene
-    roll = np.random.default_rng(seed + 100).uniform(-np.pi, np.pi)
-    index = np.arange(1, RENDER_SIDE**2 + 1, dtype=np.float32).reshape(RENDER_SIDE, RENDER_SIDE)
-    query = composed(scene, seed, roll, depth=index)
-    row, column = np.nonzero(query.depth)
-    assert len(row) > 300
-    points = render.coords.reshape(-1, 3)[query.depth[row, column].astype(int) - 1].astype(np.float64)
-    T_crop_obj = transform(query.R_crop_render, np.zeros(3)) @ T
-    projected = transform_points(T_crop_obj, points) @ query.K.T
-    error = projected[:, :2] / projected[:, 2:] - np.stack([column, row], axis=1)
-    scale = query.K[0, 0] / scene[1][0, 0]
-    assert np.linalg.norm(error, axis=1).max() < 0.71 * scale + 0.01
-    assert np.linalg.norm(error.mean(axis=0)) < 0.03
+
+def layout_odds(**changes) -> QueryOdds:
+    return replace(PLAIN, layout=replace(ALONE, **changes))
+
+
+def composed(renderer, stage, seed, odds=None, roll=0.4):
+    return compose(np.random.default_rng(seed), renderer, posed(renderer, roll), SIZE, stage, odds)
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_depth_of_the_crop_is_the_objects(scene, seed):
-    """The crop's depth, lifted by its camera, lies on the surface that the same camera sees."""
-    renderer, _, T, _ = scene
-    query = composed(scene, seed, roll=1.0 + seed)
-    T_crop_obj = transform(query.R_crop_render, np.zeros(3)) @ T
-    again = renderer.render(T_crop_obj, query.K, (SIZE, SIZE))
-    both = (query.depth > 0) & again.mask
-    # All but a rim of pixels of the crop's object is object in the picture of that camera.
-    assert both.sum() > 0.93 * (query.depth > 0).sum()
-    gap = np.abs(query.depth - again.depth)[both]
-    assert np.median(gap) < 0.002 * renderer.mesh.diameter
-    assert (gap < 0.02 * renderer.mesh.diameter).mean() > 0.95
+def test_depth_is_what_the_crops_camera_sees_of_the_object(renderer, stage, seed):
+    """Whatever else is in the picture: where the object shows, its depth is exact; nowhere else is any."""
+    query = composed(renderer, stage, seed, roll=seed)
+    alone = renderer.render(query.T_virt_obj, query.K, (SIZE, SIZE))
+    shown = query.depth > 0
+    assert shown.sum() > 200
+    assert (alone.mask | ~shown).all()
+    np.testing.assert_allclose(query.depth[shown], alone.depth[shown], rtol=1e-6)
 
 
-def test_the_picture_lies_where_the_camera_says(scene):
-    """The warped picture and a render by the crop's camera register to a tenth of a pixel."""
-    renderer, _, T, _ = scene
-    for seed in range(30):
-        query = composed(scene, seed, roll=-2.0)
-        T_crop_obj = transform(query.R_crop_render, np.zeros(3)) @ T
-        flat = Light(ambient=1.0, diffuse=0.0)
-        again = renderer.render(T_crop_obj, query.K, (SIZE, SIZE), lights=flat, supersample=2)
-        if (query.depth > 0).sum() > 0.97 * again.mask.sum():
-            gray = [cv2.cvtColor(p, cv2.COLOR_RGB2GRAY).astype(np.float64) for p in (query.rgb, again.rgb)]
-            shift, response = cv2.phaseCorrelate(*gray)
-            assert np.hypot(*shift) < 0.1
-            assert response > 0.3
-            return
-    pytest.fail("every draw was occluded")
+def test_the_picture_lies_where_the_camera_says(renderer, stage, monkeypatch):
+    """Picture and a finer render by the crop's camera, in even light, register to an eighth of a pixel."""
+    flat = Light(ambient=1.0, diffuse=0.0)
+    monkeypatch.setattr(query_composer, "random_illumination", lambda *_: Illumination([flat]))
+    for seed in range(3):
+        query = composed(renderer, stage, seed, PLAIN, roll=-2.0)
+        again = renderer.render(
+            query.T_virt_obj, query.K, (SIZE, SIZE), flat, background=(90, 90, 90), supersample=2
+        )
+        gray = [cv2.cvtColor(p, cv2.COLOR_RGB2GRAY).astype(np.float64) for p in (query.rgb, again.rgb)]
+        shift, response = cv2.phaseCorrelate(*gray)
+        assert np.hypot(*shift) < 0.125
+        assert response > 0.3
+        assert np.abs(gray[0] - gray[1]).mean() < 1.5
 
 
-def test_roll_turns_the_picture_from_x_towards_y(scene):
-    """The direction that pointed right in the render points down after a quarter turn."""
-    turned = composed(scene, 0, roll=np.pi / 2).R_crop_render @ np.array([1.0, 0, 0])
-    np.testing.assert_allclose(turned, [0, 1, 0], atol=1e-12)
+def test_the_camera_is_the_given_one_turned_towards_the_box(renderer, stage):
+    """Only by the few degrees to the box's middle, without roll: the group's roll stays as it was drawn."""
+    T = posed(renderer, 1.3)
+    query = compose(np.random.default_rng(0), renderer, T, SIZE, stage, PLAIN)
+    np.testing.assert_allclose(query.K[:2, 2], (SIZE - 1) / 2)
+    turn = query.T_virt_obj @ np.linalg.inv(T)
+    np.testing.assert_allclose(turn[:3, 3], 0, atol=1e-12)
+    assert np.degrees(rotation_angle(turn[:3, :3], np.eye(3))) < 4
+    np.testing.assert_allclose(turn[:3, :3], rotation_towards(turn[2, :3]), atol=1e-9)
 
 
-def test_occluders_leave_enough(scene):
-    occluded = 0
-    for seed in range(25):
-        query = composed(scene, seed, roll=0.0)
-        scale = query.K[0, 0] / scene[1][0, 0]
-        # Of the object's own area in the crop; a loose box may cut some of it away.
-        share = (query.depth > 0).sum() / (scene[3].mask.sum() * scale**2)
-        assert share > MIN_VISIBLE * 0.9
-        occluded += share < 0.9
-    assert occluded > 3
+def test_the_object_fills_the_crop_as_a_detectors_box_does(renderer, stage):
+    """An exact box: its diagonal times 1.05 is the crop's side, its middle the crop's."""
+    query = composed(renderer, stage, 0, PLAIN)
+    row, column = np.nonzero(query.depth)
+    diagonal = np.hypot(np.ptp(row) + 1, np.ptp(column) + 1)
+    assert diagonal == pytest.approx(SIZE / BOX_PADDING, rel=0.02)
+    for line in (row, column):
+        assert (line.min() + line.max()) / 2 == pytest.approx((SIZE - 1) / 2, abs=1)
 
 
-def test_the_object_fills_the_crop_as_a_detectors_box_does(scene):
-    """The crop's side is 1.05 box diagonals; 4 %, sometimes 10 % of jitter, and occluded boxes around it."""
-    extents = []
-    for seed in range(25):
-        row, column = np.nonzero(composed(scene, seed, roll=0.4).depth)
-        extents.append(np.hypot(np.ptp(row) + 1, np.ptp(column) + 1))
-    assert np.median(extents) == pytest.approx(SIZE / 1.05, rel=0.1)
+def test_boxes_err_as_the_table_says():
+    rng, box = np.random.default_rng(0), np.array([[-0.1, -0.2], [0.1, 0.2]])
+    odds = replace(ALONE, sloppiness=(0.04, 0.2), sloppy_odds=(0.8, 0.2))
+    boxes = np.stack([jitter_box(rng, box, odds) for _ in range(3000)])
+    error = (boxes - box) / (box[1] - box[0])
+    expected = np.sqrt(0.8 * 0.04**2 + 0.2 * 0.2**2)
+    assert error.std() == pytest.approx(expected, rel=0.05)
+    assert abs(error.mean()) < 0.01
+    assert (boxes[:, 1] > boxes[:, 0]).all()
+
+
+def test_occluders_are_before_the_object_and_leave_enough(renderer, stage):
+    odds, occluded = layout_odds(occluder=1.0), 0
+    for seed in range(20):
+        query = composed(renderer, stage, seed, odds)
+        alone = renderer.render(query.T_virt_obj, query.K, (SIZE, SIZE)).mask.sum()
+        share = (query.depth > 0).sum() / alone
+        assert share > MIN_VISIBLE * 0.9  # judged in a coarser picture
+        occluded += share < 0.95
+    assert occluded > 8
+
+
+def test_what_hides_too_much_is_taken_away(renderer, stage, monkeypatch):
+    """A wall before all of the object goes; a neighbour of the size of a crumb stays."""
+
+    def wall(rng, target, other):
+        middle = renderer.mesh.center @ target.T_cam_obj[:3, :3].T + target.T_cam_obj[:3, 3]
+        scale = 3 * renderer.mesh.diameter / other.mesh.diameter
+        return Actor(other, transform(rotation_z(0.0), 0.6 * middle), scale)
+
+    def crumb(rng, target, ground, other):
+        middle = target.T_cam_obj[:3, 3] - [0.4 * renderer.mesh.diameter, 0, 0]
+        return Actor(other, transform(rotation_z(0.0), middle), 0.1)
+
+    monkeypatch.setattr(query_layout, "_occluder", wall)
+    monkeypatch.setattr(query_layout, "_neighbour", crumb)
+    odds = replace(ALONE, occluder=1.0, ground=1.0, neighbours=(0.0, 1.0))
+    layout = lay_out(np.random.default_rng(0), renderer, posed(renderer), stage, odds)
+    assert [actor.scale for actor in layout.actors] == [1.0, 0.1]
+
+
+def test_the_box_of_the_visible_part_is_smaller(renderer, stage):
+    """The same draws with either box: what is hidden takes the visible one's crop nearer, now and then."""
+    nearer = []
+    for seed in range(15):
+        whole, visible = (
+            composed(renderer, stage, seed, layout_odds(occluder=1.0, visible_box=v)) for v in (0.0, 1.0)
+        )
+        nearer.append(visible.K[0, 0] / whole.K[0, 0])
+    # The coarse mask rounds a box outwards by up to a pixel of 48.
+    assert min(nearer) > 0.93
+    assert max(nearer) > 1.1
+
+
+def test_the_object_stands_on_the_ground_and_neighbours_beside_it(renderer, stage):
+    odds = replace(ALONE, ground=1.0, neighbours=(0.0, 0.0, 0.0, 1.0))
+    counts = []
+    for seed in range(8):
+        layout = lay_out(np.random.default_rng(seed), renderer, posed(renderer), stage, odds)
+        counts.append(len(layout.actors))
+        for actor in layout.actors:
+            points = actor.renderer.mesh.hull_points * actor.scale
+            height = (points @ actor.T_cam_obj[:3, :3].T + actor.T_cam_obj[:3, 3]) @ layout.ground.normal
+            assert height.min() == pytest.approx(layout.ground.offset, abs=1e-9)
+        # The camera is above the ground, and the ground's normal is up.
+        assert layout.ground.offset < 0
+        assert layout.up[1] < 0
+    assert max(counts) == 4
+
+
+def test_the_images_border_cuts_the_crop(renderer, stage):
+    """Beyond it all is black and nothing is seen; the crop is fitted to the box inside."""
+    cut = 0
+    for seed in range(12):
+        odds = layout_odds(border=1.0, border_place=(0.1, 0.3))
+        query = composed(renderer, stage, seed, odds, roll=0.0)
+        black = (query.rgb == 0).all(axis=-1)
+        alone = renderer.render(query.T_virt_obj, query.K, (SIZE, SIZE)).mask
+        assert 0.02 < black.mean() < 0.7
+        assert not query.depth[black].any()
+        assert (query.depth[alone & ~black] > 0).all()
+        # A straight edge: each row (or column) is black from one side on.
+        lines = (
+            black
+            if np.abs(np.diff(black.mean(axis=0))).sum() > np.abs(np.diff(black.mean(axis=1))).sum()
+            else black.T
+        )
+        assert (np.abs(np.diff(lines.astype(int), axis=1)).sum(axis=1) <= 1).all()
+        row, column = np.nonzero(alone & ~black)
+        assert np.hypot(np.ptp(row) + 1, np.ptp(column) + 1) < 1.1 * SIZE
+        whole = composed(renderer, stage, seed, PLAIN, roll=0.0)
+        areas = [(q.depth > 0).sum() / q.K[0, 0] ** 2 for q in (query, whole)]
+        cut += areas[0] < 0.93 * areas[1]
+    assert cut > 8
+
+
+def test_sprites_before_the_object_hide_it(renderer, stage):
+    hidden = 0
+    for seed in range(10):
+        query = composed(renderer, stage, seed, replace(PLAIN, in_front=1.0))
+        alone = renderer.render(query.T_virt_obj, query.K, (SIZE, SIZE)).mask
+        covered = alone & (query.depth == 0)
+        hidden += covered.sum() > 50
+        assert (
+            np.abs(query.rgb[covered].astype(int) - query.rgb[covered].mean(axis=0)).mean() < 15
+            if covered.any()
+            else True
+        )
+        assert (query.depth > 0).sum() >= 0.59 * alone.sum()
+    assert hidden > 5
+
+
+def test_shadows_fall_on_the_ground(renderer, stage):
+    """Of the same draws, those with shadows are darker somewhere beside the object, and nowhere lighter."""
+    odds = layout_odds(ground=1.0, neighbours=(1.0,))
+    darker = 0
+    for seed in range(6):
+        off, on = (
+            composed(renderer, stage, seed, replace(odds, shadow=s)).rgb.astype(int) for s in (0.0, 1.0)
+        )
+        depth = composed(renderer, stage, seed, odds).depth
+        beside = cv2.dilate((depth > 0).astype(np.uint8), np.ones((5, 5), np.uint8)) == 0
+        difference = (on - off).sum(axis=-1)[beside]
+        assert difference.max() <= 3
+        darker += (difference < -30).sum() > 30
+    assert darker >= 4
+
+
+def test_illumination_follows_the_odds():
+    room, up, rng = Environment(np.ones((16, 32, 3))), np.array([0, -1.0, 0]), np.random.default_rng(0)
+    drawn = [random_illumination(rng, up, room, QueryOdds(environment=0.3, shadow=0.8)) for _ in range(400)]
+    assert np.mean([d.environment is not None for d in drawn]) == pytest.approx(0.3, abs=0.1)
+    assert np.mean([d.shadow for d in drawn]) == pytest.approx(0.8, abs=0.1)
+    for d in drawn[:20]:
+        np.testing.assert_allclose(d.R_env_cam @ d.R_env_cam.T, np.eye(3), atol=1e-6)
+        assert np.linalg.det(d.R_env_cam) == pytest.approx(1, abs=1e-6)
+        np.testing.assert_allclose(d.R_env_cam @ up, [0, 1, 0], atol=1e-6)
+        assert d.lights[0].diffuse == max(li.diffuse for li in d.lights)
 
 
 def test_similarity_maps_its_points():
@@ -126,8 +263,40 @@ def test_similarity_maps_its_points():
     np.testing.assert_allclose(matrix @ [4, 4, 1], [10, 22], atol=1e-12)
 
 
-def test_the_same_generator_composes_the_same(scene):
-    one, two, other = (composed(scene, seed, 0.3) for seed in (1, 1, 2))
+def test_the_same_generator_composes_the_same(renderer, stage):
+    one, two, other = (composed(renderer, stage, seed) for seed in (1, 1, 2))
     assert np.array_equal(one.rgb, two.rgb)
     assert np.array_equal(one.depth, two.depth)
     assert not np.array_equal(one.depth, other.depth)
+
+
+def test_surfaces_are_of_many_kinds():
+    rng = np.random.default_rng(0)
+    surfaces = np.stack([made_up_surface(rng, 64) for _ in range(40)])
+    assert surfaces.shape == (40, 64, 64, 3)
+    assert surfaces.dtype == np.uint8
+    assert np.ptp(surfaces.mean(axis=(1, 2, 3))) > 120
+    contrast = surfaces.std(axis=(1, 2)).mean(axis=1)
+    assert contrast.min() < 15
+    assert contrast.max() > 40
+
+
+def test_environment_maps_are_read_in_rgb(tmp_path):
+    red = np.zeros((16, 32, 3), np.float32)
+    red[..., 2] = 3.0
+    cv2.imwrite(str(tmp_path / "red.hdr"), red)
+    (tmp_path / "notes.txt").write_text("no map")
+    (found,) = read_environments(str(tmp_path))
+    light = found.diffuse(np.array([[0, 1, 0]], np.float32))[0]
+    assert light[0] > 4 * light[2]
+    assert Stage([], [], [found]).environment(np.random.default_rng(0)) is found
+    assert Stage([], []).environment(np.random.default_rng(0)) is None
+    assert read_environments("") == []
+
+
+def test_unreadable_environment_maps_are_refused(tmp_path):
+    with pytest.raises(VPOGError, match=r"nowhere.*data\.hdri"):
+        read_environments(str(tmp_path / "nowhere"))
+    (tmp_path / "broken.hdr").write_bytes(b"#?RADIANCE\nnot really")
+    with pytest.raises(VPOGError, match=r"broken\.hdr"):
+        read_environments(str(tmp_path))

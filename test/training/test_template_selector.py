@@ -1,14 +1,24 @@
 import numpy as np
 import pytest
+import torch
 
-from vpog_core.geometry.se3 import rotation_angle, rotation_z
-from vpog_core.objects.viewpoints import align_roll, nearest_viewpoints, viewpoint_directions
-from vpog_core.training.template_selector import REFERENCE_NEIGHBOURS, TemplateSelector
+from vpog_core.geometry.se3 import random_rotation, rotation_angle, rotation_z
+from vpog_core.objects.template_set import template_camera
+from vpog_core.objects.viewpoints import align_roll, nearest_viewpoints, view_from, viewpoint_directions
+from vpog_core.synthetic.objects import make_object
+from vpog_core.training.template_selector import (
+    LEAST_TURN,
+    REFERENCE_NEIGHBOURS,
+    TemplateSelector,
+    roll_free_distance,
+)
 
 
 @pytest.fixture(scope="module")
-def rotations(training_objects):
-    return training_objects[0].templates.T_virt_obj[:, :3, :3]
+def rotations():
+    """Of a real object's template cameras."""
+    mesh = make_object(900_001, vertices=2000)
+    return np.stack([template_camera(mesh, d, 112)[1][:3, :3] for d in viewpoint_directions()])
 
 
 def anchors(count=20):
@@ -80,7 +90,7 @@ def test_negatives_are_wrong_in_roll_then_in_view(rotations):
         views, rolls = s.views[4:], s.rolls[4:]
         for view, roll in zip(views[:3], rolls[:3], strict=True):
             turn = roll - align_roll(rotations[view], R_ref)
-            assert abs((turn + np.pi) % (2 * np.pi) - np.pi) > 0.39
+            assert abs((turn + np.pi) % (2 * np.pi) - np.pi) > LEAST_TURN - 1e-9
         rank = np.argsort(np.argsort(-(directions @ directions[s.views[0]]), kind="stable"))
         assert (rank[views[3:6]] >= REFERENCE_NEIGHBOURS).all()
         assert (rank[views[:3]] < REFERENCE_NEIGHBOURS).all()
@@ -92,3 +102,65 @@ def test_the_same_generator_draws_the_same(rotations):
     assert np.array_equal(one.views, two.views)
     assert np.array_equal(one.rolls, two.rolls)
     assert not np.array_equal(one.rolls, three.rolls)
+
+
+def test_distance_without_roll_is_the_least_over_all_rolls():
+    """Against a search over rolls of the plain SO(3) geodesic, and the roll found reaches it."""
+    rng = np.random.default_rng(2)
+    steps = np.linspace(-np.pi, np.pi, 721)
+    for _ in range(20):
+        R, R_ref = random_rotation(rng), random_rotation(rng)
+        distance, roll = (float(v) for v in roll_free_distance(torch.tensor(R), torch.tensor(R_ref)))
+        searched = min(rotation_angle(rotation_z(a) @ R, R_ref) for a in steps)
+        # The search misses the best roll by a quarter of a degree at most, where the distance is flat.
+        assert searched - 1e-4 < distance <= searched + 1e-9
+        assert rotation_angle(rotation_z(roll) @ R, R_ref) == pytest.approx(distance, abs=1e-7)
+
+
+def test_a_roll_alone_is_no_distance():
+    R = torch.tensor(view_from(np.array([0.3, 0.5, -0.8])))
+    for roll in (0.0, 1e-9, 0.7, 3.1):
+        turned = torch.tensor(rotation_z(roll)) @ R
+        distance, back = roll_free_distance(turned, R)
+        # The square root of a double's rounding.
+        assert float(distance) < 5e-8
+        assert float(back) == pytest.approx(-roll, abs=1e-7)
+
+
+def test_positives_are_the_views_nearest_to_the_query_at_any_roll(rotations):
+    """By brute force: the cluster of an exact selection holds the view with the least geodesic over rolls."""
+    rng, directions = np.random.default_rng(4), viewpoint_directions()
+    R = np.stack(
+        [view_from(d / np.linalg.norm(d), r) for d, r in zip(rng.normal(size=(6, 3)), range(6), strict=True)]
+    )
+    selection = TemplateSelector(rotations).select(
+        torch.tensor(R), torch.Generator().manual_seed(0), exact=True
+    )
+    rolls = np.linspace(-np.pi, np.pi, 181)
+    for q, view in zip(R, selection.views[:, 0].tolist(), strict=True):
+        geodesic = [min(rotation_angle(view_from(d, r), q) for r in rolls) for d in directions]
+        assert view == int(np.argmin(geodesic))
+
+
+def test_a_batch_is_drawn_at_once(rotations):
+    R = torch.tensor(np.stack([view_from(a) for a in anchors(30)]))
+    selector = TemplateSelector(rotations, cluster=5, negatives=11)
+    one, two = (selector.select(R, torch.Generator().manual_seed(3)) for _ in range(2))
+    assert one.views.shape == one.rolls.shape == (30, 16)
+    assert torch.equal(one.views, two.views)
+    assert torch.equal(one.rolls, two.rolls)
+    assert len({tuple(v) for v in one.views.tolist()}) == 30
+    nearest = [int(nearest_viewpoints(a, 1)[0]) for a in anchors(30)]
+    exact = selector.select(R, exact=True).views[:, 0].tolist()
+    assert exact == nearest
+    # Half of the references are drawn among seven, the nearest among them.
+    assert 0.3 < np.mean(np.array(one.views[:, 0].tolist()) == nearest) < 0.9
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+def test_selections_on_a_gpu(rotations):
+    R = torch.tensor(np.stack([view_from(a) for a in anchors(8)]))
+    here = TemplateSelector(rotations, negatives=0).select(R, exact=True)
+    there = TemplateSelector(torch.tensor(rotations).cuda(), negatives=0).select(R.cuda(), exact=True)
+    assert there.views.is_cuda
+    assert torch.equal(here.views, there.views.cpu())

@@ -1,197 +1,213 @@
+"""The training loop: exactness of resume and of several processes, what is written, when it stops."""
+
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
+pytest.importorskip("lightning")
+
 from vpog_core.models.checkpoint import load_weights
-from vpog_core.models.config import PRESETS
-from vpog_core.models.vpog_model import VPOGModel
-from vpog_core.training.objective import Batch, LossWeights, meet_predictions, objective, seen_pairs
-from vpog_core.training.train import HELD_OUT_EVERY, HELD_OUT_SEED, Run, Trainer, parse, sources
-from vpog_core.training.vpog_dataset import Stage, VPOGTrainDataset
+from vpog_core.training.callbacks import read_checkpoint
+from vpog_core.training.train import changed, make_logger, make_module, train
+from vpog_core.types import VPOGError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
+ROOT = Path(__file__).parents[2]
+TOY = Path(__file__).with_name("toy_run.py")
+spec = importlib.util.spec_from_file_location("toy_run", TOY)
+toy = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(toy)
 
-def batch_of(dataset, *indices) -> Batch:
-    groups = [dataset[i] for i in indices]
-    return Batch(**{key: torch.from_numpy(np.stack([g[key] for g in groups])) for key in groups[0]})
+
+def run(folder: Path, *settings: str):
+    return train(toy.toy_config(f"output={folder}", *settings), toy.toy_data)
+
+
+def start(folder: Path, pause: float, *settings: str) -> subprocess.Popen:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, str(TOY), str(pause), f"output={folder}", *settings]
+    return subprocess.Popen(
+        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+
+
+def state_of(folder: Path) -> dict:
+    return read_checkpoint(folder / "checkpoint.ckpt")
+
+
+def assert_same_run(a: dict, b: dict) -> None:
+    """Weights, averaged weights and both moments to the last bit."""
+    assert a["global_step"] == b["global_step"]
+    assert all(torch.equal(a["state_dict"][k], b["state_dict"][k]) for k in a["state_dict"])
+    moments = [c["optimizer_states"][0]["state"] for c in (a, b)]
+    assert all(
+        torch.equal(moments[0][i][k], moments[1][i][k]) for i in moments[0] for k in ("exp_avg", "exp_avg_sq")
+    )
 
 
 @pytest.fixture(scope="module")
-def fixed_batches(dataset):
-    return [batch_of(dataset, i) for i in range(3)]
+def whole(tmp_path_factory) -> Path:
+    """The folder of an unbroken run of six steps, with all it writes."""
+    folder = tmp_path_factory.mktemp("run") / "whole"
+    before = torch.get_num_threads()
+    summary = run(folder, "trainer.logger=tensorboard", "trainer.pictures=1")
+    torch.set_num_threads(before)
+    assert summary.step == 6
+    return folder
 
 
-@pytest.fixture
-def args(tmp_path, tiny_config, monkeypatch):
-    monkeypatch.setitem(PRESETS, "vpog-test", tiny_config)
-    return parse(
-        ["--preset", "vpog-test", "--output", str(tmp_path / "run"), "--groups", "1", "--workers", "0"]
-    )
+def test_a_run_killed_and_resumed_ends_as_the_unbroken_one(whole, tmp_path):
+    folder = tmp_path / "killed"
+    process = start(folder, 0.4)
+    deadline = time.monotonic() + 120
+    while not (folder / "history.json").is_file() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    assert state_of(folder)["global_step"] == 3
+    (folder / "checkpoint.partial").write_bytes(b"the kill came while writing")
+    assert run(folder).step == 6
+    assert_same_run(state_of(folder), state_of(whole))
+    histories = [json.loads((f / "history.json").read_text()) for f in (folder, whole)]
+    broken, unbroken = ([h["loss"] for h in history] for history in histories)
+    assert broken == unbroken
 
 
-def trainer(args, objects) -> Trainer:
-    return Trainer(args, Run.start(args), objects, objects, [], 112)
+def test_two_processes_do_what_one_does_with_two_batches_a_step(tmp_path):
+    settings = ("trainer.max_epochs=1", "data.photometry=false")
+    process = start(tmp_path / "two", 0.0, "trainer.devices=2", *settings)
+    run(tmp_path / "one", "trainer.accumulate=2", *settings)
+    assert process.wait(timeout=200) == 0, process.stderr.read()
+    one, two = state_of(tmp_path / "one"), state_of(tmp_path / "two")
+    assert one["items"] == two["items"] == 6
+    # Sums over two processes are rounded once more or less than sums over two batches.
+    for key, value in one["state_dict"].items():
+        torch.testing.assert_close(two["state_dict"][key], value, rtol=1e-5, atol=1e-6)
+    losses = [json.loads((tmp_path / n / "history.json").read_text())[-1]["loss"] for n in ("one", "two")]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
 
-def losses(of: Trainer, batches) -> list[float]:
-    return [float(of.step(batch)["loss"]) for batch in batches]
-
-
-def test_the_objective_names_its_parts(fixed_batches, tiny_config):
-    torch.manual_seed(0)
-    model, weights = VPOGModel(tiny_config), LossWeights()
-    loss, scores = objective(model, fixed_batches[0], weights, offset=1)
-    assert loss.requires_grad
-    assert not any(v.requires_grad for v in scores.values())
-    assert all(torch.isfinite(v) for v in scores.values())
-    only_flow, scores = objective(model, fixed_batches[0], LossWeights(0.0, 0.0, 2.0, 0.0), offset=1)
-    assert only_flow.item() == pytest.approx(2 * scores["flow"].item(), rel=1e-4)
-
-
-def test_predicted_patches_take_the_place_of_true_ones():
-    """The flow makes up for a neighbouring patch; farther off, the pair is unseen."""
-    pairs = torch.tensor([[0, 0, 24, 24], [0, 0, 24, 24], [0, 1, 24, 24]])
-    flow, seen = torch.full((3, 4, 4, 2), 0.25), torch.ones(3, 4, 4, dtype=torch.bool)
-    logits = torch.zeros(1, 2, 49, 50)
-    logits[0, 0, 24, 24 + 7 - 1] = 5.0  # one down, one to the left
-    logits[0, 1, 24, 24 + 2] = 5.0
-    logits[..., 49] = 9.0  # 'unseen' is no patch
-    new_pairs, new_flow, new_seen = meet_predictions(pairs, flow, seen, logits, share=1.0)
-    assert new_pairs.tolist() == [[0, 0, 24, 30], [0, 0, 24, 30], [0, 1, 24, 26]]
-    assert new_flow[0, 2, 3].tolist() == [1.25, -0.75]
-    assert new_seen.flatten(1).all(dim=1).tolist() == [True, True, False]
-    kept = meet_predictions(pairs, flow, seen, logits, share=0.0)
-    assert all(torch.equal(a, b) for a, b in zip(kept, (pairs, flow, seen), strict=True))
-
-
-def test_the_objective_reaches_every_parameter(fixed_batches, tiny_config):
-    """All but the bias of the retrieval shares, which a softmax does not feel."""
-    torch.manual_seed(0)
-    model = VPOGModel(tiny_config)
-    objective(model, fixed_batches[0], LossWeights(), offset=2)[0].backward()
-    silent = {
-        name
-        for name, p in model.named_parameters()
-        if p.numel() and (p.grad is None or not p.grad.abs().max() > 1e-9)
-    }
-    assert silent <= {"retrieval_head.share.bias"}
-
-
-def test_seen_pairs_are_the_labels_under_their_indices(fixed_batches):
-    labels = fixed_batches[0].labels(offset=0)
-    pairs, flow, seen = seen_pairs(labels)
-    assert len(pairs) == (labels.patch_class < 49).sum() > 100
-    b, s, i, j = pairs[57].tolist()
-    assert labels.patch_class[b, s, i] == j
-    assert torch.equal(flow[57], labels.flow[b, s, i])
-    assert torch.equal(seen[57], labels.seen[b, s, i])
-
-
-def test_thirty_steps_on_one_group_overfit_it(training_objects, tiny_config):
-    small = VPOGTrainDataset(
-        training_objects, Stage([], training_objects), 112, seed=3, queries=2, cluster=2, negatives=2
-    )
-    batch = batch_of(small, 0)
-    torch.manual_seed(0)
-    model = VPOGModel(tiny_config)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
-    history = []
-    for _ in range(30):
-        loss, scores = objective(model, batch, LossWeights(), offset=1)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        history.append({key: float(value) for key, value in scores.items()})
-    first, last = history[0], history[-1]
-    # Classification over 50 columns starts near 1.5 x log 50 = 5.9; chance alone does not take a third off.
-    assert last["loss"] < 0.75 * first["loss"]
-    assert last["classification"] < 0.8 * first["classification"]
-    assert last["flow_error"] < first["flow_error"]
-    assert last["retrieval"] < first["retrieval"]
-
-
-def test_a_resumed_run_goes_on_exactly(args, training_objects, fixed_batches):
-    batches = fixed_batches * 2
-    whole = losses(trainer(args, training_objects), batches)
-    begun = trainer(args, training_objects)
-    first = losses(begun, batches[:3])
-    begun.run.history.append({"step": 3})
-    begun.run.seconds = 12.5
-    folder = Path(args.output)
-    begun.run.save(folder)
-    resumed = trainer(args, training_objects)
-    assert (resumed.run.step, resumed.run.seconds, resumed.run.history) == (3, 12.5, [{"step": 3}])
-    assert first + losses(resumed, batches[3:]) == whole
-    assert len(set(whole)) == 6
-    assert sorted(p.name for p in folder.iterdir()) == [
-        "checkpoint.pt", "history.json", "weights.safetensors",
-    ]  # fmt: skip
-
-
-def test_the_weights_written_are_the_averaged_ones(args, training_objects, fixed_batches, tmp_path):
-    begun = trainer(args, training_objects)
-    losses(begun, fixed_batches)
-    begun.run.save(tmp_path / "out")
-    loaded = load_weights(tmp_path / "out" / "weights.safetensors").state_dict()
-    averaged, current = begun.run.ema.state_dict(), begun.run.model.state_dict()
-    assert all(torch.equal(loaded[key], averaged[key]) for key in averaged)
-    assert any(not torch.equal(averaged[key], current[key]) for key in averaged)
-
-
-def test_init_takes_weights_with_a_fresh_schedule(args, training_objects, fixed_batches, tmp_path):
-    begun = trainer(args, training_objects)
-    losses(begun, fixed_batches[:1])
-    begun.run.save(tmp_path / "other")
-    args.init = str(tmp_path / "other" / "checkpoint.pt")
-    fresh = Run.start(args)
-    assert fresh.step == 0
-    for state in (fresh.model.state_dict(), fresh.ema.state_dict()):
-        assert all(torch.equal(state[key], value) for key, value in begun.run.ema.state_dict().items())
-
-
-def test_train_stops_validates_and_continues(args, training_objects):
-    args.minutes = 0.0
+def test_the_run_stops_when_the_time_is_up_and_goes_on_later(whole, tmp_path):
     for step in (1, 2):
-        run = trainer(args, training_objects)
-        run.val_set.length = 2
-        run.train()
-        assert run.run.step == step
-        assert [h["step"] for h in run.run.history] == list(range(1, step + 1))
-        assert np.isfinite(run.run.history[-1]["loss"])
+        assert run(tmp_path, "trainer.minutes=1e-9").step == step
+        assert state_of(tmp_path)["items"] == step
+    assert [h["step"] for h in json.loads((tmp_path / "history.json").read_text())] == [1, 2]
+    finished = run(tmp_path, "loader.workers=2")
+    assert_same_run(state_of(tmp_path), state_of(whole))
+    assert run(tmp_path).step == finished.step == 6  # nothing is left to do
+    assert "6 steps in" in str(finished)
+    assert str(tmp_path / "weights.safetensors") in str(finished)
 
 
-def test_learning_rate_warms_up_and_cools_down(args, training_objects):
-    args.schedule_steps, args.lr = 1000, 1e-3
-    of = trainer(args, training_objects)
-    rates = []
-    for of.run.step in (0, 99, 199, 600, 1000, 2000):
-        rates.append(of.learning_rate())
-    assert rates[0] == pytest.approx(1e-3 / 200, rel=1e-3)
-    assert rates[1] == pytest.approx(0.5e-3, rel=0.05)
-    assert rates[2] > rates[1] > rates[0]
-    assert rates[2] > rates[3] > rates[4]
-    assert rates[4] == rates[5] == pytest.approx(2e-5)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_and_a_cluster_s_sigterm_end_the_step_and_save(tmp_path, number):
+    class Interrupting(toy.ToyData):
+        def __getitem__(self, index):
+            if index == 1:
+                signal.raise_signal(number)
+            return super().__getitem__(index)
+
+    before = signal.getsignal(number)
+    summary = train(toy.toy_config(f"output={tmp_path}"), lambda: (Interrupting(1), toy.ToyData(2, length=2)))
+    assert summary.interrupted
+    assert state_of(tmp_path)["global_step"] == summary.step == 2
+    assert signal.getsignal(number) is before
 
 
-def test_no_decay_on_biases_and_norms(args):
-    decayed, plain = Run.start(args).optimizer.param_groups
-    assert decayed["weight_decay"] == args.weight_decay > 0
-    assert plain["weight_decay"] == 0.0
-    assert all(p.ndim <= 1 for p in plain["params"])
-    assert all(p.ndim > 1 for p in decayed["params"])
+def test_what_a_run_leaves_behind(whole):
+    names = {p.name for p in whole.iterdir()}
+    assert names == {
+        "checkpoint.ckpt",
+        "weights.safetensors",
+        "history.json",
+        "config.yaml",
+        "log",
+        "pictures",
+    }
+    assert [p.name for p in sorted((whole / "pictures").iterdir())] == ["step-000003.png", "step-000006.png"]
+    history = json.loads((whole / "history.json").read_text())
+    assert [h["step"] for h in history] == [3, 6]
+    assert {"minutes", "loss", "seen_accuracy", "flow_error", "retrieval_error"} <= set(history[0])
 
 
-def test_held_out_objects_are_never_trained_on(args, tmp_path):
-    (tmp_path / "meshes").mkdir()
-    for i in range(30):
-        (tmp_path / "meshes" / f"{i:02d}.ply").touch()
-    args.meshes, args.procedural = str(tmp_path / "meshes"), 20
-    train, held_out = sources(args)
-    assert not set(train) & set(held_out)
-    assert sum(s.endswith(".ply") for s in held_out) == -(-30 // HELD_OUT_EVERY)
-    assert len(train) + len(held_out) == 30 + 20 + 12
-    seeds = [int(s[5:]) for s in held_out if s.startswith("seed:")]
-    assert min(seeds) == HELD_OUT_SEED
+def test_the_weights_written_are_the_averaged_ones(whole):
+    tensors = state_of(whole)["state_dict"]
+    loaded = load_weights(whole / "weights.safetensors").state_dict()
+    assert all(torch.equal(loaded[key], tensors[f"averaged.{key}"]) for key in loaded)
+    assert any(not torch.equal(tensors[f"averaged.{key}"], tensors[f"network.{key}"]) for key in loaded)
+
+
+def test_tensorboard_gets_scores_rates_and_pictures(whole):
+    events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    log = events.EventAccumulator(str(whole / "log"))
+    log.Reload()
+    tags = log.Tags()
+    assert {"train/loss", "train/lr", "train/gradient_norm", "val/loss"} <= set(tags["scalars"])
+    assert [e.step for e in log.Scalars("train/loss")] == [0, 1, 2, 3, 4, 5]
+    assert tags["images"] == ["val/samples"]
+    # Warm-up over two steps to 2e-3; the cosine comes down to 1.2e-5 after the six.
+    rates = [e.value for e in log.Scalars("train/lr")]
+    assert rates[0] == pytest.approx(1e-3)
+    assert rates[1] == max(rates) > rates[2] > rates[5] > 1.2e-5
+
+
+def test_a_changed_setting_counts_from_the_resume_on(whole, tmp_path):
+    run(tmp_path, "trainer.max_epochs=1")
+    assert changed(tmp_path, toy.toy_config("optimizer.lr=1e-3", "trainer.max_epochs=1")) == [
+        "optimizer.lr 0.002 -> 0.001"
+    ]
+    module = make_module(toy.toy_config("optimizer.lr=1e-3", "optimizer.weight_decay=0.5"))
+    state = state_of(tmp_path)
+    module.on_load_checkpoint(state)
+    groups = state["optimizer_states"][0]["param_groups"]
+    assert [g["weight_decay"] for g in groups] == [0.5, 0.0]
+    assert groups[0]["lr"] == pytest.approx(1e-3 * module.rate(3))
+    assert state["lr_schedulers"][0]["base_lrs"] == [1e-3, 1e-3]
+
+
+def test_a_run_of_another_network_is_not_gone_on_with(whole):
+    other = replace(toy.toy_config(), model=replace(toy.MODEL, aa_depth=2))
+    with pytest.raises(VPOGError, match=r"has model.aa_depth 1 and 2 is asked for: give another output"):
+        train(replace(other, output=str(whole)), toy.toy_data)
+
+
+def test_a_damaged_checkpoint_is_refused_by_name(whole, tmp_path):
+    content = (whole / "checkpoint.ckpt").read_bytes()
+    (tmp_path / "checkpoint.ckpt").write_bytes(content[: len(content) // 2])
+    with pytest.raises(VPOGError, match=r"checkpoint.ckpt' is no readable checkpoint"):
+        run(tmp_path)
+
+
+def test_init_weights_begin_a_fresh_run(whole):
+    fresh = make_module(toy.toy_config(f"init.weights={whole / 'weights.safetensors'}"))
+    given = load_weights(whole / "weights.safetensors").state_dict()
+    for network in (fresh.network, fresh.averaged):
+        assert all(torch.equal(network.state_dict()[key], given[key]) for key in given)
+    assert fresh.items == 0
+
+
+def test_loggers_are_named_and_what_they_lack_is_said(tmp_path):
+    assert make_logger("none", tmp_path, {}) is False
+    assert make_logger("csv", tmp_path, {"version": "a"}).log_dir == str(tmp_path / "log" / "a")
+    with pytest.raises(VPOGError, match=r"trainer.logger is 'paper': use one of tensorboard, csv, wandb"):
+        make_logger("paper", tmp_path, {})
+    with pytest.raises(VPOGError, match=r"does not take these trainer.logger_options"):
+        make_logger("csv", tmp_path, {"colour": "red"})
+
+
+def test_too_few_items_for_the_run_are_said_before_it_starts(tmp_path):
+    with pytest.raises(VPOGError, match=r"has 4 items and the run needs 6: lower trainer.max_epochs"):
+        train(
+            toy.toy_config(f"output={tmp_path}"), lambda: (toy.ToyData(1, length=4), toy.ToyData(2, length=2))
+        )

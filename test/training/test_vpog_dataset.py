@@ -4,9 +4,9 @@ import torch
 
 from vpog_core.geometry.se3 import rotation_angle
 from vpog_core.training.objective import Batch
-from vpog_core.training.template_bank import bank_templates
-from vpog_core.training.vpog_dataset import Stage, VPOGTrainDataset, load_object
-from vpog_core.types import VPOGError
+from vpog_core.training.stage import Stage
+from vpog_core.training.training_object import TrainingObject
+from vpog_core.training.vpog_dataset import VPOGTrainDataset, object_odds
 
 SHAPES = {
     "query_rgb": (4, 112, 112, 3),
@@ -98,7 +98,7 @@ def test_queries_lie_around_the_cluster(dataset):
         ]
         assert max(angles) < 75
         batch = Batch(**{key: torch.from_numpy(np.asarray(value))[None] for key, value in group.items()})
-        labels = batch.labels(offset=1)
+        labels = batch.labels(offset=(1, 3))
         assert labels.patch_class.shape == (4, 4, 49)
         assert labels.flow.shape == (4, 4, 49, 4, 4, 2)
         seen = labels.patch_class < 49
@@ -116,21 +116,43 @@ def test_rotation_distance_is_the_geodesic(group):
     assert distance[0, 1, 9].item() == pytest.approx(expected, abs=2e-3)
 
 
-def test_banked_templates_are_read_again(training_objects, tmp_path):
-    obj = training_objects[0]
-    first = obj.templates
-    assert first.rgb.shape == (162, 112, 112, 3)
-    assert first.depth.shape == (162, 112, 112)
-    (tmp_path / "bank").mkdir()
-    np.save(tmp_path / "bank" / "rgb.npy", first.rgb)
-    np.save(tmp_path / "bank" / "depth.npy", first.depth)
-    np.savez(tmp_path / "bank" / "cameras.npz", K=first.K, T_virt_obj=first.T_virt_obj)
-    again = bank_templates(obj.mesh, tmp_path / "bank", 112)
-    assert np.array_equal(again.T_virt_obj, first.T_virt_obj)
-    assert np.array_equal(again.depth, first.depth)
-    assert again.diameter == obj.mesh.diameter
+def test_kinds_are_mixed_by_weight(training_objects):
+    odds = object_odds(["a", "b", "b", "b"], {"a": 1.0, "b": 3.0})
+    np.testing.assert_allclose(odds, [0.25, 0.25, 0.25, 0.25])
+    np.testing.assert_allclose(object_odds(["a", "b", "b"], {"a": 3.0, "b": 1.0}), [0.75, 0.125, 0.125])
+    first, second = training_objects
+    other = TrainingObject("other", second.templates, second.open_renderer, "meshes")
+    weighted = VPOGTrainDataset(
+        [first, other], Stage([], training_objects), 112, queries=1, cluster=1, negatives=0,
+        weights={"procedural": 0.0, "meshes": 1.0},
+    )  # fmt: skip
+    assert {float(weighted[i]["diameter"]) for i in range(4)} == {np.float32(second.mesh.diameter)}
 
 
-def test_unreadable_sources_are_refused(tmp_path):
-    with pytest.raises(VPOGError, match=r"none\.ply"):
-        load_object(str(tmp_path / "none.ply"), tmp_path, 112)
+def test_refined_groups_have_a_reference_at_nearly_the_queries_pose(training_objects):
+    refined = VPOGTrainDataset(
+        training_objects, Stage([], training_objects), 112, seed=5, queries=2, refined_share=1.0
+    )
+    for index in range(8):
+        group = refined[index]
+        reference = group["template_T"][0, :3, :3]
+        angles = np.degrees([rotation_angle(T[:3, :3], reference) for T in group["query_T"]])
+        # Directions spread by 4 degrees a component, the turn by 3.4; a crop off its box's middle adds 5.
+        assert max(angles) < 25
+        assert group["directions"][0, 2] < -0.99
+        # The templates beside it are the neighbours of the view nearest to it: 11 and 19 degrees at most.
+        assert (group["directions"] @ group["directions"][0] > np.cos(np.radians(30))).all()
+        far = np.linalg.norm(group["template_T"][0, :3, 3]) / np.linalg.norm(
+            group["query_T"][:, :3, 3], axis=1
+        )
+        assert (np.abs(np.log(far)) < 0.35).all()
+
+
+def test_photometry_may_be_left_to_the_device(training_objects):
+    stage = Stage([], training_objects)
+    plain, done = (
+        VPOGTrainDataset(training_objects, stage, 112, seed=3, queries=1, photometry=p)[2]
+        for p in (False, True)
+    )
+    assert not np.array_equal(plain["query_rgb"], done["query_rgb"])
+    assert np.array_equal(plain["query_depth"], done["query_depth"])

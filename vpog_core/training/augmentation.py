@@ -1,63 +1,209 @@
-"""What lamps and cameras do to a picture."""
+"""What lenses, sensors and files do to a picture: one table of strengths, one draw, two ways to apply it.
+
+`draw` makes the numbers of N pictures at once; `degrade` applies them in numpy and OpenCV, picture by picture
+(in a data loader), `device_augmentation.augment` in torch, a batch at a time. Lengths are in pixels of a crop
+of 112 and grow with the crop.
+"""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 import numpy as np
 
-from vpog_core.objects.renderer import Light
+REFERENCE_SIZE = 112
+SCALES = (0.75, 0.5, 0.375, 0.25)
+"""Resolutions a small detection has, over that of the crop it is blown up to."""
 
 
-def random_lights(rng: np.random.Generator) -> list[Light]:
-    """One to three directional lights with ambient light, mostly white."""
-    count = rng.integers(1, 4)
-    ambient = rng.uniform(0.25, 0.75)
-    strength = rng.uniform(0.3, 1.0) * rng.dirichlet(np.ones(count))
-    return [
-        Light(
-            ambient=ambient / count,
-            direction=tuple(rng.normal(0, 1, 3) + np.array([0, -0.4, -0.8])),
-            diffuse=float(strength[i]),
-            color=tuple(1 + rng.normal(0, 0.08, 3)),
-            specular=float(rng.uniform(0, 0.5)) if rng.random() < 0.4 else 0.0,
-            shininess=float(np.exp(rng.uniform(np.log(5), np.log(80)))),
+@dataclass(frozen=True)
+class Strengths:
+    """Ranges (low, high), standard deviations, and the share of pictures each effect befalls.
+
+    Attributes:
+        gamma, gain: of the exposure; contrast: about middle grey; offset: std, of the black level.
+        white_balance: std of each channel's gain; saturation: 1 = as rendered; grey: share without colour.
+        vignette, vignette_depth: share, and the light lost in a corner of the image, far from most crops.
+        defocus, defocus_radius: share, and std of the blur or radius of the disc.
+        low_resolution: share with one of SCALES; scale_odds: of each of them.
+        motion, motion_length: share, and length of the smear.
+        noise: share; shot: std at full white, falling with the root; read: std everywhere; of 1 = white.
+        sharpen, sharpen_amount: share, and what cameras add of the difference to a blur.
+        jpeg, jpeg_quality: share, and its quality.
+    """
+
+    gamma: tuple[float, float] = (0.7, 1.5)
+    gain: tuple[float, float] = (0.65, 1.25)
+    contrast: tuple[float, float] = (0.8, 1.35)
+    offset: float = 0.03
+    white_balance: float = 0.06
+    saturation: tuple[float, float] = (0.6, 1.5)
+    grey: float = 0.03
+    vignette: float = 0.2
+    vignette_depth: tuple[float, float] = (0.1, 0.5)
+    defocus: float = 0.28
+    defocus_radius: tuple[float, float] = (0.3, 1.4)
+    low_resolution: float = 0.2
+    scale_odds: tuple[float, ...] = (0.4, 0.4, 0.15, 0.05)
+    motion: float = 0.1
+    motion_length: tuple[float, float] = (2.0, 6.0)
+    noise: float = 0.8
+    shot: tuple[float, float] = (0.0, 0.035)
+    read: tuple[float, float] = (0.0, 0.02)
+    sharpen: float = 0.3
+    sharpen_amount: tuple[float, float] = (0.3, 1.5)
+    jpeg: float = 0.35
+    jpeg_quality: tuple[float, float] = (35.0, 92.0)
+
+
+@dataclass
+class Photometry:
+    """The numbers of N pictures, all [N] float32 unless said otherwise.
+
+    Attributes:
+        gain: [N, 3]; vignette: [N, 3] direction (x, y) across the crop and depth; 0 = none.
+        scale: resolution over the crop's; kernel: [N, k, k] blur, the identity where there is none.
+        quality: of the JPEG, 0 = none.
+    """
+
+    gamma: np.ndarray
+    gain: np.ndarray
+    contrast: np.ndarray
+    offset: np.ndarray
+    saturation: np.ndarray
+    vignette: np.ndarray
+    scale: np.ndarray
+    kernel: np.ndarray
+    shot: np.ndarray
+    read: np.ndarray
+    sharpen: np.ndarray
+    quality: np.ndarray
+
+
+def draw(
+    rng: np.random.Generator, count: int, size: int = REFERENCE_SIZE, strengths: Strengths | None = None
+) -> Photometry:
+    """Numbers for `count` pictures of `size` pixels along each side."""
+    s = Strengths() if strengths is None else strengths
+
+    def within(limits: tuple[float, float]) -> np.ndarray:
+        return rng.uniform(*limits, count)
+
+    def some(share: float, values: np.ndarray) -> np.ndarray:
+        return np.where(rng.random(count) < share, values, 0.0)
+
+    angle = rng.uniform(-np.pi, np.pi, count)
+    depth = some(s.vignette, within(s.vignette_depth))
+    noisy = rng.random(count) < s.noise
+    kind = rng.random(count)
+    low = kind < s.low_resolution
+    kind = kind - s.low_resolution
+    kernel = _kernels(rng, count, size / REFERENCE_SIZE, s, (kind >= 0) & (kind < s.defocus),
+                      (kind >= s.defocus) & (kind < s.defocus + s.motion))  # fmt: skip
+    odds = np.asarray(s.scale_odds) / np.sum(s.scale_odds)
+    numbers = Photometry(
+        gamma=within(s.gamma),
+        gain=within(s.gain)[:, None] * (1 + rng.normal(0, s.white_balance, (count, 3))),
+        contrast=within(s.contrast),
+        offset=rng.normal(0, s.offset, count),
+        saturation=np.where(rng.random(count) < s.grey, 0.0, within(s.saturation)),
+        vignette=np.stack([np.cos(angle), np.sin(angle), depth], axis=1),
+        scale=np.where(low, rng.choice(SCALES, count, p=odds), 1.0),
+        kernel=kernel,
+        shot=np.where(noisy, within(s.shot), 0.0),
+        read=np.where(noisy, within(s.read), 0.0),
+        sharpen=some(s.sharpen, within(s.sharpen_amount)),
+        quality=some(s.jpeg, np.round(within(s.jpeg_quality))),
+    )
+    return Photometry(**{name: value.astype(np.float32) for name, value in vars(numbers).items()})
+
+
+def _kernels(rng, count: int, unit: float, s: Strengths, defocused, moved) -> np.ndarray:
+    """[count, k, k] blurs: Gaussians and discs where defocused, lines where moved, else the identity."""
+    reach = int(np.ceil((s.motion_length[1] / 2 + 0.5) * unit))
+    axis = np.arange(-reach, reach + 1, dtype=np.float64)
+    y, x = np.meshgrid(axis, axis, indexing="ij")
+    radius, half, angle, disc = (
+        v[:, None, None]
+        for v in (
+            unit * rng.uniform(*s.defocus_radius, count),
+            unit * rng.uniform(*s.motion_length, count) / 2,
+            rng.uniform(0, np.pi, count),
+            rng.random(count) < 0.5,
         )
-        for i in range(count)
-    ]
+    )
+    r2 = x * x + y * y
+    round_ = np.where(disc, np.clip(1.6 * radius + 0.5 - np.sqrt(r2), 0, 1), np.exp(-r2 / (2 * radius**2)))
+    along, across = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
+    line = np.clip(1 - np.abs(across), 0, 1) * np.clip(half + 0.5 - np.abs(along), 0, 1)
+    none = np.broadcast_to((r2 == 0).astype(np.float64), round_.shape)
+    kernel = np.where(defocused[:, None, None], round_, np.where(moved[:, None, None], line, none))
+    return kernel / kernel.sum(axis=(1, 2), keepdims=True)
 
 
-def degrade(rng: np.random.Generator, rgb: np.ndarray) -> np.ndarray:
-    """Exposure, white balance, saturation, contrast, blur, noise, JPEG: [P, P, 3] uint8 -> the same."""
-    image = rgb.astype(np.float32) / 255.0
-    image = image ** rng.uniform(0.7, 1.4) * rng.uniform(0.7, 1.25) * (1 + rng.normal(0, 0.06, 3))
-    gray = image.mean(axis=-1, keepdims=True)
-    image = gray + (image - gray) * rng.uniform(0.5, 1.3)
-    image = (image - 0.5) * rng.uniform(0.75, 1.2) + 0.5 + rng.normal(0, 0.03)
-    image = _soften(rng, image.astype(np.float32))
-    image = image + rng.normal(0, rng.uniform(0, 0.03), image.shape)
-    image = (image.clip(0, 1) * 255).astype(np.uint8)
-    if rng.random() < 0.3:
-        quality = int(rng.integers(35, 90))
-        image = cv2.imdecode(
-            cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], cv2.IMREAD_COLOR
-        )
+def degrade(rng: np.random.Generator, rgb: np.ndarray, strengths: Strengths | None = None) -> np.ndarray:
+    """A picture [P, P, 3] uint8 as some camera would have stored it: the same shape and type."""
+    return apply(rng, rgb, draw(rng, 1, rgb.shape[0], strengths), 0)
+
+
+def apply(rng: np.random.Generator, rgb: np.ndarray, numbers: Photometry, index: int) -> np.ndarray:
+    """Picture [P, P, 3] uint8 under the numbers of one index; `rng` makes the noise."""
+    p = {name: value[index] for name, value in vars(numbers).items()}
+    size = rgb.shape[0]
+    small = round(size * float(p["scale"]))
+    if small != size:
+        rgb = cv2.resize(rgb, (small, small), interpolation=cv2.INTER_AREA)
+    image = expose(rgb, p)
+    if p["kernel"].max() < 1:
+        image = cv2.filter2D(image, -1, p["kernel"], borderType=cv2.BORDER_REPLICATE)
+    if p["shot"] > 0 or p["read"] > 0:
+        sigma = np.sqrt(p["read"] ** 2 + p["shot"] ** 2 * np.maximum(image, 0))
+        image += sigma * _normals(rng, image.shape)
+    if p["sharpen"] > 0:
+        soft = cv2.GaussianBlur(image, (3, 3), 0.85, borderType=cv2.BORDER_REPLICATE)
+        image += p["sharpen"] * (image - soft)
+    image = (image.clip(0, 1) * 255 + 0.5).astype(np.uint8)
+    if p["quality"] > 0:
+        image = _jpeg(image, int(p["quality"]))
+    if small != size:
+        image = cv2.resize(image, (size, size), interpolation=cv2.INTER_LINEAR)
     return image
 
 
-def _soften(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
-    """Defocus, low resolution or motion blur, or none of them."""
-    kind = rng.random()
-    size = image.shape[:2][::-1]
-    if kind < 0.3:
-        return cv2.GaussianBlur(image, (0, 0), rng.uniform(0.3, 1.3))
-    if kind < 0.45:
-        small = cv2.resize(image, None, fx=(f := rng.uniform(0.4, 0.9)), fy=f, interpolation=cv2.INTER_AREA)
-        return cv2.resize(small, size, interpolation=cv2.INTER_LINEAR)
-    if kind < 0.55:
-        length, angle = rng.integers(3, 7), rng.uniform(0, np.pi)
-        kernel = np.zeros((7, 7), np.float32)
-        reach = length / 2 * np.array([np.cos(angle), np.sin(angle)])
-        ends = np.round([3 - reach, 3 + reach]).astype(int)
-        cv2.line(kernel, tuple(map(int, ends[0])), tuple(map(int, ends[1])), 1.0)
-        return cv2.filter2D(image, -1, kernel / kernel.sum())
+def expose(rgb: np.ndarray, p: dict[str, np.ndarray]) -> np.ndarray:
+    """[h, w, 3] float32, about 0..1: gamma, gain, vignette, saturation, contrast and black level."""
+    table = (np.arange(256, dtype=np.float32) / 255.0)[:, None] ** p["gamma"] * p["gain"]
+    image = cv2.LUT(rgb, np.ascontiguousarray(table[None], dtype=np.float32))
+    if p["vignette"][2] > 0:
+        axis = np.linspace(0, 1, rgb.shape[0], dtype=np.float32)
+        along = (axis[None] - 0.5) * p["vignette"][0] + (axis[:, None] - 0.5) * p["vignette"][1] + 0.5
+        image *= 1 - p["vignette"][2] * along.clip(0, 1)[..., None] ** 2
+    if p["saturation"] != 1:
+        mix = (1 - p["saturation"]) / 3 + p["saturation"] * np.eye(3, dtype=np.float32)
+        image = cv2.transform(image, mix)
+    image *= p["contrast"]
+    image += 0.5 * (1 - p["contrast"]) + p["offset"]
     return image
+
+
+def _jpeg(image: np.ndarray, quality: int) -> np.ndarray:
+    """There and back; channels are swapped on both ways, so that luma and chroma are the right ones."""
+    data = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+    return np.ascontiguousarray(cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1])
+
+
+@lru_cache(maxsize=1)
+def _normal_bank() -> np.ndarray:
+    return np.random.default_rng(0).standard_normal(1 << 20, dtype=np.float32)
+
+
+def _normals(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Standard normals out of a fixed million, from a random place on: drawing new ones would cost most."""
+    count = int(np.prod(shape))
+    bank = _normal_bank()
+    if count >= len(bank):
+        return rng.standard_normal(shape, dtype=np.float32)
+    start = int(rng.integers(len(bank) - count))
+    return bank[start : start + count].reshape(shape)

@@ -1,12 +1,13 @@
 """Ground truth for matching: where does each query pixel lie in each template, and is it seen there?
 
 A query pixel's 3D point is carried into the template's camera and projected. It is *unseen* there when
-it is background or occluded in the query, falls outside the template, or is hidden behind something
-by more than 2 % of the diameter.
+it is background or occluded in the query, falls outside the template, or differs in depth by more than 2 %
+of the diameter from the surface the template shows there. All is torch, on the device of what it is given.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +17,8 @@ from vpog_core.models.config import PATCH
 
 HIDDEN_SHARE = 0.02
 """A point this share of the diameter behind the template's surface is hidden."""
+SLANT_SHARE = 0.12
+"""Neighbouring pixels of a template that differ by less than this share of it are one slanted surface."""
 MIN_SEEN_SHARE = 0.25
 """A query patch with a smaller share of seen pixels counts as unseen."""
 
@@ -48,16 +51,40 @@ class Labels:
     flow: Tensor
     seen: Tensor
 
+    @property
+    def unseen(self) -> Tensor:
+        """[B, S, Nq] bool: query patches without a match."""
+        return self.patch_class == self.patch_class.shape[-1]
+
+    @property
+    def confidence(self) -> Tensor:
+        """[B, S, Nq, n, n] 0 or 1: what a perfect confidence is."""
+        return self.seen.to(self.flow.dtype)
+
+    def all_pairs(self) -> Tensor:
+        """[B, S, Nq, Nt, n, n, 2] flow towards every template patch, not the target alone; zero where unseen.
+
+        From patch j to the target is a whole number of patches: that much more flow leads to the same place.
+        """
+        count = self.patch_class.shape[-1]
+        side = math.isqrt(count)
+        index = torch.arange(count, device=self.flow.device)
+        place = torch.stack((index % side, index // side), dim=-1)
+        shift = place[self.patch_class.clamp(max=count - 1)][..., None, :] - place
+        flow = self.flow[:, :, :, None] + shift[:, :, :, :, None, None]
+        return flow * self.seen[:, :, :, None, ..., None]
+
 
 class FlowComputer:
     """Makes `Labels` from posed depth images.
 
     Args:
-        stride, offset: pixels offset, offset + stride, ... along each side are used (16 % stride == 0).
+        stride: 16 % stride == 0; offset: (row, column) of the first pixel. Every `stride`-th row and column
+            from there is used.
     """
 
-    def __init__(self, stride: int = 1, offset: int = 0) -> None:
-        if PATCH % stride or not 0 <= offset < stride:
+    def __init__(self, stride: int = 1, offset: tuple[int, int] = (0, 0)) -> None:
+        if PATCH % stride or not all(0 <= o < stride for o in offset):
             raise ValueError(
                 f"stride {stride} must divide {PATCH} and offset {offset} lie in 0..{stride - 1}."
             )
@@ -81,17 +108,17 @@ class FlowComputer:
 
     def _query_points(self, query: Views) -> tuple[Tensor, Tensor, Tensor]:
         """Pixels [h, w, 2], their object points [B, h, w, 3] and which lie on the object [B, h, w]."""
-        line = torch.arange(self.offset, query.depth.shape[-1], self.stride, device=query.depth.device)
-        depth = query.depth[:, line][:, :, line]
-        v, u = torch.meshgrid(line, line, indexing="ij")
+        side, device = query.depth.shape[-1], query.depth.device
+        rows, columns = (torch.arange(o, side, self.stride, device=device) for o in self.offset)
+        depth = query.depth[:, rows][:, :, columns]
+        v, u = torch.meshgrid(rows, columns, indexing="ij")
         pixels = torch.stack((u, v), dim=-1).to(depth.dtype)
-        rays = torch.cat((pixels, torch.ones_like(pixels[..., :1])), dim=-1)
-        in_camera = torch.einsum("bij,hwj->bhwi", torch.linalg.inv(query.K), rays) * depth[..., None]
-        T_obj_view = torch.linalg.inv(query.T_view_obj)
-        points = (
-            torch.einsum("bij,bhwj->bhwi", T_obj_view[:, :3, :3], in_camera)
-            + T_obj_view[:, None, None, :3, 3]
+        fx, fy, cx, cy = (v[:, None, None] for v in _intrinsics(query.K))
+        in_camera = torch.stack(
+            ((pixels[..., 0] - cx) / fx, (pixels[..., 1] - cy) / fy, 0 * depth + 1), dim=-1
         )
+        R, t = query.T_view_obj[:, :3, :3], query.T_view_obj[:, :3, 3]
+        points = torch.einsum("bji,bhwj->bhwi", R, in_camera * depth[..., None] - t[:, None, None])
         return pixels, points, depth > 0
 
     def _visible(
@@ -101,10 +128,13 @@ class FlowComputer:
         R, t = templates.T_view_obj[..., :3, :3], templates.T_view_obj[..., :3, 3]
         in_camera = torch.einsum("bsij,bhwj->bshwi", R, points) + t[:, :, None, None]
         z = in_camera[..., 2].clamp_min(1e-6)
-        projected = torch.einsum("bsij,bshwj->bshwi", templates.K, in_camera)[..., :2] / z[..., None]
+        fx, fy, cx, cy = (v[:, :, None, None] for v in _intrinsics(templates.K))
+        projected = torch.stack((in_camera[..., 0] / z * fx + cx, in_camera[..., 1] / z * fy + cy), dim=-1)
         height, width = templates.depth.shape[-2:]
         inside = ((projected >= -0.5) & (projected < projected.new_tensor((width, height)) - 0.5)).all(-1)
-        hidden = _depth_gap(templates.depth, projected, z) > HIDDEN_SHARE * diameter[:, None, None, None]
+        limit = diameter[:, None, None, None]
+        gap = _depth_gap(templates.depth, projected, z, SLANT_SHARE * limit)
+        hidden = gap > HIDDEN_SHARE * limit
         return projected, inside & ~hidden & on_object[:, None]
 
     @staticmethod
@@ -118,20 +148,33 @@ class FlowComputer:
         return (of_template - of_query) / PATCH
 
 
-def _depth_gap(depth: Tensor, pixels: Tensor, z: Tensor) -> Tensor:
-    """|z - surface| [B, S, h, w] at pixels [B, S, h, w, 2], the least of the four pixels around.
+def _intrinsics(K: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """fx, fy, cx, cy of K [..., 3, 3] without skew."""
+    return K[..., 0, 0], K[..., 1, 1], K[..., 0, 2], K[..., 1, 2]
 
-    Slanted surfaces differ by more than the tolerance from one pixel to the next.
+
+def _depth_gap(depth: Tensor, pixels: Tensor, z: Tensor, slant: Tensor) -> Tensor:
+    """How far depths z [B, S, h, w] are from the surface that the template shows at `pixels` [B, S, h, w, 2].
+
+    The nearest pixel decides; infinity where it is background. A slanted surface differs from one pixel to
+    the next, though: where the four pixels around differ by less than `slant`, they are one surface, and what
+    lies between the nearest and the farthest of them lies on it.
     """
     height, width = depth.shape[-2:]
-    low = pixels.floor().long()
-    gap = torch.full_like(z, torch.inf)
-    for dx in (0, 1):
-        for dy in (0, 1):
-            flat = (low[..., 1] + dy).clamp(0, height - 1) * width + (low[..., 0] + dx).clamp(0, width - 1)
-            surface = depth.flatten(2).gather(2, flat.flatten(2)).view_as(z)
-            gap = torch.where(surface > 0, torch.minimum(gap, (z - surface).abs()), gap)
-    return gap
+
+    def at(place: Tensor) -> Tensor:
+        x, y = place[..., 0].clamp(0, width - 1), place[..., 1].clamp(0, height - 1)
+        return depth.flatten(2).gather(2, (y * width + x).flatten(2)).view_as(z)
+
+    nearest, low = at((pixels + 0.5).floor().long()), pixels.floor().long()
+    front, back = nearest, nearest
+    for step in ((0, 0), (1, 0), (0, 1), (1, 1)):
+        around = at(low + low.new_tensor(step))
+        front, back = torch.minimum(front, around), torch.maximum(back, around)
+    beside = (z - nearest).abs()
+    between = torch.maximum(front - z, z - back).clamp_min(0)
+    gap = torch.where(back - front < slant, between, beside)
+    return torch.where(nearest > 0, gap, torch.inf)
 
 
 def _to_patches(values: Tensor, side: int) -> Tensor:

@@ -3,27 +3,34 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from vpog_core.models.vpog_model import Encoded, VPOGModel
+from vpog_core.models.vpog_model import Encoded, Matches, VPOGModel
 from vpog_core.training.flow_computer import FlowComputer, Labels, Views
 from vpog_core.training.losses.classification import classification_loss
+from vpog_core.training.losses.config import LossConfig, LossOptions, LossWeights
 from vpog_core.training.losses.flow import flow_loss
+from vpog_core.training.losses.pose import pose_loss
+from vpog_core.training.losses.regularization import regularization_loss
 from vpog_core.training.losses.retrieval import retrieval_loss
+from vpog_core.training.pose_correspondences import pose_correspondences
+
+__all__ = [
+    "Batch",
+    "LossConfig",
+    "LossOptions",
+    "LossWeights",
+    "meet_predictions",
+    "objective",
+    "seen_pairs",
+    "supervised_pixel",
+]
 
 LABEL_STRIDE = 4
-
-
-@dataclass(frozen=True)
-class LossWeights:
-    """What each loss counts."""
-
-    classification: float = 1.0
-    encoder_classification: float = 0.4
-    flow: float = 1.0
-    retrieval: float = 1.0
+_DEFAULTS = LossOptions()
 
 
 @dataclass
@@ -54,14 +61,16 @@ class Batch:
         """[O, S, ...] -> [O * G, S, ...]: each query's own copy of its group's templates."""
         return templates.repeat_interleave(self.query_rgb.shape[1], dim=0)
 
-    def labels(self, offset: int) -> Labels:
+    def labels(self, offset: tuple[int, int]) -> Labels:
         """Ground truth of every query [O * G] against its cluster [S], at every fourth pixel."""
         query = Views(*(v.flatten(0, 1) for v in (self.query_depth, self.query_K, self.query_T)))
-        cluster = self.template_depth.shape[1]
-        templates = Views(
-            *(self.per_query(v[:, :cluster]) for v in (self.template_depth, self.template_K, self.template_T))
-        )
-        return FlowComputer(LABEL_STRIDE, offset)(query, templates, self.per_query(self.diameter))
+        return FlowComputer(LABEL_STRIDE, offset)(query, self.cluster(), self.per_query(self.diameter))
+
+    def cluster(self) -> Views:
+        """The posed depth images [O * G, S] every query is matched against."""
+        of = self.template_depth.shape[1]
+        posed = (self.template_depth, self.template_K[:, :of], self.template_T[:, :of])
+        return Views(*(self.per_query(v) for v in posed))
 
     def rotation_distance(self) -> Tensor:
         """[O, G, T] radians between each query and each template on SO(3)."""
@@ -71,44 +80,128 @@ class Batch:
 
 
 def objective(
-    model: VPOGModel, batch: Batch, weights: LossWeights, offset: int, predicted_share: float = 0.6
+    model: VPOGModel,
+    batch: Batch,
+    weights: LossWeights,
+    offset: tuple[int, int],
+    predicted_share: float = 0.6,
+    options: LossOptions = _DEFAULTS,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """The summed loss and the scores of its parts.
+    """The summed loss and the scores of its parts; a part that counts 0 is neither computed nor scored.
 
     Args:
-        offset: 0..3, which of every four pixels along a side is supervised.
+        weights: what each part counts; options: how it is computed.
+        offset: (row, column), 0..3 each: which of every 4x4 pixels is supervised; see `supervised_pixel`.
         predicted_share: of the pairs take the predicted template patch in place of the true one.
     """
+    step = _Step(model, batch, offset, predicted_share, options)
+    parts, scores = {}, {}
+    for name, part in _PARTS.items():
+        if getattr(weights, name):
+            parts[name], new = part(step)
+            scores |= new
+    total = sum((getattr(weights, name) * value for name, value in parts.items()), torch.zeros(()))
+    return total, {key: value.detach() for key, value in ({"loss": total} | parts | scores).items()}
+
+
+def supervised_pixel(step: int) -> tuple[int, int]:
+    """(row, column) of the pixel that a step supervises in every 4x4: each of them once in 16 steps."""
+    return step % LABEL_STRIDE, step // LABEL_STRIDE % LABEL_STRIDE
+
+
+@dataclass
+class _Step:
+    """One batch on its way through the network; what parts share is computed once, when first asked for."""
+
+    model: VPOGModel
+    batch: Batch
+    offset: tuple[int, int]
+    predicted_share: float
+    options: LossOptions
+
+    @cached_property
+    def encoded(self) -> Encoded:
+        """Of all images [O, G + T], queries first."""
+        encoded = self.model.encode(self.batch.images())
+        return Encoded(*(v.unflatten(0, (len(self.batch.diameter), -1)) for v in vars(encoded).values()))
+
+    @cached_property
+    def pairing(self) -> tuple[Encoded, Encoded]:
+        """Queries [O * G] and each one's cluster [O * G, S]."""
+        queries, cluster = self.batch.query_rgb.shape[1], self.batch.template_depth.shape[1]
+        split = [
+            v.split((queries, cluster, v.shape[1] - queries - cluster), 1)
+            for v in vars(self.encoded).values()
+        ]
+        return Encoded(*(v[0].flatten(0, 1) for v in split)), Encoded(
+            *(self.batch.per_query(v[1]) for v in split)
+        )
+
+    @cached_property
+    def matches(self) -> Matches:
+        """Of the queries with their clusters."""
+        return self.model.match(*self.pairing, self.batch.per_query(self.batch.directions))
+
+    @cached_property
+    def labels(self) -> Labels:
+        """Ground truth."""
+        return self.batch.labels(self.offset)
+
+
+def _classification_part(step: _Step) -> tuple[Tensor, dict[str, Tensor]]:
+    o = step.options
+    return classification_loss(
+        step.matches.logits, step.labels.patch_class, o.unseen_weight, o.label_smoothing
+    )
+
+
+def _encoder_classification_part(step: _Step) -> tuple[Tensor, dict[str, Tensor]]:
+    o, logits = step.options, step.model.encoder_logits(*step.pairing)
+    loss, scores = classification_loss(logits, step.labels.patch_class, o.unseen_weight, o.label_smoothing)
+    return loss, {"encoder_seen_accuracy": scores["seen_accuracy"]}
+
+
+def _flow_part(step: _Step) -> tuple[Tensor, dict[str, Tensor]]:
+    found = seen_pairs(step.labels)
+    pairs, target, seen = meet_predictions(*found, step.matches.logits, step.predicted_share)
+    return flow_loss(step.model.flow_of_pairs(step.matches, pairs), target, seen, step.offset, step.options)
+
+
+def _retrieval_part(step: _Step) -> tuple[Tensor, dict[str, Tensor]]:
+    groups, queries = step.batch.query_rgb.shape[:2]
+    flat = Encoded(*(v.flatten(0, 1) for v in vars(step.encoded).values()))
+    descriptors = step.model.describe(flat).unflatten(0, (groups, -1))
+    similarity = step.model.retrieval_head.logits(descriptors[:, :queries], descriptors[:, queries:])
+    return retrieval_loss(similarity, step.batch.rotation_distance())
+
+
+def _regularization_part(step: _Step) -> tuple[Tensor, dict[str, Tensor]]:
+    return regularization_loss(step.model)
+
+
+def _pose_part(step: _Step) -> tuple[Tensor, dict[str, Tensor]]:
+    """Of the first queries of every group, as many as the options say in all."""
+    batch, o = step.batch, step.options
     groups, queries = batch.query_rgb.shape[:2]
-    cluster = batch.template_depth.shape[1]
-    encoded = model.encode(batch.images())
-    by_group = Encoded(*(v.unflatten(0, (groups, -1)) for v in vars(encoded).values()))
-    query = Encoded(*(v[:, :queries].flatten(0, 1) for v in vars(by_group).values()))
-    templates = Encoded(
-        *(batch.per_query(v[:, queries : queries + cluster]) for v in vars(by_group).values())
-    )
-    labels = batch.labels(offset)
+    each = max(1, min(queries, o.pose_queries // groups))
+    chosen = torch.arange(groups * queries, device=batch.query_K.device).view(groups, queries)[:, :each]
+    chosen = chosen.flatten()[: o.pose_queries]
+    matches = Matches(*(v[chosen] for v in vars(step.matches).values()))
+    views = Views(*(v[chosen] for v in vars(batch.cluster()).values()))
+    diameter = batch.per_query(batch.diameter)[chosen]
+    K, T_true = batch.query_K.flatten(0, 1)[chosen], batch.query_T.flatten(0, 1)[chosen]
+    found = pose_correspondences(step.model, matches, views, diameter, o.pose_patches, step.offset)
+    return pose_loss(found, K, T_true, diameter, o.pose_samples, o.pose_derivative)
 
-    matches = model.match(query, templates, batch.per_query(batch.directions))
-    loss, scores = classification_loss(matches.logits, labels.patch_class)
-    encoder_loss, encoder_scores = classification_loss(
-        model.encoder_logits(query, templates), labels.patch_class
-    )
-    pairs, target, seen = meet_predictions(*seen_pairs(labels), matches.logits, predicted_share)
-    flow, flow_scores = flow_loss(model.flow_of_pairs(matches, pairs), target, seen, offset)
-    descriptors = model.describe(encoded).unflatten(0, (groups, -1))
-    similarity = model.retrieval_head.logits(descriptors[:, :queries], descriptors[:, queries:])
-    retrieval, retrieval_scores = retrieval_loss(similarity, batch.rotation_distance())
 
-    total = (
-        weights.classification * loss
-        + weights.encoder_classification * encoder_loss
-        + weights.flow * flow
-        + weights.retrieval * retrieval
-    )
-    scores |= {"encoder_seen_accuracy": encoder_scores["seen_accuracy"], **flow_scores, **retrieval_scores}
-    parts = {"loss": total, "classification": loss, "flow": flow, "retrieval": retrieval}
-    return total, {key: value.detach() for key, value in (parts | scores).items()}
+_PARTS = {
+    "classification": _classification_part,
+    "encoder_classification": _encoder_classification_part,
+    "flow": _flow_part,
+    "retrieval": _retrieval_part,
+    "regularization": _regularization_part,
+    "pose": _pose_part,
+}
 
 
 def seen_pairs(labels: Labels) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,17 +1,49 @@
-"""A rendered object becomes a query crop: background, clutter, occluder, detection box, camera."""
+"""A training query: an object among others under some light, as a detector would cut it out of an image."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
 
-from vpog_core.geometry.camera import BOX_PADDING
 from vpog_core.geometry.se3 import rotation_z
+from vpog_core.objects.lighting import Illumination, Light, Material, unit
+from vpog_core.objects.renderer import Renderer
+from vpog_core.objects.scene_picture import pixel_rays, render_scene
+from vpog_core.training.query_layout import Layout, LayoutOdds, lay_out
 
-MIN_VISIBLE = 0.35
-"""Occluders that leave a smaller share of the object visible are taken away."""
+WALL_DISTANCE = 6.0
+"""The ground ends this many diameters behind the object."""
+
+SHOULDER = 190.0
+"""Grey level from which a camera compresses what is brighter."""
+
+
+@dataclass(frozen=True)
+class QueryOdds:
+    """How often queries look how.
+
+    Attributes:
+        layout: of what is where.
+        environment: light comes from an environment map, where there are some.
+        shadow: the key light casts shadows; occlusion: corners are darker.
+        specular: lamps have highlights; gloss: the surface mirrors its surroundings; metal: it mostly does.
+        sprites: flat cut-outs of other objects' templates behind the object, at most.
+        in_front: share with a cut-out before it.
+        blurred_background: the camera is focused on the object.
+    """
+
+    layout: LayoutOdds = field(default_factory=LayoutOdds)
+    environment: float = 0.5
+    shadow: float = 0.6
+    occlusion: float = 0.6
+    specular: float = 0.4
+    gloss: float = 0.3
+    metal: float = 0.06
+    sprites: int = 2
+    in_front: float = 0.15
+    blurred_background: float = 0.2
 
 
 @dataclass
@@ -20,13 +52,13 @@ class Query:
 
     Attributes:
         rgb: [P, P, 3] uint8; depth: [P, P] float32, 0 where the object is not visible.
-        K: [3, 3]; R_crop_render: [3, 3], from the render's camera to the crop's.
+        K: [3, 3]; T_virt_obj: [4, 4], of the crop's virtual camera.
     """
 
     rgb: np.ndarray
     depth: np.ndarray
     K: np.ndarray
-    R_crop_render: np.ndarray
+    T_virt_obj: np.ndarray
 
 
 @dataclass
@@ -49,78 +81,150 @@ def similarity(scale: float, angle: float, source: np.ndarray, target: np.ndarra
     return np.concatenate([A, (np.asarray(target) - A @ np.asarray(source))[:, None]], axis=1)
 
 
-def compose(rng: np.random.Generator, render, K: np.ndarray, roll: float, size: int, stage) -> Query:
-    """Put a rendered object into a scene and cut out what a detector would.
+def compose(
+    rng: np.random.Generator,
+    renderer: Renderer,
+    T: np.ndarray,
+    size: int,
+    stage,
+    odds: QueryOdds | None = None,
+) -> Query:
+    """Put an object into a scene and cut out what a detector would.
 
     Args:
-        render: of the object alone (rgb, depth, mask), square, principal point in its middle.
-        K: [3, 3] of the render; roll: radians the crop's content is turned by against the render.
-        size: side of the crop; stage: gives `background(rng, size)` and `sprite(rng)`.
+        T: [4, 4] object in a camera that is upright in the image and sees it.
+        size: side of the crop, pixels.
+        stage: gives `background(rng, size)`, `sprite(rng)`, `renderer(rng)` and `environment(rng)`.
     """
-    side = render.mask.shape[0]
-    occluder = _occluder(rng, render.mask, stage) if rng.random() < 0.55 else None
-    visible = render.mask
-    if occluder is not None:
-        sprite, place = occluder
-        visible = visible & (cv2.warpAffine(sprite.alpha, place, (side, side)) < 128)
-    boxed = visible if rng.random() < 0.5 else render.mask
-    to_crop = _crop_matrix(rng, boxed, roll, size)
-    canvas = stage.background(rng, size).astype(np.float32)
-    for _ in range(rng.integers(0, 4)):
-        _paste(canvas, stage.sprite(rng), _anywhere(rng, size), rng)
-    rgb, alpha = Sprite(render.rgb, render.mask.astype(np.uint8) * 255).placed(to_crop, size)
-    canvas += alpha * (rgb - canvas)
-    if occluder is not None:
-        full = np.vstack([to_crop, [0, 0, 1]]) @ np.vstack([place, [0, 0, 1]])
-        _paste(canvas, sprite, full[:2], rng)
-    depth = cv2.warpAffine(render.depth * visible, to_crop, (size, size), flags=cv2.INTER_NEAREST)
-    return Query(canvas.clip(0, 255).astype(np.uint8), depth, *_camera(K, to_crop, roll))
+    odds = QueryOdds() if odds is None else odds
+    layout, K = lay_out(rng, renderer, T, stage, odds.layout).in_crop(size)
+    for actor in layout.actors:
+        actor.material = random_material(rng, odds)
+    canvas = background(rng, layout, K, size, stage, odds)
+    light = random_illumination(rng, layout.up, stage.environment(rng), odds)
+    picture = render_scene(rng, layout.actors, K, (size, size), canvas, light, layout.ground)
+    rgb, own = _soften_rims(_film(picture.rgb), picture.owner), picture.owner == 0
+    if rng.random() < odds.in_front:
+        own = own & (_paste_in_front(rng, rgb, own, stage.sprite(rng)) < 0.5)
+    depth = np.where(own, picture.depth, 0).astype(np.float32)
+    if layout.border is not None:
+        beyond = pixel_rays(K, (size, size)) @ layout.border.astype(np.float32) > 0
+        rgb[beyond], depth[beyond] = 0, 0
+    return Query(rgb.clip(0, 255).astype(np.uint8), depth, K, layout.actors[0].T_cam_obj)
 
 
-def _camera(K: np.ndarray, to_crop: np.ndarray, roll: float) -> tuple[np.ndarray, np.ndarray]:
-    """K of the crop and its rotation: a similarity of the picture is a roll, a zoom and a shift."""
-    scale = np.linalg.norm(to_crop[:, 0])
-    K_crop = K.copy()
-    K_crop[0, 0] *= scale
-    K_crop[1, 1] *= scale
-    K_crop[:2, 2] = to_crop[:, :2] @ K[:2, 2] + to_crop[:, 2]
-    return K_crop, rotation_z(roll)
+def random_material(rng: np.random.Generator, odds: QueryOdds) -> Material:
+    """Mostly dull, some with highlights, some that mirror, few of metal."""
+    return Material(
+        specular=float(rng.uniform(0, 0.5)) if rng.random() < odds.specular else 0.0,
+        shininess=float(np.exp(rng.uniform(np.log(5), np.log(80)))),
+        gloss=float(rng.uniform(0.2, 0.9)) if rng.random() < odds.gloss else 0.0,
+        metal=float(rng.uniform(0.2, 0.6)) if rng.random() < odds.metal else 0.0,
+    )
 
 
-def _crop_matrix(rng: np.random.Generator, mask: np.ndarray, roll: float, size: int) -> np.ndarray:
-    """From the render to the crop around the mask's box at this roll, the box jittered as detectors err."""
-    points = np.argwhere(mask)[:, ::-1] @ rotation_z(roll)[:2, :2].T
-    low, high = points.min(axis=0) - 0.5, points.max(axis=0) + 0.5
-    extent = high - low
-    sloppy = 0.04 if rng.random() < 0.75 else 0.1
-    low, high = low + rng.normal(0, sloppy, 2) * extent, high + rng.normal(0, sloppy, 2) * extent
-    diagonal = max(np.linalg.norm(high - low), 8.0)
-    centre = rotation_z(-roll)[:2, :2] @ ((low + high) / 2)
-    return similarity(size / (BOX_PADDING * diagonal), roll, centre, np.full(2, (size - 1) / 2))
+def random_illumination(
+    rng: np.random.Generator, up: np.ndarray, environment, odds: QueryOdds
+) -> Illumination:
+    """One to three lamps, mostly white and mostly from above and before; around them a room or even light.
+
+    Args:
+        up: [3] unit, camera frame, against gravity; environment: an `Environment`, or None.
+    """
+    if environment is not None and rng.random() >= odds.environment:
+        environment = None
+    count = int(rng.integers(1, 4))
+    ambient = rng.uniform(0.25, 0.75)
+    strength = rng.uniform(0.3, 1.0) * np.sort(rng.dirichlet(np.ones(count)))[::-1]
+    lights = [
+        Light(
+            ambient=ambient / count,
+            direction=tuple(rng.normal(0, 1, 3) + 0.7 * up + np.array([0, 0, -0.6])),
+            diffuse=float(strength[i]),
+            color=tuple(1 + rng.normal(0, 0.08, 3)),
+        )
+        for i in range(count)
+    ]
+    side = unit(np.cross(up, rng.normal(size=3)))
+    return Illumination(
+        lights,
+        environment=environment,
+        R_env_cam=np.stack([side, up, np.cross(side, up)]),
+        shadow=bool(rng.random() < odds.shadow),
+        softness=float(np.exp(rng.uniform(np.log(0.01), np.log(0.3)))),
+        occlusion=float(rng.uniform(0.3, 0.9)) if rng.random() < odds.occlusion else 0.0,
+    )
 
 
-def _occluder(rng: np.random.Generator, mask: np.ndarray, stage) -> tuple[Sprite, np.ndarray] | None:
-    """A sprite over part of the object, and its place in the render; None where it would hide too much."""
-    points = np.argwhere(mask)[:, ::-1]
-    extent = np.linalg.norm(points.max(axis=0) - points.min(axis=0) + 1)
-    side = mask.shape[0]
-    for _ in range(4):
-        sprite = stage.sprite(rng)
-        centre = points[rng.integers(len(points))] + rng.normal(0, 0.15 * extent, 2)
-        scale = extent * rng.uniform(0.35, 1.1) / max(sprite.alpha.shape)
-        middle = (np.array(sprite.alpha.shape[::-1]) - 1) / 2
-        place = similarity(scale, rng.uniform(-np.pi, np.pi), middle, centre)
-        hidden = (cv2.warpAffine(sprite.alpha, place, (side, side)) >= 128) & mask
-        if hidden.sum() <= (1 - MIN_VISIBLE) * len(points):
-            return sprite, place
-    return None
+def background(
+    rng: np.random.Generator, layout: Layout, K: np.ndarray, size: int, stage, odds: QueryOdds
+) -> np.ndarray:
+    """[size, size, 3] uint8: a photograph or a made-up surface, the ground before it, flat clutter."""
+    canvas = stage.background(rng, size)
+    if layout.ground is not None:
+        _draw_ground(rng, canvas, layout, K, stage.background(rng, 3 * size // 2))
+    else:
+        for _ in range(rng.integers(0, odds.sprites + 1)):
+            centre, angle = rng.uniform(0, size, 2), rng.uniform(-np.pi, np.pi)
+            sprite = stage.sprite(rng)
+            matrix = similarity(
+                rng.uniform(0.4, 1.2) * size / len(sprite.rgb), angle, _middle(sprite), centre
+            )
+            rgb, alpha = sprite.placed(matrix, size)
+            canvas = (canvas + alpha * (rgb * rng.uniform(0.5, 1.2) - canvas)).clip(0, 255).astype(np.uint8)
+    if rng.random() < odds.blurred_background:
+        canvas = cv2.GaussianBlur(canvas, (0, 0), rng.uniform(0.5, 3.0) * size / 112)
+    return canvas
 
 
-def _anywhere(rng: np.random.Generator, size: int) -> np.ndarray:
-    centre = rng.uniform(0, size, 2)
-    return similarity(rng.uniform(0.4, 1.2), rng.uniform(-np.pi, np.pi), np.full(2, size / 2), centre)
+def _draw_ground(rng, canvas: np.ndarray, layout: Layout, K: np.ndarray, texture: np.ndarray) -> None:
+    """Lay a texture on the ground as the camera sees it, up to where the ground ends."""
+    ground, target = layout.ground, layout.actors[0]
+    size = target.renderer.mesh.diameter
+    depth = ground.depth(pixel_rays(K, canvas.shape[:2]))
+    near = (depth < target.T_cam_obj[2, 3] + WALL_DISTANCE * size).astype(np.uint8)
+    first = unit(np.cross(ground.normal, rng.normal(size=3)))
+    axes = np.stack([first, np.cross(ground.normal, first)])
+    # The texture's side covers 1.5 to 5 diameters; it goes on mirrored. A ray r meets the ground at
+    # r * offset / (normal @ r), so pixels go to texels by a homography.
+    texels = len(texture) / (rng.uniform(1.5, 5.0) * size) * ground.offset * axes
+    texels += rng.uniform(0, len(texture), (2, 1)) * ground.normal
+    to_texture = np.vstack([texels, ground.normal]) @ np.linalg.inv(K)
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    laid = cv2.warpPerspective(
+        texture, to_texture, canvas.shape[1::-1], flags=flags, borderMode=cv2.BORDER_REFLECT
+    )
+    cv2.copyTo(laid, near, canvas)
 
 
-def _paste(canvas: np.ndarray, sprite: Sprite, matrix: np.ndarray, rng: np.random.Generator) -> None:
-    rgb, alpha = sprite.placed(matrix, canvas.shape[0])
-    canvas += alpha * (rgb * rng.uniform(0.5, 1.3) - canvas)
+def _film(rgb: np.ndarray) -> np.ndarray:
+    """Bright colours are compressed in place of cut, as cameras do: white things keep their drawing."""
+    bright = rgb > SHOULDER
+    room = 255.0 - SHOULDER
+    rgb[bright] = 255.0 - room * np.exp((SHOULDER - rgb[bright]) / room)
+    return rgb
+
+
+def _soften_rims(rgb: np.ndarray, owner: np.ndarray) -> np.ndarray:
+    """One ray for each pixel leaves stairs where one thing ends and another begins: smooth those pixels."""
+    rim = cv2.morphologyEx((owner + 1).astype(np.uint8), cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)) > 0
+    rgb[rim] = cv2.GaussianBlur(rgb, (3, 3), 0.7)[rim]
+    return rgb
+
+
+def _paste_in_front(rng, rgb: np.ndarray, own: np.ndarray, sprite: Sprite) -> np.ndarray:
+    """Paste a flat cut-out over part of the object; its alpha [P, P], zero where it would hide too much."""
+    size, points = len(rgb), np.argwhere(own)[:, ::-1]
+    if not len(points):
+        return np.zeros(own.shape, np.float32)
+    centre = points[rng.integers(len(points))] + rng.normal(0, 0.1 * size, 2)
+    scale = rng.uniform(0.2, 0.6) * size / len(sprite.rgb)
+    flat, alpha = sprite.placed(similarity(scale, rng.uniform(-np.pi, np.pi), _middle(sprite), centre), size)
+    if (own & (alpha[..., 0] < 0.5)).sum() < 0.6 * len(points):
+        return np.zeros(own.shape, np.float32)
+    rgb += alpha * (flat * rng.uniform(0.6, 1.2) - rgb)
+    return alpha[..., 0]
+
+
+def _middle(sprite: Sprite) -> np.ndarray:
+    return (np.array(sprite.alpha.shape[::-1]) - 1) / 2

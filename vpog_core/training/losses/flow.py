@@ -1,4 +1,4 @@
-"""Flow inside matched patches: L1 on pixels, cross-entropy on the correlation, calibrated confidence."""
+"""Flow inside matched patches: L1 or Huber, cross-entropy on the correlation, calibrated confidence."""
 
 from __future__ import annotations
 
@@ -9,39 +9,77 @@ from torch.nn import functional as F
 from vpog_core.models.config import PATCH
 from vpog_core.models.flow_head import CELLS, REACH, Flow
 from vpog_core.training.losses.classification import masked_mean
+from vpog_core.training.losses.config import LossOptions
 
 CONFIDENT_ERROR = 2.0 / PATCH
 """Confidence is trained to say whether a pixel's flow is right to two pixels."""
 
+_DEFAULTS = LossOptions()
 
-def flow_loss(flow: Flow, target: Tensor, seen: Tensor, offset: int) -> tuple[Tensor, dict[str, Tensor]]:
+
+def flow_loss(
+    flow: Flow, target: Tensor, seen: Tensor, offset: tuple[int, int], options: LossOptions = _DEFAULTS
+) -> tuple[Tensor, dict[str, Tensor]]:
     """Loss over P matched pairs.
 
     Args:
         flow: the head's answer for P pairs.
-        target: [P, 4, 4, 2] patch units, at pixels offset, offset + 4, ... of each patch.
-        seen: [P, 4, 4] bool; offset: 0..3.
+        target: [P, 4, 4, 2] patch units, at every fourth row and column of each patch from `offset` on.
+        seen: [P, 4, 4] bool; offset: (row, column), 0..3 each.
+        options: `flow_kind`, `huber_px`, `confidence_weighting`.
 
     Returns:
-        the loss; `flow_error` (mean |dx| + |dy| over seen pixels, pixels), `cell_error` (of the
-        correlation alone), `flow_within_2px` (share of seen pixels).
+        the loss; over seen pixels `flow_error` (mean |dx| + |dy|, pixels), `flow_mae` and `flow_rmse` (per
+        coordinate, pixels), `cell_error` (|dx| + |dy| of the correlation alone), `flow_within_2px` (share);
+        over all pixels `confidence_calibration` (expected calibration error, 0..1).
     """
-    predicted = flow.flow[:, offset::CELLS, offset::CELLS]
-    error = (predicted - target).abs().sum(dim=-1)
+    row, column = offset
+    predicted = flow.flow[:, row::CELLS, column::CELLS]
+    difference = predicted - target
+    error = difference.abs().sum(dim=-1)
     cell_error = (flow.cell_flow.unflatten(1, (CELLS, CELLS)) - target).abs().sum(dim=-1)
     right = ((error.detach() < CONFIDENT_ERROR) & seen).float()
-    confidence = flow.confidence_logits[:, offset::CELLS, offset::CELLS]
+    logits = flow.confidence_logits[:, row::CELLS, column::CELLS]
+    penalty = error if options.flow_kind == "l1" else huber(difference, options.huber_px / PATCH)
+    if options.confidence_weighting:
+        penalty = penalty * confidence_weights(logits.detach().sigmoid(), seen, options.confidence_weighting)
     loss = (
-        4.0 * masked_mean(error, seen)
+        4.0 * masked_mean(penalty, seen)
         + 0.5 * masked_mean(correlation_loss(flow.cell_logits, target), seen)
-        + 0.5 * F.binary_cross_entropy_with_logits(confidence, right, reduction="sum") / max(right.numel(), 1)
+        + 0.5 * F.binary_cross_entropy_with_logits(logits, right, reduction="sum") / max(right.numel(), 1)
     )
     scores = {
         "flow_error": masked_mean(error, seen) * PATCH,
+        "flow_mae": masked_mean(error, seen) * PATCH / 2,
+        "flow_rmse": (masked_mean(difference.detach().square().sum(dim=-1), seen) / 2).sqrt() * PATCH,
         "cell_error": masked_mean(cell_error, seen) * PATCH,
         "flow_within_2px": masked_mean(right, seen),
+        "confidence_calibration": calibration_error(logits.detach().sigmoid(), right),
     }
     return loss, {k: v.detach() for k, v in scores.items()}
+
+
+def huber(difference: Tensor, threshold: float) -> Tensor:
+    """Huber's loss of [..., 2], summed over x and y, scaled to the slope of L1 beyond the threshold."""
+    zero = torch.zeros_like(difference)
+    return F.huber_loss(difference, zero, reduction="none", delta=threshold).sum(dim=-1) / threshold
+
+
+def confidence_weights(confidence: Tensor, seen: Tensor, share: float) -> Tensor:
+    """Constants of mean one over the seen pixels, `share` of them in proportion to the confidence."""
+    mean = masked_mean(confidence, seen).clamp_min(1e-6)
+    return 1 + share * (confidence / mean - 1)
+
+
+def calibration_error(confidence: Tensor, right: Tensor, bins: int = 10) -> Tensor:
+    """Expected calibration error: |mean confidence - share right| of each bin, averaged by its pixels.
+
+    Guo et al., On Calibration of Modern Neural Networks (2017), section 3. Zero where there are no pixels.
+    """
+    confidence, right = confidence.flatten(), right.flatten()
+    which = (confidence * bins).long().clamp(0, bins - 1)
+    gap = torch.zeros(bins, device=right.device, dtype=right.dtype).index_add_(0, which, confidence - right)
+    return gap.abs().sum() / max(right.numel(), 1)
 
 
 def correlation_loss(cell_logits: Tensor, target: Tensor) -> Tensor:

@@ -1,0 +1,187 @@
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from vpog_core.training import augmentation, device_augmentation
+from vpog_core.training.augmentation import SCALES, Photometry, Strengths, degrade, draw
+
+QUIET = Strengths(
+    gamma=(1, 1), gain=(1, 1), contrast=(1, 1), offset=0, white_balance=0, saturation=(1, 1), grey=0,
+    vignette=0, defocus=0, low_resolution=0, motion=0, noise=0, sharpen=0, jpeg=0,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def picture() -> np.ndarray:
+    """Smooth shapes, sharp edges and some grain: [112, 112, 3] uint8."""
+    rng = np.random.default_rng(0)
+    image = cv2.resize(
+        rng.uniform(30, 220, (7, 7, 3)).astype(np.float32), (112, 112), interpolation=cv2.INTER_CUBIC
+    )
+    cv2.rectangle(image, (30, 40), (80, 90), (200, 60, 40), -1)
+    cv2.circle(image, (70, 50), 18, (20, 90, 190), -1)
+    return (image + rng.normal(0, 3, image.shape)).clip(0, 255).astype(np.uint8)
+
+
+def through(picture, **strengths) -> np.ndarray:
+    return degrade(np.random.default_rng(1), picture, replace(QUIET, **strengths)).astype(int)
+
+
+def test_without_effects_nothing_changes(picture):
+    assert np.array_equal(through(picture), picture)
+
+
+EFFECTS = {
+    "gain": {"gain": (0.5, 0.5)},
+    "gamma": {"gamma": (2, 2)},
+    "contrast": {"contrast": (0.5, 0.5)},
+    "offset": {"offset": 0.2},
+    "white_balance": {"white_balance": 0.2},
+    "saturation": {"saturation": (0.3, 0.3)},
+    "grey": {"grey": 1.0},
+    "vignette": {"vignette": 1.0, "vignette_depth": (0.5, 0.5)},
+    "defocus": {"defocus": 1.0},
+    "motion": {"motion": 1.0},
+    "low_resolution": {"low_resolution": 1.0},
+    "noise": {"noise": 1.0, "read": (0.02, 0.02)},
+    "sharpen": {"sharpen": 1.0},
+    "jpeg": {"jpeg": 1.0, "jpeg_quality": (20, 20)},
+}
+
+
+@pytest.mark.parametrize("name", EFFECTS)
+def test_each_effect_acts_alone_and_keeps_the_picture(picture, name):
+    out = through(picture, **EFFECTS[name])
+    assert np.abs(out - picture).mean() > 0.5
+    # The picture stays: its luminance goes up and down where it did.
+    a, b = (
+        np.diff(cv2.GaussianBlur(v.mean(axis=-1).astype(np.float32), (0, 0), 3)).ravel()
+        for v in (out, picture)
+    )
+    assert np.corrcoef(a, b)[0, 1] > 0.85
+
+
+def test_gain_grey_and_contrast_are_what_they_say(picture):
+    assert np.abs(through(picture, gain=(0.5, 0.5)) - picture * 0.5).max() <= 1
+    grey = through(picture, grey=1.0)
+    assert np.ptp(grey, axis=-1).max() <= 1
+    assert np.abs(grey[..., 0] - picture.mean(axis=-1)).max() <= 1
+    assert np.abs(through(picture, contrast=(0.5, 0.5)) - (picture * 0.5 + 63.75)).max() <= 1
+
+
+def test_blurs_keep_the_mean_and_sharpening_undoes_some(picture):
+    def edges(image):
+        return np.abs(np.diff(np.asarray(image, float), axis=1)).mean()
+
+    for name in ("defocus", "motion"):
+        out = through(picture, **{name: 1.0})
+        assert edges(out) < 0.9 * edges(picture)
+        assert out.mean() == pytest.approx(picture.mean(), abs=1)
+    assert edges(through(picture, sharpen=1.0)) > 1.1 * edges(picture)
+
+
+def test_shot_noise_grows_with_the_root_of_the_light():
+    shot = replace(QUIET, noise=1.0, shot=(0.1, 0.1), read=(0, 0))
+    dark, bright = (
+        np.std(degrade(np.random.default_rng(0), np.full((112, 112, 3), level, np.uint8), shot))
+        for level in (40, 160)
+    )
+    assert bright / dark == pytest.approx(2.0, rel=0.05)
+    assert bright == pytest.approx(0.1 * np.sqrt(160 / 255) * 255, rel=0.05)
+
+
+def test_draws_have_the_shares_and_ranges_of_the_table():
+    s, n = Strengths(), 4000
+    p = draw(np.random.default_rng(0), n, 112, s)
+    shares = {
+        "jpeg": (p.quality > 0, s.jpeg),
+        "grey": (p.saturation == 0, s.grey),
+        "vignette": (p.vignette[:, 2] > 0, s.vignette),
+        "low": (p.scale < 1, s.low_resolution),
+        "blurred": (p.kernel.max(axis=(1, 2)) < 1, s.defocus + s.motion),
+        "noise": (p.read > 0, s.noise),
+        "sharpen": (p.sharpen > 0, s.sharpen),
+    }
+    for name, (found, share) in shares.items():
+        # Four standard deviations of a share over 4000 draws.
+        assert found.mean() == pytest.approx(share, abs=4 * np.sqrt(share / n)), name
+    assert set(np.unique(p.scale)) == {1.0, *SCALES}
+    assert p.gamma.min() >= s.gamma[0]
+    assert p.gamma.max() <= s.gamma[1]
+    np.testing.assert_allclose(p.kernel.sum(axis=(1, 2)), 1, atol=1e-5)
+
+
+def test_blurs_grow_with_the_crop():
+    def spread(size):
+        kernel = draw(np.random.default_rng(5), 300, size, replace(QUIET, defocus=1.0)).kernel
+        axis = np.arange(kernel.shape[1]) - kernel.shape[1] // 2
+        return np.sqrt((kernel.sum(axis=1) * axis**2).sum(axis=1)).mean()
+
+    # Pixels add a little of their own width to both.
+    assert spread(224) / spread(112) == pytest.approx(2.0, rel=0.1)
+
+
+def batch_numbers(size: int, **strengths) -> Photometry:
+    return draw(np.random.default_rng(7), 12, size, replace(QUIET, **strengths))
+
+
+@pytest.mark.parametrize("name", [n for n in EFFECTS if n not in ("noise", "jpeg")])
+def test_torch_does_what_numpy_does(picture, name):
+    """The same numbers through both: equal but for rounding to whole levels, on the way and at the end."""
+    numbers = batch_numbers(112, **EFFECTS[name])
+    there = device_augmentation.apply(torch.from_numpy(picture).expand(12, -1, -1, -1), numbers).numpy()
+    for n in range(12):
+        here = augmentation.apply(np.random.default_rng(0), picture, numbers, n).astype(float)
+        assert np.abs(here - there[n]).max() <= 2.01, (name, n)
+        assert np.abs(here - there[n]).mean() < 0.3
+
+
+@pytest.mark.parametrize("quality", [35, 60, 92])
+def test_torch_jpeg_loses_what_jpeg_loses(picture, quality):
+    numbers = batch_numbers(112, jpeg=1.0, jpeg_quality=(quality, quality))
+    there = device_augmentation.apply(
+        torch.from_numpy(picture)[None].expand(12, -1, -1, -1), numbers
+    ).numpy()[0]
+    here = augmentation.apply(np.random.default_rng(0), picture, numbers, 0).astype(float)
+    loss, difference = np.abs(here - picture).mean(), np.abs(here - there).mean()
+    assert np.abs(there - picture).mean() == pytest.approx(loss, rel=0.15)
+    # Decoders differ in how they blow up chroma; the rest of the loss is the same.
+    assert difference < 0.5 * loss
+
+
+def test_torch_noise_has_the_strength_of_the_numbers():
+    numbers = batch_numbers(112, noise=1.0, shot=(0.05, 0.05), read=(0.02, 0.02))
+    images = torch.full((12, 112, 112, 3), 128, dtype=torch.uint8)
+    out = device_augmentation.apply(images, numbers, torch.Generator().manual_seed(0))
+    expected = 255 * np.sqrt(0.02**2 + 0.05**2 * 128 / 255)
+    assert float(out.std()) == pytest.approx(expected, rel=0.02)
+    assert abs(float((out[0] - out[1]).mean())) < 0.5
+
+
+def test_batches_keep_their_shape_type_and_seed(picture):
+    images = torch.from_numpy(picture).expand(3, 4, -1, -1, -1)
+    one, two, other = (
+        device_augmentation.augment(images, torch.Generator().manual_seed(s)) for s in (1, 1, 2)
+    )
+    assert one.shape == images.shape
+    assert one.dtype == torch.uint8
+    assert torch.equal(one, two)
+    assert not torch.equal(one, other)
+    assert not torch.equal(one[0, 0], one[0, 1])
+    as_float = device_augmentation.augment(images.float(), torch.Generator().manual_seed(1))
+    assert torch.equal(as_float, one.float())
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+def test_a_gpu_gives_the_same_pictures(picture):
+    numbers = draw(np.random.default_rng(7), 32, 112, replace(Strengths(), noise=0.0))
+    images = torch.from_numpy(picture).expand(32, -1, -1, -1)
+    here, there = (
+        device_augmentation.apply(images, numbers),
+        device_augmentation.apply(images.cuda(), numbers),
+    )
+    assert there.is_cuda
+    assert (here - there.cpu()).abs().mean() < 0.2

@@ -1,0 +1,187 @@
+"""A step of the training loop: schedule, decay, averages, precision, recomputation, order of the data."""
+
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+import torch
+
+pytest.importorskip("lightning")
+
+from vpog_core.geometry.se3 import rotation_z, transform
+from vpog_core.models.vpog_model import VPOGModel
+from vpog_core.training.data_module import ConsecutiveBatches, shares
+from vpog_core.training.lightning_module import VPOGLightning, checkpoint_blocks, decay_groups
+from vpog_core.training.losses.config import LossConfig
+from vpog_core.training.mixed_precision import FullPrecisionOutside
+from vpog_core.training.objective import Batch, objective
+from vpog_core.training.train_config import OptimizerConfig, SchedulerConfig
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture
+def network(small_config) -> VPOGModel:
+    torch.manual_seed(0)
+    return VPOGModel(small_config)
+
+
+@pytest.fixture
+def module(network) -> VPOGLightning:
+    return VPOGLightning(
+        network, LossConfig(), OptimizerConfig(), SchedulerConfig(), groups=1, epoch_steps=500
+    )
+
+
+@pytest.fixture
+def batch() -> Batch:
+    """A flat disc in front of five cameras that are turned against each other."""
+    y, x = torch.meshgrid(torch.arange(112.0), torch.arange(112.0), indexing="ij")
+    depth = ((x - 55.5) ** 2 + (y - 55.5) ** 2 < 1600).float().expand(1, 5, -1, -1)
+    K = torch.tensor([[200.0, 0, 55.5], [0, 200, 55.5], [0, 0, 1]]).expand(1, 5, 3, 3)
+    T = torch.stack([torch.tensor(transform(rotation_z(0.1 * n), [0.01 * n, 0, 1.0])) for n in range(5)])[
+        None
+    ].float()
+    rgb = torch.randint(
+        0, 255, (1, 5, 112, 112, 3), generator=torch.Generator().manual_seed(1), dtype=torch.uint8
+    )
+    return Batch(
+        rgb[:, :2], depth[:, :2], K[:, :2], T[:, :2], rgb[:, 2:], depth[:, 2:4], K[:, 2:4], T[:, 2:],
+        torch.tensor([[[0.0, 0, -1]] * 2]), torch.tensor([0.4]),
+    )  # fmt: skip
+
+
+def test_the_epochwise_rate_is_torchs_cosine_annealing(module):
+    """After the warm-up: T_max 100, eta_min 1e-6, one step of torch's schedule an epoch."""
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1e-4)
+    torchs = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=100, eta_min=1e-6)
+    for epoch in range(1, 101):
+        optimizer.step()
+        torchs.step()
+        ours = [1e-4 * module.rate(500 * epoch + step) for step in (0, 499)]
+        assert ours == pytest.approx([torchs.get_last_lr()[0]] * 2, rel=1e-9)
+    assert 1e-4 * module.rate(10**6) == pytest.approx(1e-6)
+
+
+def test_the_stepwise_rate_goes_down_at_every_step(module):
+    module.scheduler = SchedulerConfig(t_max=2, eta_min=1e-5, stepwise=True, warmup_steps=200)
+    assert [module.rate(k) for k in (0, 99)] == pytest.approx([1 / 200, 0.5], rel=0.03)
+    rates = [module.rate(k) for k in range(200, 1001)]
+    assert all(a > b for a, b in pairwise(rates))
+    assert module.rate(500) == pytest.approx((1 + 0.1) / 2)
+    assert module.rate(1000) == module.rate(5000) == pytest.approx(0.1)
+
+
+def test_biases_norms_and_frozen_parts_do_not_decay(network):
+    network.freeze_encoder()
+    decayed, plain = decay_groups(network, 0.02)
+    assert (decayed["weight_decay"], plain["weight_decay"]) == (0.02, 0.0)
+    names = {id(p): name for name, p in network.named_parameters()}
+    found = [{names[id(p)] for p in group["params"]} for group in (decayed, plain)]
+    assert "aa_module.global_blocks.0.attn.qkv.weight" in found[0]
+    assert {"norm.weight", "norm.bias", "classification_head.query.bias"} & set(names.values()) <= found[1]
+    assert not any(name.startswith("encoder.") for name in found[0] | found[1])
+    assert all(p.ndim > 1 for p in decayed["params"])
+
+
+def test_the_average_follows_at_once_and_then_slowly(module):
+    with torch.no_grad():
+        for p in module.averaged.parameters():
+            p.zero_()
+        for p in module.network.parameters():
+            p.fill_(1.0)
+    module.update_average(step=1)  # keeps 2 / 11 of what was
+    weight = module.averaged.norm.weight
+    assert weight[0].item() == pytest.approx(9 / 11)
+    module.update_average(step=10**6)  # keeps 0.998
+    assert weight[0].item() == pytest.approx(1 - 2 / 11 * 0.998)
+    assert not any(p.requires_grad for p in module.averaged.parameters())
+
+
+def test_a_step_without_a_finite_gradient_is_left_out(module, monkeypatch):
+    monkeypatch.setattr(module, "log", lambda *args, **kwargs: None)
+    optimizer = module.configure_optimizers()["optimizer"]
+    weight = module.network.norm.weight
+    before = weight.detach().clone()
+    for gradient, moved in ((torch.nan, False), (1.0, True)):
+        for p in module.network.parameters():
+            p.grad = torch.full_like(p, gradient)
+        module.configure_gradient_clipping(optimizer)
+        optimizer.step()
+        assert torch.isfinite(weight).all()
+        assert torch.equal(weight, before) != moved
+
+
+def test_gradients_are_clipped_by_their_norm(module, monkeypatch):
+    monkeypatch.setattr(module, "log", lambda *args, **kwargs: None)
+    for limit, expected in ((0.5, 0.5), (0.0, None)):
+        module.optimizer = OptimizerConfig(clip=limit)
+        for p in module.network.parameters():
+            p.grad = torch.ones_like(p)
+        count = sum(p.numel() for p in module.network.parameters())
+        module.configure_gradient_clipping(module.configure_optimizers()["optimizer"])
+        norm = torch.stack([p.grad.norm() for p in module.network.parameters() if p.numel()]).norm()
+        assert norm.item() == pytest.approx(expected or count**0.5, rel=1e-4)
+
+
+def test_recomputed_blocks_give_equal_gradients(network, batch):
+    """And are computed twice: one encoder block, a global one, a local one for query and for templates."""
+
+    def gradients() -> tuple[dict, int]:
+        blocks = (
+            *network.encoder.enc_blocks,
+            *network.aa_module.global_blocks,
+            *network.aa_module.local_blocks,
+        )
+        calls = []
+        hooks = [block.norm1.register_forward_hook(lambda *args: calls.append(1)) for block in blocks]
+        network.zero_grad()
+        torch.manual_seed(0)
+        objective(network, batch, LossConfig().weights, offset=(1, 3))[0].backward()
+        for hook in hooks:
+            hook.remove()
+        return {k: p.grad.clone() for k, p in network.named_parameters() if p.grad is not None}, len(calls)
+
+    plain, once = gradients()
+    checkpoint_blocks(network)
+    recomputed, twice = gradients()
+    assert twice == 2 * once
+    assert all(torch.equal(recomputed[key], plain[key]) for key in plain)
+
+
+def test_under_autocast_the_network_is_in_bfloat16_and_the_labels_are_not(network, batch):
+    exact_labels, exact = batch.labels((0, 2)), network.encode(batch.images()).tokens
+    with torch.autocast("cpu", dtype=torch.bfloat16), FullPrecisionOutside(network, "cpu") as guarded:
+        labels, tokens = batch.labels((0, 2)), guarded.encode(batch.images()).tokens
+    assert torch.equal(labels.flow, exact_labels.flow)
+    assert torch.equal(labels.patch_class, exact_labels.patch_class)
+    assert tokens.dtype == torch.float32
+    assert 1e-4 < (tokens - exact).abs().max() < 0.3  # eight bits of tokens of about unit length
+    with FullPrecisionOutside(network, "cpu") as guarded:
+        assert torch.equal(guarded.encode(batch.images()).tokens, exact)
+
+
+def test_processes_take_batches_in_turn_and_none_twice():
+    ranks = [list(ConsecutiveBatches(2, batches=3, rank=r, ranks=2)) for r in (0, 1)]
+    assert ranks == [[[0, 1], [4, 5], [8, 9]], [[2, 3], [6, 7], [10, 11]]]
+    resumed = ConsecutiveBatches(2, batches=3, first=1, rank=1, ranks=2)
+    assert list(resumed) == ranks[1][1:]
+    assert len(resumed) == 3  # what is done counts in the progress bar
+
+
+def test_every_validation_item_has_a_process_and_all_have_equally_many():
+    assert shares(5, 2, 0, 1) == [[0, 1], [2, 3], [4]]
+    parts = [shares(5, 2, rank, 2) for rank in (0, 1)]
+    assert parts == [[[0, 2], [4]], [[1, 3], [0]]]
+
+
+def test_photometry_on_the_device_changes_queries_alone(module, batch, monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        "vpog_core.training.lightning_module.objective", lambda n, b, *args, **kw: seen.append(b)
+    )
+    for module.photometry in (False, True):
+        module._objective(module.network, batch)
+    assert seen[0] is batch
+    assert not torch.equal(seen[1].query_rgb, batch.query_rgb)
+    assert seen[1] == replace(batch, query_rgb=seen[1].query_rgb)

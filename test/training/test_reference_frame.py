@@ -1,0 +1,33 @@
+"""Training gives directions in the reference view's frame, as inference does (see models/test_properties)."""
+
+import numpy as np
+import pytest
+
+from vpog_core.geometry.se3 import invert, rotation_x, rotation_z, transform, transform_points
+from vpog_core.training.stage import Stage
+from vpog_core.training.vpog_dataset import VPOGTrainDataset
+
+
+def seen_from_reference(T_virt_obj, center):
+    """[S, 3] towards the cameras of poses [S, 4, 4], in the first's frame, by the poses between them."""
+    T_ref_cam = T_virt_obj[0] @ np.stack([invert(T) for T in T_virt_obj])
+    towards = T_ref_cam[:, :3, 3] - transform_points(T_virt_obj[0], center)
+    return towards / np.linalg.norm(towards, axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize("refined_share", [0.0, 1.0])
+def test_directions_do_not_know_the_meshs_own_frame(training_objects, refined_share):
+    """They are what the cameras' relative poses say, and these are the same in any frame of the mesh."""
+    stage = Stage([], training_objects)
+    dataset = VPOGTrainDataset(
+        training_objects, stage, 112, seed=5, queries=1, negatives=0, refined_share=refined_share
+    )
+    for index in range(3):
+        group = dataset[index]
+        obj = next(o for o in training_objects if np.isclose(o.templates.diameter, group["diameter"]))
+        center, poses = obj.renderer.mesh.center, group["template_T"].astype(np.float64)
+        expected = seen_from_reference(poses, center)
+        np.testing.assert_allclose(group["directions"], expected, atol=1e-5)  # poses are float32
+        R_turn = rotation_x(1.0) @ rotation_z(2.0)
+        turned = poses @ transform(R_turn.T, np.zeros(3))
+        np.testing.assert_allclose(seen_from_reference(turned, R_turn @ center), expected, atol=1e-12)

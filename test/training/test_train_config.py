@@ -1,0 +1,154 @@
+"""config/train and what becomes of it: every file composes, presets agree, mistakes get a sentence."""
+
+import shutil
+
+import pytest
+
+pytest.importorskip("hydra")
+pytest.importorskip("lightning")
+
+import vpog_core
+from vpog_core.cli import main
+from vpog_core.models.config import PRESETS
+from vpog_core.training.compose import config_folder, load_config
+from vpog_core.training.losses.config import LossConfig
+from vpog_core.training.train_config import OptimizerConfig, SchedulerConfig, TrainerConfig
+from vpog_core.types import VPOGError
+
+
+@pytest.mark.parametrize("name", ["tiny", "small", "base", "large"])
+def test_experiments_train_their_preset(name):
+    config = load_config([f"experiment={name}"])
+    assert config.model == PRESETS[f"vpog-{name}"]
+    assert config.data.image_size == config.model.image_size
+    assert config.output == f"runs/{name}"
+    gpu = name != "tiny"
+    assert (config.trainer.accelerator, config.trainer.precision) == (
+        ("gpu", "bf16-mixed") if gpu else ("cpu", "32-true")
+    )
+    assert config.data.photometry != gpu
+
+
+def test_the_defaults_are_those_written_down():
+    config = load_config()
+    assert config.model == PRESETS["vpog-base"]
+    assert config.loss == LossConfig()
+    assert (config.optimizer, config.scheduler) == (OptimizerConfig(), SchedulerConfig())
+    assert config.trainer == TrainerConfig()
+    assert (config.optimizer.lr, config.optimizer.weight_decay) == (1e-4, 0.01)
+    assert (config.scheduler.t_max, config.scheduler.eta_min) == (100, 1e-6)
+    weights = config.loss.weights
+    assert (weights.classification, weights.flow, weights.regularization, weights.pose) == (
+        1.0,
+        1.0,
+        0.01,
+        0.5,
+    )
+
+
+def test_values_on_the_command_line_count_most():
+    settings = [
+        "experiment=tiny",
+        "seed=7",
+        "data.meshes=[a,b]",
+        "optimizer.lr=1e-3",
+        "+trainer.extra.barebones=true",
+    ]
+    config = load_config(settings)
+    assert config.optimizer.lr == 1e-3
+    assert config.data.meshes == ["a", "b"]
+    assert config.data.seed == config.seed == 7
+    assert config.trainer.extra == {"barebones": True}
+    assert config.max_steps == 6000
+
+
+@pytest.mark.parametrize(
+    ("setting", "sentence"),
+    [
+        (
+            "data.meshs=[a]",
+            r"^There is no setting 'data.meshs': did you mean 'data.meshes'\? `vpog train --show`",
+        ),
+        ("+optimizer.foo=1", r"^There is no setting 'optimizer.foo': `vpog train --show` prints them all.$"),
+        ("lr=1", r"^There is no setting 'lr': did you mean 'optimizer.lr'\?"),
+        ("experiment=huge", r"^There is no 'experiment/huge' in '.*': use one of base, large, small, tiny.$"),
+        ("optimizer.lr=fast", r"^optimizer.lr: Value 'fast' of type 'str' could not be converted to Float: "),
+        ("seed", r"^'seed' is no KEY=VALUE: "),
+        ("loader.groups=0", r"^loader.groups is 0: give 1 or more.$"),
+        ("model.window=5", r"windows of 5"),
+        ("data.procedural=0", r"names no objects"),
+        ("data=bop", r"names no objects: set one of meshes, gso, bop, procedural"),
+        ("trainer.precision=16-mixed", r"use bf16-mixed or 32-true"),
+    ],
+)
+def test_mistakes_are_told_in_a_sentence(setting, sentence):
+    with pytest.raises(VPOGError, match=sentence) as told:
+        load_config([setting])
+    assert "\n" not in str(told.value)
+
+
+def test_the_configuration_is_found_in_an_installation(tmp_path, monkeypatch):
+    """pip and colcon lay it under share/ of the prefix that holds the package."""
+    package = tmp_path / "lib" / "python3" / "site-packages" / "vpog_core"
+    package.mkdir(parents=True)
+    monkeypatch.setattr(vpog_core, "__file__", str(package / "__init__.py"))
+    with pytest.raises(VPOGError, match="install the package again"):
+        config_folder()
+    share = tmp_path / "share" / "vpog_ros" / "config" / "train"
+    share.mkdir(parents=True)
+    (share / "train.yaml").touch()
+    assert config_folder() == share
+
+
+def test_pip_and_colcon_install_every_file():
+    tomllib = pytest.importorskip("tomllib", reason="Python 3.11")
+    folder = config_folder()
+    root = folder.parents[1]
+    files = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]["data-files"]
+    installed = {
+        (place, source.name) for place, globs in files.items() for g in globs for source in root.glob(g)
+    }
+    expected = {
+        (f"share/vpog_ros/config/train/{p.parent.relative_to(folder)}", p.name)
+        for p in folder.rglob("*.yaml")
+    }
+    assert installed == {(place.removesuffix("/."), name) for place, name in expected}
+    assert "install(DIRECTORY launch config" in (root / "CMakeLists.txt").read_text()
+
+
+def test_vpog_train_says_what_it_lacks_and_shows_what_it_would_do(capsys, monkeypatch):
+    assert main(["train", "experiment=huge"]) == 2
+    assert capsys.readouterr().err.startswith("vpog: There is no 'experiment/huge'")
+    assert main(["train", "experiment=tiny", "--show"]) == 0
+    assert "embed_dim: 192" in capsys.readouterr().out
+    monkeypatch.setitem(__import__("sys").modules, "hydra", None)
+    monkeypatch.delitem(__import__("sys").modules, "vpog_core.training.compose")
+    assert main(["train"]) == 2
+    assert "pip install 'vpog_ros[train]'" in capsys.readouterr().err
+
+
+def test_vpog_train_runs(tmp_path, capsys):
+    """One step of a very small network on two procedural objects, from the command line to the weights."""
+    sizes = (
+        "embed_dim=64",
+        "depth=1",
+        "num_heads=2",
+        "aa_depth=1",
+        "aa_heads=2",
+        "fine_dim=16",
+        "flow_hidden=32",
+    )
+    settings = [
+        "experiment=tiny", *(f"model.{s}" for s in sizes), f"output={tmp_path / 'run'}",
+        f"data.bank={tmp_path / 'bank'}", "data.procedural=1", "data.held_out_procedural=1", "data.queries=1",
+        "data.validation_groups=1", "data.cluster=2", "data.negatives=1", "data.processes=1",
+        "trainer.logger=csv", "trainer.max_epochs=1", "trainer.epoch_steps=1", "trainer.pictures=1",
+        "loader.groups=1", "loader.workers=0",
+    ]  # fmt: skip
+    assert main(["train", *settings]) == 0
+    out = capsys.readouterr().out.strip().splitlines()
+    assert out[-1].startswith("1 steps in ")
+    assert out[-1].endswith(f"weights: {tmp_path / 'run' / 'weights.safetensors'}")
+    assert (tmp_path / "run" / "weights.safetensors").is_file()
+    assert list((tmp_path / "run" / "pictures").iterdir())
+    shutil.rmtree(tmp_path / "bank")

@@ -1,0 +1,95 @@
+"""A training run on toy data, as a process of its own: python toy_run.py PAUSE KEY=VALUE..."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from vpog_core.geometry.se3 import rotation_z, transform
+from vpog_core.models.config import VPOGConfig
+from vpog_core.training.compose import load_config
+from vpog_core.training.train import train
+from vpog_core.types import VPOGError
+
+SIZE = 112
+MODEL = VPOGConfig(
+    image_size=SIZE, embed_dim=64, depth=1, num_heads=2, embed_from_stem=True, aa_depth=1, aa_heads=2,
+    fine_dim=16, flow_hidden=32, flow_layers=2, retrieval_dim=8,
+)  # fmt: skip
+SETTINGS = (
+    "experiment=tiny", "data.queries=2", "loader.groups=1", "loader.workers=0", "trainer.epoch_steps=3",
+    "trainer.max_epochs=2", "trainer.logger=none", "trainer.pictures=0", "trainer.threads=1",
+    "trainer.log_every=1", "scheduler.warmup_steps=2", "optimizer.lr=2e-3", "loss.options.pose_samples=16",
+    "loss.options.pose_queries=1",
+)  # fmt: skip
+
+
+class ToyData(Dataset):
+    """Item i is drawn by (seed, i): a flat noisy disc that faces the camera, turned a little in every view.
+
+    Args:
+        seed: of everything; length: items; pause: seconds every item takes.
+    """
+
+    def __init__(self, seed: int, length: int = 1000, pause: float = 0.0) -> None:
+        self.seed, self.length, self.pause = seed, length, pause
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+        time.sleep(self.pause)
+        rng = np.random.default_rng([self.seed, index])
+        queries, cluster, templates = 2, 2, 3
+        views = [self._view(rng) for _ in range(queries + templates)]
+        q, t = views[:queries], views[queries:]
+        group = {
+            "query_rgb": [v[0] for v in q], "query_depth": [v[1] for v in q], "query_K": [v[2] for v in q],
+            "query_T": [v[3] for v in q], "template_rgb": [v[0] for v in t],
+            "template_depth": [v[1] for v in t[:cluster]], "template_K": [v[2] for v in t[:cluster]],
+            "template_T": [v[3] for v in t],
+        }  # fmt: skip
+        group = {key: np.stack(value) for key, value in group.items()}
+        return group | {
+            "directions": np.tile(np.float32([0, 0, -1]), (cluster, 1)),
+            "diameter": np.float32(0.4),
+        }
+
+    @staticmethod
+    def _view(rng: np.random.Generator) -> tuple[np.ndarray, ...]:
+        y, x = np.mgrid[0:SIZE, 0:SIZE] - (SIZE - 1) / 2
+        disc = x**2 + y**2 < rng.uniform(35, 45) ** 2
+        rgb = rng.integers(0, 255, (SIZE, SIZE, 3), dtype=np.uint8) // 4
+        rgb[disc] += 128
+        K = np.float32([[200, 0, (SIZE - 1) / 2], [0, 200, (SIZE - 1) / 2], [0, 0, 1]])
+        T = transform(rotation_z(rng.uniform(-0.2, 0.2)), np.array([0.0, 0.0, 1.0]))
+        return rgb, disc.astype(np.float32), K, T.astype(np.float32)
+
+
+def toy_data(pause: float = 0.0) -> tuple[ToyData, ToyData]:
+    """Training and validation set."""
+    return ToyData(1, pause=pause), ToyData(2, length=4)
+
+
+def toy_config(*settings: str):
+    """The configuration of a run of six steps of a very small network."""
+    return replace(load_config([*SETTINGS, *settings]), model=MODEL)
+
+
+def main() -> int:
+    try:
+        train(toy_config(*sys.argv[2:]), lambda: toy_data(float(sys.argv[1])))
+    except VPOGError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    raise SystemExit(main())

@@ -1,0 +1,67 @@
+"""`vpog train`: settings from config/train and the command line, then the training loop."""
+
+from __future__ import annotations
+
+import argparse
+
+from vpog_core.types import VPOGError
+
+_HELP = """\
+Train the network. Settings are Hydra's: SECTION=FILE takes a file of config/train, KEY=VALUE sets one
+value. Objects and photographs are given as data settings; without any, procedural objects are made up.
+
+  experiment=tiny      112 px, a CPU: first sensible poses after an hour or two
+  experiment=small     224 px, one GPU: half an hour
+  experiment=base      224 px, encoder from CroCo v2 (init.croco=FILE), 8 GPUs
+
+Settings that are often given (--show prints them all):
+  output=DIR                  checkpoint, weights, history, log and pictures; a run found there goes on
+  data.meshes=[DIR,...]       mesh files; data.unit=mm where they are in millimetres
+  data.gso=DIR  data.bop=[ROOT:SPLIT,...]  data.procedural=N  data.photos=DIR  data.bank=DIR
+  trainer.minutes=N           stop cleanly after N minutes; Ctrl-C does so at once
+  trainer.devices=N  trainer.num_nodes=N  trainer.precision=bf16-mixed  trainer.compile=true
+  trainer.logger=NAME         tensorboard, csv, wandb, mlflow, comet, neptune or none
+  loader.groups=N             objects in a batch, four queries each; loader.workers=N processes render
+  init.weights=FILE           begin with these weights"""
+
+_EXAMPLES = """\
+examples:
+  vpog train experiment=tiny output=runs/tiny trainer.minutes=90
+  vpog train experiment=small data.meshes=[meshes/train] data.photos=photos
+  vpog train experiment=base init.croco=CroCo_V2_ViTBase_BaseDecoder.pth 'data.bop=[data/gso:train_pbr]'
+Quote what holds brackets, as shells read them too. Exit status: 0 done, 2 unusable settings, 130 stopped."""
+
+
+def add_train(commands) -> None:
+    """Add the subcommand to the parser of `vpog`."""
+    parser = commands.add_parser(
+        "train",
+        help="train the network",
+        description=_HELP,
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="settings, see above")
+    parser.add_argument("--show", action="store_true", help="print all settings as YAML and do nothing")
+    parser.set_defaults(run=run_train)
+
+
+def run_train(arguments: argparse.Namespace) -> int:
+    """Train; 130 when stopped by Ctrl-C."""
+    try:
+        from vpog_core.training.compose import as_yaml, composed, load_config
+    except ModuleNotFoundError as error:
+        raise VPOGError(_missing(error)) from error
+    if arguments.show:
+        print(as_yaml(composed(arguments.settings)), end="")
+        return 0
+    config = load_config(arguments.settings)
+    try:
+        from vpog_core.training.train import train
+    except ModuleNotFoundError as error:
+        raise VPOGError(_missing(error)) from error
+    return 130 if train(config).interrupted else 0
+
+
+def _missing(error: ModuleNotFoundError) -> str:
+    return f"Training needs the package '{error.name}': pip install 'vpog_ros[train]'."

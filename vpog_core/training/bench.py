@@ -1,0 +1,140 @@
+"""What a training sample costs: samples per second of the loader alone, and where the time goes.
+
+A sample is a query, its templates and its labels. Times are of the CPU, so that other programs do not count.
+"""
+
+from __future__ import annotations
+
+import cProfile
+import pstats
+import resource
+import time
+from dataclasses import dataclass
+
+import cv2
+import torch
+from torch.utils.data import DataLoader, Dataset, Subset
+
+from vpog_core.training.objective import Batch
+
+STAGES = {
+    "layout": ("query_layout.py", ("lay_out",)),
+    "background": ("query_composer.py", ("background",)),
+    "render": ("scene_picture.py", ("render_scene",)),
+    "annotated images": ("bop_queries.py", ("queries",)),
+    "degrade": ("augmentation.py", ("degrade",)),
+    "templates": ("vpog_dataset.py", ("_templates", "_render_reference")),
+    "labels": ("objective.py", ("labels",)),
+}
+FLOOR = (("renderer.py", ("cast", "blocked")), ("vpog_dataset.py", ("_templates",)))
+"""What no rewriting takes away: the rays, and the warps that turn templates."""
+
+
+@dataclass
+class Bench:
+    """Costs of a sample.
+
+    Attributes:
+        milliseconds: of CPU time, one process; stages: of it, by name, the rest as 'other'.
+        floor: of it, rays and template warps.
+        per_second: samples a second of `workers` processes by the clock; None where none were asked for.
+        worker_milliseconds: CPU time of a sample there.
+    """
+
+    milliseconds: float
+    stages: dict[str, float]
+    floor: float
+    workers: int = 0
+    per_second: float | None = None
+    worker_milliseconds: float | None = None
+
+    def text(self) -> str:
+        """For people."""
+        lines = [
+            f"one process: {self.milliseconds:.1f} ms of CPU time a sample, "
+            f"{1e3 / self.milliseconds:.1f} samples/s"
+        ]
+        lines += [f"  {name:17s}{value:6.1f} ms" for name, value in self.stages.items()]
+        ratio = self.milliseconds / max(self.floor, 1e-9)
+        lines.append(f"  rays and warps alone: {self.floor:.1f} ms; the whole is {ratio:.1f} times that")
+        if self.per_second is not None:
+            lines.append(
+                f"{self.workers} workers: {self.per_second:.1f} samples/s by the clock, "
+                f"{self.worker_milliseconds:.1f} ms of CPU time a sample"
+            )
+        return "\n".join(lines)
+
+
+def bench(dataset: Dataset, groups: int = 24, workers: int = 0) -> Bench:
+    """Measure a training set.
+
+    Args:
+        groups: items drawn for each measurement; workers: processes of the loader, 0 leaves that part out.
+    """
+    cv2.setNumThreads(0)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        _take(dataset, range(2))
+        begin = time.process_time()
+        samples = _take(dataset, range(2, 2 + groups))
+        plain = 1e3 * (time.process_time() - begin) / samples
+        profile = cProfile.Profile(time.process_time, builtins=False)
+        profile.enable()
+        samples = _take(dataset, range(2, 2 + groups))
+        profile.disable()
+    finally:
+        torch.set_num_threads(threads)
+    stats = pstats.Stats(profile)
+    # The profiler slows what it watches: shares are its, the sum is that of the run without it.
+    unit = plain / max(stats.total_tt, 1e-9)
+    stages = {name: unit * _seconds(stats, *where) for name, where in STAGES.items()}
+    stages = {name: value for name, value in stages.items() if value > 0}
+    stages["other"] = max(plain - sum(stages.values()), 0.0)
+    out = Bench(plain, stages, unit * sum(_seconds(stats, *where) for where in FLOOR))
+    if workers:
+        out.workers = workers
+        out.per_second, out.worker_milliseconds = _loader(dataset, groups, workers)
+    return out
+
+
+def _take(dataset: Dataset, items: range) -> int:
+    """Draw items and label them; how many samples they were."""
+    samples = 0
+    for index in items:
+        group = {key: torch.as_tensor(value)[None] for key, value in dataset[index].items()}
+        batch = Batch(**group)
+        batch.labels(index % 4)
+        samples += batch.query_rgb.shape[1]
+    return samples
+
+
+def _seconds(stats: pstats.Stats, file: str, names: tuple[str, ...]) -> float:
+    return sum(
+        cumulative
+        for (path, _, name), (_, _, _, cumulative, _) in stats.stats.items()
+        if path.endswith(file) and name in names
+    )
+
+
+def _loader(dataset: Dataset, groups: int, workers: int) -> tuple[float, float]:
+    """Samples a second and milliseconds of the workers' CPU time for each, without the workers' start."""
+    first, count = 10_000, max(groups, 4 * workers)
+    loader = DataLoader(Subset(dataset, range(first, first + count)), batch_size=None, num_workers=workers,
+                        worker_init_fn=_one_thread)  # fmt: skip
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    samples, warm, begin = 0, 0, time.perf_counter()
+    for number, group in enumerate(loader):
+        samples += len(group["query_rgb"])
+        if number + 1 == workers:
+            warm, begin = samples, time.perf_counter()
+    seconds = time.perf_counter() - begin
+    del loader
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return (samples - warm) / max(seconds, 1e-9), 1e3 * spent / samples
+
+
+def _one_thread(worker: int) -> None:
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)

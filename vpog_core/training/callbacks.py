@@ -1,0 +1,167 @@
+"""Around the steps: what is written, when to stop, what a person reads."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+import lightning.pytorch as L
+import torch
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+from tqdm import tqdm
+
+from vpog_core.models.checkpoint import save_weights
+from vpog_core.types import VPOGError
+
+CHECKPOINT = "checkpoint.ckpt"
+WEIGHTS = "weights.safetensors"
+HISTORY = "history.json"
+HEADLINE = ("loss", "seen_accuracy", "unseen_accuracy", "flow_error", "retrieval_error", "rotation_error")
+
+
+class SafeCheckpointIO(TorchCheckpointIO):
+    """Checkpoints that are whole or not there, and are read as tensors and plain values alone."""
+
+    def save_checkpoint(self, checkpoint: dict, path, storage_options=None) -> None:
+        partial = Path(path).with_suffix(".partial")
+        partial.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as file:
+            torch.save(checkpoint, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+
+    def load_checkpoint(self, path, map_location="cpu", weights_only=True) -> dict:
+        return read_checkpoint(path)
+
+
+def read_checkpoint(path: str | Path) -> dict:
+    """A checkpoint's content.
+
+    Raises:
+        VPOGError: it cannot be read.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # damaged bytes make torch.load raise nearly anything
+        reason = (str(error).splitlines() or ["empty"])[0][:100]
+        raise VPOGError(
+            f"'{path}' is no readable checkpoint ({reason}): delete it, or choose another output."
+        ) from error
+
+
+class RunFiles(L.Callback):
+    """After every validation: checkpoint.ckpt, weights.safetensors (averaged) and history.json.
+
+    Attributes:
+        seconds: of training so far, over all slices; history: one entry for each validation.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.seconds, self.history = folder, 0.0, []
+        self._last = time.monotonic()
+
+    def state_dict(self) -> dict:
+        return {"seconds": self.seconds, "history": self.history}
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        self.seconds, self.history = state_dict["seconds"], state_dict["history"]
+
+    def on_train_start(self, trainer, pl_module) -> None:
+        self._last = time.monotonic()
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+        now = time.monotonic()
+        self.seconds, self._last = self.seconds + now - self._last, now
+
+    def on_validation_end(self, trainer, pl_module) -> None:
+        if trainer.sanity_checking:
+            return
+        scores = {
+            k.removeprefix("val/"): float(v) for k, v in trainer.callback_metrics.items() if "val/" in k
+        }
+        self.history.append({"step": trainer.global_step, "minutes": self.seconds / 60, **scores})
+        trainer.save_checkpoint(self.folder / CHECKPOINT)
+        if trainer.is_global_zero:
+            save_weights(pl_module.averaged, self.folder / WEIGHTS, {"steps": str(trainer.global_step)})
+            write_whole(self.folder / HISTORY, json.dumps(self.history, indent=1))
+        trainer.strategy.barrier("run files")
+        self._last = time.monotonic()
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file that is whole or not there."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text)
+    os.replace(partial, path)
+
+
+class StopCleanly(L.Callback):
+    """Ends the run after the step in hand, validated and saved: when the time is up, at Ctrl-C, at SIGTERM.
+
+    Args:
+        deadline: in `time.monotonic()`, infinity for none.
+    """
+
+    def __init__(self, deadline: float) -> None:
+        self.deadline, self.interrupted = deadline, False
+        self._before: dict[int, object] = {}
+
+    def on_train_start(self, trainer, pl_module) -> None:
+        if threading.current_thread() is threading.main_thread():  # no other hears signals
+            self._before = {s: signal.signal(s, self._note) for s in (signal.SIGINT, signal.SIGTERM)}
+
+    def on_train_end(self, trainer, pl_module) -> None:
+        while self._before:
+            signal.signal(*self._before.popitem())
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+        over = self.interrupted or time.monotonic() > self.deadline
+        if trainer.world_size > 1:
+            over = trainer.strategy.reduce_boolean_decision(over, all=False)
+        trainer.should_stop = trainer.should_stop or over
+
+    def _note(self, number, frame) -> None:
+        if self.interrupted:  # the second time it is meant at once
+            raise KeyboardInterrupt
+        self.interrupted = True
+
+
+class ProgressLines(L.Callback):
+    """A line on stderr for every validation, and now and then for a step.
+
+    Args:
+        every: steps between two lines; 0 where a progress bar shows them.
+    """
+
+    def __init__(self, every: int) -> None:
+        self.every, self._begin = every, None
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+        step, now = trainer.global_step, time.monotonic()
+        self._begin = self._begin or (step, now)
+        if trainer.is_global_zero and self.every and step % self.every == 0 and step > self._begin[0]:
+            rate = (step - self._begin[0]) / (now - self._begin[1])
+            shown = {k: float(v) for k, v in trainer.progress_bar_metrics.items() if k != "v_num"}
+            print(f"step {step}/{trainer.max_steps} {rate:.2f}/s {text(shown)}", file=sys.stderr, flush=True)
+
+    def on_validation_end(self, trainer, pl_module) -> None:
+        if trainer.is_global_zero and not trainer.sanity_checking:
+            scores = {k[4:]: float(v) for k, v in trainer.callback_metrics.items() if k.startswith("val/")}
+            line = f"validated at step {trainer.global_step}: {headline(scores)}"
+            tqdm.write(line, file=sys.stderr)
+
+
+def headline(scores: dict[str, float]) -> str:
+    """The scores that a person looks at first."""
+    return text({key: scores[key] for key in HEADLINE if key in scores})
+
+
+def text(scores: dict[str, float]) -> str:
+    """`loss 2.345 ...`."""
+    return " ".join(f"{key} {value:.3f}" for key, value in scores.items())

@@ -1,0 +1,177 @@
+"""The network in training: loss, optimizer, schedule, averaged weights."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import math
+from collections.abc import Callable
+
+import lightning.pytorch as L
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from vpog_core.models.vpog_model import VPOGModel
+from vpog_core.training.device_augmentation import augment
+from vpog_core.training.losses.config import LossConfig
+from vpog_core.training.mixed_precision import FullPrecisionOutside
+from vpog_core.training.objective import Batch, objective, supervised_pixel
+from vpog_core.training.train_config import OptimizerConfig, SchedulerConfig
+
+SHOWN = ("loss", "seen_accuracy", "flow_error", "retrieval_right")
+"""Scores on the progress bar, where the objective has them."""
+
+
+class VPOGLightning(L.LightningModule):
+    """A network, its averaged copy, and how a step is made.
+
+    All that is random in a step is drawn from (seed, number of its batch): a run goes on exactly where it
+    stopped, and R processes do what one would do that accumulates R batches.
+
+    Args:
+        network: learns; the copy that averages its weights is validated and exported.
+        groups: objects in a batch of one process; epoch_steps: optimizer steps of an epoch.
+        photometry: lens, sensor and file effects are applied to the queries here, on their device.
+    """
+
+    def __init__(
+        self,
+        network: VPOGModel,
+        loss: LossConfig,
+        optimizer: OptimizerConfig,
+        scheduler: SchedulerConfig,
+        groups: int,
+        epoch_steps: int,
+        seed: int = 0,
+        photometry: bool = False,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.averaged = copy.deepcopy(network).requires_grad_(False)
+        self.loss, self.optimizer, self.scheduler = loss, optimizer, scheduler
+        self.groups, self.epoch_steps, self.seed, self.photometry = groups, epoch_steps, seed, photometry
+        self.items = 0
+        """Training groups seen so far, by all processes."""
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The loss of one batch."""
+        number = self.items // self.groups + self.global_rank
+        torch.manual_seed((self.seed << 32) + number)
+        loss, scores = self._objective(self.network, batch, offset=supervised_pixel(number))
+        shown = {key: scores[key] for key in SHOWN if key in scores}
+        rate = self.trainer.optimizers[0].param_groups[0]["lr"]
+        scores = {**scores, "lr": rate}
+        self.log_dict({f"train/{key}": value for key, value in scores.items()}, batch_size=self.groups)
+        self.log_dict(shown, prog_bar=True, logger=False, batch_size=self.groups)
+        return loss
+
+    def on_train_batch_end(self, outputs, batch: Batch, batch_idx: int) -> None:
+        self.items += self.groups * self.trainer.world_size
+
+    def on_validation_epoch_start(self) -> None:
+        self.averaged.eval()
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Scores of the averaged weights."""
+        torch.manual_seed(batch_idx * self.trainer.world_size + self.global_rank)
+        scores = self._objective(self.averaged, batch, offset=(2, 1), predicted_share=1.0)[1]
+        self.log_dict(
+            {f"val/{key}": value for key, value in scores.items()},
+            on_epoch=True, sync_dist=True, batch_size=len(batch.diameter),
+        )  # fmt: skip
+
+    def _objective(self, network: VPOGModel, batch: Batch, **options) -> tuple[Tensor, dict[str, Tensor]]:
+        """The network in the trainer's precision, labels and losses in float32."""
+        with FullPrecisionOutside(network, self.device.type) as guarded:
+            if self.photometry:
+                batch = dataclasses.replace(batch, query_rgb=augment(batch.query_rgb))
+            return objective(guarded, batch, self.loss.weights, options=self.loss.options, **options)
+
+    def configure_optimizers(self) -> dict:
+        optimizer = torch.optim.AdamW(
+            decay_groups(self.network, self.optimizer.weight_decay), lr=self.optimizer.lr,
+            betas=tuple(self.optimizer.betas), eps=self.optimizer.eps, fused=True,
+        )  # fmt: skip
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self.rate)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def rate(self, step: int) -> float:
+        """Share of the highest learning rate after `step` steps: linear warm-up times cosine."""
+        config = self.scheduler
+        epochs = step / self.epoch_steps if config.stepwise else step // self.epoch_steps
+        down = 0.5 * (1 + math.cos(math.pi * min(1.0, epochs / config.t_max)))
+        floor = config.eta_min / self.optimizer.lr
+        warm = min(1.0, (step + 1) / config.warmup_steps) if config.warmup_steps else 1.0
+        return warm * (floor + (1 - floor) * down)
+
+    def configure_gradient_clipping(
+        self, optimizer, gradient_clip_val=None, gradient_clip_algorithm=None
+    ) -> None:
+        """By norm; a step whose gradient is not finite is left out.
+
+        Lightning's own clipping refuses the fused optimizer in mixed precision, which bfloat16 does not harm.
+        """
+        limit = self.optimizer.clip or float("inf")
+        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), limit)
+        optimizer.found_inf = (
+            ~norm.isfinite()
+        ).float()  # fused optimizers skip the step by it, without waiting
+        self.log("train/gradient_norm", norm, batch_size=self.groups)
+
+    def optimizer_step(self, epoch, batch_idx, optimizer, optimizer_closure=None) -> None:
+        super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+        self.update_average(self.trainer.global_step)
+
+    @torch.no_grad()
+    def update_average(self, step: int) -> None:
+        """Move the averaged weights towards the current ones; faster while the run is young."""
+        keep = min(self.optimizer.ema_decay, (1 + step) / (10 + step))
+        torch._foreach_lerp_(list(self.averaged.parameters()), list(self.network.parameters()), 1 - keep)
+
+    def on_save_checkpoint(self, checkpoint: dict) -> None:
+        checkpoint["items"] = self.items
+
+    def on_load_checkpoint(self, checkpoint: dict) -> None:
+        """Take over the state of the run; the numbers of the present configuration count from here on."""
+        self.items = checkpoint["items"]
+        now = self.configure_optimizers()
+        state, groups = checkpoint["lr_schedulers"][0], now["optimizer"].param_groups
+        state["base_lrs"] = now["lr_scheduler"]["scheduler"].base_lrs
+        state["_last_lr"] = [lr * self.rate(state["last_epoch"]) for lr in state["base_lrs"]]
+        for saved, group, lr in zip(
+            checkpoint["optimizer_states"][0]["param_groups"], groups, state["_last_lr"], strict=True
+        ):
+            saved.update({key: value for key, value in group.items() if key != "params"}, lr=lr)
+
+
+def decay_groups(network: nn.Module, weight_decay: float) -> list[dict]:
+    """Parameter groups of AdamW: matrices and kernels with decay, vectors (biases, norms) without."""
+    learning = [p for p in network.parameters() if p.requires_grad]
+    return [
+        {"params": [p for p in learning if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in learning if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+
+
+def checkpoint_blocks(network: VPOGModel) -> None:
+    """Compute the blocks of encoder and AA module again in the backward pass, which saves memory."""
+    aa = network.aa_module
+    for block in (*network.encoder.enc_blocks, *aa.global_blocks, *aa.local_blocks):
+        block.forward = _Recomputed(block.forward)
+
+
+class _Recomputed:
+    def __init__(self, forward: Callable[..., Tensor]) -> None:
+        self.forward = forward
+
+    def __call__(self, *args: Tensor) -> Tensor:
+        if not torch.is_grad_enabled():
+            return self.forward(*args)
+        return checkpoint(self.forward, *args, use_reentrant=False, preserve_rng_state=False)
+
+
+def compile_parts(network: VPOGModel) -> None:
+    """torch.compile for encoder and AA module, where nearly all of the time goes."""
+    for part in (network.encoder, network.aa_module):
+        part.forward = torch.compile(part.forward, dynamic=False)

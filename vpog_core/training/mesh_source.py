@@ -1,0 +1,221 @@
+"""Where training objects come from: mesh files, Google Scanned Objects, models of image sets, seeds."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from vpog_core.objects.mesh import MESH_SUFFIXES, Mesh, load_mesh
+from vpog_core.synthetic import objects as synthetic_objects
+from vpog_core.synthetic.objects import make_object
+from vpog_core.types import VPOGError
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+TEXTURE_SIDE = 2048
+"""Larger textures are brought down to this; a crop shows an object at a few hundred pixels."""
+GSO_MESH, GSO_TEXTURES = "meshes/model.obj", "materials/textures"
+MEGAPOSE_SCALE = 0.1
+"""MegaPose's images show each object scaled by this, in metres."""
+
+
+@dataclass(frozen=True)
+class ObjectSource:
+    """How to get one object's mesh.
+
+    Attributes:
+        kind: the source it counts for: one of `data_config.SOURCES`.
+        name: unique within its folder.
+        path: of its mesh file; None for a procedural object, which is made from `seed` and maybe `photo`.
+        unit: of the file: auto, m, cm or mm.
+        textures: a second folder for the images the mesh names.
+        megapose: scale it as MegaPose's images show it: "gso" or "shapenet"; empty: as it is.
+        texture_side: larger textures are brought down to this, pixels.
+    """
+
+    kind: str
+    name: str
+    path: Path | None = None
+    unit: str = "auto"
+    textures: Path | None = None
+    seed: int = -1
+    photo: Path | None = None
+    megapose: str = ""
+    texture_side: int = TEXTURE_SIDE
+
+    def load(self) -> Mesh:
+        """The mesh in metres.
+
+        Raises:
+            VPOGError: a mesh or photograph that cannot be used.
+        """
+        if self.path is None:
+            return make_object(self.seed, photo=read_photo(self.photo) if self.photo else None)
+        mesh = load_mesh(self.path, self.unit, assets=self.textures)
+        if self.megapose:
+            mesh = _as_megapose(mesh, self.megapose)
+        return _smaller_texture(mesh, self.texture_side)
+
+    def key(self) -> str:
+        """Another one whenever the mesh may be another: when a file, or what makes objects, has changed."""
+        parts = [f"{self.kind} {self.name} {self.unit} {self.megapose} {self.texture_side} {self.seed}"]
+        if self.path is None:
+            parts.append(_recipe())
+            parts += [_stamp(self.photo)] if self.photo else []
+        else:
+            parts += [_stamp(p) for p in (self.path, *_companions(self.path, self.textures))]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+    def folder(self, bank: Path) -> Path:
+        """Its place in the bank."""
+        safe = "".join(c if c.isalnum() or c in "-_" else "_" for c in self.name)[:80]
+        return bank / f"{safe}-{self.key()}"
+
+
+def mesh_files(folder: str, unit: str = "auto") -> list[ObjectSource]:
+    """Every mesh file of a folder, by name.
+
+    Raises:
+        VPOGError: no such folder, or no mesh in it.
+    """
+    files = [p for p in _listed(folder, "meshes") if p.suffix.lower() in MESH_SUFFIXES]
+    if not files:
+        raise VPOGError(
+            f"The folder '{folder}' holds no mesh ({', '.join(MESH_SUFFIXES)}): check data.meshes."
+        )
+    return [ObjectSource("meshes", p.stem, p, unit) for p in files]
+
+
+def scanned_objects(folder: str) -> list[ObjectSource]:
+    """Google Scanned Objects as published: NAME/meshes/model.obj and NAME/materials/textures/, metres.
+
+    Raises:
+        VPOGError: no such folder, or no object in it.
+    """
+    found = [p for p in _listed(folder, "gso") if (p / GSO_MESH).is_file()]
+    if not found:
+        raise VPOGError(
+            f"The folder '{folder}' holds no NAME/{GSO_MESH}: set data.gso to the unpacked objects."
+        )
+    return [
+        ObjectSource("gso", p.name, p / GSO_MESH, "m", p / GSO_TEXTURES, texture_side=TEXTURE_SIDE // 2)
+        for p in found
+    ]
+
+
+def procedural(first: int, count: int, photos: list[Path]) -> list[ObjectSource]:
+    """Procedural objects by seed; every third carries a photograph, where there are some."""
+    return [
+        ObjectSource(
+            "procedural", f"seed_{seed:06d}", seed=seed,
+            photo=photos[seed % len(photos)] if photos and seed % 3 == 0 else None,
+        )
+        for seed in range(first, first + count)
+    ]  # fmt: skip
+
+
+def split_held_out(sources: list, every: int) -> tuple[list, list]:
+    """(for training, held out): of each `every` in order, the first is held out; a single one is not."""
+    if every == 0 or len(sources) < 2:
+        return sources, []
+    return [s for i, s in enumerate(sources) if i % every], sources[::every]
+
+
+def photo_files(folder: str) -> list[Path]:
+    """The pictures of a folder, by name; none for an empty name.
+
+    Raises:
+        VPOGError: no such folder, or no picture in it.
+    """
+    if not folder:
+        return []
+    files = [p for p in _listed(folder, "photos") if p.suffix.lower() in IMAGE_SUFFIXES]
+    if not files:
+        raise VPOGError(
+            f"The folder '{folder}' holds no picture ({', '.join(IMAGE_SUFFIXES)}): check data.photos."
+        )
+    return files
+
+
+def read_photo(path: Path) -> np.ndarray:
+    """[h, w, 3] uint8 RGB.
+
+    Raises:
+        VPOGError: the file cannot be read.
+    """
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if image is None:
+        raise VPOGError(f"The photograph '{path}' cannot be read: replace or remove it.")
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def _listed(folder: str, key: str) -> list[Path]:
+    path = Path(folder).expanduser()
+    if not path.is_dir():
+        raise VPOGError(f"There is no folder '{folder}': set data.{key} to one that is there.")
+    return sorted(path.iterdir())
+
+
+def _as_megapose(mesh: Mesh, kind: str) -> Mesh:
+    """Scale (and centre) a mesh as the images of MegaPose-GSO and MegaPose-ShapeNetCore show it.
+
+    https://github.com/thodan/bop_toolkit/blob/master/docs/bop_challenge_2023_training_datasets.md
+    """
+    if kind == "shapenet":
+        return replace(mesh, vertices=mesh.vertices * MEGAPOSE_SCALE)
+    low, high = mesh.bounds
+    half = (high - low).max() / 2
+    return replace(mesh, vertices=(mesh.vertices - mesh.center) * (MEGAPOSE_SCALE / half))
+
+
+def _smaller_texture(mesh: Mesh, side: int) -> Mesh:
+    if mesh.texture is None or max(mesh.texture.shape[:2]) <= side:
+        return mesh
+    scale = side / max(mesh.texture.shape[:2])
+    small = cv2.resize(mesh.texture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    return replace(mesh, texture=small)
+
+
+def _stamp(path: Path) -> str:
+    try:
+        state = path.stat()
+    except OSError as error:
+        raise VPOGError(f"There is no file '{path}': check the path.") from error
+    return f"{path.name} {state.st_size} {state.st_mtime_ns}"
+
+
+NAMED_FILES = re.compile(rb"^\s*(?:mtllib|map_\w+|comment TextureFile)\s+(.+?)\s*$", re.MULTILINE)
+
+
+def _companions(path: Path, textures: Path | None) -> list[Path]:
+    """Materials and textures a mesh file names, as far as they are there."""
+    if path.suffix.lower() not in (".obj", ".ply"):
+        return []
+    try:
+        with path.open("rb") as file:
+            head = file.read(1 << 14)
+    except OSError as error:
+        raise VPOGError(f"There is no mesh file '{path}': check the path.") from error
+    folders = [path.parent, *([textures] if textures else [])]
+    found = _named(head, folders)
+    return found + [t for m in found if m.suffix.lower() == ".mtl" for t in _named(m.read_bytes(), folders)]
+
+
+def _named(text: bytes, folders: list[Path]) -> list[Path]:
+    names = [Path(m.decode("utf-8", "replace").replace("\\", "/")).name for m in NAMED_FILES.findall(text)]
+    return [f / name for name in names for f in folders if name and (f / name).is_file()]
+
+
+@lru_cache(maxsize=1)
+def _recipe() -> str:
+    """Of the code that makes procedural objects."""
+    folder = Path(synthetic_objects.__file__).parent
+    parts = [
+        (folder / f"{name}.py").read_bytes() for name in ("fields", "objects", "prints", "shapes", "textures")
+    ]
+    return hashlib.sha256(b"".join(parts)).hexdigest()

@@ -1,0 +1,57 @@
+"""bfloat16 for the network alone: labels, poses and losses need every digit of float32."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vpog_core.models.vpog_model import VPOGModel
+
+CALLED = ("encode", "describe", "match", "encoder_logits", "flow", "flow_of_pairs")
+"""The network's methods."""
+
+
+class FullPrecisionOutside:
+    """Inside a region of autocast: a network whose methods run in it, while all around is float32.
+
+    Under autocast the matrix products of ground truth would be rounded to eight bits as well: pixels are
+    off by more than one, and poses by centimetres. What the network answers is cast to float32.
+
+    Args:
+        device_type: cpu or cuda.
+    """
+
+    def __init__(self, network: VPOGModel, device_type: str) -> None:
+        self._network, self._device_type = network, device_type
+        self._in_region = torch.is_autocast_enabled(device_type)
+        self._dtype = torch.get_autocast_dtype(device_type)
+        self._outside = torch.autocast(device_type, enabled=False)
+
+    def __enter__(self) -> FullPrecisionOutside:
+        self._outside.__enter__()
+        return self
+
+    def __exit__(self, *error) -> None:
+        self._outside.__exit__(*error)
+
+    def __getattr__(self, name: str) -> Any:
+        attribute = getattr(self._network, name)
+        return self._autocast(attribute) if name in CALLED and self._in_region else attribute
+
+    def _autocast(self, method: Callable) -> Callable:
+        def call(*args):
+            with torch.autocast(self._device_type, dtype=self._dtype):
+                return _float(method(*args))
+
+        return call
+
+
+def _float(value: Any) -> Any:
+    """Floating point tensors, in dataclasses too, as float32."""
+    if isinstance(value, Tensor):
+        return value.float() if value.is_floating_point() else value
+    return dataclasses.replace(value, **{k: _float(v) for k, v in vars(value).items()})

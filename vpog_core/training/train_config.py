@@ -1,0 +1,191 @@
+"""What a training run is made from: dataclasses that the YAML files of config/train fill.
+
+Every key of those files and of the command line is a field here; an unknown one is refused.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any, get_type_hints
+
+from vpog_core.models.config import VPOGConfig
+from vpog_core.training.data_config import DataConfig
+from vpog_core.training.losses.config import LossConfig
+from vpog_core.types import VPOGError
+
+
+@dataclass
+class OptimizerConfig:
+    """AdamW (Loshchilov and Hutter 2019).
+
+    Attributes:
+        lr: highest learning rate; betas, eps: of the moments.
+        weight_decay: of matrices and kernels; biases, norms and other vectors have none.
+        clip: largest norm of the gradient, 0 = not clipped.
+        ema_decay: of the averaged weights, which are validated and exported; less while the run is young.
+    """
+
+    lr: float = 1e-4
+    weight_decay: float = 0.01
+    betas: list[float] = field(default_factory=lambda: [0.9, 0.98])
+    eps: float = 1e-8
+    clip: float = 1.0
+    ema_decay: float = 0.998
+
+
+@dataclass
+class SchedulerConfig:
+    """Warm-up, then a cosine down to `eta_min`, where the rate stays.
+
+    Attributes:
+        t_max: epochs until the cosine has come down; eta_min: the last learning rate.
+        stepwise: follow the cosine at every step, not once an epoch.
+        warmup_steps: steps over which the rate grows from zero.
+    """
+
+    t_max: int = 100
+    eta_min: float = 1e-6
+    stepwise: bool = False
+    warmup_steps: int = 200
+
+
+@dataclass
+class LoaderConfig:
+    """Batches.
+
+    Attributes:
+        groups: objects in a batch of one process, each with its queries and templates.
+        workers: processes that render; prefetch: batches each of them keeps ready.
+    """
+
+    groups: int = 4
+    workers: int = 1
+    prefetch: int = 4
+
+
+@dataclass
+class InitConfig:
+    """What the network begins with.
+
+    Attributes:
+        weights: a .safetensors file of the same sizes, '' for none.
+        croco: a CroCo v2 checkpoint (.pth) for the encoder, '' for none.
+    """
+
+    weights: str = ""
+    croco: str = ""
+
+
+@dataclass
+class TrainerConfig:
+    """Handed to `lightning.Trainer`, or about the run as a whole.
+
+    Attributes:
+        accelerator, devices, num_nodes, strategy, precision: Lightning's own.
+        max_epochs: the length of the run; epoch_steps: optimizer steps in an epoch, each of which ends with
+            validation, checkpoint and export.
+        minutes: stop cleanly after so long, preparation included; 0 = no limit.
+        accumulate: batches for one optimizer step.
+        checkpoint_blocks: compute attention blocks twice to save memory; compile: torch.compile for them.
+        threads: of torch in the main process, 0 = torch's own choice.
+        log_every: steps between two log entries.
+        logger: tensorboard, csv, wandb, mlflow, comet, neptune, or none; logger_options: its arguments.
+        pictures: validation samples drawn.
+        extra: further arguments of `lightning.Trainer`.
+    """
+
+    accelerator: str = "auto"
+    devices: Any = "auto"
+    num_nodes: int = 1
+    strategy: str = "auto"
+    precision: str = "32-true"
+    max_epochs: int = 100
+    epoch_steps: int = 500
+    minutes: float = 0.0
+    accumulate: int = 1
+    checkpoint_blocks: bool = False
+    compile: bool = False
+    threads: int = 0
+    log_every: int = 50
+    logger: str = "tensorboard"
+    logger_options: dict[str, Any] = field(default_factory=dict)
+    pictures: int = 3
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class TrainConfig:
+    """A whole run.
+
+    Attributes:
+        output: folder of the checkpoint, weights, history and log; a run found there is gone on with.
+        seed: of everything random.
+    """
+
+    output: str
+    seed: int
+    model: VPOGConfig
+    loss: LossConfig
+    optimizer: OptimizerConfig
+    scheduler: SchedulerConfig
+    data: DataConfig
+    loader: LoaderConfig
+    init: InitConfig
+    trainer: TrainerConfig
+
+    def __post_init__(self) -> None:
+        for of, name, low in (
+            (self.loader, "groups", 1), (self.loader, "workers", 0), (self.loader, "prefetch", 1),
+            (self.scheduler, "t_max", 1), (self.scheduler, "warmup_steps", 0), (self.optimizer, "lr", 0),
+            (self.trainer, "max_epochs", 1), (self.trainer, "epoch_steps", 1), (self.trainer, "minutes", 0),
+            (self.trainer, "accumulate", 1), (self.trainer, "pictures", 0), (self.trainer, "log_every", 1),
+        ):  # fmt: skip
+            if not getattr(of, name) >= low:
+                where = type(of).__name__.removesuffix("Config").lower()
+                raise VPOGError(f"{where}.{name} is {getattr(of, name)}: give {low} or more.")
+        if self.trainer.precision.startswith("16"):
+            raise VPOGError("trainer.precision is 16 bits without bfloat's range: use bf16-mixed or 32-true.")
+        if self.init.weights and self.init.croco:
+            raise VPOGError("init.weights and init.croco are both set: choose one to begin with.")
+
+    @property
+    def max_steps(self) -> int:
+        """Optimizer steps of the whole run."""
+        return self.trainer.max_epochs * self.trainer.epoch_steps
+
+
+SECTIONS = {
+    name: kind for name, kind in get_type_hints(TrainConfig).items() if dataclasses.is_dataclass(kind)
+}
+"""The dataclass of each section of the configuration."""
+
+
+def schema() -> type:
+    """`TrainConfig` with defaults for all sections, mutable throughout: OmegaConf checks types against it."""
+    sections = [(name, kind, field(default_factory=kind)) for name, kind in SECTIONS.items()]
+    plain = [("output", str, "runs/train"), ("seed", int, 0)]
+    return _mutable(dataclasses.make_dataclass("TrainConfig", plain + sections))
+
+
+def from_values(values: dict[str, Any]) -> TrainConfig:
+    """The configuration of nested plain values whose keys are known."""
+    return _made(TrainConfig, values)
+
+
+def _mutable(kind: type) -> type:
+    """A copy of a dataclass, not frozen, and the dataclasses in it likewise: OmegaConf locks frozen ones."""
+    hints, made = get_type_hints(kind), []
+    for f in dataclasses.fields(kind):
+        if dataclasses.is_dataclass(hints[f.name]):
+            part = _mutable(hints[f.name])
+            made.append((f.name, part, field(default_factory=part)))
+        else:
+            made.append((f.name, hints[f.name], field(default=f.default, default_factory=f.default_factory)))
+    return dataclasses.make_dataclass(kind.__name__, made)
+
+
+def _made(kind: type, values: dict[str, Any]) -> Any:
+    hints = get_type_hints(kind)
+    parts = {k: _made(hints[k], v) if dataclasses.is_dataclass(hints[k]) else v for k, v in values.items()}
+    return kind(**parts)

@@ -1,0 +1,145 @@
+"""Objects in training: their templates at hand, their meshes loaded when they are rendered."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+from tqdm import tqdm
+
+from vpog_core.objects.mesh import Mesh
+from vpog_core.objects.renderer import Renderer
+from vpog_core.training.disk_cache import made_once
+from vpog_core.training.mesh_source import ObjectSource
+from vpog_core.training.template_bank import (
+    BankedTemplates,
+    bank_templates,
+    open_templates,
+    read_mesh,
+    templates_folder,
+    write_mesh,
+)
+from vpog_core.types import VPOGError
+
+if TYPE_CHECKING:
+    from vpog_core.training.bop_source import ObjectViews
+
+MESH_FILE = "mesh/mesh.npz"
+
+
+class TrainingObject:
+    """One object.
+
+    Args:
+        name: for people; kind: the source it counts for.
+        templates: its banked views.
+        open_renderer: gives its renderer, which knows its mesh; called at every use.
+        views: the images it is annotated in; None: its queries are rendered.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        templates: BankedTemplates,
+        open_renderer: Callable[[], Renderer],
+        kind: str = "meshes",
+        views: ObjectViews | None = None,
+    ) -> None:
+        self.name, self.templates, self.kind, self.views = name, templates, kind, views
+        self.open_renderer = open_renderer
+
+    @property
+    def renderer(self) -> Renderer:
+        """Renders it."""
+        return self.open_renderer()
+
+    @property
+    def mesh(self) -> Mesh:
+        """Its mesh."""
+        return self.renderer.mesh
+
+
+class RendererCache:
+    """Renderers by mesh file; of more than `capacity`, the one unused the longest goes."""
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self._renderers: OrderedDict[Path, Renderer] = OrderedDict()
+
+    def get(self, file: Path) -> Renderer:
+        """The renderer of a mesh file in the bank."""
+        renderer = self._renderers.pop(file, None) or Renderer(read_mesh(file))
+        self._renderers[file] = renderer
+        if len(self._renderers) > self.capacity:
+            self._renderers.popitem(last=False)
+        return renderer
+
+    def __getstate__(self) -> dict:
+        return {"capacity": self.capacity, "_renderers": OrderedDict()}
+
+
+def load_object(
+    source: ObjectSource, bank: Path, size: int, cache: RendererCache | None = None
+) -> TrainingObject:
+    """The object of a source; what of it is not in the bank yet is made now.
+
+    Raises:
+        VPOGError: its mesh cannot be used.
+    """
+    folder = prepare_object(source, bank, size)
+    renderer = partial((cache or RendererCache(1)).get, folder / MESH_FILE)
+    return TrainingObject(source.name, open_templates(templates_folder(folder, size)), renderer, source.kind)
+
+
+def prepare_object(source: ObjectSource, bank: Path, size: int) -> Path:
+    """Put an object's mesh and templates into the bank; returns its folder there."""
+    folder = source.folder(bank)
+    file = folder / MESH_FILE
+    made_once(file.parent, lambda f: write_mesh(source.load(), f / file.name))
+    if not templates_folder(folder, size).is_dir():
+        bank_templates(read_mesh(file), folder, size)
+    return folder
+
+
+def prepare_objects(
+    sources: Sequence[ObjectSource], bank: Path, size: int, processes: int, progress: bool = True
+) -> None:
+    """Put all objects into the bank, in parallel.
+
+    Args:
+        processes: 0 takes every core.
+
+    Raises:
+        VPOGError: an object cannot be used.
+    """
+    missing = [s for s in sources if not templates_folder(s.folder(bank), size).is_dir()]
+    if not missing:
+        return
+    bar = tqdm(total=len(missing), desc="templates", unit="object", mininterval=2, disable=not progress)
+    with bar, ProcessPoolExecutor(processes or None, initializer=_one_thread) as pool:
+        jobs = [pool.submit(_prepare, source, bank, size) for source in missing]
+        try:
+            for job in jobs:
+                if message := job.result():
+                    raise VPOGError(message)
+                bar.update()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _prepare(source: ObjectSource, bank: Path, size: int) -> str:
+    try:
+        prepare_object(source, bank, size)
+    except VPOGError as error:
+        return str(error)
+    return ""
+
+
+def _one_thread() -> None:
+    cv2.setNumThreads(0)
