@@ -11,9 +11,12 @@ K = torch.tensor([[470.0, 0, 55.5], [0, 470.0, 55.5], [0, 0, 1]], dtype=torch.fl
 
 @pytest.fixture
 def scenes():
-    """make(batch, points, noise, size, flat): problems 0.8 m away with weights 1 / sigma, and T."""
+    """make(batch, ...): problems 0.8 m away with weights 1 / sigma, and their true poses T.
 
-    def make(batch, points=60, noise=0.0, size=0.07, flat=1.0, seed=0):
+    The points fill a box of half sides (1, 0.9, flat) * size around `centre`.
+    """
+
+    def make(batch, points=60, noise=0.0, size=0.07, flat=1.0, centre=(0.0, 0.0, 0.0), seed=0):
         generator = torch.Generator().manual_seed(seed)
         rng = np.random.default_rng(seed)
 
@@ -24,6 +27,8 @@ def scenes():
         t = torch.tensor([0.01, -0.008, 0.8], dtype=torch.float64).expand(batch, 3)
         shape = torch.tensor([1.0, 0.9, flat], dtype=torch.float64)
         X = (torch.rand(batch, points, 3, generator=generator, dtype=torch.float64) * 2 - 1) * shape * size
+        X = X + torch.tensor(centre, dtype=torch.float64)
+        t = t - (R @ X.mean(dim=1)[..., None])[..., 0]
         p = (X @ R.mT + t[:, None]) @ K.T
         sigma = (noise or 1.0) * (0.3 * normal(batch, points)).exp()
         u = p[..., :2] / p[..., 2:] + bool(noise) * sigma[..., None] * normal(batch, points, 2)

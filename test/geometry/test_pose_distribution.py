@@ -20,8 +20,12 @@ def generator(seed=0):
 
 @pytest.mark.parametrize("rounds", [1, 4])
 def test_well_conditioned_is_gaussian(scenes, rounds):
-    """Sharp problems: evidence, mean and covariance are those of Laplace's approximation."""
-    problem, T = scenes(30, noise=0.2)
+    """Sharp problems: evidence, mean and covariance are those of Laplace's approximation.
+
+    Of a slab whose origin lies outside of it, so that each direction has a sigma of its own and position and
+    orientation hang together.
+    """
+    problem, T = scenes(30, noise=0.2, flat=0.1, centre=(0.15, 0.1, -0.05))
     solution = solve(problem, T)
     samples = sample_poses(problem, solution.T, solution.covariance, 2048, rounds, generator())
     assert samples.T.shape == (30, 2048, 4, 4)

@@ -85,9 +85,8 @@ class PnPProblem:
         there = self.there[..., None]
         count = there.sum(dim=1).clamp_min(1)  # [B, 1]
         mean = self.points_2d.sum(dim=1, keepdim=True) / count[..., None]
-        variance = ((self.points_2d - mean).square() * there).sum(dim=(1, 2))[:, None] / (
-            count - 1
-        ).clamp_min(1)
+        squares = ((self.points_2d - mean).square() * there).sum(dim=(1, 2))[:, None]
+        variance = squares / (count - 1).clamp_min(1)
         mean_weight = self.weights.sum(dim=(1, 2))[:, None] / (2 * count)
         return ADAPTIVE_HUBER * mean_weight * (variance + 1e-12).sqrt() + 1e-12
 
