@@ -45,13 +45,60 @@ def test_settings_give_unit_alias_and_place(folder):
     settings(
         folder,
         'objects:\n  mug: {aliases: [cup, "3", 7]}\n'
-        "  big: {mesh: cups/big.ply, unit: mm, symmetry: {axis: [0, 0, 1]}}\n",
+        "  big:\n    mesh: cups/big.ply\n    unit: mm\n"
+        "    symmetry: {discrete: [{axis: z, order: 2, offset: [10, 0, 0]}]}\n",
     )
     library = ObjectLibrary(folder)
     assert library.ids == ["big", "drill", "mug"]
     assert [library.resolve(name) for name in ("cup", "3", "7", "mug")] == ["mug"] * 4
     assert library.mesh("big").diameter == pytest.approx(np.linalg.norm([0.1, 0.06, 0.04]), rel=1e-6)
-    assert library.entries["big"].symmetry == {"axis": [0, 0, 1]}
+    # In the mesh's millimetres: half a turn about a point 10 mm off goes 20 mm far.
+    np.testing.assert_allclose(library.symmetry("big").discrete[1][:3, 3], [0.02, 0, 0], atol=1e-12)
+    assert library.symmetry("cup").is_trivial
+
+
+def models_info(folder, text='{"12": {"symmetries_continuous": [{"axis": [0, 0, 1], "offset": [5, 0, 0]}]}}'):
+    (folder / "models_info.json").write_text(text)
+
+
+def test_symmetries_come_from_models_info_beside_the_mesh(folder):
+    write(folder / "obj_000012.ply")
+    write(folder / "obj_000013.ply")
+    models_info(folder)
+    library = ObjectLibrary(folder)
+    (axis, offset), *rest = library.symmetry("obj_000012").continuous
+    np.testing.assert_allclose([axis, offset], [[0, 0, 1], [0.005, 0, 0]])
+    assert not rest
+    assert library.symmetry("obj_000013").is_trivial
+    assert library.symmetry("mug").is_trivial
+    assert "'fork'" in error_of(lambda: library.symmetry("fork"))
+
+
+def test_objects_yaml_has_the_last_word_on_symmetry(folder):
+    write(folder / "obj_000012.ply")
+    models_info(folder)
+    for text, trivial in (("{unit: m}", False), ("{symmetry: {}}", True), ("{symmetry: }", True)):
+        settings(folder, f"objects: {{obj_000012: {text}, can: {{mesh: obj_000012.ply}}}}")
+        library = ObjectLibrary(folder)
+        assert library.symmetry("obj_000012").is_trivial is trivial
+        assert not library.symmetry("can").is_trivial
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("{", "not valid JSON"),
+        ("[]", "mapping"),
+        ('{"12": []}', "mapping"),
+        ('{"12": {"symmetries_discrete": [[1, 2]]}}', "'obj_000012': The discrete symmetry"),
+    ],
+)
+def test_a_models_info_that_cannot_be_followed_is_refused(folder, text, part):
+    write(folder / "obj_000012.ply")
+    models_info(folder, text)
+    message = error_of(lambda: ObjectLibrary(folder))
+    assert part in message
+    assert "models_info.json" in message
 
 
 def test_a_mesh_under_another_name_is_one_object(folder):
@@ -85,6 +132,8 @@ def test_millimetres_are_refused_with_the_unit_to_set(folder):
         ("objects: {mug: {aliases: [x]}, drill: {aliases: [x]}}", "alias 'x'"),
         ("objects: {mug: {aliases: [drill]}}", "alias 'drill'"),
         ("objects: {mug: 3}", "mapping"),
+        ("objects: {mug: {symmetry: z}}", "object 'mug': symmetry is a mapping"),
+        ("objects: {mug: {symmetry: {axis: z}}}", "object 'mug': The key 'axis'"),
         ("objects: {mug: {", "not valid YAML"),
         ("objects: !!python/object/apply:os.getcwd []", "not valid YAML"),
     ],

@@ -6,7 +6,8 @@ import trimesh
 
 from vpog_core.geometry.se3 import random_rotation, rotation_x, transform, transform_points
 from vpog_core.objects.mesh import Mesh
-from vpog_core.objects.renderer import Light, Renderer
+from vpog_core.objects.renderer import DEFAULT_LIGHT, Light, Renderer
+from vpog_core.objects.template_set import template_camera
 
 K = np.array([[600, 0, 61.5], [0, 590, 57.25], [0, 0, 1.0]])
 SIZE = (112, 128)
@@ -174,3 +175,49 @@ def test_fine_texture_far_away_is_averaged_not_sampled():
     inner = out.rgb[30:80, 40:80, 0]
     assert inner.std() < 3
     assert inner.mean() == pytest.approx(127, abs=3)
+
+
+FROZEN = """
+0.000 0.000 0.000  0.000 0.000 0.000  0.000 0.000 0.000  0.000 0.000 0.000
+186.578 37.953 195.812  152.031 110.125 217.000  96.641 175.625 216.719  26.453 201.469 181.906
+126.000 37.250 27.188  180.500 200.000 114.906  105.344 200.000 60.078  13.016 103.125 8.156
+0.000 0.000 0.000  0.000 0.000 0.000  0.000 0.000 0.000  0.000 0.000 0.000
+"""
+
+
+def template_of_a_known_box(**options):
+    """A box with a colour for each corner, by the rule of all templates."""
+    box = trimesh.creation.box((0.1, 0.06, 0.04))
+    colors = np.array([[(i & 4) * 60, (i & 2) * 120, (i & 1) * 240] for i in range(8)], np.uint8)
+    corners = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)]) * (0.05, 0.03, 0.02)
+    order = [int(np.argmin(np.linalg.norm(corners - v, axis=1))) for v in box.vertices]
+    mesh = Mesh(box.vertices, box.faces, vertex_colors=colors[order])
+    K_template, T = template_camera(mesh, np.array([0.5, 0.7, 0.4]), 112)
+    return Renderer(mesh).render(T, K_template, (112, 112), **options)
+
+
+def test_templates_look_as_they_always_did():
+    """Means of 8 x 8 pixel blocks of a template in the default light, frozen: networks know this look.
+
+    Compared to a twentieth of a grey level, which is what another processor's rounding may change.
+    """
+    view = template_of_a_known_box()
+    blocks = view.rgb.astype(float).reshape(14, 8, 14, 8, 3).mean(axis=(1, 3))[2:12:3, 2:12:3].reshape(-1, 3)
+    np.testing.assert_allclose(blocks, np.array(FROZEN.split(), float).reshape(-1, 3), atol=0.05)
+
+
+def test_the_default_light_is_one_plain_lamp():
+    plain = template_of_a_known_box().rgb
+    assert np.array_equal(plain, template_of_a_known_box(lights=Light()).rgb)
+    assert np.array_equal(plain, template_of_a_known_box(lights=[DEFAULT_LIGHT]).rgb)
+    assert not np.array_equal(plain, template_of_a_known_box(lights=Light(diffuse=0.59)).rgb)
+
+
+def test_blocked_rays_are_those_that_meet_the_mesh():
+    renderer, T = Renderer(ball(0.05, 4)), transform(random_rotation(np.random.default_rng(0)), [0.1, 0, 0.5])
+    points = np.array([[0.1, 0, 0.3], [0.1, 0.049, 0.3], [0.1, 0.052, 0.3], [0.1, 0, 0.7]], np.float32)
+    ahead = np.tile(np.array([[0, 0, 1.0]], np.float32), (4, 1))
+    assert renderer.blocked(T, points, ahead).tolist() == [True, True, False, False]
+    # The first is 0.15 m before the ball.
+    assert renderer.blocked(T, points, ahead, reach=0.16).tolist() == [True, False, False, False]
+    assert not renderer.blocked(T, points, ahead, reach=0.14).any()

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
 
+from vpog_core.geometry.symmetry import Symmetry
 from vpog_core.objects.mesh import MESH_SUFFIXES, UNITS, Mesh, load_mesh
 from vpog_core.objects.template_set import (
     FORMAT,
@@ -20,6 +23,8 @@ from vpog_core.objects.template_set import (
 from vpog_core.types import VPOGError
 
 SETTINGS = "objects.yaml"
+MODELS_INFO = "models_info.json"
+"""BOP's file of symmetries, where it lies beside the meshes."""
 KNOWN_KEYS = ("mesh", "unit", "symmetry", "aliases")
 
 
@@ -31,14 +36,14 @@ class ObjectEntry:
         object_id: its name.
         mesh: path of its mesh file.
         unit: "auto", "m", "cm" or "mm".
-        symmetry: what objects.yaml says of it, as it stands there.
+        symmetry: the motions after which it looks the same.
         aliases: other names detectors call it by.
     """
 
     object_id: str
     mesh: Path
     unit: str = "auto"
-    symmetry: dict = field(default_factory=dict)
+    symmetry: Symmetry = field(default_factory=Symmetry.none)
     aliases: tuple[str, ...] = ()
 
 
@@ -49,13 +54,18 @@ class ObjectLibrary:
 
         objects:
           mug: {mesh: cups/mug.obj, unit: mm, aliases: [cup, "3"]}
+          can: {symmetry: {continuous: [{axis: z}]}}
+
+    Symmetries are in the mesh's unit, see `Symmetry.from_mapping`. What objects.yaml leaves open is taken
+    from a BOP `models_info.json` beside the mesh, by the number in the mesh's name.
 
     Args:
         folder: where the meshes are.
         cache_dir: where templates are kept; None takes $XDG_CACHE_HOME/vpog or ~/.cache/vpog.
 
     Raises:
-        VPOGError: no such folder, nothing in it, or an objects.yaml that cannot be followed.
+        VPOGError: no such folder, nothing in it, or an objects.yaml or models_info.json that cannot be
+            followed.
     """
 
     def __init__(self, folder: str | Path, cache_dir: str | Path | None = None):
@@ -93,6 +103,14 @@ class ObjectLibrary:
             f"There is no object '{class_id}' in '{self.folder}' (known: {known}): "
             f"add its mesh or an alias in {SETTINGS}."
         )
+
+    def symmetry(self, class_id: str) -> Symmetry:
+        """The object's symmetries, metres.
+
+        Raises:
+            VPOGError: unknown object.
+        """
+        return self.entries[self.resolve(class_id)].symmetry
 
     def mesh(self, class_id: str) -> Mesh:
         """The object's mesh in metres, read once.
@@ -183,7 +201,7 @@ def _read_entries(folder: Path) -> dict[str, ObjectEntry]:
             raise VPOGError(
                 f"'{folder}' holds both '{other}' and '{path.name}': keep one mesh for each object."
             )
-        entries[path.stem] = ObjectEntry(path.stem, path)
+        entries[path.stem] = ObjectEntry(path.stem, path, symmetry=_bop_symmetry(path, "auto"))
     settings = folder / SETTINGS
     if not settings.is_file():
         return entries
@@ -220,11 +238,44 @@ def _entry(settings: Path, object_id: str, value: dict) -> ObjectEntry:
     aliases = value.get("aliases", [])
     if not isinstance(aliases, list) or any(isinstance(alias, (dict, list)) for alias in aliases):
         raise VPOGError(f"{where}: aliases are a list of names such as [cup, '3'], not '{aliases}'.")
-    symmetry = value.get("symmetry") or {}
-    if not isinstance(symmetry, dict):
-        raise VPOGError(f"{where}: symmetry is a mapping, not '{symmetry}'.")
     mesh = _mesh_path(settings, where, object_id, value.get("mesh"))
+    given = "symmetry" in value
+    symmetry = _symmetry(where, value["symmetry"], unit) if given else _bop_symmetry(mesh, unit)
     return ObjectEntry(object_id, mesh, unit, symmetry, tuple(str(alias) for alias in aliases))
+
+
+def _symmetry(where: str, value, unit: str) -> Symmetry:
+    """What objects.yaml says; nothing, as in `symmetry:`, is none."""
+    value = {} if value is None else value
+    if not isinstance(value, dict):
+        raise VPOGError(
+            f"{where}: symmetry is a mapping such as {{continuous: [{{axis: z}}]}}, not '{value}'."
+        )
+    try:
+        return Symmetry.from_mapping(value, UNITS.get(unit, 1.0))
+    except VPOGError as error:
+        raise VPOGError(f"{where}: {error}") from error
+
+
+def _bop_symmetry(mesh: Path, unit: str) -> Symmetry:
+    """What a models_info.json beside a mesh says of its name, or of the number at its end (obj_000012)."""
+    path = mesh.parent / MODELS_INFO
+    if not path.is_file():
+        return Symmetry.none()
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError, OSError) as error:
+        raise VPOGError(f"'{path}' is not valid JSON ({error}): mend or remove it.") from error
+    number = re.search(r"(\d+)$", mesh.stem)
+    keys = [mesh.stem, *([str(int(number[1]))] if number else [])]
+    info = next((content[k] for k in keys if k in content), {}) if isinstance(content, dict) else None
+    if not isinstance(info, dict):
+        raise VPOGError(f"'{path}' must map each object's number to a mapping, as in BOP: mend or remove it.")
+    try:
+        # BOP's lengths are millimetres, as its meshes are.
+        return Symmetry.from_bop(info, UNITS.get(unit, 0.001))
+    except VPOGError as error:
+        raise VPOGError(f"'{path}', object '{mesh.stem}': {error}") from error
 
 
 def _mesh_path(settings: Path, where: str, object_id: str, name) -> Path:

@@ -83,7 +83,7 @@ class Mesh:
         return self.bounds.mean(axis=0)
 
 
-def load_mesh(path: str | Path, unit: str = "auto") -> Mesh:
+def load_mesh(path: str | Path, unit: str = "auto", assets: str | Path | None = None) -> Mesh:
     """Read a mesh and bring it to metres.
 
     Scenes are merged into one mesh; several textures are packed into one atlas.
@@ -91,6 +91,7 @@ def load_mesh(path: str | Path, unit: str = "auto") -> Mesh:
     Args:
         path: a .ply (BOP's with `comment TextureFile`, too), .obj (+ .mtl), .glb or .stl file.
         unit: "m", "cm" or "mm"; "auto" reads the numbers as metres and refuses what cannot be.
+        assets: a second folder whose files materials and textures are looked up in, by their bare name.
 
     Raises:
         VPOGError: no such file, unknown format or unit, nothing in it, a size that shows a wrong
@@ -105,7 +106,7 @@ def load_mesh(path: str | Path, unit: str = "auto") -> Mesh:
         raise VPOGError(f"There is no mesh file '{path}': check the path.")
     if unit not in ("auto", *UNITS):
         raise VPOGError(f"The unit '{unit}' of '{path.name}' is not known: use auto, {', '.join(UNITS)}.")
-    mesh = _merge([_Part.of(geometry) for geometry in _parse(path)])
+    mesh = _merge([_Part.of(geometry) for geometry in _parse(path, assets)])
     mesh.vertices = mesh.vertices * UNITS.get(unit, 1.0)
     _check(mesh, path, unit)
     return mesh
@@ -150,15 +151,20 @@ def _textured_trimesh(mesh: Mesh) -> trimesh.Trimesh:
 
 
 class _FolderResolver(trimesh.resolvers.Resolver):
-    """Gives a mesh file what lies in its own folder or below, and remembers what it did not give."""
+    """Gives a mesh file what lies in its own folder or below, and remembers what it did not give.
 
-    def __init__(self, folder: Path):
-        self.folder = folder
+    What lies in `assets`, a second folder, it gives by bare name, whatever folder the mesh names.
+    """
+
+    def __init__(self, folder: Path, assets: Path | None = None):
+        self.folder, self.assets = folder, assets
         self.outside: list[str] = []
         self.missing: list[str] = []
 
     def get(self, key: str) -> bytes:
         name = posixpath.normpath(str(key).strip().replace("\\", "/"))
+        if self.assets is not None and (self.assets / posixpath.basename(name)).is_file():
+            return (self.assets / posixpath.basename(name)).read_bytes()
         if name.startswith(("/", "..")) or ":" in name:
             self.outside.append(str(key).strip())
             raise ValueError(f"{key} lies outside the mesh's folder")
@@ -178,9 +184,9 @@ class _FolderResolver(trimesh.resolvers.Resolver):
         raise ValueError("reading a mesh writes nothing")
 
 
-def _parse(path: Path) -> list[trimesh.Trimesh]:
+def _parse(path: Path, assets: str | Path | None = None) -> list[trimesh.Trimesh]:
     """The triangle meshes of a file, in the file's unit and in the scene's frame."""
-    resolver = _FolderResolver(path.parent)
+    resolver = _FolderResolver(path.parent, None if assets is None else Path(assets))
     # trimesh warns of assets it does not get, with a traceback; the resolver knows of them.
     logger = logging.getLogger("trimesh")
     level = logger.level

@@ -11,32 +11,12 @@ from embreex import rtcore_scene
 from embreex.mesh_construction import TriangleMesh
 
 from vpog_core.geometry.camera import scale_intrinsics
+from vpog_core.objects.lighting import Light
 from vpog_core.objects.mesh import Mesh
 from vpog_core.objects.surface import Surface
 
-
-@dataclass(frozen=True)
-class Light:
-    """A directional light, with the ambient light that comes with it. Colours multiply in display space.
-
-    Attributes:
-        ambient: share of the surface colour that shows without direct light; adds up over lights.
-        direction: camera frame, towards the light; any length.
-        diffuse: strength of the direct light (Lambert).
-        color: [3] RGB of this light, 1 = white; colours its ambient part, too.
-        specular: strength of the highlight (Blinn-Phong), in the light's colour.
-        shininess: exponent of the highlight; the higher, the smaller it is.
-    """
-
-    ambient: float = 0.45
-    direction: tuple[float, float, float] = (0.3, -0.5, -1.0)
-    diffuse: float = 0.6
-    color: tuple[float, float, float] = (1.0, 1.0, 1.0)
-    specular: float = 0.0
-    shininess: float = 20.0
-
-
 DEFAULT_LIGHT = Light()
+"""The one light of all templates: networks are trained on it, so it does not change."""
 
 
 @dataclass
@@ -59,8 +39,11 @@ class Render:
 
 
 @dataclass
-class _Hits:
-    """Rays that hit: flat pixel index [N], face [N], barycentrics [N, 3], z (diameters) [N], rays [N, 3]."""
+class Hits:
+    """Rays that hit: flat pixel index [N], face [N], barycentrics [N, 3], z (diameters) [N], rays [N, 3].
+
+    Rays are in the object frame, one long along the optical axis.
+    """
 
     pixel: np.ndarray
     face: np.ndarray
@@ -83,7 +66,7 @@ class Renderer:
         vertices = ((mesh.vertices - self._center) * self._scale).astype(np.float32)
         self._scene = rtcore_scene.EmbreeScene(robust=True)
         TriangleMesh(scene=self._scene, vertices=vertices, indices=np.ascontiguousarray(mesh.faces, np.int32))
-        self._surface = Surface(mesh)
+        self.surface = Surface(mesh)
 
     def render(
         self,
@@ -108,7 +91,7 @@ class Renderer:
         lights = (DEFAULT_LIGHT,) if lights is None else (lights,) if isinstance(lights, Light) else lights
         T = np.asarray(T_cam_obj, dtype=np.float64)
         K = np.asarray(K, dtype=np.float64)
-        hits = self._cast(T, K, size)
+        hits = self.cast(T, K, size)
         out = self._geometry(T, hits, size)
         out.rgb = np.empty((*size, 3), dtype=np.uint8)
         out.rgb[...] = background
@@ -133,7 +116,8 @@ class Renderer:
         x0, y0, x1, y1 = np.clip(np.floor(limits), 0, [W, H, W, H]).astype(int)
         return int(x0), int(y0), int(x1), int(y1)
 
-    def _cast(self, T: np.ndarray, K: np.ndarray, size: tuple[int, int]) -> _Hits:
+    def cast(self, T: np.ndarray, K: np.ndarray, size: tuple[int, int]) -> Hits:
+        """First hits of the rays through all pixels of a camera K [3, 3] with the mesh at T [4, 4]."""
         x0, y0, x1, y1 = self.window(T, K, size)
         R = T[:3, :3].astype(np.float32)
         along_x = ((np.arange(x0, x1) - K[0, 2]) / K[0, 0]).astype(np.float32)[:, None] * R[0]
@@ -142,7 +126,7 @@ class Renderer:
         origin = (-T[:3, 3] @ T[:3, :3] - self._center) * self._scale
         if not len(rays):
             none = np.zeros(0, np.int32)
-            return _Hits(none, none, np.zeros((0, 3), np.float32), np.zeros(0, np.float32), rays)
+            return Hits(none, none, np.zeros((0, 3), np.float32), np.zeros(0, np.float32), rays)
         origins = np.empty_like(rays)
         origins[:] = origin
         found = self._scene.run(origins, rays, output=1)
@@ -151,9 +135,26 @@ class Renderer:
         u, v = found["u"][hit], found["v"][hit]
         weights = np.stack([1.0 - u - v, u, v], axis=1)
         pixel = (row + y0) * size[1] + column + x0
-        return _Hits(pixel, found["primID"][hit], weights, found["tfar"][hit], rays[hit])
+        return Hits(pixel, found["primID"][hit], weights, found["tfar"][hit], rays[hit])
 
-    def _geometry(self, T: np.ndarray, hits: _Hits, size: tuple[int, int]) -> Render:
+    def blocked(
+        self, T: np.ndarray, points: np.ndarray, towards: np.ndarray, reach: float | None = None
+    ) -> np.ndarray:
+        """Which rays [N] bool meet the mesh at T [4, 4].
+
+        Args:
+            points: [N, 3] metres, towards: [N, 3] unit, camera frame; reach: metres, None = any.
+        """
+        R = T[:3, :3].astype(np.float32)
+        origins = (points @ R + (-T[:3, 3] @ T[:3, :3] - self._center).astype(np.float32)) * np.float32(
+            self._scale
+        )
+        dists = None if reach is None else np.full(len(points), reach * self._scale, np.float32)
+        rays = np.ascontiguousarray(towards @ R, dtype=np.float32)
+        origins = np.ascontiguousarray(origins, dtype=np.float32)
+        return self._scene.run(origins, rays, dists=dists, query="OCCLUDED") >= 0
+
+    def _geometry(self, T: np.ndarray, hits: Hits, size: tuple[int, int]) -> Render:
         H, W = size
         depth = np.zeros(H * W, dtype=np.float32)
         coords, normals = np.zeros((2, H * W, 3), dtype=np.float32)
@@ -164,7 +165,7 @@ class Renderer:
             depth[hits.pixel] = z
             coords[hits.pixel] = camera_obj + z[:, None] * hits.rays
             mask[hits.pixel] = True
-            normal = self._surface.normal(hits.face, hits.weights)
+            normal = self.surface.normal(hits.face, hits.weights)
             away = (normal * hits.rays).sum(axis=1) > 0
             normal[away] = -normal[away]
             normals[hits.pixel] = normal
@@ -174,11 +175,11 @@ class Renderer:
         )
 
     def _shade(
-        self, T: np.ndarray, K: np.ndarray, hits: _Hits, normals: np.ndarray, lights: Sequence[Light]
+        self, T: np.ndarray, K: np.ndarray, hits: Hits, normals: np.ndarray, lights: Sequence[Light]
     ) -> np.ndarray:
         """[N, 3] uint8 colours of hits with normals [N, 3] (object frame, towards the camera)."""
         footprint = hits.z * np.float32(1.0 / (self._scale * K[0, 0]))
-        color = self._surface.color(hits.face, hits.weights, footprint)
+        color = self.surface.color(hits.face, hits.weights, footprint)
         R = T[:3, :3].astype(np.float32)
         view = None
         light_sum = np.zeros(3, dtype=np.float32)
@@ -213,10 +214,10 @@ class Renderer:
         local[:2, 2] -= (x0, y0)
         fine = scale_intrinsics(local, factor)
         h, w = (y1 - y0) * factor, (x1 - x0) * factor
-        hits = self._cast(T, fine, (h, w))
+        hits = self.cast(T, fine, (h, w))
         canvas = rgb[y0:y1, x0:x1].repeat(factor, axis=0).repeat(factor, axis=1)
         if len(hits.pixel):
-            normals = self._surface.normal(hits.face, hits.weights)
+            normals = self.surface.normal(hits.face, hits.weights)
             away = (normals * hits.rays).sum(axis=1) > 0
             normals[away] = -normals[away]
             canvas.reshape(-1, 3)[hits.pixel] = self._shade(T, fine, hits, normals, lights)

@@ -104,7 +104,7 @@ def _take(dataset: Dataset, items: range) -> int:
     for index in items:
         group = {key: torch.as_tensor(value)[None] for key, value in dataset[index].items()}
         batch = Batch(**group)
-        batch.labels(index % 4)
+        batch.labels((index % 4, index // 4 % 4))
         samples += batch.query_rgb.shape[1]
     return samples
 

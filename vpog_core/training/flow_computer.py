@@ -162,15 +162,14 @@ def _depth_gap(depth: Tensor, pixels: Tensor, z: Tensor, slant: Tensor) -> Tenso
     """
     height, width = depth.shape[-2:]
 
-    def at(place: Tensor) -> Tensor:
-        x, y = place[..., 0].clamp(0, width - 1), place[..., 1].clamp(0, height - 1)
-        return depth.flatten(2).gather(2, (y * width + x).flatten(2)).view_as(z)
+    def at(x: Tensor, y: Tensor) -> Tensor:
+        flat = y.clamp(0, height - 1) * width + x.clamp(0, width - 1)
+        return depth.flatten(2).gather(2, flat.flatten(2)).view_as(z)
 
-    nearest, low = at((pixels + 0.5).floor().long()), pixels.floor().long()
-    front, back = nearest, nearest
-    for step in ((0, 0), (1, 0), (0, 1), (1, 1)):
-        around = at(low + low.new_tensor(step))
-        front, back = torch.minimum(front, around), torch.maximum(back, around)
+    nearest = at(*(pixels + 0.5).floor().long().unbind(-1))
+    x, y = pixels.floor().long().unbind(-1)
+    around = torch.stack([at(x + dx, y + dy) for dx in (0, 1) for dy in (0, 1)])
+    front, back = around.amin(dim=0), around.amax(dim=0)
     beside = (z - nearest).abs()
     between = torch.maximum(front - z, z - back).clamp_min(0)
     gap = torch.where(back - front < slant, between, beside)

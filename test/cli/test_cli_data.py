@@ -1,0 +1,74 @@
+import cv2
+import numpy as np
+import pytest
+import trimesh
+
+from vpog_core.cli.commands import main
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Two small meshes; a bank that the tests share."""
+    path = tmp_path_factory.mktemp("data")
+    (path / "meshes").mkdir()
+    trimesh.creation.box((0.1, 0.06, 0.04)).export(path / "meshes" / "box.ply")
+    trimesh.creation.icosphere(1, radius=0.05).apply_scale([1, 1, 1.6]).export(path / "meshes" / "egg.ply")
+    return path
+
+
+def run(folder, *arguments: str) -> int:
+    given = ["--meshes", str(folder / "meshes"), "--bank", str(folder / "bank"), "--size", "32"]
+    return main(["data", *arguments, *given])
+
+
+def test_preview_draws_a_row_for_each_sample(folder, capsys):
+    output = folder / "sheet.png"
+    assert run(folder, "preview", "--rows", "3", "--output", str(output)) == 0
+    assert str(output) in capsys.readouterr().out
+    sheet = cv2.imread(str(output))
+    # Seven pictures in a row: query, its patches, four templates, the shift.
+    assert sheet.shape == (3 * 250, 7 * 230 + 6, 3)
+    assert all(sheet[r * 250 : (r + 1) * 250].std() > 10 for r in range(3))
+
+
+def test_the_same_seed_draws_the_same_sheet(folder):
+    sheets = []
+    for seed in (1, 1, 2):
+        output = folder / f"sheet_{seed}.png"
+        assert run(folder, "preview", "--rows", "1", "--seed", str(seed), "--output", str(output)) == 0
+        sheets.append(cv2.imread(str(output)))
+    assert np.array_equal(sheets[0], sheets[1])
+    assert not np.array_equal(sheets[0], sheets[2])
+
+
+def test_bench_tells_costs_and_throughput(folder, capsys):
+    assert run(folder, "bench", "--groups", "3", "--workers", "1") == 0
+    text = capsys.readouterr().out
+    for word in (
+        "one process",
+        "samples/s",
+        "render",
+        "degrade",
+        "templates",
+        "labels",
+        "rays and warps",
+        "1 workers",
+    ):
+        assert word in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["preview"], "--meshes, --gso, --bop or --procedural"),
+        (["preview", "--meshes", "nowhere"], "nowhere"),
+        (["preview", "--procedural", "1", "--output", "no/such/sheet.png"], "no/such"),
+        (["bench", "--procedural", "1", "--size", "50"], "50"),
+    ],
+)
+def test_what_cannot_be_used_is_told_in_a_sentence(arguments, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["data", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1

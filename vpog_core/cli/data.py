@@ -1,0 +1,136 @@
+"""`vpog data`: look at training samples, and measure what they cost."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from vpog_core.types import VPOGError
+
+_HELP = "Look at training samples with their labels, or measure how fast they come."
+
+_PREVIEW_HELP = """\
+Draw a sheet of training samples with their labels. A row shows a query, its matched patches in
+colours, the same colours painted where the labels put them in each template, and the way to the
+reference. Red crosses mark patches of the object that are unseen there. Colours that do not cover
+the same parts of the object on both sides are an error."""
+
+_BENCH_HELP = """\
+Samples per second of the loader alone (a query, its templates and labels), and the CPU time of
+each stage."""
+
+_EXAMPLES = """\
+examples:
+  vpog data preview --procedural 4 --output preview.png
+  vpog data preview --meshes meshes/train --photos photos --hdri hdri --rows 12
+  vpog data preview --bop data/ycbv:train_pbr --size 224
+  vpog data bench --procedural 8 --size 224 --workers 2
+
+What is rendered once goes into --bank and is used again."""
+
+
+def add_data(commands) -> None:
+    """Add the subcommand and its own two to the parser of `vpog`."""
+    data = commands.add_parser("data", help="look at training samples, or measure them", description=_HELP)
+    parts = data.add_subparsers(dest="part", metavar="COMMAND", required=True)
+    preview = _part(parts, "preview", "draw samples with their labels", _PREVIEW_HELP, run_preview)
+    preview.add_argument(
+        "--rows", type=_positive, default=8, metavar="N", help="samples (default: %(default)s)"
+    )
+    preview.add_argument("--output", default="preview.png", metavar="FILE", help="PNG (default: %(default)s)")
+    bench = _part(parts, "bench", "samples per second of the loader", _BENCH_HELP, run_bench)
+    bench.add_argument("--workers", type=int, default=0, metavar="N", help="also with N loader processes")
+    bench.add_argument(
+        "--groups",
+        type=_positive,
+        default=24,
+        metavar="N",
+        help="of samples, measured (default: %(default)s)",
+    )
+
+
+def _part(parts, name: str, summary: str, description: str, run) -> argparse.ArgumentParser:
+    parser = parts.add_parser(
+        name, help=summary, description=description, epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.set_defaults(run=run)
+    parser.add_argument(
+        "--meshes", action="append", default=[], metavar="DIR", help="mesh files; may be repeated"
+    )
+    parser.add_argument("--unit", choices=("auto", "m", "cm", "mm"), default="auto", help="of those meshes")
+    parser.add_argument("--gso", default="", metavar="DIR", help="Google Scanned Objects, as published")
+    parser.add_argument(
+        "--bop",
+        action="append",
+        default=[],
+        metavar="ROOT:SPLIT",
+        help="images in BOP's format; may be repeated",
+    )
+    parser.add_argument("--procedural", type=_count, default=0, metavar="N", help="procedural objects")
+    parser.add_argument("--photos", default="", metavar="DIR", help="photographs, for backgrounds")
+    parser.add_argument("--hdri", default="", metavar="DIR", help="environment maps (.hdr, .exr), for light")
+    parser.add_argument("--bank", default="runs/bank", metavar="DIR", help="(default: %(default)s)")
+    parser.add_argument(
+        "--size", type=_positive, default=112, metavar="PX", help="of crops (default: %(default)s)"
+    )
+    parser.add_argument("--seed", type=_count, default=0, help="other samples (default: %(default)s)")
+    return parser
+
+
+def _positive(text: str) -> int:
+    return _number(text, 1)
+
+
+def _count(text: str) -> int:
+    return _number(text, 0)
+
+
+def _number(text: str, least: int) -> int:
+    if not text.isdecimal() or int(text) < least:
+        raise argparse.ArgumentTypeError(f"'{text}' must be a whole number, at least {least}")
+    return int(text)
+
+
+def run_preview(arguments: argparse.Namespace) -> int:
+    """`vpog data preview`."""
+    import numpy as np
+
+    from vpog_core.cli.files import write_png
+    from vpog_core.training.preview import preview_row
+
+    output = Path(arguments.output)
+    if not output.parent.is_dir():
+        raise VPOGError(f"There is no folder '{output.parent}' for --output: make it first.")
+    dataset = _dataset(arguments)
+    rows = []
+    for index in range(arguments.rows):
+        group = dataset[index]
+        query = index % len(group["query_rgb"])
+        rows.append(preview_row(group, query, f"{index}.{query}"))
+    write_png(output, np.vstack(rows))
+    print(f"{len(rows)} samples of {len(dataset.objects)} objects: {output}")
+    return 0
+
+
+def run_bench(arguments: argparse.Namespace) -> int:
+    """`vpog data bench`."""
+    from vpog_core.training.bench import bench
+
+    print(bench(_dataset(arguments), arguments.groups, arguments.workers).text())
+    return 0
+
+
+def _dataset(arguments: argparse.Namespace):
+    """The training set the options describe."""
+    from vpog_core.training.data_config import DataConfig
+    from vpog_core.training.datasets import build_datasets
+
+    if not (arguments.meshes or arguments.gso or arguments.bop or arguments.procedural):
+        raise VPOGError("No objects are named: give --meshes, --gso, --bop or --procedural.")
+    config = DataConfig(
+        meshes=arguments.meshes, unit=arguments.unit, gso=arguments.gso, bop=arguments.bop,
+        procedural=arguments.procedural, photos=arguments.photos, hdri=arguments.hdri, bank=arguments.bank,
+        image_size=arguments.size, seed=arguments.seed, held_out_procedural=1,
+    )  # fmt: skip
+    return build_datasets(config)[0]

@@ -1,0 +1,257 @@
+"""Several posed meshes and the ground they stand on in one picture, with shadows between them.
+
+First hits of all meshes decide what is in front; only what is seen is shaded. Shadows of the key light and
+ambient occlusion are traced on a coarser grid and smoothed: they are soft anyway.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import cv2
+import numpy as np
+
+from vpog_core.objects.lighting import Illumination, Material, dot, length, shade, unit
+from vpog_core.objects.renderer import Hits, Renderer
+
+SHADOW_GRID = 75
+"""Shadows and occlusion are traced for about so many pixels along a side, of two at most."""
+SHADOW_RAYS, OCCLUSION_RAYS = 2, 4
+OCCLUSION_REACH = 0.3
+"""How far ambient light is blocked, in diameters of the first actor."""
+NOBODY = -1
+_UNITS = 1 << 16
+DULL = Material()
+
+
+@dataclass
+class Actor:
+    """A mesh in a picture; `scale` enlarges it about its frame's origin before `T_cam_obj` is applied."""
+
+    renderer: Renderer
+    T_cam_obj: np.ndarray
+    scale: float = 1.0
+    material: Material = DULL
+
+    @property
+    def T_unscaled(self) -> np.ndarray:
+        """[4, 4]: the mesh in its own size at this pose looks the same; depths are `scale` times smaller."""
+        T = self.T_cam_obj.copy()
+        T[:3, 3] /= self.scale
+        return T
+
+    def blocked(self, points: np.ndarray, towards: np.ndarray, reach: float | None) -> np.ndarray:
+        """Which rays [N] from points [N, 3] (camera frame, metres) along unit directions [N, 3] it meets."""
+        reach = None if reach is None else reach / self.scale
+        return self.renderer.blocked(self.T_unscaled, points / np.float32(self.scale), towards, reach)
+
+
+@dataclass(frozen=True)
+class Ground:
+    """The plane normal @ p = offset of points p (camera frame, metres); the camera is above it."""
+
+    normal: np.ndarray
+    offset: float
+
+    def depth(self, rays: np.ndarray) -> np.ndarray:
+        """[...] float32, where rays [..., 3] (one long along z) meet it; infinite where they do not."""
+        along = rays @ self.normal.astype(np.float32)
+        meets = along < -1e-6
+        return np.where(meets, np.float32(self.offset) / np.where(meets, along, -1), np.inf).astype(
+            np.float32
+        )
+
+
+@dataclass
+class Picture:
+    """What the camera sees.
+
+    Attributes:
+        rgb: [H, W, 3] float32, 0..255 and above.
+        depth: [H, W] float32 metres along the optical axis, 0 where no actor is.
+        owner: [H, W] int8, number of the actor in front, or NOBODY.
+    """
+
+    rgb: np.ndarray
+    depth: np.ndarray
+    owner: np.ndarray
+
+
+@dataclass
+class _Seen:
+    """The part of an actor that is in front: pixels [N], colours, normals, view [N, 3] (camera frame)."""
+
+    pixel: np.ndarray
+    albedo: np.ndarray
+    normals: np.ndarray
+    view: np.ndarray
+
+
+def render_scene(
+    rng: np.random.Generator,
+    actors: Sequence[Actor],
+    K: np.ndarray,
+    size: tuple[int, int],
+    background: np.ndarray,
+    illumination: Illumination,
+    ground: Ground | None = None,
+) -> Picture:
+    """The picture of actors under a light.
+
+    Args:
+        rng: spreads the rays of soft shadows.
+        K: [3, 3] of a pinhole camera; size: (H, W).
+        background: [H, W, 3] uint8, the ground included; shadows of the actors fall on it.
+    """
+    rays = pixel_rays(K, size)
+    depth, owner, hits = _front(actors, K, size)
+    seen = [_seen(actor, found, rays) for actor, found in zip(actors, hits, strict=True)]
+    normals = np.zeros((rays.shape[0] * rays.shape[1], 3), np.float32)
+    surface = np.where(owner >= 0, depth, 0)
+    if ground is not None:
+        below = ground.depth(rays).ravel()
+        free = (owner < 0) & np.isfinite(below)
+        surface[free], normals[free] = below[free], ground.normal
+    for part in seen:
+        normals[part.pixel] = part.normals
+    points = rays * surface.reshape(*size, 1)
+    key, open_sky = _visibility(rng, actors, points, normals.reshape(*size, 3), illumination)
+    rgb = background.astype(np.float32).reshape(-1, 3)
+    if ground is not None:
+        _darken(rgb, free, ground.normal, illumination, key, open_sky)
+    for actor, part in zip(actors, seen, strict=True):
+        rgb[part.pixel] = shade(
+            part.albedo, part.normals, part.view, illumination, actor.material,
+            _at(key, part.pixel), _at(open_sky, part.pixel),
+        )  # fmt: skip
+    depth = np.where(owner >= 0, depth, 0).astype(np.float32)
+    return Picture(rgb.reshape(*size, 3), depth.reshape(size), owner.reshape(size))
+
+
+def pixel_rays(K: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """[H, W, 3] float32 viewing rays of a pinhole camera's pixels, one long along z."""
+    rays = np.ones((*size, 3), np.float32)
+    rays[..., 0] = (np.arange(size[1]) - K[0, 2]) / K[0, 0]
+    rays[..., 1] = ((np.arange(size[0]) - K[1, 2]) / K[1, 1])[:, None]
+    return rays
+
+
+def owners(actors: Sequence[Actor], K: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """[H, W] int8: which actor is in front, or NOBODY; nothing is shaded."""
+    return _front(actors, K, size)[1].reshape(size)
+
+
+def _front(actors, K, size) -> tuple[np.ndarray, np.ndarray, list[Hits]]:
+    """Depth [H*W] (infinite where nothing is), owner [H*W] and each actor's hits that are in front."""
+    depth = np.full(size[0] * size[1], np.inf, np.float32)
+    owner = np.full(depth.shape, NOBODY, np.int8)
+    found = []
+    for number, actor in enumerate(actors):
+        hits = actor.renderer.cast(actor.T_unscaled, K, size)
+        z = hits.z * np.float32(actor.scale * actor.renderer.mesh.diameter)
+        wins = z < depth[hits.pixel]
+        depth[hits.pixel[wins]] = z[wins]
+        owner[hits.pixel[wins]] = number
+        found.append(hits)
+    return depth, owner, [_kept(h, owner[h.pixel] == n) for n, h in enumerate(found)]
+
+
+def _kept(hits: Hits, keep: np.ndarray) -> Hits:
+    if keep.all():
+        return hits
+    return Hits(*(getattr(hits, name)[keep] for name in ("pixel", "face", "weights", "z", "rays")))
+
+
+def _seen(actor: Actor, hits: Hits, rays: np.ndarray) -> _Seen:
+    R = actor.T_cam_obj[:3, :3].astype(np.float32)
+    renderer = actor.renderer
+    focal = 1.0 / (rays[0, 1, 0] - rays[0, 0, 0])
+    footprint = hits.z * np.float32(renderer.mesh.diameter / focal)
+    albedo = renderer.surface.color(hits.face, hits.weights, footprint)
+    normals = renderer.surface.normal(hits.face, hits.weights) @ R.T
+    towards = rays.reshape(-1, 3)[hits.pixel]
+    away = dot(normals, towards)[:, 0] > 0
+    normals[away] = -normals[away]
+    view = -towards / length(towards)
+    return _Seen(hits.pixel, albedo, normals, view)
+
+
+def _visibility(rng, actors, points, normals, illumination) -> tuple:
+    """Shares [H, W] of the key light and of the ambient light that arrive, or 1.0 where not asked for."""
+    if not illumination.shadow and illumination.occlusion <= 0:
+        return 1.0, 1.0
+    size = points.shape[:2]
+    step = max(2, round(max(size) / SHADOW_GRID))
+    shape = points[::step, ::step].shape[:2]
+    p, n = (np.ascontiguousarray(v[::step, ::step]).reshape(-1, 3) for v in (points, normals))
+    there = np.flatnonzero((n != 0).any(axis=1))
+    first = actors[0]
+    diameter = first.scale * first.renderer.mesh.diameter
+    p, n = p[there] + n[there] * np.float32(2e-3 * diameter), n[there]
+    key, open_sky = 1.0, 1.0
+    if illumination.shadow:
+        towards = np.repeat(unit(illumination.lights[0].direction)[None], len(p), axis=0)
+        lit = np.ones(len(p), np.float32)
+        facing = np.flatnonzero(n @ towards[0] > 0) if len(n) else there
+        lit[facing] = _unblocked(
+            rng, actors, p[facing], towards[facing], illumination.softness, SHADOW_RAYS, None
+        )
+        key = _smooth(lit, there, shape, size)
+    if illumination.occlusion > 0:
+        free = _unblocked(rng, actors, p, n, 1.0, OCCLUSION_RAYS, OCCLUSION_REACH * diameter)
+        open_sky = 1 - np.float32(illumination.occlusion) * (1 - _smooth(free, there, shape, size))
+    return key, open_sky
+
+
+def _unblocked(rng, actors, points, towards, softness, rays, reach) -> np.ndarray:
+    """[N] share of `rays` rays around unit directions [N, 3] that get away.
+
+    A direction plus `softness` times a unit vector: at softness 1 that is the cosine-weighted hemisphere.
+    """
+    free = np.zeros(len(points), np.float32)
+    for _ in range(rays):
+        first = rng.integers(_UNITS - len(points)) if len(points) < _UNITS else 0
+        spread = np.resize(_units()[first : first + len(points)], (len(points), 3))
+        ray = towards + np.float32(softness) * spread
+        ray /= length(ray)
+        left = np.arange(len(points))
+        for actor in actors:
+            left = left[~actor.blocked(points[left], ray[left], reach)] if len(left) else left
+        free[left] += 1
+    return free / rays
+
+
+@lru_cache(maxsize=1)
+def _units() -> np.ndarray:
+    """[_UNITS, 3] unit vectors, even over the sphere: drawing new ones would cost as much as tracing them."""
+    v = np.random.default_rng(0).standard_normal((_UNITS, 3), dtype=np.float32)
+    return v / length(v)
+
+
+def _smooth(values, there, shape, size) -> np.ndarray:
+    """Shares [N] at coarse pixels `there` as a picture [H, W]; 1 where nothing is known, edges kept apart."""
+    coarse = np.zeros((2, shape[0] * shape[1]), np.float32)
+    coarse[0, there], coarse[1, there] = values, 1.0
+    total, weight = (cv2.blur(c.reshape(shape), (3, 3)) for c in coarse)
+    smooth = np.where(weight > 0, total / np.maximum(weight, 1e-6), 1.0)
+    return cv2.resize(smooth, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
+
+
+def _darken(rgb, free, normal, illumination, key, open_sky) -> None:
+    """Let the actors' shadows fall on the ground's pixels `free` [H*W], which is lit otherwise."""
+    n = np.asarray(normal, np.float32)[None]
+    ambient, direct = illumination.ambient(n), illumination.diffuse(n)
+    key_part = direct - illumination.diffuse(n, np.zeros(1, np.float32))
+    left = np.ones_like(rgb)
+    for share, part in ((open_sky, ambient), (key, key_part)):
+        if not np.isscalar(share):
+            lost = np.where(free, 1 - share.reshape(-1), 0)[:, None]
+            left -= lost * (part / np.maximum(ambient + direct, 1e-6))
+    rgb *= left
+
+
+def _at(share, pixels):
+    """A picture's values [N] at flat pixels; a plain number stays one."""
+    return share if np.isscalar(share) else share.reshape(-1)[pixels]
