@@ -7,11 +7,9 @@ from vpog_core.evaluation.pose_error import (
     mspd,
     mssd,
     rotation_error,
-    symmetry_transforms,
     translation_error,
 )
-from vpog_core.geometry.se3 import random_rotation, rotation_x, rotation_z, transform, transform_points
-from vpog_core.types import VPOGError
+from vpog_core.geometry.se3 import random_rotation, rotation_z, transform
 
 K = np.array([[500.0, 0, 320], [0, 500.0, 240], [0, 0, 1]])
 SQUARE = np.array([[1, 1, 0], [1, -1, 0], [-1, -1, 0], [-1, 1, 0]]) * 0.05
@@ -99,49 +97,3 @@ def test_symmetries_take_the_nearest_equivalent(pose):
     ):
         assert error == pytest.approx(0.0, abs=1e-7)
     assert mssd(pose, pose, SQUARE, [HALF_TURN, np.eye(4)]) == pytest.approx(0.0, abs=1e-12)
-
-
-def test_discrete_symmetries_are_read_in_millimetres():
-    entry = transform(rotation_x(np.pi), [0, 20.0, 0])
-    symmetries = symmetry_transforms({"symmetries_discrete": [entry.ravel().tolist()]})
-    assert len(symmetries) == 2
-    np.testing.assert_array_equal(symmetries[0], np.eye(4))
-    np.testing.assert_allclose(symmetries[1], transform(rotation_x(np.pi), [0, 0.02, 0]))
-
-
-def test_continuous_symmetries_turn_about_the_axis_through_the_offset():
-    info = {"symmetries_continuous": [{"axis": [0, 0, 2], "offset": [10, 0, 0]}]}
-    symmetries = symmetry_transforms(info, step=0.01)
-    # As many steps as the toolkit takes: ceil(pi / step).
-    assert len(symmetries) == 315
-    fixed = np.array([0.01, 0, 0.3])
-    for S in symmetries[::50]:
-        np.testing.assert_allclose(transform_points(S, fixed), fixed, atol=1e-15)
-    error = rotation_error(transform(rotation_z(1.234), np.zeros(3)), np.eye(4), symmetries)
-    assert error < np.pi / 314
-
-
-def test_discrete_and_continuous_symmetries_combine():
-    info = {
-        "symmetries_discrete": [transform(rotation_x(np.pi), np.zeros(3)).ravel().tolist()],
-        "symmetries_continuous": [{"axis": [0, 0, 1], "offset": [0, 0, 0]}],
-    }
-    symmetries = symmetry_transforms(info, step=0.1)
-    assert len(symmetries) == 2 * 32
-    flipped = transform(rotation_z(0.4) @ rotation_x(np.pi), np.zeros(3))
-    assert rotation_error(flipped, np.eye(4), symmetries) <= 0.1
-    assert len(symmetry_transforms({})) == 1
-
-
-@pytest.mark.parametrize(
-    "info",
-    [
-        {"symmetries_discrete": [[1, 2, 3]]},
-        {"symmetries_discrete": [[np.nan] * 16]},
-        {"symmetries_continuous": [{"axis": [0, 0, 0]}]},
-        {"symmetries_continuous": [{"axis": [0, 1]}]},
-    ],
-)
-def test_malformed_symmetries_are_refused(info):
-    with pytest.raises(VPOGError, match="symmetry"):
-        symmetry_transforms(info)

@@ -6,16 +6,12 @@ ADD and ADD-S: Hinterstoisser et al., ACCV 2012. MSSD and MSPD: BOP Challenge 20
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 import numpy as np
 from scipy.spatial import cKDTree
 
-from vpog_core.geometry.se3 import rotation_angle, rotation_from_vector, transform, transform_points
-from vpog_core.types import VPOGError
-
-SYMMETRY_STEP = 0.01
-"""Steps of a continuous symmetry: a point moves less than this share of the diameter from one to the next."""
+from vpog_core.geometry.se3 import rotation_angle, transform_points
 
 
 def rotation_error(
@@ -76,50 +72,6 @@ def mspd(
         float(np.linalg.norm(pixels - _pinhole(transform_points(T_gt @ S, points), K), axis=1).max())
         for S in _with_identity(symmetries)
     )
-
-
-def symmetry_transforms(
-    model_info: Mapping, unit: float = 0.001, step: float = SYMMETRY_STEP
-) -> list[np.ndarray]:
-    """All symmetries [4, 4] of an object in metres, identity first, from its entry in BOP's models_info.json.
-
-    Args:
-        model_info: may hold `symmetries_discrete` (lists of 16 numbers) and `symmetries_continuous`
-            (`axis`, `offset`); see https://github.com/thodan/bop_toolkit/blob/master/docs/bop_datasets_format.md
-        unit: metres per unit of its lengths.
-        step: continuous symmetries become turns of at most this share of the diameter at the radius.
-
-    Raises:
-        VPOGError: an axis of length zero, or a discrete symmetry that is not 16 finite numbers.
-    """
-    discrete = [np.eye(4), *(_discrete(entry, unit) for entry in model_info.get("symmetries_discrete", ()))]
-    symmetries = list(discrete)
-    for entry in model_info.get("symmetries_continuous", ()):
-        turns = _turns(entry, unit, step)
-        symmetries += [turn @ S for S in discrete for turn in turns]
-    return symmetries
-
-
-def _discrete(entry, unit) -> np.ndarray:
-    values = np.asarray(entry, dtype=np.float64)
-    if values.size != 16 or not np.isfinite(values).all():
-        raise VPOGError("A discrete symmetry must be 16 finite numbers, the rows of a 4x4 matrix.")
-    T = values.reshape(4, 4).copy()
-    T[:3, 3] *= unit
-    return T
-
-
-def _turns(entry, unit, step) -> list[np.ndarray]:
-    axis = np.asarray(entry["axis"], dtype=np.float64)
-    offset = np.asarray(entry.get("offset", (0, 0, 0)), dtype=np.float64) * unit
-    length = np.linalg.norm(axis)
-    if axis.shape != (3,) or not length > 0:
-        raise VPOGError(
-            f"The axis {axis.tolist()} of a continuous symmetry must have three numbers, not all zero."
-        )
-    count = int(np.ceil(np.pi / step))
-    rotations = [rotation_from_vector(axis / length * (2 * np.pi * k / count)) for k in range(1, count)]
-    return [transform(R, offset - R @ offset) for R in rotations]
 
 
 def _with_identity(symmetries) -> list[np.ndarray]:

@@ -1,0 +1,150 @@
+"""`vpog evaluate`: poses on a BOP dataset or on the held-out benchmark, scored."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+
+from vpog_core.types import VPOGError
+
+HELP = """\
+Measure poses the way BOP does: VSD, MSSD, MSPD and their average recall, ADD(-S), by object,
+visibility and stage. Writes results CSV, scores.json and report.html into --output."""
+
+EXAMPLE = """\
+examples:
+  vpog evaluate --dataset ycbv --detections cnos_ycbv.json --output out/ycbv --workers 4
+  vpog evaluate --dataset hope --split val --baseline sift --output out/hope
+  vpog evaluate --synthetic heldout --baseline sift --output out/heldout
+  vpog evaluate --synthetic heldout --objects 5 --crops 4 --output out/look
+
+A run that was stopped goes on where it was when started again with the same options.
+Exit status: 0 done, 2 unusable input."""
+
+
+def add_command(add) -> None:
+    """Register the subcommand; `add(name, summary, description, epilog, run)` gives its parser."""
+    parser = add("evaluate", "score poses on a dataset", HELP, EXAMPLE, run_evaluate)
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--dataset", metavar="DIR", help="a dataset in BOP's layout")
+    source.add_argument("--synthetic", choices=("heldout",), help="the benchmark that ships as code")
+    parser.add_argument("--split", default="test", help="of the dataset (default: %(default)s)")
+    parser.add_argument(
+        "--detections",
+        default="gt",
+        metavar="gt|FILE",
+        help="gt: true boxes with seeded jitter; or a JSON file in BOP's format (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--output", required=True, metavar="DIR", help="where results go, and where to resume"
+    )
+    parser.add_argument("--weights", metavar="FILE", help="a .safetensors file (default: the one shipped)")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument("--mode", default="cluster", help="of the estimator (default: %(default)s)")
+    parser.add_argument("--hypotheses", type=_positive, metavar="N", help="views tried (default: its own)")
+    parser.add_argument("--refinements", type=_count, metavar="N", help="rounds (default: its own)")
+    parser.add_argument("--baseline", choices=("sift",), help="also run the classical method, same boxes")
+    parser.add_argument("--no-stages", action="store_true", help="leave out the oracles (less time)")
+    parser.add_argument("--workers", type=_positive, default=1, metavar="N", help="processes (default: 1)")
+    parser.add_argument("--limit", type=_positive, metavar="N", help="the first N images of a dataset only")
+    parser.add_argument("--objects", type=_positive, metavar="N", help="held-out: the first N objects only")
+    parser.add_argument("--crops", type=_positive, metavar="N", help="held-out: N pictures a level only")
+
+
+def run_evaluate(arguments: argparse.Namespace) -> int:
+    """`vpog evaluate`."""
+    from vpog_core.cli import files
+    from vpog_core.evaluation.evaluate import baseline_lines, evaluate, last_line
+
+    files.check_output(arguments.output)
+    output = files.output_folder(arguments.output)
+    with _Bars() as progress:
+        result = evaluate(plan_of(arguments), output, arguments.workers, command_of(arguments), progress)
+    if result["note"]:
+        print(result["note"])
+    print(f"report: {output / 'report.html'}")
+    for line in baseline_lines(result):
+        print(line)
+    print(last_line(result))
+    return 0
+
+
+def plan_of(arguments: argparse.Namespace):
+    """The plan the options ask for.
+
+    Raises:
+        VPOGError: options that do not go together.
+    """
+    from vpog_core.evaluation.frame_run import OURS, Plan
+    from vpog_core.evaluation.heldout import CROPS, OBJECTS
+
+    part = {"objects": OBJECTS, "crops": CROPS}
+    for name, most in part.items():
+        given = getattr(arguments, name)
+        if given is not None and arguments.dataset:
+            raise VPOGError(f"--{name} is for --synthetic heldout: use --limit for a part of a dataset.")
+        if given is not None and given > most:
+            raise VPOGError(f"--{name} {given} is more than the benchmark has: give at most {most}.")
+    if arguments.limit is not None and not arguments.dataset:
+        raise VPOGError("--limit is for --dataset: use --objects and --crops for a part of heldout.")
+    if arguments.synthetic and arguments.detections != "gt":
+        raise VPOGError("--synthetic heldout has no detector's file: leave --detections out.")
+    return Plan(
+        dataset=arguments.dataset,
+        split=arguments.split,
+        objects=arguments.objects or OBJECTS,
+        crops=arguments.crops or CROPS,
+        limit=arguments.limit,
+        detections=arguments.detections,
+        methods=(OURS, arguments.baseline) if arguments.baseline else (OURS,),
+        # The oracles stand in for stages of cluster mode.
+        stages=not arguments.no_stages and arguments.mode == "cluster",
+        weights=arguments.weights,
+        device=arguments.device,
+        mode=arguments.mode,
+        hypotheses=arguments.hypotheses,
+        refinements=arguments.refinements,
+    )
+
+
+def command_of(arguments: argparse.Namespace) -> str:
+    """The command that asks for the same numbers again: what was given, but for --workers and --device."""
+    names = ("dataset", "split", "synthetic", "objects", "crops", "limit", "detections", "weights", "mode")
+    names += ("hypotheses", "refinements", "baseline", "output")
+    default = {"split": "test", "detections": "gt", "mode": "cluster"}
+    words = ["vpog", "evaluate"]
+    for name in names:
+        value = getattr(arguments, name)
+        if value is not None and value != default.get(name):
+            words += [f"--{name}", str(value)]
+    return shlex.join(words + ["--no-stages"] * arguments.no_stages)
+
+
+class _Bars:
+    """One progress bar on stderr for each kind of work."""
+
+    def __enter__(self) -> _Bars:
+        self._bars: dict = {}
+        return self
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        from tqdm import tqdm
+
+        if what not in self._bars:
+            self._bars[what] = tqdm(total=total, initial=done, desc=what, file=sys.stderr)
+        self._bars[what].update(done - self._bars[what].n)
+
+    def __exit__(self, *error) -> None:
+        for bar in self._bars.values():
+            bar.close()
+
+
+def _positive(text: str) -> int:
+    return _count(text, least=1)
+
+
+def _count(text: str, least: int = 0) -> int:
+    if not text.isdigit() or int(text) < least:
+        raise argparse.ArgumentTypeError(f"'{text}' must be a whole number, at least {least}")
+    return int(text)

@@ -1,0 +1,188 @@
+"""The classical method a user could take from OpenCV: SIFT, templates, PnP-RANSAC.
+
+The object's 162 templates are the views the network uses, too. Their SIFT features (Lowe, IJCV 2004; compared
+as RootSIFT, Arandjelovic and Zisserman, CVPR 2012) carry object points. A crop's features are matched with
+every template's by the ratio test; the templates with most matches each give a pose by RANSAC; the pose with
+most inliers is refined on what agrees with it in all of them.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save
+
+from vpog_core.geometry.camera import look_at_crop, warp
+from vpog_core.geometry.se3 import transform
+from vpog_core.inference.correspondence import lift
+from vpog_core.objects.library import ObjectLibrary
+from vpog_core.objects.template_set import build_template_set
+from vpog_core.types import Camera, Detection, PoseEstimate, VPOGError
+
+TEMPLATE_SIZE, CROP_SIZE = 224, 448
+"""Pixels a side. Crops are larger than most objects are in an image, so that small features are found."""
+CONTRAST = 0.02
+"""Half of OpenCV's contrast threshold: more features on weak texture."""
+RATIO = 0.8
+CANDIDATES = 10
+"""Templates that RANSAC is run on."""
+LEAST_MATCHES = 5
+THRESHOLD = 8.0
+"""Pixels of the crop an inlier may be off."""
+TRUSTED = 20.0
+"""Inliers at which a score is one half."""
+
+
+@dataclass
+class _Features:
+    """descriptors [M, 128] float16 unit rows, points [M, 3] metres, start [V + 1]: rows of each template."""
+
+    descriptors: np.ndarray
+    points: np.ndarray
+    start: np.ndarray
+
+
+class SiftBaseline:
+    """Estimates poses of a library's objects; `estimate` is that of `PoseEstimator`."""
+
+    def __init__(self, library: ObjectLibrary) -> None:
+        self.library = library
+        self.timings: dict[str, float] = {}
+        self._sift = cv2.SIFT_create(contrastThreshold=CONTRAST)
+        self._objects: dict[str, _Features] = {}
+
+    def onboard(self, object_id: str) -> None:
+        """Render the templates and find their features, or read them from the library's cache."""
+        if object_id in self._objects:
+            return
+        path = self.library.templates_path(object_id, TEMPLATE_SIZE)
+        path = path.with_name(f"sift-{CONTRAST}-{path.name}")
+        try:
+            self._objects[object_id] = _Features(**load_file(path))
+        except (OSError, SafetensorError, TypeError):
+            self._objects[object_id] = self._find_features(object_id)
+            _keep(self._objects[object_id], path)
+
+    def _find_features(self, object_id: str) -> _Features:
+        templates = build_template_set(self.library.mesh(object_id), object_id, TEMPLATE_SIZE)
+        descriptors, points, counts = [], [], [0]
+        for image, mask, coords in zip(templates.images, templates.mask, templates.coords, strict=True):
+            pixels, found = self._describe(image, mask)
+            coords = np.where(mask[..., None], coords, np.nan).astype(np.float32)[None]
+            where = lift(coords, np.zeros(len(pixels), int), pixels) if len(pixels) else np.zeros((0, 3))
+            good = np.isfinite(where).all(axis=1)
+            descriptors.append(found[good].astype(np.float16))
+            points.append(where[good] + templates.center)
+            counts.append(int(good.sum()))
+        return _Features(np.concatenate(descriptors), np.concatenate(points), np.cumsum(counts))
+
+    def estimate(
+        self, image: np.ndarray, camera: Camera, detections: Sequence[Detection]
+    ) -> list[PoseEstimate]:
+        """A pose for every detection, in their order; without one, `reason` says why."""
+        begin = time.perf_counter()
+        results = [self._one(image, camera, detection) for detection in detections]
+        self.timings = {"sift": time.perf_counter() - begin}
+        return results
+
+    def _one(self, image: np.ndarray, camera: Camera, detection: Detection) -> PoseEstimate:
+        result = PoseEstimate(detection.class_id, detection.instance)
+        try:
+            virtual = look_at_crop(camera, detection.box, CROP_SIZE)
+        except VPOGError as error:
+            result.reason = str(error)
+            return result
+        inside = warp(_region(detection, image.shape[:2]), camera, virtual) > 127
+        pixels, descriptors = self._describe(warp(image, camera, virtual), inside)
+        self.onboard(detection.class_id)
+        target = self._objects[detection.class_id]
+        matches = _match(descriptors, target)
+        pose, inliers = _best_pose(pixels, matches, target.points, virtual.K)
+        if pose is None:
+            result.reason = "Too few features agree with one pose."
+            return result
+        result.T_cam_obj = virtual.T_cam_virt @ pose
+        result.inliers = inliers
+        result.score = inliers / (inliers + TRUSTED)
+        return result
+
+    def _describe(self, image: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Pixels [N, 2] and RootSIFT [N, 128] of the features of an RGB image inside a mask [H, W]."""
+        gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+        keypoints, found = self._sift.detectAndCompute(gray, mask.astype(np.uint8) * 255)
+        if not keypoints:
+            return np.zeros((0, 2)), np.zeros((0, 128), dtype=np.float32)
+        root = np.sqrt(found / np.maximum(found.sum(axis=1, keepdims=True), 1e-9))
+        return np.array([k.pt for k in keypoints], dtype=np.float64), root
+
+
+def _keep(features: _Features, path: Path) -> None:
+    """Write to the cache; a cache that cannot be written costs time only."""
+    part = path.with_suffix(f".{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_bytes(save(vars(features)))
+        os.replace(part, path)
+    except OSError:
+        part.unlink(missing_ok=True)
+
+
+def _region(detection: Detection, size: tuple[int, int]) -> np.ndarray:
+    """[H, W] uint8, 255 in the detection's mask, or in its box."""
+    if detection.mask is not None:
+        return detection.mask.astype(np.uint8) * 255
+    region = np.zeros(size, dtype=np.uint8)
+    x0, y0, x1, y1 = np.round(np.clip(detection.box, 0, [size[1], size[0], size[1], size[0]])).astype(int)
+    region[y0:y1, x0:x1] = 255
+    return region
+
+
+def _match(query: np.ndarray, target: _Features) -> list[np.ndarray]:
+    """[n, 2] (feature of the crop, feature of the object) for the best templates, most matches first."""
+    if len(query) < LEAST_MATCHES:
+        return []
+    likeness = query.astype(np.float32) @ target.descriptors.astype(np.float32).T
+    found = []
+    for low, high in zip(target.start[:-1], target.start[1:], strict=True):
+        if high - low < LEAST_MATCHES:
+            continue
+        part = likeness[:, low:high]
+        two = np.argpartition(-part, 1, axis=1)[:, :2]
+        values = np.take_along_axis(part, two, axis=1)
+        order = (values[:, 1] > values[:, 0]).astype(int)
+        near, far = 2 - 2 * values.max(axis=1), 2 - 2 * values.min(axis=1)
+        good = np.flatnonzero(near < RATIO**2 * far)
+        found.append(np.stack([good, low + two[good, order[good]]], axis=1))
+    found.sort(key=lambda matches: -len(matches))
+    return [matches for matches in found[:CANDIDATES] if len(matches) >= LEAST_MATCHES]
+
+
+def _best_pose(
+    pixels: np.ndarray, matches: list[np.ndarray], points: np.ndarray, K: np.ndarray
+) -> tuple[np.ndarray | None, int]:
+    """T_virt_obj [4, 4] with most inliers, refined on the matches of all templates, and how many agree."""
+    best, most = None, LEAST_MATCHES - 1
+    for rows in matches:
+        found, rotation, shift, inliers = cv2.solvePnPRansac(
+            points[rows[:, 1]], pixels[rows[:, 0]], K, None,
+            iterationsCount=1000, reprojectionError=THRESHOLD, confidence=0.999, flags=cv2.SOLVEPNP_AP3P,
+        )  # fmt: skip
+        if found and inliers is not None and len(inliers) > most and shift[2] > 0:
+            best, most = (rotation, shift), len(inliers)
+    if best is None:
+        return None, 0
+    rows = np.unique(np.concatenate(matches), axis=0)
+    for _ in range(2):
+        projected = cv2.projectPoints(points[rows[:, 1]], *best, K, None)[0][:, 0]
+        agree = np.linalg.norm(projected - pixels[rows[:, 0]], axis=1) < THRESHOLD
+        if agree.sum() < LEAST_MATCHES:
+            break
+        best = cv2.solvePnPRefineLM(points[rows[agree, 1]], pixels[rows[agree, 0]], K, None, *best)
+    return transform(cv2.Rodrigues(best[0])[0], best[1].ravel()), most

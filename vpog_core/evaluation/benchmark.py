@@ -1,0 +1,142 @@
+"""What poses are measured on: frames with true poses, and the objects in them.
+
+`bop_benchmark.BopBenchmark` (a dataset on disk) and `heldout.HeldOut` (made up, by seed) are benchmarks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from scipy.spatial import ConvexHull, QhullError
+
+from vpog_core.geometry.symmetry import BOP_STEP, Symmetry
+from vpog_core.objects.mesh import Mesh
+from vpog_core.objects.renderer import Renderer
+from vpog_core.types import Camera
+
+FrameKey = tuple[int, int]
+"""(scene_id, image_id)."""
+
+
+@dataclass
+class BenchmarkObject:
+    """One object as poses of it are judged; metres.
+
+    Attributes:
+        obj_id: its number in results files; name: for people; library_id: its name in the object library.
+        diameter: what errors are divided by.
+    """
+
+    obj_id: int
+    name: str
+    library_id: str
+    mesh: Mesh
+    diameter: float
+    symmetry: Symmetry
+
+    @property
+    def points(self) -> np.ndarray:
+        """[V, 3] all vertices."""
+        return self.mesh.vertices
+
+    @cached_property
+    def hull(self) -> np.ndarray:
+        """[N, 3] vertices of the convex hull: the distance two rigid motions put between a point's images is
+        a convex function of the point, so its maximum lies here."""
+        try:
+            return self.points[ConvexHull(self.points).vertices]
+        except (QhullError, ValueError):
+            return self.points
+
+    @cached_property
+    def symmetries(self) -> np.ndarray:
+        """[S, 4, 4], continuous ones in BOP's steps."""
+        return self.symmetry.transforms(BOP_STEP)
+
+    @cached_property
+    def renderer(self) -> Renderer:
+        """Of the mesh."""
+        return Renderer(self.mesh)
+
+
+@dataclass
+class Truth:
+    """One object in one frame.
+
+    Attributes:
+        T_cam_obj: [4, 4] metres.
+        visible_fraction: 0..1, NaN where not known.
+        box: [4] (x0, y0, x1, y1) around what is visible, pixels, or None where nothing is.
+        read_mask: gives the visible pixels [H, W] bool, or None.
+    """
+
+    obj_id: int
+    T_cam_obj: np.ndarray
+    visible_fraction: float
+    box: np.ndarray | None
+    read_mask: Callable[[], np.ndarray | None] = field(default=lambda: None, repr=False)
+
+
+@dataclass
+class BenchmarkFrame:
+    """One image with its truth; pictures are read when asked for.
+
+    Attributes:
+        truths: all annotated objects; targets: how many of each object are asked for.
+    """
+
+    key: FrameKey
+    camera: Camera
+    truths: list[Truth]
+    targets: dict[int, int]
+    read_image: Callable[[], np.ndarray] = field(repr=False)
+    read_depth: Callable[[], np.ndarray | None] = field(repr=False)
+
+    @cached_property
+    def image(self) -> np.ndarray:
+        """[H, W, 3] uint8 RGB."""
+        return self.read_image()
+
+    @cached_property
+    def depth(self) -> np.ndarray | None:
+        """[H, W] float32 metres, 0 where nothing was measured; None without a depth camera."""
+        return self.read_depth()
+
+
+class Benchmark(Protocol):
+    """Frames, objects, and how to make a library of the objects for an estimator."""
+
+    name: str
+    """For people."""
+    fingerprint: str
+    """Changes when anything does that could change a frame's pose or its errors."""
+    has_depth: bool
+    groups: dict[int, str]
+    """A label for each scene, where scenes are kinds of pictures; else empty."""
+
+    @property
+    def keys(self) -> list[FrameKey]:
+        """The frames with targets, in order."""
+        ...
+
+    @property
+    def object_ids(self) -> list[int]:
+        """The objects asked for."""
+        ...
+
+    def frame(self, key: FrameKey) -> BenchmarkFrame: ...
+
+    def object(self, obj_id: int) -> BenchmarkObject: ...
+
+    def library_id(self, obj_id: int) -> str:
+        """The object's name in the library."""
+        ...
+
+    def write_library(self, folder: Path) -> None:
+        """Fill an empty folder with meshes and an objects.yaml."""
+        ...

@@ -1,0 +1,145 @@
+"""A BOP dataset as a benchmark: its targets, its poses, its models."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import shutil
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+import yaml
+
+from vpog_core.bop.dataset import BopDataset
+from vpog_core.bop.frame import BopInstance
+from vpog_core.bop.models import BopModels
+from vpog_core.evaluation.benchmark import BenchmarkFrame, BenchmarkObject, FrameKey, Truth
+from vpog_core.types import VPOGError
+
+EVALUATION_MODELS = "models_eval"
+"""Models that errors are computed on, where a dataset has them."""
+
+
+class BopBenchmark:
+    """The targets of one split.
+
+    Args:
+        root: the dataset's folder; split: e.g. `test`.
+        limit: the first so many frames; None takes all.
+
+    Raises:
+        VPOGError: no such dataset, split or models; nothing to find in it.
+    """
+
+    groups: dict[int, str] = {}  # noqa: RUF012 (never changed)
+
+    def __init__(self, root: str | Path, split: str = "test", limit: int | None = None) -> None:
+        self.dataset = BopDataset(root, split)
+        self._targets: dict[FrameKey, dict[int, int]] = {}
+        for scene_id, image_id, obj_id, count in self.dataset.targets():
+            of_frame = self._targets.setdefault((scene_id, image_id), {})
+            of_frame[obj_id] = count
+        if limit is not None:
+            self._targets = dict(sorted(self._targets.items())[:limit])
+        if not self._targets:
+            raise VPOGError(f"There is nothing to find in '{root}', split '{split}': annotate some objects.")
+        # Bound to the instance, so that meshes go when it goes.
+        self.object = lru_cache(maxsize=None)(self._object)
+
+    @property
+    def name(self) -> str:
+        """Dataset and split."""
+        return f"{self.dataset.name} {self.dataset.split}"
+
+    @property
+    def keys(self) -> list[FrameKey]:
+        """The frames with targets, by scene and image."""
+        return sorted(self._targets)
+
+    @cached_property
+    def object_ids(self) -> list[int]:
+        """The objects asked for, ascending."""
+        return sorted({obj_id for targets in self._targets.values() for obj_id in targets})
+
+    @cached_property
+    def has_depth(self) -> bool:
+        """Whether VSD can be measured: the first frame of every scene has a depth map."""
+        first = {scene: (scene, image) for scene, image in reversed(self.keys)}
+        return all(self.dataset.frame(*key).depth() is not None for key in first.values())
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Of the annotations, the targets and the models; the pictures are taken to go with them."""
+        digest = hashlib.sha256(self.dataset.split.encode())
+        folder = self.dataset.root / self.dataset.split
+        files = sorted(folder.glob("*/scene_camera.json")) + sorted(folder.glob("*/scene_gt*.json"))
+        files += [self._scored.folder / "models_info.json", *filter(None, [self.dataset.targets_path])]
+        for path in files:
+            digest.update(path.read_bytes() if path.is_file() else b"-")
+        for obj_id in self.dataset.model_ids:
+            digest.update(self.dataset.model_path(obj_id).read_bytes())
+        return digest.hexdigest()[:16]
+
+    def frame(self, key: FrameKey) -> BenchmarkFrame:
+        """One frame; its pictures are read when asked for."""
+        frame = self.dataset.frame(*key)
+        return BenchmarkFrame(
+            key=key,
+            camera=frame.camera,
+            truths=[_truth(instance) for instance in frame.instances],
+            targets=self._targets[key],
+            read_image=frame.image,
+            read_depth=frame.depth,
+        )
+
+    def library_id(self, obj_id: int) -> str:
+        """obj_000001 and so on."""
+        return f"obj_{obj_id:06d}"
+
+    def write_library(self, folder: Path) -> None:
+        """Link the models, with what lies beside them, and describe unit and symmetry."""
+        source = self.dataset.models.folder.resolve()
+        for path in source.iterdir():
+            if path.is_file():
+                _link(path, folder / path.name)
+        objects = {
+            self.library_id(i): {"mesh": self.dataset.model_path(i).name, "unit": "mm"}
+            for i in self.object_ids
+        }
+        (folder / "objects.yaml").write_text(yaml.safe_dump({"objects": objects}), encoding="utf-8")
+
+    @cached_property
+    def _scored(self) -> BopModels:
+        """The models errors are computed on."""
+        folder = self.dataset.root / EVALUATION_MODELS
+        return BopModels(folder) if folder.is_dir() else self.dataset.models
+
+    def _object(self, obj_id: int) -> BenchmarkObject:
+        models = self._scored
+        return BenchmarkObject(
+            obj_id=obj_id,
+            name=self.dataset.names.get(obj_id, self.library_id(obj_id)),
+            library_id=self.library_id(obj_id),
+            mesh=models.mesh(obj_id),
+            diameter=models.diameter(obj_id),
+            symmetry=models.symmetry(obj_id),
+        )
+
+
+def _truth(instance: BopInstance) -> Truth:
+    fraction = instance.visible_fraction
+    return Truth(
+        obj_id=instance.obj_id,
+        T_cam_obj=instance.T_cam_obj,
+        visible_fraction=math.nan if fraction is None else fraction,
+        box=instance.box_visible if instance.box_visible is not None else instance.box_object,
+        read_mask=instance.mask_visible,
+    )
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.symlink(source, target)
+    except OSError:
+        shutil.copyfile(source, target)

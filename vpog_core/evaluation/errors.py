@@ -1,0 +1,147 @@
+"""Errors of pose estimates against the truth, as BOP Challenge 2019 measures them.
+
+https://bop.felk.cvut.cz/challenges/bop-challenge-2019/ and https://arxiv.org/abs/2009.07378, section 2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from vpog_core.evaluation.benchmark import BenchmarkFrame, BenchmarkObject, FrameKey, Truth
+from vpog_core.evaluation.pose_error import add, adds, mspd, mssd
+from vpog_core.evaluation.vsd import TAUS, vsd_of_poses
+from vpog_core.types import VPOGError
+
+WIDTH = 640.0
+"""Image width (pixels) that projection errors are brought to."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """One pose of one object in one frame.
+
+    Attributes:
+        T_cam_obj: [4, 4] metres.
+        score: higher is surer; seconds: of the whole frame, -1 where not known.
+    """
+
+    obj_id: int
+    T_cam_obj: np.ndarray
+    score: float
+    seconds: float = -1.0
+
+
+@dataclass
+class TargetErrors:
+    """One object in one frame: E estimates, best score first, against its G annotated instances.
+
+    Attributes:
+        count: instances asked for.
+        visible: [G] fraction, NaN where not known.
+        scores: [E].
+        vsd: [E, G, 10], or None without depth; mssd, add: [E, G] over the diameter; mspd: [E, G] pixels at
+            an image width of 640.
+    """
+
+    key: FrameKey
+    obj_id: int
+    count: int
+    visible: np.ndarray
+    scores: np.ndarray
+    mssd: np.ndarray
+    mspd: np.ndarray
+    add: np.ndarray
+    vsd: np.ndarray | None = None
+
+    @property
+    def asked(self) -> np.ndarray:
+        """[G] bool: the `count` most visible instances."""
+        order = sorted(range(len(self.visible)), key=lambda g: -_known(self.visible[g]))
+        asked = np.zeros(len(self.visible), dtype=bool)
+        asked[order[: self.count]] = True
+        return asked
+
+    def to_json(self) -> dict:
+        """Plain values; `from_json` reads them."""
+        arrays = ("visible", "scores", "mssd", "mspd", "add", "vsd")
+        values = {name: getattr(self, name) for name in arrays}
+        plain = {name: None if value is None else value.tolist() for name, value in values.items()}
+        return {"key": list(self.key), "obj_id": self.obj_id, "count": self.count, **plain}
+
+    @classmethod
+    def from_json(cls, value: dict) -> TargetErrors:
+        """What `to_json` gave."""
+        value = dict(value)
+        grid = (len(value["scores"]), len(value["visible"]))
+        shapes = {"mssd": grid, "mspd": grid, "add": grid, "vsd": (*grid, len(TAUS))}
+        for name in ("visible", "scores", "mssd", "mspd", "add", "vsd"):
+            if value[name] is not None:
+                array = np.array(value[name], dtype=np.float64)
+                value[name] = array.reshape(shapes.get(name, array.shape))
+        return cls(**{**value, "key": tuple(value["key"])})
+
+
+def frame_errors(
+    frame: BenchmarkFrame,
+    objects: dict[int, BenchmarkObject],
+    estimates: Sequence[Estimate],
+    with_vsd: bool = True,
+) -> list[TargetErrors]:
+    """The errors of a frame's estimates, for each object asked for.
+
+    Args:
+        objects: by number, all that are asked for.
+        with_vsd: needs the frame's depth.
+
+    Raises:
+        VPOGError: the frame has no depth map where one is needed.
+    """
+    if with_vsd and frame.depth is None:
+        raise VPOGError(
+            f"The image {frame.key[1]} of scene {frame.key[0]} has no depth map where others have: add it."
+        )
+    found = []
+    for obj_id, count in frame.targets.items():
+        mine = sorted((e for e in estimates if e.obj_id == obj_id), key=lambda e: e.score, reverse=True)
+        mine = mine[:count]
+        truths = [truth for truth in frame.truths if truth.obj_id == obj_id]
+        cells = [[_pair(frame, objects[obj_id], e, t, with_vsd) for t in truths] for e in mine]
+        grid = np.array(cells, dtype=np.float64).reshape(len(mine), len(truths), 3 + len(TAUS))
+        found.append(
+            TargetErrors(
+                key=frame.key,
+                obj_id=obj_id,
+                count=count,
+                visible=np.array([truth.visible_fraction for truth in truths]),
+                scores=np.array([e.score for e in mine]),
+                mssd=grid[..., 0],
+                mspd=grid[..., 1],
+                add=grid[..., 2],
+                vsd=grid[..., 3:] if with_vsd else None,
+            )
+        )
+    return found
+
+
+def _pair(
+    frame: BenchmarkFrame, target: BenchmarkObject, estimate: Estimate, truth: Truth, with_vsd: bool
+) -> list[float]:
+    """MSSD, MSPD, ADD(-S), and ten VSD of one estimate against one instance."""
+    T, T_gt, K, diameter = estimate.T_cam_obj, truth.T_cam_obj, frame.camera.K, target.diameter
+    near = np.linalg.norm(T[:3, 3] - T_gt[:3, 3]) < diameter
+    surface = mssd(T, T_gt, target.hull, target.symmetries) / diameter if near else np.inf
+    distance = np.inf
+    if near:
+        distance = (add if target.symmetry.is_trivial else adds)(T, T_gt, target.points) / diameter
+    projection = mspd(T, T_gt, target.points, K, target.symmetries) * WIDTH / frame.camera.width
+    visible = np.full(len(TAUS), np.nan)
+    if with_vsd:
+        visible = vsd_of_poses(target.renderer, T, T_gt, frame.depth, K, diameter)
+    return [surface, projection, distance, *visible]
+
+
+def _known(fraction: float) -> float:
+    return 1.0 if np.isnan(fraction) else float(fraction)

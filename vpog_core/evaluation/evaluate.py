@@ -1,0 +1,181 @@
+"""An evaluation from plan to files: the results CSVs, scores.json and report.html."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from vpog_core.evaluation import detections
+from vpog_core.evaluation.benchmark import Benchmark
+from vpog_core.evaluation.errors import Estimate, TargetErrors
+from vpog_core.evaluation.frame_run import OURS, Plan
+from vpog_core.evaluation.matching import hits
+from vpog_core.evaluation.oracles import NAMES
+from vpog_core.evaluation.report import write_report
+from vpog_core.evaluation.results_csv import write_results
+from vpog_core.evaluation.runner import Progress, run
+from vpog_core.evaluation.scores import score, summary
+from vpog_core.inference.estimator import DEFAULT_WEIGHTS
+
+NO_DEPTH = "The set has no depth maps: scored without VSD, AR is the mean of AR_MSSD and AR_MSPD."
+STAGE_KEYS = ("AR_MSSD", "AR_MSPD", "ADD_S_10", "right", "targets")
+NEAR = 25.0
+"""Degrees from the truth up to which a retrieved view can be matched."""
+
+
+def evaluate(
+    plan: Plan, output: Path, workers: int = 1, command: str = "", progress: Progress | None = None
+) -> dict:
+    """Run a plan and write its files into the folder `output`; returns what scores.json holds.
+
+    Args:
+        command: how it was called, for the files.
+
+    Raises:
+        VPOGError: weights, dataset or detections that cannot be used.
+    """
+    benchmark = plan.benchmark()
+    output.mkdir(parents=True, exist_ok=True)
+    records = run(plan, benchmark, output / "frames", workers, progress)
+    names = {i: benchmark.object(i).name for i in benchmark.object_ids}
+    methods = {}
+    for method in plan.methods:
+        found = estimates_of(records, method)
+        write_results(output / f"{method}_{_file_part(benchmark.name)}.csv", found)
+        methods[method] = {
+            **score(errors_of(records, method), names, benchmark.groups),
+            "seconds": seconds(records, method),
+            "without_pose": sum(len(record["methods"][method]["reasons"]) for record in records),
+        }
+    first, *others = plan.methods
+    result = {
+        "title": title(plan, benchmark),
+        "command": command,
+        **_description(plan, benchmark),
+        **methods[first],
+        "stages": stages(records, methods[OURS]) if plan.stages and OURS in plan.methods else None,
+        "method": first,
+        "baselines": {name: methods[name] for name in others},
+    }
+    (output / "scores.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write_report(output / "report.html", result, records, benchmark)
+    return result
+
+
+def title(plan: Plan, benchmark: Benchmark) -> str:
+    """What was measured, on what, where the boxes came from."""
+    return f"{benchmark.name}: {detections.describe(plan.detections)}"
+
+
+def _description(plan: Plan, benchmark: Benchmark) -> dict:
+    weights = Path(plan.weights) if plan.weights else DEFAULT_WEIGHTS
+    return {
+        "dataset": benchmark.name,
+        "detections": detections.describe(plan.detections),
+        "depth": benchmark.has_depth,
+        "note": "" if benchmark.has_depth else NO_DEPTH,
+        "frames": len(benchmark.keys),
+        "weights": {
+            "name": weights.stem,
+            "sha256": hashlib.sha256(weights.read_bytes()).hexdigest()[:16],
+        },
+        "options": {
+            name: value
+            for name in ("mode", "hypotheses", "refinements")
+            if (value := getattr(plan, name)) is not None
+        },
+    }
+
+
+def errors_of(records: Sequence[dict], method: str) -> list[TargetErrors]:
+    """A method's errors over all frames."""
+    return [TargetErrors.from_json(t) for record in records for t in record["methods"][method]["errors"]]
+
+
+def estimates_of(records: Sequence[dict], method: str) -> dict[tuple[int, int], list[Estimate]]:
+    """A method's estimates by frame."""
+    return {
+        tuple(record["key"]): [
+            Estimate(**{**e, "T_cam_obj": np.array(e["T_cam_obj"])})
+            for e in record["methods"][method]["estimates"]
+        ]
+        for record in records
+    }
+
+
+def seconds(records: Sequence[dict], method: str) -> dict:
+    """Median seconds of a frame and of a detection, and the mean seconds of each stage for a detection.
+
+    The first frame of a process, which warms up, weighs no more than any other in a median.
+    """
+    used = [(r["methods"][method], r["detections"]) for r in records if r["detections"]]
+    if not used:
+        return {"frame": 0.0, "detection": 0.0, "stages": {}}
+    spent: dict[str, list[float]] = defaultdict(list)
+    for run_, count in used:
+        for stage, value in run_["timings"].items():
+            spent[stage].append(value / count)
+    return {
+        "frame": float(np.median([run_["seconds"] for run_, _ in used])),
+        "detection": float(np.median([run_["seconds"] / count for run_, count in used])),
+        "stages": {stage: float(np.median(values)) for stage, values in spent.items()},
+    }
+
+
+def stages(records: Sequence[dict], whole: Mapping) -> dict:
+    """What the oracles say: percentages with the truth in place of a stage, and what each stage loses.
+
+    Losses are shares of instances with ADD(-S) under 10 %, one stage after the other: retrieval's is what its
+    oracle gains over the whole; matching's what its oracle gains over that; the rest is PnP's.
+    """
+    told = [record["stages"] for record in records if "stages" in record]
+    out: dict = {"whole": {key: whole[key] for key in STAGE_KEYS}}
+    for name in NAMES:
+        targets = [TargetErrors.from_json(t) for stage in told for t in stage["errors"][name]]
+        of_stage = summary(hits(targets))
+        label = "both_oracles" if name == "both" else f"{name}_oracle"
+        out[label] = {key: of_stage[key] for key in STAGE_KEYS}
+    angles = [each for stage in told for each in stage["angles"]]
+    first = np.array([each[0] if each else 180.0 for each in angles])
+    best = np.array([min(each, default=180.0) for each in angles])
+    out["retrieval"] = {
+        "detections": len(angles),
+        "median_degrees": float(np.median(first)) if len(first) else None,
+        "first_within_25_degrees": 100.0 * float(np.mean(first < NEAR)) if len(first) else None,
+        "any_within_25_degrees": 100.0 * float(np.mean(best < NEAR)) if len(best) else None,
+    }
+    given, both = out["retrieval_oracle"]["ADD_S_10"], out["both_oracles"]["ADD_S_10"]
+    out["lost"] = {"retrieval": given - whole["ADD_S_10"], "matching": both - given, "pnp": 100.0 - both}
+    return out
+
+
+def last_line(result: Mapping) -> str:
+    """One line for the end of the run: AR with its parts, ADD(-S) with counts."""
+    return f"{result['method']}: {_numbers(result)}"
+
+
+def baseline_lines(result: Mapping) -> list[str]:
+    """The same for what ran beside."""
+    return [f"{name}: {_numbers(scores)}" for name, scores in result["baselines"].items()]
+
+
+def _numbers(scores: Mapping) -> str:
+    parts = ", ".join(
+        f"{name[3:]} {scores[name]:.1f}"
+        for name in ("AR_VSD", "AR_MSSD", "AR_MSPD")
+        if scores[name] is not None
+    )
+    return (
+        f"AR {scores['AR']:.1f} ({parts}), ADD(-S) < 10 %: {scores['ADD_S_10']:.1f} % "
+        f"({scores['right']} of {scores['targets']})"
+    )
+
+
+def _file_part(name: str) -> str:
+    """A dataset's name as BOP's file names want it: dataset-split, no underscores."""
+    return name.split(",")[0].replace("_", "").replace(" ", "-")

@@ -1,0 +1,139 @@
+"""One frame of a benchmark through the estimator, the classical method, and the oracles."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from vpog_core.evaluation.baseline_sift import SiftBaseline
+from vpog_core.evaluation.benchmark import Benchmark, BenchmarkFrame, FrameKey
+from vpog_core.evaluation.bop_benchmark import BopBenchmark
+from vpog_core.evaluation.detections import open_detections, truth_of
+from vpog_core.evaluation.errors import Estimate, frame_errors
+from vpog_core.evaluation.heldout import CROPS, OBJECTS, HeldOut
+from vpog_core.evaluation.oracles import NAMES, ask_oracles
+from vpog_core.inference.estimator import PoseEstimator
+from vpog_core.objects.library import ObjectLibrary
+from vpog_core.types import Detection, PoseEstimate, VPOGError
+
+OURS, SIFT = "vpog", "sift"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that decides what an evaluation computes; travels to worker processes.
+
+    Attributes:
+        dataset, split: a BOP dataset's folder and split; no dataset means the held-out benchmark.
+        objects, crops: how much of the held-out benchmark; limit: how many frames of a dataset, None for all.
+        detections: `gt` or a file.
+        methods: of OURS and SIFT; stages: ask the oracles, too.
+        weights: file, or None for the shipped; device, mode, hypotheses, refinements: the estimator's.
+    """
+
+    dataset: str | None = None
+    split: str = "test"
+    objects: int = OBJECTS
+    crops: int = CROPS
+    limit: int | None = None
+    detections: str = "gt"
+    methods: tuple[str, ...] = (OURS,)
+    stages: bool = True
+    weights: str | None = None
+    device: str = "auto"
+    mode: str = "cluster"
+    hypotheses: int | None = None
+    refinements: int | None = None
+
+    def benchmark(self) -> Benchmark:
+        """What is evaluated on."""
+        if self.dataset is None:
+            return HeldOut(self.objects, self.crops)
+        return BopBenchmark(self.dataset, self.split, self.limit)
+
+    def estimator(self, library: Path) -> PoseEstimator:
+        """What is evaluated."""
+        options = {"hypotheses": self.hypotheses, "refinements": self.refinements}
+        given = {name: value for name, value in options.items() if value is not None}
+        return PoseEstimator.from_files(self.weights, library, device=self.device, mode=self.mode, **given)
+
+
+class FrameRunner:
+    """Runs frames of a plan.
+
+    Args:
+        library: a folder the benchmark wrote its objects into.
+    """
+
+    def __init__(self, plan: Plan, library: Path) -> None:
+        self.plan, self.benchmark = plan, plan.benchmark()
+        self.detections = open_detections(plan.detections)
+        self.methods: dict[str, PoseEstimator | SiftBaseline] = {}
+        if OURS in plan.methods:
+            self.methods[OURS] = plan.estimator(library)
+        if SIFT in plan.methods:
+            self.methods[SIFT] = SiftBaseline(ObjectLibrary(library))
+
+    def onboard(self, obj_id: int) -> None:
+        """Get an object ready for all methods."""
+        for method in self.methods.values():
+            method.onboard(self.benchmark.library_id(obj_id))
+
+    def run(self, key: FrameKey) -> dict:
+        """What a frame comes to, in plain values: estimates, errors, seconds, oracles."""
+        frame = self.benchmark.frame(key)
+        looked_for = [
+            (obj_id, replace(d, class_id=self.benchmark.library_id(obj_id)))
+            for obj_id, d in self.detections(frame)
+        ]
+        for obj_id in {obj_id for obj_id, _ in looked_for}:
+            self.onboard(obj_id)
+        record = {"key": list(key), "detections": len(looked_for), "methods": {}}
+        for name, method in self.methods.items():
+            record["methods"][name] = self._estimate(method, frame, looked_for)
+        if self.plan.stages and OURS in self.methods:
+            record["stages"] = self._stages(frame, looked_for)
+        return record
+
+    def _estimate(self, method, frame: BenchmarkFrame, looked_for: list[tuple[int, Detection]]) -> dict:
+        begin = time.perf_counter()
+        answers: list[PoseEstimate] = method.estimate(frame.image, frame.camera, [d for _, d in looked_for])
+        seconds = time.perf_counter() - begin
+        estimates = [
+            Estimate(obj_id, answer.T_cam_obj, answer.score, seconds)
+            for (obj_id, _), answer in zip(looked_for, answers, strict=True)
+            if answer.T_cam_obj is not None
+        ]
+        return {
+            "estimates": [{**asdict(e), "T_cam_obj": e.T_cam_obj.tolist()} for e in estimates],
+            "errors": self._errors(frame, estimates, self.benchmark.has_depth),
+            "reasons": [answer.reason for answer in answers if answer.T_cam_obj is None],
+            "seconds": seconds,
+            "timings": dict(method.timings),
+        }
+
+    def _stages(self, frame: BenchmarkFrame, looked_for: list[tuple[int, Detection]]) -> dict:
+        angles: list[list[float]] = []
+        estimates: dict[str, list[Estimate]] = {name: [] for name in NAMES}
+        for obj_id, detection in looked_for:
+            truth = truth_of(frame, obj_id, detection)
+            if truth is None:
+                continue
+            try:
+                target = self.benchmark.object(obj_id)
+                answer = ask_oracles(self.methods[OURS], frame, detection, truth, target)
+            except VPOGError:
+                continue
+            angles.append(answer.angles)
+            for name, pose in answer.poses.items():
+                if pose is not None:
+                    estimates[name].append(Estimate(obj_id, np.asarray(pose), 1.0))
+        errors = {name: self._errors(frame, found, with_vsd=False) for name, found in estimates.items()}
+        return {"angles": angles, "errors": errors}
+
+    def _errors(self, frame: BenchmarkFrame, estimates: list[Estimate], with_vsd: bool) -> list[dict]:
+        objects = {obj_id: self.benchmark.object(obj_id) for obj_id in frame.targets}
+        return [target.to_json() for target in frame_errors(frame, objects, estimates, with_vsd)]

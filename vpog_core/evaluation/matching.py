@@ -1,0 +1,102 @@
+"""Which instance does an estimate answer? BOP's greedy matching, and what is found at each threshold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from vpog_core.evaluation.errors import TargetErrors
+
+SHARES = np.arange(0.05, 0.51, 0.05)
+"""Thresholds of VSD, and of MSSD over the diameter."""
+PIXELS = np.arange(5.0, 51.0, 5.0)
+"""Thresholds of MSPD at an image width of 640."""
+ADD_SHARE = 0.1
+"""ADD(-S) under this share of the diameter is right."""
+
+
+@dataclass
+class Hits:
+    """What was found of N instances asked for.
+
+    Attributes:
+        obj_id, scene_id, image_id: [N]; visible: [N] fraction, NaN where not known.
+        vsd: [N, 100] bool, tau by tau, ten thresholds each, or None; mssd, mspd: [N, 10] bool; add: [N] bool.
+    """
+
+    obj_id: np.ndarray
+    scene_id: np.ndarray
+    image_id: np.ndarray
+    visible: np.ndarray
+    mssd: np.ndarray
+    mspd: np.ndarray
+    add: np.ndarray
+    vsd: np.ndarray | None
+
+
+def match(errors: np.ndarray, threshold: float, allowed: np.ndarray) -> np.ndarray:
+    """[G] the estimate each instance is found by, or -1; estimates choose in turn, best score first.
+
+    Args:
+        errors: [E, G], estimates by falling score; allowed: [G] bool, instances that may be found.
+    """
+    found = np.full(errors.shape[1], -1)
+    for index, row in enumerate(errors):
+        free = np.where(allowed & (found < 0), row, np.inf)
+        if len(free) and free.min() < threshold:
+            found[int(free.argmin())] = index
+    return found
+
+
+def hits(targets: list[TargetErrors]) -> Hits:
+    """Every instance asked for, over all objects and frames."""
+    rows = [_rows(target) for target in targets]
+    with_vsd = bool(targets) and all(target.vsd is not None for target in targets)
+
+    def joined(values, width: int = 0):
+        parts = list(values)
+        return np.concatenate(parts) if parts else np.zeros((0, width) if width else 0)
+
+    counts = [len(row["add"]) for row in rows]
+
+    def repeated(values):
+        return np.repeat(np.array(values, dtype=np.int64), counts)
+
+    return Hits(
+        obj_id=repeated([t.obj_id for t in targets]),
+        scene_id=repeated([t.key[0] for t in targets]),
+        image_id=repeated([t.key[1] for t in targets]),
+        visible=joined(t.visible[t.asked] for t in targets),
+        mssd=joined((row["mssd"] for row in rows), len(SHARES)),
+        mspd=joined((row["mspd"] for row in rows), len(PIXELS)),
+        add=joined(row["add"] for row in rows),
+        vsd=joined(row["vsd"] for row in rows) if with_vsd else None,
+    )
+
+
+def right_estimates(target: TargetErrors) -> np.ndarray:
+    """[E] bool: the estimates whose ADD(-S) is right."""
+    right = np.zeros(len(target.scores), dtype=bool)
+    found = match(target.add, ADD_SHARE, target.asked)
+    right[found[found >= 0]] = True
+    return right
+
+
+def _rows(target: TargetErrors) -> dict[str, np.ndarray]:
+    """Found or not, [asked instances, thresholds], for each kind of error."""
+    asked = target.asked
+
+    def found(errors, thresholds):
+        columns = [match(errors, th, asked)[asked] >= 0 for th in thresholds]
+        return np.stack(columns, axis=1)
+
+    rows = {
+        "mssd": found(target.mssd, SHARES),
+        "mspd": found(target.mspd, PIXELS),
+        "add": found(target.add, [ADD_SHARE])[:, 0],
+    }
+    if target.vsd is not None:
+        taus = range(target.vsd.shape[-1])
+        rows["vsd"] = np.concatenate([found(target.vsd[..., tau], SHARES) for tau in taus], axis=1)
+    return rows

@@ -1,0 +1,148 @@
+"""Which stage loses how much: the truth takes the place of one stage after the other.
+
+whole        retrieval, matching, PnP and refinement, as they are
+retrieval    the template cluster and the roll nearest to the truth are given
+matching     the templates are those found; every crop pixel they show is matched rightly
+both         both are given: what is lost is lost by PnP
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.spatial import cKDTree
+
+from vpog_core.evaluation.benchmark import BenchmarkFrame, BenchmarkObject, Truth
+from vpog_core.geometry.camera import warp
+from vpog_core.geometry.pnp import PnPResult, solve_pnp
+from vpog_core.geometry.se3 import rotation_angle
+from vpog_core.inference.correspondence import PIXEL_STEP
+from vpog_core.inference.crop import Crop, crop_detection
+from vpog_core.inference.estimator import PoseEstimator
+from vpog_core.inference.matching import CLUSTER_SIZE, match_and_solve
+from vpog_core.inference.onboarding import ROLLS, Cluster, OnboardedObject, encode_images
+from vpog_core.inference.refinement import cluster_at
+from vpog_core.inference.retrieval import retrieve
+from vpog_core.inference.solution import Solution, threshold_px
+from vpog_core.objects.viewpoints import align_roll, nearest_viewpoints
+from vpog_core.types import Camera, Detection
+
+SEEN = 0.02
+"""A template shows a point when one of its pixels lies within this share of the diameter."""
+NAMES = ("retrieval", "matching", "both")
+
+
+@dataclass
+class OracleAnswer:
+    """What one detection comes to when the truth helps.
+
+    Attributes:
+        angles: degrees from the truth of each view retrieved, best first.
+        poses: T_cam_obj [4, 4] or None, for each of `NAMES`.
+    """
+
+    angles: list[float]
+    poses: dict[str, np.ndarray | None]
+
+
+def ask_oracles(
+    estimator: PoseEstimator,
+    frame: BenchmarkFrame,
+    detection: Detection,
+    truth: Truth,
+    target: BenchmarkObject,
+) -> OracleAnswer:
+    """Run one detection with each oracle; `detection.class_id` is the library's name of the target.
+
+    Raises:
+        VPOGError: the detection cannot be cropped.
+    """
+    model, onboarded = estimator.model, estimator.onboarded(detection.class_id)
+    crop = crop_detection(frame.image, frame.camera, detection, model.config.image_size)
+    encoded = encode_images(model, crop.rgb[None])
+    with torch.inference_mode():
+        found = retrieve(model.describe(encoded)[0], onboarded, estimator.hypotheses)
+    R_true = [crop.virtual.R_virt_cam @ (truth.T_cam_obj @ S)[:3, :3] for S in target.symmetries]
+    angles = [
+        min(np.degrees(rotation_angle(onboarded.rotation(h.view, h.roll_index), R)) for R in R_true)
+        for h in found
+    ]
+    given = nearest_cluster(onboarded, R_true[0])
+    retrieved = [onboarded.cluster(h.view, h.roll_index, CLUSTER_SIZE) for h in found]
+    pixels, points = true_points(crop, frame.camera, truth, target)
+    solved = {
+        "retrieval": _solve_and_refine(estimator, onboarded, target, crop, encoded, given),
+        "matching": _best(solve_rightly(crop, c, pixels, points, target.diameter) for c in retrieved),
+        "both": solve_rightly(crop, given, pixels, points, target.diameter),
+    }
+    T_cam_virt = crop.virtual.T_cam_virt
+    poses = {name: None if pnp is None else T_cam_virt @ pnp.T_virt_obj for name, pnp in solved.items()}
+    return OracleAnswer(angles, poses)
+
+
+def nearest_cluster(onboarded: OnboardedObject, R_virt_obj: np.ndarray) -> Cluster:
+    """The cluster around the template and the roll nearest to a true rotation [3, 3]."""
+    view = int(nearest_viewpoints(-R_virt_obj[2])[0])
+    roll = align_roll(onboarded.templates.T_virt_obj[view][:3, :3], R_virt_obj)
+    return onboarded.cluster(view, round(roll / (2 * np.pi) * ROLLS) % ROLLS, CLUSTER_SIZE)
+
+
+def true_points(
+    crop: Crop, camera: Camera, truth: Truth, target: BenchmarkObject
+) -> tuple[np.ndarray, np.ndarray]:
+    """Crop pixels [N, 2] the object is visible at, and the object points [N, 3] they show.
+
+    Where the benchmark has no mask of what is visible, the whole silhouette counts.
+    """
+    virtual = crop.virtual
+    T_virt_obj = np.linalg.inv(virtual.T_cam_virt) @ truth.T_cam_obj
+    shown = target.renderer.render(T_virt_obj, virtual.K, (virtual.size, virtual.size))
+    use, mask = shown.mask.copy(), truth.read_mask()
+    if mask is not None:
+        use &= warp(mask.astype(np.uint8) * 255, camera, virtual) > 127
+    grid = np.zeros_like(use)
+    grid[PIXEL_STEP // 2 :: PIXEL_STEP, PIXEL_STEP // 2 :: PIXEL_STEP] = True
+    row, column = np.nonzero(use & grid)
+    return np.stack([column, row], axis=1).astype(np.float64), shown.coords[row, column].astype(np.float64)
+
+
+def solve_rightly(
+    crop: Crop, cluster: Cluster, pixels: np.ndarray, points: np.ndarray, diameter: float
+) -> PnPResult | None:
+    """PnP on true matches into a cluster: each true point becomes the template pixel's that shows it best."""
+    shown = cluster.coords.reshape(-1, 3)
+    shown = shown[np.isfinite(shown).all(axis=1)]
+    if not len(points) or not len(shown):
+        return None
+    distance, index = cKDTree(shown).query(points, distance_upper_bound=SEEN * diameter)
+    seen = np.isfinite(distance)
+    return solve_pnp(pixels[seen], shown[index[seen]], crop.virtual.K, threshold_px=threshold_px(crop))
+
+
+def _solve_and_refine(
+    estimator: PoseEstimator,
+    onboarded: OnboardedObject,
+    target: BenchmarkObject,
+    crop: Crop,
+    encoded,
+    cluster: Cluster,
+) -> PnPResult | None:
+    def solved(at: Cluster) -> Solution:
+        settings = (estimator.options.matching, estimator.calibration)
+        return match_and_solve(estimator.model, [crop], encoded, [at], *settings)[0]
+
+    best = solved(cluster)
+    for _ in range(estimator.refinements):
+        if best.pnp is None:
+            break
+        again = solved(cluster_at(onboarded, target.renderer, best, CLUSTER_SIZE))
+        best = max(best, again, key=lambda solution: solution.score)
+    return best.pnp
+
+
+def _best(results) -> PnPResult | None:
+    """The one most points agree with."""
+    found = [result for result in results if result is not None]
+    return max(found, key=lambda result: int(result.inlier.sum()), default=None)

@@ -1,0 +1,147 @@
+"""docs/results.md out of scores.json files.
+
+    python -m vpog_core.evaluation.results_page DIR... > docs/results.md
+
+Every number of the page comes from a file, with the command that makes it again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from vpog_core.types import VPOGError
+
+HEAD = """\
+# Results
+
+Written by `python -m vpog_core.evaluation.results_page`; nothing in it by hand. What the numbers mean:
+[evaluation.md](evaluation.md). All are percentages but the counts and the times; AR is the mean of its parts.
+"""
+COLUMNS = ("AR", "AR_VSD", "AR_MSSD", "AR_MSPD", "ADD_S_10")
+HEADINGS = ("AR", "VSD", "MSSD", "MSPD", "ADD(-S) < 10 %")
+PARTS = (
+    ("per_group", "picture"),
+    ("per_visibility", "visible"),
+    ("per_object", "object"),
+)
+STAGES = (
+    ("whole", "as it is"),
+    ("retrieval_oracle", "true template cluster and roll"),
+    ("matching_oracle", "true matches, templates as found"),
+    ("both_oracles", "both: PnP alone"),
+)
+
+
+def page(results: Sequence[Mapping]) -> str:
+    """Markdown of several evaluations, in their order."""
+    return "\n".join([HEAD, _overview(results), *(_section(result) for result in results)])
+
+
+def read_scores(folder: str | Path) -> dict:
+    """The scores.json of a folder `vpog evaluate --output` wrote.
+
+    Raises:
+        VPOGError: there is none, or it is not one.
+    """
+    path = Path(folder) / "scores.json"
+    try:
+        result = json.loads(path.read_text(encoding="utf-8"))
+        _section(result)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise VPOGError(
+            f"'{path}' is not what `vpog evaluate --output {folder}` writes ({error!r}): run that first."
+        ) from error
+    return result
+
+
+def _overview(results: Sequence[Mapping]) -> str:
+    rows = [
+        [result["title"], method, *_numbers(scores)]
+        for result in results
+        for method, scores in _methods(result).items()
+    ]
+    return _table(["set", "method", *HEADINGS, "right"], rows)
+
+
+def _section(result: Mapping) -> str:
+    methods = _methods(result)
+    lines = [f"## {result['title']}", "", f"    {result['command']}", ""]
+    weights = result["weights"]
+    lines.append(
+        f"{result['targets']} instances in {result['frames']} images; weights {weights['name']} "
+        f"(sha256 {weights['sha256']}). {result['note']}".rstrip()
+    )
+    lines.append("")
+    for key, label in PARTS:
+        rows = [
+            [name, method, *_numbers(scores[key][name])]
+            for name in result.get(key) or {}
+            for method, scores in methods.items()
+        ]
+        if rows:
+            lines.append(_table([label, "method", *HEADINGS, "right"], rows))
+    if result["stages"]:
+        lines.append(_stages(result["stages"]))
+    lines.append(_seconds(methods))
+    return "\n".join(lines)
+
+
+def _stages(stages: Mapping) -> str:
+    rows = [[text, *_numbers(stages[name])] for name, text in STAGES]
+    table = _table(["with the truth for", *HEADINGS, "right"], rows)
+    lost = ", ".join(f"{name} {value:.1f}" for name, value in stages["lost"].items())
+    found = stages["retrieval"]
+    near = ""
+    if found["detections"]:
+        near = (
+            f" The first view retrieved is within 25 degrees of the truth for "
+            f"{found['first_within_25_degrees']:.1f} % of {found['detections']} detections, the best of "
+            f"those tried for {found['any_within_25_degrees']:.1f} %."
+        )
+    return f"{table}\nPoints of ADD(-S) lost by stage: {lost}.{near}\n"
+
+
+def _seconds(methods: Mapping[str, Mapping]) -> str:
+    told = [
+        f"{name} {1000 * scores['seconds']['detection']:.0f} ms (score's calibration error "
+        f"{scores['calibration']['error']:.3f})"
+        for name, scores in methods.items()
+    ]
+    return f"Median time of a detection: {', '.join(told)}.\n"
+
+
+def _methods(result: Mapping) -> dict[str, Mapping]:
+    return {result["method"]: result, **result["baselines"]}
+
+
+def _numbers(scores: Mapping) -> list[str]:
+    values = [scores.get(key) for key in COLUMNS]
+    numbers = ["–" if value is None else f"{value:.1f}" for value in values]
+    return [*numbers, f"{scores['right']} of {scores['targets']}"]
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    text = [0 if name in ("set", "method", "object", "picture", "visible") else 1 for name in head]
+    rule = ["---:" if number else "---" for number in text]
+    lines = ["| " + " | ".join(row) + " |" for row in (head, rule, *rows)]
+    return "\n".join(lines) + "\n"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Print the page."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folders", nargs="+", metavar="DIR", help="what `vpog evaluate --output` wrote")
+    try:
+        sys.stdout.write(page([read_scores(folder) for folder in parser.parse_args(argv).folders]))
+    except VPOGError as error:
+        print(f"results_page: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,194 @@
+"""All frames of a plan, over several processes, each frame kept on disk so that a killed run goes on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import os
+import signal
+import tempfile
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict
+from pathlib import Path
+
+import cv2
+import torch
+
+from vpog_core.evaluation.benchmark import Benchmark, FrameKey
+from vpog_core.evaluation.frame_run import FrameRunner, Plan
+from vpog_core.inference.estimator import DEFAULT_WEIGHTS
+from vpog_core.types import VPOGError
+
+FORMAT = 1
+"""Of the frames kept; raise it when what they hold, or how errors are computed, changes."""
+COMPUTING = ("bop", "geometry", "inference", "models", "objects", "synthetic")
+"""Rooms whose code decides what a frame comes to; a change there starts anew."""
+
+Progress = Callable[[str, int, int], None]
+"""(what, done, total)."""
+
+
+def run(
+    plan: Plan, benchmark: Benchmark, folder: Path, workers: int = 1, progress: Progress | None = None
+) -> list[dict]:
+    """The records of all frames, in the benchmark's order; those in `folder` from before are kept.
+
+    Args:
+        benchmark: the plan's.
+        folder: where frames are kept, in a folder named by everything they depend on.
+        workers: processes, each with one torch thread; 1 runs here.
+        progress: told after each object onboarded and each frame.
+    """
+    store = FrameStore(folder, run_key(plan, benchmark))
+    missing = [key for key in benchmark.keys if key not in store]
+    done = len(benchmark.keys) - len(missing)
+    with tempfile.TemporaryDirectory(prefix="vpog_objects_") as library:
+        if missing:
+            benchmark.write_library(Path(library))
+            crew = _Crew(plan, Path(library), min(workers, len(missing)))
+            with crew:
+                for count, _ in enumerate(crew.map(_onboard, benchmark.object_ids), start=1):
+                    _tell(progress, "objects", count, len(benchmark.object_ids))
+                _tell(progress, "frames", done, len(benchmark.keys))
+                for key, record in crew.map(_run, missing):
+                    store.write(key, record)
+                    done += 1
+                    _tell(progress, "frames", done, len(benchmark.keys))
+    return [store.read(key) for key in benchmark.keys]
+
+
+def run_key(plan: Plan, benchmark: Benchmark) -> str:
+    """Names everything a frame's record depends on: code, weights, options, dataset, detections."""
+    not_options = ("dataset", "weights", "detections", "limit", "objects", "crops")
+    options = {k: v for k, v in asdict(plan).items() if k not in not_options}
+    weights = Path(plan.weights) if plan.weights else DEFAULT_WEIGHTS
+    parts = [str(FORMAT), benchmark.fingerprint, json.dumps(options, sort_keys=True), _digest(weights)]
+    parts.append(_code_digest())
+    parts.append(plan.detections if plan.detections == "gt" else _digest(Path(plan.detections)))
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+class FrameStore:
+    """One JSON file for each frame; a file is there whole or not at all."""
+
+    def __init__(self, folder: Path, key: str) -> None:
+        self.folder = folder / key
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    def __contains__(self, key: FrameKey) -> bool:
+        try:
+            return self.read(key)["key"] == list(key)
+        except (OSError, ValueError, KeyError):
+            return False
+
+    def read(self, key: FrameKey) -> dict:
+        """A frame's record."""
+        return json.loads(self._path(key).read_text(encoding="utf-8"))
+
+    def write(self, key: FrameKey, record: dict) -> None:
+        """Keep a frame's record."""
+        path = self._path(key)
+        part = path.with_suffix(".part")
+        part.write_text(json.dumps(record), encoding="utf-8")
+        os.replace(part, path)
+
+    def _path(self, key: FrameKey) -> Path:
+        return self.folder / f"{key[0]:06d}_{key[1]:06d}.json"
+
+
+_runner: FrameRunner | None = None
+
+
+def _start(plan: Plan, library: Path, threads: int | None) -> None:
+    """Make this process's runner."""
+    global _runner
+    if threads is not None:
+        torch.set_num_threads(threads)
+        cv2.setNumThreads(threads)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # The first process hears Ctrl-C, and ends the others.
+        threading.Thread(target=_end_with_parent, daemon=True).start()
+    _runner = FrameRunner(plan, library)
+
+
+def _end_with_parent() -> None:
+    """A killed first process must not leave its workers behind."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _onboard(obj_id: int) -> int:
+    _runner.onboard(obj_id)
+    return obj_id
+
+
+def _run(key: FrameKey) -> tuple[FrameKey, dict]:
+    return key, _runner.run(key)
+
+
+class _Crew:
+    """Processes that each hold a runner; with one worker, this process."""
+
+    def __init__(self, plan: Plan, library: Path, workers: int) -> None:
+        self.pool = None
+        if workers <= 1:
+            _start(plan, library, None)
+            return
+        FrameRunner(plan, library)  # What cannot be loaded is told here, not by a dying worker.
+        self.pool = ProcessPoolExecutor(
+            workers,
+            mp_context=multiprocessing.get_context("spawn"),
+            initializer=_start,
+            initargs=(plan, library, 1),
+        )
+
+    def __enter__(self) -> _Crew:
+        return self
+
+    def __exit__(self, *error) -> None:
+        global _runner
+        _runner = None
+        if self.pool is not None:
+            self.pool.shutdown(cancel_futures=True)
+
+    def map(self, work: Callable, items: Iterable) -> Iterator:
+        """Results as they come."""
+        if self.pool is None:
+            yield from map(work, items)
+            return
+        waiting = {self.pool.submit(work, item) for item in items}
+        while waiting:
+            ready, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+            for future in ready:
+                try:
+                    yield future.result()
+                except BrokenProcessPool as error:
+                    raise VPOGError(
+                        "A worker process died, perhaps for want of memory: run again with fewer --workers; "
+                        "finished frames are kept."
+                    ) from error
+
+
+def _code_digest() -> str:
+    root = Path(__file__).parent.parent
+    digest = hashlib.sha256()
+    for path in sorted(path for room in COMPUTING for path in (root / room).rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _digest(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise VPOGError(f"There is no file '{path}' ({error.strerror}): check the path.") from error
+
+
+def _tell(progress: Progress | None, what: str, done: int, total: int) -> None:
+    if progress is not None:
+        progress(what, done, total)

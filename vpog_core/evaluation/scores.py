@@ -1,0 +1,102 @@
+"""Average recalls out of what was found, over all and for parts: the numbers of BOP's leaderboards."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import pairwise
+
+import numpy as np
+
+from vpog_core.evaluation.errors import TargetErrors
+from vpog_core.evaluation.matching import PIXELS, SHARES, Hits, hits, right_estimates
+from vpog_core.inference.calibration import calibration_error
+
+VISIBILITY = (0.0, 0.3, 0.6, 0.9, 1.0 + 1e-9)
+"""Edges of the visibility bins."""
+UNKNOWN = "unknown"
+
+
+def summary(found: Hits, part: np.ndarray | slice = slice(None)) -> dict:
+    """Percentages over the instances `part` selects, with their number.
+
+    AR_X is the mean recall over the thresholds of X (for VSD over its tolerances, too); AR their mean.
+    """
+    recalls = {
+        "AR_VSD": None if found.vsd is None else found.vsd[part],
+        "AR_MSSD": found.mssd[part],
+        "AR_MSPD": found.mspd[part],
+    }
+    means = {name: None if rows is None else _percent(rows) for name, rows in recalls.items()}
+    right = found.add[part]
+    return {
+        "AR": float(np.mean([value for value in means.values() if value is not None])),
+        **means,
+        "ADD_S_10": _percent(right),
+        "right": int(np.sum(right)),
+        "targets": len(right),
+    }
+
+
+def score(targets: list[TargetErrors], names: Mapping[int, str], groups: Mapping[int, str]) -> dict:
+    """Everything scores.json says of one method: `summary` over all, per object, visibility and group.
+
+    Args:
+        names: of the objects, by number; groups: labels of scenes that are kinds of pictures.
+    """
+    found = hits(targets)
+    out = summary(found)
+    out["per_object"] = {
+        names[i]: summary(found, found.obj_id == i) for i in sorted(set(found.obj_id.tolist()))
+    }
+    out["per_visibility"] = {
+        label: summary(found, part) for label, part in visibility_parts(found.visible) if part.any()
+    }
+    if groups:
+        parts = {label: found.scene_id == scene for scene, label in groups.items()}
+        out["per_group"] = {label: summary(found, part) for label, part in parts.items() if part.any()}
+    out["recall"] = recall_curves(found)
+    out["calibration"] = calibration(targets)
+    return out
+
+
+def visibility_parts(visible: np.ndarray) -> list[tuple[str, np.ndarray]]:
+    """(label, [N] bool) of each visibility bin."""
+    parts = [
+        (f"{100 * low:.0f}-{100 * min(high, 1):.0f} %", (visible >= low) & (visible < high))
+        for low, high in pairwise(VISIBILITY)
+    ]
+    return [*parts, (UNKNOWN, np.isnan(visible))]
+
+
+def recall_curves(found: Hits) -> dict[str, list[list[float]]]:
+    """[threshold, percent found] for each kind of error; VSD over its tolerances' mean."""
+    curves = {"MSSD": (SHARES, found.mssd), "MSPD": (PIXELS, found.mspd)}
+    if found.vsd is not None:
+        curves["VSD"] = (SHARES, found.vsd.reshape(len(found.vsd), -1, len(SHARES)).mean(axis=1))
+    return {
+        name: [[round(float(th), 4), _percent(rows[:, i])] for i, th in enumerate(thresholds)]
+        for name, (thresholds, rows) in curves.items()
+    }
+
+
+def calibration(targets: list[TargetErrors], bins: int = 10) -> dict:
+    """How far a score is the probability that a pose is right (ADD(-S) under 10 %).
+
+    Returns:
+        `bins`: [mean score, share right, number] of each tenth of the scores that has poses; `error`: the
+        expected calibration error.
+    """
+    parts = [(t.scores, right_estimates(t)) for t in targets]
+    scores = np.concatenate([s for s, _ in parts] or [np.zeros(0)])
+    right = np.concatenate([r for _, r in parts] or [np.zeros(0, dtype=bool)])
+    at = np.clip((scores * bins).astype(int), 0, bins - 1)
+    rows = [
+        [float(scores[at == b].mean()), float(right[at == b].mean()), int((at == b).sum())]
+        for b in range(bins)
+        if (at == b).any()
+    ]
+    return {"bins": rows, "error": calibration_error(scores, right, bins)}
+
+
+def _percent(rows: np.ndarray) -> float:
+    return 100.0 * float(np.mean(rows)) if rows.size else 0.0

@@ -1,0 +1,87 @@
+"""Visible surface discrepancy: how much of what the depth camera sees a pose explains.
+
+Hodan et al., BOP, ECCV 2018 (https://arxiv.org/abs/1808.08319), with the settings of BOP Challenge 2019: step
+cost, distances over the diameter, and what the depth camera did not measure counts as visible.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vpog_core.objects.renderer import Renderer
+
+TAUS = np.arange(0.05, 0.51, 0.05)
+"""Largest distance of a matching pixel, over the diameter."""
+DELTA = 0.015
+"""Metres the object may lie behind the measured surface and still count as visible."""
+
+
+def vsd(
+    depth_est: np.ndarray,
+    depth_gt: np.ndarray,
+    depth_test: np.ndarray,
+    K: np.ndarray,
+    diameter: float,
+    taus: np.ndarray = TAUS,
+    delta: float = DELTA,
+) -> np.ndarray:
+    """[T] errors 0..1, one for each tau, from three depth maps [H, W] of one pinhole camera (0: nothing).
+
+    Args:
+        depth_est, depth_gt: the model alone, rendered in the estimated and in the true pose.
+        depth_test: what the depth camera measured.
+        K: [3, 3]; diameter and delta in the unit of the depth maps.
+    """
+    rays = ray_lengths(K, depth_test.shape)
+    est, gt, test = (rays * np.asarray(d, dtype=np.float64) for d in (depth_est, depth_gt, depth_test))
+    visible_gt = _visible(test, gt, delta)
+    visible_est = _visible(test, est, delta) | (visible_gt & (est > 0))
+    both = visible_gt & visible_est
+    union = np.count_nonzero(visible_gt | visible_est)
+    if union == 0:
+        return np.ones(len(taus))
+    apart = np.abs(gt[both] - est[both]) / diameter
+    wrong = np.array([np.count_nonzero(apart >= tau) for tau in taus])
+    return (wrong + union - np.count_nonzero(both)) / union
+
+
+def ray_lengths(K: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """[H, W] distance from the camera's centre over depth, for each pixel of a pinhole camera."""
+    x = (np.arange(size[1]) - K[0, 2]) / K[0, 0]
+    y = (np.arange(size[0]) - K[1, 2]) / K[1, 1]
+    return np.sqrt(1.0 + x[None] ** 2 + y[:, None] ** 2)
+
+
+def vsd_of_poses(
+    renderer: Renderer, T_est: np.ndarray, T_gt: np.ndarray, depth: np.ndarray, K: np.ndarray, diameter: float
+) -> np.ndarray:
+    """`vsd` of a pose [4, 4] against the true one, metres; 1 where the two cannot meet in the image.
+
+    Args:
+        renderer: of the object; depth: [H, W] of the depth camera, metres; K: [3, 3] of the image.
+    """
+    if not spheres_meet(diameter / 2, T_est[:3, 3], T_gt[:3, 3]):
+        return np.ones(len(TAUS))
+    # Nothing of the model lies outside both windows, so nothing is counted there.
+    windows = np.array([renderer.window(T, K, depth.shape) for T in (T_est, T_gt)])
+    windows = windows[(windows[:, 2] > windows[:, 0]) & (windows[:, 3] > windows[:, 1])]
+    if not len(windows):
+        return np.ones(len(TAUS))
+    (x0, y0), (x1, y1) = windows[:, :2].min(axis=0), windows[:, 2:].max(axis=0)
+    K = np.array(K, dtype=np.float64)
+    K[:2, 2] -= (x0, y0)
+    est, gt = (renderer.render(T, K, (y1 - y0, x1 - x0)).depth for T in (T_est, T_gt))
+    return vsd(est, gt, depth[y0:y1, x0:x1], K, diameter)
+
+
+def spheres_meet(radius: float, a: np.ndarray, b: np.ndarray) -> bool:
+    """Whether spheres around points [3] of the camera frame may overlap in the image, as bop_toolkit asks."""
+    if a[2] == 0 or b[2] == 0:
+        return False
+    apart = np.linalg.norm(a[:2] / a[2] - b[:2] / b[2])
+    return bool(apart < radius * (1.0 / a[2] + 1.0 / b[2]))
+
+
+def _visible(test: np.ndarray, model: np.ndarray, delta: float) -> np.ndarray:
+    behind = model.astype(np.float32) - test.astype(np.float32)
+    return ((behind <= delta) | (test == 0)) & (model > 0)
