@@ -118,7 +118,10 @@ PARENT = """
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL], ids=["ctrl-c", "killed"])
 def test_children_end_with_their_parent(tmp_path, how):
     code = textwrap.dedent(PARENT.format(log=str(tmp_path / "log")))
-    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=ROOT, text=True)
+    parent = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=ROOT, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # a shell's & ignores it
+    )  # fmt: skip
     child = int(parent.stdout.readline())
     parent.send_signal(how)
     parent.wait(20.0)

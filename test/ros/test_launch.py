@@ -52,6 +52,8 @@ def test_arguments_are_declared_and_described(name):
         assert argument.description.endswith(".")
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "config").iterdir()), ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "path", sorted(p for p in (ROOT / "config").iterdir() if p.is_file()), ids=lambda path: path.name
+)
 def test_configuration_files_are_yaml(path):
     assert isinstance(yaml.safe_load(path.read_text()), dict)

@@ -7,11 +7,16 @@ import json
 import sys
 import tempfile
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from vpog_core import __version__
+from vpog_core.cli.calibrate import add_calibrate
+from vpog_core.cli.data import add_data
+from vpog_core.cli.evaluate import add_command as add_evaluate
+from vpog_core.cli.train import add_train
 from vpog_core.types import Detection, VPOGError
 
 MESH_SUFFIXES = (".ply", ".obj", ".glb", ".stl")
@@ -68,6 +73,10 @@ def build_parser() -> argparse.ArgumentParser:
     _add_estimate(commands)
     _add_onboard(commands)
     _add_demo(commands)
+    add_train(commands)
+    add_calibrate(commands)
+    add_evaluate(partial(_add_command, commands))
+    add_data(commands)
     return parser
 
 
