@@ -6,7 +6,9 @@ OpenCV optical (x right, y down, z forward); `T_a_b` maps points of frame b into
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -122,7 +124,13 @@ class PoseEstimate:
         inliers: correspondences that agree with the pose.
         reprojection_error: root mean square over the inliers, pixels of the crop.
         reason: empty when there is a pose, else one sentence.
-        match: material for pictures, where asked for.
+        alternatives: the next best poses, of different views, best first, where asked for.
+        samples: [N, 4, 4] poses, all as likely, from the distribution of this one, where asked for.
+        evidence: [F] what the score is a function of (`inference.calibration.FEATURES`, and the likeness
+            where the pose was compared with the picture), or None.
+        aligned: aligning it with the picture has moved it.
+        tracked: found at the pose known before, without a look at other views.
+        draw_match: makes `match`, or None.
     """
 
     class_id: str
@@ -133,4 +141,14 @@ class PoseEstimate:
     inliers: int = 0
     reprojection_error: float = 0.0
     reason: str = ""
-    match: MatchView | None = None
+    alternatives: list[PoseEstimate] = field(default_factory=list)
+    samples: np.ndarray | None = None
+    evidence: np.ndarray | None = None
+    aligned: bool = False
+    tracked: bool = False
+    draw_match: Callable[[], MatchView] | None = field(default=None, repr=False, compare=False)
+
+    @cached_property
+    def match(self) -> MatchView | None:
+        """Material for pictures, made when first asked for; None where nothing was matched."""
+        return None if self.draw_match is None else self.draw_match()

@@ -27,6 +27,7 @@ class FrameProcessor:
     def __init__(self, node, estimator, outputs: Publishers, statistics: Statistics) -> None:
         self._node = node
         self._estimator = estimator
+        self._tracker = _tracker(estimator, parameters.read(node))
         self._outputs = outputs
         self._statistics = statistics
         self._camera_info: CameraInfo | None = None
@@ -48,7 +49,7 @@ class FrameProcessor:
         image = image_to_rgb(frame.image)
         detections = self._detections(frame.detections, camera, settings)
         self._statistics.duration("latency convert", time.monotonic() - start)
-        estimates = self._estimate(image, camera, detections) if detections else []
+        estimates = self._estimate(image, camera, detections, frame, settings) if detections else []
         header = frame.image.header
         self._outputs.publish_poses(self._accepted(estimates, settings), header, settings)
         self._statistics.event("poses")
@@ -79,8 +80,14 @@ class FrameProcessor:
         detections.sort(key=lambda detection: -detection.score)
         return detections[: settings.max_detections]
 
-    def _estimate(self, image, camera: Camera, detections: list[Detection]) -> list[PoseEstimate]:
-        estimates = self._estimator.estimate(image, camera, detections)
+    def _estimate(
+        self, image, camera: Camera, detections: list[Detection], frame: Frame, settings: Settings
+    ) -> list[PoseEstimate]:
+        if settings.tracking:
+            estimates = self._tracker.estimate(image, camera, detections, time=frame.stamp_ns * 1e-9)
+        else:
+            self._tracker.reset()
+            estimates = self._estimator.estimate(image, camera, detections)
         for stage, seconds in self._estimator.timings.items():
             self._statistics.duration(f"latency {stage}", seconds)
         for estimate in estimates:
@@ -101,3 +108,15 @@ class FrameProcessor:
     def _refused(self, class_id: str, reason: str) -> None:
         self._statistics.failure("detection", f"{class_id}: {reason}")
         self._node.get_logger().warning(f"No pose for '{class_id}': {reason}", throttle_duration_sec=5.0)
+
+
+def _tracker(estimator, settings: Settings):
+    # Here, not above: the network's library takes seconds to load, and the node is to answer before.
+    from vpog_core.inference.tracking import Tracker, TrackerSettings
+
+    chosen = TrackerSettings(
+        min_score=settings.tracking_min_score,
+        retrieve_every=settings.tracking_retrieve_every,
+        max_gap=settings.tracking_max_gap,
+    )
+    return Tracker(estimator, chosen)

@@ -44,8 +44,24 @@ TABLE: dict[str, Spec] = {
     ),
     "mode": Spec(
         "cluster",
-        "How templates are used; cluster: those around the best view.",
-        choices=("cluster",),
+        "Which templates are tried; cluster: those around the best views, global: all, which is slower.",
+        choices=("cluster", "global"),
+    ),
+    "hypotheses": Spec(
+        2, "Views tried for each detection in cluster mode.", unit="views", minimum=1, maximum=16
+    ),
+    "rolls": Spec(
+        2, "In-plane turns each view is tried at in global mode.", unit="turns", minimum=1, maximum=12
+    ),
+    "refinements": Spec(
+        1, "Times, at most, a pose is rendered and matched again.", unit="times", minimum=0, maximum=10
+    ),
+    "alignments": Spec(
+        2,
+        "Rounds, at most, a rendered object is aligned with the picture; 0: not at all.",
+        unit="rounds",
+        minimum=0,
+        maximum=10,
     ),
     "cache_dir": Spec("", "Folder for the objects' rendered templates; empty: the user's cache folder."),
     "image_transport": Spec("raw", "Type of the image topic.", choices=("raw", "compressed")),
@@ -55,6 +71,20 @@ TABLE: dict[str, Spec] = {
     ),
     "max_detections": Spec(
         16, "Detections used of one frame, best scores first.", LIVE, "detections", minimum=1, maximum=256
+    ),
+    "tracking": Spec(True, "Look first where an instance was in the last frame.", LIVE),
+    "tracking_min_score": Spec(
+        0.4, "An instance of a lower score is looked for among all views again.", minimum=0.0, maximum=1.0
+    ),
+    "tracking_retrieve_every": Spec(
+        30,
+        "Frames after which a tracked instance is looked for among all views again; 0: never.",
+        unit="frames",
+        minimum=0,
+        maximum=10000,
+    ),
+    "tracking_max_gap": Spec(
+        1.0, "How long an instance that is not seen is remembered.", unit="s", minimum=0.05, maximum=60.0
     ),
     "min_score": Spec(0.0, "Poses of a lower score are not published.", LIVE, minimum=0.0, maximum=1.0),
     "target_object": Spec("", "Object whose best pose goes to ~/pose; empty: the best of all objects.", LIVE),

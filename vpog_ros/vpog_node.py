@@ -61,6 +61,10 @@ def load_estimator(settings: Settings, progress: Progress):
         device=settings.device,
         mode=settings.mode,
         cache_dir=settings.cache_dir or None,
+        hypotheses=settings.hypotheses,
+        rolls=settings.rolls,
+        refinements=settings.refinements,
+        alignments=settings.alignments,
     )
     estimator.onboard(progress=progress)
     return estimator

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from vpog_core.geometry.camera import project
-from vpog_core.geometry.se3 import transform_points
+from vpog_core.geometry.se3 import rotation_x, transform, transform_points
+from vpog_core.inference.crop import Crop, crop_detection
 from vpog_core.inference.onboarding import OnboardedObject, describe_templates
 from vpog_core.models.checkpoint import save_weights
 from vpog_core.models.config import VPOGConfig
@@ -82,6 +83,19 @@ def described(mesh, small_model) -> OnboardedObject:
     """An object onboarded for the small network."""
     templates = build_template_set(mesh, "thing", 48)
     return OnboardedObject(templates, small_model, describe_templates(small_model, templates))
+
+
+@pytest.fixture(scope="session")
+def crop_of(mesh):
+    """A function that makes the crop of an onboarded object in front of a plain wall."""
+
+    def made(target: OnboardedObject) -> Crop:
+        camera = Camera(np.array([[300.0, 0, 160], [0, 300, 120], [0, 0, 1]]), 320, 240)
+        T = transform(rotation_x(1.9), np.array([0.02, 0.01, 0.5]) - rotation_x(1.9) @ mesh.center)
+        scene = Scene(mesh, Renderer(mesh), camera, T)
+        return crop_detection(scene.image(), camera, scene.detection(), target.templates.size)
+
+    return made
 
 
 @pytest.fixture(scope="session")

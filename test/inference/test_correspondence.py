@@ -2,9 +2,17 @@ import numpy as np
 import pytest
 import torch
 
-from vpog_core.inference.correspondence import DenseMatch, correspondences, dense_matches, lift
+from vpog_core.inference.correspondence import (
+    DenseMatch,
+    MatchSettings,
+    correspondences,
+    dense_matches,
+    lift,
+    merged,
+)
 from vpog_core.models.flow_head import Flow
 from vpog_core.models.vpog_model import Matches
+from vpog_core.types import VPOGError
 
 SIZE = 48
 SIDE = 3
@@ -104,6 +112,60 @@ def test_nothing_seen_gives_no_correspondence():
     assert pairs.points_3d.shape == (0, 3)
 
 
+def test_points_that_agree_become_one_and_those_that_do_not_stay():
+    """Pixel 0: three agree, one does not. Pixel 1: one template alone. Pixel 2: none."""
+    points = np.full((4, 3, 3), np.nan)
+    weights = np.zeros((4, 3))
+    points[:, 0] = [[0.0, 0, 0], [0.01, 0, 0], [0.02, 0, 0], [1.0, 0, 0]]
+    weights[:, 0] = [0.1, 0.4, 0.1, 0.3]
+    points[2, 1], weights[2, 1] = [5, 5, 5], 0.2
+    found, weight = merged(points, weights, 0.015)
+    np.testing.assert_allclose(weight[:, 0], [0, 0.6, 0, 0.3])
+    np.testing.assert_allclose(found[1, 0], [0.01, 0, 0], atol=1e-12)
+    np.testing.assert_allclose(found[3, 0], [1, 0, 0])
+    np.testing.assert_allclose(weight[:, 1], [0, 0, 0.2, 0])
+    np.testing.assert_allclose(found[2, 1], [5, 5, 5])
+    assert weight[:, 2].sum() == 0
+
+
+def test_merging_weighs_and_the_surest_template_leads():
+    match, coords = identity_match(), np.concatenate([plane(), plane() + np.float32(0.0003)])
+    both = DenseMatch(*(np.concatenate([v, v]) for v in vars(match).values()))
+    both.confidence[1] = 0.25
+    pairs = correspondences(both, coords)
+    assert len(pairs.weights) == (SIZE / 4) ** 2
+    np.testing.assert_allclose(pairs.weights, 0.75)
+    np.testing.assert_allclose(pairs.confidence, 0.5)
+    assert (pairs.template == 0).all()
+    np.testing.assert_allclose(pairs.points_3d, on_plane(pairs.points_2d) + 0.0001, atol=1e-6)
+    apart = correspondences(both, coords, settings=MatchSettings(merge=False))
+    assert len(apart.weights) == 2 * (SIZE / 4) ** 2
+
+
+def test_unsure_matches_are_left_out():
+    match = identity_match()
+    match.confidence[0, :, :24] = 0.09
+    assert (
+        correspondences(match, plane(), settings=MatchSettings(min_confidence=0.1)).points_2d[:, 0] >= 24
+    ).all()
+
+
+def test_a_patch_is_one_correspondence_at_its_middle():
+    match = identity_match()
+    match.in_template += np.random.default_rng(0).normal(0, 0.5, match.in_template.shape).astype(np.float32)
+    pairs = correspondences(match, plane(), settings=MatchSettings(level="patch"))
+    assert len(pairs.weights) == 9
+    np.testing.assert_allclose(np.unique(pairs.points_2d), [7.5, 23.5, 39.5])
+    # The noise of 256 pixels, averaged.
+    np.testing.assert_allclose(pairs.points_template, pairs.points_2d, atol=0.15)
+
+
+@pytest.mark.parametrize("change", [{"level": "cell"}, {"soft": 0}, {"min_confidence": 1.0}])
+def test_settings_that_make_no_sense_are_refused(change):
+    with pytest.raises(VPOGError, match=next(iter(change))):
+        MatchSettings(**change)
+
+
 class FixedFlow:
     """Stands for the network: a constant flow."""
 
@@ -147,6 +209,31 @@ def test_dense_matches_put_patches_and_flow_together():
     # Logit 0 is one half, times certain classes.
     np.testing.assert_allclose(match.confidence[0], 0.5, atol=1e-4)
     assert match.confidence[1][20, 20] < 1e-6
+
+
+def test_soft_places_are_the_mean_over_neighbouring_patches():
+    """Patches 0 and 1 share the match 3 to 1; patch 8, as likely as 1, is no neighbour and has no say."""
+    logits = torch.full((1, 1, 9, 10), -30.0)
+    for patch, share in ((0, 0.6), (1, 0.2), (8, 0.2)):
+        logits[..., patch] = float(np.log(share))
+    match = dense_matches(FixedFlow([0.0, 0.0]), matches_of(logits), soft=3)[0]
+    # Patch 1 lies 16 px to the right of patch 0: a quarter of that.
+    np.testing.assert_allclose(match.in_template[0, 5, 5], [5 + 4, 5], atol=1e-4)
+    hard = dense_matches(FixedFlow([0.0, 0.0]), matches_of(logits), soft=1)[0]
+    np.testing.assert_allclose(hard.in_template[0, 5, 5], [5, 5], atol=1e-4)
+    # 0.8 instead of 0.6 of the mass speaks for the place.
+    assert match.confidence[0, 5, 5] == pytest.approx(0.5 * np.sqrt(0.8), abs=1e-4)
+    assert hard.confidence[0, 5, 5] == pytest.approx(0.5 * np.sqrt(0.6), abs=1e-4)
+
+
+@pytest.mark.parametrize("added", [1, 3])
+def test_unseen_is_what_all_added_tokens_say_together(added):
+    logits = torch.full((1, 1, 9, 9 + added), -30.0)
+    logits[..., 4] = float(np.log(0.4))
+    logits[..., 9:] = float(np.log(0.6 / added))
+    match = dense_matches(FixedFlow([0.0, 0.0]), matches_of(logits))[0]
+    assert not match.seen.any()
+    np.testing.assert_allclose(match.confidence, 0.5 * 0.4, atol=1e-4)
 
 
 def test_confidence_falls_with_doubt():

@@ -5,8 +5,15 @@ import pytest
 import torch
 
 import vpog_core.inference.estimator as estimator_module
+import vpog_core.inference.matching as matching_module
+import vpog_core.inference.result as result_module
+from vpog_core.geometry.pnp import PnPResult
 from vpog_core.geometry.se3 import rotation_x, rotation_y, transform
+from vpog_core.geometry.symmetry import Symmetry
+from vpog_core.inference.correspondence import MatchSettings, correspondences
 from vpog_core.inference.estimator import PoseEstimator, choose_device
+from vpog_core.inference.query import Prior
+from vpog_core.inference.solution import Solution
 from vpog_core.models.checkpoint import save_weights
 from vpog_core.models.vpog_model import VPOGModel
 from vpog_core.objects.renderer import Renderer
@@ -54,6 +61,9 @@ def error_of(call) -> str:
         ({"box": np.array([700.0, 10, 900, 50])}, ("700", "640x480")),
         ({"box": np.array([50.0, 50, 50, 90])}, ("empty",)),
         ({"box": np.array([50.0, np.nan, 60, 90])}, ("finite",)),
+        ({"box": np.array([50.0, 50, 51, 51])}, ("empty",)),
+        ({"box": np.zeros(3)}, ("four",)),
+        ({"mask": np.ones((480, 640, 3), dtype=bool)}, ("mask", "640x480")),
         ({"mask": np.ones((10, 20), dtype=bool)}, ("20x10", "640x480")),
         ({"mask": np.zeros((480, 640), dtype=bool)}, ("mask is empty",)),
     ],
@@ -118,7 +128,7 @@ def test_no_detections_no_answers(estimator, picture):
 
 def test_timings_name_the_stages(estimator, picture):
     estimate(estimator, picture)
-    assert set(estimator.timings) == {"crop", "encode", "retrieve", "match", "refine"}
+    assert set(estimator.timings) == {"crop", "encode", "track", "retrieve", "match", "refine", "align"}
     assert all(seconds >= 0 for seconds in estimator.timings.values())
 
 
@@ -129,11 +139,17 @@ def test_timings_name_the_stages(estimator, picture):
         (np.zeros((480, 640), np.uint8), "RGB"),
         (np.zeros((480, 640, 4), np.uint8), "RGB"),
         (np.zeros((480, 640, 3), np.float32), "float32"),
+        (np.full((480, 640, 3), np.nan), "float64"),
+        (np.zeros((0, 0, 3), np.uint8), "0x0"),
     ],
 )
-def test_unusable_images_are_refused(estimator, image, part):
+def test_an_unusable_image_is_a_reason_for_every_detection(estimator, image, part):
     detection = Detection("thing", np.array([10.0, 10, 50, 50]))
-    assert part in error_of(lambda: estimator.estimate(image, CAMERA, [detection]))
+    results = estimator.estimate(image, CAMERA, [detection, replace(detection, instance=1)])
+    assert len(results) == 2
+    for result in results:
+        assert result.T_cam_obj is None
+        assert part in result.reason
 
 
 def test_unusable_settings_are_refused(workshop, tmp_path):
@@ -189,3 +205,129 @@ def test_other_weights_describe_anew(workshop, small_model, tmp_path):
     assert steps[-1] == (162, 162, "thing")
     assert other.object_ids == ["thing"]
     assert other.device == "cpu"
+
+
+def test_masks_may_be_of_any_kind_that_says_yes_and_no(estimator, picture):
+    boxes = picture[1]
+    mask = np.zeros((480, 640), dtype=bool)
+    x0, y0, x1, y1 = boxes[0].astype(int)
+    mask[y0:y1, x0:x1] = True
+    flows = [estimate(estimator, picture, mask=m) for m in (mask, mask.astype(np.uint8) * 255, mask * 1.0)]
+    counts = [len(f.match.points_2d) for f in flows]
+    assert counts[0] == counts[1] == counts[2]
+
+
+def test_a_mesh_without_faces_is_a_reason(workshop, small_model, tmp_path, picture):
+    folder = tmp_path / "objects"
+    folder.mkdir()
+    head = "ply\nformat ascii 1.0\nelement vertex 3\nproperty float x\nproperty float y\nproperty float z\n"
+    (folder / "thing.ply").write_text(head + "end_header\n0 0 0\n0.1 0 0\n0 0.1 0\n")
+    bare = PoseEstimator.from_files(**{**workshop, "objects_dir": folder}, device="cpu")
+    result = estimate(bare, picture)
+    assert result.T_cam_obj is None
+    assert "thing.ply" in result.reason
+
+
+def test_nothing_is_drawn_until_somebody_looks(estimator, picture, monkeypatch):
+    drawn = []
+    real = result_module.match_view
+    monkeypatch.setattr(result_module, "match_view", lambda s: drawn.append(s) or real(s))
+    result = estimate(estimator, picture)
+    assert drawn == []
+    assert result.match is result.match
+    assert len(drawn) == 1
+
+
+def test_all_views_that_see_nothing_are_no_pose(estimator, picture, monkeypatch):
+    """A network sure that nothing of the crop is in any template."""
+    real = type(estimator.model).match
+
+    def blind(self, *arguments):
+        matches = real(self, *arguments)
+        matches.logits[..., matches.templates.shape[2] :] = 50.0
+        return matches
+
+    monkeypatch.setattr(type(estimator.model), "match", blind)
+    result = estimate(estimator, picture)
+    assert result.T_cam_obj is None
+    assert "0 correspondences" in result.reason
+    assert result.covariance is None
+    assert not result.match.seen.any()
+
+
+@pytest.mark.parametrize(
+    "change", [{"hypotheses": 0}, {"refinements": -1}, {"rolls": 0}, {"samples": 1.5}, {"level": "cell"}]
+)
+def test_choices_that_make_no_sense_are_refused(workshop, change):
+    name = next(iter(change))
+    assert name in error_of(lambda: PoseEstimator.from_files(**workshop, **change))
+
+
+def perfect(estimator, monkeypatch, mesh, T_true):
+    """Let the solver answer `T_true` (in the real camera) for whatever it is given, with scores by order."""
+    order = iter(range(1000))
+
+    def answer(crops, clusters, matches, settings, calibration):
+        found = []
+        for crop, cluster, match in zip(crops, clusters, matches, strict=True):
+            T = np.linalg.inv(crop.virtual.T_cam_virt) @ T_true(next(order))
+            pairs = pairs_of(match, cluster)
+            covariance = np.diag([1e-6, 1e-6, 4e-6, 1e-4, 1e-4, 1e-4])
+            pnp = PnPResult(T, np.ones(len(pairs.weights), dtype=bool), 0.5, covariance)
+            found.append(Solution(crop, cluster, match, pairs, pnp, None, 0.9))
+        return found
+
+    monkeypatch.setattr(matching_module, "solve_all", answer)
+    # What is told stays as it is told.
+    monkeypatch.setattr(estimator, "options", replace(estimator.options, alignments=0))
+
+
+def pairs_of(match, cluster):
+    return correspondences(match, cluster.coords, settings=MatchSettings(min_confidence=0.0))
+
+
+def test_a_symmetric_objects_pose_is_the_one_nearest_to_the_last(estimator, picture, mesh, monkeypatch):
+    """Found with its sides mixed up, the pose comes back as the equivalent the caller knows."""
+    symmetry = Symmetry.from_mapping({"discrete": [{"axis": "z", "order": 4, "offset": [0.01, 0.0, 0.0]}]})
+    monkeypatch.setattr(type(estimator.library), "symmetry", lambda self, name: symmetry)
+    true = transform(rotation_x(2.0), [-0.18, 0.0, 0.6])
+    for turn in symmetry.discrete:
+        perfect(estimator, monkeypatch, mesh, lambda n, turn=turn: true @ turn)
+        image, boxes = picture
+        detection = Detection("thing", boxes[0])
+        near = true @ transform(rotation_y(0.1), np.zeros(3))
+        result = estimator.estimate(image, CAMERA, [detection], [Prior(near)])[0]
+        np.testing.assert_allclose(result.T_cam_obj, true, atol=1e-9)
+        if np.allclose(turn, np.eye(4)):
+            continue
+        # The origin lies elsewhere on the object: it swings with the rotation's error.
+        assert result.covariance[:3, :3].trace() > np.trace(np.diag([1e-6, 1e-6, 4e-6]))
+        np.testing.assert_allclose(result.covariance[3:, 3:], 1e-4 * np.eye(3), atol=1e-12)
+
+
+def test_a_prior_that_is_enough_spares_the_look_at_other_views(estimator, picture, mesh, monkeypatch):
+    image, boxes = picture
+    true = transform(rotation_x(2.0), [-0.18, 0.0, 0.6])
+    perfect(estimator, monkeypatch, mesh, lambda n: true)
+    looked = []
+    real = type(estimator.options.strategy).clusters
+    monkeypatch.setattr(type(estimator.options.strategy), "clusters", lambda *a: looked.append(1) or real(*a))
+    for enough, tracked in ((0.5, True), (0.95, False), (None, False)):
+        looked.clear()
+        result = estimator.estimate(image, CAMERA, [Detection("thing", boxes[0])], [Prior(true, enough)])[0]
+        assert result.tracked is tracked
+        assert bool(looked) is not tracked
+    assert estimate(estimator, picture).tracked is False
+
+
+def test_alternatives_and_samples_come_when_asked_for(workshop, picture, mesh, monkeypatch):
+    asked = PoseEstimator.from_files(**workshop, device="cpu", alternatives=2, samples=20, refinements=0)
+    poses = [transform(rotation_x(2.0 + 0.9 * k), [-0.18, 0.0, 0.6]) for k in range(3)]
+    perfect(asked, monkeypatch, mesh, lambda n: poses[n % 3])
+    result = estimate(asked, picture)
+    found = [result.T_cam_obj, *(a.T_cam_obj for a in result.alternatives)]
+    assert len(found) == 3
+    for pose in poses:
+        assert any(np.allclose(pose, other, atol=1e-9) for other in found)
+    assert result.samples.shape[1:] == (4, 4)
+    assert all(a.covariance.shape == (6, 6) and not a.reason for a in result.alternatives)

@@ -44,6 +44,7 @@ def add_command(add) -> None:
     parser.add_argument("--mode", default="cluster", help="of the estimator (default: %(default)s)")
     parser.add_argument("--hypotheses", type=_positive, metavar="N", help="views tried (default: its own)")
     parser.add_argument("--refinements", type=_count, metavar="N", help="rounds (default: its own)")
+    parser.add_argument("--alignments", type=_count, metavar="N", help="rounds (default: its own)")
     parser.add_argument("--baseline", choices=("sift",), help="also run the classical method, same boxes")
     parser.add_argument("--no-stages", action="store_true", help="leave out the oracles (less time)")
     parser.add_argument("--workers", type=_positive, default=1, metavar="N", help="processes (default: 1)")
@@ -105,13 +106,14 @@ def plan_of(arguments: argparse.Namespace):
         mode=arguments.mode,
         hypotheses=arguments.hypotheses,
         refinements=arguments.refinements,
+        alignments=arguments.alignments,
     )
 
 
 def command_of(arguments: argparse.Namespace) -> str:
     """The command that asks for the same numbers again: what was given, but for --workers and --device."""
     names = ("dataset", "split", "synthetic", "objects", "crops", "limit", "detections", "weights", "mode")
-    names += ("hypotheses", "refinements", "baseline", "output")
+    names += ("hypotheses", "refinements", "alignments", "baseline", "output")
     default = {"split": "test", "detections": "gt", "mode": "cluster"}
     words = ["vpog", "evaluate"]
     for name in names:

@@ -86,7 +86,7 @@ def _description(plan: Plan, benchmark: Benchmark) -> dict:
         },
         "options": {
             name: value
-            for name in ("mode", "hypotheses", "refinements")
+            for name in ("mode", "hypotheses", "refinements", "alignments")
             if (value := getattr(plan, name)) is not None
         },
     }

@@ -31,7 +31,8 @@ class Plan:
         objects, crops: how much of the held-out benchmark; limit: how many frames of a dataset, None for all.
         detections: `gt` or a file.
         methods: of OURS and SIFT; stages: ask the oracles, too.
-        weights: file, or None for the shipped; device, mode, hypotheses, refinements: the estimator's.
+        weights: file, or None for the shipped; device, mode, hypotheses, refinements, alignments: the
+            estimator's.
     """
 
     dataset: str | None = None
@@ -47,6 +48,7 @@ class Plan:
     mode: str = "cluster"
     hypotheses: int | None = None
     refinements: int | None = None
+    alignments: int | None = None
 
     def benchmark(self) -> Benchmark:
         """What is evaluated on."""
@@ -56,8 +58,8 @@ class Plan:
 
     def estimator(self, library: Path) -> PoseEstimator:
         """What is evaluated."""
-        options = {"hypotheses": self.hypotheses, "refinements": self.refinements}
-        given = {name: value for name, value in options.items() if value is not None}
+        names = ("hypotheses", "refinements", "alignments")
+        given = {name: value for name in names if (value := getattr(self, name)) is not None}
         return PoseEstimator.from_files(self.weights, library, device=self.device, mode=self.mode, **given)
 
 

@@ -10,9 +10,44 @@ from torch import Tensor
 
 from vpog_core.models.config import PATCH
 from vpog_core.models.vpog_model import Matches, VPOGModel
+from vpog_core.types import VPOGError
 
+LEVELS = ("pixel", "patch")
 PIXEL_STEP = 4
 """Every fourth pixel of a patch becomes a correspondence: neighbours say nearly the same."""
+MERGE_SHARE = 0.02
+"""Points of several templates are one when they are nearer than this share of the object's extent."""
+
+
+@dataclass(frozen=True)
+class MatchSettings:
+    """How matches become correspondences.
+
+    Attributes:
+        level: `pixel` takes every fourth pixel, `patch` one place for each patch: sixteen times fewer.
+        soft: template patches the expected place is taken over: the likeliest and its likeliest neighbours.
+        min_confidence: matches under it are left out, 0..1.
+        merge: points of several templates that agree on one query pixel become one.
+
+    Raises:
+        VPOGError: a value that cannot be used.
+    """
+
+    level: str = "pixel"
+    soft: int = 1
+    min_confidence: float = 0.02
+    merge: bool = True
+
+    def __post_init__(self) -> None:
+        if self.level not in LEVELS:
+            raise VPOGError(f"The level '{self.level}' is not known: use one of {', '.join(LEVELS)}.")
+        if not 1 <= self.soft <= 9:
+            raise VPOGError(f"soft is {self.soft}: take the place over 1 to 9 template patches.")
+        if not 0.0 <= self.min_confidence < 1.0:
+            raise VPOGError(f"min_confidence is {self.min_confidence}: give a number from 0 to below 1.")
+
+
+DEFAULT_SETTINGS = MatchSettings()
 
 
 @dataclass
@@ -32,69 +67,171 @@ class DenseMatch:
 
 @dataclass
 class Correspondences:
-    """M pixels of the crop and the points of the object they show.
+    """M places in the crop and the points of the object they show.
 
     Attributes:
         points_2d: [M, 2] crop pixels; points_3d: [M, 3] metres, object frame.
-        weights: [M] 0..1; template: [M] which template; points_template: [M, 2] where in it, pixels.
+        weights: [M] positive, inverse variances up to a factor: confidences; of merged ones their sum.
+        confidence: [M] 0..1; of merged ones the surest.
+        template: [M] which template, the surest of those merged; points_template: [M, 2] where in it, pixels.
     """
 
     points_2d: np.ndarray
     points_3d: np.ndarray
     weights: np.ndarray
+    confidence: np.ndarray
     template: np.ndarray
     points_template: np.ndarray
 
 
-def dense_matches(model: VPOGModel, matches: Matches) -> list[DenseMatch]:
-    """Each of B crops against its S templates: the likeliest patch, then the flow inside it."""
+def dense_matches(model: VPOGModel, matches: Matches, soft: int = 1) -> list[DenseMatch]:
+    """Each of B crops against its S templates: the likeliest patch, then the flow inside it.
+
+    Args:
+        soft: patches the place is the expected value over: the likeliest, and its likeliest neighbours.
+    """
     patches = matches.templates.shape[2]
     probability = matches.logits.float().softmax(dim=-1)
-    index = probability[..., :patches].argmax(dim=-1)
     seen = 1.0 - probability[..., patches:].sum(dim=-1)
-    flow = model.flow(matches, index)
+    likely, index = _likeliest(probability[..., :patches], soft)
     side = round(patches**0.5)
-    half = (PATCH - 1) / 2
-    line = torch.arange(PATCH, device=index.device) - half
-    inside = torch.stack(torch.meshgrid(line, line, indexing="xy"), dim=-1)
-    centre = torch.stack((index % side, index // side), dim=-1) * PATCH + half
-    in_template = centre[..., None, None, :] + inside + PATCH * flow.flow
-    chosen = probability.gather(-1, index[..., None]) / seen[..., None].clamp_min(1e-6)
-    confidence = flow.confidence * (seen * chosen[..., 0].sqrt())[..., None, None]
+    in_template, confidence = 0.0, 0.0
+    for share, one in zip(
+        (likely / likely.sum(dim=-1, keepdim=True)).unbind(-1), index.unbind(-1), strict=True
+    ):
+        flow = model.flow(matches, one)
+        in_template = in_template + share[..., None, None, None] * _places(one, flow.flow, side)
+        confidence = confidence + share[..., None, None] * flow.confidence
+    chosen = likely.sum(dim=-1) / seen.clamp_min(1e-6)
+    confidence = confidence * (seen * chosen.clamp(0.0, 1.0).sqrt())[..., None, None]
     is_seen = (seen > 0.5)[..., None, None].expand_as(confidence)
     pictures = [_to_picture(v, side).cpu().numpy() for v in (in_template, confidence, is_seen)]
     return [DenseMatch(*(p[b] for p in pictures)) for b in range(index.shape[0])]
 
 
-def correspondences(match: DenseMatch, coords: np.ndarray, mask: np.ndarray | None = None) -> Correspondences:
-    """Confident matches lifted to 3D by the templates' object coordinates.
+def _likeliest(probability: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Probabilities and indices [..., count] of the likeliest patch and of its likeliest neighbours.
+
+    A patch away from the likeliest is another answer, not the same one roughly: a mean with it means nothing.
+    """
+    best = probability.argmax(dim=-1, keepdim=True)
+    if count == 1:
+        return probability.gather(-1, best), best
+    side = round(probability.shape[-1] ** 0.5)
+    place = torch.arange(probability.shape[-1], device=probability.device)
+    near = ((place // side - best // side).abs() <= 1) & ((place % side - best % side).abs() <= 1)
+    return (probability * near).topk(min(count, probability.shape[-1]), dim=-1)
+
+
+def _places(index: Tensor, flow: Tensor, side: int) -> Tensor:
+    """Template pixels [..., 16, 16, 2] of a patch's pixels: centre of patch `index` + place inside + flow."""
+    half = (PATCH - 1) / 2
+    line = torch.arange(PATCH, device=index.device) - half
+    inside = torch.stack(torch.meshgrid(line, line, indexing="xy"), dim=-1)
+    centre = torch.stack((index % side, index // side), dim=-1) * PATCH + half
+    return centre[..., None, None, :] + inside + PATCH * flow
+
+
+def correspondences(
+    match: DenseMatch,
+    coords: np.ndarray,
+    mask: np.ndarray | None = None,
+    settings: MatchSettings = DEFAULT_SETTINGS,
+) -> Correspondences:
+    """Confident matches lifted to 3D by the templates' object coordinates, those that agree merged.
 
     Args:
         coords: [S, P, P, 3] metres, NaN in the background; mask: [P, P] bool, crop pixels that may be used.
     """
-    size = match.seen.shape[-1]
-    line = np.arange(PIXEL_STEP // 2, size, PIXEL_STEP)
-    y, x = np.meshgrid(line, line, indexing="ij")
-    use = match.seen[:, y, x] if mask is None else match.seen[:, y, x] & mask[y, x]
-    s, row, column = np.nonzero(use)
-    y, x = y[row, column], x[row, column]
-    in_template = match.in_template[s, y, x]
-    points = lift(coords, s, in_template)
-    good = np.isfinite(points).all(axis=-1)
+    pixels, in_template, confidence = _sampled(match, settings.level)  # [N, 2], [S, N, 2], [S, N]
+    x, y = np.round(pixels).astype(int).T
+    use = match.seen[:, y, x] & (confidence > settings.min_confidence) & np.isfinite(in_template).all(axis=-1)
+    if mask is not None:
+        use &= mask[y, x]
+    extent = _extent(coords)
+    points = np.full((*use.shape, 3), np.nan)
+    template, place = np.nonzero(use)
+    points[template, place] = lift(coords, template, in_template[template, place], extent)
+    weights = np.where(np.isfinite(points).all(axis=-1), confidence, 0.0).astype(np.float64)
+    if settings.merge and len(coords) > 1:
+        points, weights = merged(points, weights, MERGE_SHARE * extent)
+    template, place = np.nonzero(weights > 0)
     return Correspondences(
-        points_2d=np.stack([x, y], axis=-1)[good].astype(np.float64),
-        points_3d=points[good].astype(np.float64),
-        weights=match.confidence[s, y, x][good].astype(np.float64),
-        template=s[good],
-        points_template=in_template[good],
+        points_2d=pixels[place].astype(np.float64),
+        points_3d=points[template, place],
+        weights=weights[template, place],
+        confidence=confidence[template, place].astype(np.float64),
+        template=template,
+        points_template=in_template[template, place],
     )
 
 
-def lift(coords: np.ndarray, template: np.ndarray, pixels: np.ndarray) -> np.ndarray:
+def merged(points: np.ndarray, weights: np.ndarray, tolerance: float) -> tuple[np.ndarray, np.ndarray]:
+    """What S templates say of N query pixels, those that agree made one by their weighted mean.
+
+    For each pixel the surest point takes in all within the tolerance and their weights; the surest of the
+    rest follows, and so on: points that disagree stay, for the solver to choose.
+
+    Args:
+        points: [S, N, 3], of any value where the weight is zero; weights: [S, N], zero for no answer.
+        tolerance: metres.
+
+    Returns:
+        points [S, N, 3] and weights [S, N], zero where a point was taken in by another.
+    """
+    points, left = np.where(weights[..., None] > 0, points, 0.0), weights.copy()
+    out_points, out_weights = points.copy(), np.zeros_like(weights)
+    every = np.arange(points.shape[1])
+    for _ in range(len(points)):
+        best = left.argmax(axis=0)
+        near = np.linalg.norm(points - points[best, every], axis=-1) <= tolerance
+        own = np.where(near, left, 0.0)
+        total = own.sum(axis=0)
+        there = total > 0
+        if not there.any():
+            break
+        mean = (own[..., None] * points).sum(axis=0) / np.maximum(total, 1e-12)[:, None]
+        out_points[best[there], every[there]] = mean[there]
+        out_weights[best[there], every[there]] = total[there]
+        left[near] = 0.0
+    return out_points, out_weights
+
+
+def _sampled(match: DenseMatch, level: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Crop pixels [N, 2], their places [S, N, 2] in the templates, confidences [S, N]."""
+    size = match.seen.shape[-1]
+    if level == "pixel":
+        line = np.arange(PIXEL_STEP // 2, size, PIXEL_STEP)
+        in_template, confidence = (
+            match.in_template[:, line][:, :, line],
+            match.confidence[:, line][:, :, line],
+        )
+    else:
+        line = np.arange((PATCH - 1) / 2, size, PATCH)
+        in_template, confidence = _patch_means(match.in_template), _patch_means(match.confidence)
+    x, y = np.meshgrid(line, line)
+    pixels = np.stack([x.ravel(), y.ravel()], axis=-1)
+    return pixels, in_template.reshape(len(match.seen), -1, 2), confidence.reshape(len(match.seen), -1)
+
+
+def _patch_means(values: np.ndarray) -> np.ndarray:
+    """[S, P, P, ...] -> [S, P / 16, P / 16, ...]."""
+    s, size = values.shape[:2]
+    side = size // PATCH
+    return values.reshape(s, side, PATCH, side, PATCH, *values.shape[3:]).mean(axis=(2, 4))
+
+
+def lift(
+    coords: np.ndarray, template: np.ndarray, pixels: np.ndarray, extent: float | None = None
+) -> np.ndarray:
     """Object points [M, 3] at sub-pixel places [M, 2] of templates [M]; NaN off the object.
 
     Bilinear where all four pixels around lie on one piece of surface, else the nearest pixel.
+
+    Args:
+        coords: [S, P, P, 3] metres, NaN in the background; extent: of the object, metres, where known.
     """
+    extent = _extent(coords) if extent is None else extent
     size = coords.shape[1]
     nearest = np.clip(np.round(pixels), 0, size - 1).astype(int)
     inside = ((pixels > -0.5) & (pixels < size - 0.5)).all(axis=-1)
@@ -104,10 +241,15 @@ def lift(coords: np.ndarray, template: np.ndarray, pixels: np.ndarray) -> np.nda
     corner = [[coords[template, low[:, 1] + dy, low[:, 0] + dx] for dx in (0, 1)] for dy in (0, 1)]
     top, bottom = (c[0] + part[:, 0] * (c[1] - c[0]) for c in corner)
     smooth = top + part[:, 1] * (bottom - top)
-    sparse = coords[:, ::4, ::4]
-    step = np.linalg.norm(np.nanmax(sparse, axis=(1, 2)) - np.nanmin(sparse, axis=(1, 2)), axis=-1) / size
-    one_surface = np.linalg.norm(smooth - points, axis=-1) < 4 * step[template]
+    one_surface = np.linalg.norm(smooth - points, axis=-1) < 4 * extent / size
     return np.where(inside[:, None], np.where(one_surface[:, None], smooth, points), np.nan)
+
+
+def _extent(coords: np.ndarray) -> float:
+    """Diagonal (metres) of the box around all points [S, P, P, 3] that templates show; 0 without any."""
+    sparse = coords[:, ::4, ::4].reshape(-1, 3)
+    sparse = sparse[np.isfinite(sparse).all(axis=-1)]
+    return float(np.linalg.norm(np.ptp(sparse, axis=0))) if len(sparse) else 0.0
 
 
 def _to_picture(values: Tensor, side: int) -> Tensor:

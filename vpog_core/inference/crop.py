@@ -33,13 +33,14 @@ def crop_detection(image: np.ndarray, camera: Camera, detection: Detection, size
     virtual = look_at_crop(camera, detection.box, size)
     mask = None
     if detection.mask is not None:
-        if detection.mask.shape != image.shape[:2]:
-            h, w = detection.mask.shape[:2]
+        given = np.asarray(detection.mask)
+        if given.shape != image.shape[:2]:
+            shape = "x".join(str(n) for n in (*given.shape[1::-1], *given.shape[2:]))
             raise VPOGError(
-                f"The mask is {w}x{h} where the image is {image.shape[1]}x{image.shape[0]}: "
+                f"The mask is {shape} where the image is {image.shape[1]}x{image.shape[0]}: "
                 "send masks in the image's size."
             )
-        mask = warp(detection.mask.astype(np.uint8) * 255, camera, virtual) > 127
+        mask = warp((given != 0).astype(np.uint8) * 255, camera, virtual) > 127
         if not mask.any():
             raise VPOGError("The mask is empty inside the box: check the detector, or send the box alone.")
     return Crop(warp(image, camera, virtual), mask, virtual)

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from vpog_core.geometry.pnp import rotate_covariance
-from vpog_core.inference.cluster_mode import CLUSTER_SIZE, Solution, match_and_solve
-from vpog_core.inference.crop import Crop, crop_detection
-from vpog_core.inference.match_view import match_view
+from vpog_core.inference.alignment import Photo, align
+from vpog_core.inference.calibration import read_calibration
+from vpog_core.inference.crop import crop_detection
+from vpog_core.inference.matching import CLUSTER_SIZE, solutions
 from vpog_core.inference.onboarding import Cluster, OnboardedObject, describe_templates, encode_images
-from vpog_core.inference.refinement import cluster_at
-from vpog_core.inference.retrieval import retrieve
+from vpog_core.inference.options import Options
+from vpog_core.inference.query import Answers, Prior, Query
+from vpog_core.inference.refinement import cluster_at, cluster_at_pose
+from vpog_core.inference.result import write_answers
+from vpog_core.inference.solution import DEFAULT_CALIBRATION, Calibration, Solution, aligned
 from vpog_core.models.checkpoint import load_weights, weights_key
 from vpog_core.models.vpog_model import Encoded, VPOGModel
 from vpog_core.objects.library import ObjectLibrary
@@ -26,33 +28,31 @@ from vpog_core.objects.template_set import TemplateSet
 from vpog_core.types import Camera, Detection, PoseEstimate, VPOGError
 
 DEFAULT_WEIGHTS = Path(__file__).parent.parent / "weights" / "vpog-tiny.safetensors"
-MODES = ("cluster",)
+DEFAULT_OPTIONS = Options()
+KEPT = 3
+"""Answers of different views that are kept in sight while better ones are looked for."""
 Progress = Callable[[int, int, str], None]
 
 
-@dataclass
-class Query:
-    """A crop, and the object it is said to show."""
-
-    crop: Crop
-    target: OnboardedObject
-
-
 class PoseEstimator:
-    """Estimates poses of a library's objects.
+    """Estimates poses of a library's objects. It remembers objects, and nothing of the images it saw.
 
     Args:
         model: the network, on its device.
         library: the objects; key: tells these weights from others in the cache.
-        hypotheses: views tried per detection; the one with the best score wins.
-        refinements: times the pose is rendered and matched again.
+        options: how it works; calibration: what goes with the weights.
     """
 
     def __init__(
-        self, model: VPOGModel, library: ObjectLibrary, key: str, hypotheses: int = 2, refinements: int = 1
+        self,
+        model: VPOGModel,
+        library: ObjectLibrary,
+        key: str,
+        options: Options = DEFAULT_OPTIONS,
+        calibration: Calibration = DEFAULT_CALIBRATION,
     ) -> None:
         self.model, self.library, self.key = model, library, key
-        self.hypotheses, self.refinements = hypotheses, refinements
+        self.options, self.calibration = options, calibration
         self.timings: dict[str, float] = {}
         self._objects: dict[str, OnboardedObject] = {}
         self._renderers: dict[str, Renderer] = {}
@@ -71,17 +71,28 @@ class PoseEstimator:
 
         Args:
             device: `cpu`, `cuda`, or `auto` (CUDA where there is one).
+            mode: `cluster` or `global`.
             cache_dir: where templates and descriptors are kept; None: the user's cache folder.
-            options: `hypotheses`, `refinements`.
+            options: the other fields of `Options`.
 
         Raises:
             VPOGError: weights or folder missing or not fitting, unknown mode, device not there.
         """
-        if mode not in MODES:
-            raise VPOGError(f"Mode '{mode}' is not known: use one of {', '.join(MODES)}.")
+        chosen = Options(mode=mode, **options)
         path = Path(weights) if weights else DEFAULT_WEIGHTS
         model = load_weights(path, choose_device(device))
-        return cls(model, ObjectLibrary(objects_dir, cache_dir), weights_key(path), **options)
+        library = ObjectLibrary(objects_dir, cache_dir)
+        return cls(model, library, weights_key(path), chosen, read_calibration(path))
+
+    @property
+    def hypotheses(self) -> int:
+        """Views tried per detection in cluster mode."""
+        return self.options.hypotheses
+
+    @property
+    def refinements(self) -> int:
+        """Times, at most, a pose is rendered and matched again."""
+        return self.options.refinements
 
     @property
     def object_ids(self) -> list[str]:
@@ -103,83 +114,131 @@ class PoseEstimator:
             self.onboarded(name, progress)
 
     def estimate(
-        self, image: np.ndarray, camera: Camera, detections: Sequence[Detection]
+        self,
+        image: np.ndarray,
+        camera: Camera,
+        detections: Sequence[Detection],
+        priors: Sequence[Prior | None] | None = None,
     ) -> list[PoseEstimate]:
-        """A pose for every detection, in their order; without one, `reason` says why.
+        """A pose for every detection, in their order; without one, `reason` says why. Raises nothing.
 
         Args:
             image: [H, W, 3] uint8 RGB, of the camera's size.
-
-        Raises:
-            VPOGError: the image is no RGB picture of the camera's size.
+            priors: for each detection what is known of its pose, or None; `tracking.Tracker` keeps them.
         """
-        check_image(image, camera)
         self.timings = {}
         results = [PoseEstimate(d.class_id, d.instance) for d in detections]
+        priors = [None] * len(detections) if priors is None else priors
         with self._timed("crop"):
-            queries = {
-                i: q for i, d in enumerate(detections) if (q := self._query(image, camera, d, results[i]))
-            }
+            queries = {}
+            for i, (detection, prior) in enumerate(zip(detections, priors, strict=True)):
+                query = self._query(image, camera, detection, prior, results[i])
+                if query is not None:
+                    queries[i] = query
         if queries:
-            for i, solution in zip(queries, self._solve(list(queries.values())), strict=True):
-                _fill(results[i], solution)
+            for i, answers in zip(queries, self._solve(list(queries.values())), strict=True):
+                write_answers(results[i], answers, self.options, self.calibration)
         return results
 
     def _query(
-        self, image: np.ndarray, camera: Camera, detection: Detection, result: PoseEstimate
+        self,
+        image: np.ndarray,
+        camera: Camera,
+        detection: Detection,
+        prior: Prior | None,
+        result: PoseEstimate,
     ) -> Query | None:
         """The detection's crop and its object, or None with the reason in the result."""
         try:
+            check_image(image, camera)
             target = self.onboarded(detection.class_id)
-            return Query(crop_detection(image, camera, detection, self.model.config.image_size), target)
+            crop = crop_detection(image, camera, detection, self.model.config.image_size)
+            photo = Photo(image, camera, detection.mask)
+            return Query(crop, photo, target, self.library.symmetry(detection.class_id), prior)
         except VPOGError as error:
             result.reason = str(error)
             return None
 
-    def _solve(self, queries: list[Query]) -> list[Solution]:
-        """The best solution of every query: several views tried, the best of them refined."""
+    def _solve(self, queries: list[Query]) -> list[Answers]:
+        """What is found for each query, all of them through the network together."""
         with self._timed("encode"):
             encoded = encode_images(self.model, np.stack([q.crop.rgb for q in queries]))
-        with self._timed("retrieve"), torch.inference_mode():
-            descriptors = self.model.describe(encoded)
-            tried = [
-                (n, q.target.cluster(found.view, found.roll_index, CLUSTER_SIZE))
-                for n, q in enumerate(queries)
-                for found in retrieve(descriptors[n], q.target, self.hypotheses)
-            ]
-        best: dict[int, Solution] = {}
+        found = [Answers(query, max(KEPT, self.options.alternatives + 1)) for query in queries]
+        with self._timed("track"):
+            self._weigh(found, encoded, self._at_priors(queries))
+        with self._timed("retrieve"):
+            descriptors = self._descriptors_of_open(found, encoded)
         with self._timed("match"):
-            self._improve(best, queries, encoded, tried)
+            strategy = self.options.strategy
+            self._weigh(
+                found,
+                encoded,
+                ((n, c) for n, d in descriptors.items() for c in strategy.clusters(d, queries[n].target)),
+            )
         with self._timed("refine"):
-            for _ in range(self.refinements):
-                self._improve(best, queries, encoded, self._rendered(best, queries))
-        return [best[n] for n in range(len(queries))]
+            for _ in range(self.options.refinements):
+                self._refine(found, encoded)
+        with self._timed("align"):
+            if self.options.alignments:
+                self._align(found)
+        return found
 
-    def _improve(
-        self,
-        best: dict[int, Solution],
-        queries: list[Query],
-        encoded: Encoded,
-        tried: list[tuple[int, Cluster]],
-    ) -> None:
-        """Match queries with clusters, (query's number, cluster) each, and keep what scores better."""
-        rows = [n for n, _ in tried]
+    def _descriptors_of_open(self, found: list[Answers], encoded: Encoded) -> dict[int, torch.Tensor]:
+        """Descriptors [C] of the queries that all views are to be looked at for, by the queries' numbers."""
+        for answers in found:
+            answers.settle_tracked()
+        rows = [n for n, answers in enumerate(found) if not answers.tracked]
         if not rows:
-            return
-        crops, clusters = [queries[n].crop for n in rows], [cluster for _, cluster in tried]
-        for n, solution in zip(
-            rows, match_and_solve(self.model, crops, encoded[rows], clusters), strict=True
-        ):
-            if n not in best or solution.score > best[n].score:
-                best[n] = solution
+            return {}
+        with torch.inference_mode():
+            return dict(zip(rows, self.model.describe(encoded[rows]), strict=True))
 
-    def _rendered(self, best: dict[int, Solution], queries: list[Query]) -> list[tuple[int, Cluster]]:
-        """For every query with a pose, a cluster around a template rendered there."""
-        return [
-            (n, cluster_at(queries[n].target, self._renderer(queries[n].target), solution, CLUSTER_SIZE))
-            for n, solution in best.items()
-            if solution.pnp is not None
+    def _weigh(self, found: list[Answers], encoded: Encoded, tried: Iterator[tuple[int, Cluster]]) -> None:
+        """Match queries with clusters, (query's number, cluster) each, and weigh what comes out."""
+        for n, solution in self._solutions(found, encoded, tried):
+            found[n].add(solution)
+
+    def _refine(self, found: list[Answers], encoded: Encoded) -> None:
+        """Render the best answers at their poses, match again, and keep what scores better."""
+        count = max(self.options.strategy.refined, self.options.alternatives + 1)
+        chosen = [
+            (n, candidate)
+            for n, answers in enumerate(found)
+            for candidate in answers.candidates[:count]
+            if candidate.solution.pnp is not None and not candidate.final
         ]
+        tried = ((n, self._cluster_at(found[n].query, candidate.solution)) for n, candidate in chosen)
+        for (n, candidate), (_, solution) in zip(chosen, self._solutions(found, encoded, tried), strict=True):
+            found[n].refined(candidate, solution)
+
+    def _align(self, found: list[Answers]) -> None:
+        """Align every candidate with the picture, and let how alike they look have its say in the order."""
+        for answers in found:
+            query = answers.query
+            for candidate in answers.candidates:
+                if candidate.solution.pnp is not None:
+                    pose = query.crop.virtual.T_cam_virt @ candidate.solution.pnp.T_virt_obj
+                    alignment = align(
+                        self._renderer(query.target), query.photo, pose, self.options.alignments
+                    )
+                    candidate.solution = aligned(candidate.solution, alignment, self.calibration)
+            answers.rank()
+
+    def _solutions(
+        self, found: list[Answers], encoded: Encoded, tried: Iterator[tuple[int, Cluster]]
+    ) -> Iterator[tuple[int, Solution]]:
+        crops = [answers.query.crop for answers in found]
+        return solutions(self.model, crops, encoded, tried, self.options.matching, self.calibration)
+
+    def _cluster_at(self, query: Query, solution: Solution) -> Cluster:
+        return cluster_at(query.target, self._renderer(query.target), solution, CLUSTER_SIZE)
+
+    def _at_priors(self, queries: list[Query]) -> Iterator[tuple[int, Cluster]]:
+        """Clusters at the poses known before."""
+        for n, q in enumerate(queries):
+            if q.prior is not None and q.prior.enough is not None:
+                T_virt_obj = q.virtual(q.prior.T_cam_obj)
+                yield n, cluster_at_pose(q.target, self._renderer(q.target), T_virt_obj, CLUSTER_SIZE)
 
     def onboarded(self, class_id: str, progress: Progress | None = None) -> OnboardedObject:
         """An object ready for matching, onboarded now if it was not yet."""
@@ -227,7 +286,7 @@ def choose_device(device: str) -> str:
 
 
 def check_image(image: np.ndarray, camera: Camera) -> None:
-    """Refuse what is no RGB picture of the camera's size."""
+    """Refuse what is no RGB picture of the camera's size, by a VPOGError."""
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         raise VPOGError(f"The image is {image.dtype} {image.shape}: give [H, W, 3] uint8 RGB.")
     if image.shape[:2] != (camera.height, camera.width):
@@ -235,16 +294,3 @@ def check_image(image: np.ndarray, camera: Camera) -> None:
             f"The image is {image.shape[1]}x{image.shape[0]} and the camera {camera.width}x{camera.height}: "
             "use the CameraInfo of this image."
         )
-
-
-def _fill(result: PoseEstimate, solution: Solution) -> None:
-    if solution.pnp is None:
-        result.reason = f"No pose agrees with the {len(solution.pairs.weights)} correspondences found."
-    else:
-        T_cam_virt = solution.crop.virtual.T_cam_virt
-        result.T_cam_obj = T_cam_virt @ solution.pnp.T_virt_obj
-        result.covariance = rotate_covariance(solution.pnp.covariance, T_cam_virt[:3, :3])
-        result.inliers = int(solution.pnp.inlier.sum())
-        result.reprojection_error = solution.pnp.reprojection_error
-        result.score = solution.score
-    result.match = match_view(solution)

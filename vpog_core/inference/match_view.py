@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from vpog_core.inference.cluster_mode import Solution
+from vpog_core.inference.solution import Solution
 from vpog_core.types import MatchView
 
 

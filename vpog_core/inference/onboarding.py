@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -22,7 +22,9 @@ ROLLS = 12
 VIEWS_AT_ONCE = 6
 """Views described in one pass of the network, each at all its rolls."""
 CLUSTERS_KEPT = 64
-"""Encoded clusters kept per object; a tracked object meets the same few again and again."""
+"""Encoded clusters kept per object; the same few are met again and again."""
+IMAGES_AT_ONCE = 64
+"""Template pictures that go through the encoder in one pass."""
 
 
 @dataclass
@@ -41,9 +43,13 @@ class Views:
 
 @dataclass
 class Cluster(Views):
-    """S neighbouring views, the first of them the reference, with their encodings [S, ...]."""
+    """S neighbouring views, the first of them the reference.
 
-    encoded: Encoded
+    Attributes:
+        encoded: their encodings [S, ...], or None as long as nobody needed them; see `encode_clusters`.
+    """
+
+    encoded: Encoded | None = None
 
 
 class OnboardedObject:
@@ -56,15 +62,18 @@ class OnboardedObject:
 
     def __init__(self, templates: TemplateSet, model: VPOGModel, descriptors: Tensor) -> None:
         self.templates, self.model, self.descriptors = templates, model, descriptors
-        self._clusters: OrderedDict[tuple[int, int, int], Cluster] = OrderedDict()
+        self._clusters: OrderedDict[tuple, Cluster] = OrderedDict()
 
     def cluster(self, view: int, roll_index: int, size: int) -> Cluster:
         """The `size` templates around a view, all turned towards the view at that roll."""
-        key = (view, roll_index, size)
+        return self.group(nearest_viewpoints(viewpoint_directions()[view], size), roll_index)
+
+    def group(self, views: Sequence[int], roll_index: int) -> Cluster:
+        """The templates of some views, all turned towards the first of them at a roll."""
+        key = (*(int(v) for v in views), roll_index)
         if key not in self._clusters:
-            direction, R_ref = viewpoint_directions()[view], self.rotation(view, roll_index)
-            views = self.neighbours(direction, R_ref, size)
-            self._clusters[key] = Cluster(**vars(views), encoded=encode_images(self.model, views.rgb))
+            turned_views = self.turned_towards(self.rotation(key[0], roll_index), key[:-1])
+            self._clusters[key] = Cluster(**vars(turned_views))
             if len(self._clusters) > CLUSTERS_KEPT:
                 self._clusters.popitem(last=False)
         self._clusters.move_to_end(key)
@@ -76,8 +85,11 @@ class OnboardedObject:
 
     def neighbours(self, direction: np.ndarray, R_ref: np.ndarray, count: int) -> Views:
         """The `count` templates nearest to a direction [3], turned towards a reference view R_ref [3, 3]."""
-        t = self.templates
-        views = nearest_viewpoints(direction, count)
+        return self.turned_towards(R_ref, nearest_viewpoints(direction, count))
+
+    def turned_towards(self, R_ref: np.ndarray, views: Sequence[int]) -> Views:
+        """Some templates, each at the roll that brings it nearest to a reference view R_ref [3, 3]."""
+        t, views = self.templates, list(views)
         rolls = [align_roll(t.T_virt_obj[v][:3, :3], R_ref) for v in views]
         return Views(
             rgb=np.stack([turned(t.images[v], r) for v, r in zip(views, rolls, strict=True)]),
@@ -108,9 +120,25 @@ def turned(
 
 def encode_images(model: VPOGModel, rgb: np.ndarray) -> Encoded:
     """Tokens and stem features of pictures [N, P, P, 3] uint8."""
-    images = torch.from_numpy(rgb).to(model.mean.device).permute(0, 3, 1, 2).float() / 255.0
+    images = torch.from_numpy(rgb).to(model.mean.device).permute(0, 3, 1, 2)
     with torch.inference_mode():
         return model.encode(images)
+
+
+def encode_clusters(model: VPOGModel, clusters: Sequence[Cluster]) -> None:
+    """Encode those of some clusters, of one object or several, that are not yet, in few passes."""
+    new = list({id(c): c for c in clusters if c.encoded is None}.values())
+    if not new:
+        return
+    rgb = np.concatenate([c.rgb for c in new])
+    parts = [encode_images(model, rgb[n : n + IMAGES_AT_ONCE]) for n in range(0, len(rgb), IMAGES_AT_ONCE)]
+    encoded = Encoded(torch.cat([p.tokens for p in parts]), torch.cat([p.stem for p in parts]))
+    first = 0
+    for cluster in new:
+        rows = slice(first, first + len(cluster.rgb))
+        # A copy: a slice would keep the whole batch alive as long as one of its clusters.
+        cluster.encoded = Encoded(encoded.tokens[rows].clone(), encoded.stem[rows].clone())
+        first = rows.stop
 
 
 def describe_templates(

@@ -12,10 +12,10 @@ import torch
 from scipy.spatial import ConvexHull, QhullError
 
 from vpog_core.geometry.camera import VirtualCamera
-from vpog_core.inference.cluster_mode import Solution, solve
 from vpog_core.inference.correspondence import dense_matches
 from vpog_core.inference.crop import Crop
 from vpog_core.inference.match_view import match_view
+from vpog_core.inference.solution import Solution, solve
 from vpog_core.models.vpog_model import Encoded, VPOGModel
 from vpog_core.training.objective import Batch
 from vpog_core.types import Camera

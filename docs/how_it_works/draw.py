@@ -1,0 +1,164 @@
+"""Draws the pictures of how_it_works.md: `python docs/how_it_works/draw.py`. Takes a minute or two."""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+from vpog_core.geometry.se3 import invert
+from vpog_core.inference.crop import Crop, crop_detection
+from vpog_core.inference.estimator import PoseEstimator
+from vpog_core.inference.match_view import match_view
+from vpog_core.inference.matching import CLUSTER_SIZE, match_and_solve
+from vpog_core.inference.onboarding import encode_images
+from vpog_core.inference.refinement import cluster_at
+from vpog_core.inference.retrieval import retrieve
+from vpog_core.objects.mesh import save_mesh
+from vpog_core.objects.renderer import Renderer
+from vpog_core.objects.viewpoints import nearest_viewpoints, upright_rotation, viewpoint_directions
+from vpog_core.synthetic.objects import make_object
+from vpog_core.synthetic.scene import jitter_box, make_scene
+from vpog_core.types import Detection
+from vpog_core.visualization.flow_image import draw_match
+from vpog_core.visualization.ink import draw_text, text_size
+from vpog_core.visualization.overlay import PALETTE, PoseDrawing, draw_poses
+
+SEEDS = {"bottle": 900_014, "carton": 900_009, "toy": 900_013}
+"""Objects no network was trained on."""
+SHOWN = "carton"
+MOMENT = 3.0
+DARK, LIGHT, MARK = (24, 26, 30), (225, 228, 232), (255, 170, 40)
+TILE, GAP = 224, 10
+
+
+def templates_on_sphere(
+    images: np.ndarray, masks: np.ndarray, chosen: list[int], towards: np.ndarray
+) -> np.ndarray:
+    """The views [V, P, P, 3] where their cameras stand on the sphere, as seen from a direction [3]."""
+    side, radius, thumb = 900, 385, 104
+    picture = np.full((side, side, 3), DARK, np.uint8)
+    cv2.circle(picture, (side // 2, side // 2), radius + thumb // 2, (36, 39, 45), -1, cv2.LINE_AA)
+    places = viewpoint_directions() @ upright_rotation(towards).T
+    for view in np.argsort(-places[:, 2]):  # the far ones first
+        near = -places[view, 2]
+        if near < 0.0:
+            continue
+        size = int(thumb * (0.62 + 0.38 * near))
+        small = cv2.resize(images[view], (size, size), interpolation=cv2.INTER_AREA)
+        mask = cv2.resize(masks[view].astype(np.float32), (size, size), interpolation=cv2.INTER_AREA)[
+            ..., None
+        ]
+        x, y = (side / 2 + radius * places[view, :2] - size / 2).round().astype(int)
+        part = picture[y : y + size, x : x + size]
+        part[:] = (mask * small + (1 - mask) * part).astype(np.uint8)
+        if view in chosen:
+            cv2.rectangle(picture, (x - 2, y - 2), (x + size + 1, y + size + 1), MARK, 3, cv2.LINE_AA)
+    return picture
+
+
+def row(tiles: list[tuple[str, np.ndarray]]) -> np.ndarray:
+    """Titled square pictures side by side."""
+    bar = text_size("x", 16)[1] + 8
+    panel = np.full((TILE + bar + GAP, len(tiles) * (TILE + GAP) + GAP, 3), DARK, np.uint8)
+    for n, (title, picture) in enumerate(tiles):
+        x = GAP + n * (TILE + GAP)
+        panel[bar : bar + TILE, x : x + TILE] = cv2.resize(
+            picture, (TILE, TILE), interpolation=cv2.INTER_CUBIC
+        )
+        draw_text(panel, title, (x, 2), 16, LIGHT)
+    return panel
+
+
+def over(crop: Crop, renderer: Renderer, T_virt_obj: np.ndarray) -> np.ndarray:
+    """The crop on the left of a checkered pattern with the object rendered at a pose."""
+    size = crop.virtual.size
+    shown = renderer.render(T_virt_obj, crop.virtual.K, (size, size))
+    y, x = np.mgrid[0:size, 0:size]
+    use = shown.mask & ((x // 14 + y // 14) % 2 == 0)
+    return np.where(use[..., None], shown.rgb, crop.rgb)
+
+
+def main() -> int:
+    """Write the pictures beside this file."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--weights", help="a .safetensors file (default: the one shipped)")
+    parser.add_argument("--output", type=Path, default=Path(__file__).parent)
+    arguments = parser.parse_args()
+    meshes = {name: make_object(seed) for name, seed in SEEDS.items()}
+    scene = make_scene(1, list(meshes.values()))
+    frame = scene.render(MOMENT)
+    rng = np.random.default_rng(0)
+    detections = [
+        Detection(name, jitter_box(rng, frame.boxes_visible[n], 0.05), instance=n)
+        for n, name in enumerate(meshes)
+        if frame.visible_fraction[n] > 0.3
+    ]
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        for name, mesh in meshes.items():
+            save_mesh(mesh, folder / f"{name}.ply")
+        estimator = PoseEstimator.from_files(arguments.weights, folder, cache_dir=folder / "cache")
+        estimates = estimator.estimate(frame.image, scene.camera, detections)
+        draw_one(
+            estimator, scene, frame, next(d for d in detections if d.class_id == SHOWN), arguments.output
+        )
+    boxed = frame.image.copy()
+    for detection in detections:
+        x0, y0, x1, y1 = (int(v) for v in detection.box)
+        cv2.rectangle(boxed, (x0, y0), (x1, y1), PALETTE[detection.instance], 2, cv2.LINE_AA)
+    drawings = [
+        PoseDrawing(
+            e.T_cam_obj, meshes[e.class_id].vertices, meshes[e.class_id].faces, PALETTE[e.instance],
+            f"{e.class_id}  {e.score:.2f}",
+        )
+        for e in estimates if e.T_cam_obj is not None
+    ]  # fmt: skip
+    found = draw_poses(frame.image, scene.camera, drawings)
+    # What is below and beside shows an empty table.
+    write(arguments.output / "overlay.jpg", np.concatenate([boxed, found], axis=1)[60:340])
+    return 0
+
+
+def draw_one(estimator: PoseEstimator, scene, frame, detection: Detection, output: Path) -> None:
+    """The steps from one detection to its pose."""
+    target, model = estimator.onboarded(detection.class_id), estimator.model
+    mesh = estimator.library.mesh(detection.class_id)
+    crop = crop_detection(frame.image, scene.camera, detection, model.config.image_size)
+    encoded = encode_images(model, crop.rgb[None])
+    with torch.inference_mode():
+        best = retrieve(model.describe(encoded)[0], target, 1)[0]
+    direction = viewpoint_directions()[best.view]
+    views = [int(v) for v in nearest_viewpoints(direction, CLUSTER_SIZE)]
+    templates = target.templates
+    write(output / "templates.jpg", templates_on_sphere(templates.images, templates.mask, views, direction))
+    cluster = target.cluster(best.view, best.roll_index, CLUSTER_SIZE)
+    tiles = [("crop", crop.rgb), *((f"template {n + 1}", rgb) for n, rgb in enumerate(cluster.rgb))]
+    write(output / "cluster.jpg", row(tiles))
+    first = match_and_solve(model, [crop], encoded, [cluster])[0]
+    write(output / "match.jpg", draw_match(match_view(first)))
+    renderer = Renderer(mesh)
+    rendered = cluster_at(target, renderer, first, CLUSTER_SIZE)
+    second = match_and_solve(model, [crop], encoded, [rendered])[0]
+    T_true = invert(crop.virtual.T_cam_virt) @ frame.T_cam_obj[detection.instance]
+    steps = [
+        ("crop", crop.rgb),
+        ("first pose", over(crop, renderer, first.pnp.T_virt_obj)),
+        ("rendered there", rendered.rgb[0]),
+        ("refined pose", over(crop, renderer, second.pnp.T_virt_obj)),
+        ("truth", over(crop, renderer, T_true)),
+    ]
+    write(output / "refinement.jpg", row(steps))
+
+
+def write(path: Path, picture: np.ndarray) -> None:
+    """An RGB picture as JPEG."""
+    cv2.imwrite(str(path), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 88])
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,93 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+
+from vpog_core.cli import calibrate, main
+from vpog_core.inference.calibration import ALIGNED_FEATURES, FEATURES, Answers, read_calibration
+from vpog_core.models.checkpoint import save_weights
+from vpog_core.models.config import VPOGConfig
+from vpog_core.models.vpog_model import VPOGModel
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory) -> Path:
+    """A small untrained network that says where it comes from."""
+    torch.manual_seed(0)
+    config = VPOGConfig(
+        image_size=48, window=3, depth=1, embed_dim=64, num_heads=2, embed_from_stem=True, aa_depth=1,
+        aa_heads=2, fine_dim=16, flow_hidden=32, flow_layers=2, retrieval_dim=8,
+    )  # fmt: skip
+    path = tmp_path_factory.mktemp("weights") / "net.safetensors"
+    save_weights(VPOGModel(config), path, {"trained": "never"})
+    return path
+
+
+def answers(count=300, seed=0) -> tuple[tuple[Answers, np.ndarray], ...]:
+    """Matched, with covariances half as large as errors; and aligned, a third. Every fourth was not moved."""
+    rng, made = np.random.default_rng(seed), []
+    for features, factor in ((FEATURES, 2.0), (ALIGNED_FEATURES, 3.0)):
+        right = rng.random(count) < 0.6
+        evidence = rng.normal(size=(count, len(features))) + right[:, None]
+        made.append((Answers(evidence, right, factor * rng.chisquare(6, count)), np.arange(count) % 24))
+    made[1][0].distance[::4] = np.nan
+    return tuple(made)
+
+
+def contents(path: Path):
+    with safe_open(path, framework="numpy") as file:
+        return dict(file.metadata()), {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+
+
+def test_what_is_fitted_is_reported_and_stored_and_the_network_stays(weights, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(calibrate, "collect", lambda *_: answers())
+    output = tmp_path / "calibrated.safetensors"
+    assert main(["calibrate", "--weights", str(weights), "--output", str(output)]) == 0
+    said = capsys.readouterr().out
+    assert said.count("score error") == 2 + 1
+    assert "nan" not in said
+    assert str(output) in said
+    calibration = read_calibration(output)
+    assert calibration.cases == 200
+    assert calibration.covariance == pytest.approx(2.0, rel=0.3)
+    assert calibration.aligned.covariance == pytest.approx(3.0, rel=0.3)
+    assert len(calibration.aligned.coefficients) == len(calibration.coefficients) + 1
+    (before, tensors), (after, same) = contents(weights), contents(output)
+    assert after.items() >= before.items()
+    assert tensors.keys() == same.keys()
+    assert all(np.array_equal(tensors[key], same[key]) for key in tensors)
+
+
+def test_a_dry_run_stores_nothing(weights, monkeypatch):
+    monkeypatch.setattr(calibrate, "collect", lambda *_: answers())
+    before = weights.read_bytes()
+    assert main(["calibrate", "--weights", str(weights), "--dry-run"]) == 0
+    assert weights.read_bytes() == before
+
+
+def test_without_output_the_file_itself_is_calibrated_again(weights, monkeypatch, tmp_path):
+    own = tmp_path / "own.safetensors"
+    own.write_bytes(weights.read_bytes())
+    for seed in (0, 1):
+        monkeypatch.setattr(calibrate, "collect", lambda *_, seed=seed: answers(seed=seed))
+        assert main(["calibrate", "--weights", str(own)]) == 0
+    assert contents(own)[0]["trained"] == "never"
+    assert read_calibration(own).cases == 200
+
+
+@pytest.mark.parametrize("extra", [["--scenes", "2"], ["--frames", "0"], ["--weights", "none.safetensors"]])
+def test_unusable_input_is_one_sentence(weights, extra, capsys):
+    assert main(["calibrate", "--weights", str(weights), *extra]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert extra[1] in said
+
+
+def test_a_network_that_knows_nothing_cannot_be_calibrated(weights, capsys, monkeypatch):
+    """The whole way, on one scene after the other."""
+    monkeypatch.setattr(calibrate, "OBJECTS", 1)
+    assert main(["calibrate", "--weights", str(weights), "--scenes", "3", "--frames", "1"]) == 2
+    said = capsys.readouterr().err
+    assert "more scenes" in said or "no pose at all" in said

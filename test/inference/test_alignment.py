@@ -1,0 +1,338 @@
+"""Alignment with real renders: a pose that is off comes back, one that cannot be judged stays."""
+
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+import pytest
+import trimesh
+
+import vpog_core.inference.alignment as alignment_module
+import vpog_core.inference.matching as matching_module
+from vpog_core.evaluation.pose_error import add
+from vpog_core.geometry.camera import project
+from vpog_core.geometry.pnp import PnPResult
+from vpog_core.geometry.se3 import (
+    invert,
+    rotation_angle,
+    rotation_from_vector,
+    rotation_x,
+    transform,
+    transform_points,
+)
+from vpog_core.inference.alignment import Alignment, Photo, View, align
+from vpog_core.inference.calibration import squared_distance
+from vpog_core.inference.correspondence import MatchSettings, correspondences
+from vpog_core.inference.estimator import PoseEstimator
+from vpog_core.inference.solution import Solution
+from vpog_core.objects.library import ObjectLibrary
+from vpog_core.objects.mesh import Mesh, save_mesh
+from vpog_core.objects.renderer import Light, Renderer
+from vpog_core.synthetic.objects import make_object
+from vpog_core.types import Camera, Detection
+
+K = np.array([[900.0, 0, 322.0], [0, 905.0, 236.0], [0, 0, 1]])
+CAMERA = Camera(K, 640, 480)
+OTHER_LIGHT = Light(direction=(0.7, -0.5, -0.4), ambient=0.3, diffuse=0.6, color=(1.0, 0.9, 0.75))
+
+
+@dataclass
+class Shot:
+    """A picture of an object, and the truth of it."""
+
+    renderer: Renderer
+    photo: Photo
+    T_true: np.ndarray
+
+    @property
+    def mesh(self) -> Mesh:
+        return self.renderer.mesh
+
+    def error(self, T: np.ndarray) -> tuple[float, float, float]:
+        """(radians, share of the distance, ADD in diameters) a pose is off."""
+        distances = [np.linalg.norm(transform_points(P, self.mesh.center)) for P in (T, self.T_true)]
+        off = add(T, self.T_true, self.mesh.hull_points) / self.mesh.diameter
+        return rotation_angle(T[:3, :3], self.T_true[:3, :3]), abs(distances[0] / distances[1] - 1), off
+
+
+def background(seed: int = 0) -> np.ndarray:
+    """A busy wall."""
+    noise = np.random.default_rng(seed).normal(size=(480, 640, 3)).astype(np.float32)
+    rough = cv2.GaussianBlur(noise, (0, 0), 2) * 60 + cv2.GaussianBlur(noise, (0, 0), 12) * 500
+    return np.clip(rough + 120, 0, 255).astype(np.uint8)
+
+
+def shot_of(mesh: Mesh, place=(0.02, -0.01, 0.55), camera: Camera = CAMERA) -> Shot:
+    """The object in front of a busy wall, in another light than that of renders, with noise."""
+    R = rotation_x(2.2)
+    T = transform(R, np.asarray(place) - R @ mesh.center)
+    renderer = Renderer(mesh)
+    size = (camera.height, camera.width)
+    image = renderer.render(T, camera.K, size, OTHER_LIGHT, background()[: size[0], : size[1]], 2).rgb
+    noise = np.random.default_rng(1).normal(scale=3.0, size=image.shape)
+    return Shot(renderer, Photo(np.clip(image + noise, 0, 255).astype(np.uint8), camera), T)
+
+
+def perturbed(shot: Shot, degrees=3.0, farther=1.03, axis=(0.6, -0.5, 0.62)) -> np.ndarray:
+    """The true pose, turned about the object's middle and moved along the ray."""
+    turn = rotation_from_vector(np.radians(degrees) * np.asarray(axis) / np.linalg.norm(axis))
+    middle = transform_points(shot.T_true, shot.mesh.center)
+    R = turn @ shot.T_true[:3, :3]
+    return transform(R, farther * middle - R @ shot.mesh.center)
+
+
+@pytest.fixture(scope="module")
+def box() -> Mesh:
+    """A printed box: what flow can hold on to."""
+    return make_object(900_003)
+
+
+@pytest.fixture(scope="module")
+def shot(box) -> Shot:
+    return shot_of(box)
+
+
+def covered(shot: Shot, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The image with a striped board over the left third of the object; [H, W] bool, where the board is."""
+    pixels = project(shot.photo.camera, transform_points(shot.T_true, shot.mesh.hull_points))
+    x0, x1 = pixels[:, 0].min(), pixels[:, 0].max()
+    board = np.zeros(image.shape[:2], dtype=bool)
+    board[:, int(x0) - 20 : int(x0 + (x1 - x0) / 3)] = True
+    stripes = np.where(np.arange(image.shape[0]) // 9 % 2 == 0, 200, 60).astype(np.uint8)
+    return np.where(board[..., None], stripes[:, None, None], image), board
+
+
+@pytest.mark.parametrize("farther", [1.03, 0.97])
+def test_a_pose_a_little_off_comes_back(shot, farther):
+    """Flow is good to some tenths of a pixel of 256: 0.2 % of the distance, and a third of a degree."""
+    start = perturbed(shot, farther=farther)
+    before, found = shot.error(start), align(shot.renderer, shot.photo, start, 2)
+    turn, scale, off = shot.error(found.T_cam_obj)
+    assert found.moved
+    assert turn < np.radians(0.6)
+    assert scale < 0.004
+    assert off < 0.1 * before[2]
+    assert found.likeness > align(shot.renderer, shot.photo, start, 0).likeness + 0.1
+
+
+def test_something_in_front_does_not_pull_it_away(shot):
+    image, _ = covered(shot, shot.photo.image)
+    found = align(shot.renderer, replace(shot.photo, image=image), perturbed(shot), 2)
+    turn, scale, _ = shot.error(found.T_cam_obj)
+    assert turn < np.radians(1.0)
+    assert scale < 0.008
+
+
+def test_the_support_is_where_the_picture_shows_the_points(shot):
+    found = align(shot.renderer, shot.photo, perturbed(shot), 2)
+    pixels = (found.rays / found.rays[:, 2:]) @ K.T
+    truly = project(shot.photo.camera, transform_points(shot.T_true, found.points))
+    assert np.median(np.linalg.norm(pixels[:, :2] - truly, axis=1)) < 0.4
+    assert (found.weights > 0).all()
+
+
+def test_a_mask_says_what_the_picture_may_tell(shot):
+    """The board, moved over the picture of the object itself, is what a mask leaves out."""
+    start = perturbed(shot)
+    image, board = covered(shot, shot.photo.image)
+    masked = Photo(image, shot.photo.camera, ~board)
+    found = align(shot.renderer, masked, start, 2)
+    unmasked = align(shot.renderer, replace(masked, mask=None), found.T_cam_obj, 0)
+    assert found.likeness > unmasked.likeness + 0.05
+    pixels = np.round(((found.rays / found.rays[:, 2:]) @ K.T)[:, :2]).astype(int)
+    assert not board[pixels[:, 1], pixels[:, 0] - 3].any()
+    # What the mask hides could be anything.
+    noise = np.random.default_rng(3).integers(0, 255, image.shape, dtype=np.uint8)
+    other = replace(masked, image=np.where(board[..., None], noise, image))
+    # The flow's windows look over the rim of the mask.
+    again = shot.error(align(shot.renderer, other, start, 2).T_cam_obj)
+    assert again[2] < 0.25 * shot.error(start)[2]
+
+
+def test_a_mask_of_nothing_leaves_the_pose(shot):
+    start = perturbed(shot)
+    nothing = replace(shot.photo, mask=np.zeros((480, 640), dtype=bool))
+    found = align(shot.renderer, nothing, start, 2)
+    assert found.T_cam_obj is start
+    assert found.likeness == 0.0
+
+
+@pytest.mark.parametrize("shape", ["ball", "cylinder", "torus"])
+@pytest.mark.parametrize(("degrees", "farther"), [(3.0, 1.03), (5.0, 0.97), (1.0, 1.0)])
+def test_a_textureless_object_stays_where_it_was(shape, degrees, farther):
+    """Flow would follow the shading, which the light made, or one edge, which tells no pose."""
+    made = {
+        "ball": lambda: trimesh.creation.icosphere(subdivisions=4, radius=0.06),
+        "cylinder": lambda: trimesh.creation.cylinder(0.04, 0.12, sections=96),
+        "torus": lambda: trimesh.creation.torus(0.06, 0.02),
+    }[shape]()
+    colors = np.full((len(made.vertices), 3), 150, np.uint8)
+    plain = shot_of(Mesh(np.asarray(made.vertices), np.asarray(made.faces), vertex_colors=colors))
+    start = perturbed(plain, degrees, farther)
+    found = align(plain.renderer, plain.photo, start, 2)
+    assert not found.moved
+    assert found.T_cam_obj is start
+    assert found.likeness == found.before
+
+
+def test_flow_that_does_not_come_back_is_not_believed(shot):
+    """Without the way back, most of what is found beside and behind the board is wrong."""
+    image, _ = covered(shot, shot.photo.image)
+    view = View.of(shot.renderer, replace(shot.photo, image=image), perturbed(shot))
+    pixels, there, _ = alignment_module._flow_matches(view)
+    points = view.render.coords[pixels[:, 1], pixels[:, 0]]
+    truly = transform_points(invert(view.virtual.T_cam_virt) @ shot.T_true, points) @ view.virtual.K.T
+    assert len(pixels) > 200
+    assert np.mean(np.linalg.norm(truly[:, :2] / truly[:, 2:] - there, axis=1) < 2) > 0.75
+
+
+@pytest.mark.parametrize(("degrees", "farther"), [(30.0, 1.0), (0.0, 1.25)])
+def test_another_answer_is_no_correction(shot, monkeypatch, degrees, farther):
+    """Even the truth, where the pose it was asked to correct is far from it."""
+    truth = Alignment(shot.T_true, 0.0, 0.0, np.ones((9, 3)), np.ones((9, 3)), np.ones(9))
+    monkeypatch.setattr(alignment_module, "_follow_flow", lambda view: truth)
+    start = perturbed(shot, degrees, farther)
+    assert align(shot.renderer, shot.photo, start, 2).T_cam_obj is start
+    assert align(shot.renderer, shot.photo, perturbed(shot), 2).T_cam_obj is shot.T_true
+
+
+def test_the_true_pose_is_liked_best(shot):
+    """Whatever view is taken for it: an offset, a turn, another side."""
+    true = align(shot.renderer, shot.photo, shot.T_true, 0).likeness
+    assert true > 0.7
+    for wrong in (perturbed(shot), perturbed(shot, 20.0, 1.0), perturbed(shot, 90.0, 1.0)):
+        assert align(shot.renderer, shot.photo, wrong, 0).likeness < true - 0.1
+    other_side = align(shot.renderer, shot.photo, perturbed(shot, 120.0, 1.0), 2)
+    assert other_side.likeness < 0.4
+    assert shot.error(other_side.T_cam_obj)[0] > np.radians(90)
+
+
+def test_a_dark_or_bright_picture_looks_as_alike(shot):
+    dark = replace(shot.photo, image=(shot.photo.image * 0.5 + 20).astype(np.uint8))
+    here, there = (align(shot.renderer, photo, shot.T_true, 0).likeness for photo in (shot.photo, dark))
+    assert here == pytest.approx(there, abs=0.05)
+
+
+@pytest.mark.parametrize("x", [-0.19, 0.2])
+def test_an_object_half_outside_the_picture(box, x):
+    shot = shot_of(box, (x, 0.0, 0.55))
+    start = perturbed(shot, 2.0, 1.02)
+    found = align(shot.renderer, shot.photo, start, 2)
+    assert np.isfinite(found.T_cam_obj).all()
+    assert -1.0 <= found.likeness <= 1.0
+    assert shot.error(found.T_cam_obj)[2] < 0.5 * shot.error(start)[2]
+
+
+@pytest.mark.parametrize(
+    "place",
+    [(3.0, 0.0, 0.55), (0.0, 0.0, -0.5), (0.0, 0.0, 0.02), (0.0, 0.0, 500.0), (np.nan, 0.0, 0.5)],
+    ids=["beside", "behind", "around", "far", "nowhere"],
+)
+def test_what_cannot_be_seen_stays(shot, place):
+    T = transform(rotation_x(1.0), np.array(place))
+    found = align(shot.renderer, shot.photo, T, 2)
+    assert found.T_cam_obj is T
+    assert found.likeness == 0.0
+
+
+def test_a_small_object_is_aligned_in_a_small_crop(box):
+    """About 45 pixels wide: two pixels of the crop for one of the picture, no more."""
+    shot = shot_of(box, (0.05, 0.02, 3.0))
+    start = perturbed(shot)
+    found = align(shot.renderer, shot.photo, start, 2)
+    assert found.likeness >= align(shot.renderer, shot.photo, start, 0).likeness
+    assert shot.error(found.T_cam_obj)[2] <= shot.error(start)[2]
+
+
+def test_a_lens_that_bends_is_no_trouble(box):
+    """The picture is taken by the distorted camera, point by point."""
+    straight = shot_of(box)
+    bent = Camera(K, 640, 480, [0.1, -0.2, 0.002, -0.001, 0.0])
+    rows, columns = np.mgrid[0:480, 0:640]
+    pixels = np.stack([columns, rows], axis=-1).reshape(-1, 1, 2).astype(np.float64)
+    at = cv2.undistortPoints(pixels, K, bent.distortion, P=K).reshape(480, 640, 2).astype(np.float32)
+    image = cv2.remap(straight.photo.image, at[..., 0], at[..., 1], cv2.INTER_LINEAR)
+    found = align(straight.renderer, Photo(image, bent), perturbed(straight), 2)
+    turn, scale, _ = straight.error(found.T_cam_obj)
+    assert turn < np.radians(0.6)
+    assert scale < 0.004
+
+
+@pytest.fixture(scope="module")
+def estimator(tmp_path_factory, box, small_model) -> PoseEstimator:
+    root = tmp_path_factory.mktemp("boxes")
+    save_mesh(box, root / "box.ply")
+    return PoseEstimator(small_model, ObjectLibrary(root, root / "cache"), "small")
+
+
+@pytest.fixture
+def told(estimator, monkeypatch):
+    """A function that tells what matching answers: poses in turn, and the score of each."""
+
+    def tell(poses, scores):
+        turn = iter(range(1000))
+
+        def answer(crops, clusters, matches, settings, calibration):
+            found = []
+            for crop, cluster, match in zip(crops, clusters, matches, strict=True):
+                n = next(turn) % len(poses)
+                pairs = correspondences(match, cluster.coords, settings=MatchSettings(min_confidence=0.0))
+                T = invert(crop.virtual.T_cam_virt) @ poses[n]
+                # Matched points that the pose agrees with, wherever the network saw them.
+                p = pairs.points_3d @ T[:3, :3].T + T[:3, 3]
+                pairs = replace(pairs, points_2d=(p @ crop.virtual.K.T)[:, :2] / p[:, 2:])
+                inlier = np.ones(len(pairs.weights), dtype=bool)
+                pnp = PnPResult(T, inlier, 0.5, np.diag([1e-4, 1e-4, 4e-4, 1e-2, 1e-2, 1e-2]))
+                evidence = np.array([4.0, -0.5, 0.3])
+                found.append(Solution(crop, cluster, match, pairs, pnp, evidence, scores[n]))
+            return found
+
+        monkeypatch.setattr(matching_module, "solve_all", answer)
+
+    return tell
+
+
+def answer_of(estimator, shot, monkeypatch, **options):
+    monkeypatch.setattr(estimator, "options", replace(estimator.options, refinements=0, **options))
+    pixels = project(shot.photo.camera, transform_points(shot.T_true, shot.mesh.hull_points))
+    found = np.concatenate([pixels.min(axis=0), pixels.max(axis=0)])
+    return estimator.estimate(shot.photo.image, shot.photo.camera, [Detection("box", found)])[0]
+
+
+def test_an_estimators_answer_gets_better(estimator, shot, told, monkeypatch):
+    start = perturbed(shot)
+    told([start], [0.9])
+    plain = answer_of(estimator, shot, monkeypatch, alignments=0)
+    np.testing.assert_allclose(plain.T_cam_obj, start, atol=1e-9)
+    assert not plain.aligned
+    assert plain.score == 0.9
+    better = answer_of(estimator, shot, monkeypatch, alignments=2)
+    assert better.aligned
+    assert shot.error(better.T_cam_obj)[2] < 0.15 * shot.error(start)[2]
+    assert better.evidence.shape == (4,)
+    assert better.evidence[3] > 0.8
+    assert better.inliers > 0
+    # Its own covariance: smaller than what was told, and not smaller than the error by far.
+    assert np.linalg.eigvalsh(better.covariance)[0] > 0
+    assert better.covariance[2, 2] < 0.1 * plain.covariance[2, 2]
+    assert squared_distance(better.T_cam_obj, better.covariance, shot.T_true) < 60
+
+
+def test_samples_come_from_what_the_aligned_pose_stands_on(estimator, shot, told, monkeypatch):
+    told([perturbed(shot)], [0.9])
+    drawn = answer_of(estimator, shot, monkeypatch, samples=400)
+    spread = np.std(drawn.samples[:, :3, 3], axis=0)
+    np.testing.assert_allclose(spread, np.sqrt(np.diag(drawn.covariance)[:3]), rtol=0.3)
+
+
+def test_the_view_that_looks_like_the_picture_wins(estimator, shot, told, monkeypatch):
+    """The other side was matched better, and cannot be made to look right."""
+    poses = [perturbed(shot, 150.0, 1.0), perturbed(shot)]
+    told(poses, [0.8, 0.7])
+    plain = answer_of(estimator, shot, monkeypatch, alignments=0)
+    assert shot.error(plain.T_cam_obj)[0] > np.radians(90)
+    told(poses, [0.8, 0.7])
+    result = answer_of(estimator, shot, monkeypatch, alignments=2, alternatives=1)
+    assert shot.error(result.T_cam_obj)[0] < np.radians(1)
+    assert shot.error(result.alternatives[0].T_cam_obj)[0] > np.radians(90)
+    assert result.score > result.alternatives[0].score + 0.3

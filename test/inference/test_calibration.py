@@ -1,0 +1,136 @@
+import json
+import logging
+
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+
+from vpog_core.geometry.se3 import transform
+from vpog_core.inference.calibration import (
+    FEATURES,
+    Answers,
+    Calibration,
+    Scale,
+    calibration_error,
+    coverage,
+    fit,
+    read_calibration,
+    squared_distance,
+)
+from vpog_core.models.checkpoint import load_weights, save_weights
+from vpog_core.types import VPOGError
+
+
+def made_up(count: int, seed: int, factor: float = 3.0) -> Answers:
+    """Answers whose true probability and covariance are known; wrong ones are far off."""
+    rng = np.random.default_rng(seed)
+    evidence = rng.normal(size=(count, len(FEATURES))) * [0.8, 0.3, 0.2] + [4.0, -0.4, 0.6]
+    logit = -3.0 + evidence @ [0.9, 2.0, -1.0]
+    right = rng.random(count) < 1 / (1 + np.exp(-logit))
+    distance = factor * rng.chisquare(6, count)
+    distance[~right] *= 50
+    return Answers(evidence, right, distance)
+
+
+def test_a_fit_is_honest_on_other_answers():
+    """With 400 to fit and 2000 to check; ten bins of 200 leave an error of 0.03 by chance alone."""
+    calibration, others = fit(made_up(400, 0)), made_up(2000, 1)
+    probability = calibration.probability(others.evidence)
+    assert calibration_error(probability, others.right) < 0.07
+    assert calibration_error(Calibration(0.0, (0.0,) * 3).probability(others.evidence), others.right) > 0.1
+    # And sharp: the sure ones are right more often than the unsure ones.
+    sure = probability > np.median(probability)
+    assert others.right[sure].mean() > others.right[~sure].mean() + 0.2
+    assert calibration.cases == 400
+
+
+def test_covariances_get_the_size_of_the_errors_of_right_poses():
+    calibration, others = fit(made_up(4000, 2, factor=3.0)), made_up(4000, 3, factor=3.0)
+    # The median of some 2000 distances is known to 2 %.
+    assert calibration.covariance == pytest.approx(3.0, rel=0.06)
+    assert coverage(others, calibration.covariance, 0.5) == pytest.approx(0.5, abs=0.08)
+    assert coverage(others, calibration.covariance, 0.9) == pytest.approx(0.9, abs=0.06)
+    assert coverage(others, 1.0, 0.9) < 0.6
+
+
+def test_calibration_error_of_known_cases():
+    right = np.array([True, False] * 10)
+    assert calibration_error(np.full(20, 0.5), right) == pytest.approx(0.0)
+    assert calibration_error(np.full(20, 1.0), right) == pytest.approx(0.5)
+    assert calibration_error(np.where(right, 0.95, 0.05), right) == pytest.approx(0.05)
+    assert calibration_error(np.zeros(0), np.zeros(0, dtype=bool)) == 0.0
+
+
+def test_squared_distance_is_in_standard_deviations():
+    sigma = np.array([0.01, 0.02, 0.03, 0.1, 0.2, 0.05])
+    for axis in range(6):
+        step = np.zeros(6)
+        step[axis] = 2 * sigma[axis]
+        T = transform(Rotation.from_rotvec([0.4, -1.0, 2.0]).as_matrix(), [0.1, 0.2, 0.7])
+        moved = transform(Rotation.from_rotvec(step[3:]).as_matrix() @ T[:3, :3], T[:3, 3] + step[:3])
+        assert squared_distance(T, np.diag(sigma**2), moved) == pytest.approx(4.0)
+
+
+def test_too_little_to_fit_by_is_refused():
+    with pytest.raises(VPOGError, match="more scenes"):
+        fit(made_up(20, 0))
+    moved = made_up(100, 0)
+    moved.distance[:] = np.nan
+    with pytest.raises(VPOGError, match="covariance"):
+        fit(moved)
+    sure = made_up(100, 0)
+    sure.right[:] = True
+    with pytest.raises(VPOGError, match="100 of 100"):
+        fit(sure)
+
+
+def test_it_travels_with_the_weights(small_model, tmp_path, caplog):
+    path = tmp_path / "net.safetensors"
+    aligned = Scale(-0.5, (1.5, 2.5, -3.5, 4.5), 0.7, 122)
+    calibration = Calibration(0.5, (1.0, 2.0, -3.0), 1.7, 123, aligned)
+    save_weights(small_model, path, calibration.to_metadata())
+    with caplog.at_level(logging.INFO):
+        assert read_calibration(path) == calibration
+    assert not caplog.records
+    load_weights(path)
+
+
+def test_weights_without_one_get_the_defaults_and_a_line(small_model, tmp_path, caplog):
+    path = tmp_path / "net.safetensors"
+    save_weights(small_model, path)
+    with caplog.at_level(logging.INFO):
+        assert read_calibration(path) == Calibration()
+    assert len(caplog.records) == 1
+    assert caplog.records[0].levelno == logging.INFO
+    assert "vpog calibrate" in caplog.text
+
+
+def test_one_of_other_features_is_as_none():
+    values = {"bias": 0.0, "coefficients": [1.0], "covariance": 1.0, "cases": 9, "features": ["sharpness"]}
+    assert Calibration.from_metadata({"calibration": json.dumps(values)}) is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"bias": None},
+        {"covariance": 0.0},
+        {"coefficients": [1.0]},
+        {"bias": float("nan")},
+        {"more": 1},
+        {"aligned": None},
+        {"aligned": {"bias": 0.0, "coefficients": [1.0, 2.0, 3.0], "covariance": 1.0}},
+    ],
+)
+def test_a_broken_one_is_refused(change):
+    text = json.loads(Calibration().to_metadata()["calibration"])
+    with pytest.raises(VPOGError, match="vpog calibrate"):
+        Calibration.from_metadata({"calibration": json.dumps({**text, **change})})
+    with pytest.raises(VPOGError, match="vpog calibrate"):
+        Calibration.from_metadata({"calibration": "{"})
+
+
+def test_a_score_is_a_probability_whatever_the_evidence():
+    wild = np.array([[1e9, 1e9, -1e9], [-1e9, -1e9, 1e9], [0, 0, 0]])
+    score = Calibration().probability(wild)
+    assert ((score >= 0) & (score <= 1)).all()

@@ -1,0 +1,255 @@
+"""Align the rendered object with the picture by dense optical flow: what the crop's few pixels cannot tell.
+
+The object is rendered at its pose into a look-at crop of the full picture. Optical flow from the render to
+the crop (DIS: Kroeger et al., Fast Optical Flow using Dense Inverse Search, ECCV 2016), checked by the flow
+back, carries each rendered surface point to where the picture shows it; PnP gives the pose that agrees.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import cv2
+import numpy as np
+
+from vpog_core.geometry.camera import VirtualCamera, look_at_crop, project, warp
+from vpog_core.geometry.pnp import solve_pnp
+from vpog_core.geometry.se3 import invert, rotation_angle, transform_points
+from vpog_core.objects.renderer import Render, Renderer
+from vpog_core.types import Camera, VPOGError
+
+MAX_SIZE, MIN_SIZE = 256, 48
+"""Sides of the crop, pixels; an object that would need a smaller one is left as it is."""
+ENLARGED = 2.0
+"""Pixels of the crop over those of the picture, at most."""
+PADDING = 1.15
+LOCAL = 1 / 32
+"""Scale of the neighbourhood brightness and contrast are taken out over; share of the crop's side."""
+FLAT = 6.0
+"""Grey levels: a fainter contrast than this is noise and not blown up."""
+ROUND_TRIP = 1 / 256
+"""Flow there and back ends this near to where it began, at most; share of the crop's side."""
+CORNER = 6e-4
+"""Smaller eigenvalue of the structure tensor of the normalised render that flow can hold on to."""
+THRESHOLD = 2 / 256
+"""Largest reprojection error of an inlier; share of the crop's side."""
+MIN_POINTS, MIN_SHARE = 50, 0.3
+"""Points, and the share of those the flow finds, that must agree with the aligned pose."""
+MIN_SPREAD, CELL = 0.2, 1 / 16
+"""Share of the object's cells (side: share of the crop's) they lie in: one edge tells no pose."""
+MAX_TURN, MAX_SHIFT = np.radians(20.0), 0.15
+"""An alignment corrects; what turns or moves further (share of the distance) is another answer, or none."""
+COMPARABLE = 100
+"""Pixels that are compared, at least, for the picture to say anything."""
+
+
+@dataclass(frozen=True)
+class Photo:
+    """The picture poses are aligned with.
+
+    Attributes:
+        image: [H, W, 3] uint8 RGB; camera: that took it.
+        mask: [H, W], nonzero where the object is seen, or None: anywhere.
+    """
+
+    image: np.ndarray
+    camera: Camera
+    mask: np.ndarray | None = None
+
+    @cached_property
+    def usable(self) -> np.ndarray:
+        """[H, W] uint8, 255 where pixels may speak."""
+        if self.mask is None:
+            return np.full(self.image.shape[:2], 255, np.uint8)
+        return (np.asarray(self.mask) != 0).astype(np.uint8) * 255
+
+
+@dataclass
+class Alignment:
+    """A pose and how it looks; N aligned points.
+
+    Attributes:
+        T_cam_obj: [4, 4]; likeness: -1..1, see `View.likeness`; before: that of the pose it was.
+        rays: [N, 3] camera frame, z > 0 of the virtual camera, where the picture shows the points; points:
+            [N, 3] metres, object frame; weights: [N]. None where the pose is as it was.
+    """
+
+    T_cam_obj: np.ndarray
+    likeness: float
+    before: float
+    rays: np.ndarray | None = None
+    points: np.ndarray | None = None
+    weights: np.ndarray | None = None
+
+    @property
+    def moved(self) -> bool:
+        """Whether the pose is another than it was."""
+        return self.rays is not None
+
+
+def align(renderer: Renderer, photo: Photo, T_cam_obj: np.ndarray, rounds: int) -> Alignment:
+    """The pose near T_cam_obj [4, 4] at which the render looks more like the picture, or the same pose.
+
+    Each round is kept only if the likeness rises and the pose stays near the first.
+
+    Args:
+        rounds: at most; 0 only compares.
+    """
+    view = View.of(renderer, photo, T_cam_obj)
+    if view is None:
+        return Alignment(T_cam_obj, 0.0, 0.0)
+    best = Alignment(T_cam_obj, view.likeness, view.likeness)
+    for _ in range(rounds):
+        found = _follow_flow(view)
+        if found is None or not _near(T_cam_obj, found.T_cam_obj):
+            break
+        view = View.of(renderer, photo, found.T_cam_obj)
+        if view is None or view.likeness <= best.likeness:
+            break
+        best = replace(found, likeness=view.likeness, before=best.before)
+    return best
+
+
+@dataclass
+class View:
+    """An object as it should look and the picture there; P is the side of the crop.
+
+    Attributes:
+        virtual: camera of the crop; T_virt_obj: [4, 4].
+        render: the object; crop: [P, P] uint8 grey, the picture; shown: [P, P] bool, the object is rendered
+            and the picture may speak.
+    """
+
+    virtual: VirtualCamera
+    T_virt_obj: np.ndarray
+    render: Render
+    crop: np.ndarray
+    shown: np.ndarray
+
+    @classmethod
+    def of(cls, renderer: Renderer, photo: Photo, T_cam_obj: np.ndarray) -> View | None:
+        """The view at a pose; None when the object is out of the picture, or too small in it."""
+        virtual = _framed(renderer, photo.camera, T_cam_obj)
+        if virtual is None:
+            return None
+        T_virt_obj = invert(virtual.T_cam_virt) @ T_cam_obj
+        render = renderer.render(T_virt_obj, virtual.K, (virtual.size, virtual.size))
+        shown = render.mask & (warp(photo.usable, photo.camera, virtual) > 250)
+        if shown.sum() < COMPARABLE:
+            return None
+        crop = cv2.cvtColor(warp(photo.image, photo.camera, virtual), cv2.COLOR_RGB2GRAY)
+        return cls(virtual, T_virt_obj, render, crop, shown)
+
+    @cached_property
+    def grey(self) -> np.ndarray:
+        """[P, P] uint8, the render."""
+        return cv2.cvtColor(self.render.rgb, cv2.COLOR_RGB2GRAY)
+
+    @cached_property
+    def likeness(self) -> float:
+        """Correlation -1..1 of render and picture, local brightness and contrast taken out; 0: no telling."""
+        inside = cv2.erode(self.shown.astype(np.uint8), np.ones((3, 3))) > 0
+        if inside.sum() < COMPARABLE:
+            return 0.0
+        a, b = (_normalised_inside(g, inside, LOCAL * self.virtual.size) for g in (self.grey, self.crop))
+        spread = np.sqrt(float((a * a).sum()) * float((b * b).sum()))
+        return float((a * b).sum()) / spread if spread > 1e-6 else 0.0
+
+
+def _framed(renderer: Renderer, camera: Camera, T_cam_obj: np.ndarray) -> VirtualCamera | None:
+    """The camera that looks at the object, its crop as large as the picture's pixels allow."""
+    points = transform_points(T_cam_obj, renderer.mesh.hull_points)
+    if not np.isfinite(points).all() or points[:, 2].min() <= 1e-6:
+        return None
+    pixels = project(camera, points)
+    try:
+        box = np.concatenate([pixels.min(axis=0), pixels.max(axis=0)])
+        virtual = look_at_crop(camera, box, MAX_SIZE, pad=PADDING)
+        size = min(MAX_SIZE, int(ENLARGED * MAX_SIZE * camera.K[0, 0] / virtual.K[0, 0]))
+        if size < MIN_SIZE:
+            return None
+        return virtual if size == MAX_SIZE else look_at_crop(camera, box, size, pad=PADDING)
+    except VPOGError:
+        return None
+
+
+def _follow_flow(view: View) -> Alignment | None:
+    """The pose the flow leads to from a view, its likeness still open; None when too little agrees."""
+    pixels, there, weights = _flow_matches(view)
+    if len(pixels) < MIN_POINTS:
+        return None
+    size, K = view.virtual.size, view.virtual.K
+    points = view.render.coords[pixels[:, 1], pixels[:, 0]].astype(np.float64)
+    pnp = solve_pnp(there, points, K, weights, threshold_px=THRESHOLD * size)
+    if pnp is None or pnp.inlier.sum() < max(MIN_POINTS, MIN_SHARE * len(pixels)):
+        return None
+    shown = np.argwhere(view.shown)[:, ::-1]
+    if _cells(pixels[pnp.inlier], CELL * size) < MIN_SPREAD * _cells(shown, CELL * size):
+        return None
+    plane = (there[pnp.inlier] - K[:2, 2]) / K[[0, 1], [0, 1]]
+    rays = np.concatenate([plane, np.ones((len(plane), 1))], axis=1) @ view.virtual.R_virt_cam
+    T_cam_obj = view.virtual.T_cam_virt @ pnp.T_virt_obj
+    return Alignment(T_cam_obj, 0.0, 0.0, rays, points[pnp.inlier], weights[pnp.inlier])
+
+
+def _flow_matches(view: View) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pixels [N, 2] int of the render, where the crop shows them [N, 2], and weights [N]."""
+    size = view.virtual.size
+    # The picture's own blur behind the object, so that its outline does not pull.
+    blur = cv2.blur(view.crop, (size // 8 | 1,) * 2)
+    ours = _normalised(np.where(view.shown, view.grey, blur), LOCAL * size)
+    theirs = _normalised(view.crop, LOCAL * size)
+    flow, back = _flow(ours, theirs), _flow(theirs, ours)
+    margin = max(3, size // 36 | 1)
+    inside = cv2.erode(view.shown.astype(np.uint8), np.ones((margin, margin))) > 0
+    corner = cv2.cornerMinEigenVal(ours, margin)
+    grid = np.zeros_like(inside)
+    step = 3 if size > MAX_SIZE // 2 else 2
+    grid[1::step, 1::step] = True
+    y, x = np.nonzero(inside & grid & (corner > CORNER))
+    there = np.stack([x, y], axis=1) + flow[y, x]
+    u, v = (there[None, :, axis].astype(np.float32) for axis in (0, 1))
+    if not len(x):
+        return np.zeros((0, 2), int), np.zeros((0, 2)), np.zeros(0)
+    returned = cv2.remap(back, u, v, cv2.INTER_LINEAR)[0] + flow[y, x]
+    good = np.linalg.norm(returned, axis=1) < max(ROUND_TRIP * size, 0.5)
+    weights = np.sqrt(corner[y, x][good]).astype(np.float64)
+    return np.stack([x, y], axis=1)[good], there[good].astype(np.float64), weights
+
+
+def _cells(pixels: np.ndarray, side: float) -> int:
+    """How many squares of a side the pixels [N, 2] lie in."""
+    return len(np.unique(pixels // side @ [1.0, 1e4]))
+
+
+def _flow(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """[P, P, 2] float32 pixels from each place in a to its like in b, [P, P] uint8."""
+    dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    dis.setUseMeanNormalization(True)
+    return dis.calc(a, b, None)
+
+
+def _normalised(grey: np.ndarray, sigma: float) -> np.ndarray:
+    """[P, P] uint8 with local brightness and contrast taken out."""
+    grey = grey.astype(np.float32)
+    away = grey - cv2.GaussianBlur(grey, (0, 0), sigma)
+    spread = np.sqrt(cv2.GaussianBlur(away * away, (0, 0), sigma) + FLAT**2)
+    return np.clip(away / spread * 48 + 128, 0, 255).astype(np.uint8)
+
+
+def _normalised_inside(grey: np.ndarray, inside: np.ndarray, sigma: float) -> np.ndarray:
+    """[P, P] float32 with local brightness and contrast taken out, blind to what is outside: 0 there."""
+    weight = inside.astype(np.float32)
+    share = cv2.GaussianBlur(weight, (0, 0), sigma) + 1e-3
+    away = (grey - cv2.GaussianBlur(grey * weight, (0, 0), sigma) / share) * weight
+    return away / np.sqrt(cv2.GaussianBlur(away * away, (0, 0), sigma) / share + FLAT**2)
+
+
+def _near(T_from: np.ndarray, T_to: np.ndarray) -> bool:
+    """Whether a pose [4, 4] is a correction of another, not a different one."""
+    if not np.isfinite(T_to).all():
+        return False
+    shift = np.linalg.norm(T_to[:3, 3] - T_from[:3, 3])
+    distance = np.linalg.norm(T_from[:3, 3])
+    return rotation_angle(T_from[:3, :3], T_to[:3, :3]) < MAX_TURN and shift < MAX_SHIFT * distance

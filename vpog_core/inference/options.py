@@ -1,0 +1,68 @@
+"""How an estimator works: what a user can choose."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from vpog_core.inference.cluster_mode import ClusterMode
+from vpog_core.inference.correspondence import MatchSettings
+from vpog_core.inference.global_mode import GlobalMode
+from vpog_core.types import VPOGError
+
+MODES = ("cluster", "global")
+
+
+@dataclass(frozen=True)
+class Options:
+    """Choices of an estimator.
+
+    Attributes:
+        mode: `cluster` tries the templates around the views retrieval finds, `global` all of them.
+        hypotheses: views tried per detection in cluster mode.
+        rolls: in-plane turns every group of views is tried at in global mode.
+        refinements: times, at most, a pose is rendered and matched again.
+        alignments: rounds, at most, of aligning the rendered object with the full picture; 0: not at all, and
+            how alike they look has no say in the score.
+        alternatives: further poses of different views returned beside the best.
+        samples: poses drawn from the distribution of each answer.
+        level, soft, min_confidence: see `MatchSettings`.
+
+    Raises:
+        VPOGError: a value that cannot be used.
+    """
+
+    mode: str = "cluster"
+    hypotheses: int = 2
+    rolls: int = 2
+    refinements: int = 1
+    alignments: int = 2
+    alternatives: int = 0
+    samples: int = 0
+    level: str = "pixel"
+    soft: int = 1
+    min_confidence: float = 0.02
+
+    def __post_init__(self) -> None:
+        if self.mode not in MODES:
+            raise VPOGError(f"Mode '{self.mode}' is not known: use one of {', '.join(MODES)}.")
+        least = {"hypotheses": 1, "rolls": 1, "refinements": 0, "alignments": 0}
+        least |= {"alternatives": 0, "samples": 0}
+        for name, low in least.items():
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < low:
+                raise VPOGError(f"{name} is {value!r}: give a whole number of {low} or more.")
+        _ = self.matching
+
+    @cached_property
+    def matching(self) -> MatchSettings:
+        """How matches become correspondences."""
+        return MatchSettings(self.level, self.soft, self.min_confidence)
+
+    @cached_property
+    def strategy(self) -> ClusterMode | GlobalMode:
+        """Which templates a crop is matched with."""
+        if self.mode == "global":
+            return GlobalMode(self.rolls)
+        # A view for each pose asked for.
+        return ClusterMode(max(self.hypotheses, self.alternatives + 1))
