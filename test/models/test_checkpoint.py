@@ -60,9 +60,11 @@ def test_metadata_and_no_leftovers(saved):
     assert [p.name for p in saved.parent.iterdir()] == ["net.safetensors"]
 
 
-def test_key_follows_the_content(model, saved, tmp_path):
+def test_key_follows_the_network_alone(model, saved, tmp_path):
     (tmp_path / "copy.safetensors").write_bytes(saved.read_bytes())
     assert weights_key(tmp_path / "copy.safetensors") == weights_key(saved)
+    save_weights(model, tmp_path / "calibrated.safetensors", {"steps": "12", "calibration": "{}"})
+    assert weights_key(tmp_path / "calibrated.safetensors") == weights_key(saved)
     with torch.no_grad():
         model.encoder.enc_norm.weight[0] += 1e-3
     save_weights(model, tmp_path / "other.safetensors", {"steps": "12"})

@@ -46,6 +46,7 @@ def test_classification_known_values(temperature):
     torch.testing.assert_close(logits[5, 7], cos[2])
     torch.testing.assert_close(logits[0, 13], 3 * cos[3])
     assert logits[0, 16] == pytest.approx(3.0)
+    assert logits[5, 16] == pytest.approx(2.0)  # wherever the query's patch lies
     assert not logits[:, 17].any()
 
 

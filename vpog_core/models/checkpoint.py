@@ -82,8 +82,15 @@ def check_fit(
 
 
 def weights_key(path: str | Path) -> str:
-    """A short hash of a weights file: cached tokens are valid for this key only."""
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
+    """A short hash of a weights file's network: cached tokens are valid for this key only.
+
+    Of the metadata only the configuration counts, so that a new calibration keeps the cache.
+    """
+    with safe_open(path, framework="pt") as file:
+        config = (file.metadata() or {}).get("config", "")
+    content = Path(path).read_bytes()
+    tensors = content[8 + int.from_bytes(content[:8], "little") :]  # behind safetensors' header
+    return hashlib.sha256(config.encode() + tensors).hexdigest()[:16]
 
 
 def _read(path: Path) -> tuple[dict[str, str], dict[str, torch.Tensor]]:

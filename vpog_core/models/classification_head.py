@@ -12,7 +12,7 @@ class ClassificationHead(nn.Module):
     """Scores of query patches against template patches and added tokens.
 
     Once the roll is taken out, matches lie near the same grid position, so the scores carry the relative
-    position: rotary phases on projected queries and keys, none on added tokens.
+    position: rotary phases on projected queries and keys. Added tokens lie nowhere: neither side turns.
 
     Args:
         dim: width of the tokens; temperature: divides the logits; base: of the rotary ladder.
@@ -33,6 +33,7 @@ class ClassificationHead(nn.Module):
         """
         side = round(query.shape[1] ** 0.5)
         phases = self.rope.phases(grid_positions(side, side, query.device))
-        q = self.rope.rotate(self.query(query), phases)
-        k = torch.cat((self.rope.rotate(self.key(templates), phases), self.key(added)), dim=2)
-        return torch.einsum("bqd,bskd->bsqk", q, k) * self.scale
+        q, k = self.query(query), self.key(templates)
+        of_patches = torch.einsum("bqd,bskd->bsqk", self.rope.rotate(q, phases), self.rope.rotate(k, phases))
+        of_added = torch.einsum("bqd,bsad->bsqa", q, self.key(added))
+        return torch.cat((of_patches, of_added), dim=-1) * self.scale
