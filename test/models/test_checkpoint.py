@@ -71,6 +71,12 @@ def test_key_follows_the_network_alone(model, saved, tmp_path):
     assert weights_key(tmp_path / "other.safetensors") != weights_key(saved)
 
 
+def test_files_may_be_read_as_others_of_this_user(saved, tmp_path):
+    other = tmp_path / "other"
+    other.write_text("")
+    assert saved.stat().st_mode == other.stat().st_mode
+
+
 def test_missing_file(tmp_path):
     assert "none.safetensors" in error_of(tmp_path / "none.safetensors")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from vpog_core.models.config import VPOGConfig
 from vpog_core.models.vpog_model import VPOGModel
@@ -25,9 +25,8 @@ def save_weights(model: VPOGModel, path: str | Path, extra: dict[str, str] | Non
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
     metadata = {"format": FORMAT, "config": json.dumps(model.config.to_dict()), **(extra or {})}
-    save_file(
-        {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}, partial, metadata=metadata
-    )
+    tensors = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
+    partial.write_bytes(save(tensors, metadata=metadata))  # save_file would hide it from other users
     os.replace(partial, path)
 
 
