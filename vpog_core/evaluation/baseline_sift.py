@@ -8,9 +8,9 @@ most inliers is refined on what agrees with it in all of them.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from vpog_core.inference.correspondence import lift
 from vpog_core.objects.library import ObjectLibrary
 from vpog_core.objects.template_set import build_template_set
 from vpog_core.types import Camera, Detection, PoseEstimate, VPOGError
+from vpog_core.whole_file import write_whole
 
 TEMPLATE_SIZE, CROP_SIZE = 224, 448
 """Pixels a side. Crops are larger than most objects are in an image, so that small features are found."""
@@ -125,13 +126,8 @@ class SiftBaseline:
 
 def _keep(features: _Features, path: Path) -> None:
     """Write to the cache; a cache that cannot be written costs time only."""
-    part = path.with_suffix(f".{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(save(vars(features)))
-        os.replace(part, path)
-    except OSError:
-        part.unlink(missing_ok=True)
+    with suppress(OSError):
+        write_whole(path, save(vars(features)))
 
 
 def _region(detection: Detection, size: tuple[int, int]) -> np.ndarray:

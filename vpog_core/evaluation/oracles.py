@@ -17,7 +17,7 @@ from scipy.spatial import cKDTree
 from vpog_core.evaluation.benchmark import BenchmarkFrame, BenchmarkObject, Truth
 from vpog_core.geometry.camera import warp
 from vpog_core.geometry.pnp import PnPResult, solve_pnp
-from vpog_core.geometry.se3 import rotation_angle
+from vpog_core.geometry.se3 import invert, rotation_angle
 from vpog_core.inference.correspondence import PIXEL_STEP
 from vpog_core.inference.crop import Crop, crop_detection
 from vpog_core.inference.estimator import PoseEstimator
@@ -97,7 +97,7 @@ def true_points(
     Where the benchmark has no mask of what is visible, the whole silhouette counts.
     """
     virtual = crop.virtual
-    T_virt_obj = np.linalg.inv(virtual.T_cam_virt) @ truth.T_cam_obj
+    T_virt_obj = invert(virtual.T_cam_virt) @ truth.T_cam_obj
     shown = target.renderer.render(T_virt_obj, virtual.K, (virtual.size, virtual.size))
     use, mask = shown.mask.copy(), truth.read_mask()
     if mask is not None:

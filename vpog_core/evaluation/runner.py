@@ -22,6 +22,7 @@ from vpog_core.evaluation.benchmark import Benchmark, FrameKey
 from vpog_core.evaluation.frame_run import FrameRunner, Plan
 from vpog_core.inference.estimator import DEFAULT_WEIGHTS
 from vpog_core.types import VPOGError
+from vpog_core.whole_file import write_whole
 
 FORMAT = 1
 """Of the frames kept; raise it when what they hold, or how errors are computed, changes."""
@@ -91,10 +92,7 @@ class FrameStore:
 
     def write(self, key: FrameKey, record: dict) -> None:
         """Keep a frame's record."""
-        path = self._path(key)
-        part = path.with_suffix(".part")
-        part.write_text(json.dumps(record), encoding="utf-8")
-        os.replace(part, path)
+        write_whole(self._path(key), json.dumps(record))
 
     def _path(self, key: FrameKey) -> Path:
         return self.folder / f"{key[0]:06d}_{key[1]:06d}.json"

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from vpog_core.geometry.se3 import rotation_angle
+from vpog_core.geometry.se3 import invert, rotation_angle
 from vpog_core.geometry.symmetry import Symmetry
 from vpog_core.inference.alignment import Photo
 from vpog_core.inference.crop import Crop
@@ -45,7 +45,7 @@ class Query:
 
     def virtual(self, T_cam_obj: np.ndarray) -> np.ndarray:
         """T_virt_obj [4, 4] of a pose in the real camera's frame."""
-        return np.linalg.inv(self.crop.virtual.T_cam_virt) @ T_cam_obj
+        return invert(self.crop.virtual.T_cam_virt) @ T_cam_obj
 
 
 @dataclass

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from pathlib import Path
 
 import torch
@@ -14,6 +13,7 @@ from safetensors.torch import save
 from vpog_core.models.config import VPOGConfig
 from vpog_core.models.vpog_model import VPOGModel
 from vpog_core.types import VPOGError
+from vpog_core.whole_file import write_whole
 
 FORMAT = "1"
 """Of the files written: raised when an older program could no longer read them."""
@@ -21,13 +21,9 @@ FORMAT = "1"
 
 def save_weights(model: VPOGModel, path: str | Path, extra: dict[str, str] | None = None) -> None:
     """Write a model's weights; the file is whole or not there."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
     metadata = {"format": FORMAT, "config": json.dumps(model.config.to_dict()), **(extra or {})}
     tensors = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
-    partial.write_bytes(save(tensors, metadata=metadata))  # save_file would hide it from other users
-    os.replace(partial, path)
+    write_whole(Path(path), save(tensors, metadata=metadata))  # save_file would hide it from other users
 
 
 def load_weights(

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +17,7 @@ from vpog_core.objects.mesh import Mesh
 from vpog_core.objects.renderer import Renderer
 from vpog_core.objects.viewpoints import upright_rotation, viewpoint_directions
 from vpog_core.types import VPOGError
+from vpog_core.whole_file import write_whole
 
 TEMPLATE_DISTANCE = 5.0
 """Of the camera from the object's centre, in diameters."""
@@ -157,19 +156,10 @@ def save_template_set(templates: TemplateSet, path: str | Path) -> None:
         "diameter": repr(float(templates.diameter)),
         "features_key": templates.features_key,
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
     data = save(
         {name: np.ascontiguousarray(value) for name, value in arrays.items()}, {"vpog": json.dumps(metadata)}
     )
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    write_whole(path, data)
 
 
 def load_template_set(path: str | Path) -> TemplateSet:

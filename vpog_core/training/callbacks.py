@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from vpog_core.models.checkpoint import save_weights
 from vpog_core.types import VPOGError
+from vpog_core.whole_file import write_whole
 
 CHECKPOINT = "checkpoint.ckpt"
 WEIGHTS = "weights.safetensors"
@@ -92,13 +93,6 @@ class RunFiles(L.Callback):
             write_whole(self.folder / HISTORY, json.dumps(self.history, indent=1))
         trainer.strategy.barrier("run files")
         self._last = time.monotonic()
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a text file that is whole or not there."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text)
-    os.replace(partial, path)
 
 
 class StopCleanly(L.Callback):

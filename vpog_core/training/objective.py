@@ -53,9 +53,9 @@ class Batch:
         return Batch(**{key: value.to(device, non_blocking=True) for key, value in vars(self).items()})
 
     def images(self) -> Tensor:
-        """[O * (G + T), 3, P, P] in 0..1, queries first within each group."""
+        """[O * (G + T), 3, P, P] uint8, queries first within each group."""
         stacked = torch.cat((self.query_rgb, self.template_rgb), dim=1).flatten(0, 1)
-        return stacked.permute(0, 3, 1, 2).float() / 255.0
+        return stacked.permute(0, 3, 1, 2)
 
     def per_query(self, templates: Tensor) -> Tensor:
         """[O, S, ...] -> [O * G, S, ...]: each query's own copy of its group's templates."""

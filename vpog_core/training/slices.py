@@ -31,9 +31,9 @@ from vpog_core.training.callbacks import (
     WEIGHTS,
     SafeCheckpointIO,
     read_checkpoint,
-    write_whole,
 )
 from vpog_core.types import VPOGError
+from vpog_core.whole_file import write_whole
 
 MIB = 2**20
 PIECE = 16 * MIB

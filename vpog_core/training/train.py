@@ -30,7 +30,6 @@ from vpog_core.training.callbacks import (
     SafeCheckpointIO,
     StopCleanly,
     headline,
-    write_whole,
 )
 from vpog_core.training.data_config import build_datasets
 from vpog_core.training.data_module import Build, VPOGDataModule
@@ -38,6 +37,7 @@ from vpog_core.training.lightning_module import VPOGLightning, checkpoint_blocks
 from vpog_core.training.pictures import Pictures
 from vpog_core.training.train_config import TrainConfig
 from vpog_core.types import VPOGError
+from vpog_core.whole_file import write_whole
 
 LOGGERS = {
     "tensorboard": "TensorBoardLogger", "csv": "CSVLogger", "wandb": "WandbLogger", "mlflow": "MLFlowLogger",
