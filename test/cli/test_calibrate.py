@@ -60,6 +60,14 @@ def test_what_is_fitted_is_reported_and_stored_and_the_network_stays(weights, mo
     assert all(np.array_equal(tensors[key], same[key]) for key in tensors)
 
 
+def test_numbers_of_16_bits_are_stored_where_asked_for(weights, monkeypatch, tmp_path):
+    monkeypatch.setattr(calibrate, "collect", lambda *_: answers())
+    output = tmp_path / "half.safetensors"
+    assert main(["calibrate", "--weights", str(weights), "--output", str(output), "--half"]) == 0
+    assert {tensor.dtype for tensor in contents(output)[1].values()} == {np.dtype(np.float16)}
+    assert read_calibration(output).cases == 200
+
+
 def test_a_dry_run_stores_nothing(weights, monkeypatch):
     monkeypatch.setattr(calibrate, "collect", lambda *_: answers())
     before = weights.read_bytes()

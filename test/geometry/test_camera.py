@@ -107,17 +107,20 @@ def test_warp_of_a_large_box_does_not_alias():
     assert inside.std() < 10
 
 
-def test_warp_keeps_positions_when_it_shrinks():
-    point = np.array([0.05, 0.04, 1.0])
-    pixel = project(PINHOLE, point)
+@pytest.mark.parametrize("camera", CAMERAS)
+@pytest.mark.parametrize("box", [[20, 20, 620, 460], [300, 200, 639, 479]], ids=["all", "a corner"])
+def test_warp_keeps_positions_when_it_shrinks(camera, box):
+    point = np.array([0.2, 0.12, 1.0])
+    pixel = project(camera, point)
     y, x = np.mgrid[:480, :640]
-    image = (255 * np.exp(-((x - pixel[0]) ** 2 + (y - pixel[1]) ** 2) / 1000.0)).astype(np.uint8)
-    virtual = look_at_crop(PINHOLE, [20, 20, 620, 460], 112)
-    crop = warp(image, PINHOLE, virtual).astype(float)
+    image = (255 * np.exp(-((x - pixel[0]) ** 2 + (y - pixel[1]) ** 2) / 500.0)).astype(np.uint8)
+    virtual = look_at_crop(camera, box, 112)
+    crop = warp(image, camera, virtual).astype(float)
     q = virtual.K @ (virtual.R_virt_cam @ point)
     rows, columns = np.mgrid[:112, :112]
     seen = np.array([(crop * columns).sum(), (crop * rows).sum()]) / crop.sum()
-    np.testing.assert_allclose(seen, q[:2] / q[2], atol=0.1)
+    # The blob is wide, and a lens bends it: its middle is not quite where the point is.
+    np.testing.assert_allclose(seen, q[:2] / q[2], atol=0.2)
 
 
 def test_warp_is_black_outside_the_image():

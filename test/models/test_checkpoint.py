@@ -6,7 +6,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from vpog_core.models.checkpoint import load_weights, save_weights, weights_key
+from vpog_core.models.checkpoint import copy_weights, load_weights, save_weights, weights_key
 from vpog_core.models.config import PRESETS
 from vpog_core.types import VPOGError
 
@@ -69,6 +69,29 @@ def test_key_follows_the_network_alone(model, saved, tmp_path):
         model.encoder.enc_norm.weight[0] += 1e-3
     save_weights(model, tmp_path / "other.safetensors", {"steps": "12"})
     assert weights_key(tmp_path / "other.safetensors") != weights_key(saved)
+
+
+def test_half_the_numbers_say_nearly_the_same(model, saved, tmp_path):
+    half = tmp_path / "half.safetensors"
+    copy_weights(saved, half, {"calibration": "{}"}, torch.float16)
+    assert half.stat().st_size < 0.55 * saved.stat().st_size
+    loaded = load_weights(half)
+    assert all(p.dtype == torch.float32 for p in loaded.parameters())
+    image = torch.rand(1, 3, 112, 112)
+    with torch.no_grad():
+        before, after = model.encode(image).tokens, loaded.encode(image).tokens
+    # A float16 has 11 bits, so that a weight errs by 2^-12 of itself; a few layers add it up.
+    assert 0 < (before - after).abs().mean() < 2e-3 * before.std()
+
+
+def test_numbers_that_16_bits_do_not_hold_are_refused(model, tmp_path):
+    path, output = tmp_path / "large.safetensors", tmp_path / "half.safetensors"
+    with torch.no_grad():
+        model.encoder.enc_norm.weight[0] = 1e5
+    save_weights(model, path)
+    with pytest.raises(VPOGError, match=r"enc_norm\.weight.*float16"):
+        copy_weights(path, output, {}, torch.float16)
+    assert not output.exists()
 
 
 def test_files_may_be_read_as_others_of_this_user(saved, tmp_path):

@@ -61,6 +61,7 @@ def add_calibrate(commands) -> None:
         "--device", choices=("auto", "cpu", "cuda"), default="auto", help="(default: %(default)s)"
     )
     parser.add_argument("--output", metavar="FILE", help="write here instead of into the weights file")
+    parser.add_argument("--half", action="store_true", help="store numbers of 16 bits: half the file")
     parser.add_argument("--dry-run", action="store_true", help="say what would be stored, and store nothing")
     parser.set_defaults(run=run_calibrate)
 
@@ -90,7 +91,7 @@ def run_calibrate(arguments: argparse.Namespace) -> int:
     calibration = Calibration.of(*scales)
     if not arguments.dry_run:
         output = Path(arguments.output) if arguments.output else weights
-        store(weights, output, calibration)
+        store(weights, output, calibration, arguments.half)
         print(f"Stored in {output}.")
     return 0
 
@@ -168,20 +169,21 @@ def _looks(number: int, meshes: dict, frames: int):
         yield shown, scene.camera, detections
 
 
-def store(weights: Path, output: Path, calibration) -> None:
+def store(weights: Path, output: Path, calibration, half: bool = False) -> None:
     """Write a weights file with a calibration; everything else in it stays.
+
+    Args:
+        half: with tensors of 16 bits.
 
     Raises:
         VPOGError: the file cannot be written.
     """
-    from safetensors import safe_open
+    import torch
 
-    from vpog_core.models.checkpoint import load_weights, save_weights
+    from vpog_core.models.checkpoint import copy_weights
 
-    with safe_open(weights, framework="numpy") as file:
-        metadata = dict(file.metadata() or {})
     try:
-        save_weights(load_weights(weights), output, {**metadata, **calibration.to_metadata()})
+        copy_weights(weights, output, calibration.to_metadata(), torch.float16 if half else None)
     except OSError as error:
         raise VPOGError(
             f"'{output}' cannot be written ({error.strerror}): choose another --output."

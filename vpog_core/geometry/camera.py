@@ -12,6 +12,8 @@ from vpog_core.types import Camera, VPOGError
 
 BOX_PADDING = 1.05
 """Side of a crop over the diagonal of its box: a square of this side holds the box at every roll."""
+COARSE = 0.75
+"""A picture of fewer pixels than this share of the image's is taken from the image scaled down."""
 
 
 @dataclass(frozen=True)
@@ -127,37 +129,51 @@ def warp(image: np.ndarray, camera: Camera, virtual: VirtualCamera) -> np.ndarra
 
     One remap does rotation, distortion and scale; masks ([H, W] uint8) go the same way.
     """
-    image = shrink_for(image, camera, virtual)
-    K = scale_intrinsics(camera.K, image.shape[1] / camera.width, image.shape[0] / camera.height)
+    x, y = _pixels_seen(camera, virtual)
+    scale = virtual.K[0, 0] / camera.K[0, 0]
+    if scale < COARSE:
+        image, x, y = _shrunk(image, x, y, scale)
+    return cv2.remap(image, x, y, interpolation=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+
+
+def _pixels_seen(camera: Camera, virtual: VirtualCamera) -> tuple[np.ndarray, np.ndarray]:
+    """Where in the image, x and y [size, size] float32, each pixel of the virtual camera looks."""
     size = (virtual.size, virtual.size)
+    rotation, K = virtual.R_virt_cam, virtual.K
     if camera.model == "equidistant":
         distortion = camera.distortion if camera.distortion.size else np.zeros(4)
-        maps = cv2.fisheye.initUndistortRectifyMap(
-            K, distortion, virtual.R_virt_cam, virtual.K, size, cv2.CV_32FC1
-        )
-    else:
-        maps = cv2.initUndistortRectifyMap(
-            K, camera.distortion, virtual.R_virt_cam, virtual.K, size, cv2.CV_32FC1
-        )
-    return cv2.remap(image, *maps, interpolation=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+        return cv2.fisheye.initUndistortRectifyMap(camera.K, distortion, rotation, K, size, cv2.CV_32FC1)
+    return cv2.initUndistortRectifyMap(camera.K, camera.distortion, rotation, K, size, cv2.CV_32FC1)
 
 
-def shrink_for(image: np.ndarray, camera: Camera, virtual: VirtualCamera) -> np.ndarray:
-    """The image scaled down by area when the crop is much coarser, so that the remap does not alias."""
-    scale = virtual.K[0, 0] / camera.K[0, 0]
-    if scale >= 0.75:
-        return image
-    width = max(1, round(image.shape[1] * scale))
-    height = max(1, round(image.shape[0] * width / image.shape[1]))
-    return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+def _shrunk(
+    image: np.ndarray, x: np.ndarray, y: np.ndarray, scale: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The part of the image that is looked at, scaled down by area, and the same places in it.
+
+    So a remap to a much coarser picture does not alias, and costs what the crop does, not the whole image.
+    """
+    rows, columns = (
+        _span(at, 2.0 / scale, length) for at, length in zip((y, x), image.shape[:2], strict=True)
+    )
+    part = image[rows, columns]
+    height, width = (max(1, round(length * scale)) for length in part.shape[:2])
+    small = cv2.resize(part, (width, height), interpolation=cv2.INTER_AREA)
+    to_x, to_y = width / part.shape[1], height / part.shape[0]
+    return small, (x - columns.start + 0.5) * to_x - 0.5, (y - rows.start + 0.5) * to_y - 0.5
 
 
-def scale_intrinsics(K: np.ndarray, scale: float, scale_y: float | None = None) -> np.ndarray:
-    """K [3, 3] of the image resized by `scale` (and its height by `scale_y`), pixel centres at integers."""
-    factors = np.array([scale, scale if scale_y is None else scale_y])
+def _span(places: np.ndarray, margin: float, length: int) -> slice:
+    """The pixels of 0..length-1 around places, at least one."""
+    first = int(np.clip(np.floor(places.min() - margin), 0, length - 1))
+    return slice(first, int(np.clip(np.ceil(places.max() + margin) + 1, first + 1, length)))
+
+
+def scale_intrinsics(K: np.ndarray, scale: float) -> np.ndarray:
+    """K [3, 3] of the image resized by `scale`, pixel centres at integers."""
     scaled = K.copy()
-    scaled[:2] *= factors[:, None]
-    scaled[:2, 2] += (factors - 1.0) / 2.0
+    scaled[:2] *= scale
+    scaled[:2, 2] += (scale - 1.0) / 2.0
     return scaled
 
 

@@ -26,6 +26,23 @@ def save_weights(model: VPOGModel, path: str | Path, extra: dict[str, str] | Non
     write_whole(Path(path), save(tensors, metadata=metadata))  # save_file would hide it from other users
 
 
+def copy_weights(
+    path: str | Path, output: str | Path, extra: dict[str, str], dtype: torch.dtype | None = None
+) -> None:
+    """Write a weights file again with further metadata, its tensors as they are or of another `dtype`.
+
+    Raises:
+        VPOGError: it cannot be read, or numbers in it are too large for the `dtype`.
+    """
+    metadata, tensors = _read(Path(path))
+    if dtype is not None:
+        tensors = {k: v.to(dtype) if v.is_floating_point() else v for k, v in tensors.items()}
+        for key, tensor in tensors.items():
+            if not tensor.isfinite().all():
+                raise VPOGError(f"In '{path}' the tensor '{key}' does not fit {dtype}: keep it as it is.")
+    write_whole(Path(output), save(tensors, metadata={**metadata, **extra}))
+
+
 def load_weights(
     path: str | Path, device: str | torch.device = "cpu", expect: VPOGConfig | None = None
 ) -> VPOGModel:
