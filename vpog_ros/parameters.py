@@ -50,6 +50,16 @@ TABLE: dict[str, Spec] = {
     "hypotheses": Spec(
         2, "Views tried for each detection in cluster mode.", unit="views", minimum=1, maximum=16
     ),
+    "second_look": Spec(
+        4,
+        "Further views tried, in cluster mode, where the best answer's score is under second_look_below.",
+        unit="views",
+        minimum=0,
+        maximum=16,
+    ),
+    "second_look_below": Spec(
+        0.5, "A detection of a lower score is looked at a second time.", minimum=0.0, maximum=1.0
+    ),
     "rolls": Spec(
         2, "In-plane turns each view is tried at in global mode.", unit="turns", minimum=1, maximum=12
     ),

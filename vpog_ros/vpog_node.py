@@ -62,6 +62,8 @@ def load_estimator(settings: Settings, progress: Progress):
         mode=settings.mode,
         cache_dir=settings.cache_dir or None,
         hypotheses=settings.hypotheses,
+        second_look=settings.second_look,
+        second_look_below=settings.second_look_below,
         rolls=settings.rolls,
         refinements=settings.refinements,
         alignments=settings.alignments,

@@ -31,7 +31,8 @@ def answers(count=300, seed=0) -> tuple[tuple[Answers, np.ndarray], ...]:
     for features, factor in ((FEATURES, 2.0), (ALIGNED_FEATURES, 3.0)):
         right = rng.random(count) < 0.6
         evidence = rng.normal(size=(count, len(features))) + right[:, None]
-        made.append((Answers(evidence, right, factor * rng.chisquare(6, count)), np.arange(count) % 24))
+        answered = Answers(evidence, right, factor * rng.chisquare(6, count))
+        made.append((answered, np.arange(count) % 24, np.arange(count) % 2 == 0))
     made[1][0].distance[::4] = np.nan
     return tuple(made)
 

@@ -44,6 +44,15 @@ def test_a_fit_is_honest_on_other_answers():
     assert calibration.cases == 400
 
 
+def test_no_feature_counts_for_what_it_speaks_against():
+    """Few answers, whose errors happen to be larger where they are right."""
+    answers = made_up(60, 5)
+    answers.evidence[:, 2] += 0.3 * answers.right
+    support, agreement, error = fit(answers).coefficients
+    assert min(support, agreement) >= 0
+    assert error == 0
+
+
 def test_covariances_get_the_size_of_the_errors_of_right_poses():
     calibration, others = fit(made_up(4000, 2, factor=3.0)), made_up(4000, 3, factor=3.0)
     # The median of some 2000 distances is known to 2 %.

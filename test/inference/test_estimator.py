@@ -256,25 +256,35 @@ def test_all_views_that_see_nothing_are_no_pose(estimator, picture, monkeypatch)
 
 
 @pytest.mark.parametrize(
-    "change", [{"hypotheses": 0}, {"refinements": -1}, {"rolls": 0}, {"samples": 1.5}, {"level": "cell"}]
+    "change",
+    [
+        {"hypotheses": 0},
+        {"refinements": -1},
+        {"rolls": 0},
+        {"samples": 1.5},
+        {"level": "cell"},
+        {"second_look": -1},
+        {"second_look_below": 1.5},
+    ],
 )
 def test_choices_that_make_no_sense_are_refused(workshop, change):
     name = next(iter(change))
     assert name in error_of(lambda: PoseEstimator.from_files(**workshop, **change))
 
 
-def perfect(estimator, monkeypatch, mesh, T_true):
-    """Let the solver answer `T_true` (in the real camera) for whatever it is given, with scores by order."""
+def perfect(estimator, monkeypatch, mesh, T_true, score=lambda n: 0.9):
+    """Let the solver answer the n-th time `T_true(n)` (in the real camera) with `score(n)`."""
     order = iter(range(1000))
 
     def answer(crops, clusters, matches, settings, calibration):
         found = []
         for crop, cluster, match in zip(crops, clusters, matches, strict=True):
-            T = np.linalg.inv(crop.virtual.T_cam_virt) @ T_true(next(order))
+            n = next(order)
+            T = np.linalg.inv(crop.virtual.T_cam_virt) @ T_true(n)
             pairs = pairs_of(match, cluster)
             covariance = np.diag([1e-6, 1e-6, 4e-6, 1e-4, 1e-4, 1e-4])
             pnp = PnPResult(T, np.ones(len(pairs.weights), dtype=bool), 0.5, covariance)
-            found.append(Solution(crop, cluster, match, pairs, pnp, None, 0.9))
+            found.append(Solution(crop, cluster, match, pairs, pnp, None, score(n)))
         return found
 
     monkeypatch.setattr(matching_module, "solve_all", answer)
@@ -318,6 +328,28 @@ def test_a_prior_that_is_enough_spares_the_look_at_other_views(estimator, pictur
         assert result.tracked is tracked
         assert bool(looked) is not tracked
     assert estimate(estimator, picture).tracked is False
+
+
+@pytest.mark.parametrize("first", [0.3, 0.6])
+def test_further_views_are_tried_where_the_first_do_not_convince(
+    estimator, picture, mesh, monkeypatch, first
+):
+    """With 0.3 the first two views are not enough; the fourth view's answer is the best, and it is given."""
+    poses = [transform(rotation_x(2.0 + 0.8 * n), [-0.18, 0.0, 0.6]) for n in range(6)]
+    scores = [first, first - 0.1, 0.1, 0.8, 0.1, 0.1]
+    perfect(estimator, monkeypatch, mesh, lambda n: poses[n], lambda n: scores[n])
+    monkeypatch.setattr(estimator, "options", replace(estimator.options, refinements=0))
+    result = estimate(estimator, picture)
+    convinced = first > estimator.options.second_look_below
+    assert result.score == (first if convinced else 0.8)
+    np.testing.assert_allclose(result.T_cam_obj, poses[0 if convinced else 3], atol=1e-9)
+
+
+def test_a_worse_second_look_changes_nothing(estimator, picture, mesh, monkeypatch):
+    poses = [transform(rotation_x(2.0 + 0.8 * n), [-0.18, 0.0, 0.6]) for n in range(6)]
+    perfect(estimator, monkeypatch, mesh, lambda n: poses[n], lambda n: 0.4 - 0.05 * n)
+    monkeypatch.setattr(estimator, "options", replace(estimator.options, refinements=0))
+    np.testing.assert_allclose(estimate(estimator, picture).T_cam_obj, poses[0], atol=1e-9)
 
 
 def test_alternatives_and_samples_come_when_asked_for(workshop, picture, mesh, monkeypatch):

@@ -21,13 +21,16 @@ OBJECTS, SECONDS = 3, 1.7
 MIN_VISIBLE, BOX_JITTER = 0.4, 0.05
 RIGHT = 0.1
 """ADD of a right pose is under this share of the diameter."""
+ALTERNATIVES = 3
+"""Answers of other views that are looked at besides the best: the score has to tell them apart."""
 
 _HELP = """\
 Fit what turns matches into a probability (the score) and a covariance of the right size.
 
 The network looks at objects it was not trained on, in made-up scenes whose poses are known. Two thirds of
-the scenes fit a few numbers, the others check them: for poses from matches alone, and for poses aligned
-with the picture. They are stored in the weights file, which stays the same network. To be done anew for
+the scenes fit a few numbers, on the best answer for an object and on those it has to be told from; the
+others check them, on the best alone: for poses from matches alone, and for poses aligned with the picture.
+They are stored in the weights file, which stays the same network. To be done anew for
 every newly trained file."""
 
 _LEGEND = """\
@@ -83,10 +86,10 @@ def run_calibrate(arguments: argparse.Namespace) -> int:
     weights = Path(arguments.weights) if arguments.weights else DEFAULT_WEIGHTS
     scales = []
     collected = collect(weights, arguments.scenes, arguments.frames, arguments.device)
-    for title, (answers, scene) in zip(("matched", "aligned"), collected, strict=True):
+    for title, (answers, scene, best) in zip(("matched", "aligned"), collected, strict=True):
         checks = scene % CHECKED == CHECKED - 1
         scales.append(fit(_part(answers, ~checks)))
-        print(_report(title, scales[-1], _part(answers, ~checks), _part(answers, checks)))
+        print(_report(title, scales[-1], _part(answers, best & ~checks), _part(answers, best & checks)))
     print(_LEGEND)
     calibration = Calibration.of(*scales)
     if not arguments.dry_run:
@@ -100,7 +103,8 @@ def collect(weights: Path, scenes: int, frames: int, device: str):
     """What a network answers in made-up scenes, without alignment and with it.
 
     Returns:
-        for each of both (`Answers` with covariances as solved, [N] scene of each).
+        for each of both (`Answers` with covariances as solved, [N] scene of each, [N] bool the best answer of
+        its detection).
     """
     from tqdm import tqdm
 
@@ -114,7 +118,10 @@ def collect(weights: Path, scenes: int, frames: int, device: str):
 
     model, key, rows = load_weights(weights, choose_device(device)), weights_key(weights), ([], [])
     as_solved = Calibration(covariance=1.0, aligned=replace(DEFAULT_ALIGNED, covariance=1.0))
-    options = (Options(alignments=0), Options())
+    options = tuple(
+        Options(alignments=rounds, alternatives=ALTERNATIVES, second_look=0)
+        for rounds in (0, Options.alignments)
+    )
     for scene in tqdm(range(scenes), desc="scenes", mininterval=2, file=sys.stderr):
         meshes = {f"object_{n}": make_object(FIRST_SEED + OBJECTS * scene + n) for n in range(OBJECTS)}
         with tempfile.TemporaryDirectory(prefix="vpog_") as temporary:
@@ -126,9 +133,10 @@ def collect(weights: Path, scenes: int, frames: int, device: str):
                 for chosen, answered in zip(options, rows, strict=True):
                     estimator.options = chosen
                     for result in estimator.estimate(shown.image, camera, detections):
-                        if result.T_cam_obj is not None:
-                            T_true, mesh = shown.T_cam_obj[result.instance], meshes[result.class_id]
-                            answered.append((*_judged(result, T_true, mesh), scene))
+                        T_true, mesh = shown.T_cam_obj[result.instance], meshes[result.class_id]
+                        for answer in (result, *result.alternatives):
+                            if answer.T_cam_obj is not None:
+                                answered.append((*_judged(answer, T_true, mesh), scene, answer is result))
     if not rows[0]:
         raise VPOGError(f"'{weights}' finds no pose at all: train longer before calibrating.")
     return tuple(_table(answered) for answered in rows)
@@ -147,11 +155,11 @@ def _judged(result, T_true: np.ndarray, mesh) -> tuple[np.ndarray, bool, float]:
 
 
 def _table(rows: list):
-    """(`Answers`, [N] scene of each) of rows (evidence, right, distance, scene)."""
+    """(`Answers`, [N] scene of each, [N] best) of rows (evidence, right, distance, scene, best)."""
     from vpog_core.inference.calibration import Answers
 
-    evidence, right, distance, scene = (np.array(values) for values in zip(*rows, strict=True))
-    return Answers(evidence, right, distance), scene
+    evidence, right, distance, scene, best = (np.array(values) for values in zip(*rows, strict=True))
+    return Answers(evidence, right, distance), scene, best
 
 
 def _looks(number: int, meshes: dict, frames: int):

@@ -43,6 +43,9 @@ def add_command(add) -> None:
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--mode", default="cluster", help="of the estimator (default: %(default)s)")
     parser.add_argument("--hypotheses", type=_positive, metavar="N", help="views tried (default: its own)")
+    parser.add_argument(
+        "--second-look", type=_count, metavar="N", help="further views where unsure (default: its own)"
+    )
     parser.add_argument("--refinements", type=_count, metavar="N", help="rounds (default: its own)")
     parser.add_argument("--alignments", type=_count, metavar="N", help="rounds (default: its own)")
     parser.add_argument("--baseline", choices=("sift",), help="also run the classical method, same boxes")
@@ -77,7 +80,7 @@ def plan_of(arguments: argparse.Namespace):
     Raises:
         VPOGError: options that do not go together.
     """
-    from vpog_core.evaluation.frame_run import OURS, Plan
+    from vpog_core.evaluation.frame_run import CHOICES, OURS, Plan
     from vpog_core.evaluation.heldout import CROPS, OBJECTS
 
     part = {"objects": OBJECTS, "crops": CROPS}
@@ -104,22 +107,22 @@ def plan_of(arguments: argparse.Namespace):
         weights=arguments.weights,
         device=arguments.device,
         mode=arguments.mode,
-        hypotheses=arguments.hypotheses,
-        refinements=arguments.refinements,
-        alignments=arguments.alignments,
+        **{name: getattr(arguments, name) for name in CHOICES},
     )
 
 
 def command_of(arguments: argparse.Namespace) -> str:
     """The command that asks for the same numbers again: what was given, but for --workers and --device."""
+    from vpog_core.evaluation.frame_run import CHOICES
+
     names = ("dataset", "split", "synthetic", "objects", "crops", "limit", "detections", "weights", "mode")
-    names += ("hypotheses", "refinements", "alignments", "baseline", "output")
+    names += (*CHOICES, "baseline", "output")
     default = {"split": "test", "detections": "gt", "mode": "cluster"}
     words = ["vpog", "evaluate"]
     for name in names:
         value = getattr(arguments, name)
         if value is not None and value != default.get(name):
-            words += [f"--{name}", str(value)]
+            words += [f"--{name.replace('_', '-')}", str(value)]
     return shlex.join(words + ["--no-stages"] * arguments.no_stages)
 
 

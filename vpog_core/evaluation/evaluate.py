@@ -13,7 +13,7 @@ import numpy as np
 from vpog_core.evaluation import detections
 from vpog_core.evaluation.benchmark import Benchmark
 from vpog_core.evaluation.errors import Estimate, TargetErrors
-from vpog_core.evaluation.frame_run import OURS, Plan
+from vpog_core.evaluation.frame_run import CHOICES, OURS, Plan
 from vpog_core.evaluation.matching import hits
 from vpog_core.evaluation.oracles import NAMES
 from vpog_core.evaluation.report import write_report
@@ -84,11 +84,7 @@ def _description(plan: Plan, benchmark: Benchmark) -> dict:
             "name": weights.stem,
             "sha256": hashlib.sha256(weights.read_bytes()).hexdigest()[:16],
         },
-        "options": {
-            name: value
-            for name in ("mode", "hypotheses", "refinements", "alignments")
-            if (value := getattr(plan, name)) is not None
-        },
+        "options": {name: value for name in ("mode", *CHOICES) if (value := getattr(plan, name)) is not None},
     }
 
 

@@ -20,6 +20,8 @@ from vpog_core.objects.library import ObjectLibrary
 from vpog_core.types import Detection, PoseEstimate, VPOGError
 
 OURS, SIFT = "vpog", "sift"
+CHOICES = ("hypotheses", "second_look", "refinements", "alignments")
+"""The estimator's options that a plan may set."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +33,7 @@ class Plan:
         objects, crops: how much of the held-out benchmark; limit: how many frames of a dataset, None for all.
         detections: `gt` or a file.
         methods: of OURS and SIFT; stages: ask the oracles, too.
-        weights: file, or None for the shipped; device, mode, hypotheses, refinements, alignments: the
-            estimator's.
+        weights: file, or None for the shipped; device, mode, and `CHOICES`: the estimator's.
     """
 
     dataset: str | None = None
@@ -47,6 +48,7 @@ class Plan:
     device: str = "auto"
     mode: str = "cluster"
     hypotheses: int | None = None
+    second_look: int | None = None
     refinements: int | None = None
     alignments: int | None = None
 
@@ -58,8 +60,7 @@ class Plan:
 
     def estimator(self, library: Path) -> PoseEstimator:
         """What is evaluated."""
-        names = ("hypotheses", "refinements", "alignments")
-        given = {name: value for name in names if (value := getattr(self, name)) is not None}
+        given = {name: value for name in CHOICES if (value := getattr(self, name)) is not None}
         return PoseEstimator.from_files(self.weights, library, device=self.device, mode=self.mode, **given)
 
 

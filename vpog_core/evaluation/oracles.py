@@ -1,6 +1,6 @@
 """Which stage loses how much: the truth takes the place of one stage after the other.
 
-whole        retrieval, matching, PnP and refinement, as they are
+whole        retrieval, matching, PnP, refinement and alignment, as they are
 retrieval    the template cluster and the roll nearest to the truth are given
 matching     the templates are those found; every crop pixel they show is matched rightly
 both         both are given: what is lost is lost by PnP
@@ -18,14 +18,15 @@ from vpog_core.evaluation.benchmark import BenchmarkFrame, BenchmarkObject, Trut
 from vpog_core.geometry.camera import warp
 from vpog_core.geometry.pnp import PnPResult, solve_pnp
 from vpog_core.geometry.se3 import invert, rotation_angle
+from vpog_core.inference.alignment import Photo
 from vpog_core.inference.correspondence import PIXEL_STEP
 from vpog_core.inference.crop import Crop, crop_detection
 from vpog_core.inference.estimator import PoseEstimator
-from vpog_core.inference.matching import CLUSTER_SIZE, match_and_solve
+from vpog_core.inference.matching import CLUSTER_SIZE
 from vpog_core.inference.onboarding import ROLLS, Cluster, OnboardedObject, encode_images
-from vpog_core.inference.refinement import cluster_at
+from vpog_core.inference.query import Query
 from vpog_core.inference.retrieval import retrieve
-from vpog_core.inference.solution import Solution, threshold_px
+from vpog_core.inference.solution import threshold_px
 from vpog_core.objects.viewpoints import align_roll, nearest_viewpoints
 from vpog_core.types import Camera, Detection
 
@@ -60,10 +61,11 @@ def ask_oracles(
         VPOGError: the detection cannot be cropped.
     """
     model, onboarded = estimator.model, estimator.onboarded(detection.class_id)
+    options = estimator.options
     crop = crop_detection(frame.image, frame.camera, detection, model.config.image_size)
     encoded = encode_images(model, crop.rgb[None])
     with torch.inference_mode():
-        found = retrieve(model.describe(encoded)[0], onboarded, estimator.hypotheses)
+        found = retrieve(model.describe(encoded)[0], onboarded, options.hypotheses + options.second_look)
     R_true = [crop.virtual.R_virt_cam @ (truth.T_cam_obj @ S)[:3, :3] for S in target.symmetries]
     angles = [
         min(np.degrees(rotation_angle(onboarded.rotation(h.view, h.roll_index), R)) for R in R_true)
@@ -72,8 +74,10 @@ def ask_oracles(
     given = nearest_cluster(onboarded, R_true[0])
     retrieved = [onboarded.cluster(h.view, h.roll_index, CLUSTER_SIZE) for h in found]
     pixels, points = true_points(crop, frame.camera, truth, target)
+    photo = Photo(frame.image, frame.camera, detection.mask)
+    query = Query(crop, photo, onboarded, estimator.library.symmetry(detection.class_id))
     solved = {
-        "retrieval": _solve_and_refine(estimator, onboarded, target, crop, encoded, given),
+        "retrieval": estimator.solve_from(query, encoded, given).pnp,
         "matching": _best(solve_rightly(crop, c, pixels, points, target.diameter) for c in retrieved),
         "both": solve_rightly(crop, given, pixels, points, target.diameter),
     }
@@ -119,27 +123,6 @@ def solve_rightly(
     distance, index = cKDTree(shown).query(points, distance_upper_bound=SEEN * diameter)
     seen = np.isfinite(distance)
     return solve_pnp(pixels[seen], shown[index[seen]], crop.virtual.K, threshold_px=threshold_px(crop))
-
-
-def _solve_and_refine(
-    estimator: PoseEstimator,
-    onboarded: OnboardedObject,
-    target: BenchmarkObject,
-    crop: Crop,
-    encoded,
-    cluster: Cluster,
-) -> PnPResult | None:
-    def solved(at: Cluster) -> Solution:
-        settings = (estimator.options.matching, estimator.calibration)
-        return match_and_solve(estimator.model, [crop], encoded, [at], *settings)[0]
-
-    best = solved(cluster)
-    for _ in range(estimator.refinements):
-        if best.pnp is None:
-            break
-        again = solved(cluster_at(onboarded, target.renderer, best, CLUSTER_SIZE))
-        best = max(best, again, key=lambda solution: solution.score)
-    return best.pnp
 
 
 def _best(results) -> PnPResult | None:

@@ -108,8 +108,8 @@ def _stages(result: Mapping) -> str:
     if found["detections"]:
         told = (
             f'<p class="soft">Retrieval on {found["detections"]} detections: the first view is within '
-            f"25 degrees for {found['first_within_25_degrees']:.1f} %, the best of those tried for "
-            f"{found['any_within_25_degrees']:.1f} %; median {found['median_degrees']:.1f} degrees.</p>"
+            f"25 degrees for {found['first_within_25_degrees']:.1f} %, the best of those that may be tried "
+            f"for {found['any_within_25_degrees']:.1f} %; median {found['median_degrees']:.1f} degrees.</p>"
         )
     lost = bars(stages["lost"], "points")
     return (

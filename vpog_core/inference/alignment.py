@@ -26,6 +26,8 @@ ENLARGED = 2.0
 PADDING = 1.15
 LOCAL = 1 / 32
 """Scale of the neighbourhood brightness and contrast are taken out over; share of the crop's side."""
+COARSE = 1 / 8
+"""The wider neighbourhood that likeness is judged over as well: shapes that blur leaves."""
 FLAT = 6.0
 """Grey levels: a fainter contrast than this is noise and not blown up."""
 ROUND_TRIP = 1 / 256
@@ -148,11 +150,17 @@ class View:
 
     @cached_property
     def likeness(self) -> float:
-        """Correlation -1..1 of render and picture, local brightness and contrast taken out; 0: no telling."""
+        """Correlation -1..1 of render and picture, local brightness and contrast taken out; 0: no telling.
+
+        The mean of two: over small neighbourhoods and over wide ones.
+        """
         inside = cv2.erode(self.shown.astype(np.uint8), np.ones((3, 3))) > 0
         if inside.sum() < COMPARABLE:
             return 0.0
-        a, b = (_normalised_inside(g, inside, LOCAL * self.virtual.size) for g in (self.grey, self.crop))
+        return 0.5 * sum(self._likeness_over(share * self.virtual.size, inside) for share in (LOCAL, COARSE))
+
+    def _likeness_over(self, sigma: float, inside: np.ndarray) -> float:
+        a, b = (_normalised_inside(grey, inside, sigma) for grey in (self.grey, self.crop))
         spread = np.sqrt(float((a * a).sum()) * float((b * b).sum()))
         return float((a * b).sum()) / spread if spread > 1e-6 else 0.0
 

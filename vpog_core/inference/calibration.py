@@ -24,7 +24,9 @@ ALIGNED_FEATURES = (*FEATURES, "likeness")
 """What the score of an aligned pose is a function of; likeness: -1..1, see `alignment.View`."""
 MIN_CASES = 40
 """Fewer answers than this say too little to fit by."""
-RIDGE = 0.03
+SIGNS = (1, 1, -1, 1)
+"""Which way each feature speaks: none may count for a pose what speaks against it."""
+RIDGE = 0.003
 """Strength of the pull of the fitted coefficients towards zero."""
 
 _LOG = logging.getLogger(__name__)
@@ -158,8 +160,9 @@ class Answers:
 def fit(answers: Answers) -> Scale:
     """The scale of a network's answers, of whichever features.
 
-    The score by logistic regression, held back a little towards no say of any feature. The covariance so
-    that half of the right poses lie within the ellipsoid that half of them should.
+    The score by logistic regression, held back a little towards no say of any feature, each of which speaks
+    one way or not at all. The covariance so that half of the right poses lie within the ellipsoid that half
+    of them should.
 
     Raises:
         VPOGError: too few answers, or all right, or all wrong.
@@ -181,7 +184,8 @@ def fit(answers: Answers) -> Scale:
         gradient = np.concatenate([[slope.sum()], slope @ X + 2 * RIDGE * w[1:]])
         return float(np.logaddexp(0.0, -margin).mean() + RIDGE * np.sum(w[1:] ** 2)), gradient
 
-    w = minimize(loss, np.zeros(X.shape[1] + 1), jac=True, method="L-BFGS-B").x
+    bounds = [(None, None), *((0, None) if sign > 0 else (None, 0) for sign in SIGNS[: X.shape[1]])]
+    w = minimize(loss, np.zeros(X.shape[1] + 1), jac=True, method="L-BFGS-B", bounds=bounds).x
     coefficients = w[1:] / scale
     return Scale(
         bias=float(w[0] - coefficients @ mean),

@@ -31,6 +31,8 @@ DEFAULT_WEIGHTS = Path(__file__).parent.parent / "weights" / "vpog-tiny.safetens
 DEFAULT_OPTIONS = Options()
 KEPT = 3
 """Answers of different views that are kept in sight while better ones are looked for."""
+KEPT_AGAIN = 2
+"""Of a second look; all of them are refined."""
 Progress = Callable[[int, int, str], None]
 
 
@@ -83,16 +85,6 @@ class PoseEstimator:
         model = load_weights(path, choose_device(device))
         library = ObjectLibrary(objects_dir, cache_dir)
         return cls(model, library, weights_key(path), chosen, read_calibration(path))
-
-    @property
-    def hypotheses(self) -> int:
-        """Views tried per detection in cluster mode."""
-        return self.options.hypotheses
-
-    @property
-    def refinements(self) -> int:
-        """Times, at most, a pose is rendered and matched again."""
-        return self.options.refinements
 
     @property
     def object_ids(self) -> list[str]:
@@ -168,20 +160,46 @@ class PoseEstimator:
             self._weigh(found, encoded, self._at_priors(queries))
         with self._timed("retrieve"):
             descriptors = self._descriptors_of_open(found, encoded)
+        strategy = self.options.strategy
+        tried = ((n, c) for n, d in descriptors.items() for c in strategy.clusters(d, queries[n].target))
+        self._pursue(found, encoded, tried, max(strategy.refined, self.options.alternatives + 1))
+        self._look_again(found, encoded, descriptors)
+        return found
+
+    def _look_again(
+        self, found: list[Answers], encoded: Encoded, descriptors: dict[int, torch.Tensor]
+    ) -> None:
+        """Try further views for the queries whose best answer does not convince."""
+        unsure = [n for n in descriptors if found[n].score < self.options.second_look_below]
+        if not unsure:
+            return
+        again = [Answers(found[n].query, KEPT_AGAIN) for n in unsure]
+        further = self.options.strategy.further
+        tried = (
+            (row, c) for row, n in enumerate(unsure) for c in further(descriptors[n], found[n].query.target)
+        )
+        self._pursue(again, encoded[unsure], tried, KEPT_AGAIN)
+        for n, answers in zip(unsure, again, strict=True):
+            found[n].join(answers)
+
+    def solve_from(self, query: Query, encoded: Encoded, cluster: Cluster) -> Solution:
+        """What is found for a query, its encoding [1] given, from a cluster that somebody else chose."""
+        answers = Answers(query, 1)
+        self._pursue([answers], encoded, iter([(0, cluster)]), 1)
+        return answers.best
+
+    def _pursue(
+        self, found: list[Answers], encoded: Encoded, tried: Iterator[tuple[int, Cluster]], refined: int
+    ) -> None:
+        """Match queries with clusters, refine the best `refined` answers of each, and align them all."""
         with self._timed("match"):
-            strategy = self.options.strategy
-            self._weigh(
-                found,
-                encoded,
-                ((n, c) for n, d in descriptors.items() for c in strategy.clusters(d, queries[n].target)),
-            )
+            self._weigh(found, encoded, tried)
         with self._timed("refine"):
             for _ in range(self.options.refinements):
-                self._refine(found, encoded)
+                self._refine(found, encoded, refined)
         with self._timed("align"):
             if self.options.alignments:
                 self._align(found)
-        return found
 
     def _descriptors_of_open(self, found: list[Answers], encoded: Encoded) -> dict[int, torch.Tensor]:
         """Descriptors [C] of the queries that all views are to be looked at for, by the queries' numbers."""
@@ -198,9 +216,8 @@ class PoseEstimator:
         for n, solution in self._solutions(found, encoded, tried):
             found[n].add(solution)
 
-    def _refine(self, found: list[Answers], encoded: Encoded) -> None:
-        """Render the best answers at their poses, match again, and keep what scores better."""
-        count = max(self.options.strategy.refined, self.options.alternatives + 1)
+    def _refine(self, found: list[Answers], encoded: Encoded, count: int) -> None:
+        """Render the best `count` answers at their poses, match again, and keep what scores better."""
         chosen = [
             (n, candidate)
             for n, answers in enumerate(found)
@@ -269,7 +286,7 @@ class PoseEstimator:
     def _timed(self, stage: str):
         begin = time.perf_counter()
         yield
-        self.timings[stage] = time.perf_counter() - begin
+        self.timings[stage] = self.timings.get(stage, 0.0) + time.perf_counter() - begin
 
 
 def choose_device(device: str) -> str:

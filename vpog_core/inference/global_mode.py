@@ -39,6 +39,10 @@ class GlobalMode:
             for roll_index in likely_rolls(similarity, target, views, self.rolls):
                 yield target.group(views, roll_index)
 
+    def further(self, descriptor: Tensor, target: OnboardedObject) -> Iterator[Cluster]:
+        """None: no view was left out."""
+        return iter(())
+
 
 @lru_cache(maxsize=1)
 def view_groups() -> tuple[tuple[int, ...], ...]:

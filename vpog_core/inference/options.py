@@ -20,6 +20,8 @@ class Options:
     Attributes:
         mode: `cluster` tries the templates around the views retrieval finds, `global` all of them.
         hypotheses: views tried per detection in cluster mode.
+        second_look: further views tried, in cluster mode, where the best answer does not convince: where its
+            score is lower than `second_look_below` (0..1).
         rolls: in-plane turns every group of views is tried at in global mode.
         refinements: times, at most, a pose is rendered and matched again.
         alignments: rounds, at most, of aligning the rendered object with the full picture; 0: not at all, and
@@ -34,6 +36,8 @@ class Options:
 
     mode: str = "cluster"
     hypotheses: int = 2
+    second_look: int = 4
+    second_look_below: float = 0.5
     rolls: int = 2
     refinements: int = 1
     alignments: int = 2
@@ -47,11 +51,13 @@ class Options:
         if self.mode not in MODES:
             raise VPOGError(f"Mode '{self.mode}' is not known: use one of {', '.join(MODES)}.")
         least = {"hypotheses": 1, "rolls": 1, "refinements": 0, "alignments": 0}
-        least |= {"alternatives": 0, "samples": 0}
+        least |= {"second_look": 0, "alternatives": 0, "samples": 0}
         for name, low in least.items():
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < low:
                 raise VPOGError(f"{name} is {value!r}: give a whole number of {low} or more.")
+        if not 0.0 <= self.second_look_below <= 1.0:
+            raise VPOGError(f"second_look_below is {self.second_look_below}: give a number from 0 to 1.")
         _ = self.matching
 
     @cached_property
@@ -65,4 +71,4 @@ class Options:
         if self.mode == "global":
             return GlobalMode(self.rolls)
         # A view for each pose asked for.
-        return ClusterMode(max(self.hypotheses, self.alternatives + 1))
+        return ClusterMode(max(self.hypotheses, self.alternatives + 1), self.second_look)

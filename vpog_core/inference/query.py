@@ -104,6 +104,10 @@ class Answers:
         # It may have given way to another one that was refined before it.
         self._keep([candidate, *(other for other in self.candidates if other is not candidate)])
 
+    def join(self, others: Answers) -> None:
+        """Weigh what was found for the same query another way."""
+        self._keep([*self.candidates, *others.candidates])
+
     def rank(self) -> None:
         """Order the candidates anew, when their scores have changed."""
         self._keep(self.candidates)
