@@ -5,8 +5,10 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from vpog_core.cli import calibrate, main
-from vpog_core.inference.calibration import ALIGNED_FEATURES, FEATURES, Answers, read_calibration
+from vpog_core.cli import main
+from vpog_core.evaluation import calibration_scenes
+from vpog_core.evaluation.calibration_scenes import StageAnswers
+from vpog_core.inference.calibration import ALIGNED_FEATURES, FEATURES, JudgedAnswers, read_calibration
 from vpog_core.models.checkpoint import save_weights
 from vpog_core.models.config import VPOGConfig
 from vpog_core.models.vpog_model import VPOGModel
@@ -25,15 +27,15 @@ def weights(tmp_path_factory) -> Path:
     return path
 
 
-def answers(count=300, seed=0) -> tuple[tuple[Answers, np.ndarray], ...]:
+def answers(count=300, seed=0) -> tuple[StageAnswers, ...]:
     """Matched, with covariances half as large as errors; and aligned, a third. Every fourth was not moved."""
     rng, made = np.random.default_rng(seed), []
     for features, factor in ((FEATURES, 2.0), (ALIGNED_FEATURES, 3.0)):
         right = rng.random(count) < 0.6
         evidence = rng.normal(size=(count, len(features))) + right[:, None]
-        answered = Answers(evidence, right, factor * rng.chisquare(6, count))
-        made.append((answered, np.arange(count) % 24, np.arange(count) % 2 == 0))
-    made[1][0].distance[::4] = np.nan
+        judged = JudgedAnswers(evidence, right, factor * rng.chisquare(6, count))
+        made.append(StageAnswers(judged, np.arange(count) % 24, np.arange(count) % 2 == 0))
+    made[1].judged.distance[::4] = np.nan
     return tuple(made)
 
 
@@ -43,7 +45,7 @@ def contents(path: Path):
 
 
 def test_what_is_fitted_is_reported_and_stored_and_the_network_stays(weights, monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(calibrate, "collect", lambda *_: answers())
+    monkeypatch.setattr(calibration_scenes, "collect", lambda *_, **__: answers())
     output = tmp_path / "calibrated.safetensors"
     assert main(["calibrate", "--weights", str(weights), "--output", str(output)]) == 0
     said = capsys.readouterr().out
@@ -62,7 +64,7 @@ def test_what_is_fitted_is_reported_and_stored_and_the_network_stays(weights, mo
 
 
 def test_numbers_of_16_bits_are_stored_where_asked_for(weights, monkeypatch, tmp_path):
-    monkeypatch.setattr(calibrate, "collect", lambda *_: answers())
+    monkeypatch.setattr(calibration_scenes, "collect", lambda *_, **__: answers())
     output = tmp_path / "half.safetensors"
     assert main(["calibrate", "--weights", str(weights), "--output", str(output), "--half"]) == 0
     assert {tensor.dtype for tensor in contents(output)[1].values()} == {np.dtype(np.float16)}
@@ -70,7 +72,7 @@ def test_numbers_of_16_bits_are_stored_where_asked_for(weights, monkeypatch, tmp
 
 
 def test_a_dry_run_stores_nothing(weights, monkeypatch):
-    monkeypatch.setattr(calibrate, "collect", lambda *_: answers())
+    monkeypatch.setattr(calibration_scenes, "collect", lambda *_, **__: answers())
     before = weights.read_bytes()
     assert main(["calibrate", "--weights", str(weights), "--dry-run"]) == 0
     assert weights.read_bytes() == before
@@ -80,7 +82,7 @@ def test_without_output_the_file_itself_is_calibrated_again(weights, monkeypatch
     own = tmp_path / "own.safetensors"
     own.write_bytes(weights.read_bytes())
     for seed in (0, 1):
-        monkeypatch.setattr(calibrate, "collect", lambda *_, seed=seed: answers(seed=seed))
+        monkeypatch.setattr(calibration_scenes, "collect", lambda *_, seed=seed, **__: answers(seed=seed))
         assert main(["calibrate", "--weights", str(own)]) == 0
     assert contents(own)[0]["trained"] == "never"
     assert read_calibration(own).cases == 200
@@ -96,7 +98,7 @@ def test_unusable_input_is_one_sentence(weights, extra, capsys):
 
 def test_a_network_that_knows_nothing_cannot_be_calibrated(weights, capsys, monkeypatch):
     """The whole way, on one scene after the other."""
-    monkeypatch.setattr(calibrate, "OBJECTS", 1)
+    monkeypatch.setattr(calibration_scenes, "OBJECTS", 1)
     assert main(["calibrate", "--weights", str(weights), "--scenes", "3", "--frames", "1"]) == 2
     said = capsys.readouterr().err
     assert "more scenes" in said or "no pose at all" in said

@@ -8,8 +8,8 @@ from scipy.spatial.transform import Rotation
 from vpog_core.geometry.se3 import transform
 from vpog_core.inference.calibration import (
     FEATURES,
-    Answers,
     Calibration,
+    JudgedAnswers,
     Scale,
     calibration_error,
     coverage,
@@ -21,15 +21,15 @@ from vpog_core.models.checkpoint import load_weights, save_weights
 from vpog_core.types import VPOGError
 
 
-def made_up(count: int, seed: int, factor: float = 3.0) -> Answers:
-    """Answers whose true probability and covariance are known; wrong ones are far off."""
+def made_up(count: int, seed: int, factor: float = 3.0) -> JudgedAnswers:
+    """JudgedAnswers whose true probability and covariance are known; wrong ones are far off."""
     rng = np.random.default_rng(seed)
     evidence = rng.normal(size=(count, len(FEATURES))) * [0.8, 0.3, 0.2] + [4.0, -0.4, 0.6]
     logit = -3.0 + evidence @ [0.9, 2.0, -1.0]
     right = rng.random(count) < 1 / (1 + np.exp(-logit))
     distance = factor * rng.chisquare(6, count)
     distance[~right] *= 50
-    return Answers(evidence, right, distance)
+    return JudgedAnswers(evidence, right, distance)
 
 
 def test_a_fit_is_honest_on_other_answers():

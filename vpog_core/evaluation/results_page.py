@@ -100,7 +100,7 @@ def _stages(stages: Mapping) -> str:
         near = (
             f" The first view retrieved is within 25 degrees of the truth for "
             f"{found['first_within_25_degrees']:.1f} % of {found['detections']} detections, the best of "
-            f"those tried for {found['any_within_25_degrees']:.1f} %."
+            f"those that may be tried for {found['any_within_25_degrees']:.1f} %."
         )
     return f"{table}\nPoints of ADD(-S) lost by stage: {lost}.{near}\n"
 

@@ -4,20 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import multiprocessing
-import os
-import signal
 import tempfile
-import threading
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-import cv2
-import torch
-
+from vpog_core.crew import Crew
 from vpog_core.evaluation.benchmark import Benchmark, FrameKey
 from vpog_core.evaluation.frame_run import FrameRunner, Plan
 from vpog_core.inference.estimator import DEFAULT_WEIGHTS
@@ -50,8 +42,7 @@ def run(
     with tempfile.TemporaryDirectory(prefix="vpog_objects_") as library:
         if missing:
             benchmark.write_library(Path(library))
-            crew = _Crew(plan, Path(library), min(workers, len(missing)))
-            with crew:
+            with Crew(FrameRunner, (plan, Path(library)), min(workers, len(missing))) as crew:
                 for count, _ in enumerate(crew.map(_onboard, benchmark.object_ids), start=1):
                     _tell(progress, "objects", count, len(benchmark.object_ids))
                 _tell(progress, "frames", done, len(benchmark.keys))
@@ -98,78 +89,13 @@ class FrameStore:
         return self.folder / f"{key[0]:06d}_{key[1]:06d}.json"
 
 
-_runner: FrameRunner | None = None
-
-
-def _start(plan: Plan, library: Path, threads: int | None) -> None:
-    """Make this process's runner."""
-    global _runner
-    if threads is not None:
-        torch.set_num_threads(threads)
-        cv2.setNumThreads(threads)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # The first process hears Ctrl-C, and ends the others.
-        threading.Thread(target=_end_with_parent, daemon=True).start()
-    _runner = FrameRunner(plan, library)
-
-
-def _end_with_parent() -> None:
-    """A killed first process must not leave its workers behind."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
-def _onboard(obj_id: int) -> int:
-    _runner.onboard(obj_id)
+def _onboard(runner: FrameRunner, obj_id: int) -> int:
+    runner.onboard(obj_id)
     return obj_id
 
 
-def _run(key: FrameKey) -> tuple[FrameKey, dict]:
-    return key, _runner.run(key)
-
-
-class _Crew:
-    """Processes that each hold a runner; with one worker, this process."""
-
-    def __init__(self, plan: Plan, library: Path, workers: int) -> None:
-        self.pool = None
-        if workers <= 1:
-            _start(plan, library, None)
-            return
-        FrameRunner(plan, library)  # What cannot be loaded is told here, not by a dying worker.
-        self.pool = ProcessPoolExecutor(
-            workers,
-            mp_context=multiprocessing.get_context("spawn"),
-            initializer=_start,
-            initargs=(plan, library, 1),
-        )
-
-    def __enter__(self) -> _Crew:
-        return self
-
-    def __exit__(self, *error) -> None:
-        global _runner
-        _runner = None
-        if self.pool is not None:
-            self.pool.shutdown(cancel_futures=True)
-
-    def map(self, work: Callable, items: Iterable) -> Iterator:
-        """Results as they come."""
-        if self.pool is None:
-            yield from map(work, items)
-            return
-        waiting = {self.pool.submit(work, item) for item in items}
-        while waiting:
-            ready, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-            for future in ready:
-                try:
-                    yield future.result()
-                except BrokenProcessPool as error:
-                    raise VPOGError(
-                        "A worker process died, perhaps for want of memory: run again with fewer --workers; "
-                        "finished frames are kept."
-                    ) from error
+def _run(runner: FrameRunner, key: FrameKey) -> tuple[FrameKey, dict]:
+    return key, runner.run(key)
 
 
 def _code_digest() -> str:

@@ -140,7 +140,7 @@ def read_calibration(path: str | Path) -> Calibration:
 
 
 @dataclass
-class Answers:
+class JudgedAnswers:
     """N poses found, against the truth: what a calibration is fitted on and checked by.
 
     Attributes:
@@ -157,7 +157,7 @@ class Answers:
         return len(self.right)
 
 
-def fit(answers: Answers) -> Scale:
+def fit(answers: JudgedAnswers) -> Scale:
     """The scale of a network's answers, of whichever features.
 
     The score by logistic regression, held back a little towards no say of any feature, each of which speaks
@@ -195,12 +195,12 @@ def fit(answers: Answers) -> Scale:
     )
 
 
-def covariance_factor(answers: Answers) -> float:
+def covariance_factor(answers: JudgedAnswers) -> float:
     """What to multiply the covariances by, so that half of the right poses lie in the ellipsoid of half."""
     return float(np.nanmedian(answers.distance[answers.right]) / chi2.median(6))
 
 
-def coverage(answers: Answers, factor: float, share: float) -> float:
+def coverage(answers: JudgedAnswers, factor: float, share: float) -> float:
     """Share of the right poses whose truth lies in the ellipsoid that `share` of them should lie in."""
     distance = answers.distance[answers.right & np.isfinite(answers.distance)]
     return float(np.mean(distance < factor * chi2.ppf(share, 6)))

@@ -1,0 +1,139 @@
+"""What a network answers about unseen objects in made-up scenes, judged: what a calibration is fitted on."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from vpog_core.crew import Crew
+from vpog_core.evaluation.pose_error import add
+from vpog_core.inference.calibration import (
+    DEFAULT_ALIGNED,
+    FEATURES,
+    Calibration,
+    JudgedAnswers,
+    squared_distance,
+)
+from vpog_core.inference.estimator import PoseEstimator, choose_device
+from vpog_core.inference.options import Options
+from vpog_core.models.checkpoint import load_weights, weights_key
+from vpog_core.objects.library import ObjectLibrary
+from vpog_core.objects.mesh import Mesh, save_mesh
+from vpog_core.synthetic.objects import make_object
+from vpog_core.synthetic.scene import SceneFrame, jitter_box, make_scene
+from vpog_core.types import Camera, Detection, PoseEstimate, VPOGError
+
+FIRST_SEED = 910_000
+"""Objects from this seed on are in no training set, nor in the held-out benchmark."""
+OBJECTS, SECONDS = 3, 1.7
+"""Objects of a scene, and the time between two looks at it."""
+MIN_VISIBLE, BOX_JITTER = 0.4, 0.05
+RIGHT = 0.1
+"""ADD of a right pose is under this share of the diameter."""
+ALTERNATIVES = 3
+"""Answers of other views that are looked at besides the best: the score has to tell them apart."""
+STAGES = tuple(
+    Options(alignments=rounds, alternatives=ALTERNATIVES, second_look=0) for rounds in (0, Options.alignments)
+)
+"""Poses from matches alone, and poses aligned with the picture."""
+
+
+@dataclass
+class StageAnswers:
+    """The answers of one stage.
+
+    Attributes:
+        judged: all of them, N, with covariances as solved; scene: [N] int; best: [N] bool, given as the
+            detection's pose and not as an alternative.
+    """
+
+    judged: JudgedAnswers
+    scene: np.ndarray
+    best: np.ndarray
+
+
+class Looker:
+    """A network that is shown scenes."""
+
+    def __init__(self, weights: Path, device: str, frames: int) -> None:
+        self.model, self.key = load_weights(weights, choose_device(device)), weights_key(weights)
+        self.frames = frames
+
+    def look(self, scene: int) -> tuple[list, ...]:
+        """For each of `STAGES` a row for each answer: evidence, right, squared distance, scene, best."""
+        meshes = {f"object_{n}": make_object(FIRST_SEED + OBJECTS * scene + n) for n in range(OBJECTS)}
+        as_solved = Calibration(covariance=1.0, aligned=replace(DEFAULT_ALIGNED, covariance=1.0))
+        rows = tuple([] for _ in STAGES)
+        with tempfile.TemporaryDirectory(prefix="vpog_") as temporary:
+            for name, mesh in meshes.items():
+                save_mesh(mesh, Path(temporary) / f"{name}.ply")
+            library = ObjectLibrary(temporary, Path(temporary) / "cache")
+            estimator = PoseEstimator(self.model, library, self.key, calibration=as_solved)
+            for shown, camera, detections in looks(scene, meshes, self.frames):
+                for estimator.options, answered in zip(STAGES, rows, strict=True):
+                    for result in estimator.estimate(shown.image, camera, detections):
+                        T_true, mesh = shown.T_cam_obj[result.instance], meshes[result.class_id]
+                        for answer in (result, *result.alternatives):
+                            if answer.T_cam_obj is not None:
+                                answered.append((*_judge(answer, T_true, mesh), scene, answer is result))
+        return rows
+
+
+def collect(
+    weights: Path,
+    scenes: int,
+    frames: int,
+    device: str,
+    workers: int = 1,
+    progress: Callable[[], None] = lambda: None,
+) -> tuple[StageAnswers, ...]:
+    """A network's answers in `scenes` scenes, each looked at `frames` times, for each of `STAGES`.
+
+    Args:
+        workers: processes; progress: told after each scene.
+
+    Raises:
+        VPOGError: unreadable weights, or no pose found at all.
+    """
+    rows = tuple([] for _ in STAGES)
+    with Crew(Looker, (weights, device, frames), min(workers, scenes)) as crew:
+        for found in crew.map(Looker.look, range(scenes)):
+            for stage, more in zip(rows, found, strict=True):
+                stage.extend(more)
+            progress()
+    if not all(rows):
+        raise VPOGError(f"'{weights}' finds no pose at all: train longer before calibrating.")
+    return tuple(_table(sorted(stage, key=lambda row: row[3])) for stage in rows)
+
+
+def looks(
+    number: int, meshes: Mapping[str, Mesh], frames: int
+) -> Iterator[tuple[SceneFrame, Camera, list[Detection]]]:
+    """Moments of one scene and what a detector says of them; its boxes err."""
+    scene, rng = make_scene(number, list(meshes.values())), np.random.default_rng([number, 7])
+    for moment in range(frames):
+        shown = scene.render(SECONDS * moment)
+        detections = [
+            Detection(name, jitter_box(rng, shown.boxes_visible[n], BOX_JITTER), instance=n)
+            for n, name in enumerate(meshes)
+            if shown.visible_fraction[n] >= MIN_VISIBLE
+        ]
+        yield shown, scene.camera, detections
+
+
+def _judge(answer: PoseEstimate, T_true: np.ndarray, mesh: Mesh) -> tuple[np.ndarray, bool, float]:
+    """(evidence, right, squared distance) of an answer; the distance of the covariance its stage gave it."""
+    error = add(answer.T_cam_obj, T_true, mesh.hull_points) / mesh.diameter
+    # Where the alignment left a pose as it was, so it left the covariance, which the other scale is for.
+    own = answer.aligned or len(answer.evidence) == len(FEATURES)
+    distance = squared_distance(answer.T_cam_obj, answer.covariance, T_true) if own else np.nan
+    return answer.evidence, error < RIGHT, distance
+
+
+def _table(rows: list) -> StageAnswers:
+    evidence, right, distance, scene, best = (np.array(values) for values in zip(*rows, strict=True))
+    return StageAnswers(JudgedAnswers(evidence, right, distance), scene, best)
