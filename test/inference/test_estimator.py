@@ -7,6 +7,7 @@ import torch
 import vpog_core.inference.estimator as estimator_module
 import vpog_core.inference.matching as matching_module
 import vpog_core.inference.result as result_module
+import vpog_core.models.precision as precision
 from vpog_core.geometry.pnp import PnPResult
 from vpog_core.geometry.se3 import rotation_x, rotation_y, transform
 from vpog_core.geometry.symmetry import Symmetry
@@ -215,6 +216,16 @@ def test_masks_may_be_of_any_kind_that_says_yes_and_no(estimator, picture):
     flows = [estimate(estimator, picture, mask=m) for m in (mask, mask.astype(np.uint8) * 255, mask * 1.0)]
     counts = [len(f.match.points_2d) for f in flows]
     assert counts[0] == counts[1] == counts[2]
+
+
+def test_bfloat16_changes_answers_by_its_rounding_alone(workshop, picture, monkeypatch):
+    """The whole way as on a GPU that computes in bfloat16."""
+    exact = estimate(PoseEstimator.from_files(**workshop, device="cpu"), picture).match
+    monkeypatch.setattr(precision, "bfloat16_pays", lambda device: True)
+    rough = estimate(PoseEstimator.from_files(**workshop, device="cpu"), picture).match
+    error = np.abs(rough.confidence - exact.confidence).mean()
+    # 8 bits are 0.4 %, and some ten roundings follow one another.
+    assert 0 < error < 0.02
 
 
 def test_a_mesh_without_faces_is_a_reason(workshop, small_model, tmp_path, picture):

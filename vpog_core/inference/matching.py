@@ -13,6 +13,7 @@ from vpog_core.inference.correspondence import DEFAULT_SETTINGS, DenseMatch, Mat
 from vpog_core.inference.crop import Crop
 from vpog_core.inference.onboarding import Cluster, encode_clusters
 from vpog_core.inference.solution import DEFAULT_CALIBRATION, Solution, solve_all
+from vpog_core.models.precision import autocast_for
 from vpog_core.models.vpog_model import Encoded, VPOGModel
 
 CLUSTER_SIZE = 4
@@ -73,5 +74,5 @@ def match_clusters(
         torch.stack([c.encoded.tokens for c in clusters]), torch.stack([c.encoded.stem for c in clusters])
     )
     directions = torch.from_numpy(np.stack([c.directions for c in clusters])).to(queries.tokens.device)
-    with torch.inference_mode():
+    with torch.inference_mode(), autocast_for(queries.tokens.device):
         return dense_matches(model, model.match(queries, templates, directions), soft)

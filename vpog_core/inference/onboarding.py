@@ -13,6 +13,7 @@ from torch import Tensor
 
 from vpog_core.geometry.camera import roll_matrix
 from vpog_core.geometry.se3 import rotation_z
+from vpog_core.models.precision import autocast_for
 from vpog_core.models.vpog_model import Encoded, VPOGModel
 from vpog_core.objects.template_set import TemplateSet
 from vpog_core.objects.viewpoints import align_roll, nearest_viewpoints, viewpoint_directions
@@ -121,7 +122,7 @@ def turned(
 def encode_images(model: VPOGModel, rgb: np.ndarray) -> Encoded:
     """Tokens and stem features of pictures [N, P, P, 3] uint8."""
     images = torch.from_numpy(rgb).to(model.mean.device).permute(0, 3, 1, 2)
-    with torch.inference_mode():
+    with torch.inference_mode(), autocast_for(model.mean.device):
         return model.encode(images)
 
 
