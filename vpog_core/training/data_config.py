@@ -35,6 +35,8 @@ class DataConfig:
         refined_share: of the groups whose reference is rendered at nearly the queries' pose.
         weights: groups drawn from each source, relative; empty: by its number of objects.
         held_out_every: one object in so many, in the order of their names, is kept for validation; 0: none.
+        plain_every: of so many objects for training that are rendered on the fly, one has a double in plain
+            paint; 0: none.
         held_out_procedural: further procedural objects for validation.
         validation_groups: items of the validation set.
         photometry: lens, sensor and file effects are applied by the loader's workers; False where the trainer
@@ -60,6 +62,7 @@ class DataConfig:
     refined_share: float = 0.3
     weights: dict[str, float] = field(default_factory=dict)
     held_out_every: int = 14
+    plain_every: int = 0
     held_out_procedural: int = 12
     validation_groups: int = 48
     photometry: bool = True
@@ -95,8 +98,8 @@ class DataConfig:
     def _check_numbers(self) -> None:
         lowest = {
             "procedural": 0, "queries": 1, "cluster": 1, "negatives": 0, "held_out_every": 0, "processes": 0,
-            "held_out_procedural": 0, "validation_groups": 1, "resident_objects": 1, "image_size": 2 * PATCH,
-            "seed": 0,
+            "plain_every": 0, "held_out_procedural": 0, "validation_groups": 1, "resident_objects": 1,
+            "image_size": 2 * PATCH, "seed": 0,
         }  # fmt: skip
         for name, low in lowest.items():
             value = getattr(self, name)

@@ -18,6 +18,7 @@ from vpog_core.training.mesh_source import (
     read_photo,
     scanned_objects,
     split_held_out,
+    with_plain_doubles,
 )
 from vpog_core.training.stage import Stage, read_environments
 from vpog_core.training.training_object import RendererCache, TrainingObject, load_object, prepare_objects
@@ -113,7 +114,9 @@ def object_sources(
     photos = photo_files(config.photos)
     train += procedural(0, config.procedural, photos)
     held_out += procedural(HELD_OUT_SEED, config.held_out_procedural if config.procedural else 0, photos)
-    return train, held_out
+    rendered = [s for s in train if s.kind != "bop"]
+    annotated = [s for s in train if s.kind == "bop"]
+    return with_plain_doubles(rendered, config.plain_every) + annotated, held_out
 
 
 def _training_objects(
