@@ -88,7 +88,7 @@ def test_without_output_the_file_itself_is_calibrated_again(weights, monkeypatch
     assert read_calibration(own).cases == 200
 
 
-@pytest.mark.parametrize("extra", [["--scenes", "2"], ["--frames", "0"], ["--weights", "none.safetensors"]])
+@pytest.mark.parametrize("extra", [["--scenes", "2"], ["--weights", "none.safetensors"]])
 def test_unusable_input_is_one_sentence(weights, extra, capsys):
     assert main(["calibrate", "--weights", str(weights), *extra]) == 2
     said = capsys.readouterr().err

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vpog_core.cli.numbers import positive
 from vpog_core.types import VPOGError
 
 CHECKED = 3
@@ -44,16 +45,20 @@ def add_calibrate(commands) -> None:
     )
     parser.add_argument("--weights", metavar="FILE", help="a .safetensors file (default: the one shipped)")
     parser.add_argument(
-        "--scenes", type=int, default=24, metavar="N", help="of 3 objects each (default: %(default)s)"
+        "--scenes", type=positive, default=24, metavar="N", help="of 3 objects each (default: %(default)s)"
     )
     parser.add_argument(
-        "--frames", type=int, default=6, metavar="N", help="looked at of each scene (default: %(default)s)"
+        "--frames",
+        type=positive,
+        default=6,
+        metavar="N",
+        help="looked at of each scene (default: %(default)s)",
     )
     parser.add_argument(
         "--device", choices=("auto", "cpu", "cuda"), default="auto", help="(default: %(default)s)"
     )
     parser.add_argument(
-        "--workers", type=int, default=1, metavar="N", help="processes (default: %(default)s)"
+        "--workers", type=positive, default=1, metavar="N", help="processes (default: %(default)s)"
     )
     parser.add_argument("--output", metavar="FILE", help="write here instead of into the weights file")
     parser.add_argument("--half", action="store_true", help="store numbers of 16 bits: half the file")
@@ -73,11 +78,8 @@ def run_calibrate(arguments: argparse.Namespace) -> int:
     from vpog_core.inference.calibration import Calibration, fit
     from vpog_core.inference.estimator import DEFAULT_WEIGHTS
 
-    if arguments.scenes < CHECKED or arguments.frames < 1 or arguments.workers < 1:
-        raise VPOGError(
-            f"--scenes {arguments.scenes} --frames {arguments.frames} --workers {arguments.workers}: "
-            f"give {CHECKED} scenes, a frame and a worker at least."
-        )
+    if arguments.scenes < CHECKED:
+        raise VPOGError(f"--scenes {arguments.scenes}: give {CHECKED} at least, of which one checks.")
     weights = Path(arguments.weights) if arguments.weights else DEFAULT_WEIGHTS
     scales = []
     with tqdm(total=arguments.scenes, desc="scenes", delay=1, file=sys.stderr) as bar:

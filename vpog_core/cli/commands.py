@@ -16,6 +16,7 @@ from vpog_core import __version__
 from vpog_core.cli.calibrate import add_calibrate
 from vpog_core.cli.data import add_data
 from vpog_core.cli.evaluate import add_command as add_evaluate
+from vpog_core.cli.numbers import count, positive
 from vpog_core.cli.train import add_train
 from vpog_core.types import Detection, VPOGError
 
@@ -138,9 +139,9 @@ def _add_demo(commands) -> None:
         "example:\n  vpog demo --frames 20 --output demo_output",
         run_demo,
     )
-    parser.add_argument("--frames", type=_positive, default=20, metavar="N", help="(default: %(default)s)")
-    parser.add_argument("--objects", type=_positive, default=3, metavar="N", help="(default: %(default)s)")
-    parser.add_argument("--seed", type=_not_negative, default=0, help="another scene (default: %(default)s)")
+    parser.add_argument("--frames", type=positive, default=20, metavar="N", help="(default: %(default)s)")
+    parser.add_argument("--objects", type=positive, default=3, metavar="N", help="(default: %(default)s)")
+    parser.add_argument("--seed", type=count, default=0, help="another scene (default: %(default)s)")
     _add_model(parser)
     parser.add_argument(
         "--output", default="demo_output", metavar="DIR", help="where the pictures go (default: %(default)s)"
@@ -160,24 +161,6 @@ def _add_model(parser) -> None:
     parser.add_argument("--weights", metavar="FILE", help="a .safetensors file (default: the one shipped)")
     devices = ("auto", "cpu", "cuda")
     parser.add_argument("--device", choices=devices, default="auto", help="(default: %(default)s)")
-
-
-def _positive(text: str) -> int:
-    return _integer(text, 1)
-
-
-def _not_negative(text: str) -> int:
-    return _integer(text, 0)
-
-
-def _integer(text: str, least: int) -> int:
-    try:
-        value = int(text)
-    except ValueError:
-        value = least - 1
-    if value < least:
-        raise argparse.ArgumentTypeError(f"'{text}' must be a whole number, at least {least}")
-    return value
 
 
 def run_estimate(arguments: argparse.Namespace) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from vpog_core.cli.numbers import count, positive
 from vpog_core.types import VPOGError
 
 _HELP = "Look at training samples with their labels, or measure how fast they come."
@@ -35,14 +36,14 @@ def add_data(commands) -> None:
     parts = data.add_subparsers(dest="part", metavar="COMMAND", required=True)
     preview = _part(parts, "preview", "draw samples with their labels", _PREVIEW_HELP, run_preview)
     preview.add_argument(
-        "--rows", type=_positive, default=8, metavar="N", help="samples (default: %(default)s)"
+        "--rows", type=positive, default=8, metavar="N", help="samples (default: %(default)s)"
     )
     preview.add_argument("--output", default="preview.png", metavar="FILE", help="PNG (default: %(default)s)")
     bench = _part(parts, "bench", "samples per second of the loader", _BENCH_HELP, run_bench)
     bench.add_argument("--workers", type=int, default=0, metavar="N", help="also with N loader processes")
     bench.add_argument(
         "--groups",
-        type=_positive,
+        type=positive,
         default=24,
         metavar="N",
         help="of samples, measured (default: %(default)s)",
@@ -67,29 +68,15 @@ def _part(parts, name: str, summary: str, description: str, run) -> argparse.Arg
         metavar="ROOT:SPLIT",
         help="images in BOP's format; may be repeated",
     )
-    parser.add_argument("--procedural", type=_count, default=0, metavar="N", help="procedural objects")
+    parser.add_argument("--procedural", type=count, default=0, metavar="N", help="procedural objects")
     parser.add_argument("--photos", default="", metavar="DIR", help="photographs, for backgrounds")
     parser.add_argument("--hdri", default="", metavar="DIR", help="environment maps (.hdr, .exr), for light")
     parser.add_argument("--bank", default="runs/bank", metavar="DIR", help="(default: %(default)s)")
     parser.add_argument(
-        "--size", type=_positive, default=112, metavar="PX", help="of crops (default: %(default)s)"
+        "--size", type=positive, default=112, metavar="PX", help="of crops (default: %(default)s)"
     )
-    parser.add_argument("--seed", type=_count, default=0, help="other samples (default: %(default)s)")
+    parser.add_argument("--seed", type=count, default=0, help="other samples (default: %(default)s)")
     return parser
-
-
-def _positive(text: str) -> int:
-    return _number(text, 1)
-
-
-def _count(text: str) -> int:
-    return _number(text, 0)
-
-
-def _number(text: str, least: int) -> int:
-    if not text.isdecimal() or int(text) < least:
-        raise argparse.ArgumentTypeError(f"'{text}' must be a whole number, at least {least}")
-    return int(text)
 
 
 def run_preview(arguments: argparse.Namespace) -> int:

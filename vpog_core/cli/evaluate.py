@@ -6,6 +6,7 @@ import argparse
 import shlex
 import sys
 
+from vpog_core.cli.numbers import count, positive
 from vpog_core.types import VPOGError
 
 HELP = """\
@@ -42,18 +43,18 @@ def add_command(add) -> None:
     parser.add_argument("--weights", metavar="FILE", help="a .safetensors file (default: the one shipped)")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--mode", default="cluster", help="of the estimator (default: %(default)s)")
-    parser.add_argument("--hypotheses", type=_positive, metavar="N", help="views tried (default: its own)")
+    parser.add_argument("--hypotheses", type=positive, metavar="N", help="views tried (default: its own)")
     parser.add_argument(
-        "--second-look", type=_count, metavar="N", help="further views where unsure (default: its own)"
+        "--second-look", type=count, metavar="N", help="further views where unsure (default: its own)"
     )
-    parser.add_argument("--refinements", type=_count, metavar="N", help="rounds (default: its own)")
-    parser.add_argument("--alignments", type=_count, metavar="N", help="rounds (default: its own)")
+    parser.add_argument("--refinements", type=count, metavar="N", help="rounds (default: its own)")
+    parser.add_argument("--alignments", type=count, metavar="N", help="rounds (default: its own)")
     parser.add_argument("--baseline", choices=("sift",), help="also run the classical method, same boxes")
     parser.add_argument("--no-stages", action="store_true", help="leave out the oracles (less time)")
-    parser.add_argument("--workers", type=_positive, default=1, metavar="N", help="processes (default: 1)")
-    parser.add_argument("--limit", type=_positive, metavar="N", help="the first N images of a dataset only")
-    parser.add_argument("--objects", type=_positive, metavar="N", help="held-out: the first N objects only")
-    parser.add_argument("--crops", type=_positive, metavar="N", help="held-out: N pictures a level only")
+    parser.add_argument("--workers", type=positive, default=1, metavar="N", help="processes (default: 1)")
+    parser.add_argument("--limit", type=positive, metavar="N", help="the first N images of a dataset only")
+    parser.add_argument("--objects", type=positive, metavar="N", help="held-out: the first N objects only")
+    parser.add_argument("--crops", type=positive, metavar="N", help="held-out: N pictures a level only")
 
 
 def run_evaluate(arguments: argparse.Namespace) -> int:
@@ -143,13 +144,3 @@ class _Bars:
     def __exit__(self, *error) -> None:
         for bar in self._bars.values():
             bar.close()
-
-
-def _positive(text: str) -> int:
-    return _count(text, least=1)
-
-
-def _count(text: str, least: int = 0) -> int:
-    if not text.isdigit() or int(text) < least:
-        raise argparse.ArgumentTypeError(f"'{text}' must be a whole number, at least {least}")
-    return int(text)

@@ -1,0 +1,21 @@
+"""Whole numbers of a command line."""
+
+from __future__ import annotations
+
+import argparse
+
+
+def count(text: str, least: int = 0) -> int:
+    """A whole number from zero on; argparse says what is wrong with another."""
+    try:
+        value = int(text)
+    except ValueError:
+        value = least - 1
+    if value < least:
+        raise argparse.ArgumentTypeError(f"'{text}' must be a whole number, at least {least}")
+    return value
+
+
+def positive(text: str) -> int:
+    """A whole number from one on."""
+    return count(text, least=1)
