@@ -14,7 +14,7 @@ from vpog_core.geometry.se3 import invert
 from vpog_core.inference.crop import Crop, crop_detection
 from vpog_core.inference.estimator import PoseEstimator
 from vpog_core.inference.match_view import match_view
-from vpog_core.inference.matching import CLUSTER_SIZE, match_and_solve
+from vpog_core.inference.matching import CLUSTER_SIZE, solutions
 from vpog_core.inference.onboarding import encode_images
 from vpog_core.inference.refinement import cluster_at
 from vpog_core.inference.retrieval import retrieve
@@ -139,11 +139,11 @@ def draw_one(estimator: PoseEstimator, scene, frame, detection: Detection, outpu
     cluster = target.cluster(best.view, best.roll_index, CLUSTER_SIZE)
     tiles = [("crop", crop.rgb), *((f"template {n + 1}", rgb) for n, rgb in enumerate(cluster.rgb))]
     write(output / "cluster.jpg", row(tiles))
-    first = match_and_solve(model, [crop], encoded, [cluster])[0]
+    [(_, first)] = solutions(model, [crop], encoded, [(0, cluster)])
     write(output / "match.jpg", draw_match(match_view(first)))
     renderer = Renderer(mesh)
     rendered = cluster_at(target, renderer, first, CLUSTER_SIZE)
-    second = match_and_solve(model, [crop], encoded, [rendered])[0]
+    [(_, second)] = solutions(model, [crop], encoded, [(0, rendered)])
     T_true = invert(crop.virtual.T_cam_virt) @ frame.T_cam_obj[detection.instance]
     steps = [
         ("crop", crop.rgb),

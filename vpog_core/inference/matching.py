@@ -21,23 +21,6 @@ BATCH = 16
 """Crop-cluster pairs that go through the network at once."""
 
 
-def match_and_solve(
-    model: VPOGModel,
-    crops: Sequence[Crop],
-    queries: Encoded,
-    clusters: Sequence[Cluster],
-    settings: MatchSettings = DEFAULT_SETTINGS,
-    calibration: Calibration = DEFAULT_CALIBRATION,
-) -> list[Solution]:
-    """One solution per crop-cluster pair.
-
-    Args:
-        crops, clusters: N pairs, every cluster of the same S; queries: the crops' encodings [N].
-    """
-    tried = enumerate(clusters)
-    return [solution for _, solution in solutions(model, crops, queries, tried, settings, calibration)]
-
-
 def solutions(
     model: VPOGModel,
     crops: Sequence[Crop],
