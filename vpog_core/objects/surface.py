@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
 
 from vpog_core.objects.mesh import Mesh
 
-SMOOTH_COSINE = np.float32(np.cos(np.radians(40.0)))
-"""A face whose normal is nearer than this to the vertex normal is shaded smooth there."""
+CREASE_ANGLE = 30.0
+"""Degrees: an edge that is bent by more is shaded as an edge, one that is bent by less as part of a curve."""
+CREASE_COSINE = np.cos(np.radians(CREASE_ANGLE))
 
 
 class Surface:
@@ -45,9 +48,11 @@ def _blend(corners: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def corner_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """[F, 3, 3] float32 unit normals of each face's corners: smooth over flat angles, flat at sharp edges.
+    """Compute unit normals [F, 3, 3] float32 of each face's corners, smooth up to the crease angle.
 
-    Vertices at one place count as one, so seams of a texture do not show.
+    Faces that meet in an edge at less than CREASE_ANGLE are shaded as one surface there: around a vertex,
+    all corners that are linked by such edges share the mean normal of their faces, weighted by the angle of
+    the corner. Vertices at one place count as one, so that seams of a texture do not show.
     """
     corners = vertices[faces]
     edge = np.roll(corners, -1, axis=1) - corners
@@ -55,15 +60,36 @@ def corner_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
     flat = normal / np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-30)
     unit = edge / np.maximum(np.linalg.norm(edge, axis=2, keepdims=True), 1e-30)
     angle = np.arccos(np.clip(-(unit * np.roll(unit, 1, axis=1)).sum(axis=2), -1.0, 1.0))
-    place = _merge_places(vertices)[faces]
-    count = int(place.max()) + 1
-    summed = np.stack(
-        [np.bincount(place.ravel(), (angle * flat[:, None, k]).ravel(), count) for k in range(3)], axis=1
-    )
-    summed /= np.maximum(np.linalg.norm(summed, axis=1, keepdims=True), 1e-30)
-    smooth = summed[place]
-    near = (smooth * flat[:, None]).sum(axis=2, keepdims=True) > SMOOTH_COSINE
-    return np.where(near, smooth, flat[:, None]).astype(np.float32)
+    fan = _smooth_fans(_merge_places(vertices)[faces], flat)
+    weighted = (angle[..., None] * flat[:, None]).reshape(-1, 3)
+    summed = np.stack([np.bincount(fan, weighted[:, k]) for k in range(3)], axis=1)
+    length = np.linalg.norm(summed, axis=1, keepdims=True)
+    mean = np.where(length > 1e-12, summed / np.maximum(length, 1e-30), 0.0)[fan].reshape(-1, 3, 3)
+    known = (mean != 0).any(axis=2, keepdims=True)
+    return np.where(known, mean, flat[:, None]).astype(np.float32)
+
+
+def _smooth_fans(place: np.ndarray, flat: np.ndarray) -> np.ndarray:
+    """Number the corners [3 F], the same number where corners share one normal.
+
+    Args:
+        place: [F, 3] number of the place each corner is at; flat: [F, 3] unit normals of the faces.
+    """
+    count = place.size
+    first, second = np.arange(count), np.roll(np.arange(count).reshape(-1, 3), -1, axis=1).ravel()
+    ends = np.stack([place.ravel()[first], place.ravel()[second]], axis=1)
+    swapped = ends[:, 0] > ends[:, 1]
+    # Each face's side as (corner at the lower place, corner at the higher place), sorted by these places.
+    low, high = np.where(swapped, second, first), np.where(swapped, first, second)
+    ends.sort(axis=1)
+    order = np.lexsort((ends[:, 1], ends[:, 0]))
+    one, other = order[:-1], order[1:]
+    smooth = (ends[one] == ends[other]).all(axis=1)
+    smooth &= (flat[one // 3] * flat[other // 3]).sum(axis=1) > CREASE_COSINE
+    one, other = one[smooth], other[smooth]
+    links = np.concatenate([low[one], high[one]]), np.concatenate([low[other], high[other]])
+    graph = coo_matrix((np.ones(len(links[0]), dtype=bool), links), shape=(count, count))
+    return connected_components(graph, directed=False)[1]
 
 
 def _merge_places(vertices: np.ndarray) -> np.ndarray:

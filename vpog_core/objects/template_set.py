@@ -22,7 +22,7 @@ from vpog_core.whole_file import write_whole
 TEMPLATE_DISTANCE = 5.0
 """Of the camera from the object's centre, in diameters."""
 
-FORMAT = "vpog-templates-1"
+FORMAT = "vpog-templates-2"
 """Version of the file and of the rule its views are rendered by; raise it when either changes."""
 
 
