@@ -181,7 +181,7 @@ def test_photometry_on_the_device_changes_queries_alone(module, batch, monkeypat
         "vpog_core.training.lightning_module.objective", lambda n, b, *args, **kw: seen.append(b)
     )
     for module.photometry in (False, True):
-        module._objective(module.network, batch)
+        module._in_precision(module.training_losses, module.network, batch, 0)
     assert seen[0] is batch
     assert not torch.equal(seen[1].query_rgb, batch.query_rgb)
     assert seen[1] == replace(batch, query_rgb=seen[1].query_rgb)

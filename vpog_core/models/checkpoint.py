@@ -11,17 +11,27 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from vpog_core.models.config import VPOGConfig
+from vpog_core.models.refiner import RefinerNet
+from vpog_core.models.refiner_config import RefinerConfig
 from vpog_core.models.vpog_model import VPOGModel
 from vpog_core.types import VPOGError
 from vpog_core.whole_file import write_whole
 
 FORMAT = "1"
 """Of the files written: raised when an older program could no longer read them."""
+COARSE, REFINER = "coarse", "refiner"
+NETWORKS = {COARSE: (VPOGModel, VPOGConfig), REFINER: (RefinerNet, RefinerConfig)}
+"""Kinds of weights files."""
 
 
-def save_weights(model: VPOGModel, path: str | Path, extra: dict[str, str] | None = None) -> None:
-    """Write a model's weights; the file is whole or not there."""
-    metadata = {"format": FORMAT, "config": json.dumps(model.config.to_dict()), **(extra or {})}
+def save_weights(
+    model: VPOGModel | RefinerNet, path: str | Path, extra: dict[str, str] | None = None
+) -> None:
+    """Write a network's weights; the file is whole or not there."""
+    kind = REFINER if isinstance(model, RefinerNet) else COARSE
+    metadata = {
+        "format": FORMAT, "network": kind, "config": json.dumps(model.config.to_dict()), **(extra or {}),
+    }  # fmt: skip
     tensors = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
     write_whole(Path(path), save(tensors, metadata=metadata))  # save_file would hide it from other users
 
@@ -55,15 +65,29 @@ def load_weights(
         VPOGError: no such file, not VPOG weights, of another version or preset, or tensors that do not
             fit (the first key is named).
     """
-    path = Path(path)
+    return _load(Path(path), COARSE, device, expect)
+
+
+def load_refiner(
+    path: str | Path, device: str | torch.device = "cpu", expect: RefinerConfig | None = None
+) -> RefinerNet:
+    """Return the refiner of a weights file, in evaluation mode; arguments and errors as of `load_weights`."""
+    return _load(Path(path), REFINER, device, expect)
+
+
+def _load(path: Path, kind: str, device: str | torch.device, expect: VPOGConfig | RefinerConfig | None):
     metadata, tensors = _read(path)
-    config = _read_config(path, metadata)
+    found = metadata.get("network", COARSE)
+    if found != kind:
+        raise VPOGError(f"'{path}' holds a {found} network where a {kind} one is needed: give its weights.")
+    network, numbers = NETWORKS[kind]
+    config = _read_config(path, metadata, numbers)
     if expect is not None:
         _check_config(path, config, expect)
     with torch.device("meta"):  # so that a damaged configuration costs no memory
-        expected = VPOGModel(config).state_dict()
+        expected = network(config).state_dict()
     check_fit(path, expected, tensors)
-    model = VPOGModel(config)
+    model = network(config)
     model.load_state_dict(tensors)
     return model.to(device).eval().requires_grad_(False)
 
@@ -118,7 +142,7 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, torch.Tensor]]:
         ) from error
 
 
-def _read_config(path: Path, metadata: dict[str, str]) -> VPOGConfig:
+def _read_config(path: Path, metadata: dict[str, str], numbers: type) -> VPOGConfig | RefinerConfig:
     if "config" not in metadata:
         raise VPOGError(f"'{path}' holds no VPOG configuration: use weights written by vpog's training.")
     if metadata.get("format", FORMAT) != FORMAT:
@@ -135,12 +159,12 @@ def _read_config(path: Path, metadata: dict[str, str]) -> VPOGConfig:
     if not isinstance(values, dict):
         raise VPOGError(f"The configuration in '{path}' is no mapping: export the weights again.")
     try:
-        return VPOGConfig.from_dict(values)
+        return numbers.from_dict(values)
     except VPOGError as error:
         raise VPOGError(f"In the configuration of '{path}': {error}") from error
 
 
-def _check_config(path: Path, config: VPOGConfig, expect: VPOGConfig) -> None:
+def _check_config(path: Path, config: VPOGConfig | RefinerConfig, expect: VPOGConfig | RefinerConfig) -> None:
     """Refuse another network; what is frozen in training makes no other."""
     for name, value in config.to_dict().items():
         if name != "freeze_encoder" and value != getattr(expect, name):

@@ -22,7 +22,10 @@ from vpog_core.whole_file import write_whole
 CHECKPOINT = "checkpoint.ckpt"
 WEIGHTS = "weights.safetensors"
 HISTORY = "history.json"
-HEADLINE = ("loss", "seen_accuracy", "unseen_accuracy", "flow_error", "retrieval_error", "rotation_error")
+HEADLINE = (
+    "loss", "seen_accuracy", "unseen_accuracy", "flow_error", "visibility_accuracy", "retrieval_error",
+    "rotation_error", "rotation_start", "translation_error", "translation_start",
+)  # fmt: skip
 
 
 class SafeCheckpointIO(TorchCheckpointIO):

@@ -10,7 +10,6 @@ import lightning.pytorch as L
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from vpog_core.training.objective import Batch
 from vpog_core.training.train_config import LoaderConfig
 from vpog_core.types import VPOGError
 
@@ -91,9 +90,9 @@ class VPOGDataModule(L.LightningDataModule):
             prefetch_factor=self.config.prefetch if workers else None, pin_memory=torch.cuda.is_available(),
         )  # fmt: skip
 
-    def on_before_batch_transfer(self, batch: dict[str, torch.Tensor], dataloader_idx: int) -> Batch:
-        """Named arrays to a `Batch`."""
-        return Batch(**batch)
+    def on_before_batch_transfer(self, batch: dict[str, torch.Tensor], dataloader_idx: int):
+        """Turn named arrays into the batch type of the data set."""
+        return self.sets[0].batch_type(**batch)
 
 
 def _one_thread(worker: int) -> None:

@@ -73,7 +73,7 @@ def build_datasets(
         "queries": config.queries, "cluster": config.cluster, "negatives": config.negatives,
         "refined_share": config.refined_share, "photometry": config.photometry,
     }  # fmt: skip
-    weights = _known_weights(config, sets[0])
+    weights = known_weights(config, sets[0])
     return (
         VPOGTrainDataset(sets[0], stage, config.image_size, config.seed, weights=weights, **common),
         VPOGTrainDataset(
@@ -127,7 +127,7 @@ def _training_objects(
     return rendered + [o for split in splits for o in split.training_objects(loaded, set(sources))]
 
 
-def _known_weights(config: DataConfig, objects: Sequence[TrainingObject]) -> dict[str, float] | None:
+def known_weights(config: DataConfig, objects: Sequence[TrainingObject]) -> dict[str, float] | None:
     """The weights of the kinds there are objects of."""
     if not config.weights:
         return None

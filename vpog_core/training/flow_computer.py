@@ -92,8 +92,8 @@ class FlowComputer:
 
     def __call__(self, query: Views, templates: Views, diameter: Tensor) -> Labels:
         """Labels of queries [B] against templates [B, S] of objects with `diameter` [B] (metres)."""
-        pixels, points, on_object = self._query_points(query)
-        in_template, seen = self._visible(points, on_object, query, templates, diameter)
+        pixels, points, on_object = self.query_points(query)
+        in_template, seen = self.visible(points, on_object, query, templates, diameter)
         side = query.depth.shape[-1] // PATCH
         in_template, seen = (_to_patches(v, side) for v in (in_template, seen))  # [B, S, Nq, n * n(, 2)]
         count = seen.sum(dim=-1)
@@ -106,7 +106,7 @@ class FlowComputer:
         n = PATCH // self.stride
         return Labels(patch_class, (flow * seen[..., None]).unflatten(-2, (n, n)), seen.unflatten(-1, (n, n)))
 
-    def _query_points(self, query: Views) -> tuple[Tensor, Tensor, Tensor]:
+    def query_points(self, query: Views) -> tuple[Tensor, Tensor, Tensor]:
         """Pixels [h, w, 2], their object points [B, h, w, 3] and which lie on the object [B, h, w]."""
         side, device = query.depth.shape[-1], query.depth.device
         rows, columns = (torch.arange(o, side, self.stride, device=device) for o in self.offset)
@@ -121,7 +121,7 @@ class FlowComputer:
         points = torch.einsum("bji,bhwj->bhwi", R, in_camera * depth[..., None] - t[:, None, None])
         return pixels, points, depth > 0
 
-    def _visible(
+    def visible(
         self, points: Tensor, on_object: Tensor, query: Views, templates: Views, diameter: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Template pixels [B, S, h, w, 2] of the points, and whether each is seen there [B, S, h, w]."""

@@ -1,4 +1,4 @@
-"""The network in training: loss, optimizer, schedule, averaged weights."""
+"""Networks in training: optimizer, schedule, averaged weights, and how each kind computes its losses."""
 
 from __future__ import annotations
 
@@ -8,22 +8,33 @@ import math
 from collections.abc import Callable
 
 import lightning.pytorch as L
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from vpog_core.models.refiner import RefinerNet
 from vpog_core.models.vpog_model import VPOGModel
 from vpog_core.training.device_augmentation import augment
 from vpog_core.training.losses.config import LossConfig
+from vpog_core.training.losses.refiner import (
+    RefinerLossConfig,
+    refined_pose_scores,
+    refiner_labels,
+    refiner_losses,
+)
 from vpog_core.training.mixed_precision import FullPrecisionOutside
 from vpog_core.training.objective import Batch, objective, supervised_pixel
+from vpog_core.training.pictures import draw_batch
+from vpog_core.training.refiner_dataset import RefinerBatch
+from vpog_core.training.refiner_pictures import draw_refiner_batch
 from vpog_core.training.train_config import OptimizerConfig, SchedulerConfig
 
-SHOWN = ("loss", "seen_accuracy", "flow_error", "retrieval_right")
+SHOWN = ("loss", "seen_accuracy", "flow_error", "visibility_accuracy", "retrieval_right")
 """Scores on the progress bar, where the objective has them."""
 
 
-class VPOGLightning(L.LightningModule):
+class NetworkLightning(L.LightningModule):
     """A network, its averaged copy, and how a step is made.
 
     All that is random in a step is drawn from (seed, number of its batch): a run goes on exactly where it
@@ -31,14 +42,13 @@ class VPOGLightning(L.LightningModule):
 
     Args:
         network: learns; the copy that averages its weights is validated and exported.
-        groups: objects in a batch of one process; epoch_steps: optimizer steps of an epoch.
-        photometry: lens, sensor and file effects are applied to the queries here, on their device.
+        groups: items in a batch of one process; epoch_steps: optimizer steps of an epoch.
+        photometry: lens, sensor and file effects are applied to the images here, on their device.
     """
 
     def __init__(
         self,
-        network: VPOGModel,
-        loss: LossConfig,
+        network: nn.Module,
         optimizer: OptimizerConfig,
         scheduler: SchedulerConfig,
         groups: int,
@@ -49,16 +59,28 @@ class VPOGLightning(L.LightningModule):
         super().__init__()
         self.network = network
         self.averaged = copy.deepcopy(network).requires_grad_(False)
-        self.loss, self.optimizer, self.scheduler = loss, optimizer, scheduler
+        self.optimizer, self.scheduler = optimizer, scheduler
         self.groups, self.epoch_steps, self.seed, self.photometry = groups, epoch_steps, seed, photometry
         self.items = 0
-        """Training groups seen so far, by all processes."""
+        """Training items seen so far, by all processes."""
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+    def training_losses(self, network: nn.Module, batch, number: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the loss and the scores of the batch of this number in the run."""
+        raise NotImplementedError
+
+    def validation_losses(self, network: nn.Module, batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the loss and the scores of a validation batch."""
+        raise NotImplementedError
+
+    def draw(self, batch, count: int) -> list[np.ndarray]:
+        """Return a row [h, w, 3] uint8 for each of the first samples of a validation batch."""
+        raise NotImplementedError
+
+    def training_step(self, batch, batch_idx: int) -> Tensor:
         """The loss of one batch."""
         number = self.items // self.groups + self.global_rank
         torch.manual_seed((self.seed << 32) + number)
-        loss, scores = self._objective(self.network, batch, offset=supervised_pixel(number))
+        loss, scores = self._in_precision(self.training_losses, self.network, batch, number)
         shown = {key: scores[key] for key in SHOWN if key in scores}
         rate = self.trainer.optimizers[0].param_groups[0]["lr"]
         scores = {**scores, "lr": rate}
@@ -66,27 +88,28 @@ class VPOGLightning(L.LightningModule):
         self.log_dict(shown, prog_bar=True, logger=False, batch_size=self.groups)
         return loss
 
-    def on_train_batch_end(self, outputs, batch: Batch, batch_idx: int) -> None:
+    def on_train_batch_end(self, outputs, batch, batch_idx: int) -> None:
         self.items += self.groups * self.trainer.world_size
 
     def on_validation_epoch_start(self) -> None:
         self.averaged.eval()
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+    def validation_step(self, batch, batch_idx: int) -> None:
         """Scores of the averaged weights."""
         torch.manual_seed(batch_idx * self.trainer.world_size + self.global_rank)
-        scores = self._objective(self.averaged, batch, offset=(2, 1), predicted_share=1.0)[1]
+        scores = self._in_precision(self.validation_losses, self.averaged, batch)[1]
         self.log_dict(
             {f"val/{key}": value for key, value in scores.items()},
             on_epoch=True, sync_dist=True, batch_size=len(batch.diameter),
         )  # fmt: skip
 
-    def _objective(self, network: VPOGModel, batch: Batch, **options) -> tuple[Tensor, dict[str, Tensor]]:
-        """The network in the trainer's precision, labels and losses in float32."""
+    def _in_precision(self, losses: Callable, network: nn.Module, batch, *number: int):
+        """Compute losses, the network in the trainer's precision, labels and losses in float32."""
         with FullPrecisionOutside(network, self.device.type) as guarded:
             if self.photometry:
-                batch = dataclasses.replace(batch, query_rgb=augment(batch.query_rgb))
-            return objective(guarded, batch, self.loss.weights, options=self.loss.options, **options)
+                images = getattr(batch, batch.IMAGES)
+                batch = dataclasses.replace(batch, **{batch.IMAGES: augment(images)})
+            return losses(guarded, batch, *number)
 
     def configure_optimizers(self) -> dict:
         optimizer = torch.optim.AdamW(
@@ -143,6 +166,53 @@ class VPOGLightning(L.LightningModule):
             checkpoint["optimizer_states"][0]["param_groups"], groups, state["_last_lr"], strict=True
         ):
             saved.update({key: value for key, value in group.items() if key != "params"}, lr=lr)
+
+
+class VPOGLightning(NetworkLightning):
+    """The coarse network in training.
+
+    Args:
+        loss: what its loss is made of; others: as of `NetworkLightning`.
+    """
+
+    def __init__(self, network: VPOGModel, loss: LossConfig, *args, **options) -> None:
+        super().__init__(network, *args, **options)
+        self.loss = loss
+
+    def training_losses(self, network, batch: Batch, number: int) -> tuple[Tensor, dict[str, Tensor]]:
+        return self._losses(network, batch, offset=supervised_pixel(number))
+
+    def validation_losses(self, network, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        return self._losses(network, batch, offset=(2, 1), predicted_share=1.0)
+
+    def _losses(self, network, batch: Batch, **options) -> tuple[Tensor, dict[str, Tensor]]:
+        return objective(network, batch, self.loss.weights, options=self.loss.options, **options)
+
+    def draw(self, batch: Batch, count: int) -> list[np.ndarray]:
+        return draw_batch(self.averaged, batch, count)
+
+
+class RefinerLightning(NetworkLightning):
+    """The refiner in training.
+
+    Args:
+        loss: what its loss terms count; others: as of `NetworkLightning`.
+    """
+
+    def __init__(self, network: RefinerNet, loss: RefinerLossConfig, *args, **options) -> None:
+        super().__init__(network, *args, **options)
+        self.loss = loss
+
+    def training_losses(self, network, batch: RefinerBatch, number: int) -> tuple[Tensor, dict[str, Tensor]]:
+        return refiner_losses(network.trace(*batch.inputs()), refiner_labels(batch), batch, self.loss)
+
+    def validation_losses(self, network, batch: RefinerBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        trace, labels = network.trace(*batch.inputs()), refiner_labels(batch)
+        loss, scores = refiner_losses(trace, labels, batch, self.loss)
+        return loss, scores | refined_pose_scores(trace.comparison, labels, batch)
+
+    def draw(self, batch: RefinerBatch, count: int) -> list[np.ndarray]:
+        return draw_refiner_batch(self.averaged, batch, count)
 
 
 def decay_groups(network: nn.Module, weight_decay: float) -> list[dict]:

@@ -7,11 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from vpog_core.models.vpog_model import VPOGModel
-
-CALLED = ("encode", "describe", "match", "encoder_logits", "flow", "flow_of_pairs")
+CALLED = ("encode", "describe", "match", "encoder_logits", "flow", "flow_of_pairs", "trace")
 """The network's methods."""
 
 
@@ -25,7 +23,7 @@ class FullPrecisionOutside:
         device_type: cpu or cuda.
     """
 
-    def __init__(self, network: VPOGModel, device_type: str) -> None:
+    def __init__(self, network: nn.Module, device_type: str) -> None:
         self._network, self._device_type = network, device_type
         self._in_region = torch.is_autocast_enabled(device_type)
         self._dtype = torch.get_autocast_dtype(device_type)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -36,6 +37,9 @@ _DEFAULTS = LossOptions()
 @dataclass
 class Batch:
     """O groups of G queries, T templates, the first S of them the cluster: `VPOGTrainDataset`'s."""
+
+    IMAGES: ClassVar[str] = "query_rgb"
+    """The field of the camera's images."""
 
     query_rgb: Tensor
     query_depth: Tensor

@@ -46,7 +46,7 @@ class Pictures(L.Callback):
     ) -> None:
         missing = self.count - len(self._rows)
         if trainer.is_global_zero and not trainer.sanity_checking and missing > 0:
-            self._rows += draw_batch(pl_module.averaged, batch, missing)
+            self._rows += pl_module.draw(batch, missing)
 
     def on_validation_end(self, trainer, pl_module) -> None:
         if not self._rows:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
+from vpog_core.geometry.camera import VirtualCamera
 from vpog_core.geometry.se3 import rotation_z
 from vpog_core.objects.lighting import Illumination, Light, Material, unit
 from vpog_core.objects.renderer import Renderer
@@ -88,16 +89,19 @@ def compose(
     size: int,
     stage,
     odds: QueryOdds | None = None,
+    frame: VirtualCamera | None = None,
 ) -> Query:
-    """Put an object into a scene and cut out what a detector would.
+    """Put an object into a scene and cut out what a detector would, or what `frame` shows.
 
     Args:
         T: [4, 4] object in a camera that is upright in the image and sees it.
         size: side of the crop, pixels.
         stage: gives `background(rng, size)`, `sprite(rng)`, `renderer(rng)` and `environment(rng)`.
+        frame: the crop's camera, where it is known; None: it looks at a detector's box.
     """
     odds = QueryOdds() if odds is None else odds
-    layout, K = lay_out(rng, renderer, T, stage, odds.layout).in_crop(size)
+    layout = lay_out(rng, renderer, T, stage, odds.layout)
+    layout, K = layout.in_crop(size) if frame is None else (layout.turned(frame.R_virt_cam), frame.K)
     for actor in layout.actors:
         actor.material = random_material(rng, odds)
     canvas = background(rng, layout, K, size, stage, odds)

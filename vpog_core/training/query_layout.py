@@ -67,15 +67,17 @@ class Layout:
         low, high = self.box
         R = rotation_towards(np.array([*(low + high) / 2, 1.0]))
         corners = np.array([[x, y, 1.0] for x in self.box[:, 0] for y in self.box[:, 1]])
+        return self.turned(R), fit_square(corners @ R.T, size, BOX_PADDING)
+
+    def turned(self, R: np.ndarray) -> Layout:
+        """The same in the frame of a camera turned by R_virt_cam [3, 3]; the box stays as it is."""
         actors = [
             Actor(a.renderer, transform(R, np.zeros(3)) @ a.T_cam_obj, a.scale, a.material)
             for a in self.actors
         ]
         ground = None if self.ground is None else Ground(R @ self.ground.normal, self.ground.offset)
         border = None if self.border is None else R @ self.border
-        return Layout(actors, ground, R @ self.up, self.box, border), fit_square(
-            corners @ R.T, size, BOX_PADDING
-        )
+        return Layout(actors, ground, R @ self.up, self.box, border)
 
 
 def lay_out(rng: np.random.Generator, renderer: Renderer, T: np.ndarray, stage, odds: LayoutOdds) -> Layout:

@@ -32,7 +32,7 @@ class RenderedQueries:
 
     def pose(self, rng: np.random.Generator, obj: TrainingObject, refined: bool) -> QueryPose:
         """From anywhere; each query draws its own distance, those of a refined group one together."""
-        return QueryPose(unit(rng.normal(size=3)), _distance(rng) if refined else None)
+        return QueryPose(unit(rng.normal(size=3)), draw_distance(rng) if refined else None)
 
     def queries(
         self, rng: np.random.Generator, obj: TrainingObject, pose: QueryPose, R_ref: np.ndarray, count: int
@@ -44,7 +44,7 @@ class RenderedQueries:
         self, rng: np.random.Generator, obj: TrainingObject, pose: QueryPose, R_ref: np.ndarray
     ) -> dict[str, np.ndarray]:
         direction = near(rng, pose.anchor, REFINED_SPREAD if pose.refined else ANCHOR_SPREAD)
-        distance = pose.distance or _distance(rng)
+        distance = pose.distance or draw_distance(rng)
         turn = pose.turn(rng)
         T = template_camera(obj.mesh, direction, self.size, distance=distance)[1]
         T = transform(rotation_z(align_roll(T[:3, :3], R_ref) + turn), np.zeros(3)) @ T
@@ -57,6 +57,6 @@ class RenderedQueries:
         }
 
 
-def _distance(rng: np.random.Generator) -> float:
+def draw_distance(rng: np.random.Generator) -> float:
     """Of a camera from the object, in diameters."""
     return float(np.exp(rng.uniform(*np.log(DISTANCES))))

@@ -22,8 +22,10 @@ import torch
 import yaml
 from torch import Tensor
 
-from vpog_core.models.checkpoint import save_weights
+from vpog_core.models.checkpoint import COARSE, REFINER, save_weights
 from vpog_core.models.config import VPOGConfig
+from vpog_core.models.refiner import RefinerNet
+from vpog_core.models.refiner_config import RefinerConfig
 from vpog_core.models.vpog_model import VPOGModel
 from vpog_core.training.callbacks import (
     CHECKPOINT,
@@ -89,11 +91,18 @@ def unpack(pieces: str | Path, run: str | Path) -> str:
     write_whole(run / "config.yaml", yaml.safe_dump(manifest["config"], sort_keys=False))
     history = checkpoint["callbacks"]["RunFiles"]["history"]
     write_whole(run / HISTORY, json.dumps(history, indent=1))
-    network = VPOGModel(VPOGConfig.from_dict(manifest["config"]["model"]))
+    network = _network(manifest["config"])
     network.load_state_dict(_part(checkpoint["state_dict"], "averaged."))
     save_weights(network, run / WEIGHTS, {"steps": str(checkpoint["global_step"])})
     SafeCheckpointIO().save_checkpoint(checkpoint, run / CHECKPOINT)
     return manifest["fidelity"]
+
+
+def _network(config: dict) -> VPOGModel | RefinerNet:
+    """The network of a run's configuration."""
+    if config.get("network", COARSE) == REFINER:
+        return RefinerNet(RefinerConfig.from_dict(config["refiner"]))
+    return VPOGModel(VPOGConfig.from_dict(config["model"]))
 
 
 def _best_fidelity(checkpoint: dict, budget: int) -> str | None:

@@ -10,8 +10,12 @@ import numpy as np
 
 from vpog_core.objects.lighting import Environment
 from vpog_core.objects.renderer import Renderer
+from vpog_core.objects.template_set import template_camera
 from vpog_core.training.query_composer import Sprite
 from vpog_core.types import VPOGError
+
+SPRITE_SIZE = 112
+"""Side of a flat picture of clutter, pixels."""
 
 
 class Stage:
@@ -19,7 +23,7 @@ class Stage:
 
     Args:
         photos: [h, w, 3] uint8 pictures.
-        objects: with `renderer` and `templates` (rgb [V, P, P, 3], depth [V, P, P]): clutter and occluders.
+        objects: with a `renderer` each: clutter and occluders.
         environments: light from all around.
     """
 
@@ -38,10 +42,11 @@ class Stage:
         return made_up_surface(rng, size)
 
     def sprite(self, rng: np.random.Generator) -> Sprite:
-        """A template of some object."""
-        templates = self.objects[rng.integers(len(self.objects))].templates
-        view = rng.integers(len(templates.rgb))
-        return Sprite(np.asarray(templates.rgb[view]), (templates.depth[view] > 0).astype(np.uint8) * 255)
+        """A flat picture of some object from anywhere."""
+        renderer = self.renderer(rng)
+        K, T = template_camera(renderer.mesh, rng.normal(size=3), SPRITE_SIZE)
+        render = renderer.render(T, K, (SPRITE_SIZE, SPRITE_SIZE))
+        return Sprite(render.rgb, render.mask.astype(np.uint8) * 255)
 
     def renderer(self, rng: np.random.Generator) -> Renderer:
         """Of some object."""

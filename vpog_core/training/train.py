@@ -19,8 +19,9 @@ from lightning.pytorch import loggers
 from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.utilities import rank_zero_only
 
-from vpog_core.models.checkpoint import load_weights
+from vpog_core.models.checkpoint import REFINER, load_refiner, load_weights
 from vpog_core.models.croco import init_encoder
+from vpog_core.models.refiner import RefinerNet
 from vpog_core.models.vpog_model import VPOGModel
 from vpog_core.training.callbacks import (
     CHECKPOINT,
@@ -33,8 +34,15 @@ from vpog_core.training.callbacks import (
 )
 from vpog_core.training.data_config import build_datasets
 from vpog_core.training.data_module import Build, VPOGDataModule
-from vpog_core.training.lightning_module import VPOGLightning, checkpoint_blocks, compile_parts
+from vpog_core.training.lightning_module import (
+    NetworkLightning,
+    RefinerLightning,
+    VPOGLightning,
+    checkpoint_blocks,
+    compile_parts,
+)
 from vpog_core.training.pictures import Pictures
+from vpog_core.training.refiner_datasets import build_refiner_datasets
 from vpog_core.training.train_config import TrainConfig
 from vpog_core.types import VPOGError
 from vpog_core.whole_file import write_whole
@@ -93,7 +101,7 @@ def train(config: TrainConfig, build: Build | None = None) -> Summary:
     changes = changed(folder, config) if begun else []
     module = make_module(config)
     data = VPOGDataModule(
-        build or (lambda: build_datasets(config.data, progress=rank_zero_only.rank == 0)),
+        build or (lambda: _datasets(config, progress=rank_zero_only.rank == 0)),
         config.loader,
         config.max_steps * config.trainer.accumulate,
     )
@@ -113,18 +121,31 @@ def train(config: TrainConfig, build: Build | None = None) -> Summary:
     return summary
 
 
-def make_module(config: TrainConfig) -> VPOGLightning:
+def _datasets(config: TrainConfig, progress: bool):
+    """Make the training and the validation set of the network that is trained."""
+    if config.network == REFINER:
+        return build_refiner_datasets(config.data, config.refiner.image_size, config.perturbation, progress)
+    return build_datasets(config.data, progress)
+
+
+def make_module(config: TrainConfig) -> NetworkLightning:
     """The network, as it begins, with what trains it."""
     torch.manual_seed(config.seed)
+    common = (
+        config.optimizer, config.scheduler, config.loader.groups, config.trainer.epoch_steps,
+        config.seed, not config.data.photometry,
+    )  # fmt: skip
+    if config.network == REFINER:
+        refiner = RefinerNet(config.refiner)
+        if config.init.weights:
+            refiner.load_state_dict(load_refiner(config.init.weights, expect=config.refiner).state_dict())
+        return RefinerLightning(refiner, config.refiner_loss, *common)
     network = VPOGModel(config.model)
     if config.init.weights:
         network.load_state_dict(load_weights(config.init.weights, expect=config.model).state_dict())
     if config.init.croco:
         init_encoder(network, config.init.croco)
-    module = VPOGLightning(
-        network, config.loss, config.optimizer, config.scheduler, config.loader.groups,
-        config.trainer.epoch_steps, config.seed, photometry=not config.data.photometry,
-    )  # fmt: skip
+    module = VPOGLightning(network, config.loss, *common)
     if config.trainer.checkpoint_blocks:
         checkpoint_blocks(network)
     if config.trainer.compile:
@@ -196,7 +217,7 @@ def changed(folder: Path, config: TrainConfig) -> list[str]:
     for key, value in _flat(dataclasses.asdict(config)):
         if key.startswith(FREE) or before.get(key) == value:
             continue
-        if key.startswith("model."):
+        if key.startswith(("model.", "refiner.")) or key == "network":
             raise VPOGError(
                 f"The run in '{folder}' has {key} {before.get(key)} and {value} is asked for: "
                 "give another output."

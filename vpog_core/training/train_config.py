@@ -9,9 +9,13 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any, get_type_hints
 
+from vpog_core.models.checkpoint import COARSE, REFINER
 from vpog_core.models.config import VPOGConfig
+from vpog_core.models.refiner_config import RefinerConfig
 from vpog_core.training.data_config import DataConfig
 from vpog_core.training.losses.config import LossConfig
+from vpog_core.training.losses.refiner import RefinerLossConfig
+from vpog_core.training.pose_perturbation import PerturbationConfig
 from vpog_core.types import VPOGError
 
 
@@ -121,12 +125,18 @@ class TrainConfig:
     Attributes:
         output: folder of the checkpoint, weights, history and log; a run found there is gone on with.
         seed: of everything random.
+        network: what is trained: coarse (sections model, loss) or refiner (sections refiner, refiner_loss,
+            perturbation).
     """
 
     output: str
     seed: int
+    network: str
     model: VPOGConfig
     loss: LossConfig
+    refiner: RefinerConfig
+    refiner_loss: RefinerLossConfig
+    perturbation: PerturbationConfig
     optimizer: OptimizerConfig
     scheduler: SchedulerConfig
     data: DataConfig
@@ -135,6 +145,8 @@ class TrainConfig:
     trainer: TrainerConfig
 
     def __post_init__(self) -> None:
+        if self.network not in (COARSE, REFINER):
+            raise VPOGError(f"network is '{self.network}': give {COARSE} or {REFINER}.")
         for of, name, low in (
             (self.loader, "groups", 1), (self.loader, "workers", 0), (self.loader, "prefetch", 1),
             (self.scheduler, "t_max", 1), (self.scheduler, "warmup_steps", 0), (self.optimizer, "lr", 0),
@@ -164,7 +176,7 @@ SECTIONS = {
 def schema() -> type:
     """`TrainConfig` with defaults for all sections, mutable throughout: OmegaConf checks types against it."""
     sections = [(name, kind, field(default_factory=kind)) for name, kind in SECTIONS.items()]
-    plain = [("output", str, "runs/train"), ("seed", int, 0)]
+    plain = [("output", str, "runs/train"), ("seed", int, 0), ("network", str, COARSE)]
     return _mutable(dataclasses.make_dataclass("TrainConfig", plain + sections))
 
 

@@ -37,7 +37,7 @@ class TrainingObject:
 
     Args:
         name: for people; kind: the source it counts for.
-        templates: its banked views.
+        templates: its banked views; None where only its mesh is needed.
         open_renderer: gives its renderer, which knows its mesh; called at every use.
         views: the images it is annotated in; None: its queries are rendered.
     """
@@ -45,7 +45,7 @@ class TrainingObject:
     def __init__(
         self,
         name: str,
-        templates: BankedTemplates,
+        templates: BankedTemplates | None,
         open_renderer: Callable[[], Renderer],
         kind: str = "meshes",
         views: ObjectViews | None = None,
@@ -84,43 +84,54 @@ class RendererCache:
 
 
 def load_object(
-    source: ObjectSource, bank: Path, size: int, cache: RendererCache | None = None
+    source: ObjectSource, bank: Path, size: int | None, cache: RendererCache | None = None
 ) -> TrainingObject:
     """The object of a source; what of it is not in the bank yet is made now.
+
+    Args:
+        size: side of its templates, pixels; None: it has none.
 
     Raises:
         VPOGError: its mesh cannot be used.
     """
     folder = prepare_object(source, bank, size)
     renderer = partial((cache or RendererCache(1)).get, folder / MESH_FILE)
-    return TrainingObject(source.name, open_templates(templates_folder(folder, size)), renderer, source.kind)
+    templates = None if size is None else open_templates(templates_folder(folder, size))
+    return TrainingObject(source.name, templates, renderer, source.kind)
 
 
-def prepare_object(source: ObjectSource, bank: Path, size: int) -> Path:
-    """Put an object's mesh and templates into the bank; returns its folder there."""
+def prepare_object(source: ObjectSource, bank: Path, size: int | None) -> Path:
+    """Put an object's mesh and, of a size, its templates into the bank; returns its folder there."""
     folder = source.folder(bank)
     file = folder / MESH_FILE
     made_once(file.parent, lambda f: write_mesh(source.load(), f / file.name))
-    if not templates_folder(folder, size).is_dir():
+    if size is not None and not templates_folder(folder, size).is_dir():
         bank_templates(read_mesh(file), folder, size)
     return folder
 
 
 def prepare_objects(
-    sources: Sequence[ObjectSource], bank: Path, size: int, processes: int, progress: bool = True
+    sources: Sequence[ObjectSource], bank: Path, size: int | None, processes: int, progress: bool = True
 ) -> None:
     """Put all objects into the bank, in parallel.
 
     Args:
+        size: side of the templates, pixels; None: meshes alone.
         processes: 0 takes every core.
 
     Raises:
         VPOGError: an object cannot be used.
     """
-    missing = [s for s in sources if not templates_folder(s.folder(bank), size).is_dir()]
+    missing = [s for s in sources if not _banked(s.folder(bank), size)]
     if not missing:
         return
-    bar = tqdm(total=len(missing), desc="templates", unit="object", mininterval=2, disable=not progress)
+    bar = tqdm(
+        total=len(missing),
+        desc="meshes" if size is None else "templates",
+        unit="object",
+        mininterval=2,
+        disable=not progress,
+    )
     with bar, ProcessPoolExecutor(processes or None, initializer=_one_thread) as pool:
         jobs = [pool.submit(_prepare, source, bank, size) for source in missing]
         try:
@@ -133,7 +144,12 @@ def prepare_objects(
             raise
 
 
-def _prepare(source: ObjectSource, bank: Path, size: int) -> str:
+def _banked(folder: Path, size: int | None) -> bool:
+    """Whether an object's folder holds all that is asked for."""
+    return (templates_folder(folder, size) if size is not None else (folder / MESH_FILE).parent).is_dir()
+
+
+def _prepare(source: ObjectSource, bank: Path, size: int | None) -> str:
     try:
         prepare_object(source, bank, size)
     except VPOGError as error:

@@ -14,6 +14,7 @@ from vpog_core.objects.template_set import template_camera
 from vpog_core.objects.viewpoints import align_roll, viewpoint_directions
 from vpog_core.training.augmentation import degrade
 from vpog_core.training.bop_queries import AnnotatedQueries
+from vpog_core.training.objective import Batch
 from vpog_core.training.query_pose import QueryMaker, QueryPose
 from vpog_core.training.rendered_queries import RenderedQueries
 from vpog_core.training.stage import Stage
@@ -36,6 +37,8 @@ class VPOGTrainDataset(Dataset):
         weights: groups drawn from each kind of object, relative; None: every object alike.
         photometry: lens, sensor and file effects are applied here; else somewhere later.
     """
+
+    batch_type = Batch
 
     def __init__(
         self,

@@ -1,0 +1,272 @@
+"""The refiner network: compares a render at the present pose with the image, and says where the surface is.
+
+Render and image are seen by the same camera, which looks at the object where the present pose puts it. For
+every cell of the render the network answers how far the image shows that surface point from there (flow, with
+its Laplace scale) and whether it shows it at all (visibility). The shape follows GoTrack (Nguyen et al. 2025)
+and Co-op (Moon et al. 2025): shared features, attention over both images, correlation at two levels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vpog_core.models.layers import Attention, Block
+from vpog_core.models.pos_embed import RoPE2D, grid_positions
+from vpog_core.models.refiner_config import COARSE_STRIDE, FINE_STRIDE, RefinerConfig
+
+RENDER_CHANNELS = 7
+"""Of a render: colour, surface normal in the camera frame, mask."""
+LOG_SCALE = (-2.5, 4.0)
+"""Bounds of the logarithm of the flow's Laplace scale, pixels."""
+FIRST_LOG_SCALE = 1.5
+"""What an untrained network says of its flow's scale: the errors it begins with."""
+OUTSIDE = -1e4
+"""Logit of a correlation with a cell outside the image."""
+IMAGE_MEAN, IMAGE_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+@dataclass
+class Comparison:
+    """What the network says of B pairs; g cells along a side, cell (i, j) stands for pixel (4j + 2, 4i + 2).
+
+    Attributes:
+        flow: [B, 2, g, g] (x, y) pixels, from a render's cell to where the image shows it.
+        log_scale: [B, g, g] logarithm of the flow's Laplace scale (pixels), the same for both axes.
+        visibility: [B, g, g] logit that the image shows this surface point.
+    """
+
+    flow: Tensor
+    log_scale: Tensor
+    visibility: Tensor
+
+
+@dataclass
+class Correlation:
+    """A level's correlation of N render cells with K image cells around the expected place of each.
+
+    Attributes:
+        logits: [B, N, K]; centre: [B or 1, N, 2] (x, y) cells from a render cell to the window's middle.
+    """
+
+    logits: Tensor
+    centre: Tensor
+
+
+@dataclass
+class Trace:
+    """A comparison with its intermediate results, which training supervises.
+
+    Attributes:
+        coarse, fine: correlations of both levels; coarse_flow: [B, 2, g / 2, g / 2] pixels.
+    """
+
+    comparison: Comparison
+    coarse: Correlation
+    fine: Correlation
+    coarse_flow: Tensor
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions with a shortcut; the first one takes the stride."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1)
+        self.norm1 = nn.GroupNorm(8, outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1)
+        self.norm2 = nn.GroupNorm(8, outputs)
+        same = stride == 1 and inputs == outputs
+        self.shortcut = nn.Identity() if same else nn.Conv2d(inputs, outputs, 1, stride=stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.gelu(self.norm1(self.conv1(x)))
+        return F.gelu(self.shortcut(x) + self.norm2(self.conv2(y)))
+
+
+class Trunk(nn.Module):
+    """Features at stride 4 and 8; image and render have a stem each and share the rest."""
+
+    def __init__(self, config: RefinerConfig) -> None:
+        super().__init__()
+        stem, fine, coarse = config.stem_dim, config.fine_dim, config.coarse_dim
+        self.image_stem = nn.Conv2d(3, stem, 5, stride=2, padding=2)
+        self.render_stem = nn.Conv2d(RENDER_CHANNELS, stem, 5, stride=2, padding=2)
+        self.stem_norm = nn.GroupNorm(8, stem)
+        self.fine = ResidualBlock(stem, fine, stride=2)
+        self.coarse = nn.Sequential(ResidualBlock(fine, coarse, stride=2), ResidualBlock(coarse, coarse))
+
+    def forward(self, image: Tensor, render: Tensor) -> tuple[Tensor, Tensor]:
+        """[2 B, fine, P / 4, P / 4] and [2 B, coarse, P / 8, P / 8], renders first."""
+        stem = torch.cat((self.render_stem(render), self.image_stem(image)))
+        fine = self.fine(F.gelu(self.stem_norm(stem)))
+        return fine, self.coarse(fine)
+
+
+class JointAttention(nn.Module):
+    """Transformer blocks over the cells of render and image together, so that each knows of the other."""
+
+    def __init__(self, config: RefinerConfig) -> None:
+        super().__init__()
+        dim = config.coarse_dim
+        self.rope = RoPE2D(dim // config.attention_heads, config.rope_base)
+        self.kind = nn.Parameter(torch.zeros(2, 1, dim))
+        self.blocks = nn.ModuleList(
+            Block(dim, Attention(dim, config.attention_heads, self.rope), mlp_ratio=2)
+            for _ in range(config.attention_layers)
+        )
+        self.norm = nn.LayerNorm(dim, eps=1e-6)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """[2 B, C, h, w] -> the same shape; renders first."""
+        height, width = features.shape[-2:]
+        positions = grid_positions(height, width, device=features.device).repeat(2, 1)
+        phases = self.rope.phases(positions)[None, None]
+        render, image = features.flatten(2).transpose(1, 2).chunk(2)
+        x = torch.cat((render + self.kind[0], image + self.kind[1]), dim=1)
+        for block in self.blocks:
+            x = block(x, phases)
+        x = torch.cat(self.norm(x).chunk(2, dim=1))
+        return x.transpose(1, 2).unflatten(2, (height, width))
+
+
+class Decoder(nn.Module):
+    """Correlation and features of a level to hidden features and its answers."""
+
+    def __init__(self, inputs: int, hidden: int, outputs: int, blocks: int) -> None:
+        super().__init__()
+        self.inlet = nn.Conv2d(inputs, hidden, 1)
+        self.blocks = nn.Sequential(*(ResidualBlock(hidden, hidden) for _ in range(blocks)))
+        self.outlet = nn.Conv2d(hidden, outputs, 1)
+        nn.init.zeros_(self.outlet.weight)
+        nn.init.zeros_(self.outlet.bias)
+
+    def forward(self, *parts: Tensor) -> tuple[Tensor, Tensor]:
+        hidden = self.blocks(F.gelu(self.inlet(torch.cat(parts, dim=1))))
+        return hidden, self.outlet(hidden)
+
+
+class RefinerNet(nn.Module):
+    """Compares renders with images.
+
+    Args:
+        config: sizes.
+    """
+
+    def __init__(self, config: RefinerConfig) -> None:
+        super().__init__()
+        self.config = config
+        fine, coarse = config.fine_dim, config.coarse_dim
+        self.trunk = Trunk(config)
+        self.attention = JointAttention(config)
+        self.fine_lateral = nn.Conv2d(fine, fine, 1)
+        self.fine_top_down = nn.Conv2d(coarse, fine, 1)
+        self.coarse_decoder = Decoder(window_size(config.coarse_reach) + 2 + coarse, coarse, 2, blocks=2)
+        self.fine_decoder = Decoder(
+            window_size(config.fine_reach) + 4 + 2 * fine, config.fine_hidden, 4, blocks=1
+        )
+        nn.init.constant_(self.fine_decoder.outlet.bias[2:3], FIRST_LOG_SCALE)
+        self.fine_context = nn.Conv2d(coarse, fine, 1)
+        self.register_buffer("mean", torch.tensor(IMAGE_MEAN).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(IMAGE_STD).view(3, 1, 1), persistent=False)
+
+    def forward(self, image: Tensor, render: Tensor, normals: Tensor, mask: Tensor) -> Comparison:
+        """Compare B renders with their images; P is `config.image_size`.
+
+        Args:
+            image, render: [B, 3, P, P] uint8 RGB.
+            normals: [B, 3, P, P] unit, camera frame, zero in the background; mask: [B, P, P] bool, where the
+                render shows the object.
+        """
+        return self.trace(image, render, normals, mask).comparison
+
+    def trace(self, image: Tensor, render: Tensor, normals: Tensor, mask: Tensor) -> Trace:
+        """Compare, and keep what training supervises; arguments as `forward`."""
+        # Features of both, at two levels.
+        drawn = torch.cat((self._normalised(render), normals, mask[:, None].to(normals.dtype)), dim=1)
+        fine, coarse = self.trunk(self._normalised(image), drawn)
+        coarse = self.attention(coarse)
+        top_down = F.interpolate(self.fine_top_down(coarse), scale_factor=2, mode="bilinear")
+        fine = self.fine_lateral(fine) + top_down
+        # The coarse level: displacements of up to `coarse_reach` cells.
+        seen_coarse = correlate(*coarse.chunk(2), self.config.coarse_reach)
+        render_coarse = coarse.chunk(2)[0]
+        hidden, coarse_flow = self._coarse_flow(seen_coarse, render_coarse)
+        # The fine level, around where the coarse one leads.
+        guess = F.interpolate(coarse_flow.detach(), scale_factor=2, mode="bilinear") / FINE_STRIDE
+        seen_fine = correlate(*fine.chunk(2), self.config.fine_reach, guess.round())
+        context = F.interpolate(self.fine_context(hidden), scale_factor=2, mode="bilinear")
+        comparison = self._fine_answers(seen_fine, guess, fine.chunk(2)[0], context)
+        return Trace(comparison, seen_coarse, seen_fine, coarse_flow)
+
+    def _coarse_flow(self, seen: Correlation, render: Tensor) -> tuple[Tensor, Tensor]:
+        """Hidden features and flow [B, 2, h, w], pixels, of the coarse level."""
+        shape = render.shape[-2:]
+        expected = as_grid(expected_shift(seen, self.config.coarse_reach), shape)
+        hidden, residual = self.coarse_decoder(decoder_view(seen, shape), expected, render)
+        return hidden, COARSE_STRIDE * (expected + residual)
+
+    def _fine_answers(self, seen: Correlation, guess: Tensor, render: Tensor, context: Tensor) -> Comparison:
+        shape = render.shape[-2:]
+        expected = as_grid(expected_shift(seen, self.config.fine_reach), shape)
+        centre = as_grid(seen.centre, shape)
+        _, answer = self.fine_decoder(decoder_view(seen, shape), expected, guess - centre, render, context)
+        flow = FINE_STRIDE * (centre + expected + answer[:, :2])
+        return Comparison(flow, answer[:, 2].clamp(*LOG_SCALE), answer[:, 3])
+
+    def _normalised(self, rgb: Tensor) -> Tensor:
+        return (rgb.to(self.mean.dtype) / 255.0 - self.mean) / self.std
+
+
+def window_size(reach: int) -> int:
+    """Cells of a window that reaches so far to each side."""
+    return (2 * reach + 1) ** 2
+
+
+def window_offsets(reach: int, device: torch.device | None = None) -> Tensor:
+    """[K, 2] (x, y) cells from a window's middle, row-major."""
+    side = torch.arange(-reach, reach + 1, device=device)
+    y, x = torch.meshgrid(side, side, indexing="ij")
+    return torch.stack((x, y), dim=-1).reshape(-1, 2)
+
+
+def correlate(render: Tensor, image: Tensor, reach: int, guess: Tensor | None = None) -> Correlation:
+    """Correlate each render cell with the image cells around its place.
+
+    One matrix product of all cells with all and a gather: slicing in a loop costs tenfold in the backward
+    pass.
+
+    Args:
+        render, image: [B, C, h, w] features; reach: cells to each side.
+        guess: [B, 2, h, w] whole cells (x, y) from a render cell to the middle of its window; None: zero.
+    """
+    height, width = render.shape[-2:]
+    products = render.flatten(2).transpose(1, 2) @ image.flatten(2) / render.shape[1] ** 0.5
+    place = grid_positions(height, width, device=render.device).flip(-1)  # (x, y)
+    centre = torch.zeros_like(place)[None] if guess is None else guess.flatten(2).transpose(1, 2).long()
+    target = (place + centre)[:, :, None] + window_offsets(reach, render.device)  # [B or 1, N, K, 2]
+    limit = torch.tensor((width, height), device=render.device)
+    inside = ((target >= 0) & (target < limit)).all(dim=-1)
+    x, y = target.clamp(min=0).minimum(limit - 1).unbind(-1)
+    index = (y * width + x).expand(len(products), -1, -1)
+    logits = torch.where(inside, products.gather(2, index), OUTSIDE)
+    return Correlation(logits, centre)
+
+
+def expected_shift(seen: Correlation, reach: int) -> Tensor:
+    """[B, N, 2] mean (x, y) cells from the window's middle, under the correlation's softmax."""
+    offsets = window_offsets(reach, seen.logits.device).to(seen.logits.dtype)
+    return seen.logits.softmax(dim=-1) @ offsets
+
+
+def decoder_view(seen: Correlation, shape: tuple[int, int]) -> Tensor:
+    """The correlation [B, K, h, w] as a decoder reads it: logits, and zero outside of the image."""
+    return as_grid(torch.where(seen.logits > OUTSIDE, seen.logits, 0.0), shape)
+
+
+def as_grid(values: Tensor, shape: tuple[int, int]) -> Tensor:
+    """[B, N, C] -> [B, C, h, w]."""
+    return values.transpose(1, 2).unflatten(2, shape)

@@ -1,0 +1,209 @@
+"""Losses of the refiner: correlation, flow with its scale, visibility, pose."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from vpog_core.geometry.se3_torch import rotation_log
+from vpog_core.inference.refined_pose import refined_pose
+from vpog_core.models.refiner import Comparison, Correlation, Trace
+from vpog_core.models.refiner_config import COARSE_STRIDE, FINE_STRIDE
+from vpog_core.training.flow_computer import FlowComputer, Views
+from vpog_core.training.losses.classification import masked_mean
+from vpog_core.training.losses.pose import pose_loss
+from vpog_core.training.pose_correspondences import PoseCorrespondences
+from vpog_core.training.refiner_dataset import RefinerBatch
+from vpog_core.types import VPOGError
+
+VISIBLE_ERROR_PX = 4.0
+"""Errors of the flow beyond this are counted as lost by `flow_lost`."""
+
+
+@dataclass(frozen=True)
+class RefinerLossConfig:
+    """What each loss term of the refiner counts; a term that counts 0 is not computed.
+
+    Attributes:
+        correlation: cross-entropy of both levels' correlation over the cells of its window.
+        coarse_flow: L1 of the coarse level's flow, in its cells.
+        flow: Laplace likelihood of the final flow.
+        visibility: binary cross-entropy of the visibility.
+        pose: Monte-Carlo loss of the pose distribution (EPro-PnP).
+        pose_pairs: pairs of a batch that take part in the pose loss; pose_points: cells of each.
+        pose_samples: poses drawn for each; pose_derivative: what the solution's own error counts.
+    """
+
+    correlation: float = 1.0
+    coarse_flow: float = 0.5
+    flow: float = 1.0
+    visibility: float = 0.5
+    pose: float = 0.05
+    pose_pairs: int = 8
+    pose_points: int = 192
+    pose_samples: int = 128
+    pose_derivative: float = 0.1
+
+    def __post_init__(self) -> None:
+        for name, low in (("correlation", 0), ("coarse_flow", 0), ("flow", 0), ("visibility", 0), ("pose", 0),
+                          ("pose_pairs", 1), ("pose_points", 8), ("pose_samples", 16),
+                          ("pose_derivative", 0)):  # fmt: skip
+            if not low <= getattr(self, name) < float("inf"):
+                raise VPOGError(f"refiner_loss.{name} is {getattr(self, name)}: give {low} or more.")
+
+
+@dataclass
+class RefinerLabels:
+    """Ground truth of B pairs on the grid of the network's cells.
+
+    Attributes:
+        flow: [B, g, g, 2] (x, y) pixels; visible: [B, g, g] bool; on_object: [B, g, g] bool, of the render.
+        pixels: [g, g, 2] (x, y) that the cells stand for; points: [B, g, g, 3] metres, object frame.
+    """
+
+    flow: Tensor
+    visible: Tensor
+    on_object: Tensor
+    pixels: Tensor
+    points: Tensor
+
+
+def refiner_labels(batch: RefinerBatch) -> RefinerLabels:
+    """Compute where the image shows each surface point of the render, and whether it does."""
+    computer = FlowComputer(FINE_STRIDE, (FINE_STRIDE // 2, FINE_STRIDE // 2))
+    render = Views(batch.render_depth, batch.K, batch.T_start)
+    image = Views(batch.image_depth[:, None], batch.K[:, None], batch.T_true[:, None])
+    pixels, points, on_object = computer.query_points(render)
+    place, visible = computer.visible(points, on_object, render, image, batch.diameter)
+    return RefinerLabels(place[:, 0] - pixels, visible[:, 0], on_object, pixels, points)
+
+
+def refiner_losses(
+    trace: Trace, labels: RefinerLabels, batch: RefinerBatch, config: RefinerLossConfig
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return the summed loss of a batch, and the scores of its terms."""
+    coarse_target, coarse_visible = coarse_labels(labels)
+    found, seen = trace.comparison, labels.visible
+    flow_loss, scores = laplace_loss(found, labels)
+    terms = {
+        "coarse_correlation": config.correlation
+        * correlation_loss(trace.coarse, coarse_target / COARSE_STRIDE, coarse_visible),
+        "fine_correlation": config.correlation
+        * correlation_loss(trace.fine, labels.flow / FINE_STRIDE, seen),
+        "coarse_flow": config.coarse_flow
+        * coarse_flow_loss(trace.coarse_flow, coarse_target, coarse_visible),
+        "flow": config.flow * flow_loss,
+        "visibility": config.visibility * visibility_loss(found.visibility, labels),
+    }
+    if config.pose:
+        loss, pose_scores = refiner_pose_loss(found, labels, batch, config)
+        terms["pose"], scores = config.pose * loss, scores | pose_scores
+    total = sum(terms.values())
+    scores |= {"visibility_accuracy": visibility_accuracy(found.visibility, labels)}
+    scores |= {f"loss_{name}": value for name, value in terms.items()}
+    return total, {key: value.detach() for key, value in ({"loss": total} | scores).items()}
+
+
+@torch.no_grad()
+def refined_pose_scores(found: Comparison, labels: RefinerLabels, batch: RefinerBatch) -> dict[str, Tensor]:
+    """Return medians of the errors before and after one refinement: degrees, fraction of the diameter."""
+    solution = refined_pose(
+        found, labels.pixels.expand_as(labels.flow), labels.points, labels.on_object, batch.K, batch.T_start
+    )
+    T = torch.where(solution.valid[:, None, None], solution.T, batch.T_start)
+    scores = {}
+    for name, pose in (("start", batch.T_start), ("error", T)):
+        turn = rotation_log(pose[:, :3, :3] @ batch.T_true[:, :3, :3].mT).norm(dim=-1)
+        shift = (pose[:, :3, 3] - batch.T_true[:, :3, 3]).norm(dim=-1) / batch.diameter
+        scores |= {f"rotation_{name}": turn.rad2deg().median(), f"translation_{name}": shift.median()}
+    return scores
+
+
+def coarse_labels(labels: RefinerLabels) -> tuple[Tensor, Tensor]:
+    """Return flow [B, g / 2, g / 2, 2] (pixels) and visibility of coarse cells: means of four fine ones."""
+    visible = F.avg_pool2d(labels.visible[:, None].float(), 2)
+    flow = F.avg_pool2d((labels.flow * labels.visible[..., None]).permute(0, 3, 1, 2), 2)
+    mean = (flow / visible.clamp_min(0.25)).permute(0, 2, 3, 1)
+    return mean, visible[:, 0] >= 0.5
+
+
+def correlation_loss(seen: Correlation, shift: Tensor, visible: Tensor) -> Tensor:
+    """Cross-entropy over the cells of each window, the true place spread over its four neighbours.
+
+    Args:
+        shift: [B, h, w, 2] (x, y) true displacement, cells; visible: [B, h, w] bool.
+    """
+    count = seen.logits.shape[-1]
+    side = round(count**0.5)
+    place = shift.flatten(1, 2) - seen.centre + side // 2  # from the window's corner
+    low = place.floor()
+    inside = ((low >= 0) & (low < side - 1)).all(dim=-1) & visible.flatten(1)
+    part = place - low
+    low = torch.where(inside[..., None], low, torch.zeros_like(low)).long()
+    log_p = seen.logits.log_softmax(dim=-1)
+    value = torch.zeros_like(part[..., 0])
+    for dx in (0, 1):
+        for dy in (0, 1):
+            weight = (part[..., 0] if dx else 1 - part[..., 0]) * (part[..., 1] if dy else 1 - part[..., 1])
+            index = (low[..., 1] + dy) * side + low[..., 0] + dx
+            value = value - weight * log_p.gather(2, index[..., None])[..., 0].clamp_min(-20.0)
+    return masked_mean(torch.where(inside, value, torch.zeros_like(value)), inside)
+
+
+def coarse_flow_loss(flow: Tensor, target: Tensor, visible: Tensor) -> Tensor:
+    """L1 of the coarse flow [B, 2, h, w] (pixels), in coarse cells."""
+    error = (flow.permute(0, 2, 3, 1) - target).abs().sum(dim=-1) / COARSE_STRIDE
+    return masked_mean(error, visible)
+
+
+def laplace_loss(found: Comparison, labels: RefinerLabels) -> tuple[Tensor, dict[str, Tensor]]:
+    """Negative log likelihood of the flow where it is visible, per axis; both axes share a scale."""
+    error = found.flow.permute(0, 2, 3, 1) - labels.flow
+    values = error.abs().sum(dim=-1) / 2 * (-found.log_scale).exp() + found.log_scale
+    distance = error.detach().norm(dim=-1)
+    scores = {
+        "flow_error": masked_mean(distance, labels.visible),
+        "flow_lost": masked_mean((distance > VISIBLE_ERROR_PX).float(), labels.visible),
+        "flow_start": masked_mean(labels.flow.norm(dim=-1), labels.visible),
+    }
+    return masked_mean(values, labels.visible), scores
+
+
+def visibility_loss(visibility: Tensor, labels: RefinerLabels) -> Tensor:
+    """Binary cross-entropy over the cells of the render's object."""
+    values = F.binary_cross_entropy_with_logits(visibility, labels.visible.float(), reduction="none")
+    return masked_mean(values, labels.on_object)
+
+
+def visibility_accuracy(visibility: Tensor, labels: RefinerLabels) -> Tensor:
+    """Fraction of the object's cells whose visibility is told right."""
+    return masked_mean(((visibility > 0) == labels.visible).float(), labels.on_object)
+
+
+def refiner_pose_loss(
+    found: Comparison, labels: RefinerLabels, batch: RefinerBatch, config: RefinerLossConfig
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """EPro-PnP's loss over the first pairs of a batch, of cells of the object drawn at random."""
+    pairs = min(config.pose_pairs, len(batch.diameter))
+    weight = labels.on_object[:pairs].flatten(1).float() + 1e-6
+    drawn = torch.multinomial(weight, min(config.pose_points, weight.shape[1]))
+
+    def at(values: Tensor) -> Tensor:
+        flat = values[:pairs].flatten(1, 2)
+        return flat.gather(1, drawn[..., None].expand(-1, -1, flat.shape[-1]))
+
+    flow = found.flow.permute(0, 2, 3, 1)
+    precision = torch.sigmoid(found.visibility) * (-2 * found.log_scale).exp()
+    correspondences = PoseCorrespondences(
+        points_2d=at(labels.pixels.expand_as(flow) + flow),
+        points_3d=at(labels.points),
+        confidence=at((precision * labels.on_object)[..., None])[..., 0],
+    )
+    loss, scores = pose_loss(
+        correspondences, batch.K[:pairs], batch.T_true[:pairs], batch.diameter[:pairs],
+        config.pose_samples, config.pose_derivative,
+    )  # fmt: skip
+    return loss, {f"near_{key}": value for key, value in scores.items()}

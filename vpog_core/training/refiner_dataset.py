@@ -1,0 +1,129 @@
+"""Training pairs of a refiner: an image of an object, and its render at a wrong pose in the same frame."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from vpog_core.geometry.framing import frame_hull
+from vpog_core.geometry.se3 import rotation_z, transform, transform_points
+from vpog_core.objects.template_set import template_camera
+from vpog_core.training.augmentation import degrade
+from vpog_core.training.pose_perturbation import PerturbationConfig, perturb
+from vpog_core.training.query_composer import compose
+from vpog_core.training.rendered_queries import draw_distance
+from vpog_core.training.stage import Stage
+from vpog_core.training.training_object import TrainingObject
+from vpog_core.training.vpog_dataset import object_odds
+
+ATTEMPTS = 20
+"""Draws until a pose's object can be framed; all but the first are rare."""
+
+
+@dataclass
+class RefinerBatch:
+    """B pairs; P is the side of image and render, pixels.
+
+    Attributes:
+        image_rgb, render_rgb: [B, P, P, 3] uint8.
+        render_normals: [B, P, P, 3] unit, camera frame, zero in the background.
+        render_depth: [B, P, P] metres, 0 in the background; image_depth: the same, 0 also where hidden.
+        K: [B, 3, 3] pixels; T_true, T_start: [B, 4, 4], of the crop's camera.
+        diameter: [B] metres.
+    """
+
+    IMAGES: ClassVar[str] = "image_rgb"
+    """The field of the camera's images."""
+
+    image_rgb: Tensor
+    render_rgb: Tensor
+    render_normals: Tensor
+    render_depth: Tensor
+    image_depth: Tensor
+    K: Tensor
+    T_true: Tensor
+    T_start: Tensor
+    diameter: Tensor
+
+    def to(self, device: torch.device | str) -> RefinerBatch:
+        """Return the same on a device."""
+        return RefinerBatch(**{k: v.to(device, non_blocking=True) for k, v in vars(self).items()})
+
+    def inputs(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return what the network compares: image, render, normals, mask."""
+        image, render, normals = (
+            v.permute(0, 3, 1, 2) for v in (self.image_rgb, self.render_rgb, self.render_normals)
+        )
+        return image, render, normals, self.render_depth > 0
+
+
+class RefinerDataset(Dataset):
+    """Pairs of image and render; item i is drawn by (seed, i): the same on every run.
+
+    Args:
+        objects: what is drawn from; stage: backgrounds, clutter and light.
+        size: side of image and render, pixels; seed: of everything random.
+        perturbation: how far the rendered poses are off.
+        length: items.
+        weights: pairs drawn from each kind of object, relative; None: every object alike.
+        photometry: lens, sensor and file effects are applied here.
+    """
+
+    batch_type = RefinerBatch
+
+    def __init__(
+        self,
+        objects: Sequence[TrainingObject],
+        stage: Stage,
+        size: int,
+        perturbation: PerturbationConfig,
+        seed: int = 0,
+        length: int = 100_000_000,
+        weights: Mapping[str, float] | None = None,
+        photometry: bool = True,
+    ) -> None:
+        self.objects, self.stage, self.size = objects, stage, size
+        self.perturbation, self.seed, self.length, self.photometry = perturbation, seed, length, photometry
+        self._odds = object_odds([obj.kind for obj in objects], weights) if weights else None
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+        """Return the arrays of one pair: a `RefinerBatch` without its first axis."""
+        rng = np.random.default_rng([self.seed, index])
+        obj = self.objects[rng.choice(len(self.objects), p=self._odds)]
+        renderer, mesh = obj.renderer, obj.mesh
+        for _ in range(ATTEMPTS):
+            T_true = random_pose(rng, mesh, self.size)
+            T_start = perturb(rng, T_true, mesh.center, mesh.diameter, self.perturbation)
+            frame = frame_hull(transform_points(T_start, mesh.hull_points), self.size)
+            if frame is not None:
+                break
+        else:
+            raise RuntimeError(f"No view of '{obj.name}' can be framed.")
+        query = compose(rng, renderer, T_true, self.size, self.stage, frame=frame)
+        T_start = transform(frame.R_virt_cam, np.zeros(3)) @ T_start
+        render = renderer.render(T_start, frame.K, (self.size, self.size))
+        image = degrade(rng, query.rgb) if self.photometry else query.rgb
+        floats = {
+            "render_normals": render.normals @ T_start[:3, :3].T,
+            "render_depth": render.depth, "image_depth": query.depth,
+            "K": frame.K, "T_true": query.T_virt_obj, "T_start": T_start, "diameter": np.array(mesh.diameter),
+        }  # fmt: skip
+        return {"image_rgb": image, "render_rgb": render.rgb} | {
+            key: value.astype(np.float32) for key, value in floats.items()
+        }
+
+
+def random_pose(rng: np.random.Generator, mesh, size: int) -> np.ndarray:
+    """Return T_cam_obj [4, 4] of an object seen from anywhere, at any roll, at the distances of cameras."""
+    direction = rng.normal(size=3)
+    T = template_camera(mesh, direction, size, distance=draw_distance(rng))[1]
+    return transform(rotation_z(rng.uniform(-np.pi, np.pi)), np.zeros(3)) @ T
