@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 from vpog_core.geometry.se3 import rotation_z, transform
 from vpog_core.models.config import VPOGConfig
 from vpog_core.training.compose import load_config
+from vpog_core.training.objective import Batch
 from vpog_core.training.train import train
 from vpog_core.types import VPOGError
 
@@ -35,6 +36,8 @@ class ToyData(Dataset):
     Args:
         seed: of everything; length: items; pause: seconds every item takes.
     """
+
+    batch_type = Batch
 
     def __init__(self, seed: int, length: int = 1000, pause: float = 0.0) -> None:
         self.seed, self.length, self.pause = seed, length, pause
