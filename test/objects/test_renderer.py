@@ -221,3 +221,12 @@ def test_blocked_rays_are_those_that_meet_the_mesh():
     # The first is 0.15 m before the ball.
     assert renderer.blocked(T, points, ahead, reach=0.16).tolist() == [True, False, False, False]
     assert not renderer.blocked(T, points, ahead, reach=0.14).any()
+
+
+def test_a_library_of_thousands_of_objects_can_be_rendered():
+    """Embree crashes the process at about a thousand devices: scenes share one."""
+    box = ball(subdivisions=1)
+    renderers = [Renderer(box) for _ in range(1200)]
+
+    K, T = template_camera(box, np.array([1.0, 0.5, 0.2]), 16)
+    assert renderers[0].render(T, K, (16, 16)).mask.sum() == renderers[-1].render(T, K, (16, 16)).mask.sum()

@@ -1,7 +1,10 @@
-"""From a comparison of render and image to the pose that explains it."""
+"""From comparisons of renders and images to the poses that explain them."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -12,6 +15,27 @@ MIN_VISIBILITY = 0.3
 """Cells less likely to be visible than this take no part in a pose."""
 LAPLACE_SIGMA = 2**0.5
 """Standard deviation of a Laplace distribution over its scale."""
+AGREES_PX = 2.0
+"""A cell agrees with a pose when its flow ends this near to its projection, pixels of the crop."""
+
+
+@dataclass
+class Fit:
+    """The pose of one comparison and how the comparison's cells agree with it.
+
+    Attributes:
+        T: [4, 4] and covariance: [6, 6], of the crop's camera; valid: the cells determine the pose.
+        visible, agreement, precision, inliers, residual_px: see `refine.RefinedPose`.
+    """
+
+    T: np.ndarray
+    covariance: np.ndarray
+    valid: bool
+    visible: float
+    agreement: float
+    precision: float
+    inliers: int
+    residual_px: float
 
 
 def refined_pose(
@@ -25,9 +49,70 @@ def refined_pose(
             under them; mask: [B, g, g] bool, cells that show the object.
         K: [B, 3, 3]; T_start: [B, 4, 4], both of the crop's camera.
     """
+    return solve(pose_problem(found, pixels, points, mask, K), T_start)
+
+
+def pose_problem(found: Comparison, pixels: Tensor, points: Tensor, mask: Tensor, K: Tensor) -> PnPProblem:
+    """Make correspondences of the cells that are likely to be visible; arguments as `refined_pose`."""
     visible = torch.sigmoid(found.visibility)
     weights = visible * (-found.log_scale).exp() / LAPLACE_SIGMA
     weights = torch.where(mask & (visible > MIN_VISIBILITY), weights, torch.zeros_like(weights))
     shown = pixels + found.flow.permute(0, 2, 3, 1)
-    problem = PnPProblem(shown.flatten(1, 2), points.flatten(1, 2), weights.flatten(1), K)
-    return solve(problem, T_start)
+    return PnPProblem(shown.flatten(1, 2), points.flatten(1, 2), weights.flatten(1), K)
+
+
+def fit_poses(
+    found: Comparison,
+    pixels: np.ndarray,
+    points: np.ndarray,
+    mask: np.ndarray,
+    K: np.ndarray,
+    T_start: np.ndarray,
+) -> list[Fit]:
+    """Solve for B poses in double precision, and judge them by the cells they were solved from.
+
+    Args:
+        pixels: [g, g, 2]; others as of `refined_pose`, as arrays.
+    """
+    count = int(mask.reshape(len(mask), -1).sum(axis=1).max())
+    # Only the object's cells take part: gather them, filled up to the same number.
+    chosen = np.argsort(~mask.reshape(len(mask), -1), axis=1, kind="stable")[:, :count]
+    index = torch.from_numpy(chosen)
+
+    def at(values: Tensor) -> Tensor:
+        flat = values.flatten(1, 2)
+        return flat.gather(1, index[..., None].expand(-1, -1, flat.shape[-1]))[:, None]
+
+    answer = Comparison(
+        flow=at(found.flow.permute(0, 2, 3, 1).double()).permute(0, 3, 1, 2),
+        log_scale=at(found.log_scale[..., None].double())[..., 0],
+        visibility=at(found.visibility[..., None].double())[..., 0],
+    )
+    grid = torch.from_numpy(np.broadcast_to(pixels, (len(mask), *pixels.shape)).copy())
+    there = at(torch.from_numpy(mask)[..., None])[..., 0]
+    problem = pose_problem(answer, at(grid), at(torch.from_numpy(points)), there, torch.from_numpy(K))
+    solution = solve(problem, torch.from_numpy(T_start))
+    return [_judged(problem, solution, answer, there, n) for n in range(len(mask))]
+
+
+def _judged(problem: PnPProblem, solution: PnPSolution, answer: Comparison, there: Tensor, n: int) -> Fit:
+    T, mask = solution.T[n], there[n].flatten()
+    visible = torch.sigmoid(answer.visibility[n].flatten())[mask]
+    p = problem.points_3d[n][mask] @ T[:3, :3].T + T[:3, 3]
+    projected = (p @ problem.K[n].T)[:, :2] / p[:, 2:].clamp_min(1e-6)
+    # Cells that are not likely to be visible have no pixel in the problem: they do not agree.
+    counts = problem.there[n][mask]
+    residual = (projected - problem.points_2d[n][mask]).norm(dim=1)
+    agrees = counts & (residual < AGREES_PX)
+    scale = answer.log_scale[n].flatten()[mask]
+    total = max(int(mask.sum()), 1)
+    return Fit(
+        T=T.numpy(),
+        covariance=solution.covariance[n].numpy(),
+        valid=bool(solution.valid[n]),
+        visible=float(visible.sum()) / total,
+        agreement=float((visible * agrees).sum()) / total,
+        precision=float(scale[counts].mean()) if counts.any() else 4.0,
+        inliers=int(agrees.sum()),
+        residual_px=float(residual[agrees].square().mean().sqrt()) if agrees.any() else 0.0,
+    )

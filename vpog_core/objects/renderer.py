@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 import numpy as np
-from embreex import rtcore_scene
+from embreex import rtcore, rtcore_scene
 from embreex.mesh_construction import TriangleMesh
 
 from vpog_core.geometry.camera import scale_intrinsics
@@ -52,6 +54,16 @@ class Hits:
     rays: np.ndarray
 
 
+@lru_cache(maxsize=1)
+def _device(process: int) -> rtcore.EmbreeDevice:
+    """Return the Embree device of this process.
+
+    Scenes share it: Embree crashes at about a thousand devices. A forked process needs its own, since the
+    threads of its parent's are gone.
+    """
+    return rtcore.EmbreeDevice()
+
+
 class Renderer:
     """Renders one mesh from any pose; building it takes some 10 ms, a render a few.
 
@@ -64,7 +76,7 @@ class Renderer:
         self._center = mesh.center
         self._hull = mesh.hull_points
         vertices = ((mesh.vertices - self._center) * self._scale).astype(np.float32)
-        self._scene = rtcore_scene.EmbreeScene(robust=True)
+        self._scene = rtcore_scene.EmbreeScene(device=_device(os.getpid()), robust=True)
         TriangleMesh(scene=self._scene, vertices=vertices, indices=np.ascontiguousarray(mesh.faces, np.int32))
         self.surface = Surface(mesh)
 

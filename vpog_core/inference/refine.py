@@ -1,0 +1,228 @@
+"""Refinement: render the object at its pose, compare with the image, solve, again; many poses in one batch.
+
+Every pose of a batch, whatever its detection or object, goes through a round together. A pose that cannot be
+rendered in the image stays as it was, and says why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from vpog_core.geometry.camera import VirtualCamera, warp
+from vpog_core.geometry.framing import frame_hull
+from vpog_core.geometry.pnp import rotate_covariance
+from vpog_core.geometry.se3 import invert, rotation_angle, transform_points
+from vpog_core.inference.refined_pose import Fit, fit_poses
+from vpog_core.models.precision import autocast_for
+from vpog_core.models.refiner import Comparison, RefinerNet
+from vpog_core.models.refiner_config import FINE_STRIDE
+from vpog_core.objects.renderer import Render, Renderer
+from vpog_core.types import Camera
+
+BATCH = 16
+"""Poses that go through the network at once."""
+MIN_CELLS = 12
+"""Cells of the object's render that the image can show, at least, for a comparison to say anything."""
+MAX_TURN, MAX_SHIFT = np.radians(60.0), 0.3
+"""A refinement corrects; what turns or moves further (fraction of the distance) is not believed."""
+
+
+@dataclass(frozen=True)
+class Observation:
+    """An image that poses are compared with.
+
+    Attributes:
+        image: [H, W, 3] uint8 RGB; camera: that took it.
+        mask: [H, W], nonzero where the object is seen, or None: anywhere.
+    """
+
+    image: np.ndarray
+    camera: Camera
+    mask: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class PoseToRefine:
+    """A pose T_cam_obj [4, 4] of the object that a renderer draws, in an image."""
+
+    renderer: Renderer
+    observation: Observation
+    T_cam_obj: np.ndarray
+
+
+@dataclass
+class RefinedPose:
+    """A pose and what the last comparison said of it.
+
+    Attributes:
+        T_cam_obj: [4, 4]; covariance: [6, 6] (x, y, z, rotation), metres and radians, camera frame.
+        visible: fraction of the object's cells that the image shows; agreement: fraction that is visible and
+            agrees with the pose; precision: mean logarithm of the flow's scale (pixels) over visible cells.
+        inliers: cells that agree; residual_px: root mean square of their residuals, pixels of the crop.
+        view: the last comparison, for drawing; None where there was none.
+        reason: why the pose is as it was, or "".
+    """
+
+    T_cam_obj: np.ndarray
+    covariance: np.ndarray | None = None
+    visible: float = 0.0
+    agreement: float = 0.0
+    precision: float = 4.0
+    inliers: int = 0
+    residual_px: float = 0.0
+    view: ComparedView | None = None
+    reason: str = ""
+
+
+@dataclass
+class ComparedView:
+    """One comparison as a person looks at it; P is the side of the crop, g that of the grid.
+
+    Attributes:
+        crop, render: [P, P, 3] uint8; flow: [g, g, 2] pixels; visibility: [g, g] 0..1, zero off the object.
+    """
+
+    crop: np.ndarray
+    render: np.ndarray
+    flow: np.ndarray
+    visibility: np.ndarray
+
+
+@dataclass
+class _Pair:
+    """One pose's render and image in the same frame."""
+
+    frame: VirtualCamera
+    T_virt_obj: np.ndarray
+    render: Render
+    crop: np.ndarray
+    usable: np.ndarray
+
+
+def refine(refiner: RefinerNet, poses: Sequence[PoseToRefine], rounds: int) -> list[RefinedPose]:
+    """Refine poses in rounds of render, compare and solve.
+
+    Args:
+        refiner: the network, on its device.
+        poses: N, of any images and objects; rounds: at most; a pose that cannot be compared leaves early.
+
+    Returns:
+        N refined poses, in their order.
+    """
+    found = [RefinedPose(np.array(p.T_cam_obj, dtype=np.float64)) for p in poses]
+    going = list(range(len(poses)))
+    for _ in range(rounds):
+        going = [n for start in range(0, len(going), BATCH)
+                 for n in _one_round(refiner, poses, found, going[start : start + BATCH])]  # fmt: skip
+    return found
+
+
+def _one_round(
+    refiner: RefinerNet, poses: Sequence[PoseToRefine], found: list[RefinedPose], rows: list[int]
+) -> list[int]:
+    """Refine the poses of some rows once, in `found`; returns the rows that may be refined further."""
+    size = refiner.config.image_size
+    # Render each pose, and look at the image the same way.
+    pairs: dict[int, _Pair] = {}
+    for n in rows:
+        pair = _pair(poses[n], found[n].T_cam_obj, size)
+        if isinstance(pair, _Pair):
+            pairs[n] = pair
+        else:
+            found[n] = replace(found[n], reason=pair)
+    if not pairs:
+        return []
+    # Compare them all at once, and solve for the poses that explain the answers.
+    compared = _compare(refiner, list(pairs.values()))
+    fits = fit_poses(compared, *_grids(list(pairs.values()), size))
+    # Take over what can be believed.
+    for row, (n, pair) in enumerate(pairs.items()):
+        found[n] = _refined(poses[n], found[n], pair, fits[row], _view(pair, compared, row))
+    return [n for n in pairs if not found[n].reason]
+
+
+def _pair(pose: PoseToRefine, T_cam_obj: np.ndarray, size: int) -> _Pair | str:
+    """The pair of a pose, or the reason there is none."""
+    camera, hull = pose.observation.camera, pose.renderer.mesh.hull_points
+    if not np.isfinite(T_cam_obj).all():
+        return "The pose is not finite."
+    frame = frame_hull(transform_points(T_cam_obj, hull), size)
+    if frame is None:
+        return "The pose puts the object behind the camera, or right before it."
+    T_virt_obj = invert(frame.T_cam_virt) @ T_cam_obj
+    render = pose.renderer.render(T_virt_obj, frame.K, (size, size))
+    usable = warp(_usable(pose.observation), camera, frame) > 127
+    if (render.mask & usable)[_CELLS].sum() < MIN_CELLS:
+        return "The pose puts the object outside of the image or its mask, or it is too small to be seen."
+    crop = warp(pose.observation.image, camera, frame)
+    return _Pair(frame, T_virt_obj, render, crop, usable)
+
+
+_CELLS = np.s_[FINE_STRIDE // 2 :: FINE_STRIDE, FINE_STRIDE // 2 :: FINE_STRIDE]
+"""The pixels that the network's cells stand for."""
+
+
+def _usable(observation: Observation) -> np.ndarray:
+    """[H, W] uint8, 255 where the object may be visible."""
+    if observation.mask is None:
+        return np.full(observation.image.shape[:2], 255, np.uint8)
+    return (np.asarray(observation.mask) != 0).astype(np.uint8) * 255
+
+
+def _compare(refiner: RefinerNet, pairs: Sequence[_Pair]) -> Comparison:
+    """The network's answer for B pairs, float32 on the CPU."""
+    device = refiner.mean.device
+
+    def images(values) -> torch.Tensor:
+        return torch.from_numpy(np.stack(values)).to(device).permute(0, 3, 1, 2)
+
+    normals = [(p.render.normals @ p.T_virt_obj[:3, :3].T.astype(np.float32)) for p in pairs]
+    masks = torch.from_numpy(np.stack([p.render.mask for p in pairs])).to(device)
+    with torch.inference_mode(), autocast_for(device):
+        found = refiner(
+            images([p.crop for p in pairs]), images([p.render.rgb for p in pairs]), images(normals), masks
+        )
+    return Comparison(*(v.float().cpu() for v in vars(found).values()))
+
+
+def _grids(pairs: Sequence[_Pair], size: int) -> tuple[np.ndarray, ...]:
+    """Pixels [g, g, 2], points [B, g, g, 3], mask [B, g, g], K [B, 3, 3] and T [B, 4, 4] of B pairs."""
+    v, u = np.mgrid[0:size, 0:size].astype(np.float64)
+    pixels = np.stack([u[_CELLS], v[_CELLS]], axis=-1)
+    points = np.stack([p.render.coords[_CELLS] for p in pairs]).astype(np.float64)
+    mask = np.stack([(p.render.mask & p.usable)[_CELLS] for p in pairs])
+    return pixels, points, mask, np.stack([p.frame.K for p in pairs]), np.stack([p.T_virt_obj for p in pairs])
+
+
+def _refined(
+    pose: PoseToRefine, before: RefinedPose, pair: _Pair, fit: Fit, view: ComparedView
+) -> RefinedPose:
+    """The pose after a round; as it was before it, with a reason, where the round leads nowhere."""
+    T_cam_obj = pair.frame.T_cam_virt @ fit.T
+    if not fit.valid:
+        return replace(before, view=view, reason="The image shows too little of the object.")
+    if not _near(pose.T_cam_obj, T_cam_obj):
+        return replace(before, view=view, reason="The refinement leads to quite another pose.")
+    covariance = rotate_covariance(fit.covariance, pair.frame.R_virt_cam.T)
+    return RefinedPose(
+        T_cam_obj, covariance, fit.visible, fit.agreement, fit.precision, fit.inliers, fit.residual_px, view
+    )
+
+
+def _near(T_from: np.ndarray, T_to: np.ndarray) -> bool:
+    """Whether a pose [4, 4] is a correction of another, not a different one."""
+    shift = np.linalg.norm(T_to[:3, 3] - T_from[:3, 3])
+    return bool(
+        rotation_angle(T_from[:3, :3], T_to[:3, :3]) < MAX_TURN
+        and shift < MAX_SHIFT * np.linalg.norm(T_from[:3, 3])
+    )
+
+
+def _view(pair: _Pair, compared: Comparison, row: int) -> ComparedView:
+    visibility = torch.sigmoid(compared.visibility[row]).numpy() * pair.render.mask[_CELLS]
+    flow = compared.flow[row].permute(1, 2, 0).numpy()
+    return ComparedView(pair.crop, pair.render.rgb, flow, visibility.astype(np.float32))
