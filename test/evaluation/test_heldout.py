@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from vpog_core.evaluation.heldout import CROPS, FIRST_SEED, LEVELS, OBJECTS, VISIBLE, HeldOut
+from vpog_core.evaluation.heldout import CROPS, FIRST_SEED, OBJECTS, HeldOut
+from vpog_core.evaluation.heldout_picture import LEVELS, VISIBLE
 
 
 @pytest.fixture(scope="module")

@@ -118,6 +118,8 @@ class Benchmark(Protocol):
     has_depth: bool
     groups: dict[int, str]
     """A label for each scene, where scenes are kinds of pictures; else empty."""
+    splits: dict[int, str]
+    """The part of the benchmark each scene is of, where its parts are told apart; else empty."""
 
     @property
     def keys(self) -> list[FrameKey]:

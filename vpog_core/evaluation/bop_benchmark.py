@@ -33,6 +33,7 @@ class BopBenchmark:
     """
 
     groups: dict[int, str] = {}  # noqa: RUF012 (never changed)
+    splits: dict[int, str] = {}  # noqa: RUF012 (never changed)
 
     def __init__(self, root: str | Path, split: str = "test", limit: int | None = None) -> None:
         self.dataset = BopDataset(root, split)

@@ -23,7 +23,8 @@ from vpog_core.evaluation.scores import score, summary
 from vpog_core.inference.estimator import DEFAULT_WEIGHTS
 
 NO_DEPTH = "The set has no depth maps: scored without VSD, AR is the mean of AR_MSSD and AR_MSPD."
-STAGE_KEYS = ("AR_MSSD", "AR_MSPD", "ADD_S_10", "right", "targets")
+MEDIANS = ("rotation", "distance", "distance_diameter")
+STAGE_KEYS = ("AR_MSSD", "AR_MSPD", "ADD_S_10", *MEDIANS, "right", "targets")
 NEAR = 25.0
 """Degrees from the truth up to which a retrieved view can be matched."""
 
@@ -48,7 +49,7 @@ def evaluate(
         found = estimates_of(records, method)
         write_results(output / f"{method}_{_file_part(benchmark.name)}.csv", found)
         methods[method] = {
-            **score(errors_of(records, method), names, benchmark.groups),
+            **score(errors_of(records, method), names, benchmark.groups, benchmark.splits),
             "seconds": seconds(records, method),
             "without_pose": sum(len(record["methods"][method]["reasons"]) for record in records),
         }
@@ -150,14 +151,18 @@ def stages(records: Sequence[dict], whole: Mapping) -> dict:
     return out
 
 
-def last_line(result: Mapping) -> str:
-    """One line for the end of the run: AR with its parts, ADD(-S) with counts."""
-    return f"{result['method']}: {_numbers(result)}"
+def result_lines(result: Mapping) -> list[str]:
+    """Lines for the end of the run, one for each method and split, ours over all as the last.
 
-
-def baseline_lines(result: Mapping) -> list[str]:
-    """The same for what ran beside."""
-    return [f"{name}: {_numbers(scores)}" for name, scores in result["baselines"].items()]
+    AR with its parts, ADD(-S) with counts, median errors.
+    """
+    lines = []
+    for name, scores in {**result["baselines"], result["method"]: result}.items():
+        splits = scores.get("per_split", {})
+        if len(splits) > 1:
+            lines += [f"{name}, {split}: {_numbers(part)}" for split, part in splits.items()]
+        lines.append(f"{name}: {_numbers(scores)}")
+    return lines
 
 
 def _numbers(scores: Mapping) -> str:
@@ -168,7 +173,16 @@ def _numbers(scores: Mapping) -> str:
     )
     return (
         f"AR {scores['AR']:.1f} ({parts}), ADD(-S) < 10 %: {scores['ADD_S_10']:.1f} % "
-        f"({scores['right']} of {scores['targets']})"
+        f"({scores['right']} of {scores['targets']}), {_medians(scores)}"
+    )
+
+
+def _medians(scores: Mapping) -> str:
+    if scores["rotation"] is None or scores["distance"] is None:
+        return "no pose for half of them or more"
+    return (
+        f"median {scores['rotation']:.1f} degrees and {scores['distance']:.1f} % of the distance "
+        f"({scores['distance_diameter']:.1f} % of the diameter)"
     )
 
 
