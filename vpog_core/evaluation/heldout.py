@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from vpog_core.evaluation.benchmark import BenchmarkFrame, BenchmarkObject, FrameKey, Truth
+from vpog_core.evaluation.benchmark import BenchmarkFrame, BenchmarkObject, FrameKey, Truth, box_of
 from vpog_core.evaluation.heldout_picture import FOCAL, LEVELS, SIZE, Shot
 from vpog_core.geometry.symmetry import Symmetry
 from vpog_core.objects.mesh import Mesh, save_mesh
@@ -53,6 +53,7 @@ class HeldOut:
     """
 
     has_depth = True
+    notes: list[str] = []  # noqa: RUF012 (never changed)
 
     def __init__(
         self,
@@ -98,6 +99,16 @@ class HeldOut:
         plain = [] if True not in self._plain else [PLAIN_IDS + i for i in ids if not is_round(_mesh(i))]
         return textured + plain
 
+    @property
+    def known_objects(self) -> frozenset[int]:
+        """The objects."""
+        return frozenset(self.object_ids)
+
+    @property
+    def known_keys(self) -> frozenset[FrameKey]:
+        """The frames."""
+        return frozenset(self.keys)
+
     def library_id(self, obj_id: int) -> str:
         """heldout_01 and so on, heldout_01_plain in plain paint."""
         return f"heldout_{obj_id % PLAIN_IDS:02d}" + f"_{PLAIN}" * (obj_id > PLAIN_IDS)
@@ -126,7 +137,7 @@ class HeldOut:
         # The same seed in both splits: only the object's paint differs.
         shot = Shot(np.random.default_rng([FIRST_SEED, level, number]), camera.K)
         image, depth, mask, fraction, T_cam_obj = shot.take(level, self.object(obj_id).renderer, self._other)
-        truth = Truth(obj_id, T_cam_obj, fraction, _box(mask), lambda: mask)
+        truth = Truth(obj_id, T_cam_obj, fraction, box_of(mask), lambda: mask)
         return BenchmarkFrame(key, camera, [truth], {obj_id: 1}, lambda: image, lambda: depth)
 
     def _object(self, obj_id: int) -> BenchmarkObject:
@@ -152,11 +163,3 @@ def _mesh(obj_id: int) -> Mesh:
 
 def _other(index: int) -> Renderer:
     return Renderer(make_object(OTHERS_SEED + index, vertices=8000))
-
-
-def _box(mask: np.ndarray) -> np.ndarray | None:
-    """Outer edges (x0, y0, x1, y1) around the True pixels."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if not len(rows):
-        return None
-    return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]) - 0.5
