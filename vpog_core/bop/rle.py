@@ -43,7 +43,7 @@ def rle_counts(rle: dict, name: str) -> tuple[np.ndarray, tuple[int, int]]:
             f"'{name}' holds a mask that is not run-length encoded: write it as COCO does."
         ) from error
     # Sums of broken counts may run over; each alone tells then.
-    total = int(counts.sum()) if counts.size and 0 <= counts.min() and counts.max() <= LARGEST else -1
+    total = int(counts.sum()) if counts.size and counts.min() >= 0 and counts.max() <= LARGEST else -1
     if total != height * width or min(height, width) < 0 or total > LARGEST:
         raise VPOGError(
             f"'{name}' holds a mask whose runs do not fill its {width}x{height} pixels: write it again."

@@ -34,6 +34,7 @@ def add_command(add) -> None:
     parser.add_argument(
         "--split", metavar="NAME", help="of the dataset (default: test); held-out: textured or plain alone"
     )
+    parser.add_argument("--sensor", metavar="NAME", help="of a dataset with several cameras: whose images")
     parser.add_argument(
         "--detections",
         default="gt",
@@ -72,8 +73,8 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
     output = files.output_folder(arguments.output)
     with _Bars() as progress:
         result = evaluate(plan_of(arguments), output, arguments.workers, command_of(arguments), progress)
-    if result["note"]:
-        print(result["note"])
+    for note in result["notes"]:
+        print(note)
     print(f"report: {output / 'report.html'}")
     print(*result_lines(result), sep="\n")
     return 0
@@ -96,6 +97,8 @@ def plan_of(arguments: argparse.Namespace):
             raise VPOGError(f"--{name} is for --synthetic heldout: use --limit for a part of a dataset.")
         if given is not None and given > most:
             raise VPOGError(f"--{name} {given} is more than the benchmark has: give at most {most}.")
+    if arguments.sensor is not None and not arguments.dataset:
+        raise VPOGError("--sensor is for --dataset: leave it out.")
     if arguments.levels is not None and arguments.dataset:
         raise VPOGError("--levels is for --synthetic heldout: use --limit for a part of a dataset.")
     if arguments.limit is not None and not arguments.dataset:
@@ -112,6 +115,7 @@ def plan_of(arguments: argparse.Namespace):
         levels=_named("--levels", arguments.levels, tuple(LEVELS.values())),
         splits=_named("--split", None if arguments.dataset else arguments.split, SPLITS),
         limit=arguments.limit,
+        sensor=arguments.sensor or "",
         detections=arguments.detections,
         methods=(OURS, arguments.baseline) if arguments.baseline else (OURS,),
         # The oracles stand in for stages of cluster mode.
@@ -140,8 +144,8 @@ def command_of(arguments: argparse.Namespace) -> str:
     """The command that asks for the same numbers again: what was given, but for --workers and --device."""
     from vpog_core.evaluation.frame_run import CHOICES
 
-    names = ("dataset", "synthetic", "split", "objects", "crops", "levels", "limit", "detections", "weights")
-    names += ("mode", *CHOICES, "baseline", "output")
+    names = ("dataset", "synthetic", "split", "sensor", "objects", "crops", "levels", "limit")
+    names += ("detections", "weights", "mode", *CHOICES, "baseline", "output")
     default = {"detections": "gt", "mode": "cluster"}
     words = ["vpog", "evaluate"]
     for name in names:

@@ -68,9 +68,7 @@ def projected_box(T_cam_obj: np.ndarray, points: np.ndarray, K: np.ndarray) -> n
     return np.concatenate([pixels.min(axis=0), pixels.max(axis=0)])
 
 
-def _ratios(
-    frame: BopFrame, wanted: Collection[int], points_of: Callable[[int], np.ndarray]
-) -> list[float]:
+def _ratios(frame: BopFrame, wanted: Collection[int], points_of: Callable[[int], np.ndarray]) -> list[float]:
     """Widths of models' outlines over those of their annotated boxes, where these are whole."""
     found = []
     for instance in frame.instances:

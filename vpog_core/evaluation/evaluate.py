@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -41,6 +41,7 @@ def evaluate(
         VPOGError: weights, dataset or detections that cannot be used.
     """
     benchmark = plan.benchmark()
+    notes = [*benchmark.notes, *detections.open_detections(plan.detections, benchmark).notes]
     output.mkdir(parents=True, exist_ok=True)
     records = run(plan, benchmark, output / "frames", workers, progress)
     names = {i: benchmark.object(i).name for i in benchmark.object_ids}
@@ -54,10 +55,12 @@ def evaluate(
             "without_pose": sum(len(record["methods"][method]["reasons"]) for record in records),
         }
     first, *others = plan.methods
+    notes += _without_depth(benchmark) + _without_pose(records, first)
     result = {
         "title": title(plan, benchmark),
         "command": command,
         **_description(plan, benchmark),
+        "notes": notes,
         **methods[first],
         "stages": stages(records, methods[OURS]) if plan.stages and OURS in plan.methods else None,
         "method": first,
@@ -79,7 +82,6 @@ def _description(plan: Plan, benchmark: Benchmark) -> dict:
         "dataset": benchmark.name,
         "detections": detections.describe(plan.detections),
         "depth": benchmark.has_depth,
-        "note": "" if benchmark.has_depth else NO_DEPTH,
         "frames": len(benchmark.keys),
         "weights": {
             "name": weights.stem,
@@ -87,6 +89,20 @@ def _description(plan: Plan, benchmark: Benchmark) -> dict:
         },
         "options": {name: value for name in ("mode", *CHOICES) if (value := getattr(plan, name)) is not None},
     }
+
+
+def _without_depth(benchmark: Benchmark) -> list[str]:
+    return [] if benchmark.has_depth else [NO_DEPTH]
+
+
+def _without_pose(records: Sequence[dict], method: str) -> list[str]:
+    """A sentence on detections that came to no pose, with the reason met most."""
+    reasons = Counter(reason for record in records for reason in record["methods"][method]["reasons"])
+    if not reasons:
+        return []
+    text, times = reasons.most_common(1)[0]
+    total = sum(record["detections"] for record in records)
+    return [f"{reasons.total()} of {total} detections have no pose, {times} of them because: {text}"]
 
 
 def errors_of(records: Sequence[dict], method: str) -> list[TargetErrors]:

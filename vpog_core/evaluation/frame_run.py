@@ -32,7 +32,7 @@ class Plan:
     Attributes:
         dataset, split: a BOP dataset's folder and split; no dataset means the held-out benchmark.
         objects, crops, levels, splits: how much of the held-out benchmark, see `HeldOut`.
-        limit: how many frames of a dataset, None for all.
+        limit: how many frames of a dataset, None for all; sensor: whose images, where there are several.
         detections: `gt` or a file.
         methods: of OURS and SIFT; stages: ask the oracles, too.
         weights: file, or None for the shipped; device, mode, and `CHOICES`: the estimator's.
@@ -45,6 +45,7 @@ class Plan:
     levels: tuple[str, ...] = tuple(LEVELS.values())
     splits: tuple[str, ...] = SPLITS
     limit: int | None = None
+    sensor: str = ""
     detections: str = "gt"
     methods: tuple[str, ...] = (OURS,)
     stages: bool = True
@@ -60,7 +61,7 @@ class Plan:
         """What is evaluated on."""
         if self.dataset is None:
             return HeldOut(self.objects, self.crops, self.levels, self.splits)
-        return BopBenchmark(self.dataset, self.split, self.limit)
+        return BopBenchmark(self.dataset, self.split, self.limit, self.sensor)
 
     def estimator(self, library: Path) -> PoseEstimator:
         """What is evaluated."""
@@ -77,7 +78,7 @@ class FrameRunner:
 
     def __init__(self, plan: Plan, library: Path) -> None:
         self.plan, self.benchmark = plan, plan.benchmark()
-        self.detections = open_detections(plan.detections)
+        self.detections = open_detections(plan.detections, self.benchmark)
         self.methods: dict[str, PoseEstimator | SiftBaseline] = {}
         if OURS in plan.methods:
             self.methods[OURS] = plan.estimator(library)

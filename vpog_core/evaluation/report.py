@@ -68,14 +68,14 @@ def _head(result: Mapping) -> str:
         for label, key in COLUMNS
         if result[key] is not None
     )
-    note = f'<p class="note">{escape(result["note"])}</p>' if result["note"] else ""
+    notes = "".join(f'<p class="note">{escape(note)}</p>' for note in result["notes"])
     return (
         f"<h1>{escape(result['title'])}</h1>"
         f'<p class="soft">{result["targets"]} instances in {result["frames"]} images, '
         f"{escape(result['method'])} with {escape(result['weights']['name'])}, percent; errors of rotation "
         f"and distance are medians. ADD(-S): {result['right']} of {result['targets']} within 10 % of the "
         f"diameter; "
-        f"{result['without_pose']} detections without a pose.</p>{note}"
+        f"{result['without_pose']} detections without a pose.</p>{notes}"
         f'<div class="row">{cards}</div>'
     )
 

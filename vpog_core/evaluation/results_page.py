@@ -78,7 +78,7 @@ def _section(result: Mapping) -> str:
     weights = result["weights"]
     lines.append(
         f"{result['targets']} instances in {result['frames']} images; weights {weights['name']} "
-        f"(sha256 {weights['sha256']}). {result['note']}".rstrip()
+        f"(sha256 {weights['sha256']}). {' '.join(result['notes'])}".rstrip()
     )
     lines.append("")
     for key, label in PARTS:
