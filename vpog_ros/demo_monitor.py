@@ -69,7 +69,7 @@ class DemoMonitor(Node):
         for object_id in library.ids:
             mesh = library.mesh(object_id)
             step = max(1, len(mesh.vertices) // POINTS)
-            symmetric = bool(library.entries[object_id].symmetry)
+            symmetric = not library.symmetry(object_id).is_trivial
             self._points[object_id] = (mesh.vertices[::step], mesh.diameter, symmetric)
 
     def watch_pictures(self) -> None:

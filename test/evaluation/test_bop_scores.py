@@ -8,9 +8,9 @@ import pytest
 
 from vpog_core.evaluation.bop_benchmark import BopBenchmark
 from vpog_core.evaluation.errors import Estimate, TargetErrors, frame_errors
-from vpog_core.evaluation.matching import match, right_estimates
+from vpog_core.evaluation.matching import hits, match, right_estimates
 from vpog_core.evaluation.results_csv import read_results, write_results
-from vpog_core.evaluation.scores import calibration, score
+from vpog_core.evaluation.scores import calibration, score, summary
 from vpog_core.types import VPOGError
 
 TOOLKIT = {"AR": 47.39285714, "AR_VSD": 42.17857143, "AR_MSSD": 53.57142857, "AR_MSPD": 46.42857143}
@@ -42,7 +42,7 @@ def errors(benchmark, bop_case):
 
 @pytest.fixture(scope="module")
 def scores(benchmark, errors):
-    return score(errors, benchmark.dataset.names, {})
+    return score(errors, benchmark.dataset.names, {}, {})
 
 
 def test_scores_are_the_toolkits(scores):
@@ -59,7 +59,7 @@ def test_scores_are_the_toolkits(scores):
 
 def test_a_results_file_brings_the_same_scores(benchmark, bop_case, scores, tmp_path):
     write_results(tmp_path / "x.csv", bop_case[1])
-    again = score(errors_of(benchmark, read_results(tmp_path / "x.csv")), benchmark.dataset.names, {})
+    again = score(errors_of(benchmark, read_results(tmp_path / "x.csv")), benchmark.dataset.names, {}, {})
     assert again["AR"] == pytest.approx(scores["AR"], abs=1e-9)
     # Millimetres in the file.
     first = (tmp_path / "x.csv").read_text().splitlines()[1].split(",")
@@ -84,7 +84,7 @@ def test_the_true_poses_score_a_hundred(benchmark):
         frame = benchmark.frame(key)
         order = np.argsort([-t.visible_fraction for t in frame.truths], kind="stable")
         true[key] = [found[i] for i in order]
-    scores = score(errors_of(benchmark, true), benchmark.dataset.names, {})
+    scores = score(errors_of(benchmark, true), benchmark.dataset.names, {}, {})
     assert scores["AR"] == scores["ADD_S_10"] == 100.0
 
 
@@ -95,7 +95,7 @@ def test_without_depth_there_is_no_vsd_and_ar_is_the_mean_of_the_rest(bop_case, 
         shutil.rmtree(folder)
     benchmark = BopBenchmark(root)
     assert not benchmark.has_depth
-    scores = score(errors_of(benchmark, bop_case[1], with_vsd=False), benchmark.dataset.names, {})
+    scores = score(errors_of(benchmark, bop_case[1], with_vsd=False), benchmark.dataset.names, {}, {})
     assert scores["AR_VSD"] is None
     assert "VSD" not in scores["recall"]
     assert scores["AR"] == pytest.approx((TOOLKIT["AR_MSSD"] + TOOLKIT["AR_MSPD"]) / 2, abs=1e-6)
@@ -127,12 +127,43 @@ def test_the_surest_estimate_chooses_first_and_takes_the_nearest():
 
 def target(scores, add, visible=(1.0,), count=1):
     add = np.array(add, dtype=float).reshape(len(scores), len(visible))
-    return TargetErrors((1, 1), 1, count, np.array(visible), np.array(scores), add, add, add)
+    distance = np.stack([add, add], axis=-1)
+    return TargetErrors(
+        (1, 1), 1, count, np.array(visible), np.array(scores), add, add, add, rotation=add, distance=distance
+    )
 
 
 def test_the_most_visible_instances_are_asked_for():
     asked = target([], [], visible=(0.2, 0.9, np.nan, 0.5), count=2).asked
     assert asked.tolist() == [False, True, True, False]
+
+
+def test_medians_are_of_all_instances_asked_for():
+    """The estimate nearest in the image counts, without one the error is larger than any."""
+    near = target([0.9, 0.4], [[0.3], [0.1]])
+    one, two = target([0.9], [[0.2]]), target([0.9], [[0.4]])
+    none = target([], [])
+    told = summary(hits([near, one, two, none, none]))
+    assert told["rotation"] == pytest.approx(np.degrees(0.4))
+    assert told["distance"] == told["distance_diameter"] == pytest.approx(40.0)
+    half = summary(hits([near, one, none, none]))
+    assert half["rotation"] is None
+    assert json.dumps(half)
+
+
+def test_errors_of_rotation_and_distance_are_to_the_nearest_that_looks_alike(bop_case):
+    """A brick after its half turn, 1 cm too far: no rotation error, and 1 cm over distance and diameter."""
+    benchmark = BopBenchmark(bop_case[0])
+    frame, brick = benchmark.frame(benchmark.keys[0]), benchmark.object(1)
+    T = frame.truths[0].T_cam_obj @ np.diag([-1.0, -1.0, 1.0, 1.0])
+    true = np.linalg.norm(T[:3, 3])
+    T[:3, 3] *= (true + 0.01) / true
+    found = next(
+        t for t in frame_errors(frame, {i: benchmark.object(i) for i in (1, 2, 4)}, [Estimate(1, T, 1.0)])
+    )
+    # The turn is rounded in the dataset's file to float64; arccos near one loses half of the digits.
+    assert found.rotation[0, 0] == pytest.approx(0.0, abs=1e-6)
+    np.testing.assert_allclose(found.distance[0, 0], [0.01 / true, 0.01 / brick.diameter], rtol=1e-9)
 
 
 def test_calibration_compares_score_and_share_right():

@@ -1,7 +1,11 @@
 import numpy as np
 import pytest
 
-from vpog_core.evaluation.heldout import CROPS, FIRST_SEED, LEVELS, OBJECTS, VISIBLE, HeldOut
+from vpog_core.evaluation.heldout import CROPS, FIRST_SEED, OBJECTS, PLAIN, ROUND, TEXTURED, HeldOut
+from vpog_core.evaluation.heldout_picture import LEVELS, VISIBLE
+from vpog_core.objects.library import ObjectLibrary
+from vpog_core.synthetic.objects import make_object
+from vpog_core.synthetic.plain import is_round
 
 
 @pytest.fixture(scope="module")
@@ -17,8 +21,11 @@ def frames(heldout):
 def test_the_benchmark_is_thirty_objects_with_twenty_pictures_at_four_levels():
     whole = HeldOut()
     assert (OBJECTS, CROPS, list(LEVELS.values())) == (30, 20, ["clean", "light", "clutter", "occluded"])
-    assert len(whole.keys) == len(set(whole.keys)) == 30 * 20 * 4
-    assert whole.object_ids == list(range(1, 31))
+    textured = HeldOut(splits=[TEXTURED])
+    assert len(textured.keys) == len(set(textured.keys)) == 30 * 20 * 4
+    assert textured.object_ids == list(range(1, 31))
+    assert whole.object_ids == textured.object_ids + [100 + i for i in range(1, 31) if i not in ROUND]
+    assert len(whole.keys) == len(set(whole.keys)) == (30 + 28) * 20 * 4
     # Outside the seeds of training (to 99999), validation (800000+), demo and tests (900000+).
     assert FIRST_SEED == 920_000
 
@@ -72,4 +79,46 @@ def test_noise_begins_with_light(frames):
 
 def test_the_library_holds_the_objects(heldout, tmp_path):
     heldout.write_library(tmp_path)
-    assert sorted(path.stem for path in tmp_path.iterdir()) == ["heldout_01", "heldout_02"]
+    names = ["heldout_01", "heldout_01_plain", "heldout_02", "heldout_02_plain"]
+    assert sorted(path.stem for path in tmp_path.iterdir()) == names
+
+
+def test_a_plain_picture_is_the_same_but_for_the_objects_colours(heldout, frames):
+    """At the level `occluded`, so that what stands in the way is the same, too."""
+    textured, plain = frames[4], heldout.frame((14, 1001))
+    np.testing.assert_array_equal(plain.truths[0].T_cam_obj, textured.truths[0].T_cam_obj)
+    np.testing.assert_array_equal(plain.depth, textured.depth)
+    assert plain.targets == {101: 1}
+    assert heldout.groups[14] == "plain occluded"
+    assert heldout.splits[14] == "plain"
+    clean, own = heldout.frame((11, 1001)), frames[1]
+    mask = own.truths[0].read_mask()
+    np.testing.assert_array_equal(clean.image[~mask], own.image[~mask])
+    # One paint: hue apart, only shading and highlights differ, so the colours lie on one line.
+    colours = clean.image[mask].astype(float)
+    spread = np.linalg.svd(colours - colours.mean(axis=0), compute_uv=False)
+    assert spread[1] < 0.1 * spread[0]
+
+
+def test_a_plain_box_looks_alike_after_half_turns(tmp_path):
+    """The third object is a tube of a rectangle: by shape alone a half turn about z is not seen."""
+    benchmark = HeldOut(objects=3, crops=1, levels=["clean"], splits=[PLAIN])
+    assert len(benchmark.object(103).symmetries) == 2
+    assert len(benchmark.object(101).symmetries) == 1
+    benchmark.write_library(tmp_path)
+    library = ObjectLibrary(tmp_path, tmp_path / "cache")
+    np.testing.assert_allclose(
+        library.symmetry("heldout_03_plain").discrete, benchmark.object(103).symmetries, atol=1e-9
+    )
+
+
+def test_of_round_objects_nothing_but_the_print_tells_the_pose(heldout):
+    """Neighbours of the round ones stand for the others."""
+    found = [i for i in (1, 8, *ROUND, 17) if is_round(make_object(FIRST_SEED + i - 1))]
+    assert found == list(ROUND)
+
+
+def test_parts_are_named():
+    part = HeldOut(objects=2, crops=1, levels=["occluded", "clean"], splits=[PLAIN])
+    assert part.keys == [(11, 1000), (14, 1000), (11, 2000), (14, 2000)]
+    assert "plain clean, plain occluded" in part.name

@@ -42,8 +42,8 @@ def records(benchmark, bop_case):
 @pytest.fixture(scope="module")
 def page(benchmark, records, tmp_path_factory):
     result = {
-        **score(errors_of(records, "vpog"), benchmark.dataset.names, {}),
-        "title": "made <b>up</b>", "command": "vpog evaluate", "note": "", "method": "vpog", "baselines": {},
+        **score(errors_of(records, "vpog"), benchmark.dataset.names, {}, {}),
+        "title": "made <b>up</b>", "command": "vpog evaluate", "notes": [], "method": "vpog", "baselines": {},
         "frames": 6, "stages": None, "options": {}, "without_pose": 3, "seconds": seconds(records, "vpog"),
         "weights": {"name": "none", "sha256": "0"},
     }  # fmt: skip

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import trimesh
 
 pytest.importorskip("rclpy")
 
@@ -95,6 +96,22 @@ def test_monitor_ignores_what_it_has_no_truth_of(monitor):
     monitor._on_truth(poses(10, bottle=at(0.0)))
     monitor._on_poses(poses(10, bottle=at(0.0)))
     assert (monitor.frames, monitor.answered) == (0, 0)
+
+
+def test_only_what_is_declared_symmetric_is_judged_as_such(monitor, tmp_path):
+    """Two square boxes, each answered with a quarter turn; of one objects.yaml says that it looks the same."""
+    for name in ("printed", "blank"):
+        trimesh.creation.box((0.1, 0.1, 0.05)).subdivide().export(tmp_path / f"{name}.ply")
+    symmetry = "{symmetry: {discrete: [{axis: z, order: 4}]}}"
+    (tmp_path / "objects.yaml").write_text(f"objects:\n  blank: {symmetry}\n")
+    monitor.load_objects(ObjectLibrary(tmp_path))
+    monitor._on_truth(poses(1, printed=at(0.0), blank=at(0.2)))
+    monitor._on_poses(poses(1, printed=at(0.0, angle=np.pi / 2), blank=at(0.2, angle=np.pi / 2)))
+    (printed,), (blank,) = monitor.tally.scores["printed"], monitor.tally.scores["blank"]
+    assert not printed.right
+    assert blank.right
+    # The message holds the turn in float64.
+    assert blank.add == pytest.approx(0.0, abs=1e-9)
 
 
 def test_bound_is_never_zero():

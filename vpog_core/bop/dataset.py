@@ -1,8 +1,11 @@
-"""A dataset in BOP's scene-wise layout: scenes of images with cameras and poses, and models."""
+"""A dataset in BOP's scene-wise layout: scenes of images with cameras and poses, and models.
+
+https://github.com/thodan/bop_toolkit/blob/master/docs/bop_datasets_format.md
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -10,41 +13,52 @@ from pathlib import Path
 import numpy as np
 
 from vpog_core.bop.files import by_number, decode_depth, decode_mask, decode_rgb, image_size, read_json
-from vpog_core.bop.frame import BopFrame, FrameFiles, parse_camera, parse_instances
+from vpog_core.bop.frame import MILLIMETRE, BopFrame, FrameFiles, length_unit, parse_camera, parse_instances
+from vpog_core.bop.layout import NUMBER, find_scenes
 from vpog_core.bop.models import BopModels, models_folder
 from vpog_core.objects.mesh import Mesh
 from vpog_core.types import VPOGError
 
 IMAGE_FOLDERS = ("rgb", "gray")
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
+ANNOTATIONS = ("scene_camera", "scene_gt", "scene_gt_info")
 KEPT_SCENES = 4
 """Annotations of so many scenes stay in memory; a scene of a thousand images is some 10 MB of JSON."""
 
 
 @dataclass
 class _FolderFiles:
-    """The pictures of one frame in a scene's folders."""
+    """The pictures of one frame in a scene's folders, those of a sensor where there are several."""
 
     scene: Path
     image_id: int
     depth_scale: float = 1.0
+    sensor: str = ""
 
-    def _find(self, folder: str, suffix: str = "") -> Path | None:
+    def _find(self, folder: str, *index: int) -> Path | None:
+        numbers = (self.image_id, *index)
         for ending in IMAGE_SUFFIXES:
-            path = self.scene / folder / f"{self.image_id:06d}{suffix}{ending}"
+            path = self.scene / folder / ("_".join(f"{n:06d}" for n in numbers) + ending)
             if path.is_file():
                 return path
-        return None
+        return _by_numbers(self.scene / folder).get(numbers)
 
     @property
     def picture(self) -> Path:
-        for folder in IMAGE_FOLDERS:
+        folders = IMAGE_FOLDERS
+        if self.sensor:
+            # HOT3D keeps the images of its sensor gray1 in the folder gray1.
+            folders = (*(f"{name}_{self.sensor}" for name in IMAGE_FOLDERS), self.sensor)
+        for folder in folders:
             if path := self._find(folder):
                 return path
         raise VPOGError(
-            f"The scene '{self.scene}' has no image {self.image_id:06d} in {' or '.join(IMAGE_FOLDERS)}: "
+            f"The scene '{self.scene}' has no image {self.image_id:06d} in {' or '.join(folders)}: "
             "download the images of this split."
         )
+
+    def _of_sensor(self, folder: str) -> str:
+        return f"{folder}_{self.sensor}" if self.sensor else folder
 
     def image_size(self) -> tuple[int, int]:
         return image_size(self.picture.read_bytes(), str(self.picture))
@@ -53,7 +67,7 @@ class _FolderFiles:
         return decode_rgb(self.picture.read_bytes(), str(self.picture))
 
     def depth(self) -> np.ndarray | None:
-        path = self._find("depth")
+        path = self._find(self._of_sensor("depth"))
         return None if path is None else decode_depth(path.read_bytes(), str(path), self.depth_scale)
 
     def mask(self, index: int) -> np.ndarray | None:
@@ -63,33 +77,34 @@ class _FolderFiles:
         return self._mask("mask_visib", index)
 
     def _mask(self, folder: str, index: int) -> np.ndarray | None:
-        path = self._find(folder, f"_{index:06d}")
+        path = self._find(self._of_sensor(folder), index)
         return None if path is None else decode_mask(path.read_bytes(), str(path))
 
 
 @dataclass
 class _Scene:
-    """The annotation files of one scene, by image."""
+    """The annotation files of one scene, by image; `unit`: metres for one of its translations."""
 
     folder: Path
+    sensor: str
     cameras: dict[int, dict]
     gt: dict[int, list] = field(default_factory=dict)
     info: dict[int, list] = field(default_factory=dict)
+    unit: float = MILLIMETRE
 
     @classmethod
-    def read(cls, folder: Path) -> _Scene:
-        cameras = folder / "scene_camera.json"
+    def read(cls, folder: Path, sensor: str, annotations: Sequence[Path]) -> _Scene:
+        cameras, *others = annotations
         parts = [by_number(read_json(cameras), cameras)]
-        for name in ("scene_gt.json", "scene_gt_info.json"):
-            path = folder / name
-            parts.append(by_number(read_json(path), path) if path.is_file() else {})
-        return cls(folder, *parts)
+        parts += [by_number(read_json(path), path) if path.is_file() else {} for path in others]
+        return cls(folder, sensor, *parts, length_unit(parts[1].values()))
 
     def frame(self, scene_id: int, image_id: int) -> BopFrame:
         where = f"'{self.folder}', image {image_id}"
         K, scale = parse_camera(self.cameras[image_id], where)
-        files = _FolderFiles(self.folder, image_id, scale)
-        instances = parse_instances(self.gt.get(image_id, []), self.info.get(image_id), where, files)
+        files = _FolderFiles(self.folder, image_id, scale, self.sensor)
+        gt, info = self.gt.get(image_id, []), self.info.get(image_id)
+        instances = parse_instances(gt, info, where, files, self.unit)
         return BopFrame(scene_id, image_id, K, instances, files, scale)
 
 
@@ -100,16 +115,19 @@ class BopDataset:
         root: the dataset's folder, e.g. `ycbv`.
         split: folder of its scenes, e.g. `test`, `train_pbr`.
         models: folder of its models; None takes the first of `models.MODEL_FOLDERS`.
+        sensor: whose images are read where there are several, see `layout.find_scenes`.
 
     Raises:
-        VPOGError: no such folder, or no scene in it.
+        VPOGError: no such folder, no scene in it, or several sensors to choose from.
     """
 
-    def __init__(self, root: str | Path, split: str = "test", models: str | None = None) -> None:
+    def __init__(
+        self, root: str | Path, split: str = "test", models: str | None = None, sensor: str = ""
+    ) -> None:
         self.root, self.split = Path(root).expanduser(), split
         if not self.root.is_dir():
             raise VPOGError(f"There is no dataset folder '{root}': check the path.")
-        self._scenes = find_scenes(self.root, split)
+        self._layout = find_scenes(self.root, split, sensor)
         self._models = models
         # Bound to the instance, so that annotations go when it goes.
         self._scene = lru_cache(maxsize=KEPT_SCENES)(self._read_scene)
@@ -129,7 +147,7 @@ class BopDataset:
     @property
     def scene_ids(self) -> list[int]:
         """Numbers of the scenes, ascending."""
-        return sorted(self._scenes)
+        return sorted(self._layout.scenes)
 
     def image_ids(self, scene_id: int) -> list[int]:
         """Numbers of a scene's images, ascending."""
@@ -147,8 +165,11 @@ class BopDataset:
 
     def section_files(self, section: int) -> list[Path]:
         """The files a scene's annotations are read from."""
-        names = ("scene_camera.json", "scene_gt.json", "scene_gt_info.json")
-        return [p for name in names if (p := self._scenes[section] / name).is_file()]
+        return [path for path in self._annotations(section) if path.is_file()]
+
+    def in_millimetres(self, scene_id: int) -> bool:
+        """Tell whether a scene's poses are in millimetres, as BOP wants them, and not in metres."""
+        return self._scene(scene_id).unit == MILLIMETRE
 
     def section_frames(self, section: int) -> Iterator[BopFrame]:
         """All frames of a scene, by image."""
@@ -157,7 +178,7 @@ class BopDataset:
 
     def files(self, section: int, image_id: int, depth_scale: float, places: np.ndarray) -> FrameFiles:
         """The pictures of a frame; `places` is for shards."""
-        return _FolderFiles(self._scenes[section], image_id, depth_scale)
+        return _FolderFiles(self._layout.scenes[section], image_id, depth_scale, self._layout.sensor)
 
     def frame(self, scene_id: int, image_id: int) -> BopFrame:
         """One frame; its pictures are read when asked for.
@@ -242,29 +263,27 @@ class BopDataset:
         return self.models.symmetry(obj_id)
 
     def _read_scene(self, scene_id: int) -> _Scene:
-        if scene_id not in self._scenes:
+        if scene_id not in self._layout.scenes:
             raise VPOGError(f"There is no scene {scene_id} in '{self.root / self.split}': check the number.")
-        return _Scene.read(self._scenes[scene_id])
+        return _Scene.read(self._layout.scenes[scene_id], self._layout.sensor, self._annotations(scene_id))
+
+    def _annotations(self, scene_id: int) -> list[Path]:
+        return [self._layout.annotation(scene_id, name) for name in ANNOTATIONS]
 
 
-def find_scenes(root: Path, split: str) -> dict[int, Path]:
-    """Scenes of a split by number: the folders with a scene_camera.json.
+def _by_numbers(folder: Path) -> dict[tuple[int, ...], Path]:
+    """The images of a folder by the numbers in their names, however many digits these have."""
+    try:
+        return _listing(folder, folder.stat().st_mtime_ns)
+    except OSError:
+        return {}
 
-    Raises:
-        VPOGError: no such split, or no scene in it; the sentence lists the splits there are.
-    """
-    folder = root / split
-    scenes = {}
-    if folder.is_dir() and Path(split).name == split:
-        scenes = {
-            int(p.name): p
-            for p in folder.iterdir()
-            if p.name.isdigit() and (p / "scene_camera.json").is_file()
-        }
-    if not scenes:
-        there = sorted(p.parent.parent.name for p in root.glob("*/*/scene_camera.json"))
-        known = ", ".join(dict.fromkeys(there)) or "none"
-        raise VPOGError(
-            f"There is no split '{split}' with scenes in '{root}' (splits there: {known}): choose one."
-        )
-    return scenes
+
+@lru_cache(maxsize=16)
+def _listing(folder: Path, _changed: int) -> dict[tuple[int, ...], Path]:
+    names = ((path, path.stem.split("_")) for path in sorted(folder.iterdir()))
+    return {
+        tuple(int(part) for part in parts): path
+        for path, parts in names
+        if path.suffix.lower() in IMAGE_SUFFIXES and all(NUMBER.fullmatch(part) for part in parts)
+    }

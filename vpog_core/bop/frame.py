@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Protocol
@@ -10,6 +12,9 @@ import numpy as np
 
 from vpog_core.types import Camera, VPOGError
 
+MILLIMETRE = 0.001
+NEAREST = 20.0
+"""Objects nearer to the camera than this in millimetres are in metres: no lens is that near."""
 KNOWN_FIELDS = ("obj_id", "cam_R_m2c", "cam_t_m2c")
 
 
@@ -46,6 +51,11 @@ class BopInstance:
     visible_fraction: float | None = None
     extra: dict = field(default_factory=dict)
     files: FrameFiles | None = field(default=None, repr=False)
+
+    @property
+    def without_info(self) -> bool:
+        """Whether scene_gt_info.json says nothing of it; of a hidden object it says that."""
+        return self.visible_fraction is None and self.box_visible is None and self.box_object is None
 
     def mask(self) -> np.ndarray | None:
         """[H, W] bool of the whole silhouette, where the dataset has it."""
@@ -92,6 +102,11 @@ class BopFrame:
 
 def parse_camera(entry: dict, where: str) -> tuple[np.ndarray, float]:
     """(K [3, 3], depth scale) of an image's entry in scene_camera.json; `where` names it in errors."""
+    if isinstance(entry, dict) and "cam_model" in entry and "cam_K" not in entry:
+        raise VPOGError(
+            f"{where} was taken through a lens that `cam_model` describes, which is not read: "
+            "undistort the images and give their `cam_K`."
+        )
     try:
         K = np.asarray(entry["cam_K"], dtype=np.float64).reshape(3, 3)
         scale = float(entry.get("depth_scale", 1.0))
@@ -100,8 +115,26 @@ def parse_camera(entry: dict, where: str) -> tuple[np.ndarray, float]:
     return K, scale
 
 
-def parse_instances(gt: list, info: list | None, where: str, files: FrameFiles) -> list[BopInstance]:
+def length_unit(of_images: Iterable[list]) -> float:
+    """Tell the unit of a scene's translations in metres, from its images' entries in scene_gt.json.
+
+    BOP's millimetres, or metres where half of the objects would be nearer than any camera sees.
+    """
+    lengths = []
+    for entries in of_images:
+        for entry in entries if isinstance(entries, list) else ():
+            with suppress(KeyError, TypeError, ValueError):
+                lengths.append(np.linalg.norm(np.asarray(entry["cam_t_m2c"], dtype=np.float64)))
+    return 1.0 if lengths and 0 < np.median(lengths) < NEAREST else MILLIMETRE
+
+
+def parse_instances(
+    gt: list, info: list | None, where: str, files: FrameFiles, unit: float = MILLIMETRE
+) -> list[BopInstance]:
     """The instances of an image from its entries in scene_gt.json and scene_gt_info.json (or None).
+
+    Args:
+        unit: metres for one of the file's lengths.
 
     Raises:
         VPOGError: an entry without id or pose, a rotation that is none, lists that do not fit together.
@@ -111,15 +144,16 @@ def parse_instances(gt: list, info: list | None, where: str, files: FrameFiles) 
             f"{where}: scene_gt.json and scene_gt_info.json do not fit together: download them again."
         )
     infos = info if info is not None else [{}] * len(gt)
-    return [_instance(entry, i, n, where, files) for n, (entry, i) in enumerate(zip(gt, infos, strict=True))]
+    pairs = enumerate(zip(gt, infos, strict=True))
+    return [_instance(entry, i, n, where, files, unit) for n, (entry, i) in pairs]
 
 
-def _instance(entry: dict, info: dict, index: int, where: str, files: FrameFiles) -> BopInstance:
+def _instance(entry: dict, info: dict, index: int, where: str, files: FrameFiles, unit: float) -> BopInstance:
     T = np.eye(4)
     try:
         obj_id = int(entry["obj_id"])
         T[:3, :3] = np.asarray(entry["cam_R_m2c"], dtype=np.float64).reshape(3, 3)
-        T[:3, 3] = np.asarray(entry["cam_t_m2c"], dtype=np.float64).reshape(3) * 0.001
+        T[:3, 3] = np.asarray(entry["cam_t_m2c"], dtype=np.float64).reshape(3) * unit
         boxes = [_box(info.get(key)) for key in ("bbox_obj", "bbox_visib")]
         visible = info.get("visib_fract")
     except (KeyError, TypeError, ValueError, AttributeError) as error:

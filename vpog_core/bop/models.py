@@ -2,23 +2,39 @@
 
 from __future__ import annotations
 
+import math
 from functools import cached_property
 from pathlib import Path
 
 from vpog_core.bop.files import by_number, read_json
-from vpog_core.objects.mesh import Mesh, load_mesh
+from vpog_core.objects.mesh import UNITS, Mesh, load_mesh
 from vpog_core.types import VPOGError
 
-MODEL_FOLDERS = ("models", "models_cad", "models_reconst", "models_eval")
+MODEL_FOLDERS = ("models", "models_cad", "models_reconst")
+EVALUATION = "_eval"
+"""Ends the name of a folder of models that errors are computed on."""
+TOO_DIFFERENT = 2.0
+"""A diameter in models_info.json that differs from the mesh's by this factor is not of that mesh."""
 
 
 def models_folder(root: Path) -> Path:
-    """The first folder of models a dataset has; `models` where it has none."""
-    return next((root / name for name in MODEL_FOLDERS if (root / name).is_dir()), root / MODEL_FOLDERS[0])
+    """The first folder of models a dataset has, other models_TYPE last; `models` where it has none."""
+    others = sorted(path.name for path in root.glob("models_*") if path.is_dir())
+    others.sort(key=lambda name: name.endswith(EVALUATION))
+    names = dict.fromkeys([*MODEL_FOLDERS, *others])
+    return next((root / name for name in names if (root / name).is_dir()), root / MODEL_FOLDERS[0])
+
+
+def evaluation_folder(models: Path) -> Path:
+    """The folder of the models that errors are computed on, where they differ from those in `models`."""
+    own = models.with_name(f"{models.name}{EVALUATION}")
+    return next((f for f in (own, models.with_name(f"models{EVALUATION}")) if f.is_dir()), models)
 
 
 class BopModels:
     """The models of a BOP dataset: obj_XXXXXX.ply in millimetres, and models_info.json.
+
+    Models in metres are recognised: no object of a dataset is under 5 mm, and none over 5 m.
 
     Args:
         folder: where they lie.
@@ -35,8 +51,10 @@ class BopModels:
             int(p.stem[4:]): p for p in sorted(self.folder.glob("obj_*.ply")) if p.stem[4:].isdigit()
         }
         if not self._files:
+            there = ", ".join(sorted({p.suffix for p in self.folder.glob("obj_*")})) or "none"
             raise VPOGError(
-                f"The models folder '{folder}' holds no obj_XXXXXX.ply: download the models again."
+                f"The models folder '{folder}' holds no obj_XXXXXX.ply (obj_ files there: {there}): "
+                "download the models as .ply, or convert them."
             )
 
     @property
@@ -46,9 +64,34 @@ class BopModels:
 
     @cached_property
     def info(self) -> dict[int, dict]:
-        """models_info.json, in millimetres as it stands there; empty where there is none."""
+        """models_info.json, in its own unit as it stands there; empty where there is none."""
         path = self.folder / "models_info.json"
-        return by_number(read_json(path), path) if path.is_file() else {}
+        info = by_number(read_json(path), path) if path.is_file() else {}
+        broken = next((i for i, entry in info.items() if not isinstance(entry, dict)), None)
+        if broken is not None:
+            raise VPOGError(f"'{path}' has no mapping for the model {broken}: download it again.")
+        return info
+
+    @cached_property
+    def unit(self) -> str:
+        """Of the meshes: mm, or m where no mesh can be in millimetres and all can be in metres.
+
+        Raises:
+            VPOGError: a mesh that is neither.
+        """
+        error = None
+        for path in self._files.values():
+            try:
+                load_mesh(path, "mm")
+                return "mm"
+            except VPOGError as refused:
+                error = error or refused
+        try:
+            for path in self._files.values():
+                load_mesh(path, "m")
+        except VPOGError:
+            raise error from None
+        return "m"
 
     @cached_property
     def names(self) -> dict[int, str]:
@@ -69,16 +112,45 @@ class BopModels:
 
     def mesh(self, obj_id: int) -> Mesh:
         """The model in metres; read anew at each call."""
-        return load_mesh(self.path(obj_id), unit="mm")
+        return load_mesh(self.path(obj_id), self.unit)
 
     def diameter(self, obj_id: int) -> float:
         """Metres: of models_info.json where it says so, else of the mesh."""
+        given = self._given_diameter(obj_id)
+        return self.mesh(obj_id).diameter if given is None else given * self.info_unit
+
+    @cached_property
+    def info_unit(self) -> float:
+        """Metres for one of models_info.json's lengths: the meshes' unit, which its diameters must fit.
+
+        Raises:
+            VPOGError: the first diameter is not of its mesh.
+        """
+        unit = UNITS[self.unit]
+        obj_id = next((i for i in self.ids if self._given_diameter(i) is not None), None)
+        if obj_id is not None:
+            given, true = self._given_diameter(obj_id), self.mesh(obj_id).diameter / unit
+            if not 1 / TOO_DIFFERENT < given / true < TOO_DIFFERENT:
+                raise VPOGError(
+                    f"models_info.json in '{self.folder}' gives the model {obj_id} a diameter of {given:g} "
+                    f"and its mesh has {true:.4g}: bring both to millimetres."
+                )
+        return unit
+
+    def _given_diameter(self, obj_id: int) -> float | None:
         given = self.info.get(obj_id, {}).get("diameter")
-        return float(given) * 0.001 if given is not None else self.mesh(obj_id).diameter
+        if given is None:
+            return None
+        if isinstance(given, bool) or not isinstance(given, (int, float)) or not 0 < given < math.inf:
+            raise VPOGError(
+                f"models_info.json in '{self.folder}' has the diameter {given!r} for the model {obj_id}: "
+                "write it in millimetres, or leave it out."
+            )
+        return float(given)
 
     def symmetry(self, obj_id: int):
         """`vpog_core.geometry.symmetry.Symmetry` in metres, as models_info.json states it."""
         from vpog_core.geometry.symmetry import Symmetry
 
         self.path(obj_id)
-        return Symmetry.from_bop(self.info.get(obj_id, {}), unit=0.001)
+        return Symmetry.from_bop(self.info.get(obj_id, {}), unit=self.info_unit)

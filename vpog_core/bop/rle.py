@@ -6,6 +6,11 @@ import numpy as np
 
 from vpog_core.types import VPOGError
 
+LARGEST = 1 << 28
+"""Pixels a mask may have."""
+MOST_CHARACTERS = 10
+"""Of one run after its first; more do not fit into 64 bits."""
+
 
 def decode_rle(rle: dict, name: str) -> np.ndarray:
     """[H, W] bool of a COCO run-length mask: {"size": [H, W], "counts": list or compressed string}.
@@ -16,21 +21,34 @@ def decode_rle(rle: dict, name: str) -> np.ndarray:
     Raises:
         VPOGError: keys are missing, or the runs do not fill the picture.
     """
+    counts, (height, width) = rle_counts(rle, name)
+    values = np.arange(len(counts)) % 2 == 1
+    return np.repeat(values, counts).reshape(width, height).T
+
+
+def rle_counts(rle: dict, name: str) -> tuple[np.ndarray, tuple[int, int]]:
+    """(run lengths [N], (H, W)) of a COCO run-length mask, checked without drawing it.
+
+    Raises:
+        VPOGError: as `decode_rle`.
+    """
     try:
         height, width = (int(n) for n in rle["size"])
         counts = rle["counts"]
-        counts = _inflate(counts) if isinstance(counts, (str, bytes)) else [int(n) for n in counts]
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+        if isinstance(counts, (str, bytes)):
+            counts = _inflate(counts)
+        counts = np.asarray(counts, dtype=np.int64).reshape(-1)
+    except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
         raise VPOGError(
             f"'{name}' holds a mask that is not run-length encoded: write it as COCO does."
         ) from error
-    if min(counts, default=0) < 0 or sum(counts) != height * width or height * width > 1 << 28:
+    # Sums of broken counts may run over; each alone tells then.
+    total = int(counts.sum()) if counts.size and counts.min() >= 0 and counts.max() <= LARGEST else -1
+    if total != height * width or min(height, width) < 0 or total > LARGEST:
         raise VPOGError(
-            f"'{name}' holds a mask of {sum(counts)} pixels for a picture of {width}x{height}: "
-            "write it again."
+            f"'{name}' holds a mask whose runs do not fill its {width}x{height} pixels: write it again."
         )
-    values = np.arange(len(counts)) % 2 == 1
-    return np.repeat(values, counts).reshape(width, height).T
+    return counts, (height, width)
 
 
 def encode_rle(mask: np.ndarray) -> dict:
@@ -41,23 +59,21 @@ def encode_rle(mask: np.ndarray) -> dict:
     return {"size": list(mask.shape), "counts": [0, *counts] if flat.size and flat[0] else counts}
 
 
-def _inflate(text: str | bytes) -> list[int]:
+def _inflate(text: str | bytes) -> np.ndarray:
     """Run lengths out of COCO's string: five bits a character, differences to the run before the last."""
     data = text.encode("ascii") if isinstance(text, str) else text
-    counts: list[int] = []
-    position = 0
-    while position < len(data):
-        value = shift = 0
-        more = True
-        while more:
-            bits = data[position] - 48
-            position += 1
-            if not 0 <= bits < 64:
-                raise ValueError("not a run-length string")
-            value |= (bits & 0x1F) << shift
-            shift += 5
-            more = bool(bits & 0x20)
-            if not more and bits & 0x10:
-                value -= 1 << shift
-        counts.append(value + counts[-2] if len(counts) > 2 else value)
-    return counts
+    bits = np.frombuffer(data, dtype=np.uint8).astype(np.int64) - 48
+    last = (bits & 0x20) == 0
+    if not bits.size or bits.min() < 0 or bits.max() > 63 or not last[-1]:
+        raise ValueError("not a run-length string")
+    ends = np.flatnonzero(last)
+    starts = np.concatenate(([0], ends[:-1] + 1))
+    place = np.arange(len(bits)) - np.repeat(starts, ends - starts + 1)
+    if place.max() > MOST_CHARACTERS:
+        raise ValueError("not a run-length string")
+    values = np.add.reduceat((bits & 0x1F) << (5 * place), starts)
+    values -= np.where(bits[ends] & 0x10, np.int64(1) << (5 * (place[ends] + 1)), 0)
+    # From the fourth run on it is the difference to the one two before, so sums over every second one.
+    values[1::2] = np.cumsum(values[1::2])
+    values[2::2] = np.cumsum(values[2::2])
+    return values

@@ -19,6 +19,7 @@ examples:
   vpog evaluate --dataset hope --split val --baseline sift --output out/hope
   vpog evaluate --synthetic heldout --baseline sift --output out/heldout
   vpog evaluate --synthetic heldout --objects 5 --crops 4 --output out/look
+  vpog evaluate --synthetic heldout --split plain --levels clean,occluded --output out/plain
 
 A run that was stopped goes on where it was when started again with the same options.
 Exit status: 0 done, 2 unusable input."""
@@ -30,7 +31,10 @@ def add_command(add) -> None:
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--dataset", metavar="DIR", help="a dataset in BOP's layout")
     source.add_argument("--synthetic", choices=("heldout",), help="the benchmark that ships as code")
-    parser.add_argument("--split", default="test", help="of the dataset (default: %(default)s)")
+    parser.add_argument(
+        "--split", metavar="NAME", help="of the dataset (default: test); held-out: textured or plain alone"
+    )
+    parser.add_argument("--sensor", metavar="NAME", help="of a dataset with several cameras: whose images")
     parser.add_argument(
         "--detections",
         default="gt",
@@ -55,23 +59,24 @@ def add_command(add) -> None:
     parser.add_argument("--limit", type=positive, metavar="N", help="the first N images of a dataset only")
     parser.add_argument("--objects", type=positive, metavar="N", help="held-out: the first N objects only")
     parser.add_argument("--crops", type=positive, metavar="N", help="held-out: N pictures a level only")
+    parser.add_argument(
+        "--levels", metavar="A,B", help="held-out: of clean, light, clutter and occluded, these only"
+    )
 
 
 def run_evaluate(arguments: argparse.Namespace) -> int:
     """`vpog evaluate`."""
     from vpog_core.cli import files
-    from vpog_core.evaluation.evaluate import baseline_lines, evaluate, last_line
+    from vpog_core.evaluation.evaluate import evaluate, result_lines
 
     files.check_output(arguments.output)
     output = files.output_folder(arguments.output)
     with _Bars() as progress:
         result = evaluate(plan_of(arguments), output, arguments.workers, command_of(arguments), progress)
-    if result["note"]:
-        print(result["note"])
+    for note in result["notes"]:
+        print(note)
     print(f"report: {output / 'report.html'}")
-    for line in baseline_lines(result):
-        print(line)
-    print(last_line(result))
+    print(*result_lines(result), sep="\n")
     return 0
 
 
@@ -82,7 +87,8 @@ def plan_of(arguments: argparse.Namespace):
         VPOGError: options that do not go together.
     """
     from vpog_core.evaluation.frame_run import CHOICES, OURS, Plan
-    from vpog_core.evaluation.heldout import CROPS, OBJECTS
+    from vpog_core.evaluation.heldout import CROPS, OBJECTS, SPLITS
+    from vpog_core.evaluation.heldout_picture import LEVELS
 
     part = {"objects": OBJECTS, "crops": CROPS}
     for name, most in part.items():
@@ -91,16 +97,25 @@ def plan_of(arguments: argparse.Namespace):
             raise VPOGError(f"--{name} is for --synthetic heldout: use --limit for a part of a dataset.")
         if given is not None and given > most:
             raise VPOGError(f"--{name} {given} is more than the benchmark has: give at most {most}.")
+    if arguments.sensor is not None and not arguments.dataset:
+        raise VPOGError("--sensor is for --dataset: leave it out.")
+    if arguments.levels is not None and arguments.dataset:
+        raise VPOGError("--levels is for --synthetic heldout: use --limit for a part of a dataset.")
     if arguments.limit is not None and not arguments.dataset:
-        raise VPOGError("--limit is for --dataset: use --objects and --crops for a part of heldout.")
+        raise VPOGError(
+            "--limit is for --dataset: use --objects, --crops and --levels for a part of heldout."
+        )
     if arguments.synthetic and arguments.detections != "gt":
         raise VPOGError("--synthetic heldout has no detector's file: leave --detections out.")
     return Plan(
         dataset=arguments.dataset,
-        split=arguments.split,
+        split=(arguments.dataset and arguments.split) or "test",
         objects=arguments.objects or OBJECTS,
         crops=arguments.crops or CROPS,
+        levels=_named("--levels", arguments.levels, tuple(LEVELS.values())),
+        splits=_named("--split", None if arguments.dataset else arguments.split, SPLITS),
         limit=arguments.limit,
+        sensor=arguments.sensor or "",
         detections=arguments.detections,
         methods=(OURS, arguments.baseline) if arguments.baseline else (OURS,),
         # The oracles stand in for stages of cluster mode.
@@ -112,13 +127,26 @@ def plan_of(arguments: argparse.Namespace):
     )
 
 
+def _named(option: str, given: str | None, known: tuple[str, ...]) -> tuple[str, ...]:
+    """The names of a list with commas, in the order of those known; all where nothing is given.
+
+    Raises:
+        VPOGError: one that is not known.
+    """
+    names = known if given is None else [name.strip() for name in given.split(",")]
+    for name in names:
+        if name not in known:
+            raise VPOGError(f"{option} '{name}' is not a part of heldout: choose of {', '.join(known)}.")
+    return tuple(name for name in known if name in names)
+
+
 def command_of(arguments: argparse.Namespace) -> str:
     """The command that asks for the same numbers again: what was given, but for --workers and --device."""
     from vpog_core.evaluation.frame_run import CHOICES
 
-    names = ("dataset", "split", "synthetic", "objects", "crops", "limit", "detections", "weights", "mode")
-    names += (*CHOICES, "baseline", "output")
-    default = {"split": "test", "detections": "gt", "mode": "cluster"}
+    names = ("dataset", "synthetic", "split", "sensor", "objects", "crops", "levels", "limit")
+    names += ("detections", "weights", "mode", *CHOICES, "baseline", "output")
+    default = {"detections": "gt", "mode": "cluster"}
     words = ["vpog", "evaluate"]
     for name in names:
         value = getattr(arguments, name)

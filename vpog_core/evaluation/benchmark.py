@@ -118,6 +118,14 @@ class Benchmark(Protocol):
     has_depth: bool
     groups: dict[int, str]
     """A label for each scene, where scenes are kinds of pictures; else empty."""
+    splits: dict[int, str]
+    """The part of the benchmark each scene is of, where its parts are told apart; else empty."""
+    notes: list[str]
+    """Sentences on what was not as expected and how it is taken."""
+    known_objects: frozenset[int]
+    """All objects with a model, asked for or not."""
+    known_keys: frozenset[FrameKey]
+    """All frames with targets, of which `keys` may be a part."""
 
     @property
     def keys(self) -> list[FrameKey]:
@@ -140,3 +148,11 @@ class Benchmark(Protocol):
     def write_library(self, folder: Path) -> None:
         """Fill an empty folder with meshes and an objects.yaml."""
         ...
+
+
+def box_of(mask: np.ndarray) -> np.ndarray | None:
+    """Give the outer edges [4] (x0, y0, x1, y1) around a mask's pixels [H, W], None where there are none."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not len(rows):
+        return None
+    return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]) - 0.5

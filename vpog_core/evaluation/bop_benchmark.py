@@ -9,16 +9,16 @@ import shutil
 from functools import cached_property, lru_cache
 from pathlib import Path
 
+import numpy as np
 import yaml
 
 from vpog_core.bop.dataset import BopDataset
-from vpog_core.bop.frame import BopInstance
-from vpog_core.bop.models import BopModels
-from vpog_core.evaluation.benchmark import BenchmarkFrame, BenchmarkObject, FrameKey, Truth
+from vpog_core.bop.frame import BopFrame, BopInstance
+from vpog_core.bop.models import BopModels, evaluation_folder
+from vpog_core.evaluation.benchmark import BenchmarkFrame, BenchmarkObject, FrameKey, Truth, box_of
+from vpog_core.evaluation.bop_checks import check_dataset, projected_box
+from vpog_core.objects.library_entries import SETTINGS
 from vpog_core.types import VPOGError
-
-EVALUATION_MODELS = "models_eval"
-"""Models that errors are computed on, where a dataset has them."""
 
 
 class BopBenchmark:
@@ -27,23 +27,31 @@ class BopBenchmark:
     Args:
         root: the dataset's folder; split: e.g. `test`.
         limit: the first so many frames; None takes all.
+        sensor: whose images are read in a dataset of several cameras.
 
     Raises:
-        VPOGError: no such dataset, split or models; nothing to find in it.
+        VPOGError: no such dataset, split, sensor or models; nothing to find in it.
     """
 
     groups: dict[int, str] = {}  # noqa: RUF012 (never changed)
+    splits: dict[int, str] = {}  # noqa: RUF012 (never changed)
 
-    def __init__(self, root: str | Path, split: str = "test", limit: int | None = None) -> None:
-        self.dataset = BopDataset(root, split)
+    def __init__(
+        self, root: str | Path, split: str = "test", limit: int | None = None, sensor: str = ""
+    ) -> None:
+        self.dataset = BopDataset(root, split, sensor=sensor)
         self._targets: dict[FrameKey, dict[int, int]] = {}
         for scene_id, image_id, obj_id, count in self.dataset.targets():
             of_frame = self._targets.setdefault((scene_id, image_id), {})
             of_frame[obj_id] = count
+        self.known_keys = frozenset(self._targets)
         if limit is not None:
             self._targets = dict(sorted(self._targets.items())[:limit])
         if not self._targets:
-            raise VPOGError(f"There is nothing to find in '{root}', split '{split}': annotate some objects.")
+            raise VPOGError(
+                f"There is nothing to find in '{root}', split '{split}': its scene_gt.json name no object "
+                "(BOP keeps those of some test images hidden: use the split val)."
+            )
         # Bound to the instance, so that meshes go when it goes.
         self.object = lru_cache(maxsize=None)(self._object)
 
@@ -72,8 +80,7 @@ class BopBenchmark:
     def fingerprint(self) -> str:
         """Of the annotations, the targets and the models; the pictures are taken to go with them."""
         digest = hashlib.sha256(self.dataset.split.encode())
-        folder = self.dataset.root / self.dataset.split
-        files = sorted(folder.glob("*/scene_camera.json")) + sorted(folder.glob("*/scene_gt*.json"))
+        files = [path for scene in self.dataset.scene_ids for path in self.dataset.section_files(scene)]
         files += [self._scored.folder / "models_info.json", *filter(None, [self.dataset.targets_path])]
         for path in files:
             digest.update(path.read_bytes() if path.is_file() else b"-")
@@ -81,13 +88,23 @@ class BopBenchmark:
             digest.update(self.dataset.model_path(obj_id).read_bytes())
         return digest.hexdigest()[:16]
 
+    @cached_property
+    def known_objects(self) -> frozenset[int]:
+        """All objects with a model, asked for or not."""
+        return frozenset(self.dataset.model_ids)
+
+    @cached_property
+    def notes(self) -> list[str]:
+        """What `check_dataset` finds; reads the annotations of every frame."""
+        return check_dataset(self.dataset, self._targets, lambda obj_id: self.object(obj_id).hull)
+
     def frame(self, key: FrameKey) -> BenchmarkFrame:
         """One frame; its pictures are read when asked for."""
         frame = self.dataset.frame(*key)
         return BenchmarkFrame(
             key=key,
             camera=frame.camera,
-            truths=[_truth(instance) for instance in frame.instances],
+            truths=[self._truth(instance, frame) for instance in frame.instances],
             targets=self._targets[key],
             read_image=frame.image,
             read_depth=frame.depth,
@@ -101,19 +118,48 @@ class BopBenchmark:
         """Link the models, with what lies beside them, and describe unit and symmetry."""
         source = self.dataset.models.folder.resolve()
         for path in source.iterdir():
-            if path.is_file():
+            if path.is_file() and path.name != SETTINGS:
                 _link(path, folder / path.name)
+        unit = self.dataset.models.unit
         objects = {
-            self.library_id(i): {"mesh": self.dataset.model_path(i).name, "unit": "mm"}
+            self.library_id(i): {"mesh": self.dataset.model_path(i).name, "unit": unit}
             for i in self.object_ids
         }
         (folder / "objects.yaml").write_text(yaml.safe_dump({"objects": objects}), encoding="utf-8")
 
+    def _truth(self, instance: BopInstance, frame: BopFrame) -> Truth:
+        fraction = instance.visible_fraction
+        box = instance.box_visible if instance.box_visible is not None else instance.box_object
+        if instance.without_info:
+            box = self._box(instance, frame)
+        return Truth(
+            obj_id=instance.obj_id,
+            T_cam_obj=instance.T_cam_obj,
+            visible_fraction=math.nan if fraction is None else fraction,
+            box=box,
+            read_mask=instance.mask_visible,
+        )
+
+    def _box(self, instance: BopInstance, frame: BopFrame) -> np.ndarray | None:
+        """Box around an instance that scene_gt_info.json says nothing of; None where it is out of sight."""
+        mask = instance.mask_visible()
+        if mask is None:
+            mask = instance.mask()
+        if mask is not None:
+            return box_of(mask)
+        outline = projected_box(instance.T_cam_obj, self.object(instance.obj_id).hull, frame.K)
+        if outline is None:
+            return None
+        edges = np.array([frame.camera.width, frame.camera.height] * 2) - 0.5
+        box = np.clip(outline, -0.5, edges)
+        return box if (box[2:] > box[:2]).all() else None
+
     @cached_property
     def _scored(self) -> BopModels:
         """The models errors are computed on."""
-        folder = self.dataset.root / EVALUATION_MODELS
-        return BopModels(folder) if folder.is_dir() else self.dataset.models
+        models = self.dataset.models
+        folder = evaluation_folder(models.folder)
+        return models if folder == models.folder else BopModels(folder)
 
     def _object(self, obj_id: int) -> BenchmarkObject:
         models = self._scored
@@ -125,17 +171,6 @@ class BopBenchmark:
             diameter=models.diameter(obj_id),
             symmetry=models.symmetry(obj_id),
         )
-
-
-def _truth(instance: BopInstance) -> Truth:
-    fraction = instance.visible_fraction
-    return Truth(
-        obj_id=instance.obj_id,
-        T_cam_obj=instance.T_cam_obj,
-        visible_fraction=math.nan if fraction is None else fraction,
-        box=instance.box_visible if instance.box_visible is not None else instance.box_object,
-        read_mask=instance.mask_visible,
-    )
 
 
 def _link(source: Path, target: Path) -> None:

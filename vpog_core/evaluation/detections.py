@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
-from vpog_core.bop.files import read_json
-from vpog_core.bop.rle import decode_rle
-from vpog_core.evaluation.benchmark import BenchmarkFrame, FrameKey, Truth
-from vpog_core.types import Detection, VPOGError
+from vpog_core.evaluation.benchmark import Benchmark, BenchmarkFrame, Truth
+from vpog_core.evaluation.detection_file import DetectionFile
+from vpog_core.types import Detection
 
 GROUND_TRUTH = "gt"
 BOX_JITTER = 0.05
@@ -19,8 +17,25 @@ BOX_JITTER = 0.05
 SAME_OBJECT = 0.5
 """A detection whose box overlaps a true one by this much (intersection over union) is that object."""
 
-Detections = Callable[[BenchmarkFrame], list[tuple[int, Detection]]]
-"""(obj_id, detection) of every object looked for in a frame; `class_id` is left to the caller."""
+
+class Detections(Protocol):
+    """Where the objects are; `notes` are sentences on what of it is left out."""
+
+    notes: list[str]
+
+    def __call__(self, frame: BenchmarkFrame) -> list[tuple[int, Detection]]:
+        """(obj_id, detection) of every object looked for in a frame; `class_id` is left to the caller."""
+        ...
+
+
+class TrueBoxes:
+    """The truth with seeded jitter, see `from_truth`."""
+
+    notes: list[str] = []  # noqa: RUF012 (never changed)
+
+    def __call__(self, frame: BenchmarkFrame) -> list[tuple[int, Detection]]:
+        """Those of a frame."""
+        return from_truth(frame)
 
 
 def describe(source: str) -> str:
@@ -30,13 +45,15 @@ def describe(source: str) -> str:
     return f"detections of {Path(source).name}"
 
 
-def open_detections(source: str) -> Detections:
-    """`gt`, or the path of a JSON file.
+def open_detections(source: str, benchmark: Benchmark) -> Detections:
+    """`gt`, or the path of a JSON file, for the frames of a benchmark.
 
     Raises:
-        VPOGError: a file that cannot be read or is not of the format.
+        VPOGError: a file that cannot be read, without a usable entry, or of other images.
     """
-    return from_truth if source == GROUND_TRUTH else DetectionFile(source)
+    if source == GROUND_TRUTH:
+        return TrueBoxes()
+    return DetectionFile(source, benchmark.known_objects, benchmark.known_keys, benchmark.name)
 
 
 def from_truth(frame: BenchmarkFrame) -> list[tuple[int, Detection]]:
@@ -49,54 +66,6 @@ def from_truth(frame: BenchmarkFrame) -> list[tuple[int, Detection]]:
             box = truth.box + noise * np.tile(truth.box[2:] - truth.box[:2], 2)
             found.append((truth.obj_id, Detection("", box, instance=index)))
     return found
-
-
-class DetectionFile:
-    """BOP's detections: a list of {scene_id, image_id, category_id, bbox [x, y, w, h], score, segmentation}.
-
-    Of each object the best-scored are taken, as many as are asked for. A segmentation is a COCO run-length
-    mask, or missing.
-    https://github.com/thodan/bop_toolkit/blob/master/docs/bop_challenge_2022.md
-    """
-
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-        entries = read_json(self.path)
-        self._by_frame: dict[FrameKey, list[dict]] = {}
-        for number, entry in enumerate(entries if isinstance(entries, list) else [None]):
-            self._check(entry, number)
-            key = (int(entry["scene_id"]), int(entry["image_id"]))
-            self._by_frame.setdefault(key, []).append(entry)
-
-    def __call__(self, frame: BenchmarkFrame) -> list[tuple[int, Detection]]:
-        entries = self._by_frame.get(frame.key, [])
-        found = []
-        for obj_id, count in frame.targets.items():
-            mine = [entry for entry in entries if int(entry["category_id"]) == obj_id]
-            best = sorted(mine, key=lambda entry: -float(entry["score"]))[:count]
-            found += [(obj_id, self._detection(entry)) for entry in best]
-        return [(obj_id, replace(d, instance=n)) for n, (obj_id, d) in enumerate(found)]
-
-    def _detection(self, entry: dict) -> Detection:
-        x, y, w, h = (float(value) for value in entry["bbox"])
-        rle = entry.get("segmentation")
-        mask = decode_rle(rle, str(self.path)) if rle else None
-        return Detection("", np.array([x, y, x + w, y + h]) - 0.5, float(entry["score"]), mask)
-
-    def _check(self, entry, number: int) -> None:
-        keys = ("scene_id", "image_id", "category_id")
-        try:
-            numbers = [int(entry[key]) for key in keys] + [float(entry["score"])]
-            box = np.array(entry["bbox"], dtype=np.float64)
-            good = box.shape == (4,) and np.isfinite([*numbers, *box]).all() and (box[2:] > 0).all()
-            good = good and isinstance(entry.get("segmentation") or {}, dict)
-        except (KeyError, TypeError, ValueError):
-            good = False
-        if not good:
-            raise VPOGError(
-                f"'{self.path}', detection {number}, is not {{{', '.join(keys)}, bbox [x, y, w, h], score, "
-                "segmentation (run-length) or none}: write it in BOP's format."
-            )
 
 
 def truth_of(frame: BenchmarkFrame, obj_id: int, detection: Detection) -> Truth | None:

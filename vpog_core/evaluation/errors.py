@@ -11,12 +11,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from vpog_core.evaluation.benchmark import BenchmarkFrame, BenchmarkObject, FrameKey, Truth
-from vpog_core.evaluation.pose_error import add, adds, mspd, mssd
+from vpog_core.evaluation.pose_error import add, adds, distance_error, mspd, mssd, rotation_error
 from vpog_core.evaluation.vsd import TAUS, vsd_of_poses
 from vpog_core.types import VPOGError
 
 WIDTH = 640.0
 """Image width (pixels) that projection errors are brought to."""
+ARRAYS = ("visible", "scores", "mssd", "mspd", "add", "rotation", "distance", "vsd")
+"""Of `TargetErrors`."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,9 @@ class TargetErrors:
         scores: [E].
         vsd: [E, G, 10], or None without depth; mssd, add: [E, G] over the diameter; mspd: [E, G] pixels at
             an image width of 640.
+        rotation: [E, G] radians to the nearest pose that looks alike.
+        distance: [E, G, 2] error of the object's distance from the camera, over that distance and over the
+            diameter.
     """
 
     key: FrameKey
@@ -54,6 +59,8 @@ class TargetErrors:
     mssd: np.ndarray
     mspd: np.ndarray
     add: np.ndarray
+    rotation: np.ndarray
+    distance: np.ndarray
     vsd: np.ndarray | None = None
 
     @property
@@ -66,8 +73,7 @@ class TargetErrors:
 
     def to_json(self) -> dict:
         """Plain values; `from_json` reads them."""
-        arrays = ("visible", "scores", "mssd", "mspd", "add", "vsd")
-        values = {name: getattr(self, name) for name in arrays}
+        values = {name: getattr(self, name) for name in ARRAYS}
         plain = {name: None if value is None else value.tolist() for name, value in values.items()}
         return {"key": list(self.key), "obj_id": self.obj_id, "count": self.count, **plain}
 
@@ -76,8 +82,9 @@ class TargetErrors:
         """What `to_json` gave."""
         value = dict(value)
         grid = (len(value["scores"]), len(value["visible"]))
-        shapes = {"mssd": grid, "mspd": grid, "add": grid, "vsd": (*grid, len(TAUS))}
-        for name in ("visible", "scores", "mssd", "mspd", "add", "vsd"):
+        shapes = dict.fromkeys(("mssd", "mspd", "add", "rotation"), grid)
+        shapes |= {"distance": (*grid, 2), "vsd": (*grid, len(TAUS))}
+        for name in ARRAYS:
             if value[name] is not None:
                 array = np.array(value[name], dtype=np.float64)
                 value[name] = array.reshape(shapes.get(name, array.shape))
@@ -109,7 +116,7 @@ def frame_errors(
         mine = mine[:count]
         truths = [truth for truth in frame.truths if truth.obj_id == obj_id]
         cells = [[_pair(frame, objects[obj_id], e, t, with_vsd) for t in truths] for e in mine]
-        grid = np.array(cells, dtype=np.float64).reshape(len(mine), len(truths), 3 + len(TAUS))
+        grid = np.array(cells, dtype=np.float64).reshape(len(mine), len(truths), 6 + len(TAUS))
         found.append(
             TargetErrors(
                 key=frame.key,
@@ -120,7 +127,9 @@ def frame_errors(
                 mssd=grid[..., 0],
                 mspd=grid[..., 1],
                 add=grid[..., 2],
-                vsd=grid[..., 3:] if with_vsd else None,
+                rotation=grid[..., 3],
+                distance=grid[..., 4:6],
+                vsd=grid[..., 6:] if with_vsd else None,
             )
         )
     return found
@@ -129,7 +138,7 @@ def frame_errors(
 def _pair(
     frame: BenchmarkFrame, target: BenchmarkObject, estimate: Estimate, truth: Truth, with_vsd: bool
 ) -> list[float]:
-    """MSSD, MSPD, ADD(-S), and ten VSD of one estimate against one instance."""
+    """MSSD, MSPD, ADD(-S), rotation, both of the distance, ten VSD of one estimate against one instance."""
     T, T_gt, K, diameter = estimate.T_cam_obj, truth.T_cam_obj, frame.camera.K, target.diameter
     near = np.linalg.norm(T[:3, 3] - T_gt[:3, 3]) < diameter
     surface = mssd(T, T_gt, target.hull, target.symmetries) / diameter if near else np.inf
@@ -140,7 +149,9 @@ def _pair(
     visible = np.full(len(TAUS), np.nan)
     if with_vsd:
         visible = vsd_of_poses(target.renderer, T, T_gt, frame.depth, K, diameter)
-    return [surface, projection, distance, *visible]
+    turned = rotation_error(T, T_gt, target.symmetries)
+    true, off = distance_error(T, T_gt, target.mesh.center)
+    return [surface, projection, distance, turned, off / true, off / diameter, *visible]
 
 
 def _known(fraction: float) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -23,7 +23,8 @@ from vpog_core.evaluation.scores import score, summary
 from vpog_core.inference.estimator import DEFAULT_WEIGHTS
 
 NO_DEPTH = "The set has no depth maps: scored without VSD, AR is the mean of AR_MSSD and AR_MSPD."
-STAGE_KEYS = ("AR_MSSD", "AR_MSPD", "ADD_S_10", "right", "targets")
+MEDIANS = ("rotation", "distance", "distance_diameter")
+STAGE_KEYS = ("AR_MSSD", "AR_MSPD", "ADD_S_10", *MEDIANS, "right", "targets")
 NEAR = 25.0
 """Degrees from the truth up to which a retrieved view can be matched."""
 
@@ -40,6 +41,7 @@ def evaluate(
         VPOGError: weights, dataset or detections that cannot be used.
     """
     benchmark = plan.benchmark()
+    notes = [*benchmark.notes, *detections.open_detections(plan.detections, benchmark).notes]
     output.mkdir(parents=True, exist_ok=True)
     records = run(plan, benchmark, output / "frames", workers, progress)
     names = {i: benchmark.object(i).name for i in benchmark.object_ids}
@@ -48,15 +50,17 @@ def evaluate(
         found = estimates_of(records, method)
         write_results(output / f"{method}_{_file_part(benchmark.name)}.csv", found)
         methods[method] = {
-            **score(errors_of(records, method), names, benchmark.groups),
+            **score(errors_of(records, method), names, benchmark.groups, benchmark.splits),
             "seconds": seconds(records, method),
             "without_pose": sum(len(record["methods"][method]["reasons"]) for record in records),
         }
     first, *others = plan.methods
+    notes += _without_depth(benchmark) + _without_pose(records, first)
     result = {
         "title": title(plan, benchmark),
         "command": command,
         **_description(plan, benchmark),
+        "notes": notes,
         **methods[first],
         "stages": stages(records, methods[OURS]) if plan.stages and OURS in plan.methods else None,
         "method": first,
@@ -78,7 +82,6 @@ def _description(plan: Plan, benchmark: Benchmark) -> dict:
         "dataset": benchmark.name,
         "detections": detections.describe(plan.detections),
         "depth": benchmark.has_depth,
-        "note": "" if benchmark.has_depth else NO_DEPTH,
         "frames": len(benchmark.keys),
         "weights": {
             "name": weights.stem,
@@ -86,6 +89,20 @@ def _description(plan: Plan, benchmark: Benchmark) -> dict:
         },
         "options": {name: value for name in ("mode", *CHOICES) if (value := getattr(plan, name)) is not None},
     }
+
+
+def _without_depth(benchmark: Benchmark) -> list[str]:
+    return [] if benchmark.has_depth else [NO_DEPTH]
+
+
+def _without_pose(records: Sequence[dict], method: str) -> list[str]:
+    """A sentence on detections that came to no pose, with the reason met most."""
+    reasons = Counter(reason for record in records for reason in record["methods"][method]["reasons"])
+    if not reasons:
+        return []
+    text, times = reasons.most_common(1)[0]
+    total = sum(record["detections"] for record in records)
+    return [f"{reasons.total()} of {total} detections have no pose, {times} of them because: {text}"]
 
 
 def errors_of(records: Sequence[dict], method: str) -> list[TargetErrors]:
@@ -150,14 +167,18 @@ def stages(records: Sequence[dict], whole: Mapping) -> dict:
     return out
 
 
-def last_line(result: Mapping) -> str:
-    """One line for the end of the run: AR with its parts, ADD(-S) with counts."""
-    return f"{result['method']}: {_numbers(result)}"
+def result_lines(result: Mapping) -> list[str]:
+    """Lines for the end of the run, one for each method and split, ours over all as the last.
 
-
-def baseline_lines(result: Mapping) -> list[str]:
-    """The same for what ran beside."""
-    return [f"{name}: {_numbers(scores)}" for name, scores in result["baselines"].items()]
+    AR with its parts, ADD(-S) with counts, median errors.
+    """
+    lines = []
+    for name, scores in {**result["baselines"], result["method"]: result}.items():
+        splits = scores.get("per_split", {})
+        if len(splits) > 1:
+            lines += [f"{name}, {split}: {_numbers(part)}" for split, part in splits.items()]
+        lines.append(f"{name}: {_numbers(scores)}")
+    return lines
 
 
 def _numbers(scores: Mapping) -> str:
@@ -168,7 +189,16 @@ def _numbers(scores: Mapping) -> str:
     )
     return (
         f"AR {scores['AR']:.1f} ({parts}), ADD(-S) < 10 %: {scores['ADD_S_10']:.1f} % "
-        f"({scores['right']} of {scores['targets']})"
+        f"({scores['right']} of {scores['targets']}), {_medians(scores)}"
+    )
+
+
+def _medians(scores: Mapping) -> str:
+    if scores["rotation"] is None or scores["distance"] is None:
+        return "no pose for half of them or more"
+    return (
+        f"median {scores['rotation']:.1f} degrees and {scores['distance']:.1f} % of the distance "
+        f"({scores['distance_diameter']:.1f} % of the diameter)"
     )
 
 

@@ -13,7 +13,8 @@ from vpog_core.evaluation.benchmark import Benchmark, BenchmarkFrame, FrameKey
 from vpog_core.evaluation.bop_benchmark import BopBenchmark
 from vpog_core.evaluation.detections import open_detections, truth_of
 from vpog_core.evaluation.errors import Estimate, frame_errors
-from vpog_core.evaluation.heldout import CROPS, OBJECTS, HeldOut
+from vpog_core.evaluation.heldout import CROPS, OBJECTS, SPLITS, HeldOut
+from vpog_core.evaluation.heldout_picture import LEVELS
 from vpog_core.evaluation.oracles import NAMES, ask_oracles
 from vpog_core.inference.estimator import PoseEstimator
 from vpog_core.objects.library import ObjectLibrary
@@ -30,7 +31,8 @@ class Plan:
 
     Attributes:
         dataset, split: a BOP dataset's folder and split; no dataset means the held-out benchmark.
-        objects, crops: how much of the held-out benchmark; limit: how many frames of a dataset, None for all.
+        objects, crops, levels, splits: how much of the held-out benchmark, see `HeldOut`.
+        limit: how many frames of a dataset, None for all; sensor: whose images, where there are several.
         detections: `gt` or a file.
         methods: of OURS and SIFT; stages: ask the oracles, too.
         weights: file, or None for the shipped; device, mode, and `CHOICES`: the estimator's.
@@ -40,7 +42,10 @@ class Plan:
     split: str = "test"
     objects: int = OBJECTS
     crops: int = CROPS
+    levels: tuple[str, ...] = tuple(LEVELS.values())
+    splits: tuple[str, ...] = SPLITS
     limit: int | None = None
+    sensor: str = ""
     detections: str = "gt"
     methods: tuple[str, ...] = (OURS,)
     stages: bool = True
@@ -55,8 +60,8 @@ class Plan:
     def benchmark(self) -> Benchmark:
         """What is evaluated on."""
         if self.dataset is None:
-            return HeldOut(self.objects, self.crops)
-        return BopBenchmark(self.dataset, self.split, self.limit)
+            return HeldOut(self.objects, self.crops, self.levels, self.splits)
+        return BopBenchmark(self.dataset, self.split, self.limit, self.sensor)
 
     def estimator(self, library: Path) -> PoseEstimator:
         """What is evaluated."""
@@ -73,7 +78,7 @@ class FrameRunner:
 
     def __init__(self, plan: Plan, library: Path) -> None:
         self.plan, self.benchmark = plan, plan.benchmark()
-        self.detections = open_detections(plan.detections)
+        self.detections = open_detections(plan.detections, self.benchmark)
         self.methods: dict[str, PoseEstimator | SiftBaseline] = {}
         if OURS in plan.methods:
             self.methods[OURS] = plan.estimator(library)

@@ -7,25 +7,28 @@ every object at each level:
     light     coloured, hard and dim light with highlights, blur, sensor noise
     clutter   as light, among eight other objects
     occluded  as light, with something in front: 30 to 60 % of the object remain visible
+
+All of it twice: `textured`, as the objects are, and `plain`, the same pictures with the object in one colour.
+Round objects are in `textured` alone, as nothing but their print tells their pose; a shape that looks alike
+after a turn counts as symmetric in `plain`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Sequence
+from functools import cached_property, lru_cache
 from pathlib import Path
 
-import cv2
 import numpy as np
+import yaml
 
-from vpog_core.evaluation.benchmark import BenchmarkFrame, BenchmarkObject, FrameKey, Truth
-from vpog_core.geometry.se3 import invert, random_rotation, rotation_z, transform, transform_points
+from vpog_core.evaluation.benchmark import BenchmarkFrame, BenchmarkObject, FrameKey, Truth, box_of
+from vpog_core.evaluation.heldout_picture import FOCAL, LEVELS, SIZE, Shot
 from vpog_core.geometry.symmetry import Symmetry
 from vpog_core.objects.mesh import Mesh, save_mesh
-from vpog_core.objects.renderer import Light, Renderer
-from vpog_core.objects.viewpoints import upright_rotation
+from vpog_core.objects.renderer import Renderer
 from vpog_core.synthetic.objects import make_object
-from vpog_core.synthetic.table import TableTop
+from vpog_core.synthetic.plain import painted_plain, shape_symmetry
 from vpog_core.types import Camera
 
 FORMAT = "heldout-1"
@@ -34,18 +37,13 @@ FIRST_SEED = 920_000
 """Objects from this seed on are in no training, validation or test set."""
 OTHERS_SEED = 925_000
 """Of the things that are in the way."""
-OBJECTS, CROPS, OTHERS = 30, 20, 12
-LEVELS = {1: "clean", 2: "light", 3: "clutter", 4: "occluded"}
-SIZE = (480, 640)
-FOCAL = 600.0
-VISIBLE = (0.3, 0.6)
-"""Share of the object that stays visible at the level `occluded`."""
-
-
-@dataclass
-class _Thing:
-    renderer: Renderer
-    T_world_obj: np.ndarray
+OBJECTS, CROPS = 30, 20
+TEXTURED, PLAIN = "textured", "plain"
+SPLITS = (TEXTURED, PLAIN)
+ROUND = (9, 16)
+"""The objects that `plain` leaves out; `is_round` finds them."""
+PLAIN_SCENES, PLAIN_IDS = 10, 100
+"""What is added to the number of a level, and of an object, in the split `plain`."""
 
 
 class HeldOut:
@@ -53,16 +51,32 @@ class HeldOut:
 
     Args:
         objects: the first so many of the 30; crops: pictures of every object at each level.
+        levels: of `LEVELS`; splits: of `SPLITS`.
     """
 
     has_depth = True
-    groups = LEVELS
+    notes: list[str] = []  # noqa: RUF012 (never changed)
 
-    def __init__(self, objects: int = OBJECTS, crops: int = CROPS) -> None:
+    def __init__(
+        self,
+        objects: int = OBJECTS,
+        crops: int = CROPS,
+        levels: Sequence[str] = tuple(LEVELS.values()),
+        splits: Sequence[str] = SPLITS,
+    ) -> None:
         self._objects, self._crops = objects, crops
+        self._levels = {n: level for n, level in LEVELS.items() if level in levels}
+        self._plain = [plain for plain in (False, True) if _split(plain) in splits]
+        scenes = {(plain, n): _scene(n, plain) for plain in self._plain for n in self._levels}
+        self.groups = {
+            scene: f"{PLAIN} {self._levels[n]}" if plain else self._levels[n]
+            for (plain, n), scene in scenes.items()
+        }
+        self.splits = {scene: _split(plain) for (plain, _), scene in scenes.items()}
         self.name = "heldout"
-        if (objects, crops) != (OBJECTS, CROPS):
-            self.name = f"heldout, part ({objects} objects, {crops} pictures each a level)"
+        if (objects, crops, len(self.groups)) != (OBJECTS, CROPS, len(LEVELS) * len(SPLITS)):
+            kinds = ", ".join(self.groups.values())
+            self.name = f"heldout, part ({objects} objects, {crops} pictures each a level: {kinds})"
         # A picture is the same whatever part it is looked at in.
         self.fingerprint = FORMAT
         # Bound to the instance, so that meshes go when it goes.
@@ -71,184 +85,83 @@ class HeldOut:
 
     @property
     def keys(self) -> list[FrameKey]:
-        """(level, 1000 * object + picture), object by object."""
+        """(scene, 1000 * object + picture), object by object; a scene is a level of a split."""
         return [
-            (level, 1000 * obj_id + crop)
+            (_scene(level, obj_id > PLAIN_IDS), 1000 * (obj_id % PLAIN_IDS) + crop)
             for obj_id in self.object_ids
-            for level in LEVELS
+            for level in self._levels
             for crop in range(self._crops)
         ]
 
-    @property
+    @cached_property
     def object_ids(self) -> list[int]:
-        """1 and up."""
-        return list(range(1, self._objects + 1))
+        """1 and up; in plain paint 101 and up, without the round ones."""
+        ids = range(1, self._objects + 1)
+        textured = [] if False not in self._plain else list(ids)
+        plain = [] if True not in self._plain else [PLAIN_IDS + i for i in ids if i not in ROUND]
+        return textured + plain
+
+    @property
+    def known_objects(self) -> frozenset[int]:
+        """The objects."""
+        return frozenset(self.object_ids)
+
+    @property
+    def known_keys(self) -> frozenset[FrameKey]:
+        """The frames."""
+        return frozenset(self.keys)
 
     def library_id(self, obj_id: int) -> str:
-        """heldout_01 and so on."""
-        return f"heldout_{obj_id:02d}"
+        """heldout_01 and so on, heldout_01_plain in plain paint."""
+        return f"heldout_{obj_id % PLAIN_IDS:02d}" + f"_{PLAIN}" * (obj_id > PLAIN_IDS)
 
     def write_library(self, folder: Path) -> None:
-        """The objects as mesh files, metres."""
+        """The objects as mesh files, metres, and what is symmetric of them."""
+        settings = {}
         for obj_id in self.object_ids:
-            save_mesh(self.object(obj_id).mesh, folder / f"{self.library_id(obj_id)}.ply")
+            name, mesh = self.library_id(obj_id), self.object(obj_id).mesh
+            save_mesh(mesh, folder / f"{name}.ply")
+            if obj_id > PLAIN_IDS and (symmetry := shape_symmetry(mesh)):
+                settings[name] = {"symmetry": symmetry}
+        if settings:
+            (folder / "objects.yaml").write_text(yaml.safe_dump({"objects": settings}), encoding="utf-8")
 
     def frame(self, key: FrameKey) -> BenchmarkFrame:
         """One picture of one object."""
-        level, number = key
-        obj_id = number // 1000
+        scene, number = key
+        plain, level = divmod(scene, PLAIN_SCENES)
+        obj_id = number // 1000 + plain * PLAIN_IDS
         camera = Camera(
             K=np.array([[FOCAL, 0, (SIZE[1] - 1) / 2], [0, FOCAL, (SIZE[0] - 1) / 2], [0, 0, 1]]),
             width=SIZE[1],
             height=SIZE[0],
         )
-        shot = _Shot(np.random.default_rng([FIRST_SEED, level, number]), camera.K)
+        # The same seed in both splits: only the object's paint differs.
+        shot = Shot(np.random.default_rng([FIRST_SEED, level, number]), camera.K)
         image, depth, mask, fraction, T_cam_obj = shot.take(level, self.object(obj_id).renderer, self._other)
-        truth = Truth(obj_id, T_cam_obj, fraction, _box(mask), lambda: mask)
+        truth = Truth(obj_id, T_cam_obj, fraction, box_of(mask), lambda: mask)
         return BenchmarkFrame(key, camera, [truth], {obj_id: 1}, lambda: image, lambda: depth)
 
     def _object(self, obj_id: int) -> BenchmarkObject:
-        mesh, name = make_object(FIRST_SEED + obj_id - 1), self.library_id(obj_id)
-        return BenchmarkObject(obj_id, name, name, mesh, mesh.diameter, Symmetry.none())
+        name, mesh, symmetry = self.library_id(obj_id), _mesh(obj_id % PLAIN_IDS), Symmetry.none()
+        if obj_id > PLAIN_IDS:
+            mesh = painted_plain(mesh, name)
+            symmetry = Symmetry.from_mapping(shape_symmetry(mesh))
+        return BenchmarkObject(obj_id, name, name, mesh, mesh.diameter, symmetry)
 
 
-class _Shot:
-    """One picture being made: a table, a camera above it, an object that rests in any orientation."""
+def _split(plain: bool) -> str:
+    return PLAIN if plain else TEXTURED
 
-    def __init__(self, rng: np.random.Generator, K: np.ndarray) -> None:
-        self.rng, self.K = rng, K
 
-    def take(self, level: int, renderer: Renderer, other):
-        """image [H, W, 3], depth [H, W], visible mask [H, W], visible fraction, T_cam_obj."""
-        rng, mesh = self.rng, renderer.mesh
-        thing = _Thing(renderer, _resting(rng, mesh, np.zeros(2)))
-        T_world_cam = self._camera_pose(mesh, thing.T_world_obj)
-        table, lights = TableTop(rng, 6 * mesh.diameter), _lights(rng, even=level == 1)
-        others = self._clutter(mesh.diameter, other) if LEVELS[level] == "clutter" else []
-        T_cam_world = invert(T_world_cam)
-        if LEVELS[level] == "occluded":
-            others = self._occluder(thing, T_cam_world, other)
-        things = [thing, *others]
-        hulls = [transform_points(t.T_world_obj, t.renderer.mesh.hull_points) for t in things]
-        towards = T_world_cam[:3, :3] @ np.asarray(lights[0].direction)
-        image = table.draw(self.K, T_cam_world, SIZE, hulls, towards)
-        depth = _table_depth(self.K, T_cam_world, table.half)
-        owner = np.full(SIZE, -1)
-        for index, each in enumerate(things):
-            part = each.renderer.render(T_cam_world @ each.T_world_obj, self.K, SIZE, lights)
-            front = part.mask & ((part.depth < depth) | (depth == 0))
-            image[front], depth[front], owner[front] = part.rgb[front], part.depth[front], index
-            if index == 0:
-                alone = np.count_nonzero(part.mask)
-        mask = owner == 0
-        finished = image if level == 1 else _lens_and_sensor(rng, image)
-        return finished, depth, mask, float(mask.sum() / max(alone, 1)), T_cam_world @ thing.T_world_obj
+def _scene(level: int, plain: bool) -> int:
+    return level + PLAIN_SCENES * plain
 
-    def _camera_pose(self, mesh: Mesh, T_world_obj: np.ndarray) -> np.ndarray:
-        """T_world_cam: the diameter covers a fifth to a half of the image's height, anywhere in the image."""
-        rng = self.rng
-        azimuth, elevation = rng.uniform(0, 2 * np.pi), np.radians(rng.uniform(20, 75))
-        c = np.cos(elevation)
-        direction = np.array([c * np.cos(azimuth), c * np.sin(azimuth), np.sin(elevation)])
-        distance = mesh.diameter * FOCAL / (rng.uniform(0.2, 0.5) * SIZE[0])
-        R_cam_world = rotation_z(np.radians(rng.uniform(-25, 25))) @ upright_rotation(direction)
-        # The object's middle lies off the axis by up to a sixth of the image.
-        off = rng.uniform(-1, 1, 2) * np.array([SIZE[1], SIZE[0]]) / 6 / FOCAL * distance
-        centre = transform_points(T_world_obj, mesh.center)
-        return transform(R_cam_world.T, centre - R_cam_world.T @ np.array([*off, distance]))
 
-    def _clutter(self, diameter: float, other) -> list[_Thing]:
-        """Eight others around it, from as near as they can stand to three diameters away."""
-        rng, found = self.rng, []
-        for index in rng.permutation(OTHERS)[:8]:
-            renderer = other(int(index))
-            radius = rng.uniform(0.45, 0.6) * (diameter + renderer.mesh.diameter) + rng.exponential(
-                0.5 * diameter
-            )
-            angle = rng.uniform(0, 2 * np.pi)
-            place = radius * np.array([np.cos(angle), np.sin(angle)])
-            found.append(_Thing(renderer, _resting(rng, renderer.mesh, place)))
-        return found
-
-    def _occluder(self, thing: _Thing, T_cam_world: np.ndarray, other) -> list[_Thing]:
-        """One other thing between camera and object, pushed until what remains visible is within VISIBLE."""
-        rng = self.rng
-        T_cam_obj = T_cam_world @ thing.T_world_obj
-        mask = thing.renderer.render(T_cam_obj, self.K, SIZE).mask
-        centre = transform_points(T_cam_obj, thing.renderer.mesh.center)
-        best, best_miss = [], np.inf
-        for _ in range(40):
-            renderer = other(int(rng.integers(OTHERS)))
-            share = rng.uniform(0.55, 0.8)
-            side = rng.normal(size=2)
-            side *= rng.uniform(0.2, 0.7) * thing.renderer.mesh.diameter / np.linalg.norm(side)
-            at = (centre + np.array([*side, 0])) * share
-            R = random_rotation(rng)
-            T = transform(R, at - R @ renderer.mesh.center)
-            left = np.count_nonzero(mask & ~renderer.render(T, self.K, SIZE).mask) / max(mask.sum(), 1)
-            miss = max(VISIBLE[0] - left, left - VISIBLE[1], 0.0)
-            if miss < best_miss:
-                best, best_miss = [_Thing(renderer, invert(T_cam_world) @ T)], miss
-            if miss == 0:
-                break
-        return best
+@lru_cache(maxsize=OBJECTS)
+def _mesh(obj_id: int) -> Mesh:
+    return make_object(FIRST_SEED + obj_id - 1)
 
 
 def _other(index: int) -> Renderer:
     return Renderer(make_object(OTHERS_SEED + index, vertices=8000))
-
-
-def _resting(rng: np.random.Generator, mesh: Mesh, place: np.ndarray) -> np.ndarray:
-    """T_world_obj: any orientation, the lowest point on the table (z = 0), the middle above `place` [2]."""
-    R = random_rotation(rng)
-    bottom = ((mesh.hull_points - mesh.center) @ R.T)[:, 2].min()
-    return transform(R, np.array([*place, -bottom]) - R @ mesh.center)
-
-
-def _lights(rng: np.random.Generator, even: bool) -> list[Light]:
-    """Even light from above, or a hard or dim coloured one from anywhere above with highlights."""
-    if even:
-        return [Light(ambient=0.5, direction=(0.3, -1.0, -0.6), diffuse=0.5)]
-    tint = 1 + 0.18 * rng.uniform(-1, 1) * np.array([1, 0.1, -1]) + rng.uniform(-0.05, 0.05, 3)
-    power = rng.uniform(0.55, 1.25)
-    direction = (rng.uniform(-1.2, 1.2), rng.uniform(-1.2, -0.1), -rng.uniform(0.1, 0.9))
-    return [
-        Light(
-            ambient=power * rng.uniform(0.15, 0.45),
-            direction=direction,
-            diffuse=power * rng.uniform(0.5, 0.9),
-            color=tuple(tint),
-            specular=rng.uniform(0, 0.35),
-            shininess=rng.uniform(8, 50),
-        )
-    ]
-
-
-def _lens_and_sensor(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
-    """Softness, noise that grows with brightness, and what JPEG does to a picture."""
-    soft = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.4, 1.4)).astype(np.float32)
-    noise = rng.standard_normal(image.shape, dtype=np.float32)
-    noisy = soft + noise * (rng.uniform(1, 6) + 0.02 * soft)
-    rounded = np.clip(noisy, 0, 255).astype(np.uint8)
-    quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(60, 96))]
-    return cv2.imdecode(cv2.imencode(".jpg", rounded, quality)[1], cv2.IMREAD_COLOR)
-
-
-def _table_depth(K: np.ndarray, T_cam_world: np.ndarray, half: float) -> np.ndarray:
-    """[H, W] float32 depth of the table's top, 0 beside it."""
-    y, x = np.mgrid[0 : SIZE[0], 0 : SIZE[1]]
-    rays = np.stack([(x - K[0, 2]) / K[0, 0], (y - K[1, 2]) / K[1, 1], np.ones(SIZE)], axis=-1)
-    normal, T_world_cam = T_cam_world[:3, 2], invert(T_cam_world)
-    down = rays @ normal
-    z = (T_cam_world[:3, 3] @ normal) / np.where(down < -1e-6, down, -1e-6)
-    world = transform_points(T_world_cam, rays * z[..., None])
-    on = (down < -1e-6) & (z > 0) & (np.abs(world[..., :2]) < half).all(axis=-1)
-    return np.where(on, z, 0).astype(np.float32)
-
-
-def _box(mask: np.ndarray) -> np.ndarray | None:
-    """Outer edges (x0, y0, x1, y1) around the True pixels."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if not len(rows):
-        return None
-    return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]) - 0.5

@@ -23,6 +23,8 @@ class Hits:
     Attributes:
         obj_id, scene_id, image_id: [N]; visible: [N] fraction, NaN where not known.
         vsd: [N, 100] bool, tau by tau, ten thresholds each, or None; mssd, mspd: [N, 10] bool; add: [N] bool.
+        rotation: [N] radians; distance: [N, 2] over the distance and over the diameter; both of the estimate
+            that is nearest in the image, infinite where there is none.
     """
 
     obj_id: np.ndarray
@@ -32,6 +34,8 @@ class Hits:
     mssd: np.ndarray
     mspd: np.ndarray
     add: np.ndarray
+    rotation: np.ndarray
+    distance: np.ndarray
     vsd: np.ndarray | None
 
 
@@ -71,6 +75,8 @@ def hits(targets: list[TargetErrors]) -> Hits:
         mssd=joined((row["mssd"] for row in rows), len(SHARES)),
         mspd=joined((row["mspd"] for row in rows), len(PIXELS)),
         add=joined(row["add"] for row in rows),
+        rotation=joined(row["rotation"] for row in rows),
+        distance=joined((row["distance"] for row in rows), 2),
         vsd=joined(row["vsd"] for row in rows) if with_vsd else None,
     )
 
@@ -96,6 +102,11 @@ def _rows(target: TargetErrors) -> dict[str, np.ndarray]:
         "mspd": found(target.mspd, PIXELS),
         "add": found(target.add, [ADD_SHARE])[:, 0],
     }
+    nearest = match(target.mspd, np.inf, asked)[asked]
+    answered, mine = nearest >= 0, np.flatnonzero(asked)
+    for name, values in (("rotation", target.rotation), ("distance", target.distance)):
+        rows[name] = np.full((len(mine), *values.shape[2:]), np.inf)
+        rows[name][answered] = values[nearest[answered], mine[answered]]
     if target.vsd is not None:
         taus = range(target.vsd.shape[-1])
         rows["vsd"] = np.concatenate([found(target.vsd[..., tau], SHARES) for tau in taus], axis=1)

@@ -26,6 +26,12 @@ def translation_error(T_est: np.ndarray, T_gt: np.ndarray) -> float:
     return float(np.linalg.norm(np.asarray(T_est)[:3, 3] - np.asarray(T_gt)[:3, 3]))
 
 
+def distance_error(T_est: np.ndarray, T_gt: np.ndarray, point: np.ndarray) -> tuple[float, float]:
+    """(true distance, error of it) in metres of an object's point [3] from the camera."""
+    estimated, true = (float(np.linalg.norm(transform_points(T, point))) for T in (T_est, T_gt))
+    return true, abs(estimated - true)
+
+
 def add(T_est: np.ndarray, T_gt: np.ndarray, points: np.ndarray) -> float:
     """Average distance in metres of points [N, 3] (object frame) in the two poses."""
     return float(

@@ -12,7 +12,16 @@ from vpog_core.evaluation.errors import TargetErrors
 from vpog_core.evaluation.pictures import Shown, best_and_worst, picture
 from vpog_core.evaluation.report_style import STYLE
 
-COLUMNS = (("AR", "AR"), ("VSD", "AR_VSD"), ("MSSD", "AR_MSSD"), ("MSPD", "AR_MSPD"), ("ADD(-S)", "ADD_S_10"))
+COLUMNS = (
+    ("AR", "AR"),
+    ("VSD", "AR_VSD"),
+    ("MSSD", "AR_MSSD"),
+    ("MSPD", "AR_MSPD"),
+    ("ADD(-S)", "ADD_S_10"),
+    ("rotation, degrees", "rotation"),
+    ("distance, %", "distance"),
+    ("distance, % of diameter", "distance_diameter"),
+)
 PICTURES = 8
 X_LABELS = {
     "VSD": "VSD threshold (mean over tolerances)",
@@ -59,13 +68,14 @@ def _head(result: Mapping) -> str:
         for label, key in COLUMNS
         if result[key] is not None
     )
-    note = f'<p class="note">{escape(result["note"])}</p>' if result["note"] else ""
+    notes = "".join(f'<p class="note">{escape(note)}</p>' for note in result["notes"])
     return (
         f"<h1>{escape(result['title'])}</h1>"
         f'<p class="soft">{result["targets"]} instances in {result["frames"]} images, '
-        f"{escape(result['method'])} with {escape(result['weights']['name'])}, percent. ADD(-S): "
-        f"{result['right']} of {result['targets']} within 10 % of the diameter; "
-        f"{result['without_pose']} detections without a pose.</p>{note}"
+        f"{escape(result['method'])} with {escape(result['weights']['name'])}, percent; errors of rotation "
+        f"and distance are medians. ADD(-S): {result['right']} of {result['targets']} within 10 % of the "
+        f"diameter; "
+        f"{result['without_pose']} detections without a pose.</p>{notes}"
         f'<div class="row">{cards}</div>'
     )
 
@@ -87,8 +97,13 @@ def _curves(result: Mapping) -> str:
 
 def _parts_tables(result: Mapping) -> str:
     out = ""
-    kinds = (("per_group", "By kind of picture", "kind"), ("per_visibility", "By visibility", "visible"))
-    for key, heading, label in (*kinds, ("per_object", "By object", "object")):
+    kinds = (
+        ("per_split", "By split", "split"),
+        ("per_group", "By kind of picture", "kind"),
+        ("per_visibility", "By visibility", "visible"),
+        ("per_object", "By object", "object"),
+    )
+    for key, heading, label in kinds:
         if result.get(key):
             tables = "".join(
                 f'<div class="card scroll"><h3>{escape(name)}</h3>{_table(label, scores[key])}</div>'

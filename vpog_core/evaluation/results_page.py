@@ -19,11 +19,16 @@ HEAD = """\
 # Results
 
 Written by `python -m vpog_core.evaluation.results_page`; nothing in it by hand. What the numbers mean:
-[evaluation.md](evaluation.md). All are percentages but the counts and the times; AR is the mean of its parts.
+[evaluation.md](evaluation.md). All are percentages but the counts, the times and the degrees; AR is the mean
+of its parts; errors of rotation and distance are medians.
 """
-COLUMNS = ("AR", "AR_VSD", "AR_MSSD", "AR_MSPD", "ADD_S_10")
-HEADINGS = ("AR", "VSD", "MSSD", "MSPD", "ADD(-S) < 10 %")
+COLUMNS = ("AR", "AR_VSD", "AR_MSSD", "AR_MSPD", "ADD_S_10", "rotation", "distance", "distance_diameter")
+HEADINGS = (
+    *("AR", "VSD", "MSSD", "MSPD", "ADD(-S) < 10 %"),
+    *("rotation, degrees", "distance, %", "distance, % of diameter"),
+)
 PARTS = (
+    ("per_split", "split"),
     ("per_group", "picture"),
     ("per_visibility", "visible"),
     ("per_object", "object"),
@@ -73,7 +78,7 @@ def _section(result: Mapping) -> str:
     weights = result["weights"]
     lines.append(
         f"{result['targets']} instances in {result['frames']} images; weights {weights['name']} "
-        f"(sha256 {weights['sha256']}). {result['note']}".rstrip()
+        f"(sha256 {weights['sha256']}). {' '.join(result['notes'])}".rstrip()
     )
     lines.append("")
     for key, label in PARTS:
@@ -125,7 +130,7 @@ def _numbers(scores: Mapping) -> list[str]:
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    text = [0 if name in ("set", "method", "object", "picture", "visible") else 1 for name in head]
+    text = [0 if name in ("set", "method", "object", "picture", "split", "visible") else 1 for name in head]
     rule = ["---:" if number else "---" for number in text]
     lines = ["| " + " | ".join(row) + " |" for row in (head, rule, *rows)]
     return "\n".join(lines) + "\n"

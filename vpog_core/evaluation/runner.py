@@ -16,7 +16,7 @@ from vpog_core.inference.estimator import DEFAULT_WEIGHTS
 from vpog_core.types import VPOGError
 from vpog_core.whole_file import write_whole
 
-FORMAT = 1
+FORMAT = 2
 """Of the frames kept; raise it when what they hold, or how errors are computed, changes."""
 COMPUTING = ("bop", "geometry", "inference", "models", "objects", "synthetic")
 """Rooms whose code decides what a frame comes to; a change there starts anew."""
@@ -55,7 +55,7 @@ def run(
 
 def run_key(plan: Plan, benchmark: Benchmark) -> str:
     """Names everything a frame's record depends on: code, weights, options, dataset, detections."""
-    not_options = ("dataset", "weights", "detections", "limit", "objects", "crops")
+    not_options = ("dataset", "weights", "detections", "limit", "objects", "crops", "levels", "splits")
     options = {k: v for k, v in asdict(plan).items() if k not in not_options}
     weights = Path(plan.weights) if plan.weights else DEFAULT_WEIGHTS
     parts = [str(FORMAT), benchmark.fingerprint, json.dumps(options, sort_keys=True), _digest(weights)]

@@ -17,9 +17,10 @@ UNKNOWN = "unknown"
 
 
 def summary(found: Hits, part: np.ndarray | slice = slice(None)) -> dict:
-    """Percentages over the instances `part` selects, with their number.
+    """Percentages over the instances `part` selects, with their number; `rotation` is in degrees.
 
     AR_X is the mean recall over the thresholds of X (for VSD over its tolerances, too); AR their mean.
+    The medians are over all instances, None where half of them or more have no pose.
     """
     recalls = {
         "AR_VSD": None if found.vsd is None else found.vsd[part],
@@ -32,16 +33,24 @@ def summary(found: Hits, part: np.ndarray | slice = slice(None)) -> dict:
         "AR": float(np.mean([value for value in means.values() if value is not None])),
         **means,
         "ADD_S_10": _percent(right),
+        "rotation": _median(np.degrees(found.rotation[part])),
+        "distance": _median(100.0 * found.distance[part][:, 0]),
+        "distance_diameter": _median(100.0 * found.distance[part][:, 1]),
         "right": int(np.sum(right)),
         "targets": len(right),
     }
 
 
-def score(targets: list[TargetErrors], names: Mapping[int, str], groups: Mapping[int, str]) -> dict:
-    """Everything scores.json says of one method: `summary` over all, per object, visibility and group.
+def score(
+    targets: list[TargetErrors],
+    names: Mapping[int, str],
+    groups: Mapping[int, str],
+    splits: Mapping[int, str],
+) -> dict:
+    """Everything scores.json says of one method: `summary` over all, per object, visibility, group and split.
 
     Args:
-        names: of the objects, by number; groups: labels of scenes that are kinds of pictures.
+        names: of the objects, by number; groups, splits: labels of scenes, see `Benchmark`.
     """
     found = hits(targets)
     out = summary(found)
@@ -51,9 +60,13 @@ def score(targets: list[TargetErrors], names: Mapping[int, str], groups: Mapping
     out["per_visibility"] = {
         label: summary(found, part) for label, part in visibility_parts(found.visible) if part.any()
     }
-    if groups:
-        parts = {label: found.scene_id == scene for scene, label in groups.items()}
-        out["per_group"] = {label: summary(found, part) for label, part in parts.items() if part.any()}
+    for key, labels in (("per_group", groups), ("per_split", splits)):
+        parts = {
+            label: np.isin(found.scene_id, [scene for scene, its in labels.items() if its == label])
+            for label in dict.fromkeys(labels.values())
+        }
+        if parts:
+            out[key] = {label: summary(found, part) for label, part in parts.items() if part.any()}
     out["recall"] = recall_curves(found)
     out["calibration"] = calibration(targets)
     return out
@@ -96,6 +109,11 @@ def calibration(targets: list[TargetErrors], bins: int = 10) -> dict:
         if (at == b).any()
     ]
     return {"bins": rows, "error": calibration_error(scores, right, bins)}
+
+
+def _median(values: np.ndarray) -> float | None:
+    median = float(np.median(values)) if values.size else np.inf
+    return median if np.isfinite(median) else None
 
 
 def _percent(rows: np.ndarray) -> float:

@@ -144,7 +144,7 @@ def model_sources(
     own = models_folder(split.root)
     if isinstance(split, BopDataset) or (own.is_dir() and not kind):
         models = BopModels(own)
-        return {i: ObjectSource("bop", f"{split.name}_{i:06d}", models.path(i), "mm") for i in obj_ids}
+        return {i: ObjectSource("bop", f"{split.name}_{i:06d}", models.path(i), models.unit) for i in obj_ids}
     if not (kind and folders[kind]):
         wanted = (
             f"set data.{kind} to its folder" if kind else "put gso_models.json or shapenet_models.json there"

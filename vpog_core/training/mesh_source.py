@@ -10,21 +10,16 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import trimesh
-from scipy.spatial import cKDTree
-from scipy.spatial.transform import Rotation
 
 from vpog_core.objects.mesh import MESH_SUFFIXES, Mesh, load_mesh
 from vpog_core.synthetic import objects as synthetic_objects
 from vpog_core.synthetic.objects import make_object
-from vpog_core.synthetic.prints import palette
+from vpog_core.synthetic.plain import painted_plain
 from vpog_core.types import VPOGError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 TEXTURE_SIDE = 2048
 """Larger textures are brought down to this; a crop shows an object at a few hundred pixels."""
-ROUND_POINTS, ROUND_TURN, ROUND_GAP = 3000, 0.7, 3.0
-"""Samples of a surface, the turn (radians) that leaves a round one in place, and how well (mean gaps)."""
 GSO_MESH, GSO_TEXTURES = "meshes/model.obj", "materials/textures"
 MEGAPOSE_SCALE = 0.1
 """MegaPose's images show each object scaled by this, in metres."""
@@ -63,7 +58,7 @@ class ObjectSource:
             VPOGError: a mesh or photograph that cannot be used.
         """
         mesh = self._own_mesh()
-        return _painted_plain(mesh, self.name) if self.plain else mesh
+        return painted_plain(mesh, self.name) if self.plain else mesh
 
     def _own_mesh(self) -> Mesh:
         if self.path is None:
@@ -193,29 +188,6 @@ def _as_megapose(mesh: Mesh, kind: str) -> Mesh:
     low, high = mesh.bounds
     half = (high - low).max() / 2
     return replace(mesh, vertices=(mesh.vertices - mesh.center) * (MEGAPOSE_SCALE / half))
-
-
-def _painted_plain(mesh: Mesh, name: str) -> Mesh:
-    """The mesh in one colour, which its name decides; a round one as it is: nothing else tells its pose."""
-    if _is_round(mesh):
-        return mesh
-    color = palette(np.random.default_rng(list(name.encode())))[0]
-    return replace(mesh, vertex_colors=None, uv=None, texture=None, base_color=color)
-
-
-def _is_round(mesh: Mesh) -> bool:
-    """Whether a turn about one of its main axes leaves the surface where it was."""
-    shape = trimesh.Trimesh(mesh.vertices, mesh.faces, process=False)
-    points = trimesh.sample.sample_surface(shape, ROUND_POINTS, seed=0)[0]
-    points -= points.mean(axis=0)
-    tree = cKDTree(points)
-    itself = np.median(tree.query(points, k=2)[0][:, 1])
-    for axis in np.linalg.svd(points, full_matrices=False)[2]:
-        turned = points @ Rotation.from_rotvec(ROUND_TURN * axis).as_matrix().T
-        # Two samples of one surface are as near to each other as one's points are among themselves.
-        if np.percentile(tree.query(turned)[0], 96) < ROUND_GAP * itself:
-            return True
-    return False
 
 
 def _smaller_texture(mesh: Mesh, side: int) -> Mesh:
