@@ -19,7 +19,7 @@ from rclpy.signals import SignalHandlerOptions
 from vpog_core.whole_file import wait_for_writers
 from vpog_ros.worker import describe
 
-END_S = 1.5
+END_S = 1.3
 """From Ctrl-C until what has not ended by itself is given up."""
 WRITE_S = 0.3
 """Then, how long a file that is being written may take to be whole."""
@@ -66,7 +66,7 @@ def run(make_node: Callable, args: list[str] | None = None) -> int:
     executor.shutdown(timeout_sec=END_S)
     node.destroy_node()
     rclpy.shutdown()
-    leave()
+    return leave()
 
 
 def spin(executor: MultiThreadedExecutor, told_to_end: threading.Event) -> None:
