@@ -13,6 +13,7 @@ from concurrent.futures.process import BrokenProcessPool
 import cv2
 import torch
 
+from vpog_core.threads import wait_passively
 from vpog_core.types import VPOGError
 
 
@@ -34,6 +35,8 @@ class Crew:
         if workers <= 1:
             self.tool, self.pool = tool, None
             return
+        wait_passively()
+        self._others = set(multiprocessing.active_children())
         self.pool = ProcessPoolExecutor(
             workers,
             mp_context=multiprocessing.get_context("spawn"),
@@ -44,9 +47,14 @@ class Crew:
     def __enter__(self) -> Crew:
         return self
 
-    def __exit__(self, *error) -> None:
-        if self.pool is not None:
-            self.pool.shutdown(cancel_futures=True)
+    def __exit__(self, kind, error, traceback) -> None:
+        if self.pool is None:
+            return
+        if kind is not None:
+            # Nobody waits for what they work on any more; files they write are whole or not there.
+            for process in set(multiprocessing.active_children()) - self._others:
+                process.terminate()
+        self.pool.shutdown(cancel_futures=True)
 
     def map(self, work: Callable, items: Iterable) -> Iterator:
         """Results as they come; of one worker, in order."""

@@ -19,6 +19,13 @@ class VPOGError(ValueError):
     """Something a user can mend: one sentence that says what is wrong and what to do."""
 
 
+def sentence_of(error: BaseException) -> str:
+    """Tell an error that is no VPOGError in one line: its type, and its text as far as it is short."""
+    text = " ".join(str(error).split())
+    text = text if len(text) <= 200 else f"{text[:200]} ..."
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
 @dataclass(frozen=True)
 class Camera:
     """A calibrated camera, as in `sensor_msgs/CameraInfo`.

@@ -6,6 +6,17 @@ import os
 import threading
 from pathlib import Path
 
+_writing = threading.Lock()
+
+
+def wait_for_writers(timeout_s: float) -> bool:
+    """Wait until no thread is writing, and let none begin: for a process that is about to end.
+
+    Returns:
+        whether they have ended in time; where not, nothing is lost but a partial file is left.
+    """
+    return _writing.acquire(timeout=timeout_s)
+
 
 def write_whole(path: Path, content: bytes | str) -> None:
     """Write a file, text as UTF-8, in folders that are made where missing; what was there is replaced.
@@ -15,9 +26,10 @@ def write_whole(path: Path, content: bytes | str) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
-    try:
-        partial.write_bytes(content.encode() if isinstance(content, str) else content)
-        os.replace(partial, path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
+    with _writing:
+        try:
+            partial.write_bytes(content.encode() if isinstance(content, str) else content)
+            os.replace(partial, path)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise

@@ -6,6 +6,11 @@ It starts once somebody listens to image and instances, so that nothing is sent 
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from vpog_ros.start import prepare
+
+    prepare(interrupted=0)
+
 import argparse
 import sys
 from pathlib import Path
@@ -26,6 +31,7 @@ from vpog_core.types import Detection, PoseEstimate
 from vpog_ros.conversions import camera_to_info, instance_from_detection, object_pose
 from vpog_ros.image_conversion import rgb_to_image
 from vpog_ros.msg import Instance2DArray, ObjectPoseArray
+from vpog_ros.start import take_interrupts
 
 OBJECT_SEEDS = {"bottle": 900_014, "carton": 900_009, "toy": 900_013}
 """Objects the network has never seen: those it trained on have seeds under 100 000."""
@@ -117,6 +123,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
 def main() -> int:
     arguments = parse(remove_ros_args(sys.argv)[1:])
+    take_interrupts()
     if arguments.write_only:
         write_objects(arguments.objects_dir, demo_objects())
         return 0

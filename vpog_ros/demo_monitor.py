@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from vpog_ros.start import prepare
+
+    prepare(interrupted=130)
+
 import argparse
 import sys
 import time
@@ -23,6 +28,7 @@ from vpog_core.types import VPOGError
 from vpog_ros.conversions import pose_from_message, stamp_to_ns
 from vpog_ros.image_conversion import image_to_rgb
 from vpog_ros.msg import ObjectPoseArray
+from vpog_ros.start import take_interrupts
 
 GRACE_S = 5.0
 """How long after the last frame answers are waited for."""
@@ -250,6 +256,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
 def main() -> int:
     arguments = parse(remove_ros_args(sys.argv)[1:])
+    take_interrupts()
     rclpy.init()
     try:
         return 0 if Demo(DemoMonitor(arguments.node, arguments.camera), arguments).run() else 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
@@ -84,19 +84,28 @@ class Statistics:
 
 
 def build_message(
-    statistics: Statistics, counts: Counts, node_name: str, state: str, activity: str, device: str, stamp
+    statistics: Statistics,
+    counts: Counts,
+    node_name: str,
+    state: str,
+    activity: str,
+    device: str,
+    stamp,
+    warnings: Sequence[str] = (),
 ) -> DiagnosticArray:
     """The node's DiagnosticArray: one status that reads well in rqt_runtime_monitor.
 
     Args:
         state: the lifecycle state's label.
         activity: what the node is busy with, such as onboarding; empty when there is nothing to say.
+        warnings: sentences that hold now.
     """
     level, summary = DiagnosticStatus.OK, activity or state
     if statistics.last_error and state in ("unconfigured", "finalized"):
         level, summary = DiagnosticStatus.ERROR, statistics.last_error
-    elif statistics.failed_lately():
-        level, summary = DiagnosticStatus.WARN, statistics.last_error
+    elif warnings or statistics.failed_lately():
+        said = [*warnings, statistics.last_error] if statistics.failed_lately() else warnings
+        level, summary = DiagnosticStatus.WARN, " ".join(said)
     status = DiagnosticStatus(level=level, name=f"{node_name}: pose estimation", message=summary)
     status.hardware_id = device or "none"
     values = {

@@ -73,6 +73,17 @@ TABLE: dict[str, Spec] = {
         minimum=0,
         maximum=10,
     ),
+    "num_threads": Spec(
+        0,
+        "Threads torch and OpenCV use for one operation; 0: all cores this process may use but one, which is "
+        "left to everything else. OMP_NUM_THREADS in the environment goes before it.",
+        unit="threads",
+        minimum=0,
+        maximum=1024,
+    ),
+    "strict_objects": Spec(
+        False, "Refuse to configure where one object cannot be used; false: it alone is left out."
+    ),
     "cache_dir": Spec("", "Folder for the objects' rendered templates; empty: the user's cache folder."),
     "image_transport": Spec("raw", "Type of the image topic.", choices=("raw", "compressed")),
     "rectified": Spec(False, "The image is rectified: use P of CameraInfo and no distortion."),

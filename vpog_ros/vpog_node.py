@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from vpog_ros.start import prepare
+
+    prepare(interrupted=0)
+
 import copy
 import dataclasses
 import gc
-import os
-import signal
 import sys
 import threading
 from collections.abc import Callable
 
-import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
-from rclpy.exceptions import InvalidHandle, ParameterException
-from rclpy.executors import MultiThreadedExecutor
 from rclpy.lifecycle import LifecycleNodeMixin, LifecycleState, TransitionCallbackReturn
-from rclpy.logging import get_logger
 from rclpy.node import Node
 from rclpy.qos import qos_profile_sensor_data
 from rclpy.qos_overriding_options import QoSOverridingOptions
-from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
+from vpog_core.cancellation import Cancelled, stop_when
 from vpog_core.types import VPOGError
 from vpog_ros import optional, parameters
 from vpog_ros.conversions import stamp_to_ns
@@ -33,6 +32,7 @@ from vpog_ros.frame_processor import FrameProcessor
 from vpog_ros.image_conversion import cv_bridge_works
 from vpog_ros.msg import Instance2DArray
 from vpog_ros.parameters import Settings
+from vpog_ros.process import run
 from vpog_ros.publishers import Publishers
 from vpog_ros.worker import Worker, describe
 
@@ -42,19 +42,19 @@ EstimatorFactory = Callable[[Settings, Progress], object]
 SUCCESS = TransitionCallbackReturn.SUCCESS
 FAILURE = TransitionCallbackReturn.FAILURE
 
-STOP_S = 2.0
-"""How long what is under way may take to end; launch insists after five seconds."""
-
-SPIN_S = 0.5
-"""How often the executor looks whether the process is to end."""
-
 
 def load_estimator(settings: Settings, progress: Progress):
-    """The PoseEstimator the settings ask for, with every object of the folder onboarded."""
-    from vpog_core.inference.estimator import PoseEstimator
+    """The PoseEstimator the settings ask for, with the folder's objects onboarded.
 
+    Raises:
+        VPOGError: a setting that cannot be followed; no object can be used, or not all where they must be.
+    """
     if not settings.objects_dir:
         raise VPOGError("objects_dir is not set: give the folder that holds the meshes.")
+    from vpog_core.inference.estimator import PoseEstimator
+    from vpog_core.threads import use_threads
+
+    use_threads(settings.num_threads)
     estimator = PoseEstimator.from_files(
         weights=settings.weights or None,
         objects_dir=settings.objects_dir,
@@ -68,7 +68,7 @@ def load_estimator(settings: Settings, progress: Progress):
         refinements=settings.refinements,
         alignments=settings.alignments,
     )
-    estimator.onboard(progress=progress)
+    estimator.onboard(progress=progress, strict=settings.strict_objects)
     return estimator
 
 
@@ -134,7 +134,11 @@ class VpogNode(LifecycleNodeMixin, Node):
         self._configuring = True
         self._statistics.forgive()
         try:
-            self._configure(self.settings)
+            with stop_when(self._stopping.is_set):
+                self._configure(self.settings)
+        except Cancelled:
+            sentence = "The node was stopped while it was getting ready."
+            return self._configure_failed(sentence, sentence)
         except VPOGError as error:
             return self._configure_failed(str(error), str(error))
         except Exception as error:
@@ -151,9 +155,15 @@ class VpogNode(LifecycleNodeMixin, Node):
             estimator.library.resolve(settings.target_object)
         self._outputs = Publishers(self, estimator.library)
         self._estimator = estimator
+        for object_id, sentence in self._left_out().items():
+            self.get_logger().error(f"'{object_id}' is left out. {sentence}")
         images = "cv_bridge" if cv_bridge_works() else "rosbags-image"
-        names = ", ".join(estimator.object_ids)
+        names = ", ".join(name for name in estimator.object_ids if name not in self._left_out())
         self.get_logger().info(f"Ready on {estimator.device}, images through {images}, objects: {names}.")
+
+    def _left_out(self) -> dict[str, str]:
+        """The objects that cannot be used, each with the sentence that says why."""
+        return {} if self._estimator is None else self._estimator.left_out
 
     def _configure_failed(self, sentence: str, log: str) -> TransitionCallbackReturn:
         self._statistics.failure("configure", sentence)
@@ -162,9 +172,7 @@ class VpogNode(LifecycleNodeMixin, Node):
         return FAILURE
 
     def _on_progress(self, done: int, total: int, object_id: str) -> None:
-        """Told by the estimator while it onboards; ends the onboarding when the process is to end."""
-        if self._stopping.is_set():
-            raise VPOGError("The node was stopped while it was onboarding objects.")
+        """Told by the estimator while it onboards."""
         self._activity = f"onboarding {object_id}: {done} of {total}"
         self.get_logger().info(f"Onboarding {object_id}: {done} of {total}", throttle_duration_sec=2.0)
 
@@ -225,7 +233,9 @@ class VpogNode(LifecycleNodeMixin, Node):
             self.destroy_subscription(subscription)
         self._subscriptions_live.clear()
         if self._worker is not None and not self._worker.stop():
-            self.get_logger().warning("The frame in work does not end; its result will not be published.")
+            self.get_logger().warning(
+                "The frame in work has not ended yet: it ends at its next step, and is not published."
+            )
         self._worker = self._buffer = None
 
     def _release(self) -> None:
@@ -265,6 +275,7 @@ class VpogNode(LifecycleNodeMixin, Node):
             self._activity,
             estimator.device if estimator is not None else "",
             self.get_clock().now().to_msg(),
+            list(self._left_out().values()),
         )
         self._diagnostics.publish(message)
 
@@ -274,57 +285,13 @@ class VpogNode(LifecycleNodeMixin, Node):
             self.trigger_activate()
 
     def request_stop(self) -> None:
-        """End an onboarding that is under way at its next step."""
+        """End what is under way at its next step: an onboarding, or a frame."""
         self._stopping.set()
 
 
-def spin(executor: MultiThreadedExecutor, told_to_end: threading.Event) -> None:
-    """Spin, whatever callbacks raise: a node that complains is better than one that no longer listens."""
-    while not told_to_end.is_set():
-        try:
-            executor.spin_once(timeout_sec=SPIN_S)
-        except InvalidHandle:
-            # A transition destroyed what the executor was about to wait for: ros2/rclpy issue 1142.
-            continue
-        except Exception as error:
-            get_logger("vpog_node").error(describe(error))
-
-
-def run(estimator_factory: EstimatorFactory = load_estimator, args: list[str] | None = None) -> int:
-    """Spin the node until it is told to end; returns the process's exit status."""
-    told_to_end = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: told_to_end.set())
-    # rclpy's own handlers would take the context down under the frame in work.
-    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
-    try:
-        node = VpogNode(estimator_factory)
-    except ParameterException as error:
-        print(f"vpog_node: {error.args[0]}", file=sys.stderr)
-        rclpy.shutdown()
-        return 2
-    executor = MultiThreadedExecutor(num_threads=3)
-    executor.add_node(node)
-    spinner = threading.Thread(target=spin, args=(executor, told_to_end), name="spinner", daemon=True)
-    starter = threading.Thread(target=node.start, name="autostart", daemon=True)
-    spinner.start()
-    if node.settings.autostart:
-        starter.start()
-    told_to_end.wait()
-    node.request_stop()
-    if starter.is_alive():
-        starter.join(STOP_S)
-        if starter.is_alive():
-            # In the middle of an onboarding step: nothing is lost, what is cached is written whole.
-            os._exit(0)
-    executor.shutdown(timeout_sec=STOP_S)
-    node.destroy_node()
-    rclpy.shutdown()
-    return 0
-
-
 def main() -> int:
-    return run()
+    """Run the node until it is told to end; returns the process's exit status."""
+    return run(VpogNode)
 
 
 if __name__ == "__main__":

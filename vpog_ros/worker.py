@@ -6,9 +6,13 @@ import threading
 import traceback
 from collections.abc import Callable
 
+from vpog_core.cancellation import Cancelled, stop_when
 from vpog_core.types import VPOGError
 from vpog_ros.diagnostics import Statistics
 from vpog_ros.frame_buffer import Frame, FrameBuffer
+
+STOP_S = 2.0
+"""How long a frame in work may take to its next step, where it ends."""
 
 POLL_S = 0.5
 """How long the worker waits for a frame before it looks whether it is to stop."""
@@ -33,26 +37,31 @@ class Worker:
     def start(self) -> None:
         self._thread.start()
 
-    def stop(self, timeout_s: float = 30.0) -> bool:
-        """Let the frame in work end, take no other; returns whether the thread has ended."""
+    def stop(self, timeout_s: float = STOP_S) -> bool:
+        """Give the frame in work up at its next step, take no other; returns whether the thread has ended."""
         self._stop.set()
         self._buffer.close()
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
     def _run(self) -> None:
-        while not self._stop.is_set():
-            frame = self._buffer.take(POLL_S)
-            if frame is None:
-                continue
-            try:
-                self._process(frame)
-            except VPOGError as error:
-                self._statistics.failure("frame", str(error))
-                self._logger.warning(str(error), throttle_duration_sec=5.0)
-            except Exception as error:
-                self._statistics.failure("frame", f"{type(error).__name__}: {error}")
-                self._logger.error(f"A frame was given up: {describe(error)}", throttle_duration_sec=5.0)
+        with stop_when(self._stop.is_set):
+            while not self._stop.is_set():
+                frame = self._buffer.take(POLL_S)
+                if frame is not None:
+                    self._work_on(frame)
+
+    def _work_on(self, frame: Frame) -> None:
+        try:
+            self._process(frame)
+        except Cancelled:
+            return
+        except VPOGError as error:
+            self._statistics.failure("frame", str(error))
+            self._logger.warning(str(error), throttle_duration_sec=5.0)
+        except Exception as error:
+            self._statistics.failure("frame", f"{type(error).__name__}: {error}")
+            self._logger.error(f"A frame was given up: {describe(error)}", throttle_duration_sec=5.0)
 
 
 def describe(error: Exception) -> str:

@@ -8,15 +8,18 @@ import vpog_core.inference.estimator as estimator_module
 import vpog_core.inference.matching as matching_module
 import vpog_core.inference.result as result_module
 import vpog_core.models.precision as precision
+from vpog_core.cancellation import Cancelled, stop_when
 from vpog_core.geometry.pnp import PnPResult
 from vpog_core.geometry.se3 import rotation_x, rotation_y, transform
 from vpog_core.geometry.symmetry import Symmetry
 from vpog_core.inference.correspondence import MatchSettings, correspondences
+from vpog_core.inference.crop import crop_detection
 from vpog_core.inference.estimator import PoseEstimator, choose_device
 from vpog_core.inference.query import Prior
 from vpog_core.inference.solution import Solution
 from vpog_core.models.checkpoint import save_weights
 from vpog_core.models.vpog_model import VPOGModel
+from vpog_core.objects.library import ObjectLibrary
 from vpog_core.objects.renderer import Renderer
 from vpog_core.types import Camera, Detection, VPOGError
 
@@ -374,3 +377,87 @@ def test_alternatives_and_samples_come_when_asked_for(workshop, picture, mesh, m
         assert any(np.allclose(pose, other, atol=1e-9) for other in found)
     assert result.samples.shape[1:] == (4, 4)
     assert all(a.covariance.shape == (6, 6) and not a.reason for a in result.alternatives)
+
+
+class Fails:
+    """Raises in the place of a function, `calls` counted; `only` may pick the calls by their arguments."""
+
+    def __init__(self, error: Exception, real=None, only=None) -> None:
+        self.error, self.real, self.only, self.calls = error, real, only, 0
+
+    def __call__(self, *args, **kwargs):
+        if self.only is not None and not self.only(*args):
+            return self.real(*args, **kwargs)
+        self.calls += 1
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    ("place", "name", "error"),
+    [
+        (Renderer, "render", RuntimeError("the scene is gone")),
+        (Renderer, "__init__", OSError("no Embree")),
+        (VPOGModel, "encode", torch.OutOfMemoryError("CUDA out of memory.")),
+        (VPOGModel, "match", RuntimeError("mat1 and mat2\ncannot be multiplied")),
+        (VPOGModel, "describe", MemoryError()),
+        (ObjectLibrary, "symmetry", KeyError("thing")),
+        (ObjectLibrary, "resolve", ZeroDivisionError("division by zero")),
+        (estimator_module, "write_answers", IndexError("list index out of range")),
+    ],
+)
+def test_whatever_fails_is_a_reason(workshop, picture, monkeypatch, caplog, place, name, error):
+    image, boxes = picture
+    working = PoseEstimator.from_files(**workshop, device="cpu", alignments=1)
+    working.onboard()
+    monkeypatch.setattr(place, name, Fails(error))
+    detections = [Detection("thing", boxes[0]), Detection("thing", boxes[1], instance=1)]
+    for _ in range(2):
+        results = working.estimate(image, CAMERA, detections)
+        assert [(r.class_id, r.instance) for r in results] == [("thing", 0), ("thing", 1)]
+        for result in results:
+            assert result.T_cam_obj is None
+            assert result.score == 0.0
+            assert type(error).__name__ in result.reason
+            assert "\n" not in result.reason
+    told = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert len(told) == 1
+    assert told[0].exc_info[1] is error
+
+
+def test_what_fails_costs_its_own_detection_alone(estimator, picture, monkeypatch):
+    """The middle one of three objects cannot be solved; all go through the network together."""
+    image, boxes = picture
+    detections = [Detection("thing", box, instance=n) for n, box in enumerate(boxes)]
+    whole = estimator.estimate(image, CAMERA, detections)
+    solve_all = matching_module.solve_all
+
+    bad = crop_detection(image, CAMERA, detections[1], estimator.model.config.image_size)
+
+    def only(crops, *_) -> bool:
+        return any(np.array_equal(crop.rgb, bad.rgb) for crop in crops)
+
+    monkeypatch.setattr(matching_module, "solve_all", Fails(RuntimeError("singular"), solve_all, only))
+    results = estimator.estimate(image, CAMERA, detections)
+    assert "RuntimeError: singular" in results[1].reason
+    for n in (0, 2):
+        assert results[n].reason == whole[n].reason
+        np.testing.assert_allclose(results[n].match.flow, whole[n].match.flow, atol=1e-2)
+
+
+def test_priors_that_are_not_one_for_each_detection_are_a_reason(estimator, picture):
+    image, boxes = picture
+    (result,) = estimator.estimate(image, CAMERA, [Detection("thing", boxes[0])], [None, None])
+    assert "2 priors came with 1 detections" in result.reason
+
+
+def test_an_estimate_ends_between_its_stages_when_it_is_told_to(estimator, picture, monkeypatch):
+    image, boxes = picture
+    looks = []
+    with stop_when(lambda: looks.append(1)):
+        estimator.estimate(image, CAMERA, [Detection("thing", boxes[0])])
+    # One look for each of the stages, and more.
+    assert len(looks) > 7
+    for last in range(0, len(looks), 3):
+        count = iter(range(len(looks)))
+        with stop_when(lambda last=last, count=count: next(count) >= last), pytest.raises(Cancelled):
+            estimator.estimate(image, CAMERA, [Detection("thing", boxes[0])])

@@ -40,6 +40,49 @@ def test_meshes_are_found_by_name(folder):
     assert library.mesh("mug") is library.mesh("mug")
 
 
+def test_hidden_files_are_passed_over(folder):
+    """What a Mac leaves beside each file it copies, and what editors do, is no object and no settings."""
+    for name in ("._mug.ply", ".mug.obj", "._objects.yaml", "._models_info.json"):
+        (folder / name).write_bytes(b"\x00\x05\x16\x07 Mac OS X")
+    assert ObjectLibrary(folder).ids == ["drill", "mug"]
+
+
+@pytest.mark.parametrize("name", ["objects.yml", "objects.YAML", "Objects.yaml"])
+def test_settings_have_several_names(folder, name):
+    (folder / name).write_text("objects: {mug: {aliases: [cup]}}")
+    assert ObjectLibrary(folder).resolve("cup") == "mug"
+
+
+def test_settings_are_in_one_file(folder):
+    settings(folder, "objects: {}")
+    (folder / "objects.yml").write_text("objects: {}")
+    assert "both 'objects.yaml' and 'objects.yml'" in error_of(lambda: ObjectLibrary(folder))
+
+
+AS_WRITTEN = ["000012", "12", "1e3", "1.50", "no", "on", "0x1F", "12_3", "1:30", "2024-01-01", "null", "~"]
+"""What YAML would take for numbers, truth values, times and nothing."""
+
+
+def test_names_are_what_the_file_says(folder):
+    lines = "".join(f"  {name}: {{aliases: [+{n}]}}\n" for n, name in enumerate(AS_WRITTEN))
+    for name in AS_WRITTEN:
+        (folder / "mug.ply").with_stem(name).write_bytes((folder / "mug.ply").read_bytes())
+    settings(folder, "objects:\n" + lines)
+    library = ObjectLibrary(folder)
+    assert library.ids == sorted([*AS_WRITTEN, "drill", "mug"])
+    assert [library.resolve(f"+{n}") for n in range(len(AS_WRITTEN))] == AS_WRITTEN
+
+
+def test_suffixes_may_be_in_capitals(folder):
+    (folder / "mug.ply").rename(folder / "mug.PLY")
+    (folder / "drill.glb").rename(folder / "drill.Glb")
+    settings(folder, "objects: {mug: {unit: m}, borer: {mesh: drill.glb}}")
+    library = ObjectLibrary(folder)
+    assert library.ids == ["borer", "mug"]
+    assert library.mesh("mug").diameter > 0
+    assert library.mesh("borer").diameter > 0
+
+
 def test_settings_give_unit_alias_and_place(folder):
     write(folder / "cups" / "big.ply", scale=1000.0)
     settings(
@@ -135,6 +178,11 @@ def test_millimetres_are_refused_with_the_unit_to_set(folder):
         ("objects: {mug: {symmetry: z}}", "object 'mug': symmetry is a mapping"),
         ("objects: {mug: {symmetry: {axis: z}}}", "object 'mug': The key 'axis'"),
         ("objects: {mug: {", "not valid YAML"),
+        ("objects: {mug: {unit: m}, mug: {unit: mm}}", "'mug' a second time"),
+        ("objects: {mug: {unit: m, unit: mm}}", "'unit' a second time"),
+        ("objects: {mug: {mesh: [a.ply]}}", "the mesh is a file's name"),
+        ("objects: {mug: {symmetry: {discrete: 2024-99-99}}}", "not valid YAML"),
+        ("[" * 3000, "not valid YAML"),
         ("objects: !!python/object/apply:os.getcwd []", "not valid YAML"),
     ],
 )
@@ -195,3 +243,47 @@ def test_texture_changes_the_cache_key(tmp_path):
         cv2.imwrite(str(tmp_path / "card.png"), np.full((4, 4, 3), value, np.uint8))
         keys.append(ObjectLibrary(tmp_path, tmp_path / "cache").templates_path("card", 16))
     assert keys[0] != keys[1]
+
+
+@pytest.mark.parametrize("place", ["card.PNG", "skins/card.png"])
+def test_a_texture_in_other_case_or_in_a_folder_below_changes_the_cache_key(tmp_path, place):
+    (tmp_path / "card.obj").write_text("mtllib CARD.mtl\nv 0 0 0\n")
+    (tmp_path / "card.MTL").write_text(f"newmtl a\nmap_Kd {place.lower()}\n")
+    (tmp_path / place).parent.mkdir(exist_ok=True)
+    keys = []
+    for content in (b"old", b"new"):
+        (tmp_path / place).write_bytes(content)
+        keys.append(ObjectLibrary(tmp_path, tmp_path / "cache").templates_path("card", 16))
+    assert keys[0] != keys[1]
+
+
+def test_broken_meshes_are_told_apart_from_the_others(folder, monkeypatch):
+    (folder / "cut.ply").write_bytes((folder / "mug.ply").read_bytes()[:200])
+    write(folder / "point.ply", scale=1e-12)
+    library = ObjectLibrary(folder)
+    broken = library.broken()
+    assert sorted(broken) == ["cut", "point"]
+    for object_id, sentence in broken.items():
+        assert f"{object_id}.ply" in sentence
+        assert "\n" not in sentence
+    # It is not read again for each detection of it.
+    (folder / "cut.ply").unlink()
+    assert error_of(lambda: library.mesh("cut")) == broken["cut"]
+
+
+def test_whatever_a_reader_raises_is_a_sentence(folder, monkeypatch):
+    from vpog_core.objects import library as module
+
+    def load(path, unit):
+        raise IndexError("index 7 is out of bounds")
+
+    monkeypatch.setattr(module, "load_mesh", load)
+    assert "'mug.ply' cannot be read (IndexError: index 7" in error_of(
+        lambda: ObjectLibrary(folder).mesh("mug")
+    )
+
+
+def test_a_mesh_that_is_gone_is_a_sentence(folder):
+    library = ObjectLibrary(folder)
+    (folder / "mug.ply").unlink()
+    assert "mug.ply" in error_of(lambda: library.templates_path("mug", 16))

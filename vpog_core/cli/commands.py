@@ -57,9 +57,6 @@ def main(argv: list[str] | None = None) -> int:
     except VPOGError as error:
         print(f"vpog: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("vpog: stopped.", file=sys.stderr)
-        return 130
 
 
 def build_parser() -> argparse.ArgumentParser:

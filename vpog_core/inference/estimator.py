@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from vpog_core import cancellation
 from vpog_core.inference.alignment import Photo, align
 from vpog_core.inference.calibration import read_calibration
 from vpog_core.inference.crop import crop_detection
+from vpog_core.inference.failures import Failures
 from vpog_core.inference.matching import CLUSTER_SIZE, solutions
-from vpog_core.inference.onboarding import Cluster, OnboardedObject, describe_templates, encode_images
+from vpog_core.inference.onboarder import Onboarder, Progress
+from vpog_core.inference.onboarding import Cluster, OnboardedObject, encode_images
 from vpog_core.inference.options import Options
 from vpog_core.inference.query import Answers, Prior, Query
 from vpog_core.inference.refinement import cluster_at, cluster_at_pose
@@ -24,7 +27,6 @@ from vpog_core.models.checkpoint import load_weights, weights_key
 from vpog_core.models.vpog_model import Encoded, VPOGModel
 from vpog_core.objects.library import ObjectLibrary
 from vpog_core.objects.renderer import Renderer
-from vpog_core.objects.template_set import TemplateSet
 from vpog_core.types import Camera, Detection, PoseEstimate, VPOGError
 
 DEFAULT_WEIGHTS = Path(__file__).parent.parent / "weights" / "vpog-tiny.safetensors"
@@ -33,7 +35,6 @@ KEPT = 3
 """Answers of different views that are kept in sight while better ones are looked for."""
 KEPT_AGAIN = 2
 """Of a second look; all of them are refined."""
-Progress = Callable[[int, int, str], None]
 
 
 class PoseEstimator:
@@ -43,6 +44,9 @@ class PoseEstimator:
         model: the network, on its device.
         library: the objects; key: tells these weights from others in the cache.
         options: how it works; calibration: what goes with the weights.
+
+    Attributes:
+        timings: seconds each stage of the last `estimate` took.
     """
 
     def __init__(
@@ -56,7 +60,8 @@ class PoseEstimator:
         self.model, self.library, self.key = model, library, key
         self.options, self.calibration = options, calibration
         self.timings: dict[str, float] = {}
-        self._objects: dict[str, OnboardedObject] = {}
+        self._failures = Failures()
+        self._onboarder = Onboarder(model, library, key, self._failures)
         self._renderers: dict[str, Renderer] = {}
 
     @classmethod
@@ -96,14 +101,39 @@ class PoseEstimator:
         """Where the network runs."""
         return str(self.model.mean.device)
 
-    def onboard(self, object_id: str | None = None, progress: Progress | None = None) -> None:
+    def onboard(
+        self, object_id: str | None = None, progress: Progress | None = None, strict: bool = False
+    ) -> dict[str, str]:
         """Render, encode and cache the templates of one object, or of all.
+
+        Of all objects the meshes are read first, and those that cannot be used are left out: a detection
+        of one is answered with the reason.
 
         Args:
             progress: called with (steps done, steps, object id).
+            strict: refuse all objects where one cannot be used.
+
+        Returns:
+            `left_out`.
+
+        Raises:
+            VPOGError: the object that was asked for, or none of them all, can be used; with `strict`, one
+                of them cannot.
+            Cancelled: within `cancellation.stop_when`.
         """
-        for name in [object_id] if object_id else self.object_ids:
-            self.onboarded(name, progress)
+        if object_id is None:
+            return self._onboarder.all(progress, strict)
+        self._onboarder.one(object_id, progress)
+        return self.left_out
+
+    @property
+    def left_out(self) -> dict[str, str]:
+        """Objects that `onboard` could not use, each with the sentence that says why."""
+        return dict(self._onboarder.left_out)
+
+    def onboarded(self, class_id: str) -> OnboardedObject:
+        """An object ready for matching, onboarded now if it was not yet."""
+        return self._onboarder.one(class_id)
 
     def estimate(
         self,
@@ -112,44 +142,66 @@ class PoseEstimator:
         detections: Sequence[Detection],
         priors: Sequence[Prior | None] | None = None,
     ) -> list[PoseEstimate]:
-        """A pose for every detection, in their order; without one, `reason` says why. Raises nothing.
+        """A pose for every detection, in their order; without one, `reason` says why.
+
+        Whatever fails, also in a renderer, the library or the network, is such a reason, and costs the
+        detections it concerns alone; the traceback of what was not expected goes to `logging`.
 
         Args:
             image: [H, W, 3] uint8 RGB, of the camera's size.
             priors: for each detection what is known of its pose, or None; `tracking.Tracker` keeps them.
+
+        Raises:
+            Cancelled: within `cancellation.stop_when`, and nothing else.
         """
         self.timings = {}
         results = [PoseEstimate(d.class_id, d.instance) for d in detections]
-        priors = [None] * len(detections) if priors is None else priors
+        priors = [None] * len(detections) if priors is None else list(priors)
+        if len(priors) != len(detections):
+            for result in results:
+                result.reason = f"{len(priors)} priors came with {len(detections)} detections: give one each."
+            return results
         with self._timed("crop"):
             queries = {}
             for i, (detection, prior) in enumerate(zip(detections, priors, strict=True)):
-                query = self._query(image, camera, detection, prior, results[i])
-                if query is not None:
-                    queries[i] = query
+                try:
+                    queries[i] = self._query(image, camera, detection, prior)
+                except Exception as error:
+                    results[i] = self._failures.answer(results[i], error)
         if queries:
-            for i, answers in zip(queries, self._solve(list(queries.values())), strict=True):
-                write_answers(results[i], answers, self.options, self.calibration)
+            self._answer(queries, results)
         return results
 
-    def _query(
-        self,
-        image: np.ndarray,
-        camera: Camera,
-        detection: Detection,
-        prior: Prior | None,
-        result: PoseEstimate,
-    ) -> Query | None:
-        """The detection's crop and its object, or None with the reason in the result."""
+    def _answer(self, queries: dict[int, Query], results: list[PoseEstimate]) -> None:
+        """Write what is found for the queries into the results of their numbers.
+
+        They go through the network together; where that fails, one by one, to find the one that fails.
+        """
         try:
-            check_image(image, camera)
-            target = self.onboarded(detection.class_id)
-            crop = crop_detection(image, camera, detection, self.model.config.image_size)
-            photo = Photo(image, camera, detection.mask)
-            return Query(crop, photo, target, self.library.symmetry(detection.class_id), prior)
-        except VPOGError as error:
-            result.reason = str(error)
-            return None
+            found = self._solve(list(queries.values()))
+        except Exception as error:
+            found, failure = None, error
+        if found is None and len(queries) > 1:
+            for i, query in queries.items():
+                self._answer({i: query}, results)
+            return
+        if found is None:
+            (i,) = queries
+            results[i] = self._failures.answer(results[i], failure)
+            return
+        for i, answers in zip(queries, found, strict=True):
+            try:
+                write_answers(results[i], answers, self.options, self.calibration)
+            except Exception as error:
+                results[i] = self._failures.answer(results[i], error)
+
+    def _query(self, image: np.ndarray, camera: Camera, detection: Detection, prior: Prior | None) -> Query:
+        """The detection's crop and its object."""
+        check_image(image, camera)
+        target = self.onboarded(detection.class_id)
+        crop = crop_detection(image, camera, detection, self.model.config.image_size)
+        photo = Photo(image, camera, detection.mask)
+        return Query(crop, photo, target, self.library.symmetry(detection.class_id), prior)
 
     def _solve(self, queries: list[Query]) -> list[Answers]:
         """What is found for each query, all of them through the network together."""
@@ -234,6 +286,7 @@ class PoseEstimator:
             query = answers.query
             for candidate in answers.candidates:
                 if candidate.solution.pnp is not None:
+                    cancellation.check()
                     pose = query.crop.virtual.T_cam_virt @ candidate.solution.pnp.T_virt_obj
                     alignment = align(
                         self._renderer(query.target), query.photo, pose, self.options.alignments
@@ -257,25 +310,6 @@ class PoseEstimator:
                 T_virt_obj = q.virtual(q.prior.T_cam_obj)
                 yield n, cluster_at_pose(q.target, self._renderer(q.target), T_virt_obj, CLUSTER_SIZE)
 
-    def onboarded(self, class_id: str, progress: Progress | None = None) -> OnboardedObject:
-        """An object ready for matching, onboarded now if it was not yet."""
-        object_id = self.library.resolve(class_id)
-        if object_id not in self._objects:
-            templates = self.library.templates(object_id, self.model.config.image_size)
-            descriptors = self._descriptors(templates, progress)
-            self._objects[object_id] = OnboardedObject(templates, self.model, descriptors)
-        return self._objects[object_id]
-
-    def _descriptors(self, templates: TemplateSet, progress: Progress | None) -> torch.Tensor:
-        """Retrieval descriptors of the templates: from the cache when these weights made it, else now."""
-        if templates.features_key != self.key:
-            step = (lambda done, total: progress(done, total, templates.object_id)) if progress else None
-            made = describe_templates(self.model, templates, step)
-            templates.features = {"descriptors": made.half().cpu().numpy()}
-            templates.features_key = self.key
-            self.library.store(templates)
-        return torch.from_numpy(templates.features["descriptors"]).to(self.device).float()
-
     def _renderer(self, target: OnboardedObject) -> Renderer:
         object_id = target.templates.object_id
         if object_id not in self._renderers:
@@ -284,6 +318,7 @@ class PoseEstimator:
 
     @contextmanager
     def _timed(self, stage: str):
+        cancellation.check()
         begin = time.perf_counter()
         yield
         self.timings[stage] = self.timings.get(stage, 0.0) + time.perf_counter() - begin
@@ -304,6 +339,8 @@ def choose_device(device: str) -> str:
 
 def check_image(image: np.ndarray, camera: Camera) -> None:
     """Refuse what is no RGB picture of the camera's size, by a VPOGError."""
+    if not isinstance(image, np.ndarray):
+        raise VPOGError(f"The image is a {type(image).__name__}: give [H, W, 3] uint8 RGB.")
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         raise VPOGError(f"The image is {image.dtype} {image.shape}: give [H, W, 3] uint8 RGB.")
     if image.shape[:2] != (camera.height, camera.width):

@@ -8,6 +8,7 @@ from itertools import islice
 import numpy as np
 import torch
 
+from vpog_core import cancellation
 from vpog_core.inference.calibration import Calibration
 from vpog_core.inference.correspondence import DEFAULT_SETTINGS, DenseMatch, MatchSettings, dense_matches
 from vpog_core.inference.crop import Crop
@@ -39,6 +40,7 @@ def solutions(
     """
     tried = iter(tried)
     while part := list(islice(tried, batch)):
+        cancellation.check()
         rows, clusters = [n for n, _ in part], [cluster for _, cluster in part]
         matches = match_clusters(model, queries[rows], clusters, settings.soft)
         yield from zip(

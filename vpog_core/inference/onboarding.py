@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vpog_core import cancellation
 from vpog_core.geometry.camera import roll_matrix
 from vpog_core.geometry.se3 import rotation_z
 from vpog_core.models.precision import autocast_for
@@ -153,6 +154,7 @@ def describe_templates(
     descriptors = []
     count = len(templates.images)
     for start in range(0, count, VIEWS_AT_ONCE):
+        cancellation.check()
         views = range(start, min(start + VIEWS_AT_ONCE, count))
         rolled = np.stack([turned(templates.images[v], roll_angle(r)) for v in views for r in range(ROLLS)])
         with torch.inference_mode():

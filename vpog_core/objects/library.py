@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import logging
 import os
 from pathlib import Path
 
+from vpog_core import cancellation
 from vpog_core.geometry.symmetry import Symmetry
 from vpog_core.objects.library_entries import SETTINGS, ObjectEntry, read_entries
 from vpog_core.objects.mesh import MESH_SUFFIXES, Mesh, load_mesh
@@ -16,16 +19,20 @@ from vpog_core.objects.template_set import (
     load_template_set,
     save_template_set,
 )
-from vpog_core.types import VPOGError
+from vpog_core.types import VPOGError, sentence_of
+
+COMPANIONS = (".mtl", ".png", ".jpg", ".jpeg", ".bmp", ".tga", ".tif", ".tiff", ".webp")
+"""Suffixes of the files beside a mesh that it may draw on: materials and images."""
 
 
 class ObjectLibrary:
     """The objects of a folder: every `<class_id>.obj|ply|glb|stl`, and what `objects.yaml` says.
 
-    objects.yaml, where it is there, names units, symmetries and aliases, and meshes in folders below:
+    objects.yaml (or .yml), where it is there, names units, symmetries and aliases, and meshes in folders
+    below. Names are strings as they are written, so 000012 and no need no quotes:
 
         objects:
-          mug: {mesh: cups/mug.obj, unit: mm, aliases: [cup, "3"]}
+          mug: {mesh: cups/mug.obj, unit: mm, aliases: [cup, 3]}
           can: {symmetry: {continuous: [{axis: z}]}}
 
     Symmetries are in the mesh's unit, see `Symmetry.from_mapping`. What objects.yaml leaves open is taken
@@ -55,6 +62,8 @@ class ObjectLibrary:
             )
         self._names = _names(self.entries)
         self._meshes: dict[str, Mesh] = {}
+        self._broken: dict[str, str] = {}
+        self._companions: dict[Path, list[Path]] = {}
         self._templates: dict[tuple[str, int], TemplateSet] = {}
 
     @property
@@ -91,21 +100,81 @@ class ObjectLibrary:
             VPOGError: unknown object, unreadable mesh, wrong unit.
         """
         object_id = self.resolve(class_id)
+        if object_id in self._broken:
+            raise VPOGError(self._broken[object_id])
         if object_id not in self._meshes:
-            entry = self.entries[object_id]
-            self._meshes[object_id] = load_mesh(entry.mesh, entry.unit)
+            self._meshes[object_id] = self._read_mesh(object_id)
         return self._meshes[object_id]
 
+    def broken(self) -> dict[str, str]:
+        """Objects whose mesh cannot be used, each with the sentence that says why; reads all meshes."""
+        for object_id in self.ids:
+            cancellation.check()
+            with contextlib.suppress(VPOGError):
+                self.mesh(object_id)
+        return dict(self._broken)
+
+    def _read_mesh(self, object_id: str) -> Mesh:
+        entry = self.entries[object_id]
+        try:
+            mesh = load_mesh(entry.mesh, entry.unit)
+            if not mesh.diameter > 0:
+                raise VPOGError(
+                    f"The mesh '{entry.mesh.name}' has no extent: all its points are in one place."
+                )
+        except VPOGError as error:
+            self._broken[object_id] = str(error)
+            raise
+        except Exception as error:
+            logging.getLogger(__name__).debug("'%s' cannot be read.", entry.mesh, exc_info=error)
+            self._broken[object_id] = (
+                f"The mesh '{entry.mesh.name}' cannot be read ({sentence_of(error)}): export it again."
+            )
+            raise VPOGError(self._broken[object_id]) from error
+        return mesh
+
     def templates_path(self, class_id: str, size: int) -> Path:
-        """Where an object's templates are kept; another path when its mesh, unit or the format changes."""
+        """Where an object's templates are kept; another path when its mesh, unit or the format changes.
+
+        Raises:
+            VPOGError: unknown object, or a mesh that is no longer there.
+        """
         object_id = self.resolve(class_id)
         entry = self.entries[object_id]
         digest = hashlib.sha256(f"{FORMAT} {size} {entry.unit} {object_id}".encode())
-        for path in _mesh_files(entry.mesh):
-            digest.update(path.name.encode())
-            digest.update(path.read_bytes())
+        try:
+            for path in self._mesh_files(entry.mesh):
+                digest.update(path.name.encode())
+                digest.update(path.read_bytes())
+        except OSError as error:
+            raise VPOGError(
+                f"The files of the mesh '{entry.mesh}' cannot be read ({error.strerror}): put them back."
+            ) from error
         safe = "".join(c if c.isalnum() or c in "-_" else "_" for c in object_id)
         return self.cache_dir / f"{safe}-{size}-{digest.hexdigest()[:16]}.safetensors"
+
+    def _mesh_files(self, mesh: Path) -> list[Path]:
+        """The mesh and the files beside or below it that it names: materials, and the images they name.
+
+        What is named in other case, or in a folder below by its bare name, counts: a file too many costs
+        nothing, one too few would leave templates of an old texture in the cache.
+        """
+        if mesh.suffix.lower() in (".stl", ".glb"):
+            return [mesh]
+        folder = mesh.parent
+        if folder not in self._companions:
+            below = (p for p in folder.rglob("*") if p.suffix.lower() in COMPANIONS and p.is_file())
+            self._companions[folder] = sorted(below)
+        text, found = mesh.read_bytes().lower(), [mesh]
+        for is_image in (False, True):
+            named = [
+                path
+                for path in self._companions[folder]
+                if (path.suffix.lower() != ".mtl") is is_image and path.name.lower().encode() in text
+            ]
+            text += b"".join(path.read_bytes().lower() for path in named if not is_image)
+            found += named
+        return found
 
     def templates(self, class_id: str, size: int = 112, progress=None) -> TemplateSet:
         """The object's templates, `size` pixels a side: from memory, from the cache, or rendered now.
@@ -146,21 +215,6 @@ def default_cache_dir() -> Path:
     """$XDG_CACHE_HOME/vpog, else ~/.cache/vpog."""
     base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     return Path(base) / "vpog"
-
-
-def _mesh_files(mesh: Path) -> list[Path]:
-    """The mesh and the files beside it that it may draw on: materials, and images of any name."""
-    beside = {".mtl", ".png", ".jpg", ".jpeg", ".bmp", ".tga", ".tif", ".tiff", ".webp"}
-    if mesh.suffix.lower() in (".stl", ".glb"):
-        return [mesh]
-    text = mesh.read_bytes()
-    if mesh.suffix.lower() == ".obj":
-        text += b"".join(p.read_bytes() for p in sorted(mesh.parent.glob("*.mtl")) if p.name.encode() in text)
-    # Its own folder only, and only what the text names.
-    found = [
-        p for p in sorted(mesh.parent.iterdir()) if p.suffix.lower() in beside and p.name.encode() in text
-    ]
-    return [mesh, *found]
 
 
 def _names(entries: dict[str, ObjectEntry]) -> dict[str, str]:

@@ -8,13 +8,13 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import yaml
-
 from vpog_core.geometry.symmetry import Symmetry
 from vpog_core.objects.mesh import MESH_SUFFIXES, UNITS
+from vpog_core.objects.settings_file import read_names
 from vpog_core.types import VPOGError
 
 SETTINGS = "objects.yaml"
+SETTINGS_NAMES = (SETTINGS, "objects.yml")
 MODELS_INFO = "models_info.json"
 """BOP's file of symmetries, where it lies beside the meshes."""
 KNOWN_KEYS = ("mesh", "unit", "symmetry", "aliases")
@@ -40,45 +40,54 @@ class ObjectEntry:
 
 
 def read_entries(folder: Path) -> dict[str, ObjectEntry]:
-    """The objects of a folder by name.
+    """The objects of a folder by name; hidden files are passed over.
 
     Raises:
         VPOGError: two meshes of one name, or settings that cannot be followed.
     """
+    models = _ModelsInfo()
     entries: dict[str, ObjectEntry] = {}
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() not in MESH_SUFFIXES or not path.is_file():
+    for path in visible_files(folder):
+        if path.suffix.lower() not in MESH_SUFFIXES:
             continue
         if path.stem in entries:
             other = entries[path.stem].mesh.name
             raise VPOGError(
                 f"'{folder}' holds both '{other}' and '{path.name}': keep one mesh for each object."
             )
-        entries[path.stem] = ObjectEntry(path.stem, path, symmetry=_bop_symmetry(path, "auto"))
-    settings = folder / SETTINGS
-    if not settings.is_file():
+        entries[path.stem] = ObjectEntry(path.stem, path, symmetry=models.symmetry(path, "auto"))
+    settings = _only_file(folder, SETTINGS_NAMES)
+    if settings is None:
         return entries
-    described = _read_settings(settings)
+    described = _read_settings(settings, models)
     # A file an entry names under another name is that entry, not an object of its own.
     named = {entry.mesh.resolve() for entry in described.values()}
     kept = {key: entry for key, entry in entries.items() if entry.mesh.resolve() not in named}
     return {**kept, **described}
 
 
-def _read_settings(path: Path) -> dict[str, ObjectEntry]:
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = str(error).replace("\n", " ")
-        raise VPOGError(f"'{path}' is not valid YAML ({reason}): mend that line.") from error
-    content = content or {}
+def visible_files(folder: Path) -> list[Path]:
+    """The files of a folder, by name; not those that systems hide (`._mug.ply` of a Mac's copy)."""
+    return sorted(path for path in folder.iterdir() if not path.name.startswith(".") and path.is_file())
+
+
+def _only_file(folder: Path, names: tuple[str, ...]) -> Path | None:
+    """The one file of a folder that bears one of some names, in capitals or not; None where there is none."""
+    found = [path for path in visible_files(folder) if path.name.lower() in names]
+    if len(found) > 1:
+        raise VPOGError(f"'{folder}' holds both '{found[0].name}' and '{found[1].name}': keep one of them.")
+    return found[0] if found else None
+
+
+def _read_settings(path: Path, models: _ModelsInfo) -> dict[str, ObjectEntry]:
+    content = read_names(path, ("mesh", "unit", "aliases")) or {}
     objects = content.get("objects") if isinstance(content, dict) else None
     if not isinstance(objects, dict) or set(content) != {"objects"}:
         raise VPOGError(f"'{path}' must hold one mapping `objects:` of names to settings, and nothing else.")
-    return {str(key): _entry(path, str(key), value or {}) for key, value in objects.items()}
+    return {key: _entry(path, key, {} if value is None else value, models) for key, value in objects.items()}
 
 
-def _entry(settings: Path, object_id: str, value: dict) -> ObjectEntry:
+def _entry(settings: Path, object_id: str, value: dict, models: _ModelsInfo) -> ObjectEntry:
     where = f"'{settings}', object '{object_id}'"
     if not isinstance(value, dict):
         raise VPOGError(f"{where}: settings are a mapping such as {{unit: mm}}, not '{value}'.")
@@ -88,13 +97,13 @@ def _entry(settings: Path, object_id: str, value: dict) -> ObjectEntry:
     unit = value.get("unit", "auto")
     if unit not in ("auto", *UNITS):
         raise VPOGError(f"{where}: the unit '{unit}' is not known: use auto, {', '.join(UNITS)}.")
-    aliases = value.get("aliases", [])
-    if not isinstance(aliases, list) or any(isinstance(alias, (dict, list)) for alias in aliases):
+    aliases = value.get("aliases") or []
+    if not isinstance(aliases, list) or any(not isinstance(a, str) or not a for a in aliases):
         raise VPOGError(f"{where}: aliases are a list of names such as [cup, '3'], not '{aliases}'.")
     mesh = _mesh_path(settings, where, object_id, value.get("mesh"))
     given = "symmetry" in value
-    symmetry = _symmetry(where, value["symmetry"], unit) if given else _bop_symmetry(mesh, unit)
-    return ObjectEntry(object_id, mesh, unit, symmetry, tuple(str(alias) for alias in aliases))
+    symmetry = _symmetry(where, value["symmetry"], unit) if given else models.symmetry(mesh, unit)
+    return ObjectEntry(object_id, mesh, unit, symmetry, tuple(aliases))
 
 
 def _symmetry(where: str, value, unit: str) -> Symmetry:
@@ -110,43 +119,71 @@ def _symmetry(where: str, value, unit: str) -> Symmetry:
         raise VPOGError(f"{where}: {error}") from error
 
 
-def _bop_symmetry(mesh: Path, unit: str) -> Symmetry:
-    """What a models_info.json beside a mesh says of its name, or of the number at its end (obj_000012)."""
-    path = mesh.parent / MODELS_INFO
-    if not path.is_file():
-        return Symmetry.none()
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError, OSError) as error:
-        raise VPOGError(f"'{path}' is not valid JSON ({error}): mend or remove it.") from error
-    number = re.search(r"(\d+)$", mesh.stem)
-    keys = [mesh.stem, *([str(int(number[1]))] if number else [])]
-    info = next((content[k] for k in keys if k in content), {}) if isinstance(content, dict) else None
-    if not isinstance(info, dict):
-        raise VPOGError(f"'{path}' must map each object's number to a mapping, as in BOP: mend or remove it.")
-    try:
-        # BOP's lengths are millimetres, as its meshes are.
-        return Symmetry.from_bop(info, UNITS.get(unit, 0.001))
-    except VPOGError as error:
-        raise VPOGError(f"'{path}', object '{mesh.stem}': {error}") from error
+class _ModelsInfo:
+    """What the models_info.json beside meshes say; each file is read once."""
+
+    def __init__(self) -> None:
+        self._read: dict[Path, tuple[Path | None, dict]] = {}
+
+    def symmetry(self, mesh: Path, unit: str) -> Symmetry:
+        """What is said of a mesh's name, or of the number at its end (obj_000012)."""
+        if mesh.parent not in self._read:
+            path = _only_file(mesh.parent, (MODELS_INFO,))
+            self._read[mesh.parent] = (path, {} if path is None else _read_models_info(path))
+        path, content = self._read[mesh.parent]
+        number = re.search(r"(\d+)$", mesh.stem)
+        keys = [mesh.stem, *([str(int(number[1]))] if number else [])]
+        info = next((content[k] for k in keys if k in content), {})
+        if not isinstance(info, dict):
+            raise _no_models_info(path)
+        try:
+            # BOP's lengths are millimetres, as its meshes are.
+            return Symmetry.from_bop(info, UNITS.get(unit, 0.001))
+        except VPOGError as error:
+            raise VPOGError(f"'{path}', object '{mesh.stem}': {error}") from error
 
 
-def _mesh_path(settings: Path, where: str, object_id: str, name) -> Path:
+def _read_models_info(path: Path) -> dict:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (ValueError, RecursionError, OSError) as error:
+        raise VPOGError(f"'{path}' is not valid JSON ({error}): fix or remove it.") from error
+    if not isinstance(content, dict):
+        raise _no_models_info(path)
+    return content
+
+
+def _no_models_info(path: Path) -> VPOGError:
+    return VPOGError(f"'{path}' must map each object's number to a mapping, as in BOP: fix or remove it.")
+
+
+def _mesh_path(settings: Path, where: str, object_id: str, name: str | None) -> Path:
     folder = settings.parent
     if name is None:
-        found = [folder / f"{object_id}{suffix}" for suffix in MESH_SUFFIXES]
-        found = [path for path in found if path.is_file()]
+        found = [
+            p for p in visible_files(folder) if p.stem == object_id and p.suffix.lower() in MESH_SUFFIXES
+        ]
         if not found:
             raise VPOGError(
                 f"{where}: there is no mesh '{object_id}' in the folder: set `mesh:` to its file."
             )
         return found[0]
-    name = str(name).replace("\\", "/")
-    outside = os.path.isabs(name) or os.path.normpath(name).startswith("..") or ":" in name
-    if outside:
+    if not isinstance(name, str):
+        raise VPOGError(f"{where}: the mesh is a file's name such as cups/mug.ply, not '{name}'.")
+    name = name.replace("\\", "/")
+    if os.path.isabs(name) or os.path.normpath(name).startswith("..") or ":" in name:
         raise VPOGError(
             f"{where}: the mesh '{name}' lies outside the folder: put it into '{folder}' or below."
         )
-    if not (folder / name).is_file():
+    found = _with_any_case(folder / name)
+    if found is None:
         raise VPOGError(f"{where}: there is no mesh '{name}' in '{folder}': check the name.")
-    return folder / name
+    return found
+
+
+def _with_any_case(path: Path) -> Path | None:
+    """A file, or the one beside it whose suffix alone is written in other case; None where there is none."""
+    if path.is_file() or not path.parent.is_dir():
+        return path if path.is_file() else None
+    same = (p for p in visible_files(path.parent) if p.stem == path.stem)
+    return next((p for p in same if p.suffix.lower() == path.suffix.lower()), None)

@@ -11,6 +11,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from vpog_core import cancellation
 from vpog_core.geometry.camera import BOX_PADDING, fit_square, rotation_towards
 from vpog_core.geometry.se3 import rotation_z, transform
 from vpog_core.objects.mesh import Mesh
@@ -133,6 +134,7 @@ def build_template_set(
         center=mesh.center,
     )
     for index, direction in enumerate(directions):
+        cancellation.check()
         K, T = template_camera(mesh, direction, size)
         view = renderer.render(T, K, (size, size))
         out.images[index], out.mask[index] = view.rgb, view.mask

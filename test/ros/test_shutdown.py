@@ -1,0 +1,157 @@
+"""The real node in its own process, told to end in each of its states."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("rclpy")
+
+from vpog_core.models.checkpoint import save_weights
+from vpog_core.models.config import VPOGConfig
+from vpog_core.models.vpog_model import VPOGModel
+from vpog_core.objects.mesh import save_mesh
+from vpog_core.synthetic.objects import make_object
+from vpog_core.types import Camera, Detection
+
+BOUND_S = 3.0
+"""Two seconds are promised; one more is for a machine where others have the CPU."""
+
+STARTUP_S = 60.0
+OBJECTS = 12
+"""Enough for an onboarding to be met under way."""
+
+
+@pytest.fixture(scope="module")
+def workshop(tmp_path_factory) -> dict[str, Path]:
+    """A small network that was never trained, a folder of one object, and one of many."""
+    torch.manual_seed(0)
+    config = VPOGConfig(
+        image_size=48, window=3, embed_dim=64, depth=1, num_heads=2, embed_from_stem=True, aa_depth=1,
+        aa_heads=2, fine_dim=16, flow_hidden=32, flow_layers=2, retrieval_dim=8,
+    )  # fmt: skip
+    root = tmp_path_factory.mktemp("workshop")
+    save_weights(VPOGModel(config), root / "net.safetensors")
+    save_mesh(make_object(900_001, vertices=2000), root / "one" / "carton.ply")
+    (root / "many").mkdir()
+    for number in range(OBJECTS):
+        shutil.copy(root / "one" / "carton.ply", root / "many" / f"carton_{number}.ply")
+    return {"weights": root / "net.safetensors", "one": root / "one", "many": root / "many"}
+
+
+class Program:
+    """A node under a name of its own, so that nobody takes it for another; its output goes to `log`."""
+
+    def __init__(self, log: Path, name: str, **parameters) -> None:
+        self.log = log
+        command = [sys.executable, "-m", "vpog_ros.vpog_node", "--ros-args", "-r", f"__node:={name}"]
+        for key, value in parameters.items():
+            command += ["-p", f"{key}:={value}"]
+        with log.open("wb") as sink:
+            self.process = subprocess.Popen(command, stdout=sink, stderr=subprocess.STDOUT)
+
+    def wait_for(self, words: str) -> None:
+        deadline = time.monotonic() + STARTUP_S
+        while words not in self.log.read_text():
+            assert time.monotonic() < deadline, f"the log does not say '{words}'"
+            assert self.process.poll() is None, self.log.read_text()
+            time.sleep(0.05)
+
+    def interrupt(self) -> float:
+        """Send SIGINT; returns the seconds until the end."""
+        begin = time.monotonic()
+        self.process.send_signal(signal.SIGINT)
+        try:
+            self.process.wait(20.0)
+        finally:
+            self.process.kill()
+        seconds = time.monotonic() - begin
+        assert self.process.returncode == 0
+        assert "Traceback" not in self.log.read_text()
+        return seconds
+
+
+def test_at_the_start(tmp_path, workshop):
+    """SIGINT after so many seconds; a shell's `&` makes children ignore it, and the node hears it still."""
+    programs = {}
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        for delay in (0.3, 1.0, 2.0):
+            given = {"objects_dir": workshop["many"], "weights": workshop["weights"]}
+            programs[delay] = Program(
+                tmp_path / f"{delay}.log", f"early_{10 * delay:.0f}", **given, cache_dir=tmp_path
+            )
+            time.sleep(delay)
+            assert programs[delay].interrupt() < BOUND_S
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_while_onboarding(tmp_path, workshop):
+    program = Program(
+        tmp_path / "node.log", "onboards", objects_dir=workshop["many"], weights=workshop["weights"],
+        cache_dir=tmp_path / "cache",
+    )  # fmt: skip
+    program.wait_for("Onboarding carton")
+    assert program.interrupt() < BOUND_S
+    # What is in the cache is whole, and nothing else is there.
+    assert all(path.suffix == ".safetensors" for path in (tmp_path / "cache").iterdir())
+
+
+@pytest.fixture
+def slow_node(start_node, client, workshop, tmp_path):
+    """An active node that takes long for each frame: all views, at all rolls."""
+    node = start_node(
+        objects_dir=workshop["one"], weights=workshop["weights"], cache_dir=tmp_path, mode="global", rolls=12,
+        diagnostics_period=0.1, device="cpu",
+    )  # fmt: skip
+    client.bring_to("active")
+    client.shake_hands()
+    return node
+
+
+def put_to_work(client) -> None:
+    """Send a frame of many detections, and wait until it is in work."""
+    image = np.random.default_rng(0).integers(0, 255, (240, 320, 3), np.uint8)
+    camera = Camera(np.array([[300.0, 0, 160], [0, 300, 120], [0, 0, 1]]), 320, 240)
+    box = np.array([100.0, 60, 220, 180])
+    before = int(client.diagnosis()["frames matched"])
+    stamp = client.send(image, camera, [Detection("carton", box + n, instance=n) for n in range(16)])
+    assert client.spin_until(lambda: int(client.diagnosis()["frames matched"]) > before, 10.0)
+    client.spin_until(lambda: False, 0.3)
+    assert not client.answers_to(stamp)
+
+
+def stop(node) -> float:
+    """Interrupt a node that has nothing to complain of; returns the seconds until its end."""
+    begin = time.monotonic()
+    assert node.stop() == 0
+    seconds = time.monotonic() - begin
+    assert "Traceback" not in node.log.read_text()
+    return seconds
+
+
+def test_after_deactivate(slow_node, client):
+    """The frame in work is given up, the node can be activated again, and it ends in time."""
+    put_to_work(client)
+    begin = time.monotonic()
+    assert client.change_state("deactivate")
+    assert time.monotonic() - begin < BOUND_S
+    client.bring_to("active")
+    client.shake_hands()
+    put_to_work(client)
+    assert client.change_state("deactivate")
+    assert stop(slow_node) < BOUND_S
+
+
+def test_with_a_frame_in_work(slow_node, client):
+    put_to_work(client)
+    assert stop(slow_node) < BOUND_S

@@ -1,0 +1,38 @@
+"""Long work that can be told to end: between its steps it looks whether it should go on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+
+class Cancelled(BaseException):
+    """Ends work that was told to stop.
+
+    It is no `Exception`, so that code which forgives whatever goes wrong in a step does not go on after it.
+    """
+
+
+_should_stop: ContextVar[Callable[[], bool] | None] = ContextVar("should_stop", default=None)
+
+
+@contextmanager
+def stop_when(should_stop: Callable[[], bool]) -> Iterator[None]:
+    """Let what is called within, in this thread, end by `Cancelled` soon after `should_stop()` is true."""
+    token = _should_stop.set(should_stop)
+    try:
+        yield
+    finally:
+        _should_stop.reset(token)
+
+
+def check() -> None:
+    """Mark a place between two steps, where the work ends if it was told to.
+
+    Raises:
+        Cancelled: it was; only within `stop_when`.
+    """
+    should_stop = _should_stop.get()
+    if should_stop is not None and should_stop():
+        raise Cancelled

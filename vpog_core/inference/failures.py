@@ -1,0 +1,36 @@
+"""What becomes of errors nobody expected: a sentence for the user, and the traceback for the log, once."""
+
+from __future__ import annotations
+
+import logging
+
+import torch
+
+from vpog_core.types import PoseEstimate, VPOGError, sentence_of
+
+_LOG = logging.getLogger(__name__)
+
+
+class Failures:
+    """Tells errors, each kind of them with its traceback only the first time."""
+
+    def __init__(self) -> None:
+        self._known: set[str] = set()
+
+    def reason(self, what: str, error: Exception) -> str:
+        """The sentence of a VPOGError; of any other error one that says `what` failed by it."""
+        if isinstance(error, VPOGError):
+            return str(error)
+        told = sentence_of(error)
+        level = logging.DEBUG if told in self._known else logging.ERROR
+        self._known.add(told)
+        _LOG.log(level, "%s failed: %s", what, told, exc_info=error)
+        remedy = "this is a defect, please report it with the traceback in the log"
+        if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+            remedy = "use fewer detections at once, or a device with more memory"
+        return f"{what} failed ({told}): {remedy}."
+
+    def answer(self, result: PoseEstimate, error: Exception) -> PoseEstimate:
+        """A result without a pose in place of one that an error ended."""
+        what = f"The estimate of '{result.class_id}'"
+        return PoseEstimate(result.class_id, result.instance, reason=self.reason(what, error))

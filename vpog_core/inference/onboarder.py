@@ -1,0 +1,95 @@
+"""The objects of a library made ready for a network: rendered, described, cached, or left out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from vpog_core.inference.failures import Failures
+from vpog_core.inference.onboarding import OnboardedObject, describe_templates
+from vpog_core.models.vpog_model import VPOGModel
+from vpog_core.objects.library import ObjectLibrary
+from vpog_core.objects.template_set import TemplateSet
+from vpog_core.types import VPOGError
+
+Progress = Callable[[int, int, str], None]
+"""Called with (steps done, steps, object id)."""
+
+
+class Onboarder:
+    """Onboards objects when they are first needed, or all of them at once.
+
+    Args:
+        model: the network, on its device.
+        library: the objects.
+        key: tells these weights from others in the cache.
+        failures: tells what goes wrong.
+
+    Attributes:
+        left_out: objects that `all` found to be unusable, each with the sentence that says why.
+    """
+
+    def __init__(self, model: VPOGModel, library: ObjectLibrary, key: str, failures: Failures) -> None:
+        self.model, self.library, self.key = model, library, key
+        self.left_out: dict[str, str] = {}
+        self._failures = failures
+        self._objects: dict[str, OnboardedObject] = {}
+
+    def all(self, progress: Progress | None = None, strict: bool = False) -> dict[str, str]:
+        """Onboard all objects; those that cannot be used are left out, and returned with the reasons.
+
+        All meshes are read first, so that a broken one is known before minutes of work.
+
+        Raises:
+            VPOGError: no object can be used; with `strict`, one of them cannot.
+        """
+        self.left_out = self.library.broken()
+        self._refuse(strict)
+        for object_id in self.library.ids:
+            if object_id not in self.left_out:
+                try:
+                    self.one(object_id, progress)
+                except Exception as error:
+                    self.left_out[object_id] = self._failures.reason(f"Onboarding '{object_id}'", error)
+                    self._refuse(strict)
+        return dict(self.left_out)
+
+    def one(self, class_id: str, progress: Progress | None = None) -> OnboardedObject:
+        """An object ready for matching, onboarded now if it was not yet.
+
+        Raises:
+            VPOGError: unknown object, unreadable mesh, wrong unit, or one that was left out.
+        """
+        object_id = self.library.resolve(class_id)
+        if object_id in self.left_out:
+            raise VPOGError(self.left_out[object_id])
+        if object_id not in self._objects:
+            # Templates may lie in the cache of a mesh that cannot be read; poses are refined with the mesh.
+            self.library.mesh(object_id)
+            templates = self.library.templates(object_id, self.model.config.image_size)
+            descriptors = self._descriptors(templates, progress)
+            self._objects[object_id] = OnboardedObject(templates, self.model, descriptors)
+        return self._objects[object_id]
+
+    def _refuse(self, strict: bool) -> None:
+        """Raise why nothing can be done: all objects are left out, or, where strict, one is."""
+        if not self.left_out or not (strict or len(self.left_out) == len(self.library.ids)):
+            return
+        if len(self.left_out) == 1:
+            raise VPOGError(*self.left_out.values())
+        sentences = " ".join(self.left_out.values())
+        raise VPOGError(
+            f"{len(self.left_out)} of {len(self.library.ids)} objects cannot be used. {sentences}"
+        )
+
+    def _descriptors(self, templates: TemplateSet, progress: Progress | None) -> torch.Tensor:
+        """Retrieval descriptors of the templates: from the cache when these weights made it, else now."""
+        if templates.features_key != self.key:
+            step = (lambda done, total: progress(done, total, templates.object_id)) if progress else None
+            made = describe_templates(self.model, templates, step)
+            templates.features = {"descriptors": made.half().cpu().numpy()}
+            templates.features_key = self.key
+            self.library.store(templates)
+        device = self.model.mean.device
+        return torch.from_numpy(templates.features["descriptors"]).to(device).float()

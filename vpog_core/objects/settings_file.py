@@ -1,0 +1,74 @@
+"""YAML in which names are what the file says: 000012, 1e3 and no are strings, not 10, 1000.0 and false."""
+
+from __future__ import annotations
+
+from collections.abc import Container
+from pathlib import Path
+
+import yaml
+
+from vpog_core.types import VPOGError
+
+_STRING = "tag:yaml.org,2002:str"
+_NULL = "tag:yaml.org,2002:null"
+_RESOLVED = {_NULL, *(f"tag:yaml.org,2002:{kind}" for kind in ("int", "float", "bool", "timestamp"))}
+"""Tags that YAML gives a plain scalar by its looks."""
+
+
+def read_names(path: Path, names: Container[str]):
+    """The content of a YAML file; keys, and what stands under the keys in `names`, are strings as written.
+
+    Args:
+        names: keys whose value is a name or a list of names. One that is left empty is None.
+
+    Raises:
+        VPOGError: it cannot be read, is not YAML, or says something twice.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        loader = yaml.SafeLoader(text)
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        _keep_names(path, node, names, set())
+        return loader.construct_document(node)
+    except OSError as error:
+        raise VPOGError(f"'{path}' cannot be read ({error.strerror}): check its permissions.") from error
+    except VPOGError:
+        raise
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+        raise VPOGError(f"'{path}' is not valid YAML ({reason}): fix that line.") from error
+
+
+def _keep_names(path: Path, node: yaml.Node, names: Container[str], seen: set[int]) -> None:
+    """Make strings of the names in a node and below; `seen` holds what anchors lead to again."""
+    if id(node) in seen:
+        return
+    seen.add(id(node))
+    if isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            _keep_names(path, item, names, seen)
+    if not isinstance(node, yaml.MappingNode):
+        return
+    met = set()
+    for key, value in node.value:
+        if not isinstance(key, yaml.ScalarNode):
+            continue
+        if key.value in met:
+            line = key.start_mark.line + 1
+            raise VPOGError(f"'{path}', line {line}, has '{key.value}' a second time: keep one of them.")
+        met.add(key.value)
+        _make_string(key)
+        if key.value not in names:
+            _keep_names(path, value, names, seen)
+        elif isinstance(value, yaml.SequenceNode):
+            for item in value.value:
+                _make_string(item)
+        elif value.tag != _NULL:
+            _make_string(value)
+
+
+def _make_string(node: yaml.Node) -> None:
+    if node.tag in _RESOLVED:
+        node.tag = _STRING
