@@ -99,7 +99,7 @@ def test_monitor_ignores_what_it_has_no_truth_of(monitor):
 
 
 def test_only_what_is_declared_symmetric_is_judged_as_such(monitor, tmp_path):
-    """Two square boxes, each answered with a quarter turn; objects.yaml says that one looks the same."""
+    """Two square boxes are answered with a quarter turn; objects.yaml says of one that it looks the same."""
     for name in ("printed", "blank"):
         trimesh.creation.box((0.1, 0.1, 0.05)).subdivide().export(tmp_path / f"{name}.ply")
     symmetry = "{symmetry: {discrete: [{axis: z, order: 4}]}}"
