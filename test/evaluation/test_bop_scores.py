@@ -8,6 +8,7 @@ import pytest
 
 from vpog_core.evaluation.bop_benchmark import BopBenchmark
 from vpog_core.evaluation.errors import Estimate, TargetErrors, frame_errors
+from vpog_core.evaluation.evaluate import result_lines
 from vpog_core.evaluation.matching import hits, match, right_estimates
 from vpog_core.evaluation.results_csv import read_results, write_results
 from vpog_core.evaluation.scores import calibration, score, summary
@@ -113,6 +114,20 @@ def test_parts_add_up_to_the_whole(scores):
     for parts in (scores["per_object"], scores["per_visibility"]):
         assert sum(part["targets"] for part in parts.values()) == scores["targets"]
         assert sum(part["right"] for part in parts.values()) == scores["right"]
+
+
+def test_scores_are_told_for_each_group_and_split(benchmark, bop_case):
+    """Scene 1 stands for one split, scene 2 for another; the lines of a run tell all three numbers."""
+    groups, splits = {1: "clean", 2: "plain clean"}, {1: "textured", 2: "plain"}
+    told = score(errors_of(benchmark, bop_case[1]), benchmark.dataset.names, groups, splits)
+    assert list(told["per_group"]) == ["clean", "plain clean"]
+    plain = told["per_split"]["plain"]
+    assert plain.items() >= told["per_group"]["plain clean"].items()
+    assert 0 <= plain["calibration_error"] <= 1
+    assert sum(part["targets"] for part in told["per_split"].values()) == told["targets"]
+    lines = result_lines({**told, "method": "vpog", "baselines": {}})
+    assert [line.split(":")[0] for line in lines] == ["vpog, textured", "vpog, plain", "vpog"]
+    assert f"median {plain['rotation']:.1f} degrees and {plain['distance']:.1f} % of the distance" in lines[1]
 
 
 def test_the_surest_estimate_chooses_first_and_takes_the_nearest():

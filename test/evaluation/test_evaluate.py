@@ -18,7 +18,10 @@ SIZES = {
     "image_size": 48, "window": 3, "depth": 1, "embed_dim": 64, "num_heads": 2, "embed_from_stem": True,
     "aa_depth": 1, "aa_heads": 2, "fine_dim": 16, "flow_hidden": 32, "flow_layers": 2, "retrieval_dim": 8,
 }  # fmt: skip
-LAST = re.compile(r"vpog: AR \d+\.\d \(.*MSSD .*\), ADD\(-S\) < 10 %: \d+\.\d % \(\d+ of \d+\)")
+LAST = re.compile(
+    r"vpog: AR \d+\.\d \(.*MSSD .*\), ADD\(-S\) < 10 %: \d+\.\d % \(\d+ of \d+\), "
+    r"(median \d+\.\d degrees and \d+\.\d % of the distance \(\d+\.\d % of the diameter\)|no pose for half.*)"
+)
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +94,30 @@ def test_a_dataset_from_command_to_files(on_dataset, bop_case, counted, tmp_path
     assert len(counted) == 8
 
 
+def test_bad_detections_are_said_and_the_others_are_used(on_dataset, tmp_path, capsys):
+    """One box without width and one score that is not a number among good ones: the run goes on and tells."""
+    good = {"scene_id": 1, "image_id": 0, "category_id": 1, "bbox": [40, 30, 50, 40], "score": 0.9}
+    entries = [good, {**good, "bbox": [12, 5, 0, 14]}, {**good, "score": float("nan")}]
+    entries.append({**good, "image_id": 1, "time": 0.2})
+    path, out = tmp_path / "d.json", tmp_path / "out"
+    path.write_text(json.dumps(entries))
+    words = [*on_dataset, "--detections", path, "--no-stages", "--output", out]
+    status, text, _ = run(capsys, *words)
+    assert status == 0
+    said = (
+        "2 of 4 detections left out of 'd.json', numbered from 0: 1 with a box of no width or height (first: "
+        "number 1), 1 with a score that is no finite number (first: number 2)."
+    )
+    assert said in text.splitlines()
+    assert said in json.loads((out / "scores.json").read_text())["notes"]
+    assert "no width or height" in (out / "report.html").read_text()
+
+    path.write_text(json.dumps([{**good, "scene_id": 48}]))
+    status, _, error = run(capsys, *words)
+    assert status == 2
+    assert "None of the 1 detections" in error
+
+
 def test_workers_find_what_one_process_finds(on_dataset, tmp_path, capsys):
     found = []
     for workers in (1, 2):
@@ -107,12 +134,13 @@ def test_heldout_with_the_classical_method_and_its_report(weights, tmp_path, cap
     monkeypatch.setattr(baseline_sift, "TEMPLATE_SIZE", 112)
     monkeypatch.setattr(baseline_sift, "CROP_SIZE", 224)
     out = tmp_path / "out"
-    words = ["--synthetic", "heldout", "--objects", 1, "--crops", 1, "--weights", weights]
+    words = ["--synthetic", "heldout", "--objects", 1, "--crops", 1, "--levels", "occluded,clean"]
+    words += ["--split", "plain", "--weights", weights]
     status, text, _ = run(capsys, *words, "--baseline", "sift", "--output", out)
     assert status == 0
     scores = json.loads((out / "scores.json").read_text())
-    assert list(scores["per_group"]) == ["clean", "light", "clutter", "occluded"]
-    assert scores["targets"] == scores["baselines"]["sift"]["targets"] == 4
+    assert list(scores["per_group"]) == ["plain clean", "plain occluded"]
+    assert scores["targets"] == scores["baselines"]["sift"]["targets"] == 2
     assert text.splitlines()[-2].startswith("sift: AR")
     assert (out / "sift_heldout.csv").is_file()
 
@@ -120,7 +148,15 @@ def test_heldout_with_the_classical_method_and_its_report(weights, tmp_path, cap
     # Self-contained: nothing is loaded from anywhere, no scripts.
     assert not re.findall(r'(?:src|href)="(?!data:)', page)
     assert "<script" not in page
-    for words in ("heldout, part", "Recall", "Worst poses", "Is the score a probability?", "sift"):
+    for words in (
+        "heldout, part",
+        "Recall",
+        "Worst poses",
+        "Is the score a probability?",
+        "By split",
+        "degrees",
+        "sift",
+    ):
         assert words in page
 
     # The results page holds the numbers of the file, and is the same each time.
@@ -128,7 +164,7 @@ def test_heldout_with_the_classical_method_and_its_report(weights, tmp_path, cap
     assert first == results_page.page([json.loads((out / "scores.json").read_text())])
     assert scores["command"] in first
     assert f"| {scores['AR']:.1f} |" in first
-    assert f"{scores['right']} of 4" in first
+    assert f"{scores['right']} of 2" in first
     assert results_page.main([str(out), str(out)]) == 0
     assert capsys.readouterr().out.count(scores["command"]) == 2
 
@@ -139,6 +175,12 @@ def test_heldout_with_the_classical_method_and_its_report(weights, tmp_path, cap
         (["--dataset", "nowhere"], "no dataset folder 'nowhere'"),
         (["--synthetic", "heldout", "--objects", "31"], "--objects 31 is more than the benchmark has"),
         (["--synthetic", "heldout", "--limit", "2"], "--limit is for --dataset"),
+        (
+            ["--synthetic", "heldout", "--split", "test"],
+            "--split 'test' is not a part of heldout: choose of text",
+        ),
+        (["--synthetic", "heldout", "--levels", "clean,dark"], "--levels 'dark' is not a part of heldout"),
+        (["--synthetic", "heldout", "--sensor", "cam1"], "--sensor is for --dataset"),
         (["--synthetic", "heldout", "--detections", "f.json"], "leave --detections out"),
         (["--synthetic", "heldout", "--weights", "none.safetensors"], "none.safetensors"),
     ],

@@ -141,12 +141,14 @@ class BopBenchmark:
         )
 
     def _box(self, instance: BopInstance, frame: BopFrame) -> np.ndarray | None:
-        """Box around an instance that scene_gt_info.json says nothing of; None where it is out of sight."""
+        """Box around an instance that scene_gt_info.json says nothing of; None where it cannot be told."""
         mask = instance.mask_visible()
         if mask is None:
             mask = instance.mask()
         if mask is not None:
             return box_of(mask)
+        if instance.obj_id not in self.known_objects:
+            return None
         outline = projected_box(instance.T_cam_obj, self.object(instance.obj_id).hull, frame.K)
         if outline is None:
             return None

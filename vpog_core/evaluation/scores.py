@@ -67,6 +67,8 @@ def score(
         }
         if parts:
             out[key] = {label: summary(found, part) for label, part in parts.items() if part.any()}
+    for label, part in out.get("per_split", {}).items():
+        part["calibration_error"] = calibration([t for t in targets if splits[t.key[0]] == label])["error"]
     out["recall"] = recall_curves(found)
     out["calibration"] = calibration(targets)
     return out
