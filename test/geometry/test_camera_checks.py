@@ -28,7 +28,7 @@ def test_usual_cameras_pass_without_a_word(usual):
     assert camera_doubts(usual) == []
 
 
-@pytest.mark.parametrize("scale", [0.25, 1 / 3, 0.5, 2 / 3, 0.75, 1.25, 1.5])
+@pytest.mark.parametrize("scale", [0.25, 1 / 3, 0.5, 2 / 3, 0.75, 0.8, 1.25, 1.5])
 @pytest.mark.parametrize("size", [(640, 480), (1920, 1080)])
 def test_k_of_another_resolution_is_doubted_and_the_resolution_named(scale, size):
     of_another = camera(600, 600, scale * size[0] / 2, scale * size[1] / 2, size)
@@ -37,6 +37,24 @@ def test_k_of_another_resolution_is_doubted_and_the_resolution_named(scale, size
     named = f"is K for another resolution ({scale * size[0]:.0f}x{scale * size[1]:.0f})?"
     assert f"is far from the middle of the {size[0]}x{size[1]} image" in sentence
     assert named in sentence
+
+
+@pytest.mark.parametrize(
+    ("size", "of_another"),
+    [
+        ((640, 480), (640, 360)),
+        ((1280, 720), (1280, 960)),
+        ((1440, 1080), (1920, 1080)),
+    ],
+)
+def test_k_of_another_aspect_ratio_is_doubted(size, of_another):
+    (sentence,) = camera_doubts(camera(700, 700, of_another[0] / 2, of_another[1] / 2, size))
+    assert f"is K for another resolution ({of_another[0]}x{of_another[1]})?" in sentence
+
+
+def test_a_resolution_that_cannot_be_told_is_not_named():
+    (sentence,) = camera_doubts(camera(cx=320, cy=240, size=(800, 800)))
+    assert "far from the middle of the 800x800 image: is K for another resolution? Give K" in sentence
 
 
 @pytest.mark.parametrize("scale", [2, 3, 5])

@@ -11,12 +11,31 @@ FIELD_OF_VIEW_DEG = (5.0, 170.0)
 """Of the wider side of a whole image; narrower and wider ones are wrong numbers."""
 FISHEYE_FIELD_OF_VIEW_DEG = (5.0, 280.0)
 """The same for the equidistant model; 280 degrees is the widest fisheye lens that is made."""
-CENTRE_TOLERANCE = 0.15
+CENTRE_TOLERANCE = 0.12
 """Fraction of a side that the principal point of a real camera stays within, about the middle."""
-SCALES = (1 / 8, 1 / 4, 1 / 3, 3 / 8, 1 / 2, 5 / 8, 2 / 3, 3 / 4, 5 / 4, 4 / 3, 3 / 2, 8 / 5, 2, 3, 4, 8)
-"""Ratios of two resolutions of one camera."""
-SCALE_TOLERANCE = 0.06
-"""How far, relative to it, twice the principal point's place may be from a ratio of `SCALES`."""
+SCALES = (
+    1 / 8,
+    1 / 4,
+    1 / 3,
+    3 / 8,
+    1 / 2,
+    5 / 8,
+    2 / 3,
+    3 / 4,
+    4 / 5,
+    1,
+    5 / 4,
+    4 / 3,
+    3 / 2,
+    8 / 5,
+    2,
+    3,
+    4,
+    8,
+)
+"""Ratios of the sides of two resolutions of one camera."""
+SCALE_TOLERANCE = 0.035
+"""How far twice the principal point's place may be from a ratio of `SCALES`, as a fraction of it."""
 FOCAL_RATIO = 1.3
 """Between fx and fy; the pixels of today's cameras are square."""
 FOLD_PIXELS = 2.0
@@ -81,22 +100,21 @@ def _places(camera: Camera) -> tuple[float, float]:
     return (cx + 0.5) / width, (cy + 0.5) / height
 
 
-def _scale(camera: Camera) -> float | None:
-    """Size of the images K seems to be made for over the image's, where it is another, simple ratio."""
-    along_x, along_y = _places(camera)
-    fitting = [
-        scale
-        for scale in SCALES
-        if max(abs(2 * along_x - scale), abs(2 * along_y - scale)) < SCALE_TOLERANCE * scale
-    ]
-    return min(fitting, key=lambda scale: abs(along_x + along_y - scale)) if fitting else None
+def _scales(camera: Camera) -> list[float]:
+    """Sides of the images that K seems to be for over those of the image; empty where no ratio fits."""
+    found = []
+    for place in _places(camera):
+        nearest = min(SCALES, key=lambda scale: abs(2 * place - scale) / scale)
+        if abs(2 * place - nearest) < SCALE_TOLERANCE * nearest:
+            found.append(nearest)
+    return found if len(found) == 2 else []
 
 
 def _is_k_for_another_resolution(camera: Camera) -> str:
     """The question, with the resolution where it can be told, and the remedy."""
-    scale = _scale(camera)
+    scales = _scales(camera)
     _, _, width, height = _whole(camera)
-    seems = "" if scale is None else f" ({scale * width:.0f}x{scale * height:.0f})"
+    seems = f" ({scales[0] * width:.0f}x{scales[1] * height:.0f})" if scales else ""
     return (
         f"is K for another resolution{seems}? Give K of the images as they are sent; with binning, K of the "
         "whole sensor."
@@ -106,7 +124,9 @@ def _is_k_for_another_resolution(camera: Camera) -> str:
 def _centre_doubts(camera: Camera) -> list[str]:
     cx, cy, width, height = _whole(camera)
     far = max(abs(place - 0.5) for place in _places(camera)) > CENTRE_TOLERANCE
-    if not far and _scale(camera) is None:
+    scales = _scales(camera)
+    scaled = bool(scales) and scales[0] == scales[1] != 1
+    if not far and not scaled:
         return []
     return [
         f"The principal point ({cx:g}, {cy:g}) is far from the middle of the {width:g}x{height:g} image: "
