@@ -242,6 +242,8 @@ class VpogNode(LifecycleNodeMixin, Node):
         if self._outputs is not None:
             self._outputs.destroy()
         self._outputs = self._estimator = None
+        if self._stopping.is_set():
+            return  # The process ends, and gives everything back at once.
         gc.collect()
         torch = sys.modules.get("torch")
         if torch is not None and torch.cuda.is_available():
@@ -252,6 +254,8 @@ class VpogNode(LifecycleNodeMixin, Node):
         self._stop_work()
         self._release()
         super().destroy_node()
+        # It holds the node on DDS, where others would go on calling it for a while.
+        self._state_machine = None
 
     # Inputs: each callback only remembers; the worker does the work.
 
@@ -281,8 +285,13 @@ class VpogNode(LifecycleNodeMixin, Node):
 
     def start(self) -> None:
         """Configure and activate, as a lifecycle manager would."""
-        if self.trigger_configure() == SUCCESS and not self._stopping.is_set():
-            self.trigger_activate()
+        try:
+            if self.trigger_configure() == SUCCESS and not self._stopping.is_set():
+                self.trigger_activate()
+        except Exception:
+            # A node that ends may be destroyed before it has come to the end of this.
+            if not self._stopping.is_set():
+                raise
 
     def request_stop(self) -> None:
         """End what is under way at its next step: an onboarding, or a frame."""
