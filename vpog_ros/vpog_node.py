@@ -17,6 +17,7 @@ from collections.abc import Callable
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
 from rclpy.lifecycle import LifecycleNodeMixin, LifecycleState, TransitionCallbackReturn
+from rclpy.logging import get_logger
 from rclpy.node import Node
 from rclpy.qos import qos_profile_sensor_data
 from rclpy.qos_overriding_options import QoSOverridingOptions
@@ -54,7 +55,10 @@ def load_estimator(settings: Settings, progress: Progress):
     from vpog_core.inference.estimator import PoseEstimator
     from vpog_core.threads import use_threads
 
-    use_threads(settings.num_threads)
+    used = use_threads(settings.num_threads)
+    if settings.num_threads not in (0, used):
+        told = f"num_threads is {settings.num_threads}, and OMP_NUM_THREADS in the environment goes before it"
+        get_logger("vpog_node").warning(f"{told}: {used} threads are used.")
     estimator = PoseEstimator.from_files(
         weights=settings.weights or None,
         objects_dir=settings.objects_dir,

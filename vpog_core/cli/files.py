@@ -175,8 +175,12 @@ def stage_mesh(path: str | Path, unit: str, folder: Path) -> str:
     return object_id
 
 
-def onboard_with_progress(estimator, object_id: str | None = None) -> None:
-    """Onboard one object of an estimator, or all, with a progress bar on stderr for what takes long."""
+def onboard_with_progress(estimator, object_id: str | None = None) -> dict[str, str]:
+    """Onboard one object of an estimator, or all, with a progress bar on stderr for what takes long.
+
+    Returns:
+        the objects that cannot be used, each with the sentence that says why.
+    """
     from tqdm import tqdm
 
     bars: dict[str, tqdm] = {}
@@ -187,7 +191,7 @@ def onboard_with_progress(estimator, object_id: str | None = None) -> None:
         bars[name].update(done - bars[name].n)
 
     try:
-        estimator.onboard(object_id, progress=progress)
+        return estimator.onboard(object_id, progress=progress)
     finally:
         for bar in bars.values():
             bar.close()
