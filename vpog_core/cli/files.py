@@ -170,7 +170,8 @@ def stage_mesh(path: str | Path, unit: str, folder: Path) -> str:
 
     mesh = load_mesh(path, unit)
     textured = mesh.uv is not None and mesh.texture is not None
-    object_id = Path(path).stem
+    # A library passes hidden files over; this one was named on purpose.
+    object_id = Path(path).stem.lstrip(".") or "object"
     save_mesh(mesh, folder / f"{object_id}{'.glb' if textured else '.ply'}")
     return object_id
 
