@@ -29,8 +29,8 @@ def use_threads(count: int = 0) -> int:
     Embree needs none: rays are cast in the thread that asks.
 
     Args:
-        count: 0 takes `default_threads()`. `OMP_NUM_THREADS` in the environment, where it is set, is taken
-            instead of any count.
+        count: 0 takes `default_threads()`. `OMP_NUM_THREADS` in the environment, where it is set, goes
+            before any count.
     """
     import cv2
     import torch

@@ -19,8 +19,10 @@ from rclpy.signals import SignalHandlerOptions
 from vpog_core.whole_file import wait_for_writers
 from vpog_ros.worker import describe
 
+STEP_S = 0.7
+"""How long what is under way may take to its next step, where it ends."""
 END_S = 1.3
-"""From Ctrl-C until what has not ended by itself is given up."""
+"""From Ctrl-C until the process ends whatever its threads do."""
 WRITE_S = 0.3
 """Then, how long a file that is being written may take to be whole."""
 SPIN_S = 0.5
@@ -47,11 +49,17 @@ def run(make_node: Callable, args: list[str] | None = None) -> int:
     # rclpy's own handlers would take the context down under the frame in work.
     rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
     try:
-        node = make_node()
+        serve(make_node(), told_to_end)
     except ParameterException as error:
         print(f"vpog_node: {error.args[0]}", file=sys.stderr)
         rclpy.shutdown()
         return 2
+    rclpy.shutdown()
+    return leave()
+
+
+def serve(node, told_to_end: threading.Event) -> None:
+    """Spin a node until the event is set, then destroy it, so that nobody on DDS goes on calling it."""
     executor = MultiThreadedExecutor(num_threads=3)
     executor.add_node(node)
     spinner = threading.Thread(target=spin, args=(executor, told_to_end), name="spinner", daemon=True)
@@ -62,11 +70,9 @@ def run(make_node: Callable, args: list[str] | None = None) -> int:
     told_to_end.wait()
     node.request_stop()
     if starter.ident is not None:
-        starter.join()
-    executor.shutdown(timeout_sec=END_S)
+        starter.join(STEP_S)
+    executor.shutdown(timeout_sec=0.0 if starter.is_alive() else STEP_S)
     node.destroy_node()
-    rclpy.shutdown()
-    return leave()
 
 
 def spin(executor: MultiThreadedExecutor, told_to_end: threading.Event) -> None:

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
 from rclpy.lifecycle import LifecycleNodeMixin, LifecycleState, TransitionCallbackReturn
+from rclpy.logging import get_logger
 from rclpy.node import Node
 from rclpy.qos import qos_profile_sensor_data
 from rclpy.qos_overriding_options import QoSOverridingOptions
@@ -54,7 +55,10 @@ def load_estimator(settings: Settings, progress: Progress):
     from vpog_core.inference.estimator import PoseEstimator
     from vpog_core.threads import use_threads
 
-    use_threads(settings.num_threads)
+    used = use_threads(settings.num_threads)
+    if settings.num_threads not in (0, used):
+        told = f"num_threads is {settings.num_threads}, and OMP_NUM_THREADS in the environment goes before it"
+        get_logger("vpog_node").warning(f"{told}: {used} threads are used.")
     estimator = PoseEstimator.from_files(
         weights=settings.weights or None,
         objects_dir=settings.objects_dir,
@@ -242,6 +246,8 @@ class VpogNode(LifecycleNodeMixin, Node):
         if self._outputs is not None:
             self._outputs.destroy()
         self._outputs = self._estimator = None
+        if self._stopping.is_set():
+            return  # The process ends, and gives everything back at once.
         gc.collect()
         torch = sys.modules.get("torch")
         if torch is not None and torch.cuda.is_available():
@@ -252,6 +258,8 @@ class VpogNode(LifecycleNodeMixin, Node):
         self._stop_work()
         self._release()
         super().destroy_node()
+        # It holds the node on DDS, where others would go on calling it for a while.
+        self._state_machine = None
 
     # Inputs: each callback only remembers; the worker does the work.
 
@@ -281,8 +289,13 @@ class VpogNode(LifecycleNodeMixin, Node):
 
     def start(self) -> None:
         """Configure and activate, as a lifecycle manager would."""
-        if self.trigger_configure() == SUCCESS and not self._stopping.is_set():
-            self.trigger_activate()
+        try:
+            if self.trigger_configure() == SUCCESS and not self._stopping.is_set():
+                self.trigger_activate()
+        except Exception:
+            # A node that ends may be destroyed before it has come to the end of this.
+            if not self._stopping.is_set():
+                raise
 
     def request_stop(self) -> None:
         """End what is under way at its next step: an onboarding, or a frame."""

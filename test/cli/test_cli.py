@@ -1,6 +1,9 @@
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 
 import cv2
 import numpy as np
@@ -271,3 +274,46 @@ def test_jittered_boxes_stay_within_five_percent_and_the_image():
     edge = np.stack([jittered_box([0.0, 0, 640, 480], camera, rng) for _ in range(50)])
     assert (edge >= 0).all()
     assert (edge <= [640, 480, 640, 480]).all()
+
+
+def test_onboard_of_a_folder_leaves_out_what_is_broken(untrained, capsys, tmp_path):
+    for name in ("brick", "stone"):
+        save_mesh(make_object(900_002, vertices=500), tmp_path / "meshes" / f"{name}.ply")
+    (tmp_path / "meshes" / "a_cut.ply").write_bytes(b"ply\nthis is none")
+    command = [
+        "onboard",
+        str(tmp_path / "meshes"),
+        "--weights",
+        untrained,
+        "--output",
+        str(tmp_path / "views"),
+    ]
+    assert main(command) == 1
+    out, err = capsys.readouterr()
+    assert [line.split(":")[0] for line in out.splitlines()] == ["brick", "stone"]
+    assert err.count("a_cut.ply") == 1
+    assert "vpog: 'a_cut' is left out. The mesh" in err
+    drawn = sorted(path.name for path in (tmp_path / "views").iterdir())
+    assert drawn == ["templates_brick.png", "templates_stone.png"]
+    (tmp_path / "meshes" / "a_cut.ply").unlink()
+    assert main(command) == 0
+    assert main([*command, "--unit", "mm"]) == 2
+    assert "objects.yaml" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("delay", [0.3, 1.5])
+def test_ctrl_c_ends_without_a_traceback(scene, untrained, tmp_path, delay):
+    folder, *_ = scene
+    command = ["onboard", str(folder / "thing.ply"), "--weights", untrained]
+    environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path)}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "vpog_core.cli", *command],
+        env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    time.sleep(delay)
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=20.0)
+    assert "Traceback" not in out
+    # Where everything is quick it may be done.
+    assert process.returncode in (130, 0)
+    assert process.returncode == 0 or out.endswith("vpog: stopped.\n")

@@ -42,6 +42,7 @@ def mesh():
 def objects_dir(tmp_path_factory, mesh) -> Path:
     folder = tmp_path_factory.mktemp("objects")
     save_mesh(mesh, folder / "carton.ply")
+    (folder / "cut.ply").write_bytes((folder / "carton.ply").read_bytes()[:300])
     (folder / "objects.yaml").write_text("objects:\n  carton: {unit: m, aliases: [parcel]}\n")
     return folder
 
@@ -148,6 +149,7 @@ def test_no_detections_is_an_answer(active, scene):
     ("detection", "sentence"),
     [
         (Detection("spoon", np.array([10.0, 10, 90, 90])), "There is no object 'spoon'"),
+        (Detection("cut", np.array([10.0, 10, 90, 90])), "cut.ply"),
         (Detection("carton", np.array([900.0, 10, 990, 90])), "outside the 640x480 image"),
         (Detection("carton", np.array([50.0, 50, 50, 50])), "is empty"),
     ],
@@ -157,6 +159,14 @@ def test_a_bad_detection_costs_itself_alone(active, scene, detection, sentence):
     answer = active.answer(active.send(frame.image, scene.camera, [detection, whole(frame)]))
     assert [pose.class_id for pose in answer.poses] == ["carton"]
     assert sentence in active.diagnosis()["last error"]
+
+
+def test_an_object_that_is_broken_is_said_to_be_left_out(active, node):
+    assert "cut.ply" in active.diagnosis()["message"]
+    log = node.log.read_text()
+    assert "'cut' is left out. The mesh" in log
+    assert "objects: carton." in log
+    assert "Traceback" not in log
 
 
 def broken_encoding(image: np.ndarray) -> Image:
@@ -249,6 +259,12 @@ def test_cuda_that_is_not_there_is_refused(objects_dir):
         pytest.skip("this machine has a CUDA GPU")
     with pytest.raises(VPOGError, match="'cuda' is asked for and torch finds no CUDA GPU"):
         load_estimator(Settings(objects_dir=str(objects_dir), device="cuda"), lambda *_: None)
+
+
+def test_strict_objects_refuses_all_where_one_is_broken(objects_dir):
+    strict = Settings(objects_dir=str(objects_dir), strict_objects=True, device="cpu")
+    with pytest.raises(VPOGError, match=r"cut\.ply"):
+        load_estimator(strict, lambda *_: pytest.fail("an object was onboarded before"))
 
 
 def test_unset_objects_folder_is_named():

@@ -18,6 +18,7 @@ from vpog_core.cli.data import add_data
 from vpog_core.cli.evaluate import add_command as add_evaluate
 from vpog_core.cli.numbers import count, positive
 from vpog_core.cli.train import add_train
+from vpog_core.threads import usable_cores, use_threads
 from vpog_core.types import Detection, VPOGError
 
 MESH_SUFFIXES = (".ply", ".obj", ".glb", ".stl")
@@ -40,9 +41,16 @@ or XML), for the image as it is, or simply:
 Exit status: 0 a pose was found, 1 no pose, 2 unusable input."""
 
 _ONBOARD_HELP = """\
-Get to know an object: render its 162 template views, encode them, and keep both in
-the cache, so that the first estimate is quick. Prints the size the mesh is taken to
-have; look at it, a wrong unit is the commonest mistake."""
+Get to know an object, or all of a folder: render 162 template views, encode them, and
+keep both in the cache, so that the first estimate is quick. Prints the size each mesh is
+taken to have; look at it, a wrong unit is the commonest mistake. Of a folder, a mesh that
+cannot be used is named and left out."""
+
+_ONBOARD_EXAMPLE = """\
+example:
+  vpog onboard mug.obj --unit mm --output mug_views
+  vpog onboard meshes/
+Exit status: 0 every object can be used, 1 some of a folder cannot, 2 none can."""
 
 _DEMO_HELP = """\
 Objects no network was trained on move through a cluttered scene; every pose found is
@@ -127,14 +135,17 @@ def _add_estimate(commands) -> None:
 
 
 def _add_onboard(commands) -> None:
-    example = "example:\n  vpog onboard mug.obj --unit mm --output mug_views"
     parser = _add_command(
-        commands, "onboard", "prepare an object from its mesh", _ONBOARD_HELP, example, run_onboard
+        commands, "onboard", "prepare objects from their meshes", _ONBOARD_HELP, _ONBOARD_EXAMPLE, run_onboard
     )
-    parser.add_argument("mesh", metavar="MESH", help="mesh file: .ply, .obj, .glb or .stl")
+    parser.add_argument(
+        "mesh",
+        metavar="MESH",
+        help="mesh file, .ply, .obj, .glb or .stl, or a folder of them (and objects.yaml)",
+    )
     _add_unit(parser)
     _add_model(parser)
-    parser.add_argument("--output", metavar="DIR", help="also draw the template views into DIR/templates.png")
+    parser.add_argument("--output", metavar="DIR", help="also draw the template views into DIR")
 
 
 def _add_demo(commands) -> None:
@@ -194,26 +205,55 @@ def run_estimate(arguments: argparse.Namespace) -> int:
 
 
 def run_onboard(arguments: argparse.Namespace) -> int:
-    """`vpog onboard`."""
+    """`vpog onboard`: 0 where every object can be used, 1 where some are left out."""
     from vpog_core.cli import files
     from vpog_core.cli.sheet import template_sheet
 
-    arguments.object, arguments.objects_dir = arguments.mesh, None
     if arguments.output:
         files.check_output(arguments.output)
-    with _estimator_for(arguments) as (estimator, object_id):
-        mesh = estimator.library.mesh(object_id)
-        width, depth, height = 1e3 * np.ptp(mesh.vertices, axis=0)
-        print(
-            f"{object_id}: {width:.1f} x {depth:.1f} x {height:.1f} mm, "
-            f"diameter {1e3 * mesh.diameter:.1f} mm, {len(mesh.vertices)} vertices, "
-            f"{len(mesh.faces)} faces, {_colouring(mesh)}"
-        )
-        files.onboard_with_progress(estimator, object_id)
-        if arguments.output:
-            folder = files.output_folder(arguments.output)
-            files.write_png(folder / "templates.png", template_sheet(mesh))
-    return 0
+    with _estimator_to_onboard(arguments) as estimator:
+        library = estimator.library
+        broken = library.broken()
+        usable = [object_id for object_id in library.ids if object_id not in broken]
+        _tell_left_out(broken if usable else {})
+        for object_id in usable:
+            print(_description(object_id, library.mesh(object_id)), flush=True)
+        left_out = files.onboard_with_progress(estimator)
+        _tell_left_out({name: left_out[name] for name in left_out if name not in broken})
+        for object_id in usable if arguments.output else ():
+            # A name that settings give may hold anything.
+            safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in object_id)
+            name = "templates.png" if len(library.ids) == 1 else f"templates_{safe}.png"
+            sheet = template_sheet(library.mesh(object_id))
+            files.write_png(files.output_folder(arguments.output) / name, sheet)
+    return 1 if left_out else 0
+
+
+@contextmanager
+def _estimator_to_onboard(arguments):
+    """The estimator of the one mesh, or of the folder of meshes, that `vpog onboard` is given."""
+    if not Path(arguments.mesh).is_dir():
+        arguments.object, arguments.objects_dir = arguments.mesh, None
+        with _estimator_for(arguments) as (estimator, _):
+            yield estimator
+        return
+    if arguments.unit != "auto":
+        raise VPOGError("--unit is for one mesh: set the units of a folder's objects in objects.yaml there.")
+    yield _estimator(arguments, arguments.mesh)
+
+
+def _tell_left_out(left_out: dict[str, str]) -> None:
+    for object_id, sentence in left_out.items():
+        print(f"vpog: '{object_id}' is left out. {sentence}", file=sys.stderr, flush=True)
+
+
+def _description(object_id: str, mesh) -> str:
+    width, depth, height = 1e3 * np.ptp(mesh.bounds, axis=0)
+    return (
+        f"{object_id}: {width:.1f} x {depth:.1f} x {height:.1f} mm, "
+        f"diameter {1e3 * mesh.diameter:.1f} mm, {len(mesh.vertices)} vertices, "
+        f"{len(mesh.faces)} faces, {_colouring(mesh)}"
+    )
 
 
 def run_demo(arguments: argparse.Namespace) -> int:
@@ -234,13 +274,11 @@ def run_demo(arguments: argparse.Namespace) -> int:
 def _estimator_for(arguments):
     """(estimator, object id) for --object, --objects-dir and --unit; a mesh file is a library of its own."""
     from vpog_core.cli import files
-    from vpog_core.inference.estimator import PoseEstimator
 
-    options = {"weights": arguments.weights, "device": arguments.device}
     if _is_mesh_file(arguments.object, arguments.objects_dir):
         with tempfile.TemporaryDirectory(prefix="vpog_") as folder:
             object_id = files.stage_mesh(arguments.object, arguments.unit, Path(folder))
-            yield PoseEstimator.from_files(objects_dir=folder, **options), object_id
+            yield _estimator(arguments, folder), object_id
         return
     if arguments.objects_dir is None:
         raise VPOGError(
@@ -250,8 +288,16 @@ def _estimator_for(arguments):
         raise VPOGError(
             "--unit is for a mesh file: set the unit of an object in --objects-dir in objects.yaml there."
         )
-    estimator = PoseEstimator.from_files(objects_dir=arguments.objects_dir, **options)
+    estimator = _estimator(arguments, arguments.objects_dir)
     yield estimator, estimator.library.resolve(arguments.object)
+
+
+def _estimator(arguments, objects_dir: str):
+    """The estimator that --weights and --device ask for, on all cores this process may use."""
+    from vpog_core.inference.estimator import PoseEstimator
+
+    use_threads(usable_cores())
+    return PoseEstimator.from_files(arguments.weights, objects_dir, device=arguments.device)
 
 
 def _is_mesh_file(name: str, objects_dir: str | None) -> bool:

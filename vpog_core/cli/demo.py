@@ -11,6 +11,7 @@ import numpy as np
 
 from vpog_core.cli import files
 from vpog_core.evaluation.tally import PoseTally
+from vpog_core.threads import usable_cores, use_threads
 from vpog_core.types import Camera, Detection
 
 HELD_OUT_SEED = 900_000
@@ -40,6 +41,7 @@ def demo(frames: int, objects: int, seed: int, weights: str | None, device: str,
     meshes = _held_out_meshes(objects, seed)
     with tempfile.TemporaryDirectory(prefix="vpog_demo_") as folder:
         _write_meshes(meshes, Path(folder))
+        use_threads(usable_cores())
         estimator = PoseEstimator.from_files(weights=weights, objects_dir=folder, device=device)
         out = files.output_folder(output)
         files.onboard_with_progress(estimator)

@@ -28,13 +28,18 @@ def stage_mesh(path: str | Path, unit: str, folder: Path) -> str:
 
     mesh = load_mesh(path, unit)
     textured = mesh.uv is not None and mesh.texture is not None
-    object_id = Path(path).stem
+    # A library passes hidden files over; this one was named on purpose.
+    object_id = Path(path).stem.lstrip(".") or "object"
     save_mesh(mesh, folder / f"{object_id}{'.glb' if textured else '.ply'}")
     return object_id
 
 
-def onboard_with_progress(estimator, object_id: str | None = None) -> None:
-    """Onboard one object of an estimator, or all, with a progress bar on stderr for what takes long."""
+def onboard_with_progress(estimator, object_id: str | None = None) -> dict[str, str]:
+    """Onboard one object of an estimator, or all, with a progress bar on stderr for what takes long.
+
+    Returns:
+        the objects that cannot be used, each with the sentence that says why.
+    """
     from tqdm import tqdm
 
     bars: dict[str, tqdm] = {}
@@ -45,7 +50,7 @@ def onboard_with_progress(estimator, object_id: str | None = None) -> None:
         bars[name].update(done - bars[name].n)
 
     try:
-        estimator.onboard(object_id, progress=progress)
+        return estimator.onboard(object_id, progress=progress)
     finally:
         for bar in bars.values():
             bar.close()

@@ -173,7 +173,8 @@ def _listed(folder: str, key: str) -> list[Path]:
     path = Path(folder).expanduser()
     if not path.is_dir():
         raise VPOGError(f"There is no folder '{folder}': set data.{key} to one that is there.")
-    return sorted(path.iterdir())
+    # Not what systems hide: `._mug.ply` of a Mac's copy.
+    return sorted(p for p in path.iterdir() if not p.name.startswith("."))
 
 
 def _as_megapose(mesh: Mesh, kind: str) -> Mesh:
