@@ -34,6 +34,8 @@ class Mesh:
         uv: [F, 3, 2] float32 texture coordinates of the faces' corners, v up (row = (1 - v) height), or None.
         texture: [h, w, 3] uint8 RGB, or None.
         base_color: [3] uint8 RGB, used where there is neither texture nor vertex colour.
+        corner_normals: [F, 3, 3] float32 unit normals of the faces' corners as the file gives them, or None.
+        notes: sentences on what the file holds and was left out, or what is doubtful about it.
     """
 
     vertices: np.ndarray
@@ -42,6 +44,8 @@ class Mesh:
     uv: np.ndarray | None = None
     texture: np.ndarray | None = None
     base_color: np.ndarray | None = None
+    corner_normals: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         self.vertices = np.ascontiguousarray(self.vertices, dtype=np.float64)
