@@ -201,9 +201,7 @@ def _(folder):
         text += "".join(f"v {x + 0.05 * u} 0 {0.1 * v - 0.05}\nvt {u} {v}\n" for u, v in UV)
     text += "usemtl left\nf 1/1 2/2 3/3 4/4\nusemtl right\nf 5/5 6/6 7/7 8/8\n"
     (folder / "square.obj").write_text(text)
-    (folder / "square.mtl").write_text(
-        "newmtl left\nmap_Kd left.png\nnewmtl right\nmap_Kd right.png\n"
-    )
+    (folder / "square.mtl").write_text("newmtl left\nmap_Kd left.png\nnewmtl right\nmap_Kd right.png\n")
     return folder / "square.obj"
 
 
@@ -289,10 +287,14 @@ def ply(
     head += [f"element face {len(faces)}", f"property list {count} int vertex_indices", "end_header"]
     order = ">" if "big" in form else "<"
     if form == "ascii":
+
         def text(kind, value):
             return f"{value:g}" if kind in ("float", "double") else str(round(value))
+
         rows = [" ".join(text(kind, column[i]) for kind, _, column in columns) for i in range(4)]
-        body = newline.join(rows + [" ".join(map(str, (len(f), *f))) for f in faces]).encode() + newline.encode()
+        body = (
+            newline.join(rows + [" ".join(map(str, (len(f), *f))) for f in faces]).encode() + newline.encode()
+        )
     else:
         row = np.dtype([(name, order + kinds[kind]) for kind, name, _ in columns])
         vertices = np.zeros(4, row)
@@ -378,7 +380,9 @@ def _(folder):
 def _(folder):
     skin(folder, "red.png", Image.new("RGB", (16, 16), QUARTERS["top left"]))
     head = "comment TextureFile skin.png\ncomment TextureFile red.png\nelement face 2\n"
-    head += "property list uchar int vertex_indices\nproperty list uchar float texcoord\nproperty int texnumber\n"
+    head += (
+        "property list uchar int vertex_indices\nproperty list uchar float texcoord\nproperty int texnumber\n"
+    )
     return ply_text(folder, head, "3 0 1 2 6 0 0 1 0 1 1 1\n3 0 2 3 6 0 0 1 1 0 1 1\n")
 
 
@@ -520,7 +524,12 @@ class Gltf:
         text = json.dumps(self.tree).encode()
         text += b" " * (-len(text) % 4)
         data = self.data + b"\0" * (-len(self.data) % 4)
-        chunks = struct.pack("<II", len(text), 0x4E4F534A) + text + struct.pack("<II", len(data), 0x004E4942) + data
+        chunks = (
+            struct.pack("<II", len(text), 0x4E4F534A)
+            + text
+            + struct.pack("<II", len(data), 0x004E4942)
+            + data
+        )
         path.write_bytes(struct.pack("<4sII", b"glTF", 2, 12 + len(chunks)) + chunks)
         return path
 
@@ -576,7 +585,9 @@ def _(folder):
     g.extensions("KHR_draco_mesh_compression")
     for accessor in g.tree["accessors"]:
         del accessor["bufferView"]
-    g.primitive["extensions"] = {"KHR_draco_mesh_compression": {"bufferView": 0, "attributes": {"POSITION": 0}}}
+    g.primitive["extensions"] = {
+        "KHR_draco_mesh_compression": {"bufferView": 0, "attributes": {"POSITION": 0}}
+    }
     return g.write(folder)
 
 
@@ -586,7 +597,9 @@ def _(folder):
     g.extensions("KHR_draco_mesh_compression", required=False)
     for accessor in g.tree["accessors"]:
         del accessor["bufferView"]
-    g.primitive["extensions"] = {"KHR_draco_mesh_compression": {"bufferView": 0, "attributes": {"POSITION": 0}}}
+    g.primitive["extensions"] = {
+        "KHR_draco_mesh_compression": {"bufferView": 0, "attributes": {"POSITION": 0}}
+    }
     return g.write(folder)
 
 
@@ -594,7 +607,9 @@ def _(folder):
 def _(folder):
     g = Gltf()
     g.extensions("KHR_draco_mesh_compression", required=False)
-    g.primitive["extensions"] = {"KHR_draco_mesh_compression": {"bufferView": 0, "attributes": {"POSITION": 0}}}
+    g.primitive["extensions"] = {
+        "KHR_draco_mesh_compression": {"bufferView": 0, "attributes": {"POSITION": 0}}
+    }
     return g.write(folder)
 
 
@@ -649,7 +664,11 @@ def _(folder):
 def _(folder):
     g = Gltf()
     g.extensions("KHR_materials_pbrSpecularGlossiness")
-    glossy = {"diffuseTexture": {"index": 0}, "diffuseFactor": [1, 1, 1, 1], "specularFactor": [0.5, 0.5, 0.5]}
+    glossy = {
+        "diffuseTexture": {"index": 0},
+        "diffuseFactor": [1, 1, 1, 1],
+        "specularFactor": [0.5, 0.5, 0.5],
+    }
     g.tree["materials"] = [{"extensions": {"KHR_materials_pbrSpecularGlossiness": glossy}}]
     return g.write(folder)
 

@@ -186,3 +186,53 @@ def test_ply_does_not_silently_lose_a_texture(tmp_path):
     mesh = Mesh(SQUARE, FACES, uv=UV[FACES].astype(np.float32), texture=quarters())
     with pytest.raises(VPOGError, match="glb"):
         save_mesh(mesh, tmp_path / "square.ply")
+
+
+def tent() -> Mesh:
+    """Two faces of one edge with normals of their own, so that the edge is sharp in the file."""
+    vertices = np.array([[0, 0, 0.05], [0.1, 0, 0.05], [0, -0.05, 0], [0.1, -0.05, 0], [0, 0.05, 0]])
+    faces = np.array([[0, 2, 3], [0, 1, 4]])
+    corners = vertices[faces]
+    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    normals = normals / np.linalg.norm(normals, axis=1, keepdims=True)
+    return Mesh(vertices, faces, corner_normals=np.repeat(normals[:, None], 3, axis=1).astype(np.float32))
+
+
+@pytest.mark.parametrize(("suffix", "textured"), [("ply", False), ("glb", False), ("glb", True)])
+def test_normals_of_the_file_survive_a_round_trip(tmp_path, suffix, textured):
+    mesh = tent()
+    if textured:
+        mesh.uv, mesh.texture = np.tile(UV[:3].astype(np.float32), (2, 1, 1)), quarters()
+    save_mesh(mesh, tmp_path / f"tent.{suffix}")
+    back = load_mesh(tmp_path / f"tent.{suffix}")
+    np.testing.assert_allclose(back.vertices[back.faces], mesh.vertices[mesh.faces], atol=1e-7)
+    np.testing.assert_allclose(back.corner_normals, mesh.corner_normals, atol=1e-6)
+
+
+def test_normals_of_obj_are_those_of_its_corners(tmp_path):
+    text = "".join(f"v {x} {y} {z}\n" for x, y, z in SQUARE) + "vn 0 -2 0\nvn 0 0 0\nvn 0 nan 0\n"
+    (tmp_path / "a.obj").write_text(text + "f 1//1 2//1 3//1\nf 1//1 3//1 4//1\n")
+    mesh = load_mesh(tmp_path / "a.obj")
+    np.testing.assert_array_equal(mesh.corner_normals, np.broadcast_to([0, -1, 0], (2, 3, 3)))
+    for useless in ("2", "3"):
+        (tmp_path / "a.obj").write_text(text + f"f 1//{useless} 2//{useless} 3//{useless}\n")
+        assert load_mesh(tmp_path / "a.obj").corner_normals is None
+    (tmp_path / "a.obj").write_text(text + "f 1//1 2//1 3//1\nf 1 3 4\n")
+    assert load_mesh(tmp_path / "a.obj").corner_normals is None
+
+
+def test_mirrored_node_keeps_outside_and_normals_outside(tmp_path):
+    mesh = tent()
+    plain = trimesh.Trimesh(
+        mesh.vertices[mesh.faces].reshape(-1, 3), np.arange(6).reshape(2, 3),
+        vertex_normals=mesh.corner_normals.reshape(-1, 3), process=False,
+    )  # fmt: skip
+    scene = trimesh.Scene()
+    scene.add_geometry(plain, transform=np.diag([-1.0, 2.0, 1.0, 1.0]))
+    (tmp_path / "mirrored.glb").write_bytes(scene.export(file_type="glb", include_normals=True))
+    back = load_mesh(tmp_path / "mirrored.glb")
+    corners = back.vertices[back.faces]
+    facing = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    facing /= np.linalg.norm(facing, axis=1, keepdims=True)
+    assert corners[..., 0].min() == pytest.approx(-0.1)
+    np.testing.assert_allclose(back.corner_normals, np.repeat(facing[:, None], 3, axis=1), atol=1e-6)

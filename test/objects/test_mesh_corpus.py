@@ -31,7 +31,10 @@ def seen_corners(mesh) -> dict[str, np.ndarray]:
 
 def area(mesh) -> float:
     corners = mesh.vertices[mesh.faces]
-    return 0.5 * np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1).sum()
+    return (
+        0.5
+        * np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1).sum()
+    )
 
 
 @pytest.mark.parametrize("case", odd_meshes.CORPUS, ids=lambda case: case.name)
