@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import gc
@@ -151,9 +152,17 @@ class VpogNode(LifecycleNodeMixin, Node):
             estimator.library.resolve(settings.target_object)
         self._outputs = Publishers(self, estimator.library)
         self._estimator = estimator
+        self._say_notes()
         images = "cv_bridge" if cv_bridge_works() else "rosbags-image"
         names = ", ".join(estimator.object_ids)
         self.get_logger().info(f"Ready on {estimator.device}, images through {images}, objects: {names}.")
+
+    def _say_notes(self) -> None:
+        """Log what the objects' mesh files hold and was left out, and what is doubtful about them."""
+        for object_id in self._estimator.object_ids:
+            with contextlib.suppress(VPOGError):  # A mesh that cannot be used has been said already.
+                for note in self._estimator.library.mesh(object_id).notes:
+                    self.get_logger().warning(note)
 
     def _configure_failed(self, sentence: str, log: str) -> TransitionCallbackReturn:
         self._statistics.failure("configure", sentence)

@@ -20,7 +20,7 @@ from vpog_core.cli.numbers import count, positive
 from vpog_core.cli.train import add_train
 from vpog_core.types import Detection, VPOGError
 
-MESH_SUFFIXES = (".ply", ".obj", ".glb", ".stl")
+MESH_SUFFIXES = (".ply", ".obj", ".glb", ".gltf", ".stl")
 
 _ESTIMATE_HELP = """\
 The pose of one object in one image.
@@ -124,7 +124,7 @@ def _add_onboard(commands) -> None:
     parser = _add_command(
         commands, "onboard", "prepare an object from its mesh", _ONBOARD_HELP, example, run_onboard
     )
-    parser.add_argument("mesh", metavar="MESH", help="mesh file: .ply, .obj, .glb or .stl")
+    parser.add_argument("mesh", metavar="MESH", help="mesh file: .ply, .obj, .glb, .gltf or .stl")
     _add_unit(parser)
     _add_model(parser)
     parser.add_argument("--output", metavar="DIR", help="also draw the template views into DIR/templates.png")
@@ -241,7 +241,9 @@ def _estimator_for(arguments):
             "--unit is for a mesh file: set the unit of an object in --objects-dir in objects.yaml there."
         )
     estimator = PoseEstimator.from_files(objects_dir=arguments.objects_dir, **options)
-    yield estimator, estimator.library.resolve(arguments.object)
+    object_id = estimator.library.resolve(arguments.object)
+    files.say_notes(estimator.library.mesh(object_id))
+    yield estimator, object_id
 
 
 def _is_mesh_file(name: str, objects_dir: str | None) -> bool:

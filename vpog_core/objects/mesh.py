@@ -34,6 +34,7 @@ class Mesh:
         texture: [h, w, 3] uint8 RGB, or None.
         base_color: [3] uint8 RGB, used where there is neither texture nor vertex colour.
         corner_normals: [F, 3, 3] float32 unit normals of the faces' corners as the file gives them, or None.
+        files: the files it was read from: its own, materials, textures, data.
         notes: sentences on what the file holds and was left out, or what is doubtful about it.
     """
 
@@ -44,6 +45,7 @@ class Mesh:
     texture: np.ndarray | None = None
     base_color: np.ndarray | None = None
     corner_normals: np.ndarray | None = None
+    files: tuple[Path, ...] = ()
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -127,6 +129,8 @@ def _mesh(file: MeshFile, parts: list[Part], unit: str) -> Mesh:
     parts = [part for part in parts if len(part.faces)]
     if not parts:
         raise file.error("holds no triangles: export a surface, not points or curves")
+    if any(p.texture is not None for p in parts) and any(_varied(p.colors) for p in parts):
+        file.note("has parts with vertex colours beside textured ones: they are drawn in their mean colour")
     whole = checked_surface(file, compact(merge(parts)))
     normals = checked_normals(whole)
     mesh = Mesh(
@@ -139,5 +143,9 @@ def _mesh(file: MeshFile, parts: list[Part], unit: str) -> Mesh:
         normals,
     )
     check_size(file, mesh.diameter, mesh.center, unit)
-    mesh.notes = file.notes
+    mesh.files, mesh.notes = file.files, file.notes
     return mesh
+
+
+def _varied(colors: np.ndarray | None) -> bool:
+    return colors is not None and bool((colors != colors[:1]).any())

@@ -16,6 +16,8 @@ LIKELY = (0.01, 2.0)
 """Sizes (m) objects of such tasks have: only a unit that leads here is suggested."""
 FAR_ORIGIN = 10.0
 """Diameters between a mesh and its origin from which on that is worth a word."""
+PRECISE = 10_000.0
+"""Diameters from the origin up to which 32 bits tell points of a mesh apart well enough."""
 MOST_REPEATS = 10_000
 """Times a texture may repeat along a mesh; beyond, the coordinates are no coordinates."""
 
@@ -81,9 +83,10 @@ def check_size(file: MeshFile, size: float, center: np.ndarray, unit: str) -> No
         file.note(f"is {_length(size)} across, read in m: set its `unit` if that is wrong")
     distance = float(np.linalg.norm(center))
     if distance > FAR_ORIGIN * size:
+        exact = distance < PRECISE * size
         file.note(
-            f"lies {_length(distance)} from its origin, {distance / size:.0f} times its size: poses are those of "
-            "the origin, so move the mesh there"
+            f"lies {_length(distance)} from its origin, {distance / size:.0f} times its size: a pose places the "
+            f"origin{'' if exact else ', and cannot be exact so far away'}, so move the mesh to it"
         )
 
 

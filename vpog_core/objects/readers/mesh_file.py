@@ -27,11 +27,17 @@ class MeshFile:
     def __init__(self, path: Path, assets: Path | None = None) -> None:
         self.path, self.assets = path, assets
         self._notes: dict[str, None] = {}
+        self._files: dict[Path, None] = {}
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What was left out or is doubtful, each sentence once, in the order it was met."""
         return tuple(self._notes)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files that were read, each once."""
+        return tuple(self._files)
 
     def note(self, what: str) -> None:
         """Remember a sentence; `what` goes on after "The mesh 'x.obj'"."""
@@ -113,6 +119,7 @@ class MeshFile:
                 raise self.error(
                     f"needs the file '{name}' of {size >> 20} MiB, more than {MOST_BYTES >> 20}: simplify it"
                 )
+            self._files[path] = None
             return path.read_bytes()
         except OSError as error:
             raise self.error(f"needs the file '{name}', which cannot be opened ({error.strerror})") from error
