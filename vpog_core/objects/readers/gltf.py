@@ -14,6 +14,7 @@ from vpog_core.objects.readers.gltf_materials import Material, Materials, wrappe
 from vpog_core.objects.readers.mesh_file import MeshFile
 from vpog_core.objects.readers.part import Part, moved, plain_color
 from vpog_core.objects.readers.polygons import strips
+from vpog_core.types import VPOGError
 
 READ = (
     "KHR_mesh_quantization", "KHR_texture_transform", "KHR_materials_unlit",
@@ -46,6 +47,16 @@ def read_gltf(file: MeshFile) -> list[Part]:
         VPOGError: the file is broken, needs an extension that is not read, or moves its mesh by a skeleton.
     """
     tree, chunk = _container(file)
+    try:
+        return _scene(file, tree, chunk)
+    except VPOGError:
+        raise
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError, OverflowError) as error:
+        # Values of other types than the format has in their places; checking each would bury what is read.
+        raise file.broken("its JSON does not follow glTF 2.0") from error
+
+
+def _scene(file: MeshFile, tree: dict, chunk: bytes | None) -> list[Part]:
     _check_extensions(file, tree)
     accessors = Accessors(file, tree, chunk)
     reader = _Primitives(file, tree, accessors)

@@ -24,12 +24,11 @@ def decode_image(data: bytes) -> np.ndarray:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             image = Image.open(io.BytesIO(data))
-        width, height = image.size
-        if width * height > MOST_PIXELS:
-            raise VPOGError(f"has {width}x{height} pixels: make it smaller than {MOST_PIXELS} pixels in all")
+        if image.width * image.height > MOST_PIXELS:
+            raise Image.DecompressionBombError
         return _to_bytes(image)
-    except VPOGError:
-        raise
+    except Image.DecompressionBombError:
+        raise VPOGError(f"has more than {MOST_PIXELS // 10**6} million pixels: make it smaller") from None
     except Exception as error:  # Pillow's decoders raise whatever broken bytes lead them to.
         reason = str(error).split("<")[0].strip() or type(error).__name__
         raise VPOGError(f"cannot be decoded ({reason}): save it again as PNG or JPEG") from error
