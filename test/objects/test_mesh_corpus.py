@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
-
 import numpy as np
+import odd_meshes
 import pytest
 
 from vpog_core.objects.mesh import load_mesh
 from vpog_core.objects.renderer import Light, Renderer
 from vpog_core.types import VPOGError
-
-_spec = importlib.util.spec_from_file_location("odd_meshes", Path(__file__).with_name("odd_meshes.py"))
-odd_meshes = importlib.util.module_from_spec(_spec)
-sys.modules["odd_meshes"] = odd_meshes
-_spec.loader.exec_module(odd_meshes)
 
 K = np.array([[500, 0, 49.5], [0, 500, 49.5], [0, 0, 1.0]])
 

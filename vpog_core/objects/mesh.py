@@ -69,7 +69,7 @@ class Mesh:
 
     @cached_property
     def diameter(self) -> float:
-        """Largest distance between two points of the mesh, metres (BOP's diameter); 0 for a mesh of no extent."""
+        """Largest distance between two points of the mesh, metres (BOP's diameter); 0 where it has none."""
         points = self.hull_points
         if len(points) < 2:
             return 0.0
@@ -93,7 +93,7 @@ class Mesh:
 def load_mesh(path: str | Path, unit: str = "auto", assets: str | Path | None = None) -> Mesh:
     """Read a mesh and bring it to metres.
 
-    Scenes are merged into one mesh; several textures are packed into one atlas. What is left out, or doubtful,
+    Scenes are merged into one mesh; several textures are packed into one atlas. What is left out or doubtful
     is said in the mesh's `notes`; docs/meshes.md lists what is read of each format.
 
     Args:
@@ -102,8 +102,8 @@ def load_mesh(path: str | Path, unit: str = "auto", assets: str | Path | None = 
         assets: a second folder whose files materials and textures are looked up in, by their bare name.
 
     Raises:
-        VPOGError: no such file, unknown format or unit, nothing in it, a feature that is not read, a size that
-            shows a wrong unit, a texture that is missing, unreadable or outside the mesh's folder.
+        VPOGError: no such file, unknown format or unit, nothing in it, a feature that is not read, a size
+            that shows a wrong unit, a texture that is missing, unreadable or outside the mesh's folder.
     """
     path = Path(path)
     reader = READERS.get(path.suffix.lower())
@@ -121,7 +121,7 @@ def load_mesh(path: str | Path, unit: str = "auto", assets: str | Path | None = 
             return _mesh(file, reader(file), unit)
     except VPOGError:
         raise
-    except Exception as error:  # Broken bytes lead the readers anywhere; a user gets a sentence all the same.
+    except Exception as error:  # Broken bytes lead readers anywhere; a user gets a sentence all the same.
         raise file.broken(f"{type(error).__name__}: {str(error)[:100]}") from error
 
 

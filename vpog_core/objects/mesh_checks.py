@@ -1,4 +1,4 @@
-"""What a mesh must be before poses are estimated with it: finite, of a size that fits its unit, near its origin."""
+"""Checks of a mesh before it is used: finite, of a size that fits its unit, near its origin."""
 
 from __future__ import annotations
 
@@ -85,8 +85,8 @@ def check_size(file: MeshFile, size: float, center: np.ndarray, unit: str) -> No
     if distance > FAR_ORIGIN * size:
         exact = distance < PRECISE * size
         file.note(
-            f"lies {_length(distance)} from its origin, {distance / size:.0f} times its size: a pose places the "
-            f"origin{'' if exact else ', and cannot be exact so far away'}, so move the mesh to it"
+            f"lies {_length(distance)} from its origin, {distance / size:.0f} times its size: a pose places "
+            f"the origin{'' if exact else ', and cannot be exact so far away'}, so move the mesh to it"
         )
 
 

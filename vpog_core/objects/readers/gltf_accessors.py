@@ -1,4 +1,4 @@
-"""Accessors of glTF as arrays: strides, normalized integers, sparse values, within the bounds of their buffers."""
+"""Accessors of glTF as arrays: strides, normalized integers and sparse values, within their buffers."""
 
 from __future__ import annotations
 

@@ -122,7 +122,7 @@ class MeshFile:
             self._files[path] = None
             return path.read_bytes()
         except OSError as error:
-            raise self.error(f"needs the file '{name}', which cannot be opened ({error.strerror})") from error
+            raise self.error(f"needs the file '{name}', which cannot be opened: {error.strerror}") from None
 
 
 def _is_file(path: Path) -> bool:
@@ -133,7 +133,7 @@ def _is_file(path: Path) -> bool:
 
 
 def _look_up(folder: Path, name: str) -> Path | None:
-    """A file below a folder; where only the case of a name differs, as on Windows, it is found all the same."""
+    """A file below a folder; case of names does not matter where it leaves one file, as on Windows."""
     if _is_file(folder / name):
         return folder / name
     for part in name.split("/"):

@@ -13,8 +13,8 @@ from vpog_core.objects.readers.text import decode_text, joined_lines, unquoted
 
 _VALUES = {
     "-s": (1, 3), "-o": (1, 3), "-t": (1, 3), "-mm": (2, 2), "-clamp": (1, 1), "-blendu": (1, 1),
-    "-blendv": (1, 1), "-boost": (1, 1), "-bm": (1, 1), "-texres": (1, 1), "-imfchan": (1, 1), "-type": (1, 1),
-    "-cc": (1, 1), "-colorspace": (1, 1),
+    "-blendv": (1, 1), "-boost": (1, 1), "-bm": (1, 1), "-texres": (1, 1), "-imfchan": (1, 1),
+    "-type": (1, 1), "-cc": (1, 1), "-colorspace": (1, 1),
 }  # fmt: skip
 """Options of a texture map: the fewest and most values that follow each."""
 

@@ -121,7 +121,7 @@ def _atlas(parts: list[Part]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _as_tile(part: Part) -> tuple[np.ndarray, np.ndarray, object]:
-    """(uv [F, 3, 2], texture, what tells it from others); without a texture a small tile of the mean colour."""
+    """(uv [F, 3, 2], texture, what tells it from others); without one a small tile of its mean colour."""
     if part.texture is not None:
         return part.uv, part.texture, id(part.texture)
     color = np.asarray(part.base_color if part.colors is None else part.colors.mean(axis=0), dtype=np.uint8)

@@ -1,4 +1,4 @@
-"""PLY: triangles, polygons and strips; colours and texture coordinates by vertex or face, under their many names."""
+"""PLY: triangles, polygons and strips; colours and texture coordinates under their many names."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def _columns(element: Element, names: tuple[str, ...]) -> np.ndarray:
 def _faces(
     file: MeshFile, elements: dict[str, Element], vertices: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Triangles [T, 3], the face [T] each comes from, and places [T, 3] of their corners in the faces' lists."""
+    """Triangles [T, 3], the face [T] of each, and places [T, 3] of their corners in the faces' lists."""
     if "tristrips" in elements and "vertex_indices" in elements["tristrips"].values:
         lists = elements["tristrips"].values["vertex_indices"]
         ends = np.cumsum(lists.counts)[:-1]
@@ -109,7 +109,7 @@ def _coloured(part: Part, vertex: Element, face: Element | None, face_of: np.nda
 
 
 def _colors(element: Element) -> np.ndarray | None:
-    """[rows, 3] uint8 of an element's colours, of whatever name, type and range; None where there are none."""
+    """[rows, 3] uint8 of an element's colours, of whatever name, type and range; None without any."""
     names = next((n for n in _COLORS if set(n) <= set(element.values)), None)
     if names is None or not element.rows:
         return None
