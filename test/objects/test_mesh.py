@@ -236,3 +236,46 @@ def test_mirrored_node_keeps_outside_and_normals_outside(tmp_path):
     facing /= np.linalg.norm(facing, axis=1, keepdims=True)
     assert corners[..., 0].min() == pytest.approx(-0.1)
     np.testing.assert_allclose(back.corner_normals, np.repeat(facing[:, None], 3, axis=1), atol=1e-6)
+
+
+def test_texture_repeats_beside_another_texture(tmp_path):
+    cv2.imwrite(str(tmp_path / "skin.png"), quarters()[..., ::-1])
+    cv2.imwrite(str(tmp_path / "grey.png"), np.full((16, 16, 3), 90, np.uint8))
+    text = "mtllib a.mtl\n" + "".join(f"v {x} {y} {z}\n" for x, y, z in SQUARE)
+    text += "".join(f"vt {11 * u} {11 * v}\n" for u, v in UV)
+    text += (
+        "v 0 0.2 0\nv 0.1 0.2 0\nv 0 0.2 0.1\n"
+    text += "usemtl skin\nf 1/1 2/2 3/3 4/4\nusemtl grey\nf 5/1 6/2 7/3\n"
+    )
+    (tmp_path / "a.obj").write_text(text)
+    (tmp_path / "a.mtl").write_text("newmtl skin\nmap_Kd skin.png\nnewmtl grey\nmap_Kd grey.png\n")
+    mesh = load_mesh(tmp_path / "a.obj")
+    assert not mesh.notes
+    # Along the lower edge the two lower quarters follow each other eleven times.
+    uv = mesh.uv[0, 0] + (mesh.uv[0, 1] - mesh.uv[0, 0]) * (np.arange(22)[:, None] + 0.5) / 22
+    h, w = mesh.texture.shape[:2]
+    seen = mesh.texture[((1 - uv[:, 1] - 3 / h) * h).astype(int), (uv[:, 0] * w).astype(int)]
+    assert [tuple(int(c) for c in color) for color in seen] == [
+        CORNERS["bottom left"],
+        CORNERS["bottom right"],
+    ] * 11
+
+
+def test_parts_of_one_texture_share_its_place_in_the_atlas(tmp_path):
+    image = np.random.default_rng(0).integers(0, 255, (256, 256, 3)).astype(np.uint8)
+    cv2.imwrite(str(tmp_path / "skin.png"), image)
+    text = "mtllib a.mtl\n" + "".join(f"v {x} {y} {z}\n" for x, y, z in SQUARE)
+    text += "".join(f"vt {u} {v}\n" for u, v in UV) + "".join(
+        f"usemtl m{i}\nf 1/1 2/2 3/3\n" for i in range(50)
+    )
+    (tmp_path / "a.obj").write_text(text + "usemtl plain\nf 1 3 4\n")
+    materials = "".join(f"newmtl m{i}\nmap_Kd skin.png\n" for i in range(50))
+    (tmp_path / "a.mtl").write_text(materials + "newmtl plain\nKd 1 0 0\n")
+    mesh = load_mesh(tmp_path / "a.obj")
+    # One copy of the texture, the small tile, and their gutters.
+    assert mesh.texture.size < 2 * image.size
+
+
+def test_files_a_mesh_was_read_from_are_told(skin):
+    path = write_obj(skin)
+    assert [file.name for file in load_mesh(path).files] == ["square.obj", "square.mtl", "skin.png"]
