@@ -243,10 +243,8 @@ def test_texture_repeats_beside_another_texture(tmp_path):
     cv2.imwrite(str(tmp_path / "grey.png"), np.full((16, 16, 3), 90, np.uint8))
     text = "mtllib a.mtl\n" + "".join(f"v {x} {y} {z}\n" for x, y, z in SQUARE)
     text += "".join(f"vt {11 * u} {11 * v}\n" for u, v in UV)
-    text += (
-        "v 0 0.2 0\nv 0.1 0.2 0\nv 0 0.2 0.1\n"
+    text += "v 0 0.2 0\nv 0.1 0.2 0\nv 0 0.2 0.1\n"
     text += "usemtl skin\nf 1/1 2/2 3/3 4/4\nusemtl grey\nf 5/1 6/2 7/3\n"
-    )
     (tmp_path / "a.obj").write_text(text)
     (tmp_path / "a.mtl").write_text("newmtl skin\nmap_Kd skin.png\nnewmtl grey\nmap_Kd grey.png\n")
     mesh = load_mesh(tmp_path / "a.obj")
