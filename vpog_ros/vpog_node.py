@@ -7,6 +7,7 @@ if __name__ == "__main__":
 
     prepare(interrupted=0)
 
+import contextlib
 import copy
 import dataclasses
 import gc
@@ -161,6 +162,7 @@ class VpogNode(LifecycleNodeMixin, Node):
         self._estimator = estimator
         for object_id, sentence in self._left_out().items():
             self.get_logger().error(f"'{object_id}' is left out. {sentence}")
+        self._say_notes()
         images = "cv_bridge" if cv_bridge_works() else "rosbags-image"
         names = ", ".join(name for name in estimator.object_ids if name not in self._left_out())
         self.get_logger().info(f"Ready on {estimator.device}, images through {images}, objects: {names}.")
@@ -168,6 +170,13 @@ class VpogNode(LifecycleNodeMixin, Node):
     def _left_out(self) -> dict[str, str]:
         """The objects that cannot be used, each with the sentence that says why."""
         return {} if self._estimator is None else self._estimator.left_out
+
+    def _say_notes(self) -> None:
+        """Log what the objects' mesh files hold and was left out, and what is doubtful about them."""
+        for object_id in self._estimator.object_ids:
+            with contextlib.suppress(VPOGError):  # A mesh that cannot be used has been said already.
+                for note in self._estimator.library.mesh(object_id).notes:
+                    self.get_logger().warning(note)
 
     def _configure_failed(self, sentence: str, log: str) -> TransitionCallbackReturn:
         self._statistics.failure("configure", sentence)

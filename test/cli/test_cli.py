@@ -252,6 +252,19 @@ def test_staged_mesh_keeps_size_and_texture(tmp_path):
     np.testing.assert_array_equal(again.vertex_colors, mesh.vertex_colors)
 
 
+def test_what_a_mesh_file_held_and_was_left_out_is_printed_once(tmp_path, capsys):
+    from vpog_core.cli.files import stage_mesh
+
+    square = "v 0 0 0\nv 0.1 0 0\nv 0.1 0.1 0\nv 0 0.1 0\nvt 0 0\n"
+    (tmp_path / "tile.obj").write_text(square + "usemtl gone\nf 1/1 2/1 3/1\nusemtl gone\nf 1/1 3/1 4/1\n")
+    stage_mesh(tmp_path / "tile.obj", "auto", tmp_path / "stage")
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split("'tile.obj' ")[1].split(":")[0] for line in lines] == [
+        "uses the material 'gone', and no `mtllib` says what that is",
+        "has texture coordinates and no texture",
+    ]
+
+
 def test_demo_prints_objects_and_a_summary(untrained, capsys, tmp_path):
     assert (
         main(["demo", "--frames", "2", "--objects", "2", "--weights", untrained, "--output", str(tmp_path)])

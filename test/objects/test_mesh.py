@@ -186,3 +186,94 @@ def test_ply_does_not_silently_lose_a_texture(tmp_path):
     mesh = Mesh(SQUARE, FACES, uv=UV[FACES].astype(np.float32), texture=quarters())
     with pytest.raises(VPOGError, match="glb"):
         save_mesh(mesh, tmp_path / "square.ply")
+
+
+def tent() -> Mesh:
+    """Two faces of one edge with normals of their own, so that the edge is sharp in the file."""
+    vertices = np.array([[0, 0, 0.05], [0.1, 0, 0.05], [0, -0.05, 0], [0.1, -0.05, 0], [0, 0.05, 0]])
+    faces = np.array([[0, 2, 3], [0, 1, 4]])
+    corners = vertices[faces]
+    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    normals = normals / np.linalg.norm(normals, axis=1, keepdims=True)
+    return Mesh(vertices, faces, corner_normals=np.repeat(normals[:, None], 3, axis=1).astype(np.float32))
+
+
+@pytest.mark.parametrize(("suffix", "textured"), [("ply", False), ("glb", False), ("glb", True)])
+def test_normals_of_the_file_survive_a_round_trip(tmp_path, suffix, textured):
+    mesh = tent()
+    if textured:
+        mesh.uv, mesh.texture = np.tile(UV[:3].astype(np.float32), (2, 1, 1)), quarters()
+    save_mesh(mesh, tmp_path / f"tent.{suffix}")
+    back = load_mesh(tmp_path / f"tent.{suffix}")
+    np.testing.assert_allclose(back.vertices[back.faces], mesh.vertices[mesh.faces], atol=1e-7)
+    np.testing.assert_allclose(back.corner_normals, mesh.corner_normals, atol=1e-6)
+
+
+def test_normals_of_obj_are_those_of_its_corners(tmp_path):
+    text = "".join(f"v {x} {y} {z}\n" for x, y, z in SQUARE) + "vn 0 -2 0\nvn 0 0 0\nvn 0 nan 0\n"
+    (tmp_path / "a.obj").write_text(text + "f 1//1 2//1 3//1\nf 1//1 3//1 4//1\n")
+    mesh = load_mesh(tmp_path / "a.obj")
+    np.testing.assert_array_equal(mesh.corner_normals, np.broadcast_to([0, -1, 0], (2, 3, 3)))
+    for useless in ("2", "3"):
+        (tmp_path / "a.obj").write_text(text + f"f 1//{useless} 2//{useless} 3//{useless}\n")
+        assert load_mesh(tmp_path / "a.obj").corner_normals is None
+    (tmp_path / "a.obj").write_text(text + "f 1//1 2//1 3//1\nf 1 3 4\n")
+    assert load_mesh(tmp_path / "a.obj").corner_normals is None
+
+
+def test_mirrored_node_keeps_outside_and_normals_outside(tmp_path):
+    mesh = tent()
+    plain = trimesh.Trimesh(
+        mesh.vertices[mesh.faces].reshape(-1, 3), np.arange(6).reshape(2, 3),
+        vertex_normals=mesh.corner_normals.reshape(-1, 3), process=False,
+    )  # fmt: skip
+    scene = trimesh.Scene()
+    scene.add_geometry(plain, transform=np.diag([-1.0, 2.0, 1.0, 1.0]))
+    (tmp_path / "mirrored.glb").write_bytes(scene.export(file_type="glb", include_normals=True))
+    back = load_mesh(tmp_path / "mirrored.glb")
+    corners = back.vertices[back.faces]
+    facing = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    facing /= np.linalg.norm(facing, axis=1, keepdims=True)
+    assert corners[..., 0].min() == pytest.approx(-0.1)
+    np.testing.assert_allclose(back.corner_normals, np.repeat(facing[:, None], 3, axis=1), atol=1e-6)
+
+
+def test_texture_repeats_beside_another_texture(tmp_path):
+    cv2.imwrite(str(tmp_path / "skin.png"), quarters()[..., ::-1])
+    cv2.imwrite(str(tmp_path / "grey.png"), np.full((16, 16, 3), 90, np.uint8))
+    text = "mtllib a.mtl\n" + "".join(f"v {x} {y} {z}\n" for x, y, z in SQUARE)
+    text += "".join(f"vt {11 * u} {11 * v}\n" for u, v in UV)
+    text += "v 0 0.2 0\nv 0.1 0.2 0\nv 0 0.2 0.1\n"
+    text += "usemtl skin\nf 1/1 2/2 3/3 4/4\nusemtl grey\nf 5/1 6/2 7/3\n"
+    (tmp_path / "a.obj").write_text(text)
+    (tmp_path / "a.mtl").write_text("newmtl skin\nmap_Kd skin.png\nnewmtl grey\nmap_Kd grey.png\n")
+    mesh = load_mesh(tmp_path / "a.obj")
+    assert not mesh.notes
+    # Along the lower edge the two lower quarters follow each other eleven times.
+    uv = mesh.uv[0, 0] + (mesh.uv[0, 1] - mesh.uv[0, 0]) * (np.arange(22)[:, None] + 0.5) / 22
+    h, w = mesh.texture.shape[:2]
+    seen = mesh.texture[((1 - uv[:, 1] - 3 / h) * h).astype(int), (uv[:, 0] * w).astype(int)]
+    assert [tuple(int(c) for c in color) for color in seen] == [
+        CORNERS["bottom left"],
+        CORNERS["bottom right"],
+    ] * 11
+
+
+def test_parts_of_one_texture_share_its_place_in_the_atlas(tmp_path):
+    image = np.random.default_rng(0).integers(0, 255, (256, 256, 3)).astype(np.uint8)
+    cv2.imwrite(str(tmp_path / "skin.png"), image)
+    text = "mtllib a.mtl\n" + "".join(f"v {x} {y} {z}\n" for x, y, z in SQUARE)
+    text += "".join(f"vt {u} {v}\n" for u, v in UV) + "".join(
+        f"usemtl m{i}\nf 1/1 2/2 3/3\n" for i in range(50)
+    )
+    (tmp_path / "a.obj").write_text(text + "usemtl plain\nf 1 3 4\n")
+    materials = "".join(f"newmtl m{i}\nmap_Kd skin.png\n" for i in range(50))
+    (tmp_path / "a.mtl").write_text(materials + "newmtl plain\nKd 1 0 0\n")
+    mesh = load_mesh(tmp_path / "a.obj")
+    # One copy of the texture, the small tile, and their gutters.
+    assert mesh.texture.size < 2 * image.size
+
+
+def test_files_a_mesh_was_read_from_are_told(skin):
+    path = write_obj(skin)
+    assert [file.name for file in load_mesh(path).files] == ["square.obj", "square.mtl", "skin.png"]

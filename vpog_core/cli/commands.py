@@ -21,7 +21,7 @@ from vpog_core.cli.train import add_train
 from vpog_core.threads import usable_cores, use_threads
 from vpog_core.types import Detection, VPOGError
 
-MESH_SUFFIXES = (".ply", ".obj", ".glb", ".stl")
+MESH_SUFFIXES = (".ply", ".obj", ".glb", ".gltf", ".stl")
 
 _ESTIMATE_HELP = """\
 The pose of one object in one image.
@@ -141,7 +141,7 @@ def _add_onboard(commands) -> None:
     parser.add_argument(
         "mesh",
         metavar="MESH",
-        help="mesh file, .ply, .obj, .glb or .stl, or a folder of them (and objects.yaml)",
+        help="mesh file, .ply, .obj, .glb, .gltf or .stl, or a folder of them (and objects.yaml)",
     )
     _add_unit(parser)
     _add_model(parser)
@@ -289,7 +289,9 @@ def _estimator_for(arguments):
             "--unit is for a mesh file: set the unit of an object in --objects-dir in objects.yaml there."
         )
     estimator = _estimator(arguments, arguments.objects_dir)
-    yield estimator, estimator.library.resolve(arguments.object)
+    object_id = estimator.library.resolve(arguments.object)
+    files.say_notes(estimator.library.mesh(object_id))
+    yield estimator, object_id
 
 
 def _estimator(arguments, objects_dir: str):

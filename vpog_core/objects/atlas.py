@@ -6,20 +6,23 @@ import cv2
 import numpy as np
 
 LARGEST_SIDE = 8192
+LARGEST_TILE = 4096
+"""Side (pixels) up to which a texture that repeats is written out in its full resolution."""
+MOST_REPEATS = 64
 GUTTER = 8
 """Pixels each tile is grown by on every side, so that coarse mip levels do not mix neighbours."""
 
 
-def pack_tiles(tiles: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+def pack_tiles(tiles: list[tuple[np.ndarray, np.ndarray]]) -> tuple[list[np.ndarray], np.ndarray]:
     """Pack textures into an atlas.
 
     Args:
-        tiles: (uv [F, 3, 2], texture [h, w, 3] uint8) for each part; v up.
+        tiles: (uv [F, 3, 2], texture [h, w, 3] uint8), v up.
 
     Returns:
-        uv [sum F, 3, 2] float64 in the atlas, atlas [H, W, 3] uint8.
+        uv [F, 3, 2] float64 of each tile in the atlas, atlas [H, W, 3] uint8.
     """
-    unrolled = [_unroll(uv, texture) for uv, texture in tiles]
+    unrolled = _within_limit([_unroll(uv, texture) for uv, texture in tiles])
     textures = [_pad(texture) for _, texture in unrolled]
     places, width, height = _shelves([texture.shape[:2] for texture in textures])
     atlas = np.zeros((height, width, 3), dtype=np.uint8)
@@ -30,7 +33,22 @@ def pack_tiles(tiles: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, 
         u = (x + GUTTER + uv[..., 0] * w) / width
         v = 1.0 - (y + GUTTER + (1.0 - uv[..., 1]) * h) / height
         out.append(np.stack([u, v], axis=-1))
-    return np.concatenate(out), _limit(atlas)
+    return out, _limit(atlas)
+
+
+def _within_limit(tiles: list[tuple[np.ndarray, np.ndarray]]) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Tiles whose textures fit into the largest atlas together, all made smaller by one factor if need be."""
+    pixels = sum(texture.shape[0] * texture.shape[1] for _, texture in tiles)
+    scale = LARGEST_SIDE / np.sqrt(pixels)
+    if scale >= 1:
+        return tiles
+    return [(uv, _resized(texture, scale)) for uv, texture in tiles]
+
+
+def _resized(texture: np.ndarray, scale: float) -> np.ndarray:
+    """A texture made smaller; 8 pixels of each side stay."""
+    height, width = (max(min(side, 8), round(side * scale)) for side in texture.shape[:2])
+    return cv2.resize(texture, (width, height), interpolation=cv2.INTER_AREA)
 
 
 def _limit(atlas: np.ndarray) -> np.ndarray:
@@ -42,10 +60,14 @@ def _pad(texture: np.ndarray) -> np.ndarray:
     return cv2.copyMakeBorder(texture, GUTTER, GUTTER, GUTTER, GUTTER, cv2.BORDER_REPLICATE)
 
 
-def _unroll(uv: np.ndarray, texture: np.ndarray, most: int = 4) -> tuple[np.ndarray, np.ndarray]:
+def _unroll(uv: np.ndarray, texture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """A repeating texture written out, so that every face's uv lies within 0..1."""
     uv = uv - np.floor(uv.min(axis=1, keepdims=True) + 1e-6)
-    repeat = np.clip(np.ceil(uv.max(axis=(0, 1)) - 1e-6), 1, most).astype(int)
+    repeat = np.clip(np.ceil(uv.max(axis=(0, 1), initial=1.0) - 1e-6), 1, MOST_REPEATS).astype(int)
+    side = max(texture.shape[1] * repeat[0], texture.shape[0] * repeat[1])
+    most = LARGEST_SIDE if max(repeat) <= 4 else LARGEST_TILE
+    if side > most:
+        texture = _resized(texture, most / side)
     texture = np.tile(texture, (repeat[1], repeat[0], 1))
     # v counts from the bottom row, where the tiling starts as well.
     return np.clip(uv / repeat, 0.0, 1.0), texture

@@ -18,7 +18,9 @@ class Surface:
     """Colours and normals of a mesh, laid out for lookups of many points at once."""
 
     def __init__(self, mesh: Mesh):
-        self.normals = corner_normals(mesh.vertices, mesh.faces)
+        self.normals = mesh.corner_normals
+        if self.normals is None:
+            self.normals = corner_normals(mesh.vertices, mesh.faces)
         self.texture = None
         self.colors = None
         self.base_color = np.asarray(mesh.base_color, dtype=np.float32)

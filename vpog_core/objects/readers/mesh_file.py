@@ -1,0 +1,147 @@
+"""A mesh file and what lies beside it, read within limits and within its own folder."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from vpog_core.objects.readers.images import decode_image
+from vpog_core.types import VPOGError
+
+MOST_BYTES = 512 * 2**20
+MOST_TRIANGLES = MOST_VERTICES = 5_000_000
+
+
+class MeshFile:
+    """The bytes of a mesh file, the files it refers to, and what its reader has to say.
+
+    Args:
+        path: the mesh file.
+        assets: a second folder; what lies there is found by its bare name, whatever folder the mesh names.
+    """
+
+    def __init__(self, path: Path, assets: Path | None = None) -> None:
+        self.path, self.assets = path, assets
+        self._notes: dict[str, None] = {}
+        self._files: dict[Path, None] = {}
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was left out or is doubtful, each sentence once, in the order it was met."""
+        return tuple(self._notes)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files that were read, each once."""
+        return tuple(self._files)
+
+    def note(self, what: str) -> None:
+        """Remember a sentence; `what` goes on after "The mesh 'x.obj'"."""
+        self._notes[f"The mesh '{self.path.name}' {what}."] = None
+
+    def error(self, what: str) -> VPOGError:
+        """The error to raise; `what` goes on after "The mesh 'x.obj'"."""
+        return VPOGError(f"The mesh '{self.path}' {what}.")
+
+    def broken(self, reason: str) -> VPOGError:
+        """The error for a file that does not follow its format."""
+        return self.error(f"cannot be read ({reason}): export it again")
+
+    @cached_property
+    def data(self) -> bytes:
+        """The mesh file.
+
+        Raises:
+            VPOGError: it is too large, or cannot be opened.
+        """
+        return self._read(self.path, self.path.name)
+
+    def beside(self, name: str) -> bytes:
+        """A file the mesh refers to, from its folder or below.
+
+        Raises:
+            VPOGError: it is not there, lies outside the folder, or is too large.
+        """
+        asked = name.strip()
+        name = posixpath.normpath(asked.replace("\\", "/"))
+        bare = posixpath.basename(name)
+        if self.assets is not None and _is_file(self.assets / bare):
+            return self._read(self.assets / bare, asked)
+        if name.startswith(("/", "..")) or ":" in name:
+            raise self.error(f"asks for '{asked}' outside its folder: put that file beside the mesh")
+        found = _look_up(self.path.parent, name)
+        if found is None:
+            raise self.error(f"asks for '{asked}', which is not there: put it beside the mesh")
+        return self._read(found, asked)
+
+    def has(self, name: str) -> bool:
+        """Whether `beside` would find a file."""
+        try:
+            self.beside(name)
+        except VPOGError:
+            return False
+        return True
+
+    def image(self, data: bytes, name: str) -> np.ndarray:
+        """[h, w, 3 or 4] uint8 RGB or RGBA of an image file's bytes.
+
+        Raises:
+            VPOGError: it cannot be decoded, or is too large.
+        """
+        try:
+            return decode_image(data)
+        except VPOGError as error:
+            raise self.error(f"has the texture '{name[:80]}', which {error}") from error
+
+    def check_counts(self, vertices: int, triangles: int) -> None:
+        """Refuse (VPOGError) what is larger than a mesh may be."""
+        for count, most, what in (
+            (vertices, MOST_VERTICES, "vertices"),
+            (triangles, MOST_TRIANGLES, "triangles"),
+        ):
+            if count > most:
+                raise self.error(f"has {count} {what}, more than {most}: simplify it")
+
+    def item(self, items: Sequence, index, what: str):
+        """One item of a list the file indexes into; an error that names it where it is not there."""
+        if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < len(items):
+            raise self.broken(f"it refers to {what} {index!r:.40}, and has {len(items)} of them")
+        return items[index]
+
+    def _read(self, path: Path, name: str) -> bytes:
+        try:
+            size = path.stat().st_size
+            if size > MOST_BYTES:
+                raise self.error(
+                    f"needs the file '{name}' of {size >> 20} MiB, more than {MOST_BYTES >> 20}: simplify it"
+                )
+            self._files[path] = None
+            return path.read_bytes()
+        except OSError as error:
+            raise self.error(f"needs the file '{name}', which cannot be opened: {error.strerror}") from None
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # Too long a name, or a character that no name holds.
+        return False
+
+
+def _look_up(folder: Path, name: str) -> Path | None:
+    """A file below a folder; case of names does not matter where it leaves one file, as on Windows."""
+    if _is_file(folder / name):
+        return folder / name
+    for part in name.split("/"):
+        try:
+            same = [item for item in folder.iterdir() if item.name.lower() == part.lower()]
+        except OSError:
+            return None
+        if len(same) != 1:
+            return None
+        folder = same[0]
+    return folder if _is_file(folder) else None
