@@ -9,14 +9,34 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
 CAMERA_MODELS = ("plumb_bob", "rational_polynomial", "equidistant")
+COEFFICIENT_COUNTS = {
+    "plumb_bob": (0, 4, 5, 8, 12, 14),
+    "rational_polynomial": (0, 4, 5, 8, 12, 14),
+    "equidistant": (0, 4),
+}
+"""How many distortion coefficients OpenCV takes for each model."""
+MAX_FOCAL_LENGTH = 1e6
+"""Pixels; beyond it, and below one, arithmetic loses what an image shows."""
+MAX_SIDE = 65535
+"""Pixels of an image's longer side."""
 
 
 class VPOGError(ValueError):
     """Something a user can mend: one sentence that says what is wrong and what to do."""
+
+
+class Region(NamedTuple):
+    """Where an image lies in the whole image that its camera could take, in pixels of the image."""
+
+    x: float
+    y: float
+    whole_width: int
+    whole_height: int
 
 
 @dataclass(frozen=True)
@@ -28,9 +48,10 @@ class Camera:
         width, height: image size, pixels.
         distortion: [n] float64 coefficients of `model` (n = 0 for none), in OpenCV's order.
         model: one of `CAMERA_MODELS`; `equidistant` is OpenCV's fisheye model.
+        region: where this image lies in a larger one, or None for a whole image.
 
     Raises:
-        VPOGError: focal length or size not positive, unknown model, wrong number of coefficients.
+        VPOGError: K is not an intrinsic matrix, impossible size, unknown model, wrong number of coefficients.
     """
 
     K: np.ndarray
@@ -38,33 +59,48 @@ class Camera:
     height: int
     distortion: np.ndarray = field(default_factory=lambda: np.zeros(0))
     model: str = "plumb_bob"
+    region: Region | None = None
 
     def __post_init__(self) -> None:
         K = np.asarray(self.K, dtype=np.float64).reshape(3, 3)
         distortion = np.asarray(self.distortion, dtype=np.float64).ravel()
         object.__setattr__(self, "K", K)
         object.__setattr__(self, "distortion", distortion)
-        if not (np.isfinite(K).all() and K[0, 0] > 0 and K[1, 1] > 0):
-            raise VPOGError(
-                f"The camera's focal length is ({K[0, 0]:g}, {K[1, 1]:g}) pixels: "
-                "publish a calibrated CameraInfo."
-            )
-        if self.width <= 0 or self.height <= 0:
+        _check_intrinsics(K)
+        if not (0 < self.width <= MAX_SIDE and 0 < self.height <= MAX_SIDE):
             raise VPOGError(
                 f"The camera's image size is {self.width}x{self.height}: set width and height in CameraInfo."
             )
-        if self.model not in CAMERA_MODELS:
-            raise VPOGError(
-                f"Distortion model '{self.model}' is not known: use one of {', '.join(CAMERA_MODELS)}."
-            )
-        if not np.isfinite(distortion).all():
-            raise VPOGError("The camera's distortion has values that are not finite: calibrate it again.")
-        allowed = (0, 4) if self.model == "equidistant" else (0, 4, 5, 8, 12, 14)
-        if distortion.size not in allowed:
-            raise VPOGError(
-                f"Distortion model '{self.model}' has {distortion.size} coefficients: "
-                f"it takes one of {allowed}."
-            )
+        _check_distortion(self.model, distortion)
+
+
+def _check_intrinsics(K: np.ndarray) -> None:
+    if not (np.isfinite(K).all() and (K[[0, 1], [0, 1]] >= 1).all() and (K <= MAX_FOCAL_LENGTH).all()):
+        raise VPOGError(
+            f"The camera's focal length is ({K[0, 0]:g}, {K[1, 1]:g}) pixels and its principal point "
+            f"({K[0, 2]:g}, {K[1, 2]:g}): publish a calibrated CameraInfo."
+        )
+    if not np.allclose(K[[1, 2, 2, 2], [0, 0, 1, 2]], (0, 0, 0, 1), atol=1e-6):
+        raise VPOGError(
+            f"K is {np.round(K, 3).tolist()}, but an intrinsic matrix is [[fx, 0, cx], [0, fy, cy], "
+            "[0, 0, 1]]: check the order of its numbers."
+        )
+    if abs(K[0, 1]) > 1:
+        raise VPOGError(
+            f"K has a skew of {K[0, 1]:g} pixels, which is not supported: calibrate the camera without skew."
+        )
+
+
+def _check_distortion(model: str, distortion: np.ndarray) -> None:
+    if model not in CAMERA_MODELS:
+        raise VPOGError(f"Distortion model '{model}' is not known: use one of {', '.join(CAMERA_MODELS)}.")
+    if not np.isfinite(distortion).all():
+        raise VPOGError("The camera's distortion has values that are not finite: calibrate it again.")
+    allowed = COEFFICIENT_COUNTS[model]
+    if distortion.size not in allowed:
+        raise VPOGError(
+            f"Distortion model '{model}' has {distortion.size} coefficients: it takes one of {allowed}."
+        )
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ WIDTH, HEIGHT = 640, 480
 def info(**fields) -> CameraInfo:
     message = CameraInfo(width=WIDTH, height=HEIGHT, distortion_model="plumb_bob")
     message.k = K.ravel().tolist()
-    message.p = np.hstack([0.9 * K, np.zeros((3, 1))]).ravel().tolist()
+    message.p = np.hstack([np.diag([0.9, 0.9, 1]) @ K, np.zeros((3, 1))]).ravel().tolist()
     for name, value in fields.items():
         setattr(message, name, value)
     return message
@@ -58,7 +58,7 @@ class TestCamera:
 
     def test_rectified_takes_the_projection(self):
         camera = conversions.camera_from_info(info(d=[0.1] * 5), rectified=True)
-        np.testing.assert_allclose(camera.K, 0.9 * K)
+        np.testing.assert_allclose(camera.K, np.diag([0.9, 0.9, 1]) @ K)
         assert camera.distortion.size == 0
 
     def test_binning_keeps_the_rays(self):

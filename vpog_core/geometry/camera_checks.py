@@ -1,0 +1,145 @@
+"""Compare a calibration with its image: refuse what cannot be, doubt what is unlikely."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vpog_core.geometry.camera import pixel_rays, project
+from vpog_core.types import Camera, Region, VPOGError
+
+FIELD_OF_VIEW_DEG = (5.0, 170.0)
+"""Of the wider side of a whole image; narrower and wider ones are wrong numbers."""
+FISHEYE_FIELD_OF_VIEW_DEG = (5.0, 280.0)
+"""The same for the equidistant model; 280 degrees is the widest fisheye lens that is made."""
+CENTRE_TOLERANCE = 0.15
+"""Fraction of a side that the principal point of a real camera stays within, about the middle."""
+SCALES = (1 / 8, 1 / 4, 1 / 3, 3 / 8, 1 / 2, 5 / 8, 2 / 3, 3 / 4, 5 / 4, 4 / 3, 3 / 2, 8 / 5, 2, 3, 4, 8)
+"""Ratios of two resolutions of one camera."""
+SCALE_TOLERANCE = 0.06
+"""How far, relative to it, twice the principal point's place may be from a ratio of `SCALES`."""
+FOCAL_RATIO = 1.3
+"""Between fx and fy; the pixels of today's cameras are square."""
+FOLD_PIXELS = 2.0
+"""Round trip error of a pixel through the distortion that OpenCV's iterations do not explain."""
+
+
+def check_camera(camera: Camera) -> None:
+    """Refuse a calibration that cannot belong to its image.
+
+    Raises:
+        VPOGError: principal point outside of the image, or a field of view that no camera has.
+    """
+    cx, cy, width, height = _whole(camera)
+    if not (0 < cx < width - 1 and 0 < cy < height - 1):
+        raise VPOGError(
+            f"The principal point ({cx:g}, {cy:g}) lies outside of the {width:g}x{height:g} image: "
+            f"{_is_k_for_another_resolution(camera)}"
+        )
+    degrees = field_of_view_deg(camera)
+    low, high = FISHEYE_FIELD_OF_VIEW_DEG if camera.model == "equidistant" else FIELD_OF_VIEW_DEG
+    if not low <= degrees <= high:
+        raise VPOGError(
+            f"With a focal length of ({camera.K[0, 0]:g}, {camera.K[1, 1]:g}) pixels the "
+            f"{width:g}x{height:g} image spans {degrees:.3g} degrees, which cannot be: "
+            "give the focal length in pixels."
+        )
+    if not np.isfinite(pixel_rays(camera, _inner_pixels(camera))).all():
+        raise VPOGError(
+            f"The distortion {camera.distortion.tolist()} has no solution within the image: check the "
+            "coefficients, their order and the distortion model."
+        )
+
+
+def camera_doubts(camera: Camera) -> list[str]:
+    """Sentences about a calibration that is unlikely to belong to its image; empty for a usual one."""
+    return [*_centre_doubts(camera), *_focal_doubts(camera), *_distortion_doubts(camera)]
+
+
+def field_of_view_deg(camera: Camera) -> float:
+    """Degrees that the wider side of the whole image spans, without distortion."""
+    cx, cy, width, height = _whole(camera)
+    sides = ((cx, width, camera.K[0, 0]), (cy, height, camera.K[1, 1]))
+    edges = np.array([((centre + 0.5) / f, (side - 0.5 - centre) / f) for centre, side, f in sides])
+    angles = edges if camera.model == "equidistant" else np.arctan(edges)
+    return float(np.rad2deg(angles.sum(axis=1).max()))
+
+
+def _whole(camera: Camera) -> tuple[float, float, float, float]:
+    """Principal point and size of the whole image that the camera's image is, or is a region of."""
+    region = camera.region or Region(0, 0, camera.width, camera.height)
+    return (
+        camera.K[0, 2] + region.x,
+        camera.K[1, 2] + region.y,
+        region.whole_width,
+        region.whole_height,
+    )
+
+
+def _places(camera: Camera) -> tuple[float, float]:
+    """Where the principal point lies along both sides, as a fraction of them."""
+    cx, cy, width, height = _whole(camera)
+    return (cx + 0.5) / width, (cy + 0.5) / height
+
+
+def _scale(camera: Camera) -> float | None:
+    """Size of the images K seems to be made for over the image's, where it is another, simple ratio."""
+    along_x, along_y = _places(camera)
+    fitting = [
+        scale
+        for scale in SCALES
+        if max(abs(2 * along_x - scale), abs(2 * along_y - scale)) < SCALE_TOLERANCE * scale
+    ]
+    return min(fitting, key=lambda scale: abs(along_x + along_y - scale)) if fitting else None
+
+
+def _is_k_for_another_resolution(camera: Camera) -> str:
+    """The question, with the resolution where it can be told, and the remedy."""
+    scale = _scale(camera)
+    _, _, width, height = _whole(camera)
+    seems = "" if scale is None else f" ({scale * width:.0f}x{scale * height:.0f})"
+    return (
+        f"is K for another resolution{seems}? Give K of the images as they are sent; with binning, K of the "
+        "whole sensor."
+    )
+
+
+def _centre_doubts(camera: Camera) -> list[str]:
+    cx, cy, width, height = _whole(camera)
+    far = max(abs(place - 0.5) for place in _places(camera)) > CENTRE_TOLERANCE
+    if not far and _scale(camera) is None:
+        return []
+    return [
+        f"The principal point ({cx:g}, {cy:g}) is far from the middle of the {width:g}x{height:g} image: "
+        f"{_is_k_for_another_resolution(camera)}"
+    ]
+
+
+def _focal_doubts(camera: Camera) -> list[str]:
+    fx, fy = camera.K[0, 0], camera.K[1, 1]
+    if max(fx, fy) < FOCAL_RATIO * min(fx, fy):
+        return []
+    return [
+        f"The focal lengths fx {fx:g} and fy {fy:g} differ by a factor of {max(fx, fy) / min(fx, fy):.3g}: "
+        "check the order of the numbers in K."
+    ]
+
+
+def _distortion_doubts(camera: Camera) -> list[str]:
+    if not camera.distortion.any():
+        return []
+    pixels = _inner_pixels(camera)
+    error = np.linalg.norm(project(camera, pixel_rays(camera, pixels)) - pixels, axis=1).max()
+    if error < FOLD_PIXELS:
+        return []
+    return [
+        f"The distortion {camera.distortion.tolist()} ({camera.model}) cannot be undone within the image "
+        f"(off by {error:.3g} pixels half way to its corners): "
+        "check the order of the coefficients and the model."
+    ]
+
+
+def _inner_pixels(camera: Camera) -> np.ndarray:
+    """Pixels [8, 2] on a rectangle half as wide and high as the image."""
+    x, y = (camera.width - 1) * np.array([1, 2, 3]) / 4, (camera.height - 1) * np.array([1, 2, 3]) / 4
+    places = [(i, j) for i in x for j in y if (i, j) != (x[1], y[1])]
+    return np.array(places)
