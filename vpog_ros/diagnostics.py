@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
@@ -25,6 +25,7 @@ class Statistics:
         self._events: dict[str, deque[float]] = defaultdict(deque)
         self._seconds: dict[str, deque[tuple[float, float]]] = defaultdict(deque)
         self.failures: Counter[str] = Counter()
+        self.left_out: Counter[str] = Counter()
         self.last_error = ""
         self._last_error_time = -np.inf
 
@@ -46,6 +47,11 @@ class Statistics:
             self.failures[kind] += 1
             self.last_error = sentence
             self._last_error_time = self._clock()
+
+    def leave_out(self, kind: str, number: int = 1) -> None:
+        """Something was left out as it should be: counted, and no failure."""
+        with self._lock:
+            self.left_out[kind] += number
 
     def forgive(self) -> None:
         """Forget the last error: a new start is made. The counts stay."""
@@ -84,19 +90,28 @@ class Statistics:
 
 
 def build_message(
-    statistics: Statistics, counts: Counts, node_name: str, state: str, activity: str, device: str, stamp
+    statistics: Statistics,
+    counts: Counts,
+    node_name: str,
+    state: str,
+    activity: str,
+    device: str,
+    stamp,
+    warnings: Sequence[str] = (),
 ) -> DiagnosticArray:
     """The node's DiagnosticArray: one status that reads well in rqt_runtime_monitor.
 
     Args:
         state: the lifecycle state's label.
         activity: what the node is busy with, such as onboarding; empty when there is nothing to say.
+        warnings: sentences that hold now.
     """
     level, summary = DiagnosticStatus.OK, activity or state
     if statistics.last_error and state in ("unconfigured", "finalized"):
         level, summary = DiagnosticStatus.ERROR, statistics.last_error
-    elif statistics.failed_lately():
-        level, summary = DiagnosticStatus.WARN, statistics.last_error
+    elif warnings or statistics.failed_lately():
+        said = [*warnings, statistics.last_error] if statistics.failed_lately() else warnings
+        level, summary = DiagnosticStatus.WARN, " ".join(said)
     status = DiagnosticStatus(level=level, name=f"{node_name}: pose estimation", message=summary)
     status.hardware_id = device or "none"
     values = {
@@ -110,6 +125,7 @@ def build_message(
         "frames dropped, node busy": counts.dropped_busy,
         "detections dropped, no image": counts.dropped_unmatched,
     }
+    values |= dict(sorted(statistics.left_out.items()))
     values |= {f"failures, {kind}": number for kind, number in sorted(statistics.failures.items())}
     values |= {f"rate {name} [Hz]": f"{rate:.1f}" for name, rate in statistics.rates().items()}
     for stage, (p50, p95) in statistics.latencies().items():

@@ -64,7 +64,15 @@ class PackedImage:
     data: np.ndarray
 
 
-def image_to_rgb(message: Image | CompressedImage) -> np.ndarray:
+class BitDepth:
+    """How many of an image's 16 bits the camera uses."""
+
+    def __init__(self, bits: int = 0) -> None:
+        self.bits = bits
+        self.note = ""
+
+
+def image_to_rgb(message: Image | CompressedImage, bit_depth: BitDepth | None = None) -> np.ndarray:
     """The picture of an image message, [H, W, 3] uint8 RGB.
 
     Sixteen bits are scaled to eight, grey is repeated over the channels, Bayer and YUV are decoded.

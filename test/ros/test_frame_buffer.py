@@ -36,10 +36,10 @@ def test_nearly_the_same_stamp_is_another_frame():
 
 def test_newest_wins_and_drops_are_counted():
     buffer = FrameBuffer()
-    for stamp in range(5):
+    for stamp in range(1, 6):
         buffer.add_image(stamp, stamp)
         buffer.add_detections(stamp, stamp)
-    assert buffer.take(0.0).stamp_ns == 4
+    assert buffer.take(0.0).stamp_ns == 5
     assert (buffer.counts.matched, buffer.counts.taken, buffer.counts.dropped_busy) == (5, 1, 4)
 
 
@@ -63,7 +63,7 @@ def test_old_images_fall_out_of_the_ring():
 
 def test_detections_without_image_are_counted_when_they_fall_out():
     buffer = FrameBuffer(capacity=2)
-    for stamp in range(5):
+    for stamp in range(1, 6):
         buffer.add_detections(stamp, stamp)
     assert buffer.counts.dropped_unmatched == 3
 
