@@ -36,8 +36,6 @@ class ArrivalOrder:
         self._quiet_s = START_QUIET_S
         self._image: Any = None
         self._in_order = False
-        self.sentence = ""
-        """What a user is to know, or ""."""
 
     def add_image(self, image: Any) -> None:
         """An image without a stamp came."""
@@ -46,21 +44,23 @@ class ArrivalOrder:
         if self._image is not None:
             self._in_order = False
         self._image = image if self._in_order else None
-        self._tell()
 
     def take_image(self) -> Any:
         """Detections without a stamp came: the image they belong to, or None where that is not known."""
         self._came_after_a_pause()
         image, self._image = self._image, None
         self._in_order = image is not None
-        self._tell()
         return image
+
+    def told(self) -> dict[str, str]:
+        """What a user of messages without stamps is to know: a sentence or "" for each kind."""
+        return {
+            "paired by order": PAIRED if self._in_order else "",
+            "out of order": "" if self._in_order else OUT_OF_ORDER,
+        }
 
     def _came_after_a_pause(self) -> bool:
         now = self._clock()
         paused = now - self._last >= self._quiet_s
         self._last, self._quiet_s = now, QUIET_S
         return paused
-
-    def _tell(self) -> None:
-        self.sentence = PAIRED if self._in_order else OUT_OF_ORDER

@@ -17,6 +17,11 @@ UNMATCHED_S = 2.0
 PAST_STAMPS = 1000
 """Stamps of images that are no longer kept: they tell a detector that is slow from one that stamps anew."""
 
+LATE = (
+    "Detections come when their image is no longer kept ({} images are): raise image_buffer_size, or let the "
+    "detector work on fewer images."
+)
+
 
 @dataclass(frozen=True)
 class Frame:
@@ -124,21 +129,22 @@ class FrameBuffer:
             self._closed = True
             self._changed.notify_all()
 
-    def trouble(self) -> str:
-        """Why images and detections do not match, as one sentence, or ""."""
+    def troubles(self) -> dict[str, str]:
+        """Why images and detections do not match: a sentence or "" for each kind of reason."""
         with self._changed:
-            if self._newest_image is None or self._newest_detections is None:
-                return ""
-            if not self._newest_image and not self._newest_detections:
-                return self._order.sentence
-            if self._unmatched_since is None or self.clock() - self._unmatched_since < UNMATCHED_S:
-                return ""
-            if self._newest_detections in self._past:
-                return (
-                    f"Detections come when their image is no longer kept ({self.capacity} images are): "
-                    "raise image_buffer_size, or let the detector work on fewer images."
-                )
-            return unmatched_sentence(self._newest_image, self._newest_detections)
+            unmatched = late = ""
+            both = self._newest_image is not None and self._newest_detections is not None
+            unstamped = both and not self._newest_image and not self._newest_detections
+            since = self._unmatched_since
+            if both and not unstamped and since is not None and self.clock() - since >= UNMATCHED_S:
+                if self._newest_detections in self._past:
+                    late = LATE.format(self.capacity)
+                else:
+                    unmatched = unmatched_sentence(self._newest_image, self._newest_detections)
+            sentences = {"unmatched": unmatched, "late": late}
+            return sentences | {
+                kind: words if unstamped else "" for kind, words in self._order.told().items()
+            }
 
     def _offer(self, stamp_ns: int, image: Any, detections: Any) -> None:
         self.counts.matched += 1

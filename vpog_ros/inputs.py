@@ -67,6 +67,8 @@ class Input:
         self.profile = None
         self.publishers: list[str] = []
         self.other_types: list[str] = []
+        self.incompatible = ""
+        """Why the publishers' messages cannot be had."""
         self.adapt(time.monotonic())
 
     def adapt(self, now: float) -> bool:
@@ -85,6 +87,7 @@ class Input:
             if profile != self.profile and self._retiring is None:
                 self._subscribe(profile, now)
                 changed = True
+            self.incompatible = qos.incompatible(offered, self.profile)
         return changed
 
     def _subscribe(self, profile, now: float) -> None:
@@ -128,10 +131,15 @@ class Input:
         if now - max(since, self.came_s or since) < SILENT_S:
             return ""
         topic, wanted = self.spec.topic, self.spec.type_name
+        if self.incompatible:
+            return (
+                f"{', '.join(self.publishers)} offers {topic} with another quality of service than "
+                f"qos_overrides asks for ({self.incompatible}): take the overrides of {topic} out."
+            )
         if self.publishers:
             return (
                 f"No message has come on {topic} for {SILENT_S:g} s, though {', '.join(self.publishers)} "
-                f"publishes there: check that it runs{self._doubt()}."
+                f"publishes there: check that it runs."
             )
         if self.other_types:
             return (
@@ -139,15 +147,6 @@ class Input:
                 f"{self._remedy()}."
             )
         return f"Nobody publishes {wanted} on {topic}: start its publisher, or remap {self.spec.name}."
-
-    def _doubt(self) -> str:
-        asked = {
-            k: v for k, v in self._overrides.items() if k in ("reliability", "durability") and v != qos.AUTO
-        }
-        if not asked:
-            return ""
-        words = ", ".join(f"{policy} {value}" for policy, value in asked.items())
-        return f" and offers the quality of service that qos_overrides asks for ({words})"
 
     def _remedy(self) -> str:
         if self.spec.name == "image":

@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rcl_interfaces.msg import ParameterDescriptor
-from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos import (
+    DurabilityPolicy,
+    HistoryPolicy,
+    QoSCompatibility,
+    QoSProfile,
+    ReliabilityPolicy,
+    qos_check_compatible,
+)
 
 from vpog_core.types import VPOGError
 
@@ -80,3 +87,11 @@ def words(profile: QoSProfile) -> str:
     return (
         f"{reliability}, latched" if profile.durability == DurabilityPolicy.TRANSIENT_LOCAL else reliability
     )
+
+
+def incompatible(offered: Sequence[QoSProfile], profile: QoSProfile) -> str:
+    """Why DDS brings no publisher's messages to a subscription, or ""."""
+    reasons = [qos_check_compatible(publisher, profile) for publisher in offered]
+    if not reasons or any(compatible != QoSCompatibility.ERROR for compatible, _ in reasons):
+        return ""
+    return reasons[0][1].removeprefix("ERROR: ").rstrip("; ").lower()

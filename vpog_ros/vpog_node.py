@@ -279,7 +279,8 @@ class VpogNode(LifecycleNodeMixin, Node):
         inputs, buffer = self._inputs, self._buffer
         if inputs is not None and buffer is not None:
             inputs.watch(self._notices)
-            self._notices.warn_while("stamps", buffer.trouble())
+            for kind, sentence in buffer.troubles().items():
+                self._notices.warn_while(kind, sentence)
         else:
             self._notices.end_warnings()
         late = time.monotonic() - self._started_s > NO_CLOCK_S
