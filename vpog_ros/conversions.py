@@ -9,13 +9,11 @@ from sensor_msgs.msg import CameraInfo, Image, RegionOfInterest
 from std_msgs.msg import Header
 from visualization_msgs.msg import Marker
 
+from vpog_core.geometry.camera_models import published_camera
 from vpog_core.geometry.se3 import quaternion_xyzw, rotation_from_quaternion, transform
 from vpog_core.types import Camera, Detection, PoseEstimate, VPOGError
 from vpog_ros.image_conversion import mask_to_image, unpad
 from vpog_ros.msg import Instance2D, ObjectPose
-
-DISTORTION_ALIASES = {"": "plumb_bob", "fisheye": "equidistant"}
-"""Names some camera drivers write for the models of sensor_msgs/distortion_models."""
 
 
 def stamp_to_ns(stamp) -> int:
@@ -30,29 +28,20 @@ def camera_from_info(info: CameraInfo, rectified: bool = False) -> Camera:
         rectified: the image is a rectified one: `P` holds and there is no distortion.
 
     Raises:
-        VPOGError: not calibrated (zero focal length), or a distortion model that is not known.
+        VPOGError: not calibrated (zero focal length), a distortion model that is not known, or a calibration
+            that cannot belong to the image.
     """
-    K = (
-        np.array(info.p, dtype=np.float64).reshape(3, 4)[:, :3]
-        if rectified
-        else np.array(info.k).reshape(3, 3)
+    K = np.array(info.p).reshape(3, 4)[:, :3] if rectified else np.array(info.k).reshape(3, 3)
+    roi = info.roi
+    return published_camera(
+        K,
+        info.width,
+        info.height,
+        distortion=() if rectified else np.array(info.d),
+        model="" if rectified else info.distortion_model,
+        binning=(info.binning_x, info.binning_y),
+        roi=(roi.x_offset, roi.y_offset, roi.width, roi.height),
     )
-    K = K.astype(np.float64)
-    binning = np.array([max(info.binning_x, 1), max(info.binning_y, 1)], dtype=np.float64)
-    size = np.array([info.width, info.height])
-    if info.roi.width and info.roi.height:
-        K[:2, 2] -= (info.roi.x_offset, info.roi.y_offset)
-        size = np.array([info.roi.width, info.roi.height])
-    # The centre of a binned pixel lies between the centres of the pixels it is made of.
-    K[:2, 2] = (K[:2, 2] + 0.5) / binning - 0.5
-    K[0, :2] /= binning[0]
-    K[1, 1] /= binning[1]
-    width, height = (size // binning).astype(int)
-    distortion, model = np.array(info.d, dtype=np.float64), info.distortion_model
-    if rectified or not distortion.any():
-        distortion, model = np.zeros(0), "plumb_bob"
-    model = DISTORTION_ALIASES.get(model, model)
-    return Camera(K=K, width=int(width), height=int(height), distortion=distortion, model=model)
 
 
 def camera_to_info(camera: Camera, header: Header) -> CameraInfo:

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from vpog_core.bop.files import by_number, decode_depth, decode_mask, decode_rgb, image_size, read_json
+from vpog_core.bop.files import by_number, decode_depth, decode_mask, decode_rgb, read_json
 from vpog_core.bop.frame import BopFrame, FrameFiles, parse_camera, parse_instances
 from vpog_core.bop.models import BopModels, models_folder
+from vpog_core.io.image_file import encoded_size
 from vpog_core.objects.mesh import Mesh
 from vpog_core.types import VPOGError
 
@@ -47,7 +48,7 @@ class _FolderFiles:
         )
 
     def image_size(self) -> tuple[int, int]:
-        return image_size(self.picture.read_bytes(), str(self.picture))
+        return encoded_size(self.picture.read_bytes(), str(self.picture))
 
     def image(self) -> np.ndarray:
         return decode_rgb(self.picture.read_bytes(), str(self.picture))

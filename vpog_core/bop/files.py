@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import json
 from pathlib import Path
 
-import cv2
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
+from vpog_core.io.image_file import decode_image, to_rgb
 from vpog_core.types import VPOGError
 
 
@@ -36,28 +34,14 @@ def parse_json(data: bytes, name: str):
         raise VPOGError(f"'{name}' is not valid JSON ({error}): download it again.") from error
 
 
-def image_size(data: bytes, name: str) -> tuple[int, int]:
-    """(width, height) of an encoded picture, from its header alone."""
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            return image.size
-    except (UnidentifiedImageError, OSError) as error:
-        raise VPOGError(f"The image '{name}' cannot be read: download it again.") from error
-
-
 def decode_rgb(data: bytes, name: str) -> np.ndarray:
     """[H, W, 3] uint8 RGB of an encoded colour or gray picture, 8 or 16 bits deep."""
-    image = _decode(data, name)
-    if image.dtype == np.uint16:
-        image = (image >> 8).astype(np.uint8)
-    if image.ndim == 2 or image.shape[2] == 1:
-        return np.repeat(image.reshape(*image.shape[:2], 1), 3, axis=2)
-    return np.ascontiguousarray(image[..., 2::-1])
+    return to_rgb(decode_image(data, name).pixels, name)
 
 
 def decode_depth(data: bytes, name: str, scale: float) -> np.ndarray:
     """[H, W] float32 metres of an encoded depth map; `scale` brings its numbers to millimetres."""
-    depth = _decode(data, name)
+    depth = decode_image(data, name, "depth map").pixels
     if depth.ndim != 2:
         raise VPOGError(f"The depth map '{name}' has {depth.shape[2]} channels, not one: download it again.")
     return depth.astype(np.float32) * np.float32(scale * 0.001)
@@ -65,15 +49,8 @@ def decode_depth(data: bytes, name: str, scale: float) -> np.ndarray:
 
 def decode_mask(data: bytes, name: str) -> np.ndarray:
     """[H, W] bool of an encoded mask."""
-    mask = _decode(data, name)
+    mask = decode_image(data, name, "mask").pixels
     return (mask if mask.ndim == 2 else mask[..., 0]) > 0
-
-
-def _decode(data: bytes, name: str) -> np.ndarray:
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data else None
-    if image is None:
-        raise VPOGError(f"The image '{name}' cannot be read: download it again.")
-    return image
 
 
 def by_number(content, path: Path) -> dict:

@@ -14,9 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from vpog_core.bop.files import decode_depth, decode_rgb, image_size, parse_json, read_json
+from vpog_core.bop.files import decode_depth, decode_rgb, parse_json, read_json
 from vpog_core.bop.frame import BopFrame, parse_camera, parse_instances
 from vpog_core.bop.rle import decode_rle
+from vpog_core.io.image_file import encoded_size
 from vpog_core.types import VPOGError
 
 SHARD_NAMES = "shard-*.tar"
@@ -60,7 +61,7 @@ class ShardFiles:
         return data
 
     def image_size(self) -> tuple[int, int]:
-        return image_size(self._picture, self._where)
+        return encoded_size(self._picture, self._where)
 
     def image(self) -> np.ndarray:
         return decode_rgb(self._picture, self._where)

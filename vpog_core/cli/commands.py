@@ -167,10 +167,13 @@ def run_estimate(arguments: argparse.Namespace) -> int:
     """`vpog estimate`: 0 with a pose, 1 without."""
     from vpog_core.cli import files
     from vpog_core.geometry.camera import clip_box
+    from vpog_core.io.camera_file import read_camera
+    from vpog_core.io.image_file import read_image
+    from vpog_core.io.mask_file import read_mask
 
-    image = files.read_image(arguments.image)
-    camera = files.read_camera(arguments.camera, image.shape[:2])
-    mask = None if arguments.mask is None else files.read_mask(arguments.mask, image.shape[:2])
+    image = read_image(arguments.image)
+    camera = read_camera(arguments.camera, image.shape[:2])
+    mask = None if arguments.mask is None else read_mask(arguments.mask, image.shape[:2])
     box = np.array(arguments.box, dtype=np.float64) if mask is None else files.mask_box(mask)
     clip_box(camera, box)
     files.check_output(arguments.output)

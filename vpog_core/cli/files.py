@@ -1,163 +1,21 @@
-"""What the command line reads and writes: cameras, images, masks, meshes, poses."""
+"""What the command line writes, and the folders and meshes it works with."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 
 import cv2
 import numpy as np
-import yaml
 
 from vpog_core.geometry.se3 import quaternion_xyzw
-from vpog_core.types import Camera, PoseEstimate, VPOGError
-
-
-def read_image(path: str | Path) -> np.ndarray:
-    """An image file as RGB [H, W, 3] uint8.
-
-    Raises:
-        VPOGError: missing, or not an image.
-    """
-    image = cv2.imread(str(_existing(path, "image")), cv2.IMREAD_COLOR)
-    if image is None:
-        raise VPOGError(f"The image '{path}' cannot be read: give a PNG or JPEG file.")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-
-
-def read_mask(path: str | Path, size: tuple[int, int]) -> np.ndarray:
-    """A mask file as [H, W] bool: True where it is not black.
-
-    Args:
-        size: (height, width) it must have.
-
-    Raises:
-        VPOGError: missing, not an image, of another size, or all black.
-    """
-    mask = cv2.imread(str(_existing(path, "mask")), cv2.IMREAD_GRAYSCALE)
-    if mask is None:
-        raise VPOGError(f"The mask '{path}' cannot be read: give a PNG file, black outside the object.")
-    if mask.shape != tuple(size):
-        raise VPOGError(
-            f"The mask '{path}' is {mask.shape[1]}x{mask.shape[0]} but the image {size[1]}x{size[0]}: "
-            "give a mask of the image's size."
-        )
-    if not mask.any():
-        raise VPOGError(f"The mask '{path}' is all black: paint the object white.")
-    return mask > 0
+from vpog_core.types import PoseEstimate, VPOGError
 
 
 def mask_box(mask: np.ndarray) -> np.ndarray:
     """Box [4] (x0, y0, x1, y1) around the True pixels of a mask [H, W], x1 and y1 one past the last."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], dtype=np.float64)
-
-
-def read_camera(path: str | Path, image_size: tuple[int, int]) -> Camera:
-    """A camera from a YAML or JSON file.
-
-    Understood: ROS calibration files (`camera_matrix`, `image_width`, ...), a printed `CameraInfo` message
-    (`k`, `d`, `width`, ...), and plain `fx, fy, cx, cy` with, where needed, `width`, `height`, `distortion`
-    and `distortion_model`. A file without a size takes the image's.
-
-    Args:
-        image_size: (height, width) of the image the camera is for.
-
-    Raises:
-        VPOGError: missing, not YAML or JSON, numbers missing or impossible, or made for another image size.
-    """
-    data = _read_mapping(path)
-    height, width = image_size
-    camera = Camera(
-        K=_intrinsics(data, path),
-        width=_integer(data, ("image_width", "width"), width, path),
-        height=_integer(data, ("image_height", "height"), height, path),
-        distortion=_distortion(data, path),
-        model=_model(data, path),
-    )
-    if (camera.height, camera.width) != (height, width):
-        raise VPOGError(
-            f"The camera file '{path}' is for {camera.width}x{camera.height} images, this one is "
-            f"{width}x{height}: give the image as the camera took it."
-        )
-    return camera
-
-
-def _read_mapping(path) -> Mapping:
-    text = _existing(path, "camera file").read_bytes()
-    try:
-        data = next(iter(yaml.safe_load_all(text.decode("utf-8"))), None)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise VPOGError(
-            f"The camera file '{path}' is neither YAML nor JSON: {_first_line(error)}."
-        ) from error
-    if not isinstance(data, Mapping):
-        raise VPOGError(f"The camera file '{path}' holds no names with values: give fx, fy, cx and cy.")
-    return data
-
-
-def _intrinsics(data: Mapping, path) -> np.ndarray:
-    for key in ("camera_matrix", "k", "K", "cam_K"):
-        if key in data:
-            return _numbers(data[key], key, path, 9).reshape(3, 3)
-    missing = [key for key in ("fx", "fy", "cx", "cy") if key not in data]
-    if missing:
-        raise VPOGError(
-            f"The camera file '{path}' has no {missing[0]}: give fx, fy, cx and cy, or a ROS camera_matrix."
-        )
-    fx, fy, cx, cy = (float(_numbers(data[key], key, path, 1)[0]) for key in ("fx", "fy", "cx", "cy"))
-    return np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]])
-
-
-def _distortion(data: Mapping, path) -> np.ndarray:
-    for key in ("distortion_coefficients", "distortion", "d", "D"):
-        if data.get(key) is not None:
-            return _numbers(data[key], key, path)
-    return np.zeros(0)
-
-
-def _model(data: Mapping, path) -> str:
-    name = data.get("distortion_model") or data.get("model")
-    if name:
-        return {"fisheye": "equidistant"}.get(str(name), str(name))
-    return "rational_polynomial" if _distortion(data, path).size > 5 else "plumb_bob"
-
-
-def _numbers(value, key, path, count: int | None = None) -> np.ndarray:
-    if isinstance(value, Mapping):
-        value = value.get("data")
-    try:
-        numbers = np.asarray(value, dtype=np.float64).ravel()
-    except (TypeError, ValueError):
-        numbers = np.full(1, np.nan)
-    if not np.isfinite(numbers).all() or (count is not None and numbers.size != count):
-        amount = "numbers" if count is None else "a number" if count == 1 else f"{count} numbers"
-        raise VPOGError(f"In the camera file '{path}', {key} must be {amount}, but is {str(value)[:60]}.")
-    return numbers
-
-
-def _integer(data: Mapping, keys, default: int, path) -> int:
-    for key in keys:
-        if key in data:
-            value = float(_numbers(data[key], key, path, 1)[0])
-            if value != int(value):
-                raise VPOGError(
-                    f"In the camera file '{path}', {key} must be a whole number, but is {value:g}."
-                )
-            return int(value)
-    return default
-
-
-def _existing(path, what: str) -> Path:
-    path = Path(path)
-    if not path.is_file():
-        raise VPOGError(f"There is no {what} '{path}': check the path.")
-    return path
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0].rstrip(".:") if str(error).strip() else type(error).__name__
 
 
 def stage_mesh(path: str | Path, unit: str, folder: Path) -> str:

@@ -14,6 +14,7 @@ import trimesh
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
+from vpog_core.io.image_file import open_image, to_rgb
 from vpog_core.objects.mesh import MESH_SUFFIXES, Mesh, load_mesh
 from vpog_core.synthetic import objects as synthetic_objects
 from vpog_core.synthetic.objects import make_object
@@ -170,10 +171,7 @@ def read_photo(path: Path) -> np.ndarray:
     Raises:
         VPOGError: the file cannot be read.
     """
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if image is None:
-        raise VPOGError(f"The photograph '{path}' cannot be read: replace or remove it.")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    return to_rgb(open_image(path, "photograph").pixels, str(path))
 
 
 def _listed(folder: str, key: str) -> list[Path]:

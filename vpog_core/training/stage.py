@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from vpog_core.io.image_file import read_radiance
 from vpog_core.objects.lighting import Environment
 from vpog_core.objects.renderer import Renderer
 from vpog_core.training.query_composer import Sprite
@@ -85,8 +86,5 @@ def read_environments(folder: str) -> list[Environment]:
         raise VPOGError(f"There is no folder '{folder}': set data.hdri to one that is there.")
     found = []
     for file in sorted(p for p in path.iterdir() if p.suffix.lower() in (".hdr", ".exr")):
-        radiance = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
-        if radiance is None or radiance.ndim != 3 or radiance.shape[2] < 3:
-            raise VPOGError(f"The environment map '{file}' cannot be read: replace or remove it.")
-        found.append(Environment(radiance[..., 2::-1]))
+        found.append(Environment(read_radiance(file)))
     return found

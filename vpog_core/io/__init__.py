@@ -1,0 +1,1 @@
+"""Files and messages of cameras: calibrations and pixels."""
