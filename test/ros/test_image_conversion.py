@@ -163,6 +163,17 @@ def test_compressed_grey_becomes_rgb(rgb):
     np.testing.assert_array_equal(image_to_rgb(compressed), np.repeat(rgb[..., :1], 3, axis=2))
 
 
+@pytest.mark.parametrize("bits", [8, 16])
+def test_a_compressed_bayer_image_is_decoded(bits):
+    mosaic = np.empty((HEIGHT, WIDTH), np.uint8)
+    for (row, column), value in (((0, 0), 200), ((0, 1), 120), ((1, 0), 120), ((1, 1), 40)):
+        mosaic[row::2, column::2] = value
+    compressed = CompressedImage(format=f"bayer_rggb{bits}; png compressed ")
+    compressed.data = cv2.imencode(".png", widen(mosaic) if bits == 16 else mosaic)[1].tobytes()
+    expected = np.broadcast_to((200, 120, 40), (HEIGHT, WIDTH, 3))
+    np.testing.assert_allclose(image_to_rgb(compressed).astype(int), expected, atol=1)
+
+
 def test_round_trip_keeps_header(rgb):
     result = rgb_to_image(rgb, Header(frame_id="camera"))
     assert result.header.frame_id == "camera"
@@ -175,7 +186,7 @@ def test_mask_round_trip():
     np.testing.assert_array_equal(image_to_rgb(mask_to_image(mask, Header()))[..., 0] > 0, mask)
 
 
-@pytest.mark.parametrize("encoding", ["32FC1", "16UC2", "hsv", ""])
+@pytest.mark.parametrize("encoding", ["32FC3", "16UC2", "hsv", ""])
 def test_unknown_encoding_is_named(rgb, encoding):
     with pytest.raises(VPOGError, match=f"'{encoding}' is not a colour or grey picture"):
         image_to_rgb(message(rgb, encoding))
@@ -198,13 +209,35 @@ def test_step_shorter_than_a_row_is_refused(rgb):
 def test_empty_images_are_refused():
     with pytest.raises(VPOGError, match="empty"):
         image_to_rgb(Image(encoding="rgb8"))
-    with pytest.raises(VPOGError, match="cannot be decoded"):
+    with pytest.raises(VPOGError, match="cannot be read"):
         image_to_rgb(CompressedImage(format="jpeg"))
 
 
 def test_odd_sides_do_not_fit_chroma_planes(rgb):
     with pytest.raises(VPOGError, match="sides must be even"):
         image_to_rgb(message(rgb[:, :15, 0], "nv12"))
+
+
+@pytest.mark.parametrize("encoding", ["uyvy", "yuyv", "yuv422", "yuv422_yuy2"])
+def test_odd_widths_do_not_fit_shared_chroma(encoding):
+    with pytest.raises(VPOGError, match="15x12 cannot be: its width must be even"):
+        image_to_rgb(message(np.zeros((HEIGHT, 15, 2), np.uint8), encoding))
+
+
+def test_a_step_of_gigabytes_costs_no_memory(rgb):
+    row = message(rgb[:1], "rgb8")
+    row.step = 2**32 - 1
+    np.testing.assert_array_equal(image_to_rgb(row), rgb[:1])
+
+
+@pytest.mark.parametrize("encoding", ["16UC1", "32FC1"])
+def test_raw_depth_images_are_refused(encoding):
+    with pytest.raises(VPOGError, match=rf"'{encoding}' is a depth image.*mono16"):
+        image_to_rgb(message(np.zeros((HEIGHT, WIDTH), np.uint16), encoding))
+    png = CompressedImage(format=f"{encoding}; png compressed ")
+    png.data = cv2.imencode(".png", np.zeros((HEIGHT, WIDTH), np.uint16))[1].tobytes()
+    with pytest.raises(VPOGError, match="is a depth image"):
+        image_to_rgb(png)
 
 
 def test_depth_images_are_refused(rgb):
