@@ -50,6 +50,7 @@ class FrameProcessor:
         header = frame.image.header
         camera = self._camera(frame, settings)
         image = self._rgb(frame.image)
+        _check_image(image, camera)
         detections, refused = self._reader.read(
             frame.detections, camera.width, camera.height, settings.max_detections
         )
@@ -119,8 +120,16 @@ class FrameProcessor:
             elif estimate.score >= settings.min_score:
                 accepted.append(estimate)
             else:
-                self._statistics.leave_out("poses under min_score")
+                self._leave_out(estimate, settings.min_score)
         return accepted
+
+    def _leave_out(self, estimate: PoseEstimate, min_score: float) -> None:
+        self._statistics.leave_out("poses under min_score")
+        self._notices.say_once(
+            f"score {estimate.class_id}",
+            f"A pose of '{estimate.class_id}' has a score of {estimate.score:.2f}, under min_score "
+            f"({min_score:g}): such poses are not published, and are drawn grey on ~/overlay_image.",
+        )
 
     def _refused(self, sentence: str) -> None:
         self._statistics.failure("detection", sentence)
@@ -133,8 +142,16 @@ class FrameProcessor:
             self._statistics.duration("latency from image stamp", (now_ns - stamp_ns) * 1e-9)
 
 
+# Imported where they are used: the network's library takes seconds to load, and the node is to answer before.
+
+
+def _check_image(image: np.ndarray, camera: Camera) -> None:
+    from vpog_core.inference.estimator import check_image
+
+    check_image(image, camera)
+
+
 def _tracker(estimator, settings: Settings):
-    # Here, not above: the network's library takes seconds to load, and the node is to answer before.
     from vpog_core.inference.tracking import Tracker, TrackerSettings
 
     chosen = TrackerSettings(
