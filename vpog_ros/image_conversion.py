@@ -94,16 +94,16 @@ def _packed_to_rgb(packed: PackedImage) -> np.ndarray:
 
 def decode_compressed(message: CompressedImage, bit_depth: BitDepth) -> np.ndarray:
     """[H, W, 3] uint8 RGB of a JPEG or PNG message, as stored, whatever orientation its EXIF asks for."""
-    encoding = message.format.partition(";")[0].strip()
-    if "compressedDepth" in message.format or encoding in DEPTH_ENCODINGS:
+    name = " ".join(message.format.split())
+    encoding = name.partition(";")[0].strip()
+    if "compressedDepth" in name or encoding in DEPTH_ENCODINGS:
         raise VPOGError(
-            f"The compressed image ('{message.format}') is a depth image: subscribe to the colour camera's "
-            "topic."
+            f"The compressed image ('{name}') is a depth image: subscribe to the colour camera's topic."
         )
-    pixels = decode_image(message.data, message.format, "compressed image").pixels
+    pixels = decode_image(message.data, name, "compressed image").pixels
     mosaic = encoding.startswith("bayer_") and pixels.ndim == 2 and pixels.dtype in (np.uint8, np.uint16)
     if not mosaic:
-        return to_rgb(pixels, message.format, bit_depth)
+        return to_rgb(pixels, name, bit_depth)
     if encoding not in BYTES_PER_PIXEL:
         raise _unknown(encoding)
     # image_transport compresses a Bayer image as it is.
@@ -139,9 +139,11 @@ def unpad(message: Image) -> PackedImage:
             f"step of {message.step}: it needs a step of {row_bytes} and {row_bytes * rows} bytes."
         )
     # The last row may lack its padding, so that the data cannot be reshaped.
-    packed = np.lib.stride_tricks.as_strided(data, (rows, row_bytes), (step, 1)).reshape(-1)
+    packed = np.ascontiguousarray(np.lib.stride_tricks.as_strided(data, (rows, row_bytes), (step, 1)))
     wide = encoding in WIDE
-    return PackedImage(rows, message.width, encoding, bool(message.is_bigendian) and wide, row_bytes, packed)
+    return PackedImage(
+        rows, message.width, encoding, bool(message.is_bigendian) and wide, row_bytes, packed.reshape(-1)
+    )
 
 
 def _checked_encoding(message: Image) -> str:
@@ -165,7 +167,7 @@ def _checked_encoding(message: Image) -> str:
 
 def _unknown(encoding: str) -> VPOGError:
     known = ", ".join([*BYTES_PER_PIXEL, *ALIASES])
-    return VPOGError(f"Image encoding '{encoding}' is not a colour or grey picture: publish one of {known}.")
+    return VPOGError(f"Image encoding {encoding!r} is not a colour or grey picture: publish one of {known}.")
 
 
 def convert_with_rosbags(packed: PackedImage) -> np.ndarray:

@@ -177,3 +177,18 @@ def test_boxes_are_cut_at_the_image():
 def test_impossible_cameras_are_refused(change, what):
     with pytest.raises(VPOGError, match=what):
         Camera(**{"K": K, "width": 640, "height": 480, **change})
+
+
+def test_boxes_where_a_fisheye_lens_sees_no_pinhole_s_rays_are_refused():
+    lens = Camera([[180, 0, 319.5], [0, 180, 239.5], [0, 0, 1]], 640, 480, model="equidistant")
+    look_at_crop(lens, np.array([380.0, 200, 460, 280]), 32)
+    # 300 pixels are 95 degrees off the axis.
+    with pytest.raises(VPOGError, match=r"The box \(600, 200, 638, 280\) lies where .* over 85 degrees off"):
+        look_at_crop(lens, np.array([600.0, 200, 638, 280]), 32)
+
+
+@pytest.mark.parametrize("k", [47.0, 1e150])
+def test_distortion_that_has_no_solution_is_refused_with_the_box(k):
+    lens = Camera([[131, 0, 1.0], [0, 131, 1], [0, 0, 1]], 640, 480, [0, 0, 0, k], "equidistant")
+    with pytest.raises(VPOGError, match="distortion cannot be undone"):
+        look_at_crop(lens, np.array([128.0, 96, 512, 384]), 32)

@@ -9,6 +9,8 @@ from sensor_msgs.msg import CameraInfo, Image, RegionOfInterest
 from std_msgs.msg import Header
 from vpog_ros.msg import Instance2D
 
+from vpog_core.geometry.camera import project
+from vpog_core.geometry.camera_checks import camera_doubts
 from vpog_core.geometry.se3 import random_rotation, transform
 from vpog_core.types import Camera, Detection, PoseEstimate, VPOGError
 from vpog_ros import conversions
@@ -78,13 +80,86 @@ class TestCamera:
         np.testing.assert_array_equal(again.K, camera.K)
         np.testing.assert_array_equal(again.distortion, camera.distortion)
 
+    @pytest.mark.parametrize("model", ["equidistant", "fisheye"])
+    @pytest.mark.parametrize("zeros", [0, 1, 4, 8])
+    def test_zeros_after_the_coefficients_of_a_fisheye_are_left_out(self, model, zeros):
+        d = [0.1, 0.02, 0.003, 0.0004, *[0.0] * zeros]
+        camera = conversions.camera_from_info(info(distortion_model=model, d=d))
+        assert camera.model == "equidistant"
+        np.testing.assert_array_equal(camera.distortion, d[:4])
+
+    @pytest.mark.parametrize("d", [[], [0.0] * 4, [0.0] * 5, [0.0] * 8])
+    def test_a_fisheye_without_distortion_is_no_pinhole(self, d):
+        camera = conversions.camera_from_info(info(distortion_model="equidistant", d=d))
+        assert camera.model == "equidistant"
+        # r = f theta: 45 degrees off the axis.
+        np.testing.assert_allclose(project(camera, np.array([1.0, 0, 1])), [320 + 600 * np.pi / 4, 240])
+
+    @pytest.mark.parametrize("n", [4, 5, 8, 12, 14])
+    def test_every_number_of_coefficients_of_opencv(self, n):
+        d = [0.01] * n
+        camera = conversions.camera_from_info(info(d=d))
+        np.testing.assert_array_equal(camera.distortion, d)
+        padded = conversions.camera_from_info(info(d=[*d, *[0.0] * 6]))
+        points = np.array([[0.1, -0.2, 1.0], [0.3, 0.2, 1.0]])
+        np.testing.assert_array_equal(project(padded, points), project(camera, points))
+
+    @pytest.mark.parametrize(
+        "model", ["", "none", "None", "plumb_bob", "thin_prism", "MODIFIED_BROWN_CONRADY"]
+    )
+    @pytest.mark.parametrize("d", [[], [0.0] * 5])
+    def test_no_distortion_needs_no_known_model(self, model, d):
+        camera = conversions.camera_from_info(info(distortion_model=model, d=d))
+        assert (camera.model, camera.distortion.size) == ("plumb_bob", 0)
+
+    @pytest.mark.parametrize("model", ["omni", "double_sphere", "equirectangular"])
+    def test_rays_of_no_pinhole_are_refused_with_zeros_too(self, model):
+        with pytest.raises(VPOGError, match=f"'{model}' is not known"):
+            conversions.camera_from_info(info(distortion_model=model, d=[0.0] * 4))
+
+    def test_none_with_coefficients_is_refused(self):
+        with pytest.raises(VPOGError, match=r"'none', but the coefficients are .*name the model"):
+            conversions.camera_from_info(info(distortion_model="none", d=[0.1, 0, 0, 0, 0]))
+
     def test_zero_focal_length_is_refused(self):
         with pytest.raises(VPOGError, match=r"focal length is \(0, 0\).*publish a calibrated CameraInfo"):
             conversions.camera_from_info(info(k=[0.0] * 9))
+        with pytest.raises(VPOGError, match=r"focal length is \(1e\+300, 1e\+300\)"):
+            conversions.camera_from_info(info(k=[1e300, 0.0, 320.0, 0.0, 1e300, 240.0, 0.0, 0.0, 1.0]))
 
     def test_unknown_distortion_is_refused(self):
         with pytest.raises(VPOGError, match="'thin_prism' is not known"):
             conversions.camera_from_info(info(distortion_model="thin_prism", d=[0.1] * 4))
+
+
+class TestCameraOfAnotherImage:
+    """Calibrations that drivers and simulators publish beside images of another resolution."""
+
+    def test_k_of_binned_images_with_the_size_of_the_sensor_is_doubted(self):
+        camera = conversions.camera_from_info(info(width=1280, height=960, binning_x=2, binning_y=2))
+        (sentence,) = camera_doubts(camera)
+        assert "(159.75, 119.75) is far from the middle of the 640x480 image" in sentence
+
+    def test_k_of_a_smaller_image_is_doubted_and_of_a_larger_one_refused(self):
+        small = info(k=[277.0, 0.0, 160.0, 0.0, 277.0, 120.0, 0.0, 0.0, 1.0])
+        (sentence,) = camera_doubts(conversions.camera_from_info(small))
+        assert (
+            "(160, 120) is far from the middle of the 640x480 image: is K for another resolution" in sentence
+        )
+        large = info(k=[1200.0, 0.0, 640.0, 0.0, 1200.0, 480.0, 0.0, 0.0, 1.0])
+        with pytest.raises(VPOGError, match=r"\(640, 480\) lies outside of the 640x480 image.*1280x960"):
+            conversions.camera_from_info(large)
+
+    def test_a_region_far_from_the_middle_is_usual(self):
+        roi = RegionOfInterest(x_offset=500, y_offset=20, width=100, height=80)
+        camera = conversions.camera_from_info(info(roi=roi))
+        assert camera_doubts(camera) == []
+        assert camera.K[0, 2] < 0
+
+    def test_a_region_with_the_size_of_the_region_is_refused(self):
+        roi = RegionOfInterest(x_offset=320, y_offset=0, width=640, height=480)
+        with pytest.raises(VPOGError, match=r"does not lie in the 640x480 image.*whole sensor"):
+            conversions.camera_from_info(info(roi=roi))
 
 
 def instance(mask: np.ndarray | None = None, **roi) -> Instance2D:

@@ -8,10 +8,12 @@ import cv2
 import numpy as np
 
 from vpog_core.geometry.se3 import rotation_z, transform
-from vpog_core.types import Camera, VPOGError
+from vpog_core.types import MAX_FOCAL_LENGTH, Camera, VPOGError
 
 BOX_PADDING = 1.05
 """Side of a crop over the diagonal of its box: a square of this side holds the box at every roll."""
+WIDEST = float(np.tan(np.deg2rad(85)))
+"""How far a ray at z = 1 may be off the axis of a pinhole camera."""
 COARSE = 0.75
 """A picture of fewer pixels than this share of the image's is taken from the image scaled down."""
 
@@ -95,15 +97,30 @@ def look_at_crop(
         pad: side of the crop over the diagonal of the box.
 
     Raises:
-        VPOGError: the box is empty, not finite, or outside the image.
+        VPOGError: the box is empty, not finite, outside the image, or where the camera has no pinhole's rays.
     """
     box = clip_box(camera, box)
     x0, y0, x1, y1 = box
     corners = np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]])
-    centre = pixel_rays(camera, [[(x0 + x1) / 2, (y0 + y1) / 2]])[0]
-    R_level = rotation_towards(centre)
-    K = fit_square(pixel_rays(camera, corners) @ R_level.T, size, pad)
+    rays = pixel_rays(camera, np.concatenate([[(corners[0] + corners[2]) / 2], corners]))
+    _check_rays(rays, box)
+    R_level = rotation_towards(rays[0])
+    level = rays[1:] @ R_level.T
+    _check_rays(level, box)
+    K = fit_square(level, size, pad)
     return VirtualCamera(K=K, R_virt_cam=rotation_z(roll) @ R_level, size=size)
+
+
+def _check_rays(rays: np.ndarray, box: np.ndarray) -> None:
+    """Refuse rays [N, 3] that are far off the axis, or the same, by a VPOGError that names the box."""
+    plane = rays[:, :2] / rays[:, 2:]
+    seen = (rays[:, 2] > 0).all() and (np.abs(plane) < WIDEST).all()
+    if not seen or np.linalg.norm(np.ptp(plane, axis=0)) < 1 / MAX_FOCAL_LENGTH:
+        text = ", ".join(f"{value:g}" for value in box)
+        raise VPOGError(
+            f"The box ({text}) lies where the camera's rays are over 85 degrees off its axis, or its "
+            "distortion cannot be undone: check the calibration's distortion."
+        )
 
 
 def clip_box(camera: Camera, box: np.ndarray) -> np.ndarray:

@@ -85,7 +85,7 @@ def distortion_model(name: str, coefficients: Sequence[float] | np.ndarray) -> t
     if not coefficients.any() and model != "equidistant" and model not in NO_PINHOLES:
         return "plumb_bob", np.zeros(0)
     if model not in CAMERA_MODELS:
-        raise VPOGError(f"Distortion model '{name}' is not known: use one of {', '.join(CAMERA_MODELS)}.")
+        raise VPOGError(f"Distortion model {name!r} is not known: use one of {', '.join(CAMERA_MODELS)}.")
     if key == "none":
         raise VPOGError(
             f"The distortion model is 'none', but the coefficients are {coefficients.tolist()}: "
