@@ -91,6 +91,11 @@ def test_label_maps_with_a_palette_or_in_jpeg_are_refused(tmp_path):
         read_mask(saved(tmp_path, labels((255, 0, 0), (0, 255, 0)), "mask.jpg", quality=90), SIZE)
 
 
+def test_labels_of_small_numbers_in_jpeg_are_refused(tmp_path):
+    with pytest.raises(VPOGError, match=r"nowhere brighter than \d of 255.*PNG"):
+        read_mask(saved(tmp_path, labels(1, 2), "mask.jpg", quality=95), SIZE)
+
+
 def test_masks_that_tell_nothing_are_refused(tmp_path, caplog):
     with pytest.raises(VPOGError, match="80x60 but the image 90x60"):
         read_mask(saved(tmp_path, INSIDE), (60, 90))

@@ -34,7 +34,8 @@ example:
   vpog estimate --image frame.png --camera camera.yaml --box 210 120 330 260 \\
       --object mug.obj --unit mm
 
-The camera file is a ROS calibration (camera_matrix, image_width, ...) or simply:
+The camera file is a calibration of ROS, OpenCV's FileStorage or Kalibr (YAML, JSON
+or XML), for the image as it is, or simply:
   {fx: 600, fy: 600, cx: 319.5, cy: 239.5, width: 640, height: 480}
 Exit status: 0 a pose was found, 1 no pose, 2 unusable input."""
 
@@ -102,13 +103,22 @@ def _add_estimate(commands) -> None:
         _ESTIMATE_EXAMPLE,
         run_estimate,
     )
-    parser.add_argument("--image", required=True, metavar="FILE", help="the picture, PNG or JPEG")
-    parser.add_argument("--camera", required=True, metavar="FILE", help="its calibration, YAML or JSON")
+    parser.add_argument(
+        "--image",
+        required=True,
+        metavar="FILE",
+        help="the picture, PNG or JPEG, as stored: EXIF turns nothing",
+    )
+    parser.add_argument(
+        "--camera", required=True, metavar="FILE", help="its calibration, of ROS, OpenCV or Kalibr"
+    )
     place = parser.add_mutually_exclusive_group(required=True)
     place.add_argument(
         "--box", nargs=4, type=float, metavar=("X0", "Y0", "X1", "Y1"), help="pixels of the object's corners"
     )
-    place.add_argument("--mask", metavar="FILE", help="picture of the same size, black outside the object")
+    place.add_argument(
+        "--mask", metavar="FILE", help="picture of the same size, black or transparent around it"
+    )
     parser.add_argument("--object", required=True, metavar="MESH_OR_ID", help="mesh file, or name in DIR")
     parser.add_argument("--objects-dir", metavar="DIR", help="folder of meshes (and objects.yaml)")
     _add_unit(parser)

@@ -55,6 +55,11 @@ def read_mask(path: str | Path, size: tuple[int, int]) -> np.ndarray:
     top = max(labels[0]) if labels and not stored.lossy else int(brightest.max())
     if top == 0:
         raise VPOGError(f"The mask '{path}' is all black: paint the object white.")
+    if stored.lossy and top < 128:
+        raise VPOGError(
+            f"The mask '{path}' is nowhere brighter than {top} of 255, which a lossy format does not keep: "
+            "store it as PNG."
+        )
     mask = brightest >= 0.5 * top
     if mask.all():
         raise VPOGError(f"The mask '{path}' is black nowhere: paint all but the object black.")
