@@ -23,28 +23,10 @@ fuzz = settings(
 
 K = [600.0, 0.0, 319.5, 0.0, 600.0, 239.5, 0.0, 0.0, 1.0]
 SIMPLE = {"fx": 600, "fy": 600, "cx": 319.5, "cy": 239.5}
-KEYS = [
-    "K",
-    "D",
-    "k",
-    "d",
-    "k1",
-    "p1",
-    "width",
-    "image_height",
-    "camera_matrix",
-    "intrinsics",
-    "resolution",
-    "distortion",
-    "distortion_model",
-    "model",
-    "camera_model",
-    "fisheye_model",
-    "roi",
-    "binning_x",
-    "cam0",
-    "1",
-]
+KEYS = (
+    "K D k d k1 p1 width image_height camera_matrix intrinsics resolution distortion distortion_model model "
+    "camera_model fisheye_model roi binning_x cam0 1"
+).split()
 keys = st.sampled_from([*SIMPLE, *KEYS])
 scalars = st.one_of(
     st.none(),
