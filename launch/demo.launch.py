@@ -15,8 +15,7 @@ from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
 
 from launch import LaunchDescription
-from vpog_ros.demo import MIN_SHARE
-from vpog_ros.demo_camera import FRAME_ID
+from vpog_ros.demo import FRAME_ID, MIN_SHARE
 
 HERE = Path(__file__).resolve().parent
 ARGUMENTS = {
