@@ -87,19 +87,17 @@ class Sink:
 @pytest.fixture
 def process(node):
     """Sends a frame the whole way; returns the sentence it is refused by, or "", and the poses."""
-    sink = Sink()
-    notices = Notices(node.get_logger())
-    processor = FrameProcessor(node, node._estimator, sink, Statistics(), notices)
 
     def process(image, info: CameraInfo, detections) -> tuple[str, list]:
-        sink.estimates.clear()
+        sink, notices = Sink(), Notices(node.get_logger())
+        processor = FrameProcessor(node, node._estimator, sink, Statistics(), notices)
         stamp_ns = image.header.stamp.sec * 1_000_000_000 + image.header.stamp.nanosec
         processor.camera_infos.add(info)
         try:
             processor.process(Frame(stamp_ns, image, detections))
         except VPOGError as error:
             return str(error), []
-        return "", list(sink.estimates)
+        return "", sink.estimates
 
     return process
 
