@@ -93,7 +93,7 @@ def run(arguments: argparse.Namespace) -> int:
     shared = ["--objects-dir", str(objects)]
     print("demo: three objects the network has never seen, a moving camera, boxes that err by up to 5 %")
     print(
-        f"  look on with: ROS_DOMAIN_ID={os.environ['ROS_DOMAIN_ID']} rviz2 -d config/vpog.rviz -f {FRAME_ID}",
+        f"  look on: ROS_DOMAIN_ID={os.environ['ROS_DOMAIN_ID']} rviz2 -d config/vpog.rviz -f {FRAME_ID}",
         flush=True,
     )
     children = Children()

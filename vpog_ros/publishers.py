@@ -63,6 +63,7 @@ class Publishers:
 
     def destroy(self) -> None:
         """Take the topics down."""
+        self.clear_markers()
         for publisher in self._all:
             self._node.destroy_lifecycle_publisher(publisher)
         self._all.clear()
@@ -155,7 +156,8 @@ class Publishers:
     def clear_markers(self) -> None:
         """Remove the meshes from RViz: nobody will say any more when they are gone."""
         self._shown = set()
-        self.markers.publish(MarkerArray(markers=[Marker(action=Marker.DELETEALL)]))
+        if self.markers.is_activated:
+            self.markers.publish(MarkerArray(markers=[Marker(action=Marker.DELETEALL)]))
 
     def _mesh_uri(self, class_id: str) -> str:
         """A copy of the mesh in metres: RViz does not know in which unit the original is."""
