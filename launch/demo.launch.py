@@ -15,7 +15,7 @@ from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
 
 from launch import LaunchDescription
-from vpog_ros.demo import MIN_SHARE
+from vpog_ros.demo import FRAME_ID, MIN_SHARE
 
 HERE = Path(__file__).resolve().parent
 ARGUMENTS = {
@@ -47,7 +47,7 @@ def generate_launch_description() -> LaunchDescription:
             "device": value["device"],
             "weights": value["weights"],
             "rviz": value["rviz"],
-            "params_file": str(HERE.parent / "config" / "demo.yaml"),
+            "fixed_frame": FRAME_ID,
             **{name: f"/demo_camera/{name}" for name in ("image", "camera_info", "instances")},
         }.items(),
     )

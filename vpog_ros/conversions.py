@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
 import numpy as np
 from builtin_interfaces.msg import Duration
 from geometry_msgs.msg import Point, Pose, PoseStamped, Quaternion, Transform, TransformStamped, Vector3
@@ -118,29 +116,6 @@ def instance_from_detection(detection: Detection, header: Header) -> Instance2D:
     if detection.mask is not None:
         message.mask = mask_to_image(detection.mask, header)
     return message
-
-
-def detections_from_vision(detections: list) -> list[Detection]:
-    """Detections of vision_msgs/Detection2D: the best hypothesis of each.
-
-    `id` numbers the objects of a class where it is a number; else they are counted in their order.
-    """
-    seen: Counter[str] = Counter()
-    result = []
-    for message in detections:
-        if not message.results:
-            continue
-        best = max(message.results, key=lambda item: item.hypothesis.score).hypothesis
-        centre, half = message.bbox.center.position, (message.bbox.size_x / 2, message.bbox.size_y / 2)
-        box = np.array(
-            [centre.x - half[0], centre.y - half[1], centre.x + half[0], centre.y + half[1]], np.float64
-        )
-        instance = int(message.id) if message.id.isdecimal() else seen[best.class_id]
-        seen[best.class_id] += 1
-        result.append(
-            Detection(class_id=best.class_id, box=box, score=float(best.score), instance=instance % 2**31)
-        )
-    return result
 
 
 def pose_to_message(T: np.ndarray) -> Pose:

@@ -16,7 +16,9 @@ from pathlib import Path
 MIN_SHARE = 0.85
 """Bound of the demo: share of (frame, object) pairs with ADD(-S) under 10 % of the diameter."""
 
-RELIABLE = ("image", "camera_info", "instances")
+FRAME_ID = "demo_camera_optical_frame"
+"""Of the camera's images."""
+
 STOP_TIMEOUT_S = 8.0
 POLL_S = 0.2
 
@@ -73,8 +75,6 @@ def node_command(arguments: argparse.Namespace, objects: Path) -> list[str]:
         "device": arguments.device,
         "mode": arguments.mode,
         "weights": arguments.weights,
-        # Images larger than the shared memory DDS sets aside crowd out what is sent best effort.
-        **{f"qos_overrides./demo_camera/{topic}.subscription.reliability": "reliable" for topic in RELIABLE},
     }
     command = module("vpog_node", "--ros-args")
     for topic in ("image", "camera_info", "instances"):
@@ -93,7 +93,8 @@ def run(arguments: argparse.Namespace) -> int:
     shared = ["--objects-dir", str(objects)]
     print("demo: three objects the network has never seen, a moving camera, boxes that err by up to 5 %")
     print(
-        f"  look on with: ROS_DOMAIN_ID={os.environ['ROS_DOMAIN_ID']} rviz2 -d config/vpog.rviz", flush=True
+        f"  look on: ROS_DOMAIN_ID={os.environ['ROS_DOMAIN_ID']} rviz2 -d config/vpog.rviz -f {FRAME_ID}",
+        flush=True,
     )
     children = Children()
     try:

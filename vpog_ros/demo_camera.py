@@ -29,6 +29,7 @@ from vpog_core.synthetic.objects import make_object
 from vpog_core.synthetic.scene import SceneFrame, jitter_box, make_scene
 from vpog_core.types import Detection, PoseEstimate
 from vpog_ros.conversions import camera_to_info, instance_from_detection, object_pose
+from vpog_ros.demo import FRAME_ID
 from vpog_ros.image_conversion import rgb_to_image
 from vpog_ros.msg import Instance2DArray, ObjectPoseArray
 from vpog_ros.start import take_interrupts
@@ -38,8 +39,6 @@ OBJECT_SEEDS = {"bottle": 900_014, "carton": 900_009, "toy": 900_013}
 
 MIN_VISIBLE = 0.2
 """Share of an object that must be visible for the detector to see it."""
-
-FRAME_ID = "demo_camera_optical_frame"
 
 
 def demo_objects() -> dict[str, Mesh]:

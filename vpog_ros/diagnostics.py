@@ -25,6 +25,7 @@ class Statistics:
         self._events: dict[str, deque[float]] = defaultdict(deque)
         self._seconds: dict[str, deque[tuple[float, float]]] = defaultdict(deque)
         self.failures: Counter[str] = Counter()
+        self.left_out: Counter[str] = Counter()
         self.last_error = ""
         self._last_error_time = -np.inf
 
@@ -46,6 +47,11 @@ class Statistics:
             self.failures[kind] += 1
             self.last_error = sentence
             self._last_error_time = self._clock()
+
+    def leave_out(self, kind: str, number: int = 1) -> None:
+        """Something was left out as it should be: counted, and no failure."""
+        with self._lock:
+            self.left_out[kind] += number
 
     def forgive(self) -> None:
         """Forget the last error: a new start is made. The counts stay."""
@@ -119,6 +125,7 @@ def build_message(
         "frames dropped, node busy": counts.dropped_busy,
         "detections dropped, no image": counts.dropped_unmatched,
     }
+    values |= dict(sorted(statistics.left_out.items()))
     values |= {f"failures, {kind}": number for kind, number in sorted(statistics.failures.items())}
     values |= {f"rate {name} [Hz]": f"{rate:.1f}" for name, rate in statistics.rates().items()}
     for stage, (p50, p95) in statistics.latencies().items():

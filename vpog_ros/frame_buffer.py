@@ -3,18 +3,44 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
+
+from vpog_ros.arrival_order import ArrivalOrder
+
+UNMATCHED_S = 2.0
+"""Detections that match no image for so long are a fault somebody should be told of."""
+
+PAST_STAMPS = 1000
+"""Stamps of images that are no longer kept: they tell a detector that is slow from one that stamps anew."""
+
+LATE = (
+    "Detections come when their image is no longer kept ({} images are): raise image_buffer_size, or let the "
+    "detector work on fewer images."
+)
 
 
 @dataclass(frozen=True)
 class Frame:
-    """An image and the detections made in it, as they came."""
+    """An image and the detections made in it, as they came.
+
+    Attributes:
+        stamp_ns: of the image; 0 where it has none.
+        arrival_s: when the pair was complete, on a clock that only grows.
+    """
 
     stamp_ns: int
     image: Any
     detections: Any
+    arrival_s: float = field(default=0.0, compare=False)
+
+    @property
+    def time_s(self) -> float:
+        """Seconds of the image: its stamp, or, where it has none, when it was paired."""
+        return self.stamp_ns * 1e-9 if self.stamp_ns else self.arrival_s
 
 
 @dataclass
@@ -35,17 +61,23 @@ class FrameBuffer:
 
     A pair waits in a single place: a newer one takes it over and counts as a drop, so that a slow reader
     always gets the newest frame and latency stays bounded. Newest means last arrived, so stamps may jump
-    back (a bag played again) without blocking anything.
+    back (a bag played again) without blocking anything. What has no stamp is paired by `ArrivalOrder`.
     """
 
     capacity: int = 30
     counts: Counts = field(default_factory=Counts)
+    clock: Callable[[], float] = time.monotonic
 
     def __post_init__(self) -> None:
         if self.capacity < 1:
             raise ValueError(f"capacity is {self.capacity}: it must be 1 or more")
         self._images: OrderedDict[int, Any] = OrderedDict()
         self._detections: OrderedDict[int, Any] = OrderedDict()
+        self._past: OrderedDict[int, Any] = OrderedDict()
+        self._order = ArrivalOrder(self.clock)
+        self._newest_image: int | None = None
+        self._newest_detections: int | None = None
+        self._unmatched_since: float | None = None
         self._waiting: Frame | None = None
         self._closed = False
         self._changed = threading.Condition()
@@ -54,22 +86,32 @@ class FrameBuffer:
         """An image came; it stays in the ring, since several detectors may speak of it."""
         with self._changed:
             self.counts.images += 1
+            self._newest_image = stamp_ns
+            if not stamp_ns:
+                self._order.add_image(image)
+                return
+            remember(self._past, stamp_ns, None, PAST_STAMPS)
             remember(self._images, stamp_ns, image, self.capacity)
             detections = self._detections.pop(stamp_ns, None)
             if detections is not None:
-                self._offer(Frame(stamp_ns, image, detections))
+                self._offer(stamp_ns, image, detections)
 
     def add_detections(self, stamp_ns: int, detections: Any) -> None:
         """Detections came, before or after their image."""
         with self._changed:
             self.counts.detections += 1
-            image = self._images.get(stamp_ns)
+            self._newest_detections = stamp_ns
+            image = self._images.get(stamp_ns) if stamp_ns else self._order.take_image()
             if image is not None:
-                self._offer(Frame(stamp_ns, image, detections))
+                self._offer(stamp_ns, image, detections)
                 return
-            if stamp_ns in self._detections:
+            if self._unmatched_since is None:
+                self._unmatched_since = self.clock()
+            if not stamp_ns or stamp_ns in self._detections:
                 self.counts.dropped_unmatched += 1
-            self.counts.dropped_unmatched += remember(self._detections, stamp_ns, detections, self.capacity)
+            if stamp_ns:
+                fallen = remember(self._detections, stamp_ns, detections, self.capacity)
+                self.counts.dropped_unmatched += fallen
 
     def take(self, timeout_s: float) -> Frame | None:
         """The newest pair, waiting for one if need be; None after the timeout or once closed."""
@@ -87,11 +129,29 @@ class FrameBuffer:
             self._closed = True
             self._changed.notify_all()
 
-    def _offer(self, frame: Frame) -> None:
+    def troubles(self) -> dict[str, str]:
+        """Why images and detections do not match: a sentence or "" for each kind of reason."""
+        with self._changed:
+            unmatched = late = ""
+            both = self._newest_image is not None and self._newest_detections is not None
+            unstamped = both and not self._newest_image and not self._newest_detections
+            since = self._unmatched_since
+            if both and not unstamped and since is not None and self.clock() - since >= UNMATCHED_S:
+                if self._newest_detections in self._past:
+                    late = LATE.format(self.capacity)
+                else:
+                    unmatched = unmatched_sentence(self._newest_image, self._newest_detections)
+            sentences = {"unmatched": unmatched, "late": late}
+            return sentences | {
+                kind: words if unstamped else "" for kind, words in self._order.told().items()
+            }
+
+    def _offer(self, stamp_ns: int, image: Any, detections: Any) -> None:
         self.counts.matched += 1
         if self._waiting is not None:
             self.counts.dropped_busy += 1
-        self._waiting = frame
+        self._waiting = Frame(stamp_ns, image, detections, self.clock())
+        self._unmatched_since = None
         self._changed.notify_all()
 
 
@@ -103,3 +163,20 @@ def remember(ring: OrderedDict[int, Any], key: int, value: Any, capacity: int) -
     for _ in range(fallen):
         ring.popitem(last=False)
     return fallen
+
+
+def unmatched_sentence(image_ns: int, detections_ns: int) -> str:
+    """What is wrong where stamps never agree, and what to do."""
+    for name, stamp_ns in (("images", image_ns), ("detections", detections_ns)):
+        if not stamp_ns:
+            return (
+                f"The {name} have no stamp (0), so no detections find their image: set header.stamp in the "
+                "camera driver and copy the image's header in the detector."
+            )
+    difference_s = (detections_ns - image_ns) * 1e-9
+    return (
+        "Images and detections come and their stamps never match: the newest image is of "
+        f"{image_ns * 1e-9:.6f} s and the newest detections are of {detections_ns * 1e-9:.6f} s, "
+        f"{abs(difference_s):.6f} s {'later' if difference_s > 0 else 'earlier'}: "
+        "the detector must copy the image's header."
+    )

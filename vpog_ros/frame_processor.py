@@ -2,41 +2,43 @@
 
 from __future__ import annotations
 
-import threading
 import time
 
-from sensor_msgs.msg import CameraInfo
+import numpy as np
+from std_msgs.msg import Header
 
+from vpog_core.geometry.camera_checks import camera_doubts
 from vpog_core.types import Camera, Detection, PoseEstimate, VPOGError
 from vpog_ros import parameters
-from vpog_ros.conversions import camera_from_info, detection_from_instance, detections_from_vision
+from vpog_ros.camera_infos import CameraInfos, calibration
+from vpog_ros.conversions import camera_from_info
+from vpog_ros.detections import DetectionReader
 from vpog_ros.diagnostics import Statistics
 from vpog_ros.frame_buffer import Frame
-from vpog_ros.image_conversion import image_to_rgb
-from vpog_ros.msg import Instance2DArray
+from vpog_ros.image_conversion import BitDepth, image_to_rgb
+from vpog_ros.notices import Notices
 from vpog_ros.parameters import Settings
 from vpog_ros.publishers import Publishers
-
-FIRST_CAMERA_S = 0.5
-"""How long a frame waits for the first CameraInfo."""
 
 
 class FrameProcessor:
     """Lives from activate to deactivate."""
 
-    def __init__(self, node, estimator, outputs: Publishers, statistics: Statistics) -> None:
+    def __init__(
+        self, node, estimator, outputs: Publishers, statistics: Statistics, notices: Notices
+    ) -> None:
+        settings = parameters.read(node)
         self._node = node
         self._estimator = estimator
-        self._tracker = _tracker(estimator, parameters.read(node))
+        self._tracker = _tracker(estimator, settings)
         self._outputs = outputs
         self._statistics = statistics
-        self._camera_info: CameraInfo | None = None
-        self._camera_came = threading.Event()
-
-    def on_camera_info(self, message: CameraInfo) -> None:
-        """Remember the newest calibration; called from any thread."""
-        self._camera_info = message
-        self._camera_came.set()
+        self._notices = notices
+        self._reader = DetectionReader(estimator.library, statistics, notices)
+        self._bit_depth = BitDepth(settings.image_bits)
+        self._calibration: tuple = ()
+        self._doubt = ""
+        self.camera_infos = CameraInfos()
 
     def process(self, frame: Frame) -> None:
         """Estimate and publish the poses of one frame.
@@ -45,73 +47,111 @@ class FrameProcessor:
             VPOGError: the frame cannot be used.
         """
         settings, start = parameters.read(self._node), time.monotonic()
-        camera = self._camera(settings)
-        image = image_to_rgb(frame.image)
-        detections = self._detections(frame.detections, camera, settings)
-        self._statistics.duration("latency convert", time.monotonic() - start)
-        estimates = self._estimate(image, camera, detections, frame, settings) if detections else []
         header = frame.image.header
+        camera = self._camera(frame, settings)
+        image = self._rgb(frame.image)
+        _check_image(image, camera)
+        detections, refused = self._reader.read(
+            frame.detections, camera.width, camera.height, settings.max_detections
+        )
+        for sentence in refused:
+            self._refused(sentence)
+        self._statistics.duration("latency convert", time.monotonic() - start)
+        estimates = self._estimate(image, camera, detections, frame, settings)
         self._outputs.publish_poses(self._accepted(estimates, settings), header, settings)
         self._statistics.event("poses")
         self._statistics.duration("latency work", time.monotonic() - start)
-        age_ns = self._node.get_clock().now().nanoseconds - frame.stamp_ns
-        self._statistics.duration("latency from image stamp", age_ns * 1e-9)
-        self._outputs.publish_pictures(image, camera, estimates, header)
+        self._tell_age(frame.stamp_ns)
+        self._outputs.publish_pictures(image, camera, estimates, header, settings.min_score)
 
-    def _camera(self, settings: Settings) -> Camera:
-        """The newest calibration; the first frame may be here before its own."""
-        self._camera_came.wait(FIRST_CAMERA_S)
-        if self._camera_info is None:
+    def _camera(self, frame: Frame, settings: Settings) -> Camera:
+        """The image's calibration, with what is odd about it said."""
+        info = self.camera_infos.of_image(frame.stamp_ns)
+        if info is None:
             topic = self._node.resolve_topic_name("camera_info")
             raise VPOGError(f"No CameraInfo has come on {topic} yet: check the topic's name.")
-        return camera_from_info(self._camera_info, settings.rectified)
+        camera = camera_from_info(info, settings.rectified)
+        self._compare_frames(frame.image.header, info.header)
+        if calibration(info) != self._calibration:
+            self._calibration = calibration(info)
+            self._notices.warn_while(f"camera: {self._doubt}", "")
+            self._doubt = " ".join(camera_doubts(camera))
+            self._notices.warn_while(f"camera: {self._doubt}", self._doubt)
+        return camera
 
-    def _detections(self, message, camera: Camera, settings: Settings) -> list[Detection]:
-        """The best detections of a message; one that is broken is left out and counted."""
-        if isinstance(message, Instance2DArray):
-            detections = []
-            for instance in message.instances:
-                try:
-                    detections.append(detection_from_instance(instance, camera.width, camera.height))
-                except VPOGError as error:
-                    self._refused(instance.class_id, str(error))
-        else:
-            detections = detections_from_vision(message.detections)
-        detections.sort(key=lambda detection: -detection.score)
-        return detections[: settings.max_detections]
+    def _compare_frames(self, image: Header, info: Header) -> None:
+        empty = other = ""
+        if not image.frame_id:
+            empty = (
+                "The images have no frame_id: poses are published, and nothing on /tf; set "
+                "header.frame_id in the camera driver."
+            )
+        elif info.frame_id and info.frame_id != image.frame_id:
+            other = (
+                f"The CameraInfo is of frame '{info.frame_id}' and the images are of '{image.frame_id}', "
+                "which the poses are given in: check that camera_info is the topic of this camera."
+            )
+        self._notices.warn_while("no frame_id", empty)
+        self._notices.warn_while("other frame_id", other)
+
+    def _rgb(self, message) -> np.ndarray:
+        image = image_to_rgb(message, self._bit_depth)
+        if self._bit_depth.note:
+            self._notices.say_once(self._bit_depth.note, self._bit_depth.note)
+        return image
 
     def _estimate(
         self, image, camera: Camera, detections: list[Detection], frame: Frame, settings: Settings
     ) -> list[PoseEstimate]:
         if settings.tracking:
-            estimates = self._tracker.estimate(image, camera, detections, time=frame.stamp_ns * 1e-9)
+            estimates = self._tracker.estimate(image, camera, detections, time=frame.time_s)
         else:
             self._tracker.reset()
             estimates = self._estimator.estimate(image, camera, detections)
         for stage, seconds in self._estimator.timings.items():
             self._statistics.duration(f"latency {stage}", seconds)
-        for estimate in estimates:
-            if estimate.T_cam_obj is not None:
-                # Detectors may use an alias.
-                estimate.class_id = self._estimator.library.resolve(estimate.class_id)
         return estimates
 
     def _accepted(self, estimates: list[PoseEstimate], settings: Settings) -> list[PoseEstimate]:
         accepted = []
         for estimate in estimates:
             if estimate.T_cam_obj is None:
-                self._refused(estimate.class_id, estimate.reason)
+                self._refused(f"{estimate.class_id}: {estimate.reason}")
             elif estimate.score >= settings.min_score:
                 accepted.append(estimate)
+            else:
+                self._leave_out(estimate, settings.min_score)
         return accepted
 
-    def _refused(self, class_id: str, reason: str) -> None:
-        self._statistics.failure("detection", f"{class_id}: {reason}")
-        self._node.get_logger().warning(f"No pose for '{class_id}': {reason}", throttle_duration_sec=5.0)
+    def _leave_out(self, estimate: PoseEstimate, min_score: float) -> None:
+        self._statistics.leave_out("poses under min_score")
+        self._notices.say_once(
+            f"score {estimate.class_id}",
+            f"A pose of '{estimate.class_id}' has a score of {estimate.score:.2f}, under min_score "
+            f"({min_score:g}): such poses are not published, and are drawn grey on ~/overlay_image.",
+        )
+
+    def _refused(self, sentence: str) -> None:
+        self._statistics.failure("detection", sentence)
+        self._node.get_logger().warning(f"No pose of {sentence}", throttle_duration_sec=5.0)
+
+    def _tell_age(self, stamp_ns: int) -> None:
+        now_ns = self._node.get_clock().now().nanoseconds
+        # 0: the image has no stamp, or simulated time has not begun.
+        if stamp_ns and now_ns:
+            self._statistics.duration("latency from image stamp", (now_ns - stamp_ns) * 1e-9)
+
+
+# Imported where they are used: the network's library takes seconds to load, and the node is to answer before.
+
+
+def _check_image(image: np.ndarray, camera: Camera) -> None:
+    from vpog_core.inference.estimator import check_image
+
+    check_image(image, camera)
 
 
 def _tracker(estimator, settings: Settings):
-    # Here, not above: the network's library takes seconds to load, and the node is to answer before.
     from vpog_core.inference.tracking import Tracker, TrackerSettings
 
     chosen = TrackerSettings(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,14 +13,14 @@ from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescri
 LIVE = "live"
 """Takes effect at once."""
 CONFIGURE = "configure"
-"""Read when the node is configured; refused while it is configured."""
+"""Read when the node is configured; a change is refused while it is configured."""
 START = "start"
-"""Read once, when the process starts; read-only afterwards."""
+"""Read once, when the process starts; a change is refused afterwards."""
 
 WHEN_TEXT = {
     LIVE: "May be changed at any time.",
     CONFIGURE: "Read at configure: change it before, or after cleanup.",
-    START: "Read when the process starts.",
+    START: "Read when the process starts, and not changed afterwards.",
 }
 
 
@@ -85,7 +86,19 @@ TABLE: dict[str, Spec] = {
         False, "Refuse to configure where one object cannot be used; false: it alone is left out."
     ),
     "cache_dir": Spec("", "Folder for the objects' rendered templates; empty: the user's cache folder."),
-    "image_transport": Spec("raw", "Type of the image topic.", choices=("raw", "compressed")),
+    "image_transport": Spec(
+        "raw",
+        "How images come; compressed: JPEG or PNG on the topic <image>/compressed.",
+        choices=("raw", "compressed"),
+    ),
+    "image_bits": Spec(
+        0,
+        "Bits that the camera uses of the 16 of mono16, bayer_*16 and the like, 8 to 16; 0: found from the "
+        "images.",
+        unit="bits",
+        minimum=0,
+        maximum=16,
+    ),
     "rectified": Spec(False, "The image is rectified: use P of CameraInfo and no distortion."),
     "image_buffer_size": Spec(
         30, "Images kept to wait for their detections.", unit="images", minimum=1, maximum=300
@@ -105,14 +118,29 @@ TABLE: dict[str, Spec] = {
         maximum=10000,
     ),
     "tracking_max_gap": Spec(
-        1.0, "How long an instance that is not seen is remembered.", unit="s", minimum=0.05, maximum=60.0
+        1.0,
+        "How long an instance that is not seen is remembered; over one answer, however slow, at least.",
+        unit="s",
+        minimum=0.05,
+        maximum=60.0,
     ),
-    "min_score": Spec(0.0, "Poses of a lower score are not published.", LIVE, minimum=0.0, maximum=1.0),
+    "min_score": Spec(
+        0.05,
+        "Poses of a lower score are not published, and drawn grey; 0: all are published.",
+        LIVE,
+        minimum=0.0,
+        maximum=1.0,
+    ),
     "target_object": Spec("", "Object whose best pose goes to ~/pose; empty: the best of all objects.", LIVE),
     "publish_tf": Spec(True, "Broadcast each object's frame on /tf.", LIVE),
     "tf_prefix": Spec("", "Goes before the name <class_id>_<instance> of an object's frame.", LIVE),
     "marker_lifetime": Spec(
-        1.0, "How long RViz shows a mesh that is not seen again.", LIVE, "s", minimum=0.0, maximum=3600.0
+        0.0,
+        "How long RViz shows a mesh of which no more is heard; 0: until the node says that it is gone.",
+        LIVE,
+        "s",
+        minimum=0.0,
+        maximum=3600.0,
     ),
     "diagnostics_period": Spec(
         1.0, "Time between two messages on /diagnostics.", START, "s", minimum=0.1, maximum=60.0
@@ -134,7 +162,8 @@ def descriptor(spec: Spec) -> ParameterDescriptor:
     if spec.unit:
         words.append(f"Unit: {spec.unit}.")
     words.append(WHEN_TEXT[spec.when])
-    message = ParameterDescriptor(description=" ".join(words), read_only=spec.when == START)
+    message = ParameterDescriptor(description=" ".join(words))
+    # Not read_only, which refuses even the value it has: loading the file that was loaded is no error.
     # The type is checked by `problem`, whose sentence says more than rclpy's type numbers.
     message.dynamic_typing = True
     if spec.minimum is not None and isinstance(spec.default, float):
@@ -144,13 +173,11 @@ def descriptor(spec: Spec) -> ParameterDescriptor:
     return message
 
 
-def problem(name: str, value: Any, configured: bool = False) -> str:
+def problem(name: str, value: Any) -> str:
     """Why a value is refused, as one sentence, or ""; names that are not in the table are not judged."""
     spec = TABLE.get(name)
     if spec is None:
         return ""
-    if configured and spec.when == CONFIGURE:
-        return f"{name} is read when the node is configured: clean the node up before changing it."
     if type(value) is not type(spec.default):
         kind = {str: "a string", bool: "true or false", int: "an integer", float: "a number such as 1.0"}
         return f"{name} is {value!r}: it must be {kind[type(spec.default)]}."
@@ -159,16 +186,37 @@ def problem(name: str, value: Any, configured: bool = False) -> str:
     if spec.minimum is not None and not (math.isfinite(value) and spec.minimum <= value <= spec.maximum):
         unit = f" {spec.unit}" if spec.unit else ""
         return f"{name} is {value:g}: it must lie between {spec.minimum:g} and {spec.maximum:g}{unit}."
+    if name == "image_bits" and 0 < value < 8:
+        return f"image_bits is {value}: it must be 0, found from the images, or lie between 8 and 16 bits."
     return ""
 
 
-def check_all(parameters: list, configured: bool) -> SetParametersResult:
-    """The answer to a request to set parameters: all of them or none."""
+def check_all(parameters: list, now: Mapping[str, Any], configured: bool) -> SetParametersResult:
+    """The answer to a request to set parameters: all of them or none.
+
+    Args:
+        now: the values that are set, of the parameters that have one already.
+        configured: the node is configured, or about to be.
+    """
     for parameter in parameters:
-        reason = problem(parameter.name, parameter.value, configured)
+        reason = problem(parameter.name, parameter.value)
+        if not reason and parameter.name in TABLE and parameter.name in now:
+            reason = _too_late(parameter.name, parameter.value, now[parameter.name], configured)
         if reason:
             return SetParametersResult(successful=False, reason=reason)
     return SetParametersResult(successful=True)
+
+
+def _too_late(name: str, value: Any, now: Any, configured: bool) -> str:
+    """Why a value cannot be changed any more, or ""; a value that stays as it is changes nothing."""
+    when = TABLE[name].when
+    if value == now or when == LIVE:
+        return ""
+    if when == START:
+        return f"{name} is read-only once the process runs: give it at start."
+    if configured:
+        return f"{name} is read when the node is configured: clean the node up before changing it."
+    return ""
 
 
 def declare(node) -> None:

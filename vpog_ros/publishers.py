@@ -12,7 +12,7 @@ from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import Image
 from std_msgs.msg import ColorRGBA, Header
-from visualization_msgs.msg import MarkerArray
+from visualization_msgs.msg import Marker, MarkerArray
 
 from vpog_core.objects.mesh import Mesh, save_mesh
 from vpog_core.types import Camera, PoseEstimate
@@ -25,6 +25,8 @@ from vpog_ros.msg import ObjectPoseArray
 from vpog_ros.parameters import Settings
 
 MARKER_OPACITY = 0.6
+GREY = (150, 150, 150)
+"""Of what is drawn and not published."""
 
 
 class Publishers:
@@ -48,6 +50,7 @@ class Publishers:
         self.detections_3d = None
         if optional.Detection3DArray:
             self.detections_3d = self._create(optional.Detection3DArray, "~/detections_3d")
+        self._shown: set[tuple[str, int]] = set()
         self._mesh_folder = Path(tempfile.mkdtemp(prefix="vpog_markers_"))
 
     def _create(self, message_type, topic: str, depth: int = 10):
@@ -60,6 +63,7 @@ class Publishers:
 
     def destroy(self) -> None:
         """Take the topics down."""
+        self.clear_markers()
         for publisher in self._all:
             self._node.destroy_lifecycle_publisher(publisher)
         self._all.clear()
@@ -75,7 +79,7 @@ class Publishers:
         target = self._target(estimates, settings.target_object)
         if target is not None:
             self.pose.publish(pose_stamped(target, header))
-        if self.tf is not None and settings.publish_tf and estimates:
+        if self.tf is not None and settings.publish_tf and estimates and header.frame_id:
             self.tf.publish(
                 optional.TFMessage(transforms=[self._frame(e, header, settings) for e in estimates])
             )
@@ -83,19 +87,26 @@ class Publishers:
             boxes = [self._detection_3d(e, header) for e in estimates]
             self.detections_3d.publish(optional.Detection3DArray(header=header, detections=boxes))
         if self.markers.get_subscription_count():
-            self.markers.publish(MarkerArray(markers=self._markers(estimates, header, settings)))
+            shown = self._markers(estimates, header, settings)
+            self.markers.publish(MarkerArray(markers=[*self._gone(shown, header), *shown]))
 
     def publish_pictures(
-        self, image: np.ndarray, camera: Camera, estimates: list[PoseEstimate], header: Header
+        self,
+        image: np.ndarray,
+        camera: Camera,
+        estimates: list[PoseEstimate],
+        header: Header,
+        min_score: float = 0.0,
     ) -> None:
         """Draw and publish the pictures somebody looks at.
 
         Args:
             image: [H, W, 3] uint8 RGB.
             estimates: all, also those without a pose.
+            min_score: poses under it, which are not published, are drawn grey.
         """
         if self.overlay_image.get_subscription_count():
-            drawings = [self._drawing(e) for e in estimates if e.T_cam_obj is not None]
+            drawings = [self._drawing(e, min_score) for e in estimates if e.T_cam_obj is not None]
             self.overlay_image.publish(rgb_to_image(draw_poses(image, camera, drawings), header))
         matches = [e.match for e in estimates if e.match is not None]
         if matches and self.wants_matches():
@@ -117,16 +128,16 @@ class Publishers:
         name = f"{settings.tf_prefix}{estimate.class_id}_{estimate.instance}"
         return transform_stamped(estimate.T_cam_obj, header, name)
 
-    def _drawing(self, estimate: PoseEstimate) -> PoseDrawing:
+    def _drawing(self, estimate: PoseEstimate, min_score: float) -> PoseDrawing:
         mesh = self._library.mesh(estimate.class_id)
         label = f"{estimate.class_id} {estimate.instance}  {estimate.score:.2f}"
-        colour = self._colour(estimate.class_id)
+        colour = self._colour(estimate.class_id) if estimate.score >= min_score else GREY
         return PoseDrawing(estimate.T_cam_obj, mesh.vertices, mesh.faces, colour, label)
 
     def _colour(self, class_id: str) -> tuple[int, int, int]:
         return PALETTE[list(self._library.ids).index(class_id) % len(PALETTE)]
 
-    def _markers(self, estimates: list[PoseEstimate], header: Header, settings: Settings) -> list:
+    def _markers(self, estimates: list[PoseEstimate], header: Header, settings: Settings) -> list[Marker]:
         markers = []
         for estimate in estimates:
             uri = self._mesh_uri(estimate.class_id)
@@ -135,6 +146,18 @@ class Publishers:
             marker.color = ColorRGBA(r=red, g=green, b=blue, a=MARKER_OPACITY)
             markers.append(marker)
         return markers
+
+    def _gone(self, shown: list[Marker], header: Header) -> list[Marker]:
+        """What removes the markers of the last frame that are not shown now."""
+        before, self._shown = self._shown, {(marker.ns, marker.id) for marker in shown}
+        gone = sorted(before - self._shown)
+        return [Marker(header=header, ns=ns, id=number, action=Marker.DELETE) for ns, number in gone]
+
+    def clear_markers(self) -> None:
+        """Remove the meshes from RViz: nobody will say any more when they are gone."""
+        self._shown = set()
+        if self.markers.is_activated:
+            self.markers.publish(MarkerArray(markers=[Marker(action=Marker.DELETEALL)]))
 
     def _mesh_uri(self, class_id: str) -> str:
         """A copy of the mesh in metres: RViz does not know in which unit the original is."""

@@ -8,20 +8,19 @@ if __name__ == "__main__":
     prepare(interrupted=0)
 
 import contextlib
-import copy
 import dataclasses
 import gc
 import sys
 import threading
+import time
 from collections.abc import Callable
 
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
+from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNodeMixin, LifecycleState, TransitionCallbackReturn
 from rclpy.logging import get_logger
 from rclpy.node import Node
-from rclpy.qos import qos_profile_sensor_data
-from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from vpog_core.cancellation import Cancelled, stop_when
@@ -32,7 +31,9 @@ from vpog_ros.diagnostics import Statistics, build_message
 from vpog_ros.frame_buffer import Counts, FrameBuffer
 from vpog_ros.frame_processor import FrameProcessor
 from vpog_ros.image_conversion import cv_bridge_works
+from vpog_ros.inputs import Inputs, InputSpec
 from vpog_ros.msg import Instance2DArray
+from vpog_ros.notices import Notices
 from vpog_ros.parameters import Settings
 from vpog_ros.process import run
 from vpog_ros.publishers import Publishers
@@ -43,6 +44,16 @@ EstimatorFactory = Callable[[Settings, Progress], object]
 
 SUCCESS = TransitionCallbackReturn.SUCCESS
 FAILURE = TransitionCallbackReturn.FAILURE
+
+WATCH_S = 0.5
+"""How often the node looks at its inputs: publishers that came or went, topics on which nothing comes."""
+
+NO_CLOCK = (
+    "use_sim_time is true and nothing comes on /clock: start the simulator, play the bag with --clock, or "
+    "set use_sim_time to false."
+)
+NO_CLOCK_S = 5.0
+"""Simulated time that has not begun after so long is told of."""
 
 
 def load_estimator(settings: Settings, progress: Progress):
@@ -99,21 +110,26 @@ class VpogNode(LifecycleNodeMixin, Node):
         self._outputs: Publishers | None = None
         self._buffer: FrameBuffer | None = None
         self._worker: Worker | None = None
-        self._subscriptions_live: list = []
+        self._inputs: Inputs | None = None
         self._input_group = MutuallyExclusiveCallbackGroup()
         self._configuring = False
         self._stopping = threading.Event()
         self._activity = ""
         self._statistics = Statistics()
+        self._notices = Notices(self.get_logger())
         self._totals = Counts()
+        self._started_s = time.monotonic()
         self.add_on_set_parameters_callback(self._check_parameters)
         parameters.declare(self)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
-        self.create_timer(
-            self.settings.diagnostics_period,
-            self._publish_diagnostics,
-            callback_group=MutuallyExclusiveCallbackGroup(),
-        )
+        # On a clock that always runs: with simulated time the node's own stands still until /clock comes.
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        for period_s, callback in (
+            (self.settings.diagnostics_period, self._publish_diagnostics),
+            (WATCH_S, self._watch),
+        ):
+            group = MutuallyExclusiveCallbackGroup()
+            self.create_timer(period_s, callback, callback_group=group, clock=steady)
         for sentence in optional.what_is_off():
             self.get_logger().info(sentence)
 
@@ -124,7 +140,8 @@ class VpogNode(LifecycleNodeMixin, Node):
 
     def _check_parameters(self, changes: list):
         configured = self._estimator is not None or self._configuring
-        answer = parameters.check_all(changes, configured)
+        now = {name: self.get_parameter(name).value for name in parameters.TABLE if self.has_parameter(name)}
+        answer = parameters.check_all(changes, now, configured)
         for change in changes:
             if answer.successful and change.name == "target_object" and change.value and self._estimator:
                 try:
@@ -200,31 +217,34 @@ class VpogNode(LifecycleNodeMixin, Node):
         return LifecycleNodeMixin.on_activate(self, state)
 
     def _activate(self, settings: Settings) -> None:
+        self._notices.start_anew()
         self._buffer = FrameBuffer(settings.image_buffer_size, counts=self._totals)
-        processor = FrameProcessor(self, self._estimator, self._outputs, self._statistics)
+        processor = FrameProcessor(self, self._estimator, self._outputs, self._statistics, self._notices)
         self._worker = Worker(self._buffer, processor.process, self._statistics, self.get_logger())
         self._worker.start()
-        image_type = Image if settings.image_transport == "raw" else CompressedImage
-        self._subscribe(CameraInfo, "camera_info", processor.on_camera_info)
-        self._subscribe(image_type, "image", self._on_image)
-        self._subscribe(Instance2DArray, "instances", self._on_detections)
-        if optional.Detection2DArray:
-            self._subscribe(optional.Detection2DArray, "detections", self._on_detections)
+        specs = self._input_specs(settings, processor.camera_infos.add)
+        self._inputs = Inputs(self, specs, self._input_group, {"instances", "detections"})
 
-    def _subscribe(self, message_type, topic: str, callback: Callable) -> None:
-        subscription = self.create_subscription(
-            message_type,
-            topic,
-            callback,
-            # A copy: rclpy writes overrides into the profile it is given.
-            copy.copy(qos_profile_sensor_data),
-            callback_group=self._input_group,
-            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
-        )
-        self._subscriptions_live.append(subscription)
+    def _input_specs(self, settings: Settings, on_camera_info: Callable) -> list[InputSpec]:
+        image, image_type = self.resolve_topic_name("image"), Image
+        if settings.image_transport == "compressed":
+            # As image_transport names it; a user may have remapped to that already.
+            image_type = CompressedImage
+            image = image if image.endswith("/compressed") else f"{image}/compressed"
+        info, instances = (self.resolve_topic_name(name) for name in ("camera_info", "instances"))
+        specs = [
+            InputSpec("camera_info", info, CameraInfo, on_camera_info, depth=10, latched=True),
+            InputSpec("image", image, image_type, self._on_image),
+            InputSpec("instances", instances, Instance2DArray, self._on_detections, 10, reliable=True),
+        ]
+        if optional.Detection2DArray:
+            topic, kind = self.resolve_topic_name("detections"), optional.Detection2DArray
+            specs.append(InputSpec("detections", topic, kind, self._on_detections, 10, reliable=True))
+        return specs
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         self._stop_work()
+        self._outputs.clear_markers()
         return LifecycleNodeMixin.on_deactivate(self, state)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -242,14 +262,13 @@ class VpogNode(LifecycleNodeMixin, Node):
         return SUCCESS
 
     def _stop_work(self) -> None:
-        for subscription in self._subscriptions_live:
-            self.destroy_subscription(subscription)
-        self._subscriptions_live.clear()
+        if self._inputs is not None:
+            self._inputs.close()
         if self._worker is not None and not self._worker.stop():
             self.get_logger().warning(
                 "The frame in work has not ended yet: it ends at its next step, and is not published."
             )
-        self._worker = self._buffer = None
+        self._worker = self._buffer = self._inputs = None
 
     def _release(self) -> None:
         if self._outputs is not None:
@@ -282,6 +301,19 @@ class VpogNode(LifecycleNodeMixin, Node):
         if self._buffer is not None:
             self._buffer.add_detections(stamp_to_ns(message.header.stamp), message)
 
+    def _watch(self) -> None:
+        """Say what keeps the node from its work: silent topics, stamps that never match, time that stands."""
+        inputs, buffer = self._inputs, self._buffer
+        if inputs is not None and buffer is not None:
+            inputs.watch(self._notices)
+            for kind, sentence in buffer.troubles().items():
+                self._notices.warn_while(kind, sentence)
+        else:
+            self._notices.end_warnings()
+        late = time.monotonic() - self._started_s > NO_CLOCK_S
+        stands = self.get_parameter("use_sim_time").value and not self.get_clock().now().nanoseconds
+        self._notices.warn_while("clock", NO_CLOCK if late and stands else "")
+
     def _publish_diagnostics(self) -> None:
         estimator = self._estimator
         message = build_message(
@@ -292,7 +324,7 @@ class VpogNode(LifecycleNodeMixin, Node):
             self._activity,
             estimator.device if estimator is not None else "",
             self.get_clock().now().to_msg(),
-            list(self._left_out().values()),
+            [*self._left_out().values(), *self._notices.warnings()],
         )
         self._diagnostics.publish(message)
 

@@ -192,3 +192,10 @@ def test_distortion_that_has_no_solution_is_refused_with_the_box(k):
     lens = Camera([[131, 0, 1.0], [0, 131, 1], [0, 0, 1]], 640, 480, [0, 0, 0, k], "equidistant")
     with pytest.raises(VPOGError, match="distortion cannot be undone"):
         look_at_crop(lens, np.array([128.0, 96, 512, 384]), 32)
+
+
+def test_no_pixels_have_no_rays():
+    assert pixel_rays(Camera(K=np.diag([50.0, 50.0, 1.0]), width=64, height=48), np.zeros((0, 2))).shape == (
+        0,
+        3,
+    )

@@ -68,8 +68,19 @@ def test_instances_and_classes_have_tracks_of_their_own(estimator):
 def test_a_gap_or_a_step_back_in_time_starts_anew(estimator, time, kept):
     tracker = Tracker(estimator, TrackerSettings(max_gap=1.0))
     ask(tracker, 0.0)
+    tracker.estimate(IMAGE, CAMERA, [], time / 2)
     ask(tracker, time)
     assert (estimator.priors[0] is not None) is kept
+
+
+def test_what_the_last_answer_held_is_remembered_however_slow_answers_come(estimator):
+    tracker = Tracker(estimator, TrackerSettings(max_gap=1.0))
+    for time in (0.0, 7.0, 14.0):
+        ask(tracker, time)
+    assert estimator.priors[0] is not None
+    tracker.estimate(IMAGE, CAMERA, [], 21.0)
+    ask(tracker, 28.0)
+    assert estimator.priors == [None]
 
 
 def test_a_box_somewhere_else_starts_anew(estimator):

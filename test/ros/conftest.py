@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vpog_core.types import Camera
+from vpog_core.types import Camera, Detection
 
 # A domain of its own: what else runs on this machine is neither heard nor disturbed.
 os.environ["ROS_DOMAIN_ID"] = str(random.randint(102, 200))
@@ -32,12 +32,6 @@ class NodeProcess:
 
     def __init__(self, log: Path, **parameters) -> None:
         command = [sys.executable, "-m", "vpog_ros.vpog_node", "--ros-args"]
-        # Best effort may lose frames, and the tests wait for each.
-        reliable = {
-            f"qos_overrides./{topic}.subscription.reliability": "reliable"
-            for topic in ("image", "camera_info", "instances")
-        }
-        parameters = {**reliable, **parameters}
         for name, value in parameters.items():
             command += ["-p", f"{name}:={value}"]
         self.log = log
@@ -147,15 +141,19 @@ class Client:
         seen = len(self.received["diagnostics"])
         assert self.spin_until(lambda: len(self.received["diagnostics"]) > seen + 1, 10.0), "no diagnostics"
         status = self.received["diagnostics"][-1].status[0]
-        return {item.key: item.value for item in status.values} | {"message": status.message}
+        told = {"message": status.message, "level": ord(status.level)}
+        return {item.key: item.value for item in status.values} | told
 
-    def send(self, image, camera, detections: list) -> int:
+    def send(self, image, camera, detections: list, delay_ms: int = 0, frame_id: str = "test_camera") -> int:
         """Publish one frame; returns its stamp in nanoseconds.
 
         Args:
             image: [H, W, 3] uint8 RGB, or an Image message, whose header is set.
-            camera: Camera, or a CameraInfo message.
+            camera: Camera, or a CameraInfo message, whose header is set.
+            detections: Detection, or Instance2D messages.
+            delay_ms: what the detector stamps later than the camera.
         """
+        from rclpy.duration import Duration
         from std_msgs.msg import Header
         from vpog_ros.msg import Instance2DArray
 
@@ -165,24 +163,27 @@ class Client:
         publishers = (self.image, self.camera_info, self.instances)
         ready = self.spin_until(lambda: all(p.get_subscription_count() for p in publishers), 20.0)
         assert ready, "the node does not listen"
-        header = Header(frame_id="test_camera", stamp=self.node.get_clock().now().to_msg())
+        now = self.node.get_clock().now()
+        header = Header(frame_id=frame_id, stamp=now.to_msg())
+        later = Header(frame_id=frame_id, stamp=(now + Duration(nanoseconds=delay_ms * 1_000_000)).to_msg())
         info = conversions.camera_to_info(camera, header) if hasattr(camera, "K") else camera
+        info.header = header
         message = rgb_to_image(image, header) if isinstance(image, np.ndarray) else image
         message.header = header
-        instances = [conversions.instance_from_detection(d, header) for d in detections]
+        instances = [
+            conversions.instance_from_detection(d, header) if isinstance(d, Detection) else d
+            for d in detections
+        ]
         self.camera_info.publish(info)
-        # The node takes the newest calibration: let it be this one.
-        self.spin_until(lambda: False, 0.1)
-        self.instances.publish(Instance2DArray(header=header, instances=instances))
+        self.instances.publish(Instance2DArray(header=later, instances=instances))
         self.image.publish(message)
         return conversions.stamp_to_ns(header.stamp)
 
     def shake_hands(self) -> None:
         """Send frames without detections until one is answered: both sides have found each other."""
-        image, camera = (
-            np.zeros((48, 64, 3), np.uint8),
-            Camera(K=np.diag([50.0, 50.0, 1.0]), width=64, height=48),
-        )
+        image = np.zeros((48, 64, 3), np.uint8)
+        K = np.array([[50.0, 0, 31.5], [0, 50, 23.5], [0, 0, 1]])
+        camera = Camera(K=K, width=64, height=48)
         deadline = time.monotonic() + SERVICE_TIMEOUT_S
         while time.monotonic() < deadline:
             stamp = self.send(image, camera, [])

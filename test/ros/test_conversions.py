@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 
@@ -213,38 +211,6 @@ class TestInstance:
         message.mask.encoding, message.mask.width = "rgb8", 5
         with pytest.raises(VPOGError, match="send mono8"):
             conversions.detection_from_instance(message, WIDTH, HEIGHT)
-
-
-def vision_detection(class_id: str, score: float, detection_id: str = "", other: float = 0.0):
-    """What vision_msgs/Detection2D looks like; the package itself may not be installed."""
-    hypotheses = [("other", other), (class_id, score)]
-    results = [
-        SimpleNamespace(hypothesis=SimpleNamespace(class_id=name, score=value)) for name, value in hypotheses
-    ]
-    centre = SimpleNamespace(position=SimpleNamespace(x=100.0, y=50.0), theta=0.0)
-    return SimpleNamespace(
-        results=results, id=detection_id, bbox=SimpleNamespace(center=centre, size_x=20.0, size_y=10.0)
-    )
-
-
-class TestVision:
-    def test_best_hypothesis_and_box(self):
-        (detection,) = conversions.detections_from_vision([vision_detection("mug", 0.8, other=0.3)])
-        assert (detection.class_id, detection.score) == ("mug", 0.8)
-        np.testing.assert_array_equal(detection.box, [90, 45, 110, 55])
-
-    def test_instances_are_numbered_by_class(self):
-        messages = [vision_detection(name, 1.0) for name in ("mug", "can", "mug")]
-        assert [d.instance for d in conversions.detections_from_vision(messages)] == [0, 0, 1]
-
-    def test_numeric_ids_are_kept(self):
-        (detection,) = conversions.detections_from_vision([vision_detection("mug", 1.0, "17")])
-        assert detection.instance == 17
-
-    def test_nothing_known_is_left_out(self):
-        empty = vision_detection("mug", 1.0)
-        empty.results = []
-        assert conversions.detections_from_vision([empty]) == []
 
 
 class TestPose:

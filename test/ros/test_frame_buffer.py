@@ -7,7 +7,18 @@ import pytest
 
 pytest.importorskip("rclpy")
 
-from vpog_ros.frame_buffer import Frame, FrameBuffer
+from vpog_ros.arrival_order import START_QUIET_S
+from vpog_ros.frame_buffer import UNMATCHED_S, Frame, FrameBuffer
+
+SECOND_NS = 1_000_000_000
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
 
 
 def test_detections_meet_their_own_image():
@@ -36,10 +47,10 @@ def test_nearly_the_same_stamp_is_another_frame():
 
 def test_newest_wins_and_drops_are_counted():
     buffer = FrameBuffer()
-    for stamp in range(5):
+    for stamp in range(1, 6):
         buffer.add_image(stamp, stamp)
         buffer.add_detections(stamp, stamp)
-    assert buffer.take(0.0).stamp_ns == 4
+    assert buffer.take(0.0).stamp_ns == 5
     assert (buffer.counts.matched, buffer.counts.taken, buffer.counts.dropped_busy) == (5, 1, 4)
 
 
@@ -63,7 +74,7 @@ def test_old_images_fall_out_of_the_ring():
 
 def test_detections_without_image_are_counted_when_they_fall_out():
     buffer = FrameBuffer(capacity=2)
-    for stamp in range(5):
+    for stamp in range(1, 6):
         buffer.add_detections(stamp, stamp)
     assert buffer.counts.dropped_unmatched == 3
 
@@ -81,6 +92,77 @@ def test_take_wakes_up_when_a_pair_is_complete():
     buffer.add_image(1, "image")
     threading.Timer(0.05, buffer.add_detections, (1, "boxes")).start()
     assert buffer.take(5.0) == Frame(1, "image", "boxes")
+
+
+def said(buffer: FrameBuffer) -> list[str]:
+    return [sentence for sentence in buffer.troubles().values() if sentence]
+
+
+def test_stamps_that_never_match_are_told_with_their_difference():
+    clock = Clock()
+    buffer = FrameBuffer(clock=clock)
+    buffer.add_image(5 * SECOND_NS, "image")
+    buffer.add_detections(5 * SECOND_NS + 30_000_000, "boxes")
+    assert said(buffer) == []
+    clock.now += UNMATCHED_S
+    (sentence,) = said(buffer)
+    assert "5.000000 s" in sentence
+    assert "5.030000 s, 0.030000 s later" in sentence
+    assert "copy the image's header" in sentence
+    buffer.add_image(5 * SECOND_NS + 30_000_000, "image")
+    assert said(buffer) == []
+
+
+@pytest.mark.parametrize(("image", "detections", "who"), [(0, 7, "images"), (7, 0, "detections")])
+def test_a_side_without_stamps_is_named(image, detections, who):
+    clock = Clock()
+    buffer = FrameBuffer(clock=clock)
+    buffer.add_image(image, "image")
+    buffer.add_detections(detections, "boxes")
+    clock.now += UNMATCHED_S
+    (sentence,) = said(buffer)
+    assert sentence.startswith(f"The {who} have no stamp")
+
+
+def test_a_detector_that_is_too_slow_is_not_told_to_copy_the_header():
+    clock = Clock()
+    buffer = FrameBuffer(capacity=2, clock=clock)
+    for stamp in (1, 2, 3):
+        buffer.add_image(stamp, "image")
+    buffer.add_detections(1, "boxes")
+    clock.now += UNMATCHED_S
+    (sentence,) = said(buffer)
+    assert "raise image_buffer_size" in sentence
+
+
+def test_one_side_alone_is_no_mismatch():
+    clock = Clock()
+    buffer = FrameBuffer(clock=clock)
+    buffer.add_detections(1, "boxes")
+    clock.now += UNMATCHED_S
+    assert said(buffer) == []
+
+
+def test_without_stamps_turns_are_paired_and_time_goes_on():
+    clock = Clock()
+    buffer = FrameBuffer(clock=clock)
+    times = []
+    clock.now += START_QUIET_S
+    for image in ("first", "second"):
+        clock.now += 0.5
+        buffer.add_image(0, image)
+        buffer.add_detections(0, "boxes")
+        frame = buffer.take(0.0)
+        assert frame == Frame(0, image, "boxes")
+        times.append(frame.time_s)
+    assert times[1] - times[0] == pytest.approx(0.5)
+    (sentence,) = said(buffer)
+    assert "paired by the order" in sentence
+    buffer.add_image(0, "third")
+    buffer.add_image(0, "fourth")
+    buffer.add_detections(0, "of the third")
+    assert buffer.take(0.0) is None
+    assert buffer.counts.dropped_unmatched == 1
 
 
 def test_close_lets_everybody_go():

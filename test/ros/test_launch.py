@@ -22,7 +22,9 @@ ARGUMENTS = {
         "device",
         "mode",
         "target_object",
+        "image_transport",
         "rviz",
+        "fixed_frame",
         "params_file",
     },
     "demo": {"frames", "seed", "device", "weights", "output", "min_share", "rviz"},
@@ -50,6 +52,17 @@ def test_arguments_are_declared_and_described(name):
     assert declared.keys() >= ARGUMENTS[name]
     for argument in declared.values():
         assert argument.description.endswith(".")
+    if "mode" in declared:
+        assert "One of: cluster, global." in declared["mode"].description
+
+
+def test_rviz_s_topics_follow_the_node_s_namespace_and_its_frame_is_no_camera_s():
+    """Both come from the launch arguments; an absolute topic would not be found in a namespace."""
+    manager = yaml.safe_load((ROOT / "config" / "vpog.rviz").read_text())["Visualization Manager"]
+    topics = [display["Topic"]["Value"] for display in manager["Displays"] if "Topic" in display]
+    assert len(topics) == 4
+    assert all(topic.startswith("vpog_node/") for topic in topics)
+    assert manager["Global Options"]["Fixed Frame"] == "frame_id_of_the_images"
 
 
 @pytest.mark.parametrize(

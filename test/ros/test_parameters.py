@@ -10,7 +10,7 @@ pytest.importorskip("rclpy")
 from rclpy.parameter import Parameter
 
 from vpog_ros import parameters
-from vpog_ros.parameters import LIVE, START, TABLE, Settings, check_all, descriptor, problem
+from vpog_ros.parameters import LIVE, TABLE, Settings, check_all, descriptor, problem
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -29,6 +29,7 @@ def test_defaults_are_good(name):
         ("min_score", float("nan"), "must lie between"),
         ("min_score", 1, "must be a number such as 1.0"),
         ("image_buffer_size", 0, "between 1 and 300 images"),
+        ("image_bits", 7, "between 8 and 16 bits"),
         ("image_buffer_size", 2.0, "must be an integer"),
         ("publish_tf", 1, "must be true or false"),
         ("max_detections", True, "must be an integer"),
@@ -42,10 +43,23 @@ def test_bad_values_are_refused_with_a_reason(name, value, reason):
     assert reason in sentence
 
 
-def test_configure_parameters_are_refused_while_configured():
-    assert problem("weights", "other.safetensors") == ""
-    assert "clean the node up" in problem("weights", "other.safetensors", configured=True)
-    assert problem("target_object", "mug", configured=True) == ""
+NOW = {name: spec.default for name, spec in TABLE.items()}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "configured", "reason"),
+    [
+        ("weights", "other.safetensors", False, ""),
+        ("weights", "other.safetensors", True, "clean the node up"),
+        ("target_object", "mug", True, ""),
+        ("autostart", False, False, "read-only once the process runs"),
+        *((name, spec.default, True, "") for name, spec in TABLE.items()),
+    ],
+)
+def test_changes_that_come_too_late_are_refused_and_no_changes_are_not(name, value, configured, reason):
+    answer = check_all([Parameter(name, value=value)], NOW, configured)
+    assert answer.successful is (not reason)
+    assert reason in answer.reason
 
 
 def test_names_of_others_are_not_judged():
@@ -54,7 +68,7 @@ def test_names_of_others_are_not_judged():
 
 def test_one_bad_value_refuses_the_whole_request():
     answer = check_all(
-        [Parameter("min_score", value=0.5), Parameter("device", value="tpu")], configured=False
+        [Parameter("min_score", value=0.5), Parameter("device", value="tpu")], NOW, configured=False
     )
     assert not answer.successful
     assert "'tpu'" in answer.reason
@@ -64,7 +78,6 @@ def test_one_bad_value_refuses_the_whole_request():
 def test_descriptions_read_well(name):
     message = descriptor(TABLE[name])
     assert message.description.endswith(".")
-    assert message.read_only == (TABLE[name].when == START)
     if TABLE[name].minimum is not None:
         assert message.floating_point_range or message.integer_range
 

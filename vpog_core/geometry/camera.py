@@ -53,6 +53,8 @@ def project(camera: Camera, points_cam: np.ndarray) -> np.ndarray:
 def pixel_rays(camera: Camera, pixels: np.ndarray) -> np.ndarray:
     """Viewing rays [N, 3] (z = 1, camera frame) of pixels [N, 2]."""
     pixels = np.asarray(pixels, dtype=np.float64).reshape(-1, 1, 2)
+    if not pixels.size:
+        return np.zeros((0, 3))
     if camera.model == "equidistant":
         distortion = camera.distortion if camera.distortion.size else np.zeros(4)
         plane = cv2.fisheye.undistortPoints(pixels, camera.K, distortion)

@@ -22,7 +22,8 @@ class TrackerSettings:
     Attributes:
         min_score: an answer of a lower score is looked for among all views again.
         retrieve_every: frames after which all views are looked at whatever the score; 0: never.
-        max_gap: seconds after which an object that was not seen is met as if for the first time.
+        max_gap: seconds after which an object that was not seen is met as if for the first time. What the
+            last answer held is remembered however long ago that was: answers may come once in ten seconds.
 
     Raises:
         VPOGError: a value that cannot be used.
@@ -44,13 +45,18 @@ DEFAULT_SETTINGS = TrackerSettings()
 
 @dataclass
 class Track:
-    """What is remembered of one instance: its last pose, box and score, when, and since when unchecked."""
+    """What is remembered of one instance: its last pose, box and score, when, and since when unchecked.
+
+    Attributes:
+        time: of the image, seconds; answer: which of the tracker's answers that was.
+    """
 
     T_cam_obj: np.ndarray
     box: np.ndarray
     score: float
     time: float
     unchecked: int = 0
+    answer: int = 0
 
 
 class Tracker:
@@ -69,6 +75,7 @@ class Tracker:
     def __init__(self, estimator: PoseEstimator, settings: TrackerSettings = DEFAULT_SETTINGS) -> None:
         self.estimator, self.settings = estimator, settings
         self._tracks: dict[tuple[str, int], Track] = {}
+        self._answers = 0
 
     def estimate(
         self, image: np.ndarray, camera: Camera, detections: Sequence[Detection], time: float
@@ -76,8 +83,9 @@ class Tracker:
         """A pose for every detection, as `PoseEstimator.estimate` gives them.
 
         Args:
-            time: of the image, seconds; one before the last call's, or long after, starts all tracks anew.
+            time: of the image, seconds; one before the last call's starts all tracks anew.
         """
+        self._answers += 1
         self._forget(time)
         tracks = [self._track(d) for d in detections]
         priors = [
@@ -100,8 +108,11 @@ class Tracker:
 
     def _forget(self, time: float) -> None:
         """Drop the tracks of what was not seen for long, and of a time that has not come yet."""
-        recent = {k: t for k, t in self._tracks.items() if 0.0 <= time - t.time <= self.settings.max_gap}
-        self._tracks = recent
+        self._tracks = {k: track for k, track in self._tracks.items() if self._is_kept(track, time)}
+
+    def _is_kept(self, track: Track, time: float) -> bool:
+        recent = time - track.time <= self.settings.max_gap or track.answer >= self._answers - 1
+        return time >= track.time and recent
 
     def _prior(self, track: Track, detection: Detection, camera: Camera) -> Prior:
         """The last pose, moved as the box moved; enough only while the track is strong and lately checked."""
@@ -119,7 +130,7 @@ class Tracker:
             return
         unchecked = track.unchecked + 1 if track is not None and result.tracked else 0
         box = np.asarray(detection.box, dtype=np.float64)
-        self._tracks[key] = Track(result.T_cam_obj, box, result.score, time, unchecked)
+        self._tracks[key] = Track(result.T_cam_obj, box, result.score, time, unchecked, self._answers)
 
 
 def moved_with_box(track: Track, box: np.ndarray, camera: Camera, mesh: Mesh) -> np.ndarray:

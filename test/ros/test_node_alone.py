@@ -1,0 +1,163 @@
+"""The node in this process: its parameters, its clocks, and what it publishes of poses that are given."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import yaml
+
+pytest.importorskip("rclpy")
+
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.parameter import Parameter
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header
+
+from vpog_core.geometry.se3 import transform
+from vpog_core.objects.library import ObjectLibrary
+from vpog_core.objects.mesh import save_mesh
+from vpog_core.synthetic.objects import make_object
+from vpog_core.types import Camera, PoseEstimate
+from vpog_ros import optional, publishers, vpog_node
+from vpog_ros.parameters import Settings
+from vpog_ros.vpog_node import SUCCESS, VpogNode
+
+ROOT = Path(__file__).resolve().parents[2]
+CAMERA = Camera(K=np.array([[200.0, 0, 79.5], [0, 200, 59.5], [0, 0, 1]]), width=160, height=120)
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory) -> ObjectLibrary:
+    folder = tmp_path_factory.mktemp("objects")
+    save_mesh(make_object(900_023, vertices=500), folder / "mug.ply")
+    return ObjectLibrary(folder)
+
+
+class Alone:
+    """The node, an ear for what it publishes, and an executor for both."""
+
+    def __init__(self, library: ObjectLibrary, **parameters) -> None:
+        self.context = rclpy.Context()
+        rclpy.init(context=self.context)
+        overrides = [Parameter(name, value=value) for name, value in parameters.items()]
+        estimator = SimpleNamespace(library=library, device="cpu", object_ids=list(library.ids), timings={})
+        self.node = VpogNode(
+            lambda *_: estimator, "alone", context=self.context, parameter_overrides=overrides
+        )
+        self.ear = rclpy.create_node("ear", context=self.context)
+        self.executor = rclpy.executors.SingleThreadedExecutor(context=self.context)
+        for item in (self.node, self.ear):
+            self.executor.add_node(item)
+
+    def listen(self, message_type, topic: str) -> list:
+        came: list = []
+        self.ear.create_subscription(message_type, topic, came.append, 10)
+        return came
+
+    def spin_until(self, condition, timeout_s: float = 10.0) -> bool:
+        deadline = time.monotonic() + timeout_s
+        while not condition():
+            if time.monotonic() > deadline:
+                return False
+            self.executor.spin_once(timeout_sec=0.05)
+        return True
+
+    def close(self) -> None:
+        self.executor.shutdown()
+        self.node.destroy_node()
+        self.context.try_shutdown()
+
+
+@pytest.fixture
+def start(library):
+    started = []
+
+    def start(**parameters) -> Alone:
+        started.append(Alone(library, **parameters))
+        return started[-1]
+
+    yield start
+    for item in started:
+        item.close()
+
+
+def test_loading_the_file_the_node_was_started_with_is_accepted(start):
+    """What `ros2 param load` does with config/vpog.yaml: every value is set, most as it is."""
+    node = start().node
+    assert node.trigger_configure() == SUCCESS
+    content = yaml.safe_load((ROOT / "config" / "vpog.yaml").read_text())["/**"]["ros__parameters"]
+    results = node.set_parameters([Parameter(name, value=value) for name, value in content.items()])
+    assert [result.reason for result in results] == [""] * len(content)
+    (changed,) = node.set_parameters([Parameter("mode", value="global")])
+    assert "clean the node up" in changed.reason
+
+
+def test_without_clock_diagnostics_come_and_name_it(start, monkeypatch):
+    monkeypatch.setattr(vpog_node, "NO_CLOCK_S", 0.1)
+    alone = start(use_sim_time=True, diagnostics_period=0.1)
+    came = alone.listen(DiagnosticArray, "/diagnostics")
+    assert alone.spin_until(lambda: any("/clock" in message.status[0].message for message in came))
+    assert ord(came[-1].status[0].level) == 1
+
+
+@pytest.mark.parametrize(
+    ("remapped", "transport", "topic"),
+    [
+        ("image", "raw", "/image"),
+        ("image", "compressed", "/image/compressed"),
+        ("/camera/image_raw/compressed", "compressed", "/camera/image_raw/compressed"),
+    ],
+)
+def test_the_image_topic_follows_image_transport(start, monkeypatch, remapped, transport, topic):
+    node = start(image_transport=transport).node
+    monkeypatch.setattr(
+        node,
+        "resolve_topic_name",
+        lambda name: f"/{remapped if name == 'image' else name}".replace("//", "/"),
+    )
+    specs = {spec.name: spec for spec in node._input_specs(node.settings, print)}
+    assert specs["image"].topic == topic
+    assert specs["image"].type_name.endswith("CompressedImage") is (transport == "compressed")
+
+
+@pytest.fixture
+def outputs(start):
+    """The node's publishers, active; what the overlay shows of one object in front of a black wall."""
+    alone = start()
+    assert alone.node.trigger_configure() == SUCCESS
+    assert alone.node.trigger_activate() == SUCCESS
+    return alone
+
+
+def pose(score: float) -> PoseEstimate:
+    return PoseEstimate("mug", 0, transform(np.eye(3), np.array([0.0, 0.0, 0.5])), score)
+
+
+def test_poses_under_min_score_are_drawn_grey(outputs):
+    came = outputs.listen(Image, "/alone/overlay_image")
+    made = outputs.node._outputs
+    assert outputs.spin_until(made.overlay_image.get_subscription_count)
+    colour = np.array(publishers.PALETTE[0])
+    black = np.zeros((120, 160, 3), np.uint8)
+    for score, coloured in ((0.9, True), (0.01, False)):
+        came.clear()
+        made.publish_pictures(black, CAMERA, [pose(score)], Header(frame_id="camera"), 0.05)
+        assert outputs.spin_until(lambda: came)
+        drawn = np.frombuffer(came[0].data, np.uint8).reshape(120, 160, 3).astype(int)
+        assert drawn.any()
+        assert bool(np.abs(drawn - colour).sum(axis=2).min() < 30) is coloured
+
+
+@pytest.mark.parametrize(("frame_id", "sent"), [("camera", 1), ("", 0)])
+def test_nothing_goes_to_tf_without_a_frame(outputs, monkeypatch, frame_id, sent):
+    """tf2_msgs may not be installed; what would be sent is looked at."""
+    frames: list = []
+    monkeypatch.setattr(optional, "TFMessage", lambda transforms: transforms)
+    monkeypatch.setattr(outputs.node._outputs, "tf", SimpleNamespace(publish=frames.extend))
+    outputs.node._outputs.publish_poses([pose(0.9)], Header(frame_id=frame_id), Settings())
+    assert [frame.child_frame_id for frame in frames] == ["mug_0"] * sent

@@ -1,0 +1,91 @@
+"""The CameraInfo that belongs to an image."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+
+from sensor_msgs.msg import CameraInfo
+
+from vpog_core.types import VPOGError
+from vpog_ros.conversions import stamp_to_ns
+from vpog_ros.frame_buffer import remember
+
+KEPT = 300
+"""Messages kept; images wait for their detections, and the calibration of each is still to be here then."""
+
+FIRST_S = 0.5
+"""How long a frame waits for the first CameraInfo, and for its own where every image so far had one."""
+
+JUMP_NS = 1_000_000_000
+"""A stamp that is further back than this is of a new time, as when a bag is played again."""
+
+
+class CameraInfos:
+    """Thread-safe memory of the calibrations that have come.
+
+    An image has the one of its own stamp. Without one it has the newest that is not newer than the image, as
+    long as the next one says the same: a calibration published once holds for what comes after it.
+    """
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[int, CameraInfo] = OrderedDict()
+        self._newest: CameraInfo | None = None
+        self._exact = False
+        self._changed = threading.Condition()
+
+    def add(self, message: CameraInfo) -> None:
+        """A message came; called from any thread."""
+        stamp_ns = stamp_to_ns(message.header.stamp)
+        with self._changed:
+            if self._newest is not None and stamp_ns < stamp_to_ns(self._newest.header.stamp) - JUMP_NS:
+                self._kept.clear()
+            self._newest = message
+            remember(self._kept, stamp_ns, message, KEPT)
+            self._changed.notify_all()
+
+    def of_image(self, stamp_ns: int) -> CameraInfo | None:
+        """The calibration of an image; None where none has come in time.
+
+        Args:
+            stamp_ns: of the image; without a stamp, 0, the newest calibration holds.
+
+        Raises:
+            VPOGError: the calibration has changed about this image, and which one is its is not known.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._newest is not None, FIRST_S)
+            if self._newest is None or not stamp_ns:
+                return self._newest
+            if self._exact:
+                self._changed.wait_for(lambda: self._is_settled(stamp_ns), FIRST_S)
+            self._exact = stamp_ns in self._kept
+            return self._kept[stamp_ns] if self._exact else self._about(stamp_ns)
+
+    def _is_settled(self, stamp_ns: int) -> bool:
+        """Whether waiting longer brings nothing: the image's own is here, or a newer one."""
+        return stamp_ns in self._kept or max(self._kept) > stamp_ns
+
+    def _about(self, stamp_ns: int) -> CameraInfo:
+        before = max((s for s in self._kept if s < stamp_ns), default=None)
+        after = min((s for s in self._kept if s > stamp_ns), default=None)
+        if before is None or after is None:
+            return self._kept[after if before is None else before]
+        if calibration(self._kept[before]) != calibration(self._kept[after]):
+            raise VPOGError(
+                "The CameraInfo changed about the time of an image, and none has the image's stamp: publish "
+                "one with every image, of the same stamp."
+            )
+        return self._kept[before]
+
+
+def calibration(info: CameraInfo) -> tuple:
+    """What a CameraInfo says of the camera, for comparison."""
+    roi = info.roi
+    return (
+        *(info.width, info.height, info.distortion_model),
+        *(tuple(info.d), tuple(info.k), tuple(info.p)),
+        *(info.binning_x, info.binning_y),
+        *(roi.x_offset, roi.y_offset, roi.width, roi.height),
+        info.header.frame_id,
+    )

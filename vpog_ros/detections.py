@@ -1,0 +1,180 @@
+"""Messages of detectors to the detections that poses are looked for: of known objects, numbered, the best."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from vpog_core.types import Detection, VPOGError
+from vpog_ros.conversions import detection_from_instance
+from vpog_ros.diagnostics import Statistics
+from vpog_ros.instance_numbers import InstanceNumbers
+from vpog_ros.msg import Instance2D, Instance2DArray
+from vpog_ros.notices import Notices
+
+UNKNOWN = "detections of unknown classes"
+NO_CLASS = "detections without a class"
+CUT = "detections over max_detections"
+
+MAX_NUMBER = 2**31 - 1
+"""Of `ObjectPose.instance`."""
+
+MAX_WORD = 60
+"""Characters of a detector's word that are shown."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A detection as it came: its message, what of the library it is, score, and the detector's number."""
+
+    message: object
+    object_id: str
+    score: float
+    number: int | None
+
+
+class DetectionReader:
+    """Turns detectors' messages into detections; remembers what has been said and who has which number.
+
+    Args:
+        library: the estimator's ObjectLibrary.
+    """
+
+    def __init__(self, library, statistics: Statistics, notices: Notices) -> None:
+        self._library = library
+        self._statistics = statistics
+        self._notices = notices
+        self._numbers = InstanceNumbers()
+
+    def read(self, message, width: int, height: int, most: int) -> tuple[list[Detection], list[str]]:
+        """The best detections of known objects, and a sentence for each that is broken.
+
+        Args:
+            message: Instance2DArray, or Detection2DArray of vision_msgs.
+            width, height: of the image, pixels.
+            most: how many are taken, best scores first.
+        """
+        if isinstance(message, Instance2DArray):
+            candidates = [self._of_instance(item) for item in message.instances]
+        else:
+            candidates = [self._of_vision(item) for item in message.detections]
+        known = sorted((c for c in candidates if c is not None), key=lambda c: -c.score)
+        if len(known) > most:
+            self._statistics.leave_out(CUT, len(known) - most)
+            self._notices.say_once(
+                CUT,
+                f"A message holds {len(known)} detections of known objects and the best {most} are used: "
+                "raise max_detections to use more.",
+            )
+        usable, refused = [], []
+        for candidate in known[:most]:
+            try:
+                usable.append((candidate, detection_of(candidate, width, height)))
+            except VPOGError as error:
+                refused.append(f"{candidate.object_id}: {error}")
+        return self._numbered(usable), refused
+
+    def _numbered(self, usable: list[tuple[Candidate, Detection]]) -> list[Detection]:
+        """The detections, each with a number that no other of its object has in this frame."""
+        self._numbers.next_frame()
+        rows = defaultdict(list)
+        for row, (candidate, _) in enumerate(usable):
+            rows[candidate.object_id].append(row)
+        result = [detection for _, detection in usable]
+        for object_id, own in rows.items():
+            given = [usable[row][0].number for row in own]
+            numbers = self._numbers.assign(object_id, given, [result[row].box for row in own])
+            if self._numbers.is_ambiguous(object_id, given):
+                self._notices.say_once(
+                    f"numbers {object_id}",
+                    f"The detector gives one number to several objects of class '{object_id}': they are "
+                    "numbered here, by where they were in the last image.",
+                )
+            for row, number in zip(own, numbers, strict=True):
+                result[row] = replace(result[row], instance=number)
+        return result
+
+    def _of_instance(self, message: Instance2D) -> Candidate | None:
+        object_id = self._known([message.class_id])
+        if object_id is None:
+            return None
+        number = message.instance if message.instance >= 0 else None
+        return Candidate(message, object_id, rank(message.score), number)
+
+    def _of_vision(self, message) -> Candidate | None:
+        hypotheses = sorted((r.hypothesis for r in message.results), key=lambda h: -rank(h.score))
+        if not hypotheses:
+            self._statistics.leave_out(NO_CLASS)
+            self._notices.say_once(
+                NO_CLASS,
+                "A detection has no hypothesis and so no class: it is left out, as others like it are.",
+            )
+            return None
+        object_id = self._known([hypothesis.class_id for hypothesis in hypotheses])
+        if object_id is None:
+            return None
+        best = next(h for h in hypotheses if self._resolve(h.class_id) == object_id)
+        return Candidate(message, object_id, rank(best.score), number_of(message.id))
+
+    def _known(self, class_ids: list[str]) -> str | None:
+        """The first object that one of the classes names; None, counted and said once, where none does."""
+        for class_id in class_ids:
+            object_id = self._resolve(class_id)
+            if object_id is not None:
+                return object_id
+        self._statistics.leave_out(UNKNOWN)
+        known = ", ".join(self._library.ids)
+        self._notices.say_once(
+            f"class {class_ids[0]}",
+            f"Detections of class '{shortened(class_ids[0])}' are left out: no object is called so (known: "
+            f"{shortened(known, 200)}); add its mesh or an alias in objects.yaml if you want its pose.",
+        )
+        return None
+
+    def _resolve(self, class_id: str) -> str | None:
+        try:
+            return self._library.resolve(class_id)
+        except VPOGError:
+            return None
+
+
+def detection_of(candidate: Candidate, width: int, height: int) -> Detection:
+    """The detection a candidate's message tells of, under its object's name.
+
+    Raises:
+        VPOGError: the mask cannot be used.
+    """
+    message = candidate.message
+    if isinstance(message, Instance2D):
+        detection = detection_from_instance(message, width, height)
+        return replace(detection, class_id=candidate.object_id)
+    return Detection(candidate.object_id, box_of_vision(message.bbox), candidate.score)
+
+
+def box_of_vision(bbox) -> np.ndarray:
+    """[4] (x0, y0, x1, y1), pixels, of a vision_msgs/BoundingBox2D; of a turned one, about its corners."""
+    x, y, turn = bbox.center.position.x, bbox.center.position.y, bbox.center.theta
+    c, s = (abs(math.cos(turn)), abs(math.sin(turn))) if math.isfinite(turn) else (1.0, 0.0)
+    half_x = (c * bbox.size_x + s * bbox.size_y) / 2
+    half_y = (s * bbox.size_x + c * bbox.size_y) / 2
+    return np.array([x - half_x, y - half_y, x + half_x, y + half_y], np.float64)
+
+
+def number_of(word: str) -> int | None:
+    """The number that an id of vision_msgs holds, or None where it is none that a message can carry."""
+    if len(word) > len(str(MAX_NUMBER)) or not word.isdecimal() or int(word) > MAX_NUMBER:
+        return None
+    return int(word)
+
+
+def shortened(words: str, length: int = MAX_WORD) -> str:
+    """A sender's words, cut where they are too long for a line of the log."""
+    return words if len(words) <= length else f"{words[:length]}..."
+
+
+def rank(score: float) -> float:
+    """A score to order by; what is no number counts as 0."""
+    return 0.0 if math.isnan(score) else float(score)

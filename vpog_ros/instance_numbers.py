@@ -1,0 +1,113 @@
+"""Numbers that tell objects of one class apart, and stay with them from frame to frame."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
+MIN_OVERLAP = 0.1
+"""Intersection over union above which two boxes of successive frames are taken for one object's."""
+
+FAR = 1e6
+"""Pixels; boxes that reach further are no boxes, and get a number all the same."""
+
+MEMORY_FRAMES = 10
+"""An object that is not detected in so many frames gives its number away."""
+
+
+class InstanceNumbers:
+    """Numbers the detections of a class in a frame: each number once, whatever the detector sends.
+
+    A detector's own number is kept where it gives one to a single object. A detector that has given one
+    number to two objects of a class numbers nothing, and from then on is not asked again. What has no
+    number then gets that of the last box it overlaps most, else of the nearest in the last frame that is
+    free, else the lowest that is free.
+    """
+
+    def __init__(self) -> None:
+        self._seen: dict[str, dict[int, tuple[np.ndarray, int]]] = defaultdict(dict)
+        self._ambiguous: set[str] = set()
+        self._frame = 0
+
+    def next_frame(self) -> None:
+        """A new image is looked at."""
+        self._frame += 1
+
+    def assign(self, class_id: str, given: Sequence[int | None], boxes: Sequence[np.ndarray]) -> list[int]:
+        """The numbers of all detections of one class in this frame.
+
+        Args:
+            given: the detector's number of each, 0 or more; None where it gives none.
+            boxes: [4] (x0, y0, x1, y1) of each, pixels.
+        """
+        boxes = [np.clip(np.nan_to_num(box), -FAR, FAR) for box in boxes]
+        numbers = [None] * len(given) if self.is_ambiguous(class_id, given) else list(given)
+        memory = self._remembered(class_id)
+        overlaps = {n: [overlap(box, old) for box in boxes] for n, (old, _) in memory.items()}
+        numbers = filled(numbers, overlaps, MIN_OVERLAP)
+        last = {n: old for n, (old, frame) in memory.items() if frame == self._frame - 1}
+        nearness = {n: [-distance(box, old) for box in boxes] for n, old in last.items()}
+        numbers = filled(numbers, nearness, -np.inf)
+        for row, box in enumerate(boxes):
+            if numbers[row] is None:
+                numbers[row] = lowest_free({*memory, *numbers})
+            self._seen[class_id][numbers[row]] = (box, self._frame)
+        return numbers
+
+    def is_ambiguous(self, class_id: str, given: Sequence[int | None]) -> bool:
+        """Whether the detector's numbers of a class do not tell its objects apart, now or before."""
+        if any(count > 1 for number, count in Counter(given).items() if number is not None):
+            self._ambiguous.add(class_id)
+        return class_id in self._ambiguous
+
+    def _remembered(self, class_id: str) -> dict[int, tuple[np.ndarray, int]]:
+        """Last box and its frame of the numbers that are still spoken for."""
+        oldest = self._frame - MEMORY_FRAMES
+        self._seen[class_id] = {n: item for n, item in self._seen[class_id].items() if item[1] >= oldest}
+        return dict(self._seen[class_id])
+
+
+def filled(numbers: Sequence[int | None], likeness: dict[int, list[float]], least: float) -> list[int | None]:
+    """The numbers, with free ones given to rows without, so that they are most alike altogether.
+
+    Args:
+        numbers: of each row, or None.
+        likeness: of each number to each row.
+        least: rows and numbers less alike than this are not brought together.
+    """
+    result = list(numbers)
+    rows = [row for row, number in enumerate(numbers) if number is None]
+    free = [number for number in likeness if number not in numbers]
+    if not rows or not free:
+        return result
+    table = np.array([[likeness[number][row] for number in free] for row in rows])
+    for i, j in zip(*linear_sum_assignment(-table), strict=True):
+        if table[i, j] >= least:
+            result[rows[i]] = free[j]
+    return result
+
+
+def lowest_free(taken: set[int | None]) -> int:
+    """The lowest number from 0 on that is not taken."""
+    number = 0
+    while number in taken:
+        number += 1
+    return number
+
+
+def overlap(box: np.ndarray, other: np.ndarray) -> float:
+    """Intersection over union of two boxes [4]; 0 where they do not overlap."""
+    sides = np.minimum(box[2:], other[2:]) - np.maximum(box[:2], other[:2])
+    if (sides <= 0).any():
+        return 0.0
+    shared = float(np.prod(sides))
+    whole = float(np.prod(box[2:] - box[:2]) + np.prod(other[2:] - other[:2])) - shared
+    return shared / whole
+
+
+def distance(box: np.ndarray, other: np.ndarray) -> float:
+    """Between the middles of two boxes [4], pixels."""
+    return float(np.linalg.norm(box[:2] + box[2:] - other[:2] - other[2:]) / 2)

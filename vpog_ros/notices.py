@@ -1,0 +1,73 @@
+"""Sentences for users: what is said once, and what stays a warning for as long as it holds."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+REPEAT_S = 60.0
+"""A warning that comes back sooner is shown on /diagnostics and not logged again."""
+
+MAX_REMEMBERED = 200
+"""Notices remembered as said, so that a sender of ever new names fills neither log nor memory."""
+
+
+class Notices:
+    """Thread-safe. Logs each sentence once, and remembers the warnings that hold now.
+
+    Args:
+        logger: of the node.
+        clock: seconds that only grow.
+    """
+
+    def __init__(self, logger, clock: Callable[[], float] = time.monotonic) -> None:
+        self._logger = logger
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._holding: dict[str, str] = {}
+        self._last_held: dict[str, float] = {}
+        self._said: set[str] = set()
+
+    def say_once(self, key: str, sentence: str) -> None:
+        """Log a sentence at INFO, the first time that its key is given."""
+        with self._lock:
+            new = key not in self._said and len(self._said) < MAX_REMEMBERED
+            if new:
+                self._said.add(key)
+            full = new and len(self._said) == MAX_REMEMBERED
+        if new:
+            self._logger.info(sentence)
+        if full:
+            self._logger.info("Further notices of this kind are not logged.")
+
+    def warn_while(self, key: str, sentence: str) -> None:
+        """Hold a warning from now on, or end it where the sentence is empty; logged when it begins."""
+        with self._lock:
+            if not sentence:
+                self._holding.pop(key, None)
+                return
+            now = self._clock()
+            self._last_held = {k: held for k, held in self._last_held.items() if now - held < REPEAT_S}
+            begins = key not in self._last_held and key not in self._holding
+            self._holding[key] = sentence
+            self._last_held[key] = now
+        if begins:
+            self._logger.warning(sentence)
+
+    def warnings(self) -> list[str]:
+        """The sentences that hold now, the longest-standing first."""
+        with self._lock:
+            return list(self._holding.values())
+
+    def end_warnings(self) -> None:
+        """Hold none any more: the node does not look at its inputs."""
+        with self._lock:
+            self._holding.clear()
+
+    def start_anew(self) -> None:
+        """Forget everything: the node becomes active again, perhaps with other inputs."""
+        with self._lock:
+            self._holding.clear()
+            self._last_held.clear()
+            self._said.clear()
