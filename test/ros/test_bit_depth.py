@@ -69,7 +69,8 @@ def test_alpha_says_nothing_about_the_bits(rgb):
 
 
 def test_brightness_does_not_follow_the_scene(rgb):
-    bright, dark = sensor(rgb[..., 0], 12), sensor(rgb[..., 0], 12) // 16
+    bright = sensor(rgb[..., 0], 12)
+    dark = np.minimum(bright // 4, 250)
     depth = BitDepth()
     image_to_rgb(message(dark, "mono16"), depth)
     assert "use 8 of 16 bits" in depth.note
@@ -78,8 +79,24 @@ def test_brightness_does_not_follow_the_scene(rgb):
     note = depth.note
     np.testing.assert_allclose(first[..., 0].astype(int), rgb[..., 0], atol=1)
     shown = image_to_rgb(message(dark, "mono16"), depth)
-    np.testing.assert_allclose(shown[..., 0].astype(int), rgb[..., 0] // 16, atol=1)
+    np.testing.assert_allclose(shown[..., 0].astype(int), dark // 16, atol=1)
     assert depth.note == note
+
+
+def test_lights_that_fade_do_not_change_the_bits(rgb):
+    depth = BitDepth()
+    for strength in np.linspace(1, 0.02, 40):
+        frame = (strength * sensor(rgb[..., 0], 12)).astype(np.uint16)
+        shown = image_to_rgb(message(frame, "mono16"), depth)
+        np.testing.assert_array_equal(shown[..., 0], frame >> 4)
+
+
+def test_a_camera_that_changes_its_bits_looks_as_before(rgb):
+    depth = BitDepth()
+    for bits in (16, 12, 10, 14, 8, 16):
+        shown = image_to_rgb(message(sensor(rgb[..., 0], bits), "mono16"), depth)
+        np.testing.assert_allclose(shown[..., 0].astype(int), rgb[..., 0], atol=1)
+        assert f"use {bits} of 16 bits" in depth.note
 
 
 def test_a_few_stray_values_add_no_bits(rgb):

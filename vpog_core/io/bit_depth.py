@@ -10,6 +10,9 @@ SENSOR_BITS = (8, 10, 12, 14, 16)
 STRAY = 1e-4
 """Fraction of the values that may lie above the bits in use: hot pixels, numbers written into the image."""
 
+ALIKE = 1.3
+"""Factor between the mean brightness of two frames that show the same in another number of bits."""
+
 
 def bits_in_use(pixels: np.ndarray) -> int:
     """The fewest bits of `SENSOR_BITS` that hold all pixels (uint16, any shape) but a few stray ones."""
@@ -24,7 +27,8 @@ class BitDepth:
     """Scales the sixteen-bit images of one camera to eight bits, alike from frame to frame.
 
     The bits in use are found from the frames: a brighter frame may add bits, a darker one takes none away, so
-    that the brightness does not follow what the camera sees.
+    that the brightness does not follow what the camera sees. Only where all of a frame is darker by just the
+    bits it lacks has the camera changed its bits.
 
     Attributes:
         found: the bits in use so far; 0 before the first image of sixteen bits.
@@ -43,6 +47,7 @@ class BitDepth:
         self._given = bits
         self.found = 0
         self._encoding = ""
+        self._mean = 0.0
 
     def shift(self, pixels: np.ndarray, encoding: str) -> np.ndarray:
         """Eight bits of sixteen-bit pixels.
@@ -55,14 +60,21 @@ class BitDepth:
         Returns:
             The same shape, uint8; what is brighter than the bits in use is white.
         """
-        found = bits_in_use(pixels[..., :3] if pixels.ndim == 3 else pixels)
+        colours = pixels[..., :3] if pixels.ndim == 3 else pixels
+        found, mean = bits_in_use(colours), float(colours[::4, ::4].mean())
         if encoding != self._encoding:
             self._encoding, self.found = encoding, 0
-        if found > self.found:
+        if found > self.found or self._is_rescaled(found, mean):
             self.found = found
             self.note = self._note()
+        self._mean = mean
         bits = self._given or self.found
         return np.minimum(pixels >> (bits - 8), 255).astype(np.uint8)
+
+    def _is_rescaled(self, found: int, mean: float) -> bool:
+        """Whether a frame is the last one's likeness in fewer bits."""
+        scaled = mean * 2 ** (self.found - found)
+        return found < self.found and self._mean < ALIKE * scaled < ALIKE**2 * self._mean
 
     def _note(self) -> str:
         if not self._given:
