@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 from geometry_msgs.msg import PoseStamped
@@ -161,7 +162,7 @@ class Publishers:
 
     def _mesh_uri(self, class_id: str) -> str:
         """A copy of the mesh in metres: RViz does not know in which unit the original is."""
-        path = self._mesh_folder / f"{class_id}.ply"
+        path = self._mesh_folder / f"{quote(class_id, safe='')}.ply"
         if not path.exists():
             mesh = self._library.mesh(class_id)
             save_mesh(Mesh(mesh.vertices, mesh.faces), path)

@@ -247,12 +247,15 @@ def test_texture_changes_the_cache_key(tmp_path):
 
 @pytest.mark.parametrize("place", ["card.PNG", "skins/card.png"])
 def test_a_texture_in_other_case_or_in_a_folder_below_changes_the_cache_key(tmp_path, place):
-    (tmp_path / "card.obj").write_text("mtllib CARD.mtl\nv 0 0 0\n")
+    import cv2
+
+    corners = "".join(f"v {x} {y} 0\n" for x, y in ((0, 0), (0.1, 0), (0, 0.1))) + "vt 0 0\nvt 1 0\nvt 0 1\n"
+    (tmp_path / "card.obj").write_text("mtllib CARD.mtl\nusemtl a\n" + corners + "f 1/1 2/2 3/3\n")
     (tmp_path / "card.MTL").write_text(f"newmtl a\nmap_Kd {place.lower()}\n")
     (tmp_path / place).parent.mkdir(exist_ok=True)
     keys = []
-    for content in (b"old", b"new"):
-        (tmp_path / place).write_bytes(content)
+    for value in (10, 200):
+        (tmp_path / place).write_bytes(cv2.imencode(".png", np.full((4, 4, 3), value, np.uint8))[1].tobytes())
         keys.append(ObjectLibrary(tmp_path, tmp_path / "cache").templates_path("card", 16))
     assert keys[0] != keys[1]
 

@@ -21,9 +21,6 @@ from vpog_core.objects.template_set import (
 )
 from vpog_core.types import VPOGError, sentence_of
 
-COMPANIONS = (".mtl", ".png", ".jpg", ".jpeg", ".bmp", ".tga", ".tif", ".tiff", ".webp")
-"""Suffixes of the files beside a mesh that it may draw on: materials and images."""
-
 
 class ObjectLibrary:
     """The objects of a folder: every `<class_id>.obj|ply|glb|stl`, and what `objects.yaml` says.
@@ -63,7 +60,6 @@ class ObjectLibrary:
         self._names = _names(self.entries)
         self._meshes: dict[str, Mesh] = {}
         self._broken: dict[str, str] = {}
-        self._companions: dict[Path, list[Path]] = {}
         self._templates: dict[tuple[str, int], TemplateSet] = {}
 
     @property
@@ -118,10 +114,6 @@ class ObjectLibrary:
         entry = self.entries[object_id]
         try:
             mesh = load_mesh(entry.mesh, entry.unit)
-            if not mesh.diameter > 0:
-                raise VPOGError(
-                    f"The mesh '{entry.mesh.name}' has no extent: all its points are in one place."
-                )
         except VPOGError as error:
             self._broken[object_id] = str(error)
             raise
@@ -137,13 +129,13 @@ class ObjectLibrary:
         """Where an object's templates are kept; another path when its mesh, unit or the format changes.
 
         Raises:
-            VPOGError: unknown object, or a mesh that is no longer there.
+            VPOGError: unknown object, or a mesh that cannot be used.
         """
         object_id = self.resolve(class_id)
         entry = self.entries[object_id]
         digest = hashlib.sha256(f"{FORMAT} {size} {entry.unit} {object_id}".encode())
         try:
-            for path in self._mesh_files(entry.mesh):
+            for path in self.mesh(object_id).files:
                 digest.update(path.name.encode())
                 digest.update(path.read_bytes())
         except OSError as error:
@@ -152,29 +144,6 @@ class ObjectLibrary:
             ) from error
         safe = "".join(c if c.isalnum() or c in "-_" else "_" for c in object_id)
         return self.cache_dir / f"{safe}-{size}-{digest.hexdigest()[:16]}.safetensors"
-
-    def _mesh_files(self, mesh: Path) -> list[Path]:
-        """The mesh and the files beside or below it that it names: materials, and the images they name.
-
-        What is named in other case, or in a folder below by its bare name, counts: a file too many costs
-        nothing, one too few would leave templates of an old texture in the cache.
-        """
-        if mesh.suffix.lower() in (".stl", ".glb"):
-            return [mesh]
-        folder = mesh.parent
-        if folder not in self._companions:
-            below = (p for p in folder.rglob("*") if p.suffix.lower() in COMPANIONS and p.is_file())
-            self._companions[folder] = sorted(below)
-        text, found = mesh.read_bytes().lower(), [mesh]
-        for is_image in (False, True):
-            named = [
-                path
-                for path in self._companions[folder]
-                if (path.suffix.lower() != ".mtl") is is_image and path.name.lower().encode() in text
-            ]
-            text += b"".join(path.read_bytes().lower() for path in named if not is_image)
-            found += named
-        return found
 
     def templates(self, class_id: str, size: int = 112, progress=None) -> TemplateSet:
         """The object's templates, `size` pixels a side: from memory, from the cache, or rendered now.
