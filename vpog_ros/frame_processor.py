@@ -88,7 +88,7 @@ class FrameProcessor:
         else:
             self._tracker.reset()
             estimates = self._estimator.estimate(image, camera, detections)
-        for stage, seconds in self._estimator.timings.items():
+        for stage, seconds in estimates.timings.items():
             self._statistics.duration(f"latency {stage}", seconds)
         for estimate in estimates:
             if estimate.T_cam_obj is not None:
