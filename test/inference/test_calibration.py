@@ -37,10 +37,8 @@ def test_a_fit_is_honest_on_other_answers():
     calibration, others = fit(made_up(400, 0)), made_up(2000, 1)
     probability = calibration.probability(others.score_features)
     assert calibration_error(probability, others.correct) < 0.07
-    assert (
-        calibration_error(Calibration(0.0, (0.0,) * 3).probability(others.score_features), others.correct)
-        > 0.1
-    )
+    even = Calibration(0.0, (0.0,) * 3).probability(others.score_features)
+    assert calibration_error(even, others.correct) > 0.1
     # And sharp: the sure ones are right more often than the unsure ones.
     sure = probability > np.median(probability)
     assert others.correct[sure].mean() > others.correct[~sure].mean() + 0.2

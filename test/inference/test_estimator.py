@@ -335,10 +335,9 @@ def test_a_prior_that_is_enough_spares_the_look_at_other_views(estimator, pictur
     true = transform(rotation_x(2.0), [-0.18, 0.0, 0.6])
     perfect(estimator, monkeypatch, mesh, lambda n: true)
     looked = []
-    real = type(estimator.options.template_mode).clusters
-    monkeypatch.setattr(
-        type(estimator.options.template_mode), "clusters", lambda *a: looked.append(1) or real(*a)
-    )
+    mode = type(estimator.options.template_mode)
+    real = mode.clusters
+    monkeypatch.setattr(mode, "clusters", lambda *a: looked.append(1) or real(*a))
     for enough, tracked in ((0.5, True), (0.95, False), (None, False)):
         looked.clear()
         result = estimator.estimate(image, CAMERA, [Detection("thing", boxes[0])], [Prior(true, enough)])[0]

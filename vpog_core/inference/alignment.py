@@ -26,7 +26,7 @@ ENLARGED = 2.0
 """Pixels of the crop over those of the image, at most."""
 PADDING = 1.15
 LOCAL = 1 / 32
-"""Standard deviation of the neighbourhood that brightness and contrast are normalised over; of the crop's side."""
+"""Size of the neighbourhood that brightness and contrast are normalised over; fraction of the crop's side."""
 COARSE = 1 / 8
 """The wider neighbourhood that similarity is judged over as well: shapes that blur leaves."""
 SIGMA_ENOUGH = 6.0
@@ -98,7 +98,7 @@ def align(renderer: Renderer, observation: Observation, T_cam_obj: np.ndarray, r
 
 @dataclass
 class RenderedView:
-    """An object as it should look and the image there; P is the side of the crop.
+    """An object rendered at a pose, beside the image there; P is the side of the crop.
 
     Attributes:
         virtual: camera of the crop; T_virt_obj: [4, 4].

@@ -229,14 +229,14 @@ def coverage(samples: CalibrationSamples, factor: float, fraction: float) -> flo
 
 
 def squared_distance(T_est: np.ndarray, covariance: np.ndarray, T_true: np.ndarray) -> float:
-    """Compute the squared Mahalanobis distance of a true pose [4, 4] from an estimate with covariance [6, 6]."""
+    """Compute the squared Mahalanobis distance of a true pose [4, 4] from an estimate with its covariance."""
     turn = Rotation.from_matrix(T_true[:3, :3] @ T_est[:3, :3].T).as_rotvec()
     step = np.concatenate([T_true[:3, 3] - T_est[:3, 3], turn])
     return float(step @ np.linalg.solve(covariance, step))
 
 
 def calibration_error(probability: np.ndarray, correct: np.ndarray, bins: int = 10) -> float:
-    """Compute the expected calibration error: mean over poses of |mean score - fraction correct| in their bin.
+    """Compute the expected calibration error: mean of |mean score - fraction correct| over bins of scores.
 
     Guo et al., On Calibration of Modern Neural Networks, ICML 2017, section 2; bins of equal width.
     """

@@ -38,7 +38,7 @@ def pose_estimate(query: Query, options: Options, calibration: Calibration) -> P
 
 
 def _estimate_of(query: Query, hypothesis: PoseHypothesis, T_ref: np.ndarray | None) -> PoseEstimate:
-    """Make the estimate of one hypothesis: its equivalent pose that is nearest to T_ref (None: to upright)."""
+    """Make the estimate of one hypothesis: its equivalent pose nearest to T_ref (None: to upright)."""
     T_found = hypothesis.T_cam_obj
     T_cam_obj = query.symmetry.nearest(T_found, T_ref)
     shift = (invert(T_found) @ T_cam_obj)[:3, 3]

@@ -93,7 +93,7 @@ class GlobalMode:
 
 @lru_cache(maxsize=1)
 def view_groups() -> tuple[tuple[int, ...], ...]:
-    """Return GROUPS groups of `CLUSTER_SIZE` neighbouring views, the middle one first, that hold all views."""
+    """Return GROUPS groups of `CLUSTER_SIZE` neighbouring views, the middle one first, of all views."""
     directions = viewpoint_directions()
     own = CLUSTER_SIZE - 1
     distance = np.linalg.norm(directions[GROUPS:, None] - directions[None, :GROUPS], axis=-1)
