@@ -6,7 +6,7 @@ OpenCV optical (x right, y down, z forward); `T_a_b` maps points of frame b into
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
@@ -169,9 +169,9 @@ class PoseEstimate:
         reason: empty when there is a pose, else one sentence.
         alternatives: the next best poses, of different views, best first, where asked for.
         samples: [N, 4, 4] poses, all as likely, from the distribution of this one, where asked for.
-        evidence: [F] what the score is a function of (`inference.calibration.FEATURES`, and the likeness
-            where the pose was compared with the picture), or None.
-        aligned: aligning it with the picture has moved it.
+        score_features: [F] what the score is a function of (`inference.calibration.FEATURES`, and the
+            similarity where the pose was compared with the image), or None.
+        aligned: aligning it with the image has moved it.
         tracked: found at the pose known before, without a look at other views.
         draw_match: makes `match`, or None.
     """
@@ -186,7 +186,7 @@ class PoseEstimate:
     reason: str = ""
     alternatives: list[PoseEstimate] = field(default_factory=list)
     samples: np.ndarray | None = None
-    evidence: np.ndarray | None = None
+    score_features: np.ndarray | None = None
     aligned: bool = False
     tracked: bool = False
     draw_match: Callable[[], MatchView] | None = field(default=None, repr=False, compare=False)
@@ -195,3 +195,17 @@ class PoseEstimate:
     def match(self) -> MatchView | None:
         """Material for pictures, made when first asked for; None where nothing was matched."""
         return None if self.draw_match is None else self.draw_match()
+
+
+class Estimates(list[PoseEstimate]):
+    """The estimates of one image's detections, in their order.
+
+    Attributes:
+        timings: seconds that each stage of the call took.
+    """
+
+    def __init__(
+        self, estimates: Iterable[PoseEstimate] = (), timings: Mapping[str, float] | None = None
+    ) -> None:
+        super().__init__(estimates)
+        self.timings: dict[str, float] = dict(timings or {})

@@ -108,7 +108,7 @@ class FrameProcessor:
         else:
             self._tracker.reset()
             estimates = self._estimator.estimate(image, camera, detections)
-        for stage, seconds in self._estimator.timings.items():
+        for stage, seconds in estimates.timings.items():
             self._statistics.duration(f"latency {stage}", seconds)
         return estimates
 

@@ -14,9 +14,11 @@ from vpog_core.geometry.se3 import invert
 from vpog_core.inference.crop import Crop, crop_detection
 from vpog_core.inference.estimator import PoseEstimator
 from vpog_core.inference.match_view import match_view
-from vpog_core.inference.matching import CLUSTER_SIZE, solutions
+from vpog_core.inference.matching import CLUSTER_SIZE, match_and_solve
+from vpog_core.inference.observation import Observation
 from vpog_core.inference.onboarding import encode_images
-from vpog_core.inference.refinement import cluster_at
+from vpog_core.inference.query import Query
+from vpog_core.inference.refinement import cluster_at_pose
 from vpog_core.inference.retrieval import retrieve
 from vpog_core.objects.mesh import save_mesh
 from vpog_core.objects.renderer import Renderer
@@ -139,17 +141,25 @@ def draw_one(estimator: PoseEstimator, scene, frame, detection: Detection, outpu
     cluster = target.cluster(best.view, best.roll_index, CLUSTER_SIZE)
     tiles = [("crop", crop.rgb), *((f"template {n + 1}", rgb) for n, rgb in enumerate(cluster.rgb))]
     write(output / "cluster.jpg", row(tiles))
-    [(_, first)] = solutions(model, [crop], encoded, [(0, cluster)])
+    query = Query(
+        detection,
+        crop,
+        Observation(frame.image, scene.camera),
+        target,
+        estimator.library.symmetry(detection.class_id),
+        encoding=encoded,
+    )
+    [(_, first)] = match_and_solve(model, [query], [(0, cluster)])
     write(output / "match.jpg", draw_match(match_view(first)))
     renderer = Renderer(mesh)
-    rendered = cluster_at(target, renderer, first, CLUSTER_SIZE)
-    [(_, second)] = solutions(model, [crop], encoded, [(0, rendered)])
+    rendered = cluster_at_pose(target, renderer, first.T_virt_obj, CLUSTER_SIZE)
+    [(_, second)] = match_and_solve(model, [query], [(0, rendered)])
     T_true = invert(crop.virtual.T_cam_virt) @ frame.T_cam_obj[detection.instance]
     steps = [
         ("crop", crop.rgb),
-        ("first pose", over(crop, renderer, first.pnp.T_virt_obj)),
+        ("first pose", over(crop, renderer, first.T_virt_obj)),
         ("rendered there", rendered.rgb[0]),
-        ("refined pose", over(crop, renderer, second.pnp.T_virt_obj)),
+        ("refined pose", over(crop, renderer, second.T_virt_obj)),
         ("truth", over(crop, renderer, T_true)),
     ]
     write(output / "refinement.jpg", row(steps))

@@ -7,8 +7,8 @@ from safetensors import safe_open
 
 from vpog_core.cli import main
 from vpog_core.evaluation import calibration_scenes
-from vpog_core.evaluation.calibration_scenes import StageAnswers
-from vpog_core.inference.calibration import ALIGNED_FEATURES, FEATURES, JudgedAnswers, read_calibration
+from vpog_core.evaluation.calibration_scenes import StageSamples
+from vpog_core.inference.calibration import ALIGNED_FEATURES, FEATURES, CalibrationSamples, read_calibration
 from vpog_core.models.checkpoint import save_weights
 from vpog_core.models.config import VPOGConfig
 from vpog_core.models.vpog_model import VPOGModel
@@ -27,15 +27,15 @@ def weights(tmp_path_factory) -> Path:
     return path
 
 
-def answers(count=300, seed=0) -> tuple[StageAnswers, ...]:
+def answers(count=300, seed=0) -> tuple[StageSamples, ...]:
     """Matched, with covariances half as large as errors; and aligned, a third. Every fourth was not moved."""
     rng, made = np.random.default_rng(seed), []
     for features, factor in ((FEATURES, 2.0), (ALIGNED_FEATURES, 3.0)):
         right = rng.random(count) < 0.6
-        evidence = rng.normal(size=(count, len(features))) + right[:, None]
-        judged = JudgedAnswers(evidence, right, factor * rng.chisquare(6, count))
-        made.append(StageAnswers(judged, np.arange(count) % 24, np.arange(count) % 2 == 0))
-    made[1].judged.distance[::4] = np.nan
+        score_features = rng.normal(size=(count, len(features))) + right[:, None]
+        judged = CalibrationSamples(score_features, right, factor * rng.chisquare(6, count))
+        made.append(StageSamples(judged, np.arange(count) % 24, np.arange(count) % 2 == 0))
+    made[1].samples.distance[::4] = np.nan
     return tuple(made)
 
 
@@ -53,7 +53,7 @@ def test_what_is_fitted_is_reported_and_stored_and_the_network_stays(weights, mo
     assert "nan" not in said
     assert str(output) in said
     calibration = read_calibration(output)
-    assert calibration.cases == 200
+    assert calibration.num_samples == 200
     assert calibration.covariance == pytest.approx(2.0, rel=0.3)
     assert calibration.aligned.covariance == pytest.approx(3.0, rel=0.3)
     assert len(calibration.aligned.coefficients) == len(calibration.coefficients) + 1
@@ -68,7 +68,7 @@ def test_numbers_of_16_bits_are_stored_where_asked_for(weights, monkeypatch, tmp
     output = tmp_path / "half.safetensors"
     assert main(["calibrate", "--weights", str(weights), "--output", str(output), "--half"]) == 0
     assert {tensor.dtype for tensor in contents(output)[1].values()} == {np.dtype(np.float16)}
-    assert read_calibration(output).cases == 200
+    assert read_calibration(output).num_samples == 200
 
 
 def test_a_dry_run_stores_nothing(weights, monkeypatch):
@@ -85,7 +85,7 @@ def test_without_output_the_file_itself_is_calibrated_again(weights, monkeypatch
         monkeypatch.setattr(calibration_scenes, "collect", lambda *_, seed=seed, **__: answers(seed=seed))
         assert main(["calibrate", "--weights", str(own)]) == 0
     assert contents(own)[0]["trained"] == "never"
-    assert read_calibration(own).cases == 200
+    assert read_calibration(own).num_samples == 200
 
 
 @pytest.mark.parametrize("extra", [["--scenes", "2"], ["--weights", "none.safetensors"]])

@@ -66,7 +66,9 @@ def method(printed):
 def test_it_finds_a_printed_box(printed, view, method):
     mesh, _ = printed
     image, T, box = view
-    found = method.estimate(image, CAMERA, [Detection("thing", box)])[0]
+    estimates = method.estimate(image, CAMERA, [Detection("thing", box)])
+    assert set(estimates.timings) == {"sift"}
+    found = estimates[0]
     assert found.T_cam_obj is not None, found.reason
     assert found.inliers > 15
     # Interpolated and sub-pixel: well within the ten percent that count as right.

@@ -7,6 +7,8 @@ import pytest
 import torch
 
 from vpog_core.cli import main
+from vpog_core.cli.commands import build_parser
+from vpog_core.cli.evaluate import plan_of
 from vpog_core.evaluation import baseline_sift, results_page
 from vpog_core.evaluation.frame_run import FrameRunner
 from vpog_core.evaluation.results_csv import read_results
@@ -195,3 +197,18 @@ def test_what_cannot_be_used_is_one_sentence(words, sentence, tmp_path, capsys):
 def test_a_folder_without_scores_is_told(tmp_path, capsys):
     assert results_page.main([str(tmp_path)]) == 2
     assert "run that first" in capsys.readouterr().err
+
+
+def test_an_option_that_was_renamed_works_under_its_old_name_and_says_the_new_one(capsys):
+    plans = []
+    for name in ("--retry-views", "--second-look"):
+        words = ["evaluate", "--synthetic", "heldout", "--output", "out", name, "3"]
+        plans.append(plan_of(build_parser().parse_args(words)))
+    assert plans[0] == plans[1]
+    assert plans[0].retry_views == 3
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "--second-look is now --retry-views" in said
+    with pytest.raises(SystemExit):
+        build_parser().parse_args(["evaluate", "--help"])
+    assert "--second-look" not in capsys.readouterr().out

@@ -101,7 +101,7 @@ def test_templates_that_do_not_show_the_points_give_nothing(case, crop):
 def test_an_untrained_network_loses_nothing_when_both_oracles_answer(case):
     answer = ask_oracles(*case)
     assert set(answer.poses) == set(NAMES)
-    assert len(answer.angles) == case[0].options.hypotheses + case[0].options.second_look
+    assert len(answer.angles) == case[0].options.hypotheses + case[0].options.retry_views
     assert all(0 <= angle <= 180 for angle in answer.angles)
     truth, target = case[3], case[4]
     assert add(answer.poses["both"], truth.T_cam_obj, target.hull) < 0.05 * target.diameter

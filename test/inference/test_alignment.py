@@ -20,11 +20,12 @@ from vpog_core.geometry.se3 import (
     transform,
     transform_points,
 )
-from vpog_core.inference.alignment import Alignment, Photo, View, align
+from vpog_core.inference.alignment import Alignment, RenderedView, align
 from vpog_core.inference.calibration import squared_distance
 from vpog_core.inference.correspondence import MatchSettings, correspondences
 from vpog_core.inference.estimator import PoseEstimator
-from vpog_core.inference.solution import Solution
+from vpog_core.inference.hypothesis import PoseHypothesis
+from vpog_core.inference.observation import Observation
 from vpog_core.objects.library import ObjectLibrary
 from vpog_core.objects.mesh import Mesh, save_mesh
 from vpog_core.objects.renderer import Light, Renderer
@@ -41,7 +42,7 @@ class Shot:
     """A picture of an object, and the truth of it."""
 
     renderer: Renderer
-    photo: Photo
+    observation: Observation
     T_true: np.ndarray
 
     @property
@@ -70,7 +71,7 @@ def shot_of(mesh: Mesh, place=(0.02, -0.01, 0.55), camera: Camera = CAMERA) -> S
     size = (camera.height, camera.width)
     image = renderer.render(T, camera.K, size, OTHER_LIGHT, background()[: size[0], : size[1]], 2).rgb
     noise = np.random.default_rng(1).normal(scale=3.0, size=image.shape)
-    return Shot(renderer, Photo(np.clip(image + noise, 0, 255).astype(np.uint8), camera), T)
+    return Shot(renderer, Observation(np.clip(image + noise, 0, 255).astype(np.uint8), camera), T)
 
 
 def perturbed(shot: Shot, degrees=3.0, farther=1.03, axis=(0.6, -0.5, 0.62)) -> np.ndarray:
@@ -94,7 +95,7 @@ def shot(box) -> Shot:
 
 def covered(shot: Shot, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The image with a striped board over the left third of the object; [H, W] bool, where the board is."""
-    pixels = project(shot.photo.camera, transform_points(shot.T_true, shot.mesh.hull_points))
+    pixels = project(shot.observation.camera, transform_points(shot.T_true, shot.mesh.hull_points))
     x0, x1 = pixels[:, 0].min(), pixels[:, 0].max()
     board = np.zeros(image.shape[:2], dtype=bool)
     board[:, int(x0) - 20 : int(x0 + (x1 - x0) / 3)] = True
@@ -106,27 +107,27 @@ def covered(shot: Shot, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def test_a_pose_a_little_off_comes_back(shot, farther):
     """Flow is good to some tenths of a pixel of 256: 0.2 % of the distance, and a third of a degree."""
     start = perturbed(shot, farther=farther)
-    before, found = shot.error(start), align(shot.renderer, shot.photo, start, 2)
+    before, found = shot.error(start), align(shot.renderer, shot.observation, start, 2)
     turn, scale, off = shot.error(found.T_cam_obj)
     assert found.moved
     assert turn < np.radians(0.6)
     assert scale < 0.004
     assert off < 0.1 * before[2]
-    assert found.likeness > align(shot.renderer, shot.photo, start, 0).likeness + 0.1
+    assert found.similarity > align(shot.renderer, shot.observation, start, 0).similarity + 0.1
 
 
 def test_something_in_front_does_not_pull_it_away(shot):
-    image, _ = covered(shot, shot.photo.image)
-    found = align(shot.renderer, replace(shot.photo, image=image), perturbed(shot), 2)
+    image, _ = covered(shot, shot.observation.image)
+    found = align(shot.renderer, replace(shot.observation, image=image), perturbed(shot), 2)
     turn, scale, _ = shot.error(found.T_cam_obj)
     assert turn < np.radians(1.0)
     assert scale < 0.008
 
 
 def test_the_support_is_where_the_picture_shows_the_points(shot):
-    found = align(shot.renderer, shot.photo, perturbed(shot), 2)
+    found = align(shot.renderer, shot.observation, perturbed(shot), 2)
     pixels = (found.rays / found.rays[:, 2:]) @ K.T
-    truly = project(shot.photo.camera, transform_points(shot.T_true, found.points))
+    truly = project(shot.observation.camera, transform_points(shot.T_true, found.points))
     assert np.median(np.linalg.norm(pixels[:, :2] - truly, axis=1)) < 0.4
     assert (found.weights > 0).all()
 
@@ -134,11 +135,11 @@ def test_the_support_is_where_the_picture_shows_the_points(shot):
 def test_a_mask_says_what_the_picture_may_tell(shot):
     """The board, moved over the picture of the object itself, is what a mask leaves out."""
     start = perturbed(shot)
-    image, board = covered(shot, shot.photo.image)
-    masked = Photo(image, shot.photo.camera, ~board)
+    image, board = covered(shot, shot.observation.image)
+    masked = Observation(image, shot.observation.camera, ~board)
     found = align(shot.renderer, masked, start, 2)
     unmasked = align(shot.renderer, replace(masked, mask=None), found.T_cam_obj, 0)
-    assert found.likeness > unmasked.likeness + 0.05
+    assert found.similarity > unmasked.similarity + 0.05
     pixels = np.round(((found.rays / found.rays[:, 2:]) @ K.T)[:, :2]).astype(int)
     assert not board[pixels[:, 1], pixels[:, 0] - 3].any()
     # What the mask hides could be anything.
@@ -151,10 +152,10 @@ def test_a_mask_says_what_the_picture_may_tell(shot):
 
 def test_a_mask_of_nothing_leaves_the_pose(shot):
     start = perturbed(shot)
-    nothing = replace(shot.photo, mask=np.zeros((480, 640), dtype=bool))
+    nothing = replace(shot.observation, mask=np.zeros((480, 640), dtype=bool))
     found = align(shot.renderer, nothing, start, 2)
     assert found.T_cam_obj is start
-    assert found.likeness == 0.0
+    assert found.similarity == 0.0
 
 
 @pytest.mark.parametrize("shape", ["ball", "cylinder", "torus"])
@@ -169,16 +170,16 @@ def test_a_textureless_object_stays_where_it_was(shape, degrees, farther):
     colors = np.full((len(made.vertices), 3), 150, np.uint8)
     plain = shot_of(Mesh(np.asarray(made.vertices), np.asarray(made.faces), vertex_colors=colors))
     start = perturbed(plain, degrees, farther)
-    found = align(plain.renderer, plain.photo, start, 2)
+    found = align(plain.renderer, plain.observation, start, 2)
     assert not found.moved
     assert found.T_cam_obj is start
-    assert found.likeness == found.before
+    assert found.similarity == found.similarity_before
 
 
 def test_flow_that_does_not_come_back_is_not_believed(shot):
     """Without the way back, most of what is found beside and behind the board is wrong."""
-    image, _ = covered(shot, shot.photo.image)
-    view = View.of(shot.renderer, replace(shot.photo, image=image), perturbed(shot))
+    image, _ = covered(shot, shot.observation.image)
+    view = RenderedView.of(shot.renderer, replace(shot.observation, image=image), perturbed(shot))
     pixels, there, _ = alignment_module._flow_matches(view)
     points = view.render.coords[pixels[:, 1], pixels[:, 0]]
     truly = transform_points(invert(view.virtual.T_cam_virt) @ shot.T_true, points) @ view.virtual.K.T
@@ -192,24 +193,27 @@ def test_another_answer_is_no_correction(shot, monkeypatch, degrees, farther):
     truth = Alignment(shot.T_true, 0.0, 0.0, np.ones((9, 3)), np.ones((9, 3)), np.ones(9))
     monkeypatch.setattr(alignment_module, "_follow_flow", lambda view: truth)
     start = perturbed(shot, degrees, farther)
-    assert align(shot.renderer, shot.photo, start, 2).T_cam_obj is start
-    assert align(shot.renderer, shot.photo, perturbed(shot), 2).T_cam_obj is shot.T_true
+    assert align(shot.renderer, shot.observation, start, 2).T_cam_obj is start
+    assert align(shot.renderer, shot.observation, perturbed(shot), 2).T_cam_obj is shot.T_true
 
 
 def test_the_true_pose_is_liked_best(shot):
     """Whatever view is taken for it: an offset, a turn, another side."""
-    true = align(shot.renderer, shot.photo, shot.T_true, 0).likeness
+    true = align(shot.renderer, shot.observation, shot.T_true, 0).similarity
     assert true > 0.7
     for wrong in (perturbed(shot), perturbed(shot, 20.0, 1.0), perturbed(shot, 90.0, 1.0)):
-        assert align(shot.renderer, shot.photo, wrong, 0).likeness < true - 0.1
-    other_side = align(shot.renderer, shot.photo, perturbed(shot, 120.0, 1.0), 2)
-    assert other_side.likeness < 0.4
+        assert align(shot.renderer, shot.observation, wrong, 0).similarity < true - 0.1
+    other_side = align(shot.renderer, shot.observation, perturbed(shot, 120.0, 1.0), 2)
+    assert other_side.similarity < 0.4
     assert shot.error(other_side.T_cam_obj)[0] > np.radians(90)
 
 
 def test_a_dark_or_bright_picture_looks_as_alike(shot):
-    dark = replace(shot.photo, image=(shot.photo.image * 0.5 + 20).astype(np.uint8))
-    here, there = (align(shot.renderer, photo, shot.T_true, 0).likeness for photo in (shot.photo, dark))
+    dark = replace(shot.observation, image=(shot.observation.image * 0.5 + 20).astype(np.uint8))
+    here, there = (
+        align(shot.renderer, observation, shot.T_true, 0).similarity
+        for observation in (shot.observation, dark)
+    )
     assert here == pytest.approx(there, abs=0.05)
 
 
@@ -217,9 +221,9 @@ def test_a_dark_or_bright_picture_looks_as_alike(shot):
 def test_an_object_half_outside_the_picture(box, x):
     shot = shot_of(box, (x, 0.0, 0.55))
     start = perturbed(shot, 2.0, 1.02)
-    found = align(shot.renderer, shot.photo, start, 2)
+    found = align(shot.renderer, shot.observation, start, 2)
     assert np.isfinite(found.T_cam_obj).all()
-    assert -1.0 <= found.likeness <= 1.0
+    assert -1.0 <= found.similarity <= 1.0
     assert shot.error(found.T_cam_obj)[2] < 0.5 * shot.error(start)[2]
 
 
@@ -230,17 +234,17 @@ def test_an_object_half_outside_the_picture(box, x):
 )
 def test_what_cannot_be_seen_stays(shot, place):
     T = transform(rotation_x(1.0), np.array(place))
-    found = align(shot.renderer, shot.photo, T, 2)
+    found = align(shot.renderer, shot.observation, T, 2)
     assert found.T_cam_obj is T
-    assert found.likeness == 0.0
+    assert found.similarity == 0.0
 
 
 def test_a_small_object_is_aligned_in_a_small_crop(box):
     """About 45 pixels wide: two pixels of the crop for one of the picture, no more."""
     shot = shot_of(box, (0.05, 0.02, 3.0))
     start = perturbed(shot)
-    found = align(shot.renderer, shot.photo, start, 2)
-    assert found.likeness >= align(shot.renderer, shot.photo, start, 0).likeness
+    found = align(shot.renderer, shot.observation, start, 2)
+    assert found.similarity >= align(shot.renderer, shot.observation, start, 0).similarity
     assert shot.error(found.T_cam_obj)[2] <= shot.error(start)[2]
 
 
@@ -251,8 +255,8 @@ def test_a_lens_that_bends_is_no_trouble(box):
     rows, columns = np.mgrid[0:480, 0:640]
     pixels = np.stack([columns, rows], axis=-1).reshape(-1, 1, 2).astype(np.float64)
     at = cv2.undistortPoints(pixels, K, bent.distortion, P=K).reshape(480, 640, 2).astype(np.float32)
-    image = cv2.remap(straight.photo.image, at[..., 0], at[..., 1], cv2.INTER_LINEAR)
-    found = align(straight.renderer, Photo(image, bent), perturbed(straight), 2)
+    image = cv2.remap(straight.observation.image, at[..., 0], at[..., 1], cv2.INTER_LINEAR)
+    found = align(straight.renderer, Observation(image, bent), perturbed(straight), 2)
     turn, scale, _ = straight.error(found.T_cam_obj)
     assert turn < np.radians(0.6)
     assert scale < 0.004
@@ -283,8 +287,8 @@ def told(estimator, monkeypatch):
                 pairs = replace(pairs, points_2d=(p @ crop.virtual.K.T)[:, :2] / p[:, 2:])
                 inlier = np.ones(len(pairs.weights), dtype=bool)
                 pnp = PnPResult(T, inlier, 0.5, np.diag([1e-4, 1e-4, 4e-4, 1e-2, 1e-2, 1e-2]))
-                evidence = np.array([4.0, -0.5, 0.3])
-                found.append(Solution(crop, cluster, match, pairs, pnp, evidence, scores[n]))
+                score_features = np.array([4.0, -0.5, 0.3])
+                found.append(PoseHypothesis(crop, cluster, match, pairs, pnp, score_features, scores[n]))
             return found
 
         monkeypatch.setattr(matching_module, "solve_all", answer)
@@ -294,9 +298,9 @@ def told(estimator, monkeypatch):
 
 def answer_of(estimator, shot, monkeypatch, **options):
     monkeypatch.setattr(estimator, "options", replace(estimator.options, refinements=0, **options))
-    pixels = project(shot.photo.camera, transform_points(shot.T_true, shot.mesh.hull_points))
+    pixels = project(shot.observation.camera, transform_points(shot.T_true, shot.mesh.hull_points))
     found = np.concatenate([pixels.min(axis=0), pixels.max(axis=0)])
-    return estimator.estimate(shot.photo.image, shot.photo.camera, [Detection("box", found)])[0]
+    return estimator.estimate(shot.observation.image, shot.observation.camera, [Detection("box", found)])[0]
 
 
 def test_an_estimators_answer_gets_better(estimator, shot, told, monkeypatch):
@@ -309,8 +313,8 @@ def test_an_estimators_answer_gets_better(estimator, shot, told, monkeypatch):
     better = answer_of(estimator, shot, monkeypatch, alignments=2)
     assert better.aligned
     assert shot.error(better.T_cam_obj)[2] < 0.15 * shot.error(start)[2]
-    assert better.evidence.shape == (4,)
-    assert better.evidence[3] > 0.8
+    assert better.score_features.shape == (4,)
+    assert better.score_features[3] > 0.8
     assert better.inliers > 0
     # Its own covariance: smaller than what was told, and not smaller than the error by far.
     assert np.linalg.eigvalsh(better.covariance)[0] > 0

@@ -9,8 +9,8 @@ from vpog_core.geometry.se3 import transform
 from vpog_core.inference.calibration import (
     FEATURES,
     Calibration,
-    JudgedAnswers,
-    Scale,
+    CalibrationSamples,
+    ScoreCalibrator,
     calibration_error,
     coverage,
     fit,
@@ -21,33 +21,34 @@ from vpog_core.models.checkpoint import load_weights, save_weights
 from vpog_core.types import VPOGError
 
 
-def made_up(count: int, seed: int, factor: float = 3.0) -> JudgedAnswers:
-    """JudgedAnswers whose true probability and covariance are known; wrong ones are far off."""
+def made_up(count: int, seed: int, factor: float = 3.0) -> CalibrationSamples:
+    """CalibrationSamples whose true probability and covariance are known; wrong ones are far off."""
     rng = np.random.default_rng(seed)
-    evidence = rng.normal(size=(count, len(FEATURES))) * [0.8, 0.3, 0.2] + [4.0, -0.4, 0.6]
-    logit = -3.0 + evidence @ [0.9, 2.0, -1.0]
+    score_features = rng.normal(size=(count, len(FEATURES))) * [0.8, 0.3, 0.2] + [4.0, -0.4, 0.6]
+    logit = -3.0 + score_features @ [0.9, 2.0, -1.0]
     right = rng.random(count) < 1 / (1 + np.exp(-logit))
     distance = factor * rng.chisquare(6, count)
     distance[~right] *= 50
-    return JudgedAnswers(evidence, right, distance)
+    return CalibrationSamples(score_features, right, distance)
 
 
 def test_a_fit_is_honest_on_other_answers():
     """With 400 to fit and 2000 to check; ten bins of 200 leave an error of 0.03 by chance alone."""
     calibration, others = fit(made_up(400, 0)), made_up(2000, 1)
-    probability = calibration.probability(others.evidence)
-    assert calibration_error(probability, others.right) < 0.07
-    assert calibration_error(Calibration(0.0, (0.0,) * 3).probability(others.evidence), others.right) > 0.1
+    probability = calibration.probability(others.score_features)
+    assert calibration_error(probability, others.correct) < 0.07
+    even = Calibration(0.0, (0.0,) * 3).probability(others.score_features)
+    assert calibration_error(even, others.correct) > 0.1
     # And sharp: the sure ones are right more often than the unsure ones.
     sure = probability > np.median(probability)
-    assert others.right[sure].mean() > others.right[~sure].mean() + 0.2
-    assert calibration.cases == 400
+    assert others.correct[sure].mean() > others.correct[~sure].mean() + 0.2
+    assert calibration.num_samples == 400
 
 
 def test_no_feature_counts_for_what_it_speaks_against():
     """Few answers, whose errors happen to be larger where they are right."""
     answers = made_up(60, 5)
-    answers.evidence[:, 2] += 0.3 * answers.right
+    answers.score_features[:, 2] += 0.3 * answers.correct
     support, agreement, error = fit(answers).coefficients
     assert min(support, agreement) >= 0
     assert error == 0
@@ -88,14 +89,14 @@ def test_too_little_to_fit_by_is_refused():
     with pytest.raises(VPOGError, match="covariance"):
         fit(moved)
     sure = made_up(100, 0)
-    sure.right[:] = True
+    sure.correct[:] = True
     with pytest.raises(VPOGError, match="100 of 100"):
         fit(sure)
 
 
 def test_it_travels_with_the_weights(small_model, tmp_path, caplog):
     path = tmp_path / "net.safetensors"
-    aligned = Scale(-0.5, (1.5, 2.5, -3.5, 4.5), 0.7, 122)
+    aligned = ScoreCalibrator(-0.5, (1.5, 2.5, -3.5, 4.5), 0.7, 122)
     calibration = Calibration(0.5, (1.0, 2.0, -3.0), 1.7, 123, aligned)
     save_weights(small_model, path, calibration.to_metadata())
     with caplog.at_level(logging.INFO):

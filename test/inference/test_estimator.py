@@ -15,8 +15,8 @@ from vpog_core.geometry.symmetry import Symmetry
 from vpog_core.inference.correspondence import MatchSettings, correspondences
 from vpog_core.inference.crop import crop_detection
 from vpog_core.inference.estimator import PoseEstimator, choose_device
+from vpog_core.inference.hypothesis import PoseHypothesis
 from vpog_core.inference.query import Prior
-from vpog_core.inference.solution import Solution
 from vpog_core.models.checkpoint import save_weights
 from vpog_core.models.vpog_model import VPOGModel
 from vpog_core.objects.library import ObjectLibrary
@@ -131,9 +131,10 @@ def test_no_detections_no_answers(estimator, picture):
 
 
 def test_timings_name_the_stages(estimator, picture):
-    estimate(estimator, picture)
-    assert set(estimator.timings) == {"crop", "encode", "track", "retrieve", "match", "refine", "align"}
-    assert all(seconds >= 0 for seconds in estimator.timings.values())
+    image, boxes = picture
+    timings = estimator.estimate(image, CAMERA, [Detection("thing", boxes[0])]).timings
+    assert set(timings) == {"crop", "encode", "track", "retrieve", "match", "refine", "align"}
+    assert all(seconds >= 0 for seconds in timings.values())
 
 
 @pytest.mark.parametrize(
@@ -277,8 +278,8 @@ def test_all_views_that_see_nothing_are_no_pose(estimator, picture, monkeypatch)
         {"rolls": 0},
         {"samples": 1.5},
         {"level": "cell"},
-        {"second_look": -1},
-        {"second_look_below": 1.5},
+        {"retry_views": -1},
+        {"retry_below_score": 1.5},
     ],
 )
 def test_choices_that_make_no_sense_are_refused(workshop, change):
@@ -298,7 +299,7 @@ def perfect(estimator, monkeypatch, mesh, T_true, score=lambda n: 0.9):
             pairs = pairs_of(match, cluster)
             covariance = np.diag([1e-6, 1e-6, 4e-6, 1e-4, 1e-4, 1e-4])
             pnp = PnPResult(T, np.ones(len(pairs.weights), dtype=bool), 0.5, covariance)
-            found.append(Solution(crop, cluster, match, pairs, pnp, None, score(n)))
+            found.append(PoseHypothesis(crop, cluster, match, pairs, pnp, None, score(n)))
         return found
 
     monkeypatch.setattr(matching_module, "solve_all", answer)
@@ -334,8 +335,9 @@ def test_a_prior_that_is_enough_spares_the_look_at_other_views(estimator, pictur
     true = transform(rotation_x(2.0), [-0.18, 0.0, 0.6])
     perfect(estimator, monkeypatch, mesh, lambda n: true)
     looked = []
-    real = type(estimator.options.strategy).clusters
-    monkeypatch.setattr(type(estimator.options.strategy), "clusters", lambda *a: looked.append(1) or real(*a))
+    mode = type(estimator.options.template_mode)
+    real = mode.clusters
+    monkeypatch.setattr(mode, "clusters", lambda *a: looked.append(1) or real(*a))
     for enough, tracked in ((0.5, True), (0.95, False), (None, False)):
         looked.clear()
         result = estimator.estimate(image, CAMERA, [Detection("thing", boxes[0])], [Prior(true, enough)])[0]
@@ -354,7 +356,7 @@ def test_further_views_are_tried_where_the_first_do_not_convince(
     perfect(estimator, monkeypatch, mesh, lambda n: poses[n], lambda n: scores[n])
     monkeypatch.setattr(estimator, "options", replace(estimator.options, refinements=0))
     result = estimate(estimator, picture)
-    convinced = first > estimator.options.second_look_below
+    convinced = first > estimator.options.retry_below_score
     assert result.score == (first if convinced else 0.8)
     np.testing.assert_allclose(result.T_cam_obj, poses[0 if convinced else 3], atol=1e-9)
 
@@ -402,7 +404,7 @@ class Fails:
         (VPOGModel, "describe", MemoryError()),
         (ObjectLibrary, "symmetry", KeyError("thing")),
         (ObjectLibrary, "resolve", ZeroDivisionError("division by zero")),
-        (estimator_module, "write_answers", IndexError("list index out of range")),
+        (estimator_module, "pose_estimate", IndexError("list index out of range")),
     ],
 )
 def test_whatever_fails_is_a_reason(workshop, picture, monkeypatch, caplog, place, name, error):

@@ -11,10 +11,11 @@ from vpog_core.geometry.se3 import invert, rotation_angle, rotation_z, transform
 from vpog_core.inference.calibration import Calibration
 from vpog_core.inference.correspondence import MatchSettings, correspondences, dense_matches
 from vpog_core.inference.crop import Crop, crop_detection
+from vpog_core.inference.hypothesis import PoseHypothesis
 from vpog_core.inference.match_view import match_view
 from vpog_core.inference.onboarding import ROLLS, Cluster, OnboardedObject, roll_angle
-from vpog_core.inference.refinement import cluster_at, cluster_at_pose
-from vpog_core.inference.solution import Solution, draw_samples, solve, solve_all
+from vpog_core.inference.pose_solver import draw_samples, solve, solve_all
+from vpog_core.inference.refinement import cluster_at_pose
 from vpog_core.models.flow_head import Flow
 from vpog_core.models.vpog_model import Matches
 from vpog_core.objects.renderer import Renderer
@@ -64,7 +65,7 @@ class Case:
     T_cam_obj: np.ndarray
     crop: Crop
     cluster: Cluster
-    solution: Solution
+    solution: PoseHypothesis
 
     @property
     def T_virt_obj(self) -> np.ndarray:
@@ -179,7 +180,7 @@ def test_merged_and_unmerged_matches_give_one_pose(case):
     poses = [s.pnp.T_virt_obj for s in (case.solution, apart)]
     assert np.degrees(rotation_angle(poses[0][:3, :3], poses[1][:3, :3])) < 0.2
     # The score counts places in the crop, not templates.
-    assert apart.evidence[0] == pytest.approx(case.solution.evidence[0], abs=0.1)
+    assert apart.score_features[0] == pytest.approx(case.solution.score_features[0], abs=0.1)
 
 
 def test_one_place_for_each_patch_is_enough_for_a_pose(case):
@@ -295,7 +296,7 @@ def test_refinement_renders_what_the_crop_shows(undescribed, renderer, roll, ove
     """
     pose = ((-0.3, 0.7, -0.6), roll, (0.1, -0.06, 0.55))
     case = solve_case(undescribed, renderer, CAMERAS["plumb_bob"], pose)
-    cluster = cluster_at(undescribed, case.renderer, case.solution, 4)
+    cluster = cluster_at_pose(undescribed, case.renderer, case.solution.T_virt_obj, 4)
     assert cluster.rgb.shape == (4, SIZE, SIZE, 3)
     query = case.renderer.render(case.T_virt_obj, case.crop.virtual.K, (SIZE, SIZE))
     shown = np.isfinite(cluster.coords[0]).all(axis=-1)

@@ -1,4 +1,4 @@
-"""Which of a query's solutions is answered: by score, of different views, never a worse one for a better."""
+"""Which of a query's hypotheses are kept: by score, of different views, never a worse one for a better."""
 
 from types import SimpleNamespace
 
@@ -7,96 +7,87 @@ import pytest
 
 from vpog_core.geometry.se3 import rotation_y, rotation_z, transform
 from vpog_core.geometry.symmetry import Symmetry
-from vpog_core.inference.query import Answers, Prior
+from vpog_core.inference.hypothesis import PoseHypothesis
+from vpog_core.inference.query import Prior, Query, accept_tracked, keep_better, rank
 
 
-def solution(score, degrees=0.0, shift=0.0, axis=rotation_y):
+def hypothesis(score, degrees=0.0, shift=0.0, axis=rotation_y) -> PoseHypothesis:
     T = transform(axis(np.radians(degrees)), [shift, 0, 0.5])
-    return SimpleNamespace(score=score, pnp=SimpleNamespace(T_virt_obj=T))
+    return PoseHypothesis(None, None, None, None, SimpleNamespace(T_virt_obj=T), None, score)
 
 
-def nothing():
-    return SimpleNamespace(score=0.0, pnp=None)
+def nothing() -> PoseHypothesis:
+    return PoseHypothesis(None, None, None, None, None, None, 0.0)
 
 
-def answers(most=3, symmetry=None, prior=None) -> Answers:
-    return Answers(SimpleNamespace(symmetry=symmetry or Symmetry.none(), prior=prior), most)
+def query(*hypotheses, most=3, symmetry=None, prior=None) -> Query:
+    """A query that has met some hypotheses, one after the other."""
+    made = Query(None, None, None, None, symmetry or Symmetry.none(), prior, max_hypotheses=most)
+    for one in hypotheses:
+        made = rank(made, [*made.hypotheses, one])
+    return made
 
 
-def scores(found: Answers) -> list[float]:
-    return [c.solution.score for c in found.candidates]
+def scores(found: Query) -> list[float]:
+    return [h.score for h in found.hypotheses]
 
 
 def test_the_best_of_different_views_are_kept_best_first():
-    found = answers(most=3)
-    for score, degrees in ((0.2, 0), (0.5, 10), (0.4, 90), (0.3, 180), (0.1, 270), (0.45, 15)):
-        found.add(solution(score, degrees))
-    assert scores(found) == [0.5, 0.4, 0.3]
+    met = ((0.2, 0), (0.5, 10), (0.4, 90), (0.3, 180), (0.1, 270), (0.45, 15))
+    assert scores(query(*(hypothesis(score, degrees) for score, degrees in met), most=3)) == [0.5, 0.4, 0.3]
 
 
 def test_equivalent_poses_are_one_view():
-    found = answers(symmetry=Symmetry.from_mapping({"discrete": [{"axis": "z", "order": 2}]}))
-    found.add(solution(0.5, 10, axis=rotation_z))
-    found.add(solution(0.4, 190, axis=rotation_z))
-    found.add(solution(0.3, 100, axis=rotation_z))
-    assert scores(found) == [0.5, 0.3]
+    met = [
+        hypothesis(score, degrees, axis=rotation_z) for score, degrees in ((0.5, 10), (0.4, 190), (0.3, 100))
+    ]
+    symmetry = Symmetry.from_mapping({"discrete": [{"axis": "z", "order": 2}]})
+    assert scores(query(*met, symmetry=symmetry)) == [0.5, 0.3]
 
 
 def test_no_pose_stays_only_while_there_is_no_other():
-    found = answers()
-    found.add(nothing())
-    assert found.best.pnp is None
-    found.add(solution(0.01))
-    found.add(nothing())
-    assert scores(found) == [0.01]
+    assert query(nothing()).best.pnp is None
+    assert scores(query(nothing(), hypothesis(0.01), nothing())) == [0.01]
 
 
 def test_refinement_never_makes_an_answer_worse():
-    found = answers()
-    found.add(solution(0.5))
-    first = found.candidates[0]
-    found.refined(first, solution(0.49, 5))
+    first = query(hypothesis(0.5))
+    found = keep_better(first, first.best, hypothesis(0.49, 5))
     assert found.score == 0.5
-    assert first.final
-    for worse in (nothing(), solution(0.5)):
-        found.refined(first, worse)
+    assert found.best.converged
+    for worse in (nothing(), hypothesis(0.5)):
+        found = keep_better(found, found.best, worse)
         assert found.score == 0.5
+    # A step returns another query; the one it was given stays as it was.
+    assert not first.best.converged
 
 
 @pytest.mark.parametrize(
     ("degrees", "shift", "final"), [(0.1, 0.0005, True), (2.0, 0.0, False), (0.0, 0.01, False)]
 )
 def test_refinement_ends_where_the_pose_no_longer_moves(degrees, shift, final):
-    found = answers()
-    found.add(solution(0.5))
-    found.refined(found.candidates[0], solution(0.6, degrees, shift))
+    first = query(hypothesis(0.5))
+    found = keep_better(first, first.best, hypothesis(0.6, degrees, shift))
     assert found.score == 0.6
-    assert found.candidates[0].final is final
+    assert found.best.converged is final
 
 
 def test_two_candidates_refined_to_one_pose_become_one():
-    found = answers()
-    found.add(solution(0.5))
-    found.add(solution(0.4, 60))
-    found.refined(found.candidates[1], solution(0.7, 3))
-    assert scores(found) == [0.7]
+    found = query(hypothesis(0.5), hypothesis(0.4, 60))
+    assert scores(keep_better(found, found.hypotheses[1], hypothesis(0.7, 3))) == [0.7]
 
 
 @pytest.mark.parametrize(("enough", "tracked"), [(0.4, True), (0.6, False), (None, False), (np.inf, False)])
 def test_what_is_found_where_it_was_may_be_enough(enough, tracked):
-    found = answers(prior=Prior(np.eye(4), enough))
-    found.add(solution(0.5))
-    found.settle_tracked()
+    found = accept_tracked(query(hypothesis(0.5), prior=Prior(np.eye(4), enough)))
     assert found.tracked is tracked
-    assert found.candidates[0].final is tracked
+    assert found.best.converged is tracked
 
 
 def test_a_candidate_that_gave_way_can_come_back_refined():
-    found = answers()
-    found.add(solution(0.5))
-    found.add(solution(0.4, 60))
-    gone = found.candidates[1]
-    found.refined(found.candidates[0], solution(0.55, 50))
-    assert gone not in found.candidates
-    found.refined(gone, solution(0.8, 61))
+    found = query(hypothesis(0.5), hypothesis(0.4, 60))
+    first, gone = found.hypotheses
+    found = keep_better(found, first, hypothesis(0.55, 50))
+    assert gone not in found.hypotheses
+    found = keep_better(found, gone, hypothesis(0.8, 61))
     assert scores(found) == [0.8]

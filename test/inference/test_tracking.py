@@ -31,7 +31,9 @@ class Scripted:
 
     def estimate(self, image, camera, detections, priors):
         self.priors = list(priors)
-        enough = [p is not None and p.enough is not None and self.score >= p.enough for p in priors]
+        enough = [
+            p is not None and p.accept_score is not None and self.score >= p.accept_score for p in priors
+        ]
         return [
             PoseEstimate(d.class_id, d.instance, self.pose, self.score, tracked=e)
             for d, e in zip(detections, enough, strict=True)
@@ -53,7 +55,7 @@ def test_the_first_frame_knows_nothing_the_second_does(estimator):
     assert estimator.priors == [None]
     ask(tracker, 0.1)
     np.testing.assert_allclose(estimator.priors[0].T_cam_obj, POSE, atol=1e-9)
-    assert estimator.priors[0].enough == 0.4
+    assert estimator.priors[0].accept_score == 0.4
 
 
 def test_instances_and_classes_have_tracks_of_their_own(estimator):
@@ -104,7 +106,7 @@ def test_a_weak_track_says_only_which_equivalent_pose_to_give(estimator):
     ask(tracker, 0.0)
     ask(tracker, 0.1)
     assert estimator.priors[0] is not None
-    assert estimator.priors[0].enough is None
+    assert estimator.priors[0].accept_score is None
 
 
 def test_all_views_are_looked_at_every_n_frames(estimator):

@@ -25,8 +25,8 @@ file."""
 
 _LEGEND = """\
 matched: poses from matches alone; aligned: those aligned with the picture.
-right: mean distance of points (ADD) under 10 % of the diameter; score error: expected calibration
-error; in the 50 %: right poses whose truth lies in the ellipsoid half of them should lie in."""
+correct: mean distance of points (ADD) under 10 % of the diameter; score error: expected calibration
+error; in the 50 %: correct poses whose truth lies in the ellipsoid half of them should lie in."""
 
 _EXAMPLE = """\
 example:
@@ -81,17 +81,17 @@ def run_calibrate(arguments: argparse.Namespace) -> int:
     if arguments.scenes < CHECKED:
         raise VPOGError(f"--scenes {arguments.scenes}: give {CHECKED} at least, of which one checks.")
     weights = Path(arguments.weights) if arguments.weights else DEFAULT_WEIGHTS
-    scales = []
+    calibrators = []
     with tqdm(total=arguments.scenes, desc="scenes", delay=1, file=sys.stderr) as bar:
         asked = (weights, arguments.scenes, arguments.frames, arguments.device, arguments.workers)
         stages = collect(*asked, progress=bar.update)
     for title, stage in zip(("matched", "aligned"), stages, strict=True):
         checks = stage.scene % CHECKED == CHECKED - 1
-        scales.append(fit(_part(stage.judged, ~checks)))
-        fitted, checked = (_part(stage.judged, stage.best & chosen) for chosen in (~checks, checks))
-        print(_report(title, scales[-1], fitted, checked))
+        calibrators.append(fit(_part(stage.samples, ~checks)))
+        fitted, checked = (_part(stage.samples, stage.best & chosen) for chosen in (~checks, checks))
+        print(_report(title, calibrators[-1], fitted, checked))
     print(_LEGEND)
-    calibration = Calibration.of(*scales)
+    calibration = Calibration.of(*calibrators)
     if not arguments.dry_run:
         output = Path(arguments.output) if arguments.output else weights
         store(weights, output, calibration, arguments.half)
@@ -120,12 +120,12 @@ def store(weights: Path, output: Path, calibration, half: bool = False) -> None:
         ) from error
 
 
-def _part(answers, chosen: np.ndarray):
-    return type(answers)(answers.evidence[chosen], answers.right[chosen], answers.distance[chosen])
+def _part(samples, chosen: np.ndarray):
+    return type(samples)(samples.score_features[chosen], samples.correct[chosen], samples.distance[chosen])
 
 
-def _report(title: str, scale, fitted, checked) -> str:
-    """What was found at a stage, for people; the second half of the answers is what counts."""
+def _report(title: str, calibrator, fitted, checked) -> str:
+    """Tell people how well a stage is calibrated; what was not fitted on is what counts."""
     from vpog_core.inference.calibration import calibration_error, coverage
 
     lines = [f"{title:14}{'fitted':>10}{'checked':>10}"]
@@ -133,10 +133,12 @@ def _report(title: str, scale, fitted, checked) -> str:
     def line(name: str, value, form: str) -> None:
         lines.append(f"{name:14}{format(value(fitted), form):>10}{format(value(checked), form):>10}")
 
-    line("answers", len, "d")
-    line("right", lambda a: float(a.right.mean()), ".0%")
-    line("mean score", lambda a: float(scale.probability(a.evidence).mean()), ".0%")
-    line("score error", lambda a: calibration_error(scale.probability(a.evidence), a.right), ".3f")
+    line("poses", len, "d")
+    line("correct", lambda a: float(a.correct.mean()), ".0%")
+    line("mean score", lambda a: float(calibrator.probability(a.score_features).mean()), ".0%")
+    line(
+        "score error", lambda a: calibration_error(calibrator.probability(a.score_features), a.correct), ".3f"
+    )
     for share in (0.5, 0.9):
-        line(f"in the {share:.0%}", lambda a, s=share: coverage(a, scale.covariance, s), ".0%")
+        line(f"in the {share:.0%}", lambda a, s=share: coverage(a, calibrator.covariance, s), ".0%")
     return "\n".join(lines)

@@ -7,6 +7,7 @@ import shlex
 import sys
 
 from vpog_core.cli.numbers import count, positive
+from vpog_core.cli.renamed import RenamedOption
 from vpog_core.types import VPOGError
 
 HELP = """\
@@ -49,7 +50,10 @@ def add_command(add) -> None:
     parser.add_argument("--mode", default="cluster", help="of the estimator (default: %(default)s)")
     parser.add_argument("--hypotheses", type=positive, metavar="N", help="views tried (default: its own)")
     parser.add_argument(
-        "--second-look", type=count, metavar="N", help="further views where unsure (default: its own)"
+        "--retry-views", type=count, metavar="N", help="further views where unsure (default: its own)"
+    )
+    parser.add_argument(
+        "--second-look", type=count, dest="retry_views", action=RenamedOption, help=argparse.SUPPRESS
     )
     parser.add_argument("--refinements", type=count, metavar="N", help="rounds (default: its own)")
     parser.add_argument("--alignments", type=count, metavar="N", help="rounds (default: its own)")

@@ -24,7 +24,7 @@ from vpog_core.geometry.se3 import transform
 from vpog_core.inference.correspondence import lift
 from vpog_core.objects.library import ObjectLibrary
 from vpog_core.objects.template_set import build_template_set
-from vpog_core.types import Camera, Detection, PoseEstimate, VPOGError
+from vpog_core.types import Camera, Detection, Estimates, PoseEstimate, VPOGError
 from vpog_core.whole_file import write_whole
 
 TEMPLATE_SIZE, CROP_SIZE = 224, 448
@@ -55,7 +55,6 @@ class SiftBaseline:
 
     def __init__(self, library: ObjectLibrary) -> None:
         self.library = library
-        self.timings: dict[str, float] = {}
         self._sift = cv2.SIFT_create(contrastThreshold=CONTRAST)
         self._objects: dict[str, _Features] = {}
 
@@ -84,14 +83,11 @@ class SiftBaseline:
             counts.append(int(good.sum()))
         return _Features(np.concatenate(descriptors), np.concatenate(points), np.cumsum(counts))
 
-    def estimate(
-        self, image: np.ndarray, camera: Camera, detections: Sequence[Detection]
-    ) -> list[PoseEstimate]:
-        """A pose for every detection, in their order; without one, `reason` says why."""
+    def estimate(self, image: np.ndarray, camera: Camera, detections: Sequence[Detection]) -> Estimates:
+        """Estimate a pose for every detection, in their order; where there is none, `reason` says why."""
         begin = time.perf_counter()
         results = [self._one(image, camera, detection) for detection in detections]
-        self.timings = {"sift": time.perf_counter() - begin}
-        return results
+        return Estimates(results, {"sift": time.perf_counter() - begin})
 
     def _one(self, image: np.ndarray, camera: Camera, detection: Detection) -> PoseEstimate:
         result = PoseEstimate(detection.class_id, detection.instance)
@@ -144,12 +140,12 @@ def _match(query: np.ndarray, target: _Features) -> list[np.ndarray]:
     """[n, 2] (feature of the crop, feature of the object) for the best templates, most matches first."""
     if len(query) < LEAST_MATCHES:
         return []
-    likeness = query.astype(np.float32) @ target.descriptors.astype(np.float32).T
+    similarity = query.astype(np.float32) @ target.descriptors.astype(np.float32).T
     found = []
     for low, high in zip(target.start[:-1], target.start[1:], strict=True):
         if high - low < LEAST_MATCHES:
             continue
-        part = likeness[:, low:high]
+        part = similarity[:, low:high]
         two = np.argpartition(-part, 1, axis=1)[:, :2]
         values = np.take_along_axis(part, two, axis=1)
         order = (values[:, 1] > values[:, 0]).astype(int)

@@ -1,4 +1,4 @@
-"""What a network answers about unseen objects in made-up scenes, judged: what a calibration is fitted on."""
+"""Compare poses that a network finds in synthetic scenes with the truth: what a calibration is fitted on."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vpog_core.inference.calibration import (
     DEFAULT_ALIGNED,
     FEATURES,
     Calibration,
-    JudgedAnswers,
+    CalibrationSamples,
     squared_distance,
 )
 from vpog_core.inference.estimator import PoseEstimator, choose_device
@@ -32,39 +32,43 @@ FIRST_SEED = 910_000
 OBJECTS, SECONDS = 3, 1.7
 """Objects of a scene, and the time between two looks at it."""
 MIN_VISIBLE, BOX_JITTER = 0.4, 0.05
-RIGHT = 0.1
-"""ADD of a right pose is under this share of the diameter."""
+CORRECT = 0.1
+"""ADD of a correct pose is under this fraction of the diameter."""
 ALTERNATIVES = 3
-"""Answers of other views that are looked at besides the best: the score has to tell them apart."""
+"""Poses of other views that are samples beside the best: the score has to tell them apart."""
 STAGES = tuple(
-    Options(alignments=rounds, alternatives=ALTERNATIVES, second_look=0) for rounds in (0, Options.alignments)
+    Options(alignments=rounds, alternatives=ALTERNATIVES, retry_views=0) for rounds in (0, Options.alignments)
 )
-"""Poses from matches alone, and poses aligned with the picture."""
+"""Poses from matches alone, and poses aligned with the image."""
 
 
 @dataclass
-class StageAnswers:
-    """The answers of one stage.
+class StageSamples:
+    """The poses of one stage.
 
     Attributes:
-        judged: all of them, N, with covariances as solved; scene: [N] int; best: [N] bool, given as the
+        samples: all of them, N, with covariances as solved; scene: [N] int; best: [N] bool, given as the
             detection's pose and not as an alternative.
     """
 
-    judged: JudgedAnswers
+    samples: CalibrationSamples
     scene: np.ndarray
     best: np.ndarray
 
 
-class Looker:
-    """A network that is shown scenes."""
+class SceneEvaluator:
+    """Estimates poses in synthetic scenes, and compares them with the truth."""
 
     def __init__(self, weights: Path, device: str, frames: int) -> None:
         self.model, self.key = load_weights(weights, choose_device(device)), weights_key(weights)
         self.frames = frames
 
-    def look(self, scene: int) -> tuple[list, ...]:
-        """For each of `STAGES` a row for each answer: evidence, right, squared distance, scene, best."""
+    def run(self, scene: int) -> tuple[list, ...]:
+        """Estimate the poses of one scene.
+
+        Returns:
+            for each of `STAGES` a row for each pose: score features, correct, squared distance, scene, best.
+        """
         meshes = {f"object_{n}": make_object(FIRST_SEED + OBJECTS * scene + n) for n in range(OBJECTS)}
         as_solved = Calibration(covariance=1.0, aligned=replace(DEFAULT_ALIGNED, covariance=1.0))
         rows = tuple([] for _ in STAGES)
@@ -73,7 +77,7 @@ class Looker:
                 save_mesh(mesh, Path(temporary) / f"{name}.ply")
             library = ObjectLibrary(temporary, Path(temporary) / "cache")
             estimator = PoseEstimator(self.model, library, self.key, calibration=as_solved)
-            for shown, camera, detections in looks(scene, meshes, self.frames):
+            for shown, camera, detections in scene_frames(scene, meshes, self.frames):
                 for estimator.options, answered in zip(STAGES, rows, strict=True):
                     for result in estimator.estimate(shown.image, camera, detections):
                         T_true, mesh = shown.T_cam_obj[result.instance], meshes[result.class_id]
@@ -90,8 +94,8 @@ def collect(
     device: str,
     workers: int = 1,
     progress: Callable[[], None] = lambda: None,
-) -> tuple[StageAnswers, ...]:
-    """A network's answers in `scenes` scenes, each looked at `frames` times, for each of `STAGES`.
+) -> tuple[StageSamples, ...]:
+    """Collect the poses a network finds in `scenes` scenes of `frames` frames each, for each of `STAGES`.
 
     Args:
         workers: processes; progress: told after each scene.
@@ -100,8 +104,8 @@ def collect(
         VPOGError: unreadable weights, or no pose found at all.
     """
     rows = tuple([] for _ in STAGES)
-    with Crew(Looker, (weights, device, frames), min(workers, scenes)) as crew:
-        for found in crew.map(Looker.look, range(scenes)):
+    with Crew(SceneEvaluator, (weights, device, frames), min(workers, scenes)) as crew:
+        for found in crew.map(SceneEvaluator.run, range(scenes)):
             for stage, more in zip(rows, found, strict=True):
                 stage.extend(more)
             progress()
@@ -110,10 +114,10 @@ def collect(
     return tuple(_table(sorted(stage, key=lambda row: row[3])) for stage in rows)
 
 
-def looks(
+def scene_frames(
     number: int, meshes: Mapping[str, Mesh], frames: int
 ) -> Iterator[tuple[SceneFrame, Camera, list[Detection]]]:
-    """Moments of one scene and what a detector says of them; its boxes err."""
+    """Yield frames of one scene, its camera, and detections with jittered boxes."""
     scene, rng = make_scene(number, list(meshes.values())), np.random.default_rng([number, 7])
     for moment in range(frames):
         shown = scene.render(SECONDS * moment)
@@ -126,14 +130,14 @@ def looks(
 
 
 def _judge(answer: PoseEstimate, T_true: np.ndarray, mesh: Mesh) -> tuple[np.ndarray, bool, float]:
-    """(evidence, right, squared distance) of an answer; the distance of the covariance its stage gave it."""
+    """Compare a pose with the truth: (score features, correct, squared Mahalanobis distance)."""
     error = add(answer.T_cam_obj, T_true, mesh.hull_points) / mesh.diameter
-    # Where the alignment left a pose as it was, so it left the covariance, which the other scale is for.
-    own = answer.aligned or len(answer.evidence) == len(FEATURES)
+    # Where the alignment did not move a pose, its covariance is that of matches, calibrated by themselves.
+    own = answer.aligned or len(answer.score_features) == len(FEATURES)
     distance = squared_distance(answer.T_cam_obj, answer.covariance, T_true) if own else np.nan
-    return answer.evidence, error < RIGHT, distance
+    return answer.score_features, error < CORRECT, distance
 
 
-def _table(rows: list) -> StageAnswers:
-    evidence, right, distance, scene, best = (np.array(values) for values in zip(*rows, strict=True))
-    return StageAnswers(JudgedAnswers(evidence, right, distance), scene, best)
+def _table(rows: list) -> StageSamples:
+    features, correct, distance, scene, best = (np.array(values) for values in zip(*rows, strict=True))
+    return StageSamples(CalibrationSamples(features, correct, distance), scene, best)

@@ -18,10 +18,10 @@ from vpog_core.evaluation.heldout_picture import LEVELS
 from vpog_core.evaluation.oracles import NAMES, ask_oracles
 from vpog_core.inference.estimator import PoseEstimator
 from vpog_core.objects.library import ObjectLibrary
-from vpog_core.types import Detection, PoseEstimate, VPOGError
+from vpog_core.types import Detection, Estimates, VPOGError
 
 OURS, SIFT = "vpog", "sift"
-CHOICES = ("hypotheses", "second_look", "refinements", "alignments")
+CHOICES = ("hypotheses", "retry_views", "refinements", "alignments")
 """The estimator's options that a plan may set."""
 
 
@@ -53,7 +53,7 @@ class Plan:
     device: str = "auto"
     mode: str = "cluster"
     hypotheses: int | None = None
-    second_look: int | None = None
+    retry_views: int | None = None
     refinements: int | None = None
     alignments: int | None = None
 
@@ -108,7 +108,7 @@ class FrameRunner:
 
     def _estimate(self, method, frame: BenchmarkFrame, looked_for: list[tuple[int, Detection]]) -> dict:
         begin = time.perf_counter()
-        answers: list[PoseEstimate] = method.estimate(frame.image, frame.camera, [d for _, d in looked_for])
+        answers: Estimates = method.estimate(frame.image, frame.camera, [d for _, d in looked_for])
         seconds = time.perf_counter() - begin
         estimates = [
             Estimate(obj_id, answer.T_cam_obj, answer.score, seconds)
@@ -120,7 +120,7 @@ class FrameRunner:
             "errors": self._errors(frame, estimates, self.benchmark.has_depth),
             "reasons": [answer.reason for answer in answers if answer.T_cam_obj is None],
             "seconds": seconds,
-            "timings": dict(method.timings),
+            "timings": answers.timings,
         }
 
     def _stages(self, frame: BenchmarkFrame, looked_for: list[tuple[int, Detection]]) -> dict:

@@ -18,15 +18,15 @@ from vpog_core.evaluation.benchmark import BenchmarkFrame, BenchmarkObject, Trut
 from vpog_core.geometry.camera import warp
 from vpog_core.geometry.pnp import PnPResult, solve_pnp
 from vpog_core.geometry.se3 import invert, rotation_angle
-from vpog_core.inference.alignment import Photo
 from vpog_core.inference.correspondence import PIXEL_STEP
 from vpog_core.inference.crop import Crop, crop_detection
 from vpog_core.inference.estimator import PoseEstimator
 from vpog_core.inference.matching import CLUSTER_SIZE
+from vpog_core.inference.observation import Observation
 from vpog_core.inference.onboarding import ROLLS, Cluster, OnboardedObject, encode_images
+from vpog_core.inference.pose_solver import threshold_px
 from vpog_core.inference.query import Query
 from vpog_core.inference.retrieval import retrieve
-from vpog_core.inference.solution import threshold_px
 from vpog_core.objects.viewpoints import align_roll, nearest_viewpoints
 from vpog_core.types import Camera, Detection
 
@@ -65,7 +65,7 @@ def ask_oracles(
     crop = crop_detection(frame.image, frame.camera, detection, model.config.image_size)
     encoded = encode_images(model, crop.rgb[None])
     with torch.inference_mode():
-        found = retrieve(model.describe(encoded)[0], onboarded, options.hypotheses + options.second_look)
+        found = retrieve(model.describe(encoded)[0], onboarded, options.hypotheses + options.retry_views)
     R_true = [crop.virtual.R_virt_cam @ (truth.T_cam_obj @ S)[:3, :3] for S in target.symmetries]
     angles = [
         min(np.degrees(rotation_angle(onboarded.rotation(h.view, h.roll_index), R)) for R in R_true)
@@ -74,10 +74,16 @@ def ask_oracles(
     given = nearest_cluster(onboarded, R_true[0])
     retrieved = [onboarded.cluster(h.view, h.roll_index, CLUSTER_SIZE) for h in found]
     pixels, points = true_points(crop, frame.camera, truth, target)
-    photo = Photo(frame.image, frame.camera, detection.mask)
-    query = Query(crop, photo, onboarded, estimator.library.symmetry(detection.class_id))
+    query = Query(
+        detection,
+        crop,
+        Observation(frame.image, frame.camera, detection.mask),
+        onboarded,
+        estimator.library.symmetry(detection.class_id),
+        encoding=encoded,
+    )
     solved = {
-        "retrieval": estimator.solve_from(query, encoded, given).pnp,
+        "retrieval": estimator.solve_from(query, given).pnp,
         "matching": _best(solve_rightly(crop, c, pixels, points, target.diameter) for c in retrieved),
         "both": solve_rightly(crop, given, pixels, points, target.diameter),
     }

@@ -1,8 +1,8 @@
-"""Align the rendered object with the picture by dense optical flow: what the crop's few pixels cannot tell.
+"""Align the rendered object with the image by dense optical flow, at the full resolution of the image.
 
-The object is rendered at its pose into a look-at crop of the full picture. Optical flow from the render to
+The object is rendered at its pose into a look-at crop of the full image. Optical flow from the render to
 the crop (DIS: Kroeger et al., Fast Optical Flow using Dense Inverse Search, ECCV 2016), checked by the flow
-back, carries each rendered surface point to where the picture shows it; PnP gives the pose that agrees.
+back, carries each rendered surface point to where the image shows it; PnP gives the pose that agrees.
 """
 
 from __future__ import annotations
@@ -16,113 +16,94 @@ import numpy as np
 from vpog_core.geometry.camera import VirtualCamera, look_at_crop, project, warp
 from vpog_core.geometry.pnp import solve_pnp
 from vpog_core.geometry.se3 import invert, rotation_angle, transform_points
+from vpog_core.inference.observation import Observation
 from vpog_core.objects.renderer import Render, Renderer
 from vpog_core.types import Camera, VPOGError
 
 MAX_SIZE, MIN_SIZE = 256, 48
 """Sides of the crop, pixels; an object that would need a smaller one is left as it is."""
 ENLARGED = 2.0
-"""Pixels of the crop over those of the picture, at most."""
+"""Pixels of the crop over those of the image, at most."""
 PADDING = 1.15
 LOCAL = 1 / 32
-"""Scale of the neighbourhood brightness and contrast are taken out over; share of the crop's side."""
+"""Size of the neighbourhood that brightness and contrast are normalised over; fraction of the crop's side."""
 COARSE = 1 / 8
-"""The wider neighbourhood that likeness is judged over as well: shapes that blur leaves."""
+"""The wider neighbourhood that similarity is judged over as well: shapes that blur leaves."""
 SIGMA_ENOUGH = 6.0
 """Pixels: of a wider Gaussian every second pixel, or fewer, say all."""
 FLAT = 6.0
 """Grey levels: a fainter contrast than this is noise and not blown up."""
 ROUND_TRIP = 1 / 256
-"""Flow there and back ends this near to where it began, at most; share of the crop's side."""
+"""Flow there and back ends this near to where it began, at most; fraction of the crop's side."""
 CORNER = 6e-4
 """Smaller eigenvalue of the structure tensor of the normalised render that flow can hold on to."""
 THRESHOLD = 2 / 256
-"""Largest reprojection error of an inlier; share of the crop's side."""
-MIN_POINTS, MIN_SHARE = 50, 0.3
-"""Points, and the share of those the flow finds, that must agree with the aligned pose."""
+"""Largest reprojection error of an inlier; fraction of the crop's side."""
+MIN_POINTS, MIN_FRACTION = 50, 0.3
+"""Points, and the fraction of those the flow finds, that must agree with the aligned pose."""
 MIN_SPREAD, CELL = 0.2, 1 / 16
-"""Share of the object's cells (side: share of the crop's) they lie in: one edge tells no pose."""
+"""Fraction of the object's cells (side: fraction of the crop's) they lie in: one edge tells no pose."""
 MAX_TURN, MAX_SHIFT = np.radians(20.0), 0.15
-"""An alignment corrects; what turns or moves further (share of the distance) is another answer, or none."""
+"""An alignment corrects; what turns or moves further (fraction of the distance) is another pose, or none."""
 COMPARABLE = 100
-"""Pixels that are compared, at least, for the picture to say anything."""
-
-
-@dataclass(frozen=True)
-class Photo:
-    """The picture poses are aligned with.
-
-    Attributes:
-        image: [H, W, 3] uint8 RGB; camera: that took it.
-        mask: [H, W], nonzero where the object is seen, or None: anywhere.
-    """
-
-    image: np.ndarray
-    camera: Camera
-    mask: np.ndarray | None = None
-
-    @cached_property
-    def usable(self) -> np.ndarray:
-        """[H, W] uint8, 255 where pixels may speak."""
-        if self.mask is None:
-            return np.full(self.image.shape[:2], 255, np.uint8)
-        return (np.asarray(self.mask) != 0).astype(np.uint8) * 255
+"""Pixels that are compared, at least, for the image to say anything."""
 
 
 @dataclass
 class Alignment:
-    """A pose and how it looks; N aligned points.
+    """A pose and how similar to the image it looks; N aligned points.
 
     Attributes:
-        T_cam_obj: [4, 4]; likeness: -1..1, see `View.likeness`; before: that of the pose it was.
-        rays: [N, 3] camera frame, z > 0 of the virtual camera, where the picture shows the points; points:
-            [N, 3] metres, object frame; weights: [N]. None where the pose is as it was.
+        T_cam_obj: [4, 4]; similarity: -1..1, see `RenderedView.similarity`.
+        similarity_before: that of the pose before its alignment.
+        rays: [N, 3] camera frame, z > 0 of the virtual camera, where the image shows the points; points:
+            [N, 3] metres, object frame; weights: [N]. None where the pose was not moved.
     """
 
     T_cam_obj: np.ndarray
-    likeness: float
-    before: float
+    similarity: float
+    similarity_before: float
     rays: np.ndarray | None = None
     points: np.ndarray | None = None
     weights: np.ndarray | None = None
 
     @property
     def moved(self) -> bool:
-        """Whether the pose is another than it was."""
+        """Whether the alignment changed the pose."""
         return self.rays is not None
 
 
-def align(renderer: Renderer, photo: Photo, T_cam_obj: np.ndarray, rounds: int) -> Alignment:
-    """The pose near T_cam_obj [4, 4] at which the render looks more like the picture, or the same pose.
+def align(renderer: Renderer, observation: Observation, T_cam_obj: np.ndarray, rounds: int) -> Alignment:
+    """Move a pose T_cam_obj [4, 4] to where its render is more similar to the image, or leave it as it is.
 
-    Each round is kept only if the likeness rises and the pose stays near the first.
+    Each round is kept only if the similarity rises and the pose stays near the first.
 
     Args:
         rounds: at most; 0 only compares.
     """
-    view = View.of(renderer, photo, T_cam_obj)
+    view = RenderedView.of(renderer, observation, T_cam_obj)
     if view is None:
         return Alignment(T_cam_obj, 0.0, 0.0)
-    best = Alignment(T_cam_obj, view.likeness, view.likeness)
+    best = Alignment(T_cam_obj, view.similarity, view.similarity)
     for _ in range(rounds):
         found = _follow_flow(view)
         if found is None or not _near(T_cam_obj, found.T_cam_obj):
             break
-        view = View.of(renderer, photo, found.T_cam_obj)
-        if view is None or view.likeness <= best.likeness:
+        view = RenderedView.of(renderer, observation, found.T_cam_obj)
+        if view is None or view.similarity <= best.similarity:
             break
-        best = replace(found, likeness=view.likeness, before=best.before)
+        best = replace(found, similarity=view.similarity, similarity_before=best.similarity_before)
     return best
 
 
 @dataclass
-class View:
-    """An object as it should look and the picture there; P is the side of the crop.
+class RenderedView:
+    """An object rendered at a pose, beside the image there; P is the side of the crop.
 
     Attributes:
         virtual: camera of the crop; T_virt_obj: [4, 4].
-        render: the object; crop: [P, P] uint8 grey, the picture; shown: [P, P] bool, the object is rendered
-            and the picture may speak.
+        render: the object; crop: [P, P] uint8 grey, the image; shown: [P, P] bool, the object is rendered
+            and the image may be used.
     """
 
     virtual: VirtualCamera
@@ -132,17 +113,17 @@ class View:
     shown: np.ndarray
 
     @classmethod
-    def of(cls, renderer: Renderer, photo: Photo, T_cam_obj: np.ndarray) -> View | None:
-        """The view at a pose; None when the object is out of the picture, or too small in it."""
-        virtual = _framed(renderer, photo.camera, T_cam_obj)
+    def of(cls, renderer: Renderer, observation: Observation, T_cam_obj: np.ndarray) -> RenderedView | None:
+        """The view at a pose; None when the object is out of the image, or too small in it."""
+        virtual = _framed(renderer, observation.camera, T_cam_obj)
         if virtual is None:
             return None
         T_virt_obj = invert(virtual.T_cam_virt) @ T_cam_obj
         render = renderer.render(T_virt_obj, virtual.K, (virtual.size, virtual.size))
-        shown = render.mask & (warp(photo.usable, photo.camera, virtual) > 250)
+        shown = render.mask & (warp(observation.usable, observation.camera, virtual) > 250)
         if shown.sum() < COMPARABLE:
             return None
-        crop = cv2.cvtColor(warp(photo.image, photo.camera, virtual), cv2.COLOR_RGB2GRAY)
+        crop = cv2.cvtColor(warp(observation.image, observation.camera, virtual), cv2.COLOR_RGB2GRAY)
         return cls(virtual, T_virt_obj, render, crop, shown)
 
     @cached_property
@@ -151,24 +132,26 @@ class View:
         return cv2.cvtColor(self.render.rgb, cv2.COLOR_RGB2GRAY)
 
     @cached_property
-    def likeness(self) -> float:
-        """Correlation -1..1 of render and picture, local brightness and contrast taken out; 0: no telling.
+    def similarity(self) -> float:
+        """Correlation -1..1 of render and image, local brightness and contrast taken out; 0: no telling.
 
         The mean of two: over small neighbourhoods and over wide ones.
         """
         inside = cv2.erode(self.shown.astype(np.uint8), np.ones((3, 3))) > 0
         if inside.sum() < COMPARABLE:
             return 0.0
-        return 0.5 * sum(self._likeness_over(share * self.virtual.size, inside) for share in (LOCAL, COARSE))
+        return 0.5 * sum(
+            self._similarity_over(share * self.virtual.size, inside) for share in (LOCAL, COARSE)
+        )
 
-    def _likeness_over(self, sigma: float, inside: np.ndarray) -> float:
+    def _similarity_over(self, sigma: float, inside: np.ndarray) -> float:
         a, b = (_normalised_inside(grey, inside, sigma) for grey in (self.grey, self.crop))
         spread = np.sqrt(float((a * a).sum()) * float((b * b).sum()))
         return float((a * b).sum()) / spread if spread > 1e-6 else 0.0
 
 
 def _framed(renderer: Renderer, camera: Camera, T_cam_obj: np.ndarray) -> VirtualCamera | None:
-    """The camera that looks at the object, its crop as large as the picture's pixels allow."""
+    """The camera that looks at the object, its crop as large as the image's pixels allow."""
     points = transform_points(T_cam_obj, renderer.mesh.hull_points)
     if not np.isfinite(points).all() or points[:, 2].min() <= 1e-6:
         return None
@@ -184,15 +167,15 @@ def _framed(renderer: Renderer, camera: Camera, T_cam_obj: np.ndarray) -> Virtua
         return None
 
 
-def _follow_flow(view: View) -> Alignment | None:
-    """The pose the flow leads to from a view, its likeness still open; None when too little agrees."""
+def _follow_flow(view: RenderedView) -> Alignment | None:
+    """The pose the flow leads to from a view, its similarity still open; None when too little agrees."""
     pixels, there, weights = _flow_matches(view)
     if len(pixels) < MIN_POINTS:
         return None
     size, K = view.virtual.size, view.virtual.K
     points = view.render.coords[pixels[:, 1], pixels[:, 0]].astype(np.float64)
     pnp = solve_pnp(there, points, K, weights, threshold_px=THRESHOLD * size)
-    if pnp is None or pnp.inlier.sum() < max(MIN_POINTS, MIN_SHARE * len(pixels)):
+    if pnp is None or pnp.inlier.sum() < max(MIN_POINTS, MIN_FRACTION * len(pixels)):
         return None
     shown = np.argwhere(view.shown)[:, ::-1]
     if _cells(pixels[pnp.inlier], CELL * size) < MIN_SPREAD * _cells(shown, CELL * size):
@@ -203,10 +186,10 @@ def _follow_flow(view: View) -> Alignment | None:
     return Alignment(T_cam_obj, 0.0, 0.0, rays, points[pnp.inlier], weights[pnp.inlier])
 
 
-def _flow_matches(view: View) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _flow_matches(view: RenderedView) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Pixels [N, 2] int of the render, where the crop shows them [N, 2], and weights [N]."""
     size = view.virtual.size
-    # The picture's own blur behind the object, so that its outline does not pull.
+    # The image's own blur behind the object, so that its outline does not pull.
     blur = cv2.blur(view.crop, (size // 8 | 1,) * 2)
     ours = _normalised(np.where(view.shown, view.grey, blur), LOCAL * size)
     theirs = _normalised(view.crop, LOCAL * size)
@@ -257,7 +240,7 @@ def _normalised_inside(grey: np.ndarray, inside: np.ndarray, sigma: float) -> np
 
 
 def _blurred(values: np.ndarray, sigma: float) -> np.ndarray:
-    """[P, P] float32, Gaussian; a wide one is taken of the picture scaled down, which costs a hundredth."""
+    """[P, P] float32, Gaussian; a wide one is taken of the image scaled down, which costs a hundredth."""
     factor = round(sigma / SIGMA_ENOUGH)
     if factor < 2:
         return cv2.GaussianBlur(values, (0, 0), sigma)

@@ -1,11 +1,11 @@
-"""What makes scores honest and covariances the right size: a few numbers fitted to weights."""
+"""Calibration of a network: turn score features into probabilities, scale covariances to the errors seen."""
 
 from __future__ import annotations
 
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +19,16 @@ from vpog_core.types import VPOGError
 METADATA_KEY = "calibration"
 """Of the weights file's metadata."""
 FEATURES = ("support", "agreement", "error")
-"""What matches say, and the score of a matched pose is a function of; logarithms, see `solution.evidence`."""
-ALIGNED_FEATURES = (*FEATURES, "likeness")
-"""What the score of an aligned pose is a function of; likeness: -1..1, see `alignment.View`."""
-MIN_CASES = 40
-"""Fewer answers than this say too little to fit by."""
+"""What matches say, and the score of a matched pose is a function of; logarithms, see
+`pose_solver.compute_score_features`."""
+ALIGNED_FEATURES = (*FEATURES, "similarity")
+"""What the score of an aligned pose is a function of; similarity: -1..1, see `alignment.RenderedView`."""
+FEATURES_IN_FILE = (*FEATURES, "likeness")
+"""What weights files call `ALIGNED_FEATURES`; a calibration of other features is not used."""
+MIN_SAMPLES = 40
+"""A fit needs this many poses at least."""
 SIGNS = (1, 1, -1, 1)
-"""Which way each feature speaks: none may count for a pose what speaks against it."""
+"""Signs that coefficients may have: only the error lowers a score."""
 RIDGE = 0.003
 """Strength of the pull of the fitted coefficients towards zero."""
 
@@ -33,65 +36,68 @@ _LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Scale:
-    """What turns evidence into a probability, and gives covariances the right size.
+class ScoreCalibrator:
+    """Turns score features into a probability, and gives covariances the size of the errors.
 
     Attributes:
         bias, coefficients: the score is the logistic function of bias + coefficients [F] . features [F].
         covariance: factor on the solver's covariances.
-        cases: answers it was fitted on; 0 for the defaults.
+        num_samples: poses it was fitted on; 0 for the defaults.
     """
 
     bias: float
     coefficients: tuple[float, ...]
     covariance: float
-    cases: int = 0
+    num_samples: int = 0
 
-    def probability(self, evidence: np.ndarray) -> float | np.ndarray:
-        """That a pose is right (ADD(-S) under 10 % of the diameter), 0..1, of features [..., F]."""
-        logit = self.bias + np.asarray(evidence) @ np.asarray(self.coefficients)
+    def probability(self, score_features: np.ndarray) -> float | np.ndarray:
+        """Compute the probability 0..1 that poses of features [..., F] are correct: ADD(-S) under 10 %."""
+        logit = self.bias + np.asarray(score_features) @ np.asarray(self.coefficients)
         return 1.0 / (1.0 + np.exp(-np.clip(logit, -30.0, 30.0)))
 
     def check(self, features: int) -> None:
         """Raise a VPOGError where the numbers are impossible, or not of so many features."""
-        numbers = np.array([self.bias, self.covariance, self.cases, *self.coefficients], dtype=np.float64)
+        numbers = np.array(
+            [self.bias, self.covariance, self.num_samples, *self.coefficients], dtype=np.float64
+        )
         if len(self.coefficients) != features or not np.isfinite(numbers).all() or self.covariance <= 0:
             raise VPOGError("The calibration in the weights holds impossible numbers: run vpog calibrate.")
 
 
-DEFAULT_ALIGNED = Scale(-2.87, (1.02, 1.68, -7.84, 6.30), 3.05)
-"""Of a vpog-tiny on 520 answers of different views of 30 unseen procedural objects, half of them right."""
+DEFAULT_ALIGNED = ScoreCalibrator(-2.87, (1.02, 1.68, -7.84, 6.30), 3.05)
+"""Fitted to a vpog-tiny on 520 poses of 30 unseen procedural objects, half of them correct."""
 
 
 @dataclass(frozen=True)
-class Calibration(Scale):
-    """The numbers that go with a weights file; the defaults fit a vpog-tiny on unseen procedural objects.
+class Calibration(ScoreCalibrator):
+    """The calibration of a weights file; the defaults fit a vpog-tiny on unseen procedural objects.
 
-    Its own are for poses that matches alone speak for: those on the way, and the last where poses are not
-    aligned (of `FEATURES`).
+    Its own numbers, of `FEATURES`, are for poses from matches alone: intermediate ones, and the final ones
+    where poses are not aligned.
 
     Attributes:
-        aligned: for poses that were aligned with the picture (of `ALIGNED_FEATURES`).
+        aligned: for poses that were aligned with the image, of `ALIGNED_FEATURES`.
     """
 
     bias: float = -2.99
     coefficients: tuple[float, ...] = (1.25, 4.34, -4.21)
     covariance: float = 1.16
-    cases: int = 0
-    aligned: Scale = DEFAULT_ALIGNED
+    num_samples: int = 0
+    aligned: ScoreCalibrator = DEFAULT_ALIGNED
 
     @classmethod
-    def of(cls, matched: Scale, aligned: Scale) -> Calibration:
-        """The calibration made of both its parts."""
-        return cls(matched.bias, matched.coefficients, matched.covariance, matched.cases, aligned)
+    def of(cls, matched: ScoreCalibrator, aligned: ScoreCalibrator) -> Calibration:
+        """Join the calibrations of matched and of aligned poses."""
+        return cls(matched.bias, matched.coefficients, matched.covariance, matched.num_samples, aligned)
 
     def to_metadata(self) -> dict[str, str]:
-        """The entry for the weights file's metadata."""
-        return {METADATA_KEY: json.dumps({**asdict(self), "features": ALIGNED_FEATURES})}
+        """Return the entry for a weights file's metadata."""
+        values = {**_to_file(self), "aligned": _to_file(self.aligned), "features": FEATURES_IN_FILE}
+        return {METADATA_KEY: json.dumps(values)}
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, str]) -> Calibration | None:
-        """The calibration of a weights file, or None where there is none, or one of other features.
+        """Read the calibration of a weights file; None where it has none, or one of other features.
 
         Raises:
             VPOGError: there is one that cannot be understood.
@@ -101,9 +107,9 @@ class Calibration(Scale):
             return None
         try:
             values = json.loads(text)
-            if tuple(values.pop("features")) != ALIGNED_FEATURES:
+            if tuple(values.pop("features")) != FEATURES_IN_FILE:
                 return None
-            aligned, matched = _scale(values.pop("aligned")), _scale(values)
+            aligned, matched = _from_file(values.pop("aligned")), _from_file(values)
         except (json.JSONDecodeError, AttributeError, KeyError, TypeError, ValueError) as error:
             raise VPOGError(
                 f"The calibration in the weights cannot be read ({error}): run vpog calibrate."
@@ -113,15 +119,31 @@ class Calibration(Scale):
         return cls.of(matched, aligned)
 
 
-def _scale(values: Mapping) -> Scale:
-    """A `Scale` of plain values; whatever error Python finds where they are none."""
-    coefficients = tuple(float(c) for c in values["coefficients"])
-    made = Scale(**{**values, "coefficients": coefficients})
-    return Scale(float(made.bias), coefficients, float(made.covariance), int(made.cases))
+def _to_file(calibrator: ScoreCalibrator) -> dict:
+    """The numbers of a calibrator under the names that weights files have for them."""
+    return {
+        "bias": calibrator.bias,
+        "coefficients": calibrator.coefficients,
+        "covariance": calibrator.covariance,
+        "cases": calibrator.num_samples,
+    }
+
+
+def _from_file(values: Mapping) -> ScoreCalibrator:
+    """Read what `_to_file` made; raises whatever error Python finds in other values."""
+    numbers = {"cases": 0, **values}
+    coefficients = tuple(float(c) for c in numbers.pop("coefficients"))
+    bias, covariance, cases = (numbers.pop(name) for name in ("bias", "covariance", "cases"))
+    if numbers:
+        raise ValueError(f"unknown entries {', '.join(map(str, numbers))}")
+    return ScoreCalibrator(float(bias), coefficients, float(covariance), int(cases))
+
+
+DEFAULT_CALIBRATION = Calibration()
 
 
 def read_calibration(path: str | Path) -> Calibration:
-    """The calibration stored with a weights file; the defaults, and a line at INFO, where there is none.
+    """Read the calibration stored with a weights file; the defaults, and a line at INFO, where there is none.
 
     Raises:
         VPOGError: the file cannot be read, or its calibration cannot be understood.
@@ -140,43 +162,43 @@ def read_calibration(path: str | Path) -> Calibration:
 
 
 @dataclass
-class JudgedAnswers:
-    """N poses found, against the truth: what a calibration is fitted on and checked by.
+class CalibrationSamples:
+    """N poses found, compared with the truth: what a calibration is fitted on and checked by.
 
     Attributes:
-        evidence: [N, F] features; right: [N] bool, ADD(-S) under 10 % of the diameter.
+        score_features: [N, F]; correct: [N] bool, ADD(-S) under 10 % of the diameter.
         distance: [N] squared Mahalanobis distance of the true pose under the covariance as solved (factor 1);
             NaN where it is not to be counted.
     """
 
-    evidence: np.ndarray
-    right: np.ndarray
+    score_features: np.ndarray
+    correct: np.ndarray
     distance: np.ndarray
 
     def __len__(self) -> int:
-        return len(self.right)
+        return len(self.correct)
 
 
-def fit(answers: JudgedAnswers) -> Scale:
-    """The scale of a network's answers, of whichever features.
+def fit(samples: CalibrationSamples) -> ScoreCalibrator:
+    """Fit a calibrator to poses whose truth is known, of whichever features.
 
-    The score by logistic regression, held back a little towards no say of any feature, each of which speaks
-    one way or not at all. The covariance so that half of the right poses lie within the ellipsoid that half
-    of them should.
+    The score is fitted by logistic regression with a weak ridge, the sign of each coefficient given by
+    `SIGNS`; the covariance factor so that half of the correct poses lie within the ellipsoid that half of
+    them should lie in.
 
     Raises:
-        VPOGError: too few answers, or all right, or all wrong.
+        VPOGError: too few poses, or all of them correct, or all wrong.
     """
-    count, right = len(answers), int(answers.right.sum())
-    if count < MIN_CASES or min(right, count - right) < 5:
+    count, correct = len(samples), int(samples.correct.sum())
+    if count < MIN_SAMPLES or min(correct, count - correct) < 5:
         raise VPOGError(
-            f"{right} of {count} answers are right: a fit needs {MIN_CASES} answers, and 5 of both kinds; "
+            f"{correct} of {count} poses are correct: a fit needs {MIN_SAMPLES} poses, and 5 of both kinds; "
             "take more scenes."
         )
-    if np.isfinite(answers.distance[answers.right]).sum() < 5:
-        raise VPOGError("Fewer than 5 right poses have a covariance of their own: take more scenes.")
-    mean, scale = answers.evidence.mean(axis=0), answers.evidence.std(axis=0) + 1e-9
-    X, sign = (answers.evidence - mean) / scale, np.where(answers.right, 1.0, -1.0)
+    if np.isfinite(samples.distance[samples.correct]).sum() < 5:
+        raise VPOGError("Fewer than 5 correct poses have a covariance of their own: take more scenes.")
+    mean, scale = samples.score_features.mean(axis=0), samples.score_features.std(axis=0) + 1e-9
+    X, sign = (samples.score_features - mean) / scale, np.where(samples.correct, 1.0, -1.0)
 
     def loss(w: np.ndarray) -> tuple[float, np.ndarray]:
         margin = sign * (w[0] + X @ w[1:])
@@ -187,40 +209,40 @@ def fit(answers: JudgedAnswers) -> Scale:
     bounds = [(None, None), *((0, None) if sign > 0 else (None, 0) for sign in SIGNS[: X.shape[1]])]
     w = minimize(loss, np.zeros(X.shape[1] + 1), jac=True, method="L-BFGS-B", bounds=bounds).x
     coefficients = w[1:] / scale
-    return Scale(
+    return ScoreCalibrator(
         bias=float(w[0] - coefficients @ mean),
         coefficients=tuple(float(c) for c in coefficients),
-        covariance=covariance_factor(answers),
-        cases=count,
+        covariance=covariance_factor(samples),
+        num_samples=count,
     )
 
 
-def covariance_factor(answers: JudgedAnswers) -> float:
-    """What to multiply the covariances by, so that half of the right poses lie in the ellipsoid of half."""
-    return float(np.nanmedian(answers.distance[answers.right]) / chi2.median(6))
+def covariance_factor(samples: CalibrationSamples) -> float:
+    """Find the factor on covariances with which half of the correct poses lie in the 50 % ellipsoid."""
+    return float(np.nanmedian(samples.distance[samples.correct]) / chi2.median(6))
 
 
-def coverage(answers: JudgedAnswers, factor: float, share: float) -> float:
-    """Share of the right poses whose truth lies in the ellipsoid that `share` of them should lie in."""
-    distance = answers.distance[answers.right & np.isfinite(answers.distance)]
-    return float(np.mean(distance < factor * chi2.ppf(share, 6)))
+def coverage(samples: CalibrationSamples, factor: float, fraction: float) -> float:
+    """Measure which fraction of the correct poses has its truth in the ellipsoid that `fraction` should."""
+    distance = samples.distance[samples.correct & np.isfinite(samples.distance)]
+    return float(np.mean(distance < factor * chi2.ppf(fraction, 6)))
 
 
 def squared_distance(T_est: np.ndarray, covariance: np.ndarray, T_true: np.ndarray) -> float:
-    """Squared Mahalanobis distance of a true pose [4, 4] from an estimate with its covariance [6, 6]."""
+    """Compute the squared Mahalanobis distance of a true pose [4, 4] from an estimate with its covariance."""
     turn = Rotation.from_matrix(T_true[:3, :3] @ T_est[:3, :3].T).as_rotvec()
     step = np.concatenate([T_true[:3, 3] - T_est[:3, 3], turn])
     return float(step @ np.linalg.solve(covariance, step))
 
 
-def calibration_error(probability: np.ndarray, right: np.ndarray, bins: int = 10) -> float:
-    """Expected calibration error: mean over answers [N] of |mean score - share right| of its bin of scores.
+def calibration_error(probability: np.ndarray, correct: np.ndarray, bins: int = 10) -> float:
+    """Compute the expected calibration error: mean of |mean score - fraction correct| over bins of scores.
 
     Guo et al., On Calibration of Modern Neural Networks, ICML 2017, section 2; bins of equal width.
     """
     which = np.minimum((np.asarray(probability) * bins).astype(int), bins - 1)
     gaps = [
-        np.sum(which == b) * abs(probability[which == b].mean() - right[which == b].mean())
+        np.sum(which == b) * abs(probability[which == b].mean() - correct[which == b].mean())
         for b in np.unique(which)
     ]
-    return float(np.sum(gaps) / max(len(right), 1))
+    return float(np.sum(gaps) / max(len(correct), 1))

@@ -44,3 +44,16 @@ def crop_detection(image: np.ndarray, camera: Camera, detection: Detection, size
         if not mask.any():
             raise VPOGError("The mask is empty inside the box: check the detector, or send the box alone.")
     return Crop(warp(image, camera, virtual), mask, virtual)
+
+
+def check_image(image: np.ndarray, camera: Camera) -> None:
+    """Refuse what is no RGB image of the camera's size, by a VPOGError."""
+    if not isinstance(image, np.ndarray):
+        raise VPOGError(f"The image is a {type(image).__name__}: give [H, W, 3] uint8 RGB.")
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        raise VPOGError(f"The image is {image.dtype} {image.shape}: give [H, W, 3] uint8 RGB.")
+    if image.shape[:2] != (camera.height, camera.width):
+        raise VPOGError(
+            f"The image is {image.shape[1]}x{image.shape[0]} and the camera {camera.width}x{camera.height}: "
+            "use the CameraInfo of this image."
+        )

@@ -6,7 +6,7 @@ import logging
 
 import torch
 
-from vpog_core.types import PoseEstimate, VPOGError, sentence_of
+from vpog_core.types import Detection, PoseEstimate, VPOGError, sentence_of
 
 _LOG = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ class Failures:
             remedy = "use fewer detections at once, or a device with more memory"
         return f"{what} failed ({told}): {remedy}."
 
-    def answer(self, result: PoseEstimate, error: Exception) -> PoseEstimate:
-        """A result without a pose in place of one that an error ended."""
-        what = f"The estimate of '{result.class_id}'"
-        return PoseEstimate(result.class_id, result.instance, reason=self.reason(what, error))
+    def estimate(self, detection: Detection, error: Exception) -> PoseEstimate:
+        """Make an estimate without a pose for a detection whose estimate an error ended."""
+        what = f"The estimate of '{detection.class_id}'"
+        return PoseEstimate(detection.class_id, detection.instance, reason=self.reason(what, error))

@@ -1,4 +1,4 @@
-"""Crops against clusters of templates: through the network together, whatever objects they show."""
+"""Match crops with clusters of templates: in batches, whatever objects they show."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ import numpy as np
 import torch
 
 from vpog_core import cancellation
-from vpog_core.inference.calibration import Calibration
+from vpog_core.inference.calibration import DEFAULT_CALIBRATION, Calibration
 from vpog_core.inference.correspondence import DEFAULT_SETTINGS, DenseMatch, MatchSettings, dense_matches
-from vpog_core.inference.crop import Crop
+from vpog_core.inference.hypothesis import PoseHypothesis
 from vpog_core.inference.onboarding import Cluster, encode_clusters
-from vpog_core.inference.solution import DEFAULT_CALIBRATION, Solution, solve_all
+from vpog_core.inference.pose_solver import solve_all
+from vpog_core.inference.query import Query
 from vpog_core.models.precision import autocast_for
 from vpog_core.models.vpog_model import Encoded, VPOGModel
 
@@ -22,38 +23,46 @@ BATCH = 16
 """Crop-cluster pairs that go through the network at once."""
 
 
-def solutions(
+def match_and_solve(
     model: VPOGModel,
-    crops: Sequence[Crop],
-    queries: Encoded,
+    queries: Sequence[Query],
     tried: Iterable[tuple[int, Cluster]],
     settings: MatchSettings = DEFAULT_SETTINGS,
     calibration: Calibration = DEFAULT_CALIBRATION,
     batch: int = BATCH,
-) -> Iterator[tuple[int, Solution]]:
-    """(crop's number, solution) for each (crop's number, cluster), in their order.
+) -> Iterator[tuple[int, PoseHypothesis]]:
+    """Match queries with clusters in batches, and solve each match for a pose.
 
     Clusters are taken as they are needed, so that a long row of them never lies in memory at once.
 
     Args:
-        crops: N; queries: their encodings [N]; batch: pairs that go through the network at once.
+        queries: encoded.
+        tried: (number of a query, cluster to match it with), as many as there are.
+        batch: pairs that go through the network at once.
+
+    Returns:
+        (number of the query, hypothesis) for each pair, in their order.
     """
     tried = iter(tried)
-    while part := list(islice(tried, batch)):
+    while pairs := list(islice(tried, batch)):
         cancellation.check()
-        rows, clusters = [n for n, _ in part], [cluster for _, cluster in part]
-        matches = match_clusters(model, queries[rows], clusters, settings.soft)
-        yield from zip(
-            rows,
-            solve_all([crops[n] for n in rows], clusters, matches, settings, calibration),
-            strict=True,
-        )
+        chosen, clusters = [queries[n] for n, _ in pairs], [cluster for _, cluster in pairs]
+        # Match: which template pixel shows what each crop pixel shows.
+        matches = match_clusters(model, stack([q.encoding for q in chosen]), clusters, settings.soft)
+        # Solve: the pose that most correspondences agree on.
+        hypotheses = solve_all([q.crop for q in chosen], clusters, matches, settings, calibration)
+        yield from zip((n for n, _ in pairs), hypotheses, strict=True)
+
+
+def stack(encodings: Sequence[Encoded]) -> Encoded:
+    """Join the encodings [1, ...] of N crops to one of [N, ...]."""
+    return Encoded(torch.cat([e.tokens for e in encodings]), torch.cat([e.stem for e in encodings]))
 
 
 def match_clusters(
     model: VPOGModel, queries: Encoded, clusters: Sequence[Cluster], soft: int = 1
 ) -> list[DenseMatch]:
-    """The network's answer for queries [N] against N clusters."""
+    """Run the network on N encoded crops against a cluster each."""
     encode_clusters(model, clusters)
     templates = Encoded(
         torch.stack([c.encoded.tokens for c in clusters]), torch.stack([c.encoded.stem for c in clusters])

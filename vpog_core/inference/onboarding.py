@@ -22,7 +22,7 @@ from vpog_core.objects.viewpoints import align_roll, nearest_viewpoints, viewpoi
 ROLLS = 12
 """In-plane turns each template is described at: 30 degrees apart, so 15 degrees are left at most."""
 VIEWS_AT_ONCE = 6
-"""Views described in one pass of the network, each at all its rolls."""
+"""TemplateViews described in one pass of the network, each at all its rolls."""
 CLUSTERS_KEPT = 64
 """Encoded clusters kept per object; the same few are met again and again."""
 IMAGES_AT_ONCE = 64
@@ -30,7 +30,7 @@ IMAGES_AT_ONCE = 64
 
 
 @dataclass
-class Views:
+class TemplateViews:
     """S templates turned towards a reference view.
 
     Attributes:
@@ -44,7 +44,7 @@ class Views:
 
 
 @dataclass
-class Cluster(Views):
+class Cluster(TemplateViews):
     """S neighbouring views, the first of them the reference.
 
     Attributes:
@@ -85,15 +85,15 @@ class OnboardedObject:
         """R_virt_obj [3, 3] of a template at a roll."""
         return rotation_z(roll_angle(roll_index)) @ self.templates.T_virt_obj[view][:3, :3]
 
-    def neighbours(self, direction: np.ndarray, R_ref: np.ndarray, count: int) -> Views:
+    def neighbours(self, direction: np.ndarray, R_ref: np.ndarray, count: int) -> TemplateViews:
         """The `count` templates nearest to a direction [3], turned towards a reference view R_ref [3, 3]."""
         return self.turned_towards(R_ref, nearest_viewpoints(direction, count))
 
-    def turned_towards(self, R_ref: np.ndarray, views: Sequence[int]) -> Views:
+    def turned_towards(self, R_ref: np.ndarray, views: Sequence[int]) -> TemplateViews:
         """Some templates, each at the roll that brings it nearest to a reference view R_ref [3, 3]."""
         t, views = self.templates, list(views)
         rolls = [align_roll(t.T_virt_obj[v][:3, :3], R_ref) for v in views]
-        return Views(
+        return TemplateViews(
             rgb=np.stack([turned(t.images[v], r) for v, r in zip(views, rolls, strict=True)]),
             coords=np.stack([self._coords(v, r) for v, r in zip(views, rolls, strict=True)]),
             directions=(viewpoint_directions()[views] @ R_ref.T).astype(np.float32),

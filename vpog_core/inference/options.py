@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-from vpog_core.inference.cluster_mode import ClusterMode
 from vpog_core.inference.correspondence import MatchSettings
-from vpog_core.inference.global_mode import GlobalMode
+from vpog_core.inference.template_modes import ClusterMode, GlobalMode, TemplateMode
 from vpog_core.types import VPOGError
 
 MODES = ("cluster", "global")
@@ -20,13 +19,13 @@ class Options:
     Attributes:
         mode: `cluster` tries the templates around the views retrieval finds, `global` all of them.
         hypotheses: views tried per detection in cluster mode.
-        second_look: further views tried, in cluster mode, where the best answer does not convince: where its
-            score is lower than `second_look_below` (0..1).
+        retry_views: further views tried, in cluster mode, where the best pose does not convince: where its
+            score is lower than `retry_below_score` (0..1).
         rolls: in-plane turns every group of views is tried at in global mode.
         refinements: times, at most, a pose is rendered and matched again.
-        alignments: rounds, at most, of aligning the rendered object with the full picture; 0: not at all, and
-            how alike they look has no say in the score.
-        alternatives: further poses of different views returned beside the best.
+        alignments: rounds, at most, of aligning the rendered object with the full image; 0: not at all, and
+            the similarity of render and image is no part of the score.
+        alternatives: further poses, of different views, returned beside the best.
         samples: poses drawn from the distribution of each answer.
         level, soft, min_confidence: see `MatchSettings`.
 
@@ -36,8 +35,8 @@ class Options:
 
     mode: str = "cluster"
     hypotheses: int = 2
-    second_look: int = 4
-    second_look_below: float = 0.5
+    retry_views: int = 4
+    retry_below_score: float = 0.5
     rolls: int = 2
     refinements: int = 1
     alignments: int = 2
@@ -51,13 +50,13 @@ class Options:
         if self.mode not in MODES:
             raise VPOGError(f"Mode '{self.mode}' is not known: use one of {', '.join(MODES)}.")
         least = {"hypotheses": 1, "rolls": 1, "refinements": 0, "alignments": 0}
-        least |= {"second_look": 0, "alternatives": 0, "samples": 0}
+        least |= {"retry_views": 0, "alternatives": 0, "samples": 0}
         for name, low in least.items():
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < low:
                 raise VPOGError(f"{name} is {value!r}: give a whole number of {low} or more.")
-        if not 0.0 <= self.second_look_below <= 1.0:
-            raise VPOGError(f"second_look_below is {self.second_look_below}: give a number from 0 to 1.")
+        if not 0.0 <= self.retry_below_score <= 1.0:
+            raise VPOGError(f"retry_below_score is {self.retry_below_score}: give a number from 0 to 1.")
         _ = self.matching
 
     @cached_property
@@ -66,9 +65,9 @@ class Options:
         return MatchSettings(self.level, self.soft, self.min_confidence)
 
     @cached_property
-    def strategy(self) -> ClusterMode | GlobalMode:
+    def template_mode(self) -> TemplateMode:
         """Which templates a crop is matched with."""
         if self.mode == "global":
             return GlobalMode(self.rolls)
         # A view for each pose asked for.
-        return ClusterMode(max(self.hypotheses, self.alternatives + 1), self.second_look)
+        return ClusterMode(max(self.hypotheses, self.alternatives + 1), self.retry_views)

@@ -1,21 +1,26 @@
-"""What is asked of the estimator for one detection, and the answers it weighs."""
+"""What is asked of the estimator for one detection, and what is known of it so far."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
+from torch import Tensor
 
 from vpog_core.geometry.se3 import invert, rotation_angle
 from vpog_core.geometry.symmetry import Symmetry
-from vpog_core.inference.alignment import Photo
 from vpog_core.inference.crop import Crop
+from vpog_core.inference.hypothesis import PoseHypothesis
+from vpog_core.inference.observation import Observation
 from vpog_core.inference.onboarding import OnboardedObject
-from vpog_core.inference.refinement import settled
-from vpog_core.inference.solution import Solution
+from vpog_core.inference.refinement import has_converged
+from vpog_core.models.vpog_model import Encoded
+from vpog_core.types import Detection
 
-DIFFERENT = np.radians(35.0)
+MAX_HYPOTHESES = 3
+"""Hypotheses of different views that a query keeps."""
+DIFFERENT_VIEW = np.radians(35.0)
 """Poses further apart than this (once symmetries are taken out) are different views, not one pose twice."""
 
 
@@ -24,103 +29,102 @@ class Prior:
     """What is known of an object's pose before its detection is looked at.
 
     Attributes:
-        T_cam_obj: [4, 4] where it should be now. Of several equivalent answers the nearest to it is given.
-        enough: templates at this pose are tried first, and only an answer of a lower score than this makes
-            the estimator look at all views; None: it looks at all views as if there were no prior.
+        T_cam_obj: [4, 4] where it should be now. Of several equivalent poses the nearest to it is given.
+        accept_score: templates at this pose are tried first, and a pose found with them is accepted without
+            a look at other views where its score is this high; None: all views are looked at as if there
+            were no prior.
     """
 
     T_cam_obj: np.ndarray
-    enough: float | None = None
+    accept_score: float | None = None
 
 
-@dataclass
+@dataclass(frozen=True, eq=False)
 class Query:
-    """A crop, the picture it is of, the object it is said to show, and what is known before."""
+    """One detection on its way through the pipeline; each step returns a copy that knows more.
 
+    Attributes:
+        detection: what was detected; crop: the image region around it; observation: the whole image.
+        target: the object it is said to show; symmetry: of that object.
+        prior: what is known of the pose before, or None.
+        encoding: the crop's encoding [1, ...], once it is encoded.
+        descriptor: [C] the crop's retrieval descriptor, where views are to be retrieved for it.
+        hypotheses: the best poses so far, best first, of different views.
+        max_hypotheses: how many of them are kept.
+        tracked: the pose found at the prior was accepted, without a look at other views.
+    """
+
+    detection: Detection
     crop: Crop
-    photo: Photo
+    observation: Observation
     target: OnboardedObject
     symmetry: Symmetry
     prior: Prior | None = None
-
-    def virtual(self, T_cam_obj: np.ndarray) -> np.ndarray:
-        """T_virt_obj [4, 4] of a pose in the real camera's frame."""
-        return invert(self.crop.virtual.T_cam_virt) @ T_cam_obj
-
-
-@dataclass
-class Candidate:
-    """A solution, and whether refining it further makes sense."""
-
-    solution: Solution
-    final: bool = False
-
-
-@dataclass
-class Answers:
-    """The best solutions of one query.
-
-    Attributes:
-        query: it; most: solutions of different views that are kept.
-        candidates: best first, of different views.
-        tracked: what was found at the pose known before was enough.
-    """
-
-    query: Query
-    most: int
-    candidates: list[Candidate] = field(default_factory=list)
+    encoding: Encoded | None = None
+    descriptor: Tensor | None = None
+    hypotheses: tuple[PoseHypothesis, ...] = ()
+    max_hypotheses: int = MAX_HYPOTHESES
     tracked: bool = False
 
     @property
-    def best(self) -> Solution | None:
-        return self.candidates[0].solution if self.candidates else None
+    def best(self) -> PoseHypothesis | None:
+        """The best hypothesis; None before the first match."""
+        return self.hypotheses[0] if self.hypotheses else None
 
     @property
     def score(self) -> float:
-        """Of the best solution; 0 where there is none."""
+        """The best hypothesis' score; 0 where there is none."""
         return self.best.score if self.best else 0.0
 
-    def settle_tracked(self) -> None:
-        """Decide whether what was found at the pose known before makes a look at other views needless.
+    def in_crop(self, T_cam_obj: np.ndarray) -> np.ndarray:
+        """Convert a pose [4, 4] in the real camera's frame to the crop's virtual camera."""
+        return invert(self.crop.virtual.T_cam_virt) @ T_cam_obj
 
-        Then it is final, too: it was matched with a template rendered at nearly its pose.
-        """
-        prior = self.query.prior
-        self.tracked = prior is not None and prior.enough is not None and self.score >= prior.enough
-        for candidate in self.candidates:
-            candidate.final = self.tracked
+    def with_hypotheses(self, hypotheses: Iterable[PoseHypothesis]) -> Query:
+        """Return a copy with these hypotheses in place of its own, as they are."""
+        return replace(self, hypotheses=tuple(hypotheses))
 
-    def add(self, solution: Solution) -> None:
-        """Weigh one more solution; one without a pose only stays while there is no other."""
-        self._keep([*self.candidates, Candidate(solution)])
 
-    def refined(self, candidate: Candidate, solution: Solution) -> None:
-        """Weigh the refinement of a candidate: by its own score it is better, or the candidate is final."""
-        if solution.pnp is None or solution.score <= candidate.solution.score:
-            candidate.final = True
-            return
-        candidate.final = settled(candidate.solution, solution)
-        candidate.solution = solution
-        # It may have given way to another one that was refined before it.
-        self._keep([candidate, *(other for other in self.candidates if other is not candidate)])
+def rank(query: Query, hypotheses: Sequence[PoseHypothesis]) -> Query:
+    """Return a query with the best of some hypotheses in place of its own: best first, of different views.
 
-    def join(self, others: Answers) -> None:
-        """Weigh what was found for the same query another way."""
-        self._keep([*self.candidates, *others.candidates])
+    One without a pose is kept only where there is no other. Of equal scores the first is the better.
+    """
+    kept: list[PoseHypothesis] = []
+    for one in sorted(hypotheses, key=lambda h: (not h.has_pose, -h.score)):
+        if len(kept) < query.max_hypotheses and all(_differ(query.symmetry, one, other) for other in kept):
+            kept.append(one)
+    return query.with_hypotheses(kept)
 
-    def rank(self) -> None:
-        """Order the candidates anew, when their scores have changed."""
-        self._keep(self.candidates)
 
-    def _keep(self, candidates: Sequence[Candidate]) -> None:
-        kept: list[Candidate] = []
-        for one in sorted(candidates, key=lambda c: (c.solution.pnp is None, -c.solution.score)):
-            if len(kept) < self.most and all(self._apart(one.solution, other.solution) for other in kept):
-                kept.append(one)
-        self.candidates = kept
+def keep_better(query: Query, before: PoseHypothesis, after: PoseHypothesis) -> Query:
+    """Weigh a hypothesis against what refining it led to: the better one is kept, by their own scores.
 
-    def _apart(self, one: Solution, other: Solution) -> bool:
-        if one.pnp is None or other.pnp is None:
-            return False
-        nearest = self.query.symmetry.nearest(one.pnp.T_virt_obj, other.pnp.T_virt_obj)
-        return rotation_angle(nearest[:3, :3], other.pnp.T_virt_obj[:3, :3]) > DIFFERENT
+    Args:
+        before: it may have given way to another one that was refined first; `after` may still be better.
+    """
+    if not after.has_pose or after.score <= before.score:
+        final = replace(before, converged=True)
+        return query.with_hypotheses(final if h is before else h for h in query.hypotheses)
+    after = replace(after, converged=has_converged(before, after))
+    return rank(query, [after, *(h for h in query.hypotheses if h is not before)])
+
+
+def accept_tracked(query: Query) -> Query:
+    """Decide whether the pose found at the prior is good enough to do without a look at other views.
+
+    It has converged then, too: it was matched with a template rendered at nearly its pose.
+    """
+    prior = query.prior
+    wanted = None if prior is None else prior.accept_score
+    tracked = wanted is not None and query.score >= wanted
+    hypotheses = tuple(replace(h, converged=tracked) for h in query.hypotheses)
+    return replace(query, tracked=tracked, hypotheses=hypotheses)
+
+
+def _differ(symmetry: Symmetry, one: PoseHypothesis, other: PoseHypothesis) -> bool:
+    """Whether two hypotheses show the object from different views."""
+    if not (one.has_pose and other.has_pose):
+        return False
+    nearest = symmetry.nearest(one.T_virt_obj, other.T_virt_obj)
+    return rotation_angle(nearest[:3, :3], other.T_virt_obj[:3, :3]) > DIFFERENT_VIEW

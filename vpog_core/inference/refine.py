@@ -16,12 +16,12 @@ from vpog_core.geometry.camera import VirtualCamera, warp
 from vpog_core.geometry.framing import frame_hull
 from vpog_core.geometry.pnp import rotate_covariance
 from vpog_core.geometry.se3 import invert, rotation_angle, transform_points
+from vpog_core.inference.observation import Observation
 from vpog_core.inference.refined_pose import Fit, fit_poses
 from vpog_core.models.precision import autocast_for
 from vpog_core.models.refiner import Comparison, RefinerNet
 from vpog_core.models.refiner_config import FINE_STRIDE
 from vpog_core.objects.renderer import Render, Renderer
-from vpog_core.types import Camera
 
 BATCH = 16
 """Poses that go through the network at once."""
@@ -29,20 +29,6 @@ MIN_CELLS = 12
 """Cells of the object's render that the image can show, at least, for a comparison to say anything."""
 MAX_TURN, MAX_SHIFT = np.radians(60.0), 0.3
 """A refinement corrects; what turns or moves further (fraction of the distance) is not believed."""
-
-
-@dataclass(frozen=True)
-class Observation:
-    """An image that poses are compared with.
-
-    Attributes:
-        image: [H, W, 3] uint8 RGB; camera: that took it.
-        mask: [H, W], nonzero where the object is seen, or None: anywhere.
-    """
-
-    image: np.ndarray
-    camera: Camera
-    mask: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -155,7 +141,7 @@ def _pair(pose: PoseToRefine, T_cam_obj: np.ndarray, size: int) -> _Pair | str:
         return "The pose puts the object behind the camera, or right before it."
     T_virt_obj = invert(frame.T_cam_virt) @ T_cam_obj
     render = pose.renderer.render(T_virt_obj, frame.K, (size, size))
-    usable = warp(_usable(pose.observation), camera, frame) > 127
+    usable = warp(pose.observation.usable, camera, frame) > 127
     if (render.mask & usable)[_CELLS].sum() < MIN_CELLS:
         return "The pose puts the object outside of the image or its mask, or it is too small to be seen."
     crop = warp(pose.observation.image, camera, frame)
@@ -164,13 +150,6 @@ def _pair(pose: PoseToRefine, T_cam_obj: np.ndarray, size: int) -> _Pair | str:
 
 _CELLS = np.s_[FINE_STRIDE // 2 :: FINE_STRIDE, FINE_STRIDE // 2 :: FINE_STRIDE]
 """The pixels that the network's cells stand for."""
-
-
-def _usable(observation: Observation) -> np.ndarray:
-    """[H, W] uint8, 255 where the object may be visible."""
-    if observation.mask is None:
-        return np.full(observation.image.shape[:2], 255, np.uint8)
-    return (np.asarray(observation.mask) != 0).astype(np.uint8) * 255
 
 
 def _compare(refiner: RefinerNet, pairs: Sequence[_Pair]) -> Comparison:

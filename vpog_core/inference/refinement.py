@@ -1,35 +1,33 @@
-"""Templates at a known pose: render the object there, and match with what is nearly right."""
+"""Templates rendered at a known pose, for matching again with views that are nearly correct."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from vpog_core.geometry.se3 import rotation_angle
+from vpog_core.inference.hypothesis import PoseHypothesis
 from vpog_core.inference.onboarding import Cluster, OnboardedObject
-from vpog_core.inference.solution import Solution
 from vpog_core.objects.renderer import Renderer
 from vpog_core.objects.template_set import template_camera
 from vpog_core.objects.viewpoints import align_roll
 
-SETTLED_ROTATION = np.radians(0.3)
-SETTLED_SHIFT = 0.002
-"""A refined pose that moved less than this (share of the distance) and turned less is where it will stay."""
+CONVERGED_ROTATION = np.radians(0.3)
+CONVERGED_SHIFT = 0.002
+"""A refinement that turns a pose less than this, and moves it less (fraction of the distance), ends it."""
 NEAREST, FARTHEST = 1.0, 100.0
-"""Distances (diameters) templates are rendered from: nearer no pose makes sense, farther all look alike."""
-
-
-def cluster_at(target: OnboardedObject, renderer: Renderer, solution: Solution, size: int) -> Cluster:
-    """The cluster of `cluster_at_pose` at a solution's pose."""
-    return cluster_at_pose(target, renderer, solution.pnp.T_virt_obj, size)
+"""Range of distances (diameters) that templates are rendered from."""
 
 
 def cluster_at_pose(
     target: OnboardedObject, renderer: Renderer, T_virt_obj: np.ndarray, size: int
 ) -> Cluster:
-    """A cluster whose reference is a template rendered for a pose [4, 4]: its direction, roll and distance.
+    """Make a cluster whose reference is a template rendered for a pose: its direction, roll and distance.
 
-    It is framed as all templates are, and as the network saw rendered references in training. The other
-    `size` - 1 views are the nearest templates.
+    The reference is framed as all templates are, and as the network saw rendered references in training. The
+    other `size` - 1 views are the nearest templates.
+
+    Args:
+        T_virt_obj: [4, 4] of the crop's virtual camera.
     """
     mesh, side = renderer.mesh, target.templates.size
     to_camera = -T_virt_obj[:3, :3].T @ T_virt_obj[:3, 3] - mesh.center
@@ -51,8 +49,8 @@ def cluster_at_pose(
     )
 
 
-def settled(before: Solution, after: Solution) -> bool:
-    """Whether another refinement would change next to nothing."""
-    A, B = before.pnp.T_virt_obj, after.pnp.T_virt_obj
+def has_converged(before: PoseHypothesis, after: PoseHypothesis) -> bool:
+    """Tell whether a refinement moved the pose so little that another would change next to nothing."""
+    A, B = before.T_virt_obj, after.T_virt_obj
     shift = np.linalg.norm(A[:3, 3] - B[:3, 3]) / max(np.linalg.norm(A[:3, 3]), 1e-9)
-    return bool(rotation_angle(A[:3, :3], B[:3, :3]) < SETTLED_ROTATION and shift < SETTLED_SHIFT)
+    return bool(rotation_angle(A[:3, :3], B[:3, :3]) < CONVERGED_ROTATION and shift < CONVERGED_SHIFT)

@@ -12,7 +12,7 @@ from vpog_core.geometry.se3 import transform_points
 from vpog_core.inference.estimator import PoseEstimator
 from vpog_core.inference.query import Prior
 from vpog_core.objects.mesh import Mesh
-from vpog_core.types import Camera, Detection, PoseEstimate, VPOGError
+from vpog_core.types import Camera, Detection, Estimates, PoseEstimate, VPOGError
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Tracker:
 
     def estimate(
         self, image: np.ndarray, camera: Camera, detections: Sequence[Detection], time: float
-    ) -> list[PoseEstimate]:
+    ) -> Estimates:
         """A pose for every detection, as `PoseEstimator.estimate` gives them.
 
         Args:

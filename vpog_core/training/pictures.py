@@ -14,8 +14,9 @@ from scipy.spatial import ConvexHull, QhullError
 from vpog_core.geometry.camera import VirtualCamera
 from vpog_core.inference.correspondence import dense_matches
 from vpog_core.inference.crop import Crop
+from vpog_core.inference.hypothesis import PoseHypothesis
 from vpog_core.inference.match_view import match_view
-from vpog_core.inference.solution import Solution, solve
+from vpog_core.inference.pose_solver import solve
 from vpog_core.models.vpog_model import Encoded, VPOGModel
 from vpog_core.training.objective import Batch
 from vpog_core.types import Camera
@@ -66,14 +67,14 @@ def draw_batch(network: VPOGModel, batch: Batch, count: int) -> list[np.ndarray]
     """A row [h, w, 3] uint8 for each of the first groups: the true and the found pose, then the match."""
     rows = []
     for group in range(min(count, len(batch.diameter))):
-        solution = solve_group(network, batch, group)
+        hypothesis = solve_group(network, batch, group)
         T_true = batch.query_T[group, 0].double().cpu().numpy()
-        rows.append(_row(solution, T_true))
+        rows.append(_row(hypothesis, T_true))
     return rows
 
 
 @torch.no_grad()
-def solve_group(network: VPOGModel, batch: Batch, group: int) -> Solution:
+def solve_group(network: VPOGModel, batch: Batch, group: int) -> PoseHypothesis:
     """The first query of a group matched with the group's cluster of S templates, and the pose from that."""
     rgb = batch.template_rgb[group, : batch.template_depth.shape[1]]
     images = torch.cat((batch.query_rgb[group, :1], rgb)).permute(0, 3, 1, 2).float() / 255.0
@@ -105,20 +106,20 @@ def object_points(depth: np.ndarray, K: np.ndarray, T_view_obj: np.ndarray) -> n
     return np.where(depth[..., None] > 0, points, np.nan)
 
 
-def _row(solution: Solution, T_true: np.ndarray) -> np.ndarray:
+def _row(hypothesis: PoseHypothesis, T_true: np.ndarray) -> np.ndarray:
     """Poses as outlines of the convex hull of what the templates show: white true, green found."""
-    scale = TILE / len(solution.crop.rgb)
-    K = solution.crop.virtual.K.copy()
+    scale = TILE / len(hypothesis.crop.rgb)
+    K = hypothesis.crop.virtual.K.copy()
     K[:2] *= scale
     K[:2, 2] += (scale - 1) / 2
-    picture = cv2.resize(solution.crop.rgb, (TILE, TILE), interpolation=cv2.INTER_CUBIC)
-    vertices, faces = _hull(solution.cluster.coords)
+    picture = cv2.resize(hypothesis.crop.rgb, (TILE, TILE), interpolation=cv2.INTER_CUBIC)
+    vertices, faces = _hull(hypothesis.cluster.coords)
     drawings = [PoseDrawing(T_true, vertices, faces, TRUE)]
-    if solution.pnp is not None:
-        drawings.append(PoseDrawing(solution.pnp.T_virt_obj, vertices, faces, FOUND))
+    if hypothesis.pnp is not None:
+        drawings.append(PoseDrawing(hypothesis.pnp.T_virt_obj, vertices, faces, FOUND))
     if len(faces):
         picture = draw_poses(picture, Camera(K, TILE, TILE), drawings)
-    panel = draw_match(match_view(solution), tile=TILE)
+    panel = draw_match(match_view(hypothesis), tile=TILE)
     tile = np.full((len(panel), TILE + GAP, 3), panel[0, 0], np.uint8)
     tile[-TILE - GAP : -GAP, GAP:] = picture
     draw_text(tile, "pose: white true, green found", (GAP + 2, GAP // 2), TILE // 21)

@@ -1,11 +1,13 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
 from vpog_core.geometry.se3 import rotation_angle
-from vpog_core.inference.global_mode import GlobalMode, likely_rolls, view_groups
-from vpog_core.inference.matching import solutions
+from vpog_core.inference.matching import match_and_solve
 from vpog_core.inference.onboarding import ROLLS, encode_images, turned
+from vpog_core.inference.template_modes import GlobalMode, likely_rolls, view_groups
 from vpog_core.objects.viewpoints import viewpoint_directions
 
 
@@ -58,10 +60,11 @@ def test_how_many_groups_go_through_at_once_changes_nothing(described, small_mod
     crop = crop_of(described)
     encoded = encode_images(small_model, crop.rgb[None])
     descriptor = small_model.describe(encoded)[0]
+    query = SimpleNamespace(crop=crop, encoding=encoded)
 
     def solved(batch):
         tried = ((0, c) for c in GlobalMode(rolls=1).clusters(descriptor, described))
-        return [s for _, s in solutions(small_model, [crop], encoded, tried, batch=batch)]
+        return [h for _, h in match_and_solve(small_model, [query], tried, batch=batch)]
 
     some = solved(5)
     assert len(some) == 42
@@ -78,6 +81,7 @@ def test_clusters_are_made_as_they_are_needed(described, small_model, crop_of, m
     """Memory: no more clusters lie about than go through the network at once."""
     crop = crop_of(described)
     encoded = encode_images(small_model, crop.rgb[None])
+    query = SimpleNamespace(crop=crop, encoding=encoded)
     made, ahead = 0, []
 
     def counted():
@@ -86,6 +90,6 @@ def test_clusters_are_made_as_they_are_needed(described, small_model, crop_of, m
             made += 1
             yield 0, cluster
 
-    for solved, _ in enumerate(solutions(small_model, [crop], encoded, counted(), batch=6)):
+    for solved, _ in enumerate(match_and_solve(small_model, [query], counted(), batch=6)):
         ahead.append(made - solved)
     assert max(ahead) <= 6

@@ -1,4 +1,4 @@
-"""The objects of a library made ready for a network: rendered, described, cached, or left out."""
+"""The onboarded objects of a library: rendered, described by a network, cached, or left out."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from vpog_core.inference.failures import Failures
 from vpog_core.inference.onboarding import OnboardedObject, describe_templates
 from vpog_core.models.vpog_model import VPOGModel
 from vpog_core.objects.library import ObjectLibrary
+from vpog_core.objects.renderer import Renderer
 from vpog_core.objects.template_set import TemplateSet
 from vpog_core.types import VPOGError
 
@@ -17,8 +18,8 @@ Progress = Callable[[int, int, str], None]
 """Called with (steps done, steps, object id)."""
 
 
-class Onboarder:
-    """Onboards objects when they are first needed, or all of them at once.
+class ObjectStore:
+    """Holds onboarded objects; onboards them when they are first needed, or all of them at once.
 
     Args:
         model: the network, on its device.
@@ -27,7 +28,7 @@ class Onboarder:
         failures: tells what goes wrong.
 
     Attributes:
-        left_out: objects that `all` found to be unusable, each with the sentence that says why.
+        left_out: objects that `onboard_all` found to be unusable, each with the sentence that says why.
     """
 
     def __init__(self, model: VPOGModel, library: ObjectLibrary, key: str, failures: Failures) -> None:
@@ -35,8 +36,9 @@ class Onboarder:
         self.left_out: dict[str, str] = {}
         self._failures = failures
         self._objects: dict[str, OnboardedObject] = {}
+        self._renderers: dict[str, Renderer] = {}
 
-    def all(self, progress: Progress | None = None, strict: bool = False) -> dict[str, str]:
+    def onboard_all(self, progress: Progress | None = None, strict: bool = False) -> dict[str, str]:
         """Onboard all objects; those that cannot be used are left out, and returned with the reasons.
 
         All meshes are read first, so that a broken one is known before minutes of work.
@@ -49,14 +51,14 @@ class Onboarder:
         for object_id in self.library.ids:
             if object_id not in self.left_out:
                 try:
-                    self.one(object_id, progress)
+                    self.get(object_id, progress)
                 except Exception as error:
                     self.left_out[object_id] = self._failures.reason(f"Onboarding '{object_id}'", error)
                     self._refuse(strict)
         return dict(self.left_out)
 
-    def one(self, class_id: str, progress: Progress | None = None) -> OnboardedObject:
-        """An object ready for matching, onboarded now if it was not yet.
+    def get(self, class_id: str, progress: Progress | None = None) -> OnboardedObject:
+        """Return an object ready for matching, onboarded now if it was not yet.
 
         Raises:
             VPOGError: unknown object, unreadable mesh, wrong unit, or one that was left out.
@@ -71,6 +73,13 @@ class Onboarder:
             descriptors = self._descriptors(templates, progress)
             self._objects[object_id] = OnboardedObject(templates, self.model, descriptors)
         return self._objects[object_id]
+
+    def renderer(self, target: OnboardedObject) -> Renderer:
+        """Return the renderer of an onboarded object's mesh, made when it is first needed."""
+        object_id = target.templates.object_id
+        if object_id not in self._renderers:
+            self._renderers[object_id] = Renderer(self.library.mesh(object_id))
+        return self._renderers[object_id]
 
     def _refuse(self, strict: bool) -> None:
         """Raise why nothing can be done: all objects are left out, or, where strict, one is."""

@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 import pytest
 
-import vpog_core.inference.onboarder as onboarder_module
+import vpog_core.inference.object_store as object_store_module
 from vpog_core.cancellation import Cancelled, stop_when
 from vpog_core.inference.estimator import PoseEstimator
 from vpog_core.objects.library import ObjectLibrary
@@ -68,7 +68,7 @@ def test_what_fails_while_onboarding_leaves_that_object_out(mixed, workshop, mon
         (folder / name).unlink()
     shutil.copy(folder / "thing.ply", folder / "second.ply")
     two = PoseEstimator.from_files(**{**workshop, "objects_dir": folder}, device="cpu")
-    monkeypatch.setattr(onboarder_module, "describe_templates", describe)
+    monkeypatch.setattr(object_store_module, "describe_templates", describe)
     assert list(two.onboard()) == ["second"]
     assert "Onboarding 'second' failed (RuntimeError: out of registers)" in two.left_out["second"]
 

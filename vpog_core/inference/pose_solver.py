@@ -1,4 +1,4 @@
-"""From matches to a pose: consensus, the probabilistic minimum with its covariance, and how sure it is.
+"""Solve matches for poses: consensus, the probabilistic minimum with its covariance, and the score.
 
 PoseLib's LO-RANSAC finds which correspondences agree; the pose is the minimum of EPro-PnP's cost over those
 near that consensus, and its covariance and samples come from the same cost.
@@ -7,7 +7,7 @@ near that consensus, and its covariance and samples come from the same cost.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from vpog_core.geometry.pnp import PnPResult, reprojection_distance, solve_pnp
 from vpog_core.geometry.pose_distribution import sample_poses
 from vpog_core.geometry.se3 import invert
 from vpog_core.inference.alignment import Alignment
-from vpog_core.inference.calibration import Calibration
+from vpog_core.inference.calibration import DEFAULT_CALIBRATION, Calibration
 from vpog_core.inference.correspondence import (
     DEFAULT_SETTINGS,
     Correspondences,
@@ -27,55 +27,24 @@ from vpog_core.inference.correspondence import (
     correspondences,
 )
 from vpog_core.inference.crop import Crop
+from vpog_core.inference.hypothesis import Consensus, PoseHypothesis
 from vpog_core.inference.onboarding import Cluster
 from vpog_core.models.config import PATCH
 
-THRESHOLD_SHARE = 3.0 / 112.0
+MAX_ERROR = 3.0 / 112.0
 """Largest reprojection error of an inlier over the crop's side."""
 NEAR = 2.0
-"""Correspondences within this many thresholds of the consensus have a say in the minimum."""
+"""Correspondences within this many thresholds of the consensus take part in the minimum."""
 HUBER = 1.0
 """Threshold of the robust kernel, in standard deviations."""
-LEAST_NOISE_PX = 0.05
+MIN_NOISE_PX = 0.05
 """Standard deviation of a correspondence's pixel, at least."""
-DEFAULT_CALIBRATION = Calibration()
-
-
-@dataclass
-class Solution:
-    """A pose of one crop with what it stands on.
-
-    Attributes:
-        pnp: pose in the crop's virtual camera, inliers, covariance; None when no pose was found.
-        evidence: [F] see `calibration.FEATURES`, once aligned with the likeness; score: 0..1, the probability
-            that the pose is right.
-        support: what an alignment that moved the pose stands on, in the place of `pairs`.
-    """
-
-    crop: Crop
-    cluster: Cluster
-    match: DenseMatch
-    pairs: Correspondences
-    pnp: PnPResult | None
-    evidence: np.ndarray | None
-    score: float
-    support: Consensus | None = None
-
-
-@dataclass
-class Consensus:
-    """Correspondences near a pose they agree on, [M, ...], with standard deviations of their pixels."""
-
-    T: np.ndarray
-    points_2d: np.ndarray
-    points_3d: np.ndarray
-    sigma: np.ndarray
 
 
 def solve(
     crop: Crop, cluster: Cluster, match: DenseMatch, settings: MatchSettings = DEFAULT_SETTINGS
-) -> Solution:
-    """The solution of one crop and its match; see `solve_all`."""
+) -> PoseHypothesis:
+    """Solve one crop's match for a pose; see `solve_all`."""
     return solve_all([crop], [cluster], [match], settings)[0]
 
 
@@ -85,25 +54,29 @@ def solve_all(
     matches: Sequence[DenseMatch],
     settings: MatchSettings = DEFAULT_SETTINGS,
     calibration: Calibration = DEFAULT_CALIBRATION,
-) -> list[Solution]:
-    """Lift the matches of N crops to 3D and find the poses they agree on."""
+) -> list[PoseHypothesis]:
+    """Lift the matches of N crops with a cluster each to 3D, and find the poses that they agree on.
+
+    Returns:
+        N hypotheses; one without a pose where too few correspondences agree.
+    """
     pairs = [
         correspondences(match, cluster.coords, crop.mask, settings)
         for crop, cluster, match in zip(crops, clusters, matches, strict=True)
     ]
     poses = solve_poses(crops, pairs, calibration)
-    solutions = []
+    hypotheses = []
     for crop, cluster, match, found, pnp in zip(crops, clusters, matches, pairs, poses, strict=True):
-        known = None if pnp is None else evidence(found, pnp)
-        score = 0.0 if pnp is None else float(calibration.probability(known))
-        solutions.append(Solution(crop, cluster, match, found, pnp, known, score))
-    return solutions
+        features = None if pnp is None else compute_score_features(found, pnp)
+        score = 0.0 if pnp is None else float(calibration.probability(features))
+        hypotheses.append(PoseHypothesis(crop, cluster, match, found, pnp, features, score))
+    return hypotheses
 
 
 def solve_poses(
     crops: Sequence[Crop], pairs: Sequence[Correspondences], calibration: Calibration = DEFAULT_CALIBRATION
 ) -> list[PnPResult | None]:
-    """The poses N crops' correspondences agree on, None where there is none."""
+    """Find the poses that the correspondences of N crops agree on; None where there is none."""
     started = [_consensus(crop, p, calibration) for crop, p in zip(crops, pairs, strict=True)]
     rows = [n for n, start in enumerate(started) if start is not None]
     poses: list[PnPResult | None] = [None] * len(crops)
@@ -114,54 +87,59 @@ def solve_poses(
     for row, n in enumerate(rows):
         if best.valid[row]:
             T, covariance = best.T[row].numpy(), best.covariance[row].numpy()
-            poses[n] = _judged(crops[n], pairs[n], T, covariance)
+            poses[n] = _with_inliers(crops[n], pairs[n], T, covariance)
     return poses
 
 
-def draw_samples(solution: Solution, count: int, calibration: Calibration, seed: int = 0) -> np.ndarray:
-    """`count` poses T_virt_obj [count, 4, 4], all as likely, drawn from the poses the matches leave open."""
-    start = solution.support or _consensus(solution.crop, solution.pairs, calibration)
-    if start is None or solution.pnp is None:
+def draw_samples(
+    hypothesis: PoseHypothesis, count: int, calibration: Calibration, seed: int = 0
+) -> np.ndarray:
+    """Draw poses T_virt_obj [count, 4, 4] from the distribution of a hypothesis' pose, all as likely."""
+    start = hypothesis.support or _consensus(hypothesis.crop, hypothesis.pairs, calibration)
+    if start is None or hypothesis.pnp is None:
         return np.zeros((0, 4, 4))
-    problem, _ = _problem([start], [solution.crop])
+    problem, _ = _problem([start], [hypothesis.crop])
     generator = torch.Generator().manual_seed(seed)
-    T, covariance = (torch.from_numpy(v)[None] for v in (solution.pnp.T_virt_obj, solution.pnp.covariance))
+    T, covariance = (torch.from_numpy(v)[None] for v in (hypothesis.T_virt_obj, hypothesis.pnp.covariance))
     drawn = sample_poses(problem, T, covariance, samples=max(4 * count, 512), generator=generator)
-    share = drawn.log_weights[0].softmax(dim=-1)
-    chosen = torch.multinomial(share, count, replacement=True, generator=generator)
+    probability = drawn.log_weights[0].softmax(dim=-1)
+    chosen = torch.multinomial(probability, count, replacement=True, generator=generator)
     return drawn.T[0, chosen].numpy()
 
 
-def aligned(solution: Solution, alignment: Alignment, calibration: Calibration) -> Solution:
-    """A solution with a pose, after its alignment: the score says what matches and picture say together.
+def apply_alignment(
+    hypothesis: PoseHypothesis, alignment: Alignment, calibration: Calibration
+) -> PoseHypothesis:
+    """Return a hypothesis as its alignment with the image leaves it, scored by matches and image together.
 
-    Where the alignment moved the pose, so that it still fits matches, it is the solution's, with the
-    covariance that the aligned points have.
+    Where the alignment moved the pose, and the new one still agrees with matches, it takes the place of the
+    old one, with the covariance that the aligned points give it.
     """
-    moved = _moved(solution, alignment, calibration) if alignment.moved else {}
-    known = np.append(solution.evidence, alignment.likeness if moved else alignment.before)
-    score = float(calibration.aligned.probability(known))
-    return replace(solution, evidence=known, score=score, **moved)
+    moved = _moved(hypothesis, alignment, calibration) if alignment.moved else {}
+    similarity = alignment.similarity if moved else alignment.similarity_before
+    features = np.append(hypothesis.score_features, similarity)
+    score = float(calibration.aligned.probability(features))
+    return replace(hypothesis, score_features=features, score=score, **moved)
 
 
-def _moved(solution: Solution, alignment: Alignment, calibration: Calibration) -> dict:
-    """The parts of a solution that a new pose changes; none where it does not stand by itself."""
-    crop = solution.crop
+def _moved(hypothesis: PoseHypothesis, alignment: Alignment, calibration: Calibration) -> dict:
+    """The fields of a hypothesis that a new pose changes; none where the new pose is not determined."""
+    crop = hypothesis.crop
     T_virt_obj = invert(crop.virtual.T_cam_virt) @ alignment.T_cam_obj
     pixels = alignment.rays @ crop.virtual.R_virt_cam.T @ crop.virtual.K.T
-    known = (pixels[:, :2] / pixels[:, 2:], alignment.points, alignment.weights)
-    support = _with_noise(T_virt_obj, *known, crop.virtual.K, calibration.aligned.covariance)
+    points = (pixels[:, :2] / pixels[:, 2:], alignment.points, alignment.weights)
+    support = _with_noise(T_virt_obj, *points, crop.virtual.K, calibration.aligned.covariance)
     problem, start = _problem([support], [crop])
     best = minimise(problem, start)
     if not best.valid[0]:
         return {}
-    pnp = _judged(crop, solution.pairs, T_virt_obj, best.covariance[0].numpy())
+    pnp = _with_inliers(crop, hypothesis.pairs, T_virt_obj, best.covariance[0].numpy())
     return {} if pnp is None else {"pnp": pnp, "support": support}
 
 
 def threshold_px(crop: Crop) -> float:
     """Largest reprojection error of an inlier, pixels of the crop."""
-    return THRESHOLD_SHARE * crop.virtual.size
+    return MAX_ERROR * crop.virtual.size
 
 
 def _consensus(crop: Crop, pairs: Correspondences, calibration: Calibration) -> Consensus | None:
@@ -172,8 +150,7 @@ def _consensus(crop: Crop, pairs: Correspondences, calibration: Calibration) -> 
     if start is None:
         return None
     near = reprojection_distance(start.T_virt_obj, u, X, K) < NEAR * threshold
-    known = (u[near], X[near], pairs.weights[near])
-    return _with_noise(start.T_virt_obj, *known, K, calibration.covariance)
+    return _with_noise(start.T_virt_obj, u[near], X[near], pairs.weights[near], K, calibration.covariance)
 
 
 def _with_noise(
@@ -184,14 +161,14 @@ def _with_noise(
     K: np.ndarray,
     factor: float,
 ) -> Consensus:
-    """Correspondences with the noise their residuals show, variances times `factor`.
+    """Give correspondences the noise that their residuals show, variances times `factor`.
 
-    Weights are inverse variances up to a factor. All of one patch err together: together they count as one
-    (and `calibration` says how right that is).
+    Weights are inverse variances up to a factor. The errors of one patch are correlated: its correspondences
+    together count as one (`factor`, from the calibration, corrects what that leaves).
     """
     root = np.sqrt(weights)
     distance = reprojection_distance(T, points_2d, points_3d, K)
-    scale = max(float(np.median(distance * root)) / 1.1774, LEAST_NOISE_PX * float(np.median(root)))
+    scale = max(float(np.median(distance * root)) / 1.1774, MIN_NOISE_PX * float(np.median(root)))
     together = np.sqrt(factor * _points_per_patch(points_2d, weights))
     return Consensus(T, points_2d, points_3d, scale * together / root)
 
@@ -218,7 +195,10 @@ def _problem(started: Sequence[Consensus], crops: Sequence[Crop]) -> tuple[PnPPr
     return PnPProblem(*tensors, huber=HUBER), torch.from_numpy(np.stack([s.T for s in started]))
 
 
-def _judged(crop: Crop, pairs: Correspondences, T: np.ndarray, covariance: np.ndarray) -> PnPResult | None:
+def _with_inliers(
+    crop: Crop, pairs: Correspondences, T: np.ndarray, covariance: np.ndarray
+) -> PnPResult | None:
+    """Tell the inliers of a pose; None where nothing agrees with it or a number is not finite."""
     distance = reprojection_distance(T, pairs.points_2d, pairs.points_3d, crop.virtual.K)
     inlier = distance < threshold_px(crop)
     if not (inlier.any() and np.isfinite(T).all() and np.isfinite(covariance).all()):
@@ -226,11 +206,12 @@ def _judged(crop: Crop, pairs: Correspondences, T: np.ndarray, covariance: np.nd
     return PnPResult(T, inlier, float(np.sqrt(np.mean(distance[inlier] ** 2))), covariance)
 
 
-def evidence(pairs: Correspondences, pnp: PnPResult) -> np.ndarray:
-    """What speaks for a pose, [F] as `calibration.FEATURES` names them, all logarithms.
+def compute_score_features(pairs: Correspondences, pnp: PnPResult) -> np.ndarray:
+    """Compute what the score of a matched pose is a function of, [F] as `calibration.FEATURES` names it.
 
-    Support: confidence of the places in the crop that agree, the surest template's each, so that it does not
-    grow with the number of templates. Agreement: its share of all. Error: of the inliers, pixels.
+    All are logarithms. Support: confidence of the places in the crop that agree, the surest template's each,
+    so that it does not grow with the number of templates. Agreement: its fraction of all. Error: of the
+    inliers, pixels.
     """
     support = _confidence_of_places(pairs, pnp.inlier)
     total = _confidence_of_places(pairs, np.ones_like(pnp.inlier))

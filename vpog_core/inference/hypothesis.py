@@ -1,0 +1,75 @@
+"""One pose that an object in a crop may have, and everything it was solved from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from vpog_core.geometry.pnp import PnPResult, rotate_covariance
+from vpog_core.inference.correspondence import Correspondences, DenseMatch
+from vpog_core.inference.crop import Crop
+from vpog_core.inference.onboarding import Cluster
+
+
+@dataclass(frozen=True, eq=False)
+class PoseHypothesis:
+    """A pose of the object in a crop, how sure it is, and what it was solved from.
+
+    It never changes: a refined pose is another hypothesis, made by `dataclasses.replace`.
+
+    Attributes:
+        crop: the image region the pose is of.
+        cluster: the templates the crop was matched with; match: the network's answer.
+        pairs: correspondences from the match; the material of flow pictures.
+        pnp: pose in the crop's virtual camera, inliers among `pairs`, covariance; None: no pose was found.
+        score_features: [F] what the score is a function of, see `calibration.FEATURES`, with the similarity
+            once the pose was compared with the image; None without a pose.
+        score: 0..1, the probability that the pose is correct.
+        support: what a pose that alignment moved was solved from, in place of `pairs`; else None.
+        converged: further rendering and matching would change next to nothing.
+    """
+
+    crop: Crop
+    cluster: Cluster
+    match: DenseMatch
+    pairs: Correspondences
+    pnp: PnPResult | None
+    score_features: np.ndarray | None
+    score: float
+    support: Consensus | None = None
+    converged: bool = False
+
+    @property
+    def has_pose(self) -> bool:
+        """Whether a pose was found."""
+        return self.pnp is not None
+
+    @property
+    def T_virt_obj(self) -> np.ndarray:
+        """The pose [4, 4] in the crop's virtual camera."""
+        return self.pnp.T_virt_obj
+
+    @property
+    def T_cam_obj(self) -> np.ndarray:
+        """The pose [4, 4] in the real camera's frame."""
+        return self.crop.virtual.T_cam_virt @ self.pnp.T_virt_obj
+
+    @property
+    def covariance(self) -> np.ndarray:
+        """[6, 6] of (x, y, z, rotation), metres and radians, in the real camera's frame."""
+        return rotate_covariance(self.pnp.covariance, self.crop.virtual.T_cam_virt[:3, :3])
+
+
+@dataclass(frozen=True, eq=False)
+class Consensus:
+    """Correspondences [M, ...] near the pose T [4, 4] that they agree on.
+
+    Attributes:
+        T: of the crop's virtual camera; sigma: [M] standard deviations of the pixels `points_2d`.
+    """
+
+    T: np.ndarray
+    points_2d: np.ndarray
+    points_3d: np.ndarray
+    sigma: np.ndarray

@@ -1,0 +1,124 @@
+"""The modes: which templates a crop is matched with.
+
+A mode is a class with the members of `TemplateMode`; `options.MODES` and `Options.template_mode` name it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Protocol
+
+import numpy as np
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+
+from vpog_core.inference.matching import CLUSTER_SIZE
+from vpog_core.inference.onboarding import ROLLS, Cluster, OnboardedObject
+from vpog_core.inference.retrieval import retrieve
+from vpog_core.objects.viewpoints import align_roll, viewpoint_directions
+
+GROUPS = 42
+"""One for each view of an icosahedron divided once, with the nearest views of the second division."""
+
+
+class TemplateMode(Protocol):
+    """Chooses the templates that a crop is matched with.
+
+    Attributes:
+        num_refined: hypotheses of different views, of each crop, that are worth refining.
+    """
+
+    num_refined: int
+
+    def clusters(self, descriptor: Tensor, target: OnboardedObject) -> Iterator[Cluster]:
+        """Yield the clusters of an object to match with a crop of descriptor [C], made as they are needed."""
+
+    def retry_clusters(self, descriptor: Tensor, target: OnboardedObject) -> Iterator[Cluster]:
+        """Yield further clusters, for a crop whose best pose does not convince."""
+
+
+class ClusterMode:
+    """Tries the clusters around the best views that retrieval finds.
+
+    Args:
+        num_views: views tried for each crop; retry_views: those tried after them where none convinced.
+    """
+
+    num_refined = 1
+
+    def __init__(self, num_views: int = 2, retry_views: int = 0) -> None:
+        self.num_views, self.retry_views = num_views, retry_views
+
+    def clusters(self, descriptor: Tensor, target: OnboardedObject) -> Iterator[Cluster]:
+        """Yield the clusters around the best views."""
+        return self._retrieved(descriptor, target, 0, self.num_views)
+
+    def retry_clusters(self, descriptor: Tensor, target: OnboardedObject) -> Iterator[Cluster]:
+        """Yield the clusters around the next best views."""
+        return self._retrieved(descriptor, target, self.num_views, self.num_views + self.retry_views)
+
+    def _retrieved(
+        self, descriptor: Tensor, target: OnboardedObject, first: int, end: int
+    ) -> Iterator[Cluster]:
+        for found in retrieve(descriptor, target, end)[first:]:
+            yield target.cluster(found.view, found.roll_index, CLUSTER_SIZE)
+
+
+class GlobalMode:
+    """Tries every group of views, each at its likeliest rolls, however similar the views are.
+
+    Args:
+        rolls: in-plane turns each group is tried at, of `ROLLS`; the descriptors say which.
+    """
+
+    num_refined = 3
+
+    def __init__(self, rolls: int = 2) -> None:
+        self.rolls = rolls
+
+    def clusters(self, descriptor: Tensor, target: OnboardedObject) -> Iterator[Cluster]:
+        """Yield all groups at their likeliest rolls, group by group."""
+        with torch.inference_mode():
+            similarity = (target.descriptors @ descriptor).float().cpu().numpy().reshape(-1, ROLLS)
+        for views in view_groups():
+            for roll_index in likely_rolls(similarity, target, views, self.rolls):
+                yield target.group(views, roll_index)
+
+    def retry_clusters(self, descriptor: Tensor, target: OnboardedObject) -> Iterator[Cluster]:
+        """Yield nothing: no view was left out."""
+        return iter(())
+
+
+@lru_cache(maxsize=1)
+def view_groups() -> tuple[tuple[int, ...], ...]:
+    """Return GROUPS groups of `CLUSTER_SIZE` neighbouring views, the middle one first, of all views."""
+    directions = viewpoint_directions()
+    own = CLUSTER_SIZE - 1
+    distance = np.linalg.norm(directions[GROUPS:, None] - directions[None, :GROUPS], axis=-1)
+    views, places = linear_sum_assignment(np.repeat(distance, own, axis=1))
+    groups = []
+    for middle in range(GROUPS):
+        members = [middle, *(GROUPS + views[places // own == middle])]
+        others = [v for v in np.argsort(-directions @ directions[middle], kind="stable") if v not in members]
+        groups.append(tuple(int(v) for v in [*members, *others][:CLUSTER_SIZE]))
+    return tuple(groups)
+
+
+def likely_rolls(
+    similarity: np.ndarray, target: OnboardedObject, views: tuple[int, ...], count: int
+) -> list[int]:
+    """Find the `count` rolls of a group's first view at which its views are most similar to the crop.
+
+    Args:
+        similarity: [V, ROLLS] of the crop to each template at each roll.
+    """
+    if count >= ROLLS:
+        return list(range(ROLLS))
+    rotations = target.templates.T_virt_obj[:, :3, :3]
+    turns = [align_roll(rotations[v], rotations[views[0]]) for v in views]
+    shifts = [round(turn / (2 * np.pi) * ROLLS) for turn in turns]
+    # A view turned with the group's roll k stands at its own roll k + shift.
+    aligned = np.stack([np.roll(similarity[v], -shift) for v, shift in zip(views, shifts, strict=True)])
+    return [int(k) for k in np.argsort(-aligned.max(axis=0), kind="stable")[:count]]
