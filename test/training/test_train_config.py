@@ -71,7 +71,10 @@ def test_values_on_the_command_line_count_most():
         ),
         ("+optimizer.foo=1", r"^There is no setting 'optimizer.foo': `vpog train --show` prints them all.$"),
         ("lr=1", r"^There is no setting 'lr': did you mean 'optimizer.lr'\?"),
-        ("experiment=huge", r"^There is no 'experiment/huge' in '.*': use one of base, large, refiner_small, refiner_tiny, small, tiny.$"),
+        (
+            "experiment=huge",
+            r"^There is no 'experiment/huge' in '.*': use one of base, large, refiner_small, refiner_tiny, small, tiny.$",
+        ),
         ("optimizer.lr=fast", r"^optimizer.lr: Value 'fast' of type 'str' could not be converted to Float: "),
         ("seed", r"^'seed' is no KEY=VALUE: "),
         ("loader.groups=0", r"^loader.groups is 0: give 1 or more.$"),
