@@ -91,7 +91,7 @@ class TrainerConfig:
             validation, checkpoint and export.
         minutes: stop cleanly after so long, preparation included; 0 = no limit.
         accumulate: batches for one optimizer step.
-        checkpoint_blocks: compute blocks twice to save memory; compile: torch.compile for the network's parts.
+        checkpoint_blocks: compute blocks twice to save memory; compile: torch.compile for the network.
         threads: of torch in the main process, 0 = torch's own choice.
         log_every: steps between two log entries.
         logger: tensorboard, csv, wandb, mlflow, comet, neptune, or none; logger_options: its arguments.
@@ -161,7 +161,9 @@ class TrainConfig:
         if self.init.weights and self.init.croco:
             raise VPOGError("init.weights and init.croco are both set: choose one to begin with.")
         if self.init.croco and self.network == REFINER:
-            raise VPOGError("init.croco is for the coarse network's encoder, a refiner has none: leave it out.")
+            raise VPOGError(
+                "init.croco is for the coarse network's encoder, a refiner has none: leave it out."
+            )
         self._check_image_size()
 
     def _check_image_size(self) -> None:
@@ -170,7 +172,7 @@ class TrainConfig:
         if self.data.image_size != sizes.image_size:
             raise VPOGError(
                 f"data.image_size is {self.data.image_size} and {section}.image_size {sizes.image_size}: "
-                f"set data.image_size={sizes.image_size}, or choose the network's size by {section}.image_size."
+                f"set data.image_size={sizes.image_size}, or the network's size by {section}.image_size."
             )
 
     @property
