@@ -89,7 +89,8 @@ def test_values_on_the_command_line_count_most():
         ("lr=1", r"^There is no setting 'lr': did you mean 'optimizer.lr'\?"),
         (
             "experiment=huge",
-            r"^There is no 'experiment/huge' in '.*': use one of base, large, refiner_small, refiner_tiny, small, tiny.$",
+            r"^There is no 'experiment/huge' in '.*': use one of base, large, refiner_small, "
+            r"refiner_tiny, small, tiny.$",
         ),
         ("optimizer.lr=fast", r"^optimizer.lr: Value 'fast' of type 'str' could not be converted to Float: "),
         ("seed", r"^'seed' is no KEY=VALUE: "),
