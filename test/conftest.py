@@ -15,6 +15,7 @@ import pytest
 from vpog_core.bop.rle import encode_rle
 from vpog_core.geometry.se3 import rotation_x, rotation_y, transform
 from vpog_core.models.config import VPOGConfig
+from vpog_core.models.refiner_config import RefinerConfig
 from vpog_core.objects.mesh import Mesh, save_mesh
 from vpog_core.objects.renderer import Renderer
 from vpog_core.synthetic.objects import make_object
@@ -26,6 +27,15 @@ def small_config() -> VPOGConfig:
     return VPOGConfig(
         image_size=112, embed_dim=64, depth=1, num_heads=2, embed_from_stem=True, aa_depth=1, aa_heads=2,
         fine_dim=16, flow_hidden=32, flow_layers=2, retrieval_dim=8,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def refiner_config() -> RefinerConfig:
+    """A refiner small enough to run in milliseconds, for crops of 32 pixels."""
+    return RefinerConfig(
+        image_size=32, stem_dim=8, fine_dim=16, coarse_dim=16, attention_layers=1, attention_heads=2,
+        coarse_reach=2, fine_reach=1, fine_hidden=16,
     )  # fmt: skip
 
 

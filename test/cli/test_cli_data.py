@@ -57,6 +57,21 @@ def test_bench_tells_costs_and_throughput(folder, capsys):
         assert word in text
 
 
+def test_pairs_of_a_refiner_are_drawn_and_measured(folder, capsys):
+    output = folder / "pairs.png"
+    assert run(folder, "preview", "--network", "refiner", "--rows", "2", "--output", str(output)) == 0
+    sheet = cv2.imread(str(output))
+    # Six pictures in a row: image, render, labels on both, flow, visibility.
+    assert sheet.shape == (2 * 250, 6 * 230 + 6, 3)
+    assert all(sheet[r * 250 : (r + 1) * 250].std() > 10 for r in range(2))
+    capsys.readouterr()
+    assert run(folder, "bench", "--network", "refiner", "--groups", "3", "--workers", "1") == 0
+    text = capsys.readouterr().out
+    for word in ("one process", "samples/s", "render", "start pose", "degrade", "labels", "1 workers"):
+        assert word in text
+    assert "templates" not in text
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -64,6 +79,7 @@ def test_bench_tells_costs_and_throughput(folder, capsys):
         (["preview", "--meshes", "nowhere"], "nowhere"),
         (["preview", "--procedural", "1", "--output", "no/such/sheet.png"], "no/such"),
         (["bench", "--procedural", "1", "--size", "50"], "50"),
+        (["preview", "--network", "refiner", "--bop", "a:b"], "leave --bop out"),
     ],
 )
 def test_what_cannot_be_used_is_told_in_a_sentence(arguments, message, capsys, tmp_path, monkeypatch):

@@ -6,8 +6,15 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from vpog_core.models.checkpoint import copy_weights, load_weights, save_weights, weights_key
+from vpog_core.models.checkpoint import (
+    copy_weights,
+    load_refiner,
+    load_weights,
+    save_weights,
+    weights_key,
+)
 from vpog_core.models.config import PRESETS
+from vpog_core.models.refiner_config import REFINER_PRESETS
 from vpog_core.types import VPOGError
 
 
@@ -205,3 +212,57 @@ def test_broken_configuration(tmp_path, text, part):
     path = tmp_path / "net.safetensors"
     save_file({"a": torch.zeros(2)}, path, metadata={"config": text})
     assert part in error_of(path)
+
+
+def test_a_refiner_comes_back_as_it_was(refiner, tmp_path):
+    path = tmp_path / "refiner.safetensors"
+    save_weights(refiner, path, {"steps": "3"})
+    loaded = load_refiner(path, expect=refiner.config)
+    assert loaded.config == refiner.config
+    assert not loaded.training
+    assert not any(p.requires_grad for p in loaded.parameters())
+    state = loaded.state_dict()
+    assert state.keys() == refiner.state_dict().keys()
+    assert all(torch.equal(state[key], value) for key, value in refiner.state_dict().items())
+
+
+def test_a_network_of_the_other_kind_is_named(model, refiner, saved, tmp_path):
+    path = tmp_path / "refiner.safetensors"
+    save_weights(refiner, path)
+    with pytest.raises(VPOGError, match=r"holds a coarse network where a refiner one is needed"):
+        load_refiner(saved)
+    assert "holds a refiner network where a coarse one is needed" in error_of(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "config_change", "part"),
+    [
+        (lambda t: t.pop("trunk.stem_norm.weight"), None, "lacks the tensor 'trunk.stem_norm.weight'"),
+        (
+            lambda t: t["attention.kind"].fill_(float("nan")),
+            None,
+            "'attention.kind' holds values that are no",
+        ),
+        (lambda t: None, {"fine_dim": 24}, "(16, 8, 3, 3) where (24, 8, 3, 3) is needed"),
+        (lambda t: None, {"fine_dim": 20}, "fine_dim is 20: give a multiple of 8"),
+        (lambda t: None, {"wings": 2}, "'wings'"),
+    ],
+)
+def test_a_damaged_refiner_is_refused_by_what_is_wrong(refiner, tmp_path, change, config_change, part):
+    path = tmp_path / "refiner.safetensors"
+    save_weights(refiner, path)
+    rewrite(path, change, config_change)
+    with pytest.raises(VPOGError) as told:
+        load_refiner(path)
+    assert part in str(told.value)
+    assert "\n" not in str(told.value)
+
+
+def test_a_refiner_cut_short_or_of_another_preset_is_refused(refiner, tmp_path):
+    path = tmp_path / "refiner.safetensors"
+    save_weights(refiner, path)
+    with pytest.raises(VPOGError, match=r"is a network of image_size 32 where 128 is asked for"):
+        load_refiner(path, expect=REFINER_PRESETS["refiner-tiny"])
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(VPOGError, match=r"is no readable safetensors file"):
+        load_refiner(path)

@@ -3,7 +3,15 @@
 import pytest
 import torch
 
-from vpog_core.models.export import Encode, Match, MatchedFlow, example_inputs, export_network
+from vpog_core.models.export import (
+    Compare,
+    Encode,
+    Match,
+    MatchedFlow,
+    example_inputs,
+    export_network,
+    export_refiner,
+)
 from vpog_core.models.precision import autocast_for, bfloat16_pays
 from vpog_core.models.vpog_model import Encoded
 from vpog_core.types import VPOGError
@@ -101,6 +109,20 @@ def test_compiled_network_answers_like_the_network(model):
     assert_same(vars(encode(images)).values(), vars(encoded).values())
     case = encoded[:1], Encoded(encoded.tokens[None, 1:], encoded.stem[None, 1:]), torch.eye(3)[None]
     assert_same(vars(match(*case)).values(), vars(model.match(*case)).values())
+
+
+@torch.no_grad()
+def test_graphs_of_a_refiner_answer_like_it(refiner):
+    """Exported, and traced whole by the compiler; the windows of its fine level move with what it sees."""
+    torch.manual_seed(4)
+    for parameter in refiner.parameters():
+        parameter.add_(0.1 * torch.randn_like(parameter))
+    image, render = (torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8) for _ in range(2))
+    inputs = image, render, torch.randn(2, 3, 32, 32), torch.rand(2, 32, 32) < 0.5
+    expected = Compare(refiner)(*inputs)
+    assert_same(export_refiner(refiner, pairs=2).module()(*inputs), expected)
+    compiled = torch.compile(refiner.trace, backend="eager", fullgraph=True, dynamic=False)
+    assert_same(vars(compiled(*inputs).comparison).values(), expected)
 
 
 def assert_same(found, expected):

@@ -1,9 +1,12 @@
+import numpy as np
 import pytest
 import torch
 
 from vpog_core.models.config import VPOGConfig
 from vpog_core.objects.renderer import Renderer
 from vpog_core.synthetic.objects import make_object
+from vpog_core.training.pose_perturbation import PerturbationConfig
+from vpog_core.training.refiner_dataset import RefinerBatch, RefinerDataset
 from vpog_core.training.stage import Stage
 from vpog_core.training.template_bank import bank_templates
 from vpog_core.training.training_object import TrainingObject
@@ -40,3 +43,29 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def refiner_objects() -> list[TrainingObject]:
+    """Two procedural objects without templates, as refiners are trained on."""
+    renderers = [Renderer(make_object(seed, vertices=3000)) for seed in (900_001, 900_003)]
+    return [
+        TrainingObject(f"object_{n}", None, lambda kept=renderer: kept)
+        for n, renderer in enumerate(renderers)
+    ]
+
+
+@pytest.fixture(scope="session")
+def refiner_pairs(refiner_objects) -> RefinerDataset:
+    """Pairs of 64 pixels of these."""
+    return RefinerDataset(refiner_objects, Stage([], refiner_objects), 64, PerturbationConfig(), seed=3)
+
+
+@pytest.fixture(scope="session")
+def refiner_batch(refiner_objects) -> RefinerBatch:
+    """Six pairs of one object, 32 pixels."""
+    data = RefinerDataset(
+        refiner_objects[:1], Stage([], refiner_objects), 32, PerturbationConfig(), seed=5, photometry=False
+    )
+    items = [data[index] for index in range(6)]
+    return RefinerBatch(**{key: torch.from_numpy(np.stack([i[key] for i in items])) for key in items[0]})

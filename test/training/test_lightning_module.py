@@ -11,7 +11,7 @@ pytest.importorskip("lightning")
 from vpog_core.geometry.se3 import rotation_z, transform
 from vpog_core.models.vpog_model import VPOGModel
 from vpog_core.training.data_module import ConsecutiveBatches, shares
-from vpog_core.training.lightning_module import VPOGLightning, checkpoint_blocks, decay_groups
+from vpog_core.training.lightning_module import VPOGLightning, decay_groups
 from vpog_core.training.losses.config import LossConfig
 from vpog_core.training.mixed_precision import FullPrecisionOutside
 from vpog_core.training.objective import Batch, objective
@@ -143,7 +143,9 @@ def test_recomputed_blocks_give_equal_gradients(network, batch):
         return {k: p.grad.clone() for k, p in network.named_parameters() if p.grad is not None}, len(calls)
 
     plain, once = gradients()
-    checkpoint_blocks(network)
+    VPOGLightning(
+        network, LossConfig(), OptimizerConfig(), SchedulerConfig(), groups=1, epoch_steps=1
+    ).checkpoint_blocks()
     recomputed, twice = gradients()
     assert twice == 2 * once
     assert all(torch.equal(recomputed[key], plain[key]) for key in plain)

@@ -10,8 +10,11 @@ pytest.importorskip("lightning")
 import vpog_core
 from vpog_core.cli import main
 from vpog_core.models.config import PRESETS
+from vpog_core.models.refiner_config import REFINER_PRESETS
 from vpog_core.training.compose import config_folder, load_config
 from vpog_core.training.losses.config import LossConfig
+from vpog_core.training.losses.refiner import RefinerLossConfig
+from vpog_core.training.pose_perturbation import PerturbationConfig
 from vpog_core.training.train_config import OptimizerConfig, SchedulerConfig, TrainerConfig
 from vpog_core.types import VPOGError
 
@@ -27,6 +30,19 @@ def test_experiments_train_their_preset(name):
         ("gpu", "bf16-mixed") if gpu else ("cpu", "32-true")
     )
     assert config.data.photometry != gpu
+
+
+@pytest.mark.parametrize("name", ["tiny", "small"])
+def test_experiments_of_refiners_train_their_preset(name):
+    config = load_config([f"experiment=refiner_{name}"])
+    assert config.network == "refiner"
+    assert config.refiner == REFINER_PRESETS[f"refiner-{name}"]
+    assert config.data.image_size == config.refiner.image_size
+    assert (config.refiner_loss, config.perturbation) == (RefinerLossConfig(), PerturbationConfig())
+    assert config.output == f"runs/refiner_{name}"
+    assert config.data.photometry == (name == "tiny")
+    larger = load_config([f"experiment=refiner_{name}", "refiner.image_size=160"])
+    assert larger.data.image_size == 160
 
 
 def test_the_defaults_are_those_written_down():
@@ -82,6 +98,12 @@ def test_values_on_the_command_line_count_most():
         ("model.window=5", r"windows of 5"),
         ("data.procedural=0", r"names no objects"),
         ("data=bop", r"names no objects: set one of meshes, gso, bop, procedural"),
+        ("network=fine", r"^network is 'fine': give coarse or refiner.$"),
+        (
+            "network=refiner",
+            r"^data.image_size is 224 and refiner.image_size 128: set data.image_size=128, or the network's",
+        ),
+        ("data.image_size=112", r"^data.image_size is 112 and model.image_size 224: "),
         ("trainer.precision=16-mixed", r"use bf16-mixed or 32-true"),
     ],
 )
@@ -89,6 +111,13 @@ def test_mistakes_are_told_in_a_sentence(setting, sentence):
     with pytest.raises(VPOGError, match=sentence) as told:
         load_config([setting])
     assert "\n" not in str(told.value)
+
+
+def test_a_refiner_begins_with_no_encoder_of_others():
+    with pytest.raises(
+        VPOGError, match=r"init.croco is for the coarse network's encoder, a refiner has none: leave it out"
+    ):
+        load_config(["experiment=refiner_tiny", "init.croco=CroCo.pth"])
 
 
 def test_the_configuration_is_found_in_an_installation(tmp_path, monkeypatch):

@@ -12,9 +12,16 @@ from torch.utils.data import Dataset
 
 from vpog_core.geometry.se3 import rotation_z, transform
 from vpog_core.models.config import VPOGConfig
+from vpog_core.models.refiner_config import RefinerConfig
+from vpog_core.objects.mesh import Mesh
+from vpog_core.objects.renderer import Renderer
 from vpog_core.training.compose import load_config
 from vpog_core.training.objective import Batch
+from vpog_core.training.pose_perturbation import PerturbationConfig
+from vpog_core.training.refiner_dataset import RefinerDataset
+from vpog_core.training.stage import Stage
 from vpog_core.training.train import train
+from vpog_core.training.training_object import TrainingObject
 from vpog_core.types import VPOGError
 
 SIZE = 112
@@ -22,11 +29,22 @@ MODEL = VPOGConfig(
     image_size=SIZE, embed_dim=64, depth=1, num_heads=2, embed_from_stem=True, aa_depth=1, aa_heads=2,
     fine_dim=16, flow_hidden=32, flow_layers=2, retrieval_dim=8,
 )  # fmt: skip
+REFINER = RefinerConfig(
+    image_size=32, stem_dim=8, fine_dim=16, coarse_dim=16, attention_layers=1, attention_heads=2,
+    coarse_reach=2, fine_reach=1, fine_hidden=16,
+)  # fmt: skip
+SHORT = (
+    "loader.workers=0", "trainer.epoch_steps=3", "trainer.max_epochs=2", "trainer.logger=none",
+    "trainer.pictures=0", "trainer.threads=1", "trainer.log_every=1", "scheduler.warmup_steps=2",
+    "optimizer.lr=2e-3",
+)  # fmt: skip
 SETTINGS = (
-    "experiment=tiny", "data.queries=2", "loader.groups=1", "loader.workers=0", "trainer.epoch_steps=3",
-    "trainer.max_epochs=2", "trainer.logger=none", "trainer.pictures=0", "trainer.threads=1",
-    "trainer.log_every=1", "scheduler.warmup_steps=2", "optimizer.lr=2e-3", "loss.options.pose_samples=16",
-    "loss.options.pose_queries=1",
+    "experiment=tiny", "data.queries=2", "loader.groups=1", "loss.options.pose_samples=16",
+    "loss.options.pose_queries=1", *SHORT,
+)  # fmt: skip
+REFINER_SETTINGS = (
+    "experiment=refiner_tiny", "loader.groups=2", "refiner_loss.pose_samples=16", "refiner_loss.pose_pairs=2",
+    *(f"refiner.{name}={value}" for name, value in REFINER.to_dict().items()), *SHORT,
 )  # fmt: skip
 
 
@@ -74,6 +92,34 @@ class ToyData(Dataset):
         return rgb, disc.astype(np.float32), K, T.astype(np.float32)
 
 
+class ToyPairs(RefinerDataset):
+    """Pairs of a coloured block; every item takes `pause` seconds longer."""
+
+    def __init__(self, seed: int, length: int = 1000, pause: float = 0.0) -> None:
+        renderer = Renderer(coloured_block())
+        block = TrainingObject("block", None, lambda: renderer)
+        super().__init__([block], Stage([], [block]), 32, PerturbationConfig(), seed, length)
+        self.pause = pause
+
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+        time.sleep(self.pause)
+        return super().__getitem__(index)
+
+
+def coloured_block() -> Mesh:
+    """A block of 10 x 7 x 4 cm whose corners have different colours."""
+    corners = np.array([[x, y, z] for x in (0, 1) for y in (0, 1) for z in (0, 1)])
+    faces = [[0, 1, 3], [0, 3, 2], [4, 6, 7], [4, 7, 5], [0, 4, 5], [0, 5, 1],
+             [2, 3, 7], [2, 7, 6], [0, 2, 6], [0, 6, 4], [1, 5, 7], [1, 7, 3]]  # fmt: skip
+    colors = (corners * (160, 120, 200) + (60, 100, 30)).astype(np.uint8)
+    return Mesh((corners - 0.5) * (0.1, 0.07, 0.04), np.array(faces), vertex_colors=colors)
+
+
+def toy_pairs(pause: float = 0.0) -> tuple[ToyPairs, ToyPairs]:
+    """Training and validation set of a refiner."""
+    return ToyPairs(1, pause=pause), ToyPairs(2, length=4)
+
+
 def toy_data(pause: float = 0.0) -> tuple[ToyData, ToyData]:
     """Training and validation set."""
     return ToyData(1, pause=pause), ToyData(2, length=4)
@@ -84,9 +130,17 @@ def toy_config(*settings: str):
     return replace(load_config([*SETTINGS, *settings]), model=MODEL)
 
 
+def toy_refiner_config(*settings: str):
+    """The configuration of a run of six steps of a very small refiner."""
+    return load_config([*REFINER_SETTINGS, *settings])
+
+
 def main() -> int:
+    pause, settings = float(sys.argv[1]), sys.argv[2:]
+    refiner = "network=refiner" in settings
+    config, data = (toy_refiner_config, toy_pairs) if refiner else (toy_config, toy_data)
     try:
-        train(toy_config(*sys.argv[2:]), lambda: toy_data(float(sys.argv[1])))
+        train(config(*settings), lambda: data(pause))
     except VPOGError as error:
         print(error, file=sys.stderr)
         return 2

@@ -14,17 +14,21 @@ _PREVIEW_HELP = """\
 Draw a sheet of training samples with their labels. A row shows a query, its matched patches in
 colours, the same colours painted where the labels put them in each template, and the way to the
 reference. Red crosses mark patches of the object that are unseen there. Colours that do not cover
-the same parts of the object on both sides are an error."""
+the same parts of the object on both sides are an error.
+
+With --network refiner a row shows an image, the render at a wrong pose, the same colours painted on
+both where the labels say they belong together, the flow from render to image, and what is visible."""
 
 _BENCH_HELP = """\
-Samples per second of the loader alone (a query, its templates and labels), and the CPU time of
-each stage."""
+Samples per second of the loader alone (a query, its templates and labels; of a refiner an image, a
+render and labels), and the CPU time of each stage."""
 
 _EXAMPLES = """\
 examples:
   vpog data preview --procedural 4 --output preview.png
   vpog data preview --meshes meshes/train --photos photos --hdri hdri --rows 12
   vpog data preview --bop data/ycbv:train_pbr --size 224
+  vpog data preview --network refiner --meshes meshes/train --photos photos
   vpog data bench --procedural 8 --size 224 --workers 2
 
 What is rendered once goes into --bank and is used again."""
@@ -57,6 +61,12 @@ def _part(parts, name: str, summary: str, description: str, run) -> argparse.Arg
     )  # fmt: skip
     parser.set_defaults(run=run)
     parser.add_argument(
+        "--network",
+        choices=("coarse", "refiner"),
+        default="coarse",
+        help="whose samples (default: %(default)s)",
+    )
+    parser.add_argument(
         "--meshes", action="append", default=[], metavar="DIR", help="mesh files; may be repeated"
     )
     parser.add_argument("--unit", choices=("auto", "m", "cm", "mm"), default="auto", help="of those meshes")
@@ -73,7 +83,7 @@ def _part(parts, name: str, summary: str, description: str, run) -> argparse.Arg
     parser.add_argument("--hdri", default="", metavar="DIR", help="environment maps (.hdr, .exr), for light")
     parser.add_argument("--bank", default="runs/bank", metavar="DIR", help="(default: %(default)s)")
     parser.add_argument(
-        "--size", type=positive, default=112, metavar="PX", help="of crops (default: %(default)s)"
+        "--size", type=positive, metavar="PX", help="of crops (default: 112, of a refiner 128)"
     )
     parser.add_argument("--seed", type=count, default=0, help="other samples (default: %(default)s)")
     return parser
@@ -84,20 +94,35 @@ def run_preview(arguments: argparse.Namespace) -> int:
     import numpy as np
 
     from vpog_core.cli.files import write_png
-    from vpog_core.training.preview import preview_row
 
     output = Path(arguments.output)
     if not output.parent.is_dir():
         raise VPOGError(f"There is no folder '{output.parent}' for --output: make it first.")
     dataset = _dataset(arguments)
-    rows = []
-    for index in range(arguments.rows):
-        group = dataset[index]
-        query = index % len(group["query_rgb"])
-        rows.append(preview_row(group, query, f"{index}.{query}"))
+    row = _pair_row if arguments.network == "refiner" else _group_row
+    rows = [row(dataset[index], index) for index in range(arguments.rows)]
     write_png(output, np.vstack(rows))
     print(f"{len(rows)} samples of {len(dataset.objects)} objects: {output}")
     return 0
+
+
+def _group_row(group: dict, index: int):
+    """A picture of a query of a group with its labels."""
+    from vpog_core.training.preview import preview_row
+
+    query = index % len(group["query_rgb"])
+    return preview_row(group, query, f"{index}.{query}")
+
+
+def _pair_row(pair: dict, index: int):
+    """A picture of a refiner's pair with its labels."""
+    import torch
+
+    from vpog_core.training.refiner_dataset import RefinerBatch
+    from vpog_core.training.refiner_pictures import label_row
+
+    batch = RefinerBatch(**{key: torch.as_tensor(value)[None] for key, value in pair.items()})
+    return label_row(batch, 0, f"{index}")
 
 
 def run_bench(arguments: argparse.Namespace) -> int:
@@ -110,14 +135,20 @@ def run_bench(arguments: argparse.Namespace) -> int:
 
 def _dataset(arguments: argparse.Namespace):
     """The training set the options describe."""
-    from vpog_core.training.data_config import DataConfig
-    from vpog_core.training.datasets import build_datasets
+    from vpog_core.training.data_config import DataConfig, build_datasets
+    from vpog_core.training.pose_perturbation import PerturbationConfig
+    from vpog_core.training.refiner_datasets import build_refiner_datasets
 
+    refiner = arguments.network == "refiner"
+    if refiner and arguments.bop:
+        raise VPOGError("A refiner is trained on meshes that are rendered: leave --bop out.")
     if not (arguments.meshes or arguments.gso or arguments.bop or arguments.procedural):
         raise VPOGError("No objects are named: give --meshes, --gso, --bop or --procedural.")
     config = DataConfig(
         meshes=arguments.meshes, unit=arguments.unit, gso=arguments.gso, bop=arguments.bop,
         procedural=arguments.procedural, photos=arguments.photos, hdri=arguments.hdri, bank=arguments.bank,
-        image_size=arguments.size, seed=arguments.seed, held_out_procedural=1,
+        image_size=arguments.size or (128 if refiner else 112), seed=arguments.seed, held_out_procedural=1,
     )  # fmt: skip
+    if refiner:
+        return build_refiner_datasets(config, config.image_size, PerturbationConfig())[0]
     return build_datasets(config)[0]

@@ -7,12 +7,14 @@ import argparse
 from vpog_core.types import VPOGError
 
 _HELP = """\
-Train the network. Settings are Hydra's: SECTION=FILE takes a file of config/train, KEY=VALUE sets one
+Train a network. Settings are Hydra's: SECTION=FILE takes a file of config/train, KEY=VALUE sets one
 value. Objects and photographs are given as data settings; without any, procedural objects are made up.
 
   experiment=tiny      112 px, a CPU: first sensible poses after an hour or two
   experiment=small     224 px, one GPU: half an hour
   experiment=base      224 px, encoder from CroCo v2 (init.croco=FILE), 8 GPUs
+  experiment=refiner_tiny, experiment=refiner_small
+                       the refiner: 128 px on a CPU, 224 px on a GPU
 
 Settings that are often given (--show prints them all):
   output=DIR                  checkpoint, weights, history, log and pictures; a run found there goes on

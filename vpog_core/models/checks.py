@@ -88,6 +88,26 @@ def check_pairs(pairs: Tensor, tokens: Tensor) -> None:
     _check_whole("pairs", pairs, (batch, count, patches, patches))
 
 
+def check_comparison(
+    image: Tensor, render: Tensor, normals: Tensor, mask: Tensor, size: int, like: Tensor
+) -> None:
+    """Refuse what a refiner of side `size` does not compare; `like`: any buffer of the network."""
+    given = {"image": image, "render": render, "normals": normals, "mask": mask}
+    for name, tensor in given.items():
+        shape = {"B": image.shape[0] if image.ndim else None, "3": 3, "H": size, "W": size}
+        if name == "mask":
+            del shape["3"]
+        _check_shape(name, tensor, shape, "give image, render, normals and mask of one frame for each pair")
+        _check_device(name, tensor, like)
+    for name in ("image", "render"):
+        if given[name].dtype != torch.uint8:
+            raise VPOGError(f"The {name} is {given[name].dtype}: give RGB in 0..255 as uint8.")
+    if not normals.is_floating_point() or mask.dtype != torch.bool:
+        raise VPOGError(
+            f"The normals are {normals.dtype} and the mask {mask.dtype}: give floating point and bool."
+        )
+
+
 def _check_image_shape(shape: tuple[int, ...], size: int) -> None:
     if len(shape) != 4 or shape[1] != 3 or shape[0] == 0:
         raise VPOGError(f"The images have the shape {shape}: give RGB images [N, 3, {size}, {size}].")

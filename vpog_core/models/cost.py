@@ -1,13 +1,13 @@
 """What the networks cost: parameters, and floating point operations of each step.
 
-python -m vpog_core.models.cost                            print the table
-python -m vpog_core.models.cost --update docs/network.md   write it between the file's two marks
+python -m vpog_core.models.cost                            print the tables
+python -m vpog_core.models.cost --update docs/network.md   write each between its two marks in the file
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -18,6 +18,9 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from vpog_core.models.config import PRESETS, VPOGConfig
+from vpog_core.models.export import example_pairs
+from vpog_core.models.refiner import RefinerNet
+from vpog_core.models.refiner_config import REFINER_PRESETS, RefinerConfig
 from vpog_core.models.vpog_model import Encoded, VPOGModel
 from vpog_core.types import VPOGError
 
@@ -26,7 +29,8 @@ CLUSTER = 4
 VIEWS, ROLLS = 162, 12
 """Views of an object and in-plane turns of each, all of them compared with a crop."""
 Result = TypeVar("Result")
-BEGIN, END = "<!-- cost: begin -->", "<!-- cost: end -->"
+MARKS = "<!-- {}: begin -->", "<!-- {}: end -->"
+"""Around a table in a document, by the table's name."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,18 @@ def network_cost(config: VPOGConfig) -> Cost:
     )  # fmt: skip
 
 
-def table() -> str:
+@cache
+def refiner_cost(config: RefinerConfig) -> tuple[int, int]:
+    """Return the parameters of a refiner, and the operations of comparing one pair, counted as for `Cost`."""
+    with torch.device("meta"):
+        refiner = RefinerNet(config).eval()
+        inputs = example_pairs(refiner)
+    with torch.no_grad():
+        operations, _ = _counted(lambda: refiner(*inputs))
+    return _parameters(refiner), operations
+
+
+def network_table() -> str:
     """The presets' costs in Markdown."""
     costs = {name: network_cost(config) for name, config in PRESETS.items()}
     rows = {
@@ -91,31 +106,59 @@ def table() -> str:
         f"flow in {CLUSTER} templates, GFLOP": [_giga(c.flow) for c in costs.values()],
         "descriptors of an object, MiB": [f"{c.object_bytes / 2**20:.0f}" for c in costs.values()],
     }
-    lines = ["| | " + " | ".join(costs) + " |", "| --- |" + " ---: |" * len(costs)]
-    return "\n".join(lines + [f"| {name} | " + " | ".join(cells) + " |" for name, cells in rows.items()])
+    return _markdown(costs, rows)
+
+
+def refiner_table() -> str:
+    """The refiner presets' costs in Markdown."""
+    configs = REFINER_PRESETS.values()
+    costs = [refiner_cost(c) for c in configs]
+    rows = {
+        "image and render, pixels": [str(c.image_size) for c in configs],
+        "cells of the answer": [f"{c.grid} x {c.grid}" for c in configs],
+        "features at stride 4 and 8": [f"{c.fine_dim}, {c.coarse_dim}" for c in configs],
+        "joint attention: layers": [str(c.attention_layers) for c in configs],
+        "parameters, millions": [f"{parameters / 1e6:.2f}" for parameters, _ in costs],
+        "one comparison, GFLOP": [_giga(operations) for _, operations in costs],
+    }
+    return _markdown(REFINER_PRESETS, rows)
+
+
+TABLES = {"cost": network_table, "refiner cost": refiner_table}
+"""The tables of a document by name."""
 
 
 def updated(text: str) -> str:
-    """A document's text with today's table between its two marks.
+    """Return a document's text with today's tables, each between its two marks.
 
     Raises:
         VPOGError: the marks are not there.
     """
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end):
-        raise VPOGError(f"The document has no place for the table: put '{BEGIN}' and '{END}' into it.")
-    return f"{before}{BEGIN}\n{table()}\n{END}{after}"
+    for name, table in TABLES.items():
+        begin, end = (mark.format(name) for mark in MARKS)
+        before, has_begin, rest = text.partition(begin)
+        _, has_end, after = rest.partition(end)
+        if not (has_begin and has_end):
+            raise VPOGError(f"The document has no place for a table: put '{begin}' and '{end}' into it.")
+        text = f"{before}{begin}\n{table()}\n{end}{after}"
+    return text
 
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Parameters and floating point operations of the presets.")
-    parser.add_argument("--update", type=Path, metavar="FILE", help="write the table into this document")
+    parser.add_argument("--update", type=Path, metavar="FILE", help="write the tables into this document")
     args = parser.parse_args(argv)
     if args.update:
         args.update.write_text(updated(args.update.read_text(encoding="utf-8")), encoding="utf-8")
     else:
-        print(table())
+        print("\n\n".join(table() for table in TABLES.values()))
+
+
+def _markdown(names: Iterable[str], rows: dict[str, list[str]]) -> str:
+    """A table of a column for each name."""
+    names = list(names)
+    lines = ["| | " + " | ".join(names) + " |", "| --- |" + " ---: |" * len(names)]
+    return "\n".join(lines + [f"| {name} | " + " | ".join(cells) + " |" for name, cells in rows.items()])
 
 
 def _parameters(module: nn.Module) -> int:

@@ -1,6 +1,6 @@
-"""The network as modules of tensors alone, for torch.export and what builds on it (AOTInductor, ONNX).
+"""The networks as modules of tensors alone, for torch.export and what builds on it (AOTInductor, ONNX).
 
-Shapes are fixed when a graph is made: the number of images, or of crops B and templates S.
+Shapes are fixed when a graph is made: the number of images, of crops B and templates S, or of pairs.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from vpog_core.models.refiner import RefinerNet
 from vpog_core.models.vpog_model import Encoded, Matches, VPOGModel
 
 
@@ -55,6 +56,21 @@ class MatchedFlow(nn.Module):
         return flow.flow, flow.confidence
 
 
+class Compare(nn.Module):
+    """Image, render, normals, mask of B pairs, as `RefinerNet.forward` takes them -> what `Comparison` holds,
+    in its order."""
+
+    def __init__(self, refiner: RefinerNet) -> None:
+        super().__init__()
+        self.refiner = refiner
+
+    def forward(
+        self, image: Tensor, render: Tensor, normals: Tensor, mask: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        found = self.refiner(image, render, normals, mask)
+        return found.flow, found.log_scale, found.visibility
+
+
 def example_inputs(model: VPOGModel, crops: int = 1, templates: int = 4) -> dict[str, tuple[Tensor, ...]]:
     """Inputs of the fixed shapes to make graphs with, by the module's name; grey images, one direction."""
     size, device = model.config.image_size, model.mean.device
@@ -80,3 +96,19 @@ def export_network(
     inputs = example_inputs(model, crops, templates)
     modules = {cls.__name__: cls(model).eval() for cls in (Encode, Match, MatchedFlow)}
     return {name: torch.export.export(module, inputs[name]) for name, module in modules.items()}
+
+
+def export_refiner(refiner: RefinerNet, pairs: int = 1) -> torch.export.ExportedProgram:
+    """Graph of `Compare` for so many pairs at once."""
+    return torch.export.export(Compare(refiner).eval(), example_pairs(refiner, pairs))
+
+
+def example_pairs(refiner: RefinerNet, pairs: int = 1) -> tuple[Tensor, ...]:
+    """Inputs of `Compare` of the fixed shapes: grey images, renders of nothing.
+
+    No tensor is given twice: a graph would hold one input for both.
+    """
+    size, device = refiner.config.image_size, refiner.mean.device
+    grey = torch.full((pairs, 3, size, size), 128, dtype=torch.uint8, device=device)
+    mask = torch.zeros(pairs, size, size, dtype=torch.bool, device=device)
+    return grey, grey.clone(), torch.zeros(grey.shape, device=device), mask

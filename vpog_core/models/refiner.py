@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vpog_core.models.checks import check_comparison
 from vpog_core.models.layers import Attention, Block
 from vpog_core.models.pos_embed import RoPE2D, grid_positions
 from vpog_core.models.refiner_config import COARSE_STRIDE, FINE_STRIDE, RefinerConfig
@@ -24,8 +25,8 @@ LOG_SCALE = (-2.5, 4.0)
 """Bounds of the logarithm of the flow's Laplace scale, pixels."""
 FIRST_LOG_SCALE = 1.5
 """What an untrained network says of its flow's scale: the errors it begins with."""
-OUTSIDE = -1e4
-"""Logit of a correlation with a cell outside the image."""
+OUTSIDE = -8192.0
+"""Logit of a correlation with a cell outside the image; bfloat16 holds it exactly."""
 IMAGE_MEAN, IMAGE_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -180,11 +181,15 @@ class RefinerNet(nn.Module):
             image, render: [B, 3, P, P] uint8 RGB.
             normals: [B, 3, P, P] unit, camera frame, zero in the background; mask: [B, P, P] bool, where the
                 render shows the object.
+
+        Raises:
+            VPOGError: other shapes, types or devices than these.
         """
         return self.trace(image, render, normals, mask).comparison
 
     def trace(self, image: Tensor, render: Tensor, normals: Tensor, mask: Tensor) -> Trace:
         """Compare, and keep what training supervises; arguments as `forward`."""
+        check_comparison(image, render, normals, mask, self.config.image_size, self.mean)
         # Features of both, at two levels.
         drawn = torch.cat((self._normalised(render), normals, mask[:, None].to(normals.dtype)), dim=1)
         fine, coarse = self.trunk(self._normalised(image), drawn)

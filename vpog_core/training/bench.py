@@ -1,21 +1,26 @@
 """What a training sample costs: samples per second of the loader alone, and where the time goes.
 
-A sample is a query, its templates and its labels. Times are of the CPU, so that other programs do not count.
+A sample is a query, its templates and its labels; of a refiner an image, a render and their labels. Times
+are of the CPU, so that other programs do not count.
 """
 
 from __future__ import annotations
 
 import cProfile
+import math
 import pstats
 import resource
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import cv2
 import torch
 from torch.utils.data import DataLoader, Dataset, Subset
 
+from vpog_core.training.losses.refiner import refiner_labels
 from vpog_core.training.objective import Batch
+from vpog_core.training.refiner_dataset import RefinerBatch
 
 STAGES = {
     "layout": ("query_layout.py", ("lay_out",)),
@@ -24,7 +29,8 @@ STAGES = {
     "annotated images": ("bop_queries.py", ("queries",)),
     "degrade": ("augmentation.py", ("degrade",)),
     "templates": ("vpog_dataset.py", ("_templates", "_render_reference")),
-    "labels": ("objective.py", ("labels",)),
+    "start pose": ("refiner_dataset.py", ("_render",)),
+    "labels": ("bench.py", ("_label",)),
 }
 FLOOR = (("renderer.py", ("cast", "blocked")), ("vpog_dataset.py", ("_templates",)))
 """What no rewriting takes away: the rays, and the warps that turn templates."""
@@ -102,11 +108,23 @@ def _take(dataset: Dataset, items: range) -> int:
     """Draw items and label them; how many samples they were."""
     samples = 0
     for index in items:
-        group = {key: torch.as_tensor(value)[None] for key, value in dataset[index].items()}
-        batch = Batch(**group)
-        batch.labels((index % 4, index // 4 % 4))
-        samples += batch.query_rgb.shape[1]
+        item = dataset[index]
+        tensors = {key: torch.as_tensor(value)[None] for key, value in item.items()}
+        _label(dataset.batch_type(**tensors), index)
+        samples += _samples(dataset, item)
     return samples
+
+
+def _label(batch: Batch | RefinerBatch, index: int) -> None:
+    if isinstance(batch, RefinerBatch):
+        refiner_labels(batch)
+    else:
+        batch.labels((index % 4, index // 4 % 4))
+
+
+def _samples(dataset: Dataset, item: Mapping) -> int:
+    """Images of a camera in an item: queries of a group, or the one of a pair."""
+    return math.prod(item[dataset.batch_type.IMAGES].shape[:-3])
 
 
 def _seconds(stats: pstats.Stats, file: str, names: tuple[str, ...]) -> float:
@@ -125,7 +143,7 @@ def _loader(dataset: Dataset, groups: int, workers: int) -> tuple[float, float]:
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     samples, warm, begin = 0, 0, time.perf_counter()
     for number, group in enumerate(loader):
-        samples += len(group["query_rgb"])
+        samples += _samples(dataset, group)
         if number + 1 == workers:
             warm, begin = samples, time.perf_counter()
     seconds = time.perf_counter() - begin

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from vpog_core.models.refiner import RefinerNet
+from vpog_core.models.layers import Block
+from vpog_core.models.refiner import RefinerNet, ResidualBlock
 from vpog_core.models.vpog_model import VPOGModel
 from vpog_core.training.device_augmentation import augment
 from vpog_core.training.losses.config import LossConfig
@@ -75,6 +76,24 @@ class NetworkLightning(L.LightningModule):
     def draw(self, batch, count: int) -> list[np.ndarray]:
         """Return a row [h, w, 3] uint8 for each of the first samples of a validation batch."""
         raise NotImplementedError
+
+    def blocks(self) -> list[nn.Module]:
+        """Return the blocks of the learning network that hold most of its memory in training."""
+        raise NotImplementedError
+
+    def parts(self) -> list[nn.Module]:
+        """Return the parts of the learning network where nearly all of its time goes."""
+        raise NotImplementedError
+
+    def checkpoint_blocks(self) -> None:
+        """Compute the blocks again in the backward pass, which saves memory."""
+        for block in self.blocks():
+            block.forward = _Recomputed(block.forward)
+
+    def compile_parts(self) -> None:
+        """Compile each part by torch.compile."""
+        for part in self.parts():
+            part.forward = torch.compile(part.forward, dynamic=False)
 
     def training_step(self, batch, batch_idx: int) -> Tensor:
         """The loss of one batch."""
@@ -191,6 +210,15 @@ class VPOGLightning(NetworkLightning):
     def draw(self, batch: Batch, count: int) -> list[np.ndarray]:
         return draw_batch(self.averaged, batch, count)
 
+    def blocks(self) -> list[nn.Module]:
+        """Return the attention blocks of encoder and AA module."""
+        aa = self.network.aa_module
+        return [*self.network.encoder.enc_blocks, *aa.global_blocks, *aa.local_blocks]
+
+    def parts(self) -> list[nn.Module]:
+        """Return encoder and AA module."""
+        return [self.network.encoder, self.network.aa_module]
+
 
 class RefinerLightning(NetworkLightning):
     """The refiner in training.
@@ -214,6 +242,15 @@ class RefinerLightning(NetworkLightning):
     def draw(self, batch: RefinerBatch, count: int) -> list[np.ndarray]:
         return draw_refiner_batch(self.averaged, batch, count)
 
+    def blocks(self) -> list[nn.Module]:
+        """Return the residual and attention blocks."""
+        return [m for m in self.network.modules() if isinstance(m, (ResidualBlock, Block))]
+
+    def parts(self) -> list[nn.Module]:
+        """Return all but the correlations, which are a matrix product and a gather."""
+        of = self.network
+        return [of.trunk, of.attention, of.coarse_decoder, of.fine_decoder]
+
 
 def decay_groups(network: nn.Module, weight_decay: float) -> list[dict]:
     """Parameter groups of AdamW: matrices and kernels with decay, vectors (biases, norms) without."""
@@ -224,13 +261,6 @@ def decay_groups(network: nn.Module, weight_decay: float) -> list[dict]:
     ]
 
 
-def checkpoint_blocks(network: VPOGModel) -> None:
-    """Compute the blocks of encoder and AA module again in the backward pass, which saves memory."""
-    aa = network.aa_module
-    for block in (*network.encoder.enc_blocks, *aa.global_blocks, *aa.local_blocks):
-        block.forward = _Recomputed(block.forward)
-
-
 class _Recomputed:
     def __init__(self, forward: Callable[..., Tensor]) -> None:
         self.forward = forward
@@ -239,9 +269,3 @@ class _Recomputed:
         if not torch.is_grad_enabled():
             return self.forward(*args)
         return checkpoint(self.forward, *args, use_reentrant=False, preserve_rng_state=False)
-
-
-def compile_parts(network: VPOGModel) -> None:
-    """torch.compile for encoder and AA module, where nearly all of the time goes."""
-    for part in (network.encoder, network.aa_module):
-        part.forward = torch.compile(part.forward, dynamic=False)

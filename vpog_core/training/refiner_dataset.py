@@ -11,8 +11,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from vpog_core.geometry.camera import VirtualCamera
 from vpog_core.geometry.framing import frame_hull
 from vpog_core.geometry.se3 import rotation_z, transform, transform_points
+from vpog_core.objects.renderer import Render
 from vpog_core.objects.template_set import template_camera
 from vpog_core.training.augmentation import degrade
 from vpog_core.training.pose_perturbation import PerturbationConfig, perturb
@@ -21,6 +23,7 @@ from vpog_core.training.rendered_queries import draw_distance
 from vpog_core.training.stage import Stage
 from vpog_core.training.training_object import TrainingObject
 from vpog_core.training.vpog_dataset import object_odds
+from vpog_core.types import VPOGError
 
 ATTEMPTS = 20
 """Draws until a pose's object can be framed; all but the first are rare."""
@@ -99,27 +102,35 @@ class RefinerDataset(Dataset):
         """Return the arrays of one pair: a `RefinerBatch` without its first axis."""
         rng = np.random.default_rng([self.seed, index])
         obj = self.objects[rng.choice(len(self.objects), p=self._odds)]
-        renderer, mesh = obj.renderer, obj.mesh
+        T_true, T_start, frame = self._poses(rng, obj)
+        query = compose(rng, obj.renderer, T_true, self.size, self.stage, frame=frame)
+        T_start = transform(frame.R_virt_cam, np.zeros(3)) @ T_start
+        render = self._render(obj, T_start, frame.K)
+        image = degrade(rng, query.rgb) if self.photometry else query.rgb
+        floats = {
+            "render_normals": render.normals @ T_start[:3, :3].T,
+            "render_depth": render.depth, "image_depth": query.depth, "K": frame.K,
+            "T_true": query.T_virt_obj, "T_start": T_start, "diameter": np.array(obj.mesh.diameter),
+        }  # fmt: skip
+        return {"image_rgb": image, "render_rgb": render.rgb} | {
+            key: value.astype(np.float32) for key, value in floats.items()
+        }
+
+    def _poses(
+        self, rng: np.random.Generator, obj: TrainingObject
+    ) -> tuple[np.ndarray, np.ndarray, VirtualCamera]:
+        """Draw a true pose and one near it, and frame the latter."""
+        mesh = obj.mesh
         for _ in range(ATTEMPTS):
             T_true = random_pose(rng, mesh, self.size)
             T_start = perturb(rng, T_true, mesh.center, mesh.diameter, self.perturbation)
             frame = frame_hull(transform_points(T_start, mesh.hull_points), self.size)
             if frame is not None:
-                break
-        else:
-            raise RuntimeError(f"No view of '{obj.name}' can be framed.")
-        query = compose(rng, renderer, T_true, self.size, self.stage, frame=frame)
-        T_start = transform(frame.R_virt_cam, np.zeros(3)) @ T_start
-        render = renderer.render(T_start, frame.K, (self.size, self.size))
-        image = degrade(rng, query.rgb) if self.photometry else query.rgb
-        floats = {
-            "render_normals": render.normals @ T_start[:3, :3].T,
-            "render_depth": render.depth, "image_depth": query.depth,
-            "K": frame.K, "T_true": query.T_virt_obj, "T_start": T_start, "diameter": np.array(mesh.diameter),
-        }  # fmt: skip
-        return {"image_rgb": image, "render_rgb": render.rgb} | {
-            key: value.astype(np.float32) for key, value in floats.items()
-        }
+                return T_true, T_start, frame
+        raise VPOGError(f"No view of the object '{obj.name}' can be framed: leave it out.")
+
+    def _render(self, obj: TrainingObject, T: np.ndarray, K: np.ndarray) -> Render:
+        return obj.renderer.render(T, K, (self.size, self.size))
 
 
 def random_pose(rng: np.random.Generator, mesh, size: int) -> np.ndarray:

@@ -47,9 +47,10 @@ def pair_pictures(batch: RefinerBatch, labels: RefinerLabels, n: int) -> list[tu
     ]  # fmt: skip
 
 
-def label_row(batch: RefinerBatch, n: int) -> np.ndarray:
-    """Draw one pair with its labels, [h, w, 3] uint8."""
-    return _tiles(pair_pictures(batch, refiner_labels(batch), n))
+def label_row(batch: RefinerBatch, n: int, title: str = "") -> np.ndarray:
+    """Draw one pair with its labels, [h, w, 3] uint8; the title goes before the first picture's name."""
+    (name, picture), *others = pair_pictures(batch, refiner_labels(batch), n)
+    return _tiles([(f"{title} {name}".strip(), picture), *others])
 
 
 def _painted(image: np.ndarray, render: np.ndarray, labels: RefinerLabels, n: int) -> list[np.ndarray]:

@@ -19,7 +19,7 @@ from lightning.pytorch import loggers
 from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.utilities import rank_zero_only
 
-from vpog_core.models.checkpoint import REFINER, load_refiner, load_weights
+from vpog_core.models.checkpoint import COARSE, REFINER, load_refiner, load_weights
 from vpog_core.models.croco import init_encoder
 from vpog_core.models.refiner import RefinerNet
 from vpog_core.models.vpog_model import VPOGModel
@@ -38,8 +38,6 @@ from vpog_core.training.lightning_module import (
     NetworkLightning,
     RefinerLightning,
     VPOGLightning,
-    checkpoint_blocks,
-    compile_parts,
 )
 from vpog_core.training.pictures import Pictures
 from vpog_core.training.refiner_datasets import build_refiner_datasets
@@ -56,6 +54,8 @@ FREE = (
     "data.resident_objects",
 )  # fmt: skip
 """Settings that may change between two slices of a run without a word."""
+UNUSED = {COARSE: ("refiner.", "refiner_loss.", "perturbation."), REFINER: ("model.", "loss.")}
+"""Sections that a run of each network does not use."""
 _EXPECTED_WARNINGS = (
     ".*does not have many workers.*", ".*your dataloader is not resumable.*",
     ".*is smaller than the logging.*", ".*[Ee]xperiment logs directory.*", ".*treespec, LeafSpec.*",
@@ -88,7 +88,7 @@ def train(config: TrainConfig, build: Build | None = None) -> Summary:
     Prints the summary.
 
     Args:
-        build: makes the training and the validation set; `build_datasets(config.data)` unless given.
+        build: makes the training and the validation set; those of the configuration unless given.
 
     Raises:
         VPOGError: data, weights or a run in `output` that cannot be used.
@@ -131,26 +131,32 @@ def _datasets(config: TrainConfig, progress: bool):
 def make_module(config: TrainConfig) -> NetworkLightning:
     """The network, as it begins, with what trains it."""
     torch.manual_seed(config.seed)
-    common = (
-        config.optimizer, config.scheduler, config.loader.groups, config.trainer.epoch_steps,
+    make = _refiner_module if config.network == REFINER else _coarse_module
+    module = make(
+        config, config.optimizer, config.scheduler, config.loader.groups, config.trainer.epoch_steps,
         config.seed, not config.data.photometry,
     )  # fmt: skip
-    if config.network == REFINER:
-        refiner = RefinerNet(config.refiner)
-        if config.init.weights:
-            refiner.load_state_dict(load_refiner(config.init.weights, expect=config.refiner).state_dict())
-        return RefinerLightning(refiner, config.refiner_loss, *common)
+    if config.trainer.checkpoint_blocks:
+        module.checkpoint_blocks()
+    if config.trainer.compile:
+        module.compile_parts()
+    return module
+
+
+def _coarse_module(config: TrainConfig, *common) -> VPOGLightning:
     network = VPOGModel(config.model)
     if config.init.weights:
         network.load_state_dict(load_weights(config.init.weights, expect=config.model).state_dict())
     if config.init.croco:
         init_encoder(network, config.init.croco)
-    module = VPOGLightning(network, config.loss, *common)
-    if config.trainer.checkpoint_blocks:
-        checkpoint_blocks(network)
-    if config.trainer.compile:
-        compile_parts(network)
-    return module
+    return VPOGLightning(network, config.loss, *common)
+
+
+def _refiner_module(config: TrainConfig, *common) -> RefinerLightning:
+    refiner = RefinerNet(config.refiner)
+    if config.init.weights:
+        refiner.load_state_dict(load_refiner(config.init.weights, expect=config.refiner).state_dict())
+    return RefinerLightning(refiner, config.refiner_loss, *common)
 
 
 def make_trainer(config: TrainConfig, callbacks: list[L.Callback]) -> L.Trainer:
@@ -212,12 +218,13 @@ def changed(folder: Path, config: TrainConfig) -> list[str]:
     file = folder / "config.yaml"
     if not file.is_file():
         return []
-    before = dict(_flat(yaml.safe_load(file.read_text())))
+    before = {"network": COARSE} | dict(_flat(yaml.safe_load(file.read_text())))
+    sizes = "refiner." if config.network == REFINER else "model."
     lines = []
     for key, value in _flat(dataclasses.asdict(config)):
-        if key.startswith(FREE) or before.get(key) == value:
+        if key.startswith((*FREE, *UNUSED[config.network])) or before.get(key) == value:
             continue
-        if key.startswith(("model.", "refiner.")) or key == "network":
+        if key.startswith(sizes) or key == "network":
             raise VPOGError(
                 f"The run in '{folder}' has {key} {before.get(key)} and {value} is asked for: "
                 "give another output."

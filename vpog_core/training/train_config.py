@@ -91,7 +91,7 @@ class TrainerConfig:
             validation, checkpoint and export.
         minutes: stop cleanly after so long, preparation included; 0 = no limit.
         accumulate: batches for one optimizer step.
-        checkpoint_blocks: compute attention blocks twice to save memory; compile: torch.compile for them.
+        checkpoint_blocks: compute blocks twice to save memory; compile: torch.compile for the network.
         threads: of torch in the main process, 0 = torch's own choice.
         log_every: steps between two log entries.
         logger: tensorboard, csv, wandb, mlflow, comet, neptune, or none; logger_options: its arguments.
@@ -160,6 +160,20 @@ class TrainConfig:
             raise VPOGError("trainer.precision is 16 bits without bfloat's range: use bf16-mixed or 32-true.")
         if self.init.weights and self.init.croco:
             raise VPOGError("init.weights and init.croco are both set: choose one to begin with.")
+        if self.init.croco and self.network == REFINER:
+            raise VPOGError(
+                "init.croco is for the coarse network's encoder, a refiner has none: leave it out."
+            )
+        self._check_image_size()
+
+    def _check_image_size(self) -> None:
+        """Refuse images of another size than the network's: both sections say the same."""
+        section, sizes = ("refiner", self.refiner) if self.network == REFINER else ("model", self.model)
+        if self.data.image_size != sizes.image_size:
+            raise VPOGError(
+                f"data.image_size is {self.data.image_size} and {section}.image_size {sizes.image_size}: "
+                f"set data.image_size={sizes.image_size}, or the network's size by {section}.image_size."
+            )
 
     @property
     def max_steps(self) -> int:

@@ -1,0 +1,264 @@
+"""A refiner in training: what its run writes, how it goes on, in pieces and from the command line."""
+
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+import torch
+import trimesh
+
+pytest.importorskip("lightning")
+
+from vpog_core.cli.commands import main
+from vpog_core.models.checkpoint import load_refiner, load_weights
+from vpog_core.objects.mesh import Mesh, save_mesh
+from vpog_core.synthetic.objects import make_object
+from vpog_core.training.callbacks import read_checkpoint
+from vpog_core.training.data_config import DataConfig
+from vpog_core.training.datasets import HELD_OUT_SEED
+from vpog_core.training.losses.refiner import refiner_labels
+from vpog_core.training.pose_perturbation import PerturbationConfig
+from vpog_core.training.refiner_dataset import RefinerBatch
+from vpog_core.training.refiner_datasets import build_refiner_datasets
+from vpog_core.training.slices import pack, unpack
+from vpog_core.training.train import changed, make_module, train
+from vpog_core.types import VPOGError
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+ROOT = Path(__file__).parents[2]
+TOY = Path(__file__).with_name("toy_run.py")
+
+
+def module_of(path: Path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+toy, tool = module_of(TOY), module_of(ROOT / "tools" / "train_slice.py")
+
+
+def run(folder: Path, *settings: str):
+    return train(toy.toy_refiner_config(f"output={folder}", *settings), toy.toy_pairs)
+
+
+def state_of(folder: Path) -> dict:
+    return read_checkpoint(folder / "checkpoint.ckpt")
+
+
+def assert_same_run(a: dict, b: dict) -> None:
+    """Weights, averaged weights and both moments to the last bit."""
+    assert a["global_step"] == b["global_step"]
+    assert all(torch.equal(a["state_dict"][k], b["state_dict"][k]) for k in a["state_dict"])
+    moments = [c["optimizer_states"][0]["state"] for c in (a, b)]
+    assert all(
+        torch.equal(moments[0][i][k], moments[1][i][k]) for i in moments[0] for k in ("exp_avg", "exp_avg_sq")
+    )
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Path:
+    """The folder of an unbroken run of six steps."""
+    folder = tmp_path_factory.mktemp("refiner") / "whole"
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    summary = run(folder, "trainer.pictures=2")
+    torch.set_num_threads(before)
+    assert summary.step == 6
+    return folder
+
+
+def test_a_run_killed_and_resumed_ends_as_the_unbroken_one(whole, tmp_path):
+    folder = tmp_path / "killed"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, str(TOY), "0.3", "network=refiner", f"output={folder}"]
+    process = subprocess.Popen(
+        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 120
+    while not (folder / "history.json").is_file() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    error = process.communicate()[1]
+    assert process.returncode == -signal.SIGKILL, error
+    assert state_of(folder)["global_step"] == 3
+    assert run(folder).step == 6
+    assert_same_run(state_of(folder), state_of(whole))
+    histories = [json.loads((f / "history.json").read_text()) for f in (folder, whole)]
+    broken, unbroken = ([h["loss"] for h in history] for history in histories)
+    assert broken == unbroken
+
+
+def test_what_a_run_leaves_behind(whole):
+    history = json.loads((whole / "history.json").read_text())
+    assert [h["step"] for h in history] == [3, 6]
+    assert {"flow_error", "flow_start", "visibility_accuracy", "rotation_start", "rotation_error"} <= set(
+        history[0]
+    )
+    refiner = load_refiner(whole / "weights.safetensors", expect=toy.REFINER)
+    tensors = state_of(whole)["state_dict"]
+    state = refiner.state_dict()
+    assert all(torch.equal(state[key], tensors[f"averaged.{key}"]) for key in state)
+    sheet = cv2.imread(str(whole / "pictures" / "step-000006.png"))
+    assert sheet.std() > 20
+    with pytest.raises(VPOGError, match="holds a refiner network"):
+        load_weights(whole / "weights.safetensors")
+
+
+def test_weights_begin_another_run_and_those_of_other_sizes_do_not(whole):
+    fresh = make_module(toy.toy_refiner_config(f"init.weights={whole / 'weights.safetensors'}"))
+    given = load_refiner(whole / "weights.safetensors").state_dict()
+    assert all(torch.equal(fresh.network.state_dict()[key], given[key]) for key in given)
+    with pytest.raises(VPOGError, match=r"is a network of fine_dim 16 where 24 is asked for"):
+        make_module(
+            toy.toy_refiner_config(f"init.weights={whole / 'weights.safetensors'}", "refiner.fine_dim=24")
+        )
+
+
+def test_another_network_is_not_gone_on_with_and_unused_sections_do_not_matter(whole):
+    other = toy.toy_refiner_config("refiner.fine_dim=24")
+    with pytest.raises(VPOGError, match=r"has refiner.fine_dim 16 and 24 is asked for: give another output"):
+        changed(whole, other)
+    with pytest.raises(VPOGError, match=r"has network refiner and coarse is asked for"):
+        changed(whole, toy.toy_config())
+    assert changed(whole, toy.toy_refiner_config("model.depth=2", "loss.weights.flow=2")) == []
+    assert changed(whole, toy.toy_refiner_config("refiner_loss.flow=2")) == ["refiner_loss.flow 1.0 -> 2.0"]
+
+
+def test_recomputed_blocks_give_equal_gradients(refiner_batch):
+    def gradients(module) -> tuple[dict, int]:
+        calls = []
+        hooks = [
+            block.norm1.register_forward_hook(lambda *args: calls.append(1)) for block in module.blocks()
+        ]
+        torch.manual_seed(0)
+        module.training_losses(module.network, refiner_batch, 0)[0].backward()
+        for hook in hooks:
+            hook.remove()
+        return {key: p.grad for key, p in module.network.named_parameters()}, len(calls)
+
+    plain, once = gradients(make_module(toy.toy_refiner_config()))
+    recomputed, twice = gradients(make_module(toy.toy_refiner_config("trainer.checkpoint_blocks=true")))
+    # Three blocks of the trunk, one of attention, two and one of the decoders.
+    assert (once, twice) == (7, 14)
+    assert all(torch.equal(recomputed[key], plain[key]) for key in plain)
+
+
+def test_compiled_parts_give_the_same_loss(refiner_batch, monkeypatch):
+    """Each part is traced whole, and run as it is: without the minutes of a compiler."""
+    compiled = []
+
+    def traced(forward, **options):
+        compiled.append(forward)
+        return compile_as_given(forward, backend="eager", fullgraph=True, **options)
+
+    compile_as_given = torch.compile
+    monkeypatch.setattr(torch, "compile", traced)
+    losses = []
+    for setting in ("trainer.compile=false", "trainer.compile=true"):
+        module = make_module(toy.toy_refiner_config(setting))
+        torch.manual_seed(0)
+        losses.append(module.training_losses(module.network, refiner_batch, 0)[0].item())
+    assert len(compiled) == 4
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+def test_in_bfloat16_labels_and_losses_stay_exact(refiner_batch):
+    module = make_module(toy.toy_refiner_config())
+    exact = module._in_precision(module.validation_losses, module.averaged, refiner_batch)[1]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rough = module._in_precision(module.validation_losses, module.averaged, refiner_batch)[1]
+    assert rough["flow_start"] == exact["flow_start"]  # of the labels alone
+    assert rough["rotation_start"] == exact["rotation_start"]
+    assert all(value.dtype == torch.float32 for value in rough.values())
+    assert rough["flow_error"].item() == pytest.approx(exact["flow_error"].item(), rel=0.05)
+
+
+def test_pieces_make_a_refiner_s_run_again(whole, tmp_path):
+    assert pack(whole, tmp_path / "pieces") == "exact"
+    assert unpack(tmp_path / "pieces", tmp_path / "again") == "exact"
+    assert_same_run(state_of(tmp_path / "again"), state_of(whole))
+    weights = load_refiner(tmp_path / "again" / "weights.safetensors", expect=toy.REFINER).state_dict()
+    before = load_refiner(whole / "weights.safetensors").state_dict()
+    assert all(torch.equal(weights[key], before[key]) for key in before)
+    floats = sum(p.numel() for p in make_module(toy.toy_refiner_config()).network.parameters())
+    assert pack(whole, tmp_path / "small", 3 * floats + 400 * 1024) == "weights"
+    unpack(tmp_path / "small", tmp_path / "rough")
+    assert run(tmp_path / "rough", "trainer.max_epochs=3").step == 9
+
+
+def test_a_slice_of_a_refiner_goes_on_elsewhere(tmp_path, monkeypatch):
+    from vpog_core.training import train as module
+
+    build = module.train
+    monkeypatch.setattr(module, "train", lambda config: build(config, toy.toy_pairs))
+    monkeypatch.setattr(
+        "vpog_core.training.compose.load_config", lambda settings: toy.toy_refiner_config(*settings)
+    )
+    common = {"minutes": 5.0, "budget": 60.0, "settings": ["trainer.max_epochs=1"]}
+    first = SimpleNamespace(pieces=str(tmp_path / "pieces"), resume=None, **common)
+    report = tool.run_slice(first, tmp_path / "one", tool.time.monotonic() - 299.99)
+    assert (report["resumed"], report["step"], report["state"]) == (None, 1, "exact")
+    second = SimpleNamespace(pieces=str(tmp_path / "more"), resume=str(tmp_path / "pieces"), **common)
+    assert tool.run_slice(second, tmp_path / "two", tool.time.monotonic())["step"] == 3
+    assert load_refiner(tmp_path / "two" / "weights.safetensors").config == toy.REFINER
+
+
+def write_meshes(folder: Path, count: int) -> None:
+    mesh = make_object(900_008, vertices=600)
+    for n in range(count):
+        save_mesh(Mesh(mesh.vertices * (1 + 0.1 * n), mesh.faces), folder / f"{n:02d}.ply")
+
+
+def test_objects_that_are_held_out_are_never_in_training(tmp_path):
+    write_meshes(tmp_path / "meshes", 4)
+    config = DataConfig(
+        meshes=[str(tmp_path / "meshes")], procedural=1, held_out_every=3, held_out_procedural=1,
+        plain_every=2, bank=str(tmp_path / "bank"), image_size=32, validation_groups=5, processes=2,
+    )  # fmt: skip
+    sets = build_refiner_datasets(config, 32, PerturbationConfig(), progress=False)
+    names = [[obj.name for obj in part.objects] for part in sets]
+    assert names[0] == ["01", "02", "seed_000000", "01_plain", "seed_000000_plain"]
+    # Of what is held out, one in two has a plain double.
+    assert names[1] == ["00", "03", f"seed_{HELD_OUT_SEED}", "00_plain", f"seed_{HELD_OUT_SEED}_plain"]
+    assert [obj.name for obj in sets[1].stage.objects] == names[0]
+    assert len(sets[1]) == 5
+    again = build_refiner_datasets(replace(config, seed=9), 32, PerturbationConfig(), progress=False)
+    assert all(np.array_equal(again[1][1][key], value) for key, value in sets[1][1].items())
+    assert not np.array_equal(again[0][1]["image_rgb"], sets[0][1]["image_rgb"])
+    item = {key: torch.from_numpy(value)[None] for key, value in sets[0][0].items()}
+    assert refiner_labels(RefinerBatch(**item)).flow.shape == (1, 8, 8, 2)
+
+
+def test_data_that_a_refiner_cannot_use_is_refused(tmp_path):
+    write_meshes(tmp_path / "meshes", 1)
+    with pytest.raises(VPOGError, match=r"leave data\.bop empty"):
+        build_refiner_datasets(DataConfig(bop=["a:test"]), 32, PerturbationConfig())
+    config = DataConfig(meshes=[str(tmp_path / "meshes")], bank=str(tmp_path / "bank"), processes=1)
+    with pytest.raises(VPOGError, match=r"No object is left to validate on"):
+        build_refiner_datasets(config, 32, PerturbationConfig(), progress=False)
+
+
+def test_the_command_trains_a_refiner_on_mesh_files(tmp_path, capfd, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "meshes").mkdir()
+    for n in range(2):
+        trimesh.creation.box((0.1 + 0.02 * n, 0.06, 0.04)).export(tmp_path / "meshes" / f"box_{n}.ply")
+    settings = [s for s in toy.REFINER_SETTINGS if "max_epochs" not in s and "epoch_steps" not in s]
+    settings += ["trainer.max_epochs=1", "trainer.epoch_steps=2", "data.meshes=[meshes]", "data.procedural=0",
+                 "data.held_out_every=2", "data.validation_groups=2", "data.processes=1"]  # fmt: skip
+    assert main(["train", *settings]) == 0
+    assert "2 steps in" in capfd.readouterr().out
+    assert load_refiner(tmp_path / "runs" / "refiner_tiny" / "weights.safetensors").config == toy.REFINER
