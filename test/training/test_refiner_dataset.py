@@ -3,15 +3,20 @@
 import numpy as np
 import pytest
 import torch
+import trimesh
+from scipy.spatial.transform import Rotation
 
 from vpog_core.geometry.framing import FRAME_PADDING
 from vpog_core.geometry.se3 import rotation_angle
+from vpog_core.objects.mesh import Mesh
 from vpog_core.objects.renderer import Renderer
+from vpog_core.objects.symmetry_search import find_symmetry
 from vpog_core.training.losses.refiner import refiner_labels
 from vpog_core.training.pose_perturbation import PerturbationConfig
 from vpog_core.training.refiner_dataset import RefinerBatch, RefinerDataset
 from vpog_core.training.refiner_pictures import TILE, label_row
 from vpog_core.training.stage import Stage
+from vpog_core.training.training_object import TrainingObject
 
 SIZE, COUNT = 64, 12
 
@@ -125,6 +130,38 @@ def test_visible_is_what_the_image_shows_at_that_place(batch, labels, alone):
         assert visible[same & shown].mean() > 0.98
         hidden_by_others += int((same & ~shown).sum())
     assert hidden_by_others > 20  # the pairs do hold occluders
+
+
+def test_of_poses_that_look_alike_the_nearest_is_the_target():
+    """A plain can: no turn about its axis is asked for, and the target looks as the drawn pose does."""
+    can = trimesh.creation.cylinder(0.03, 0.1, sections=64)
+    renderer = Renderer(Mesh(can.vertices, can.faces))
+    symmetry = find_symmetry(renderer.mesh).symmetry
+    sets = []
+    for known in (None, symmetry):
+        obj = TrainingObject("can", None, lambda: renderer, symmetry=known)
+        wide = PerturbationConfig(rotation_deg=120, distance=0.0, shift=0.0, small_fraction=0.0)
+        sets.append(RefinerDataset([obj], Stage([], [obj]), SIZE, wide, seed=1))
+    spins = []
+    for index in range(4):
+        drawn, nearest = (data[index] for data in sets)
+        same = {key for key, value in drawn.items() if np.array_equal(value, nearest[key])}
+        assert same == set(drawn) - {"T_true"}
+        T_drawn, T_near, T_start = drawn["T_true"], nearest["T_true"], drawn["T_start"]
+        angles = [rotation_angle(T[:3, :3], T_start[:3, :3]) for T in (T_drawn, T_near)]
+        assert angles[1] <= angles[0] + 1e-6
+        renders = [renderer.render(T, drawn["K"], (SIZE, SIZE)).mask for T in (T_drawn, T_near)]
+        # The can has 64 sides: its outline differs by less than a pixel, at few of them.
+        assert (renders[0] != renders[1]).mean() < 0.01
+        spins.append(spin(T_near, T_start))
+    assert max(spins) < 1e-3
+
+
+def spin(T_a: np.ndarray, T_b: np.ndarray) -> float:
+    """How far an object is turned about its own z between two poses, beside the tilt of that axis."""
+    R = Rotation.from_matrix(T_b[:3, :3].T @ T_a[:3, :3])
+    z, w = R.as_quat()[2:]
+    return abs(2 * np.arctan2(z, w)) if abs(w) > 1e-9 else 0.0
 
 
 def test_a_row_shows_the_pair_and_its_labels(batch):

@@ -23,6 +23,7 @@ from vpog_core.cli.commands import main
 from vpog_core.models.checkpoint import load_refiner, load_weights
 from vpog_core.objects.mesh import Mesh, save_mesh
 from vpog_core.synthetic.objects import make_object
+from vpog_core.training import symmetry_bank
 from vpog_core.training.callbacks import read_checkpoint
 from vpog_core.training.data_config import DataConfig
 from vpog_core.training.datasets import HELD_OUT_SEED
@@ -240,6 +241,20 @@ def test_objects_that_are_held_out_are_never_in_training(tmp_path):
     assert not np.array_equal(again[0][1]["image_rgb"], sets[0][1]["image_rgb"])
     item = {key: torch.from_numpy(value)[None] for key, value in sets[0][0].items()}
     assert refiner_labels(RefinerBatch(**item)).flow.shape == (1, 8, 8, 2)
+
+
+def test_symmetries_are_found_once_and_kept_in_the_bank(tmp_path, monkeypatch):
+    (tmp_path / "meshes").mkdir()
+    for name, depth in (("box", 0.04), ("crate", 0.06)):
+        trimesh.creation.box((0.1, 0.06, depth)).export(tmp_path / "meshes" / f"{name}.ply")
+    config = DataConfig(
+        meshes=[str(tmp_path / "meshes")], held_out_every=2, bank=str(tmp_path / "bank"), processes=1
+    )
+    for _ in range(2):
+        sets = build_refiner_datasets(config, 32, PerturbationConfig(), progress=False)
+        counts = [len(obj.symmetry.discrete) for part in sets for obj in part.objects]
+        assert counts == [8, 4, 4]  # the crate, the box and its plain double
+        monkeypatch.setattr(symmetry_bank, "find_symmetry", None)  # the second time it is read
 
 
 def test_data_that_a_refiner_cannot_use_is_refused(tmp_path):

@@ -27,7 +27,8 @@ from vpog_core.types import VPOGError
 LARGEST_ORDER = 36
 """Turns of a full one that are tried; a gear of more teeth is none, or continuous where they are small."""
 SURFACE_POINTS, TRIED_POINTS, QUICK_POINTS = 8000, 2000, 300
-NEIGHBOURS = 6
+NEIGHBOURS = 10
+"""Samples around a place: both sides of a thin wall are among them."""
 FACING = 0.5
 """Cosine under which two normals belong to different sides of a thin wall."""
 OFF_SURFACE, FAR_OFF = 0.012, 0.03

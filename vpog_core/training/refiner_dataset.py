@@ -1,4 +1,7 @@
-"""Training pairs of a refiner: an image of an object, and its render at a wrong pose in the same frame."""
+"""Training pairs of a refiner: an image of an object, and its render at a wrong pose in the same frame.
+
+Of the true poses of a symmetric object, which all look alike, the one nearest to the start is the target.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +40,8 @@ class RefinerBatch:
         image_rgb, render_rgb: [B, P, P, 3] uint8.
         render_normals: [B, P, P, 3] unit, camera frame, zero in the background.
         render_depth: [B, P, P] metres, 0 in the background; image_depth: the same, 0 also where hidden.
-        K: [B, 3, 3] pixels; T_true, T_start: [B, 4, 4], of the crop's camera.
+        K: [B, 3, 3] pixels; T_true, T_start: [B, 4, 4], of the crop's camera; of equivalent true poses the
+            one nearest to the start.
         diameter: [B] metres.
     """
 
@@ -106,11 +110,12 @@ class RefinerDataset(Dataset):
         query = compose(rng, obj.renderer, T_true, self.size, self.stage, frame=frame)
         T_start = transform(frame.R_virt_cam, np.zeros(3)) @ T_start
         render = self._render(obj, T_start, frame.K)
+        T_true = obj.symmetry.nearest(query.T_virt_obj, T_start)
         image = degrade(rng, query.rgb) if self.photometry else query.rgb
         floats = {
             "render_normals": render.normals @ T_start[:3, :3].T,
             "render_depth": render.depth, "image_depth": query.depth, "K": frame.K,
-            "T_true": query.T_virt_obj, "T_start": T_start, "diameter": np.array(obj.mesh.diameter),
+            "T_true": T_true, "T_start": T_start, "diameter": np.array(obj.mesh.diameter),
         }  # fmt: skip
         return {"image_rgb": image, "render_rgb": render.rgb} | {
             key: value.astype(np.float32) for key, value in floats.items()

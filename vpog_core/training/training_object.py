@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING
 import cv2
 from tqdm import tqdm
 
+from vpog_core.geometry.symmetry import Symmetry
 from vpog_core.objects.mesh import Mesh
 from vpog_core.objects.renderer import Renderer
 from vpog_core.training.disk_cache import made_once
 from vpog_core.training.mesh_source import ObjectSource
+from vpog_core.training.symmetry_bank import bank_symmetry, has_symmetry
 from vpog_core.training.template_bank import (
     BankedTemplates,
     bank_templates,
@@ -40,6 +42,7 @@ class TrainingObject:
         templates: its banked views; None where only its mesh is needed.
         open_renderer: gives its renderer, which knows its mesh; called at every use.
         views: the images it is annotated in; None: its queries are rendered.
+        symmetry: the motions after which it looks the same; None: there are none, or they are not known.
     """
 
     def __init__(
@@ -49,9 +52,11 @@ class TrainingObject:
         open_renderer: Callable[[], Renderer],
         kind: str = "meshes",
         views: ObjectViews | None = None,
+        symmetry: Symmetry | None = None,
     ) -> None:
         self.name, self.templates, self.kind, self.views = name, templates, kind, views
         self.open_renderer = open_renderer
+        self.symmetry = Symmetry.none() if symmetry is None else symmetry
 
     @property
     def renderer(self) -> Renderer:
@@ -84,12 +89,17 @@ class RendererCache:
 
 
 def load_object(
-    source: ObjectSource, bank: Path, size: int | None, cache: RendererCache | None = None
+    source: ObjectSource,
+    bank: Path,
+    size: int | None,
+    cache: RendererCache | None = None,
+    symmetry: bool = False,
 ) -> TrainingObject:
     """The object of a source; what of it is not in the bank yet is made now.
 
     Args:
         size: side of its templates, pixels; None: it has none.
+        symmetry: find out what its symmetry is.
 
     Raises:
         VPOGError: its mesh cannot be used.
@@ -97,32 +107,41 @@ def load_object(
     folder = prepare_object(source, bank, size)
     renderer = partial((cache or RendererCache(1)).get, folder / MESH_FILE)
     templates = None if size is None else open_templates(templates_folder(folder, size))
-    return TrainingObject(source.name, templates, renderer, source.kind)
+    known = bank_symmetry(folder, partial(read_mesh, folder / MESH_FILE)) if symmetry else None
+    return TrainingObject(source.name, templates, renderer, source.kind, symmetry=known)
 
 
-def prepare_object(source: ObjectSource, bank: Path, size: int | None) -> Path:
-    """Put an object's mesh and, of a size, its templates into the bank; returns its folder there."""
+def prepare_object(source: ObjectSource, bank: Path, size: int | None, symmetry: bool = False) -> Path:
+    """Put an object's mesh and what else is asked for into the bank; returns its folder there."""
     folder = source.folder(bank)
     file = folder / MESH_FILE
     made_once(file.parent, lambda f: write_mesh(source.load(), f / file.name))
     if size is not None and not templates_folder(folder, size).is_dir():
         bank_templates(read_mesh(file), folder, size)
+    if symmetry:
+        bank_symmetry(folder, partial(read_mesh, file))
     return folder
 
 
 def prepare_objects(
-    sources: Sequence[ObjectSource], bank: Path, size: int | None, processes: int, progress: bool = True
+    sources: Sequence[ObjectSource],
+    bank: Path,
+    size: int | None,
+    processes: int,
+    progress: bool = True,
+    symmetry: bool = False,
 ) -> None:
     """Put all objects into the bank, in parallel.
 
     Args:
-        size: side of the templates, pixels; None: meshes alone.
+        size: side of the templates, pixels; None: no templates.
         processes: 0 takes every core.
+        symmetry: find out what the symmetries are, too.
 
     Raises:
         VPOGError: an object cannot be used.
     """
-    missing = [s for s in sources if not _banked(s.folder(bank), size)]
+    missing = [s for s in sources if not _banked(s.folder(bank), size, symmetry)]
     if not missing:
         return
     bar = tqdm(
@@ -133,7 +152,7 @@ def prepare_objects(
         disable=not progress,
     )
     with bar, ProcessPoolExecutor(processes or None, initializer=_one_thread) as pool:
-        jobs = [pool.submit(_prepare, source, bank, size) for source in missing]
+        jobs = [pool.submit(_prepare, source, bank, size, symmetry) for source in missing]
         try:
             for job in jobs:
                 if message := job.result():
@@ -144,14 +163,15 @@ def prepare_objects(
             raise
 
 
-def _banked(folder: Path, size: int | None) -> bool:
+def _banked(folder: Path, size: int | None, symmetry: bool) -> bool:
     """Whether an object's folder holds all that is asked for."""
-    return (templates_folder(folder, size) if size is not None else (folder / MESH_FILE).parent).is_dir()
+    made = (folder / MESH_FILE).parent if size is None else templates_folder(folder, size)
+    return made.is_dir() and (has_symmetry(folder) or not symmetry)
 
 
-def _prepare(source: ObjectSource, bank: Path, size: int | None) -> str:
+def _prepare(source: ObjectSource, bank: Path, size: int | None, symmetry: bool) -> str:
     try:
-        prepare_object(source, bank, size)
+        prepare_object(source, bank, size, symmetry)
     except VPOGError as error:
         return str(error)
     return ""

@@ -1,0 +1,50 @@
+"""`vpog symmetry`: a proposal that can be written into objects.yaml as it is."""
+
+import numpy as np
+import pytest
+import trimesh
+
+from vpog_core.cli.commands import main
+from vpog_core.objects.library import ObjectLibrary
+
+
+def proposal(capsys, *arguments: str) -> str:
+    assert main(["symmetry", *arguments]) == 0
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("unit", "scale"), [("auto", 1.0), ("mm", 1000.0)])
+def test_what_is_printed_is_read_by_the_library(tmp_path, capsys, unit, scale):
+    """A square box that lies aside of the origin, in the unit of its file."""
+    box = trimesh.creation.box((0.06, 0.06, 0.1)).apply_translation([0.05, 0.02, 0.0]).apply_scale(scale)
+    box.export(tmp_path / "crate.ply")
+    text = proposal(capsys, str(tmp_path / "crate.ply"), "--unit", unit)
+    first, *lines = text.splitlines()
+    assert (
+        first == "crate.ply looks the same after turns by 1/4 about z and by 1/2 about x. For objects.yaml:"
+    )
+    (tmp_path / "objects.yaml").write_text("\n".join(lines))
+    library = ObjectLibrary(tmp_path)
+    symmetry, mesh = library.symmetry("crate"), library.mesh("crate")
+    assert len(symmetry.discrete) == 8
+    corners = np.round(mesh.vertices, 6)
+    for S in symmetry.discrete:
+        turned = mesh.vertices @ S[:3, :3].T + S[:3, 3]
+        assert max(np.abs(corners - v).sum(axis=1).min() for v in turned) < 1e-5
+
+
+def test_an_axis_of_revolution_and_a_mesh_without_any(tmp_path, capsys):
+    trimesh.creation.cone(0.03, 0.1).export(tmp_path / "hat.stl")
+    text = proposal(capsys, str(tmp_path / "hat.stl"))
+    assert "by any angle about z" in text
+    assert "hat: {symmetry: {continuous: [{axis: z}]}}" in text
+    wedge = trimesh.convex.convex_hull([[0, 0, 0], [0.1, 0, 0], [0, 0.06, 0], [0, 0, 0.03]])
+    wedge.export(tmp_path / "wedge.ply")
+    assert "wedge.ply has no symmetry" in proposal(capsys, str(tmp_path / "wedge.ply"))
+
+
+def test_a_mesh_that_cannot_be_read_is_told_in_a_sentence(tmp_path, capsys):
+    assert main(["symmetry", str(tmp_path / "none.ply")]) == 2
+    error = capsys.readouterr().err
+    assert "none.ply" in error
+    assert error.count("\n") == 1

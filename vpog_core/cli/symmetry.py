@@ -1,0 +1,57 @@
+"""`vpog symmetry`: what to write into objects.yaml for a mesh."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+HELP = """\
+Find the turns after which an object looks the same, by its shape and its colours together, and print
+what to write into objects.yaml. Of poses that look alike the node then gives the one nearest to the
+last, and evaluation counts none of them as wrong.
+
+What a camera hardly sees does not count: differences of a hundredth of the object's size, on a
+fiftieth of its surface. Look at the proposal before you use it."""
+
+EXAMPLE = """\
+examples:
+  vpog symmetry can.obj
+  vpog symmetry gear.stl --unit mm
+Exit status: 0 done, with or without a symmetry; 2 unusable mesh."""
+
+
+def add_command(add) -> None:
+    """Register the subcommand; `add(name, summary, description, epilog, run)` gives its parser."""
+    parser = add("symmetry", "propose the symmetry of a mesh for objects.yaml", HELP, EXAMPLE, run_symmetry)
+    parser.add_argument("mesh", metavar="MESH", help="mesh file: .ply, .obj, .glb or .stl")
+    parser.add_argument("--unit", choices=("auto", "m", "cm", "mm"), default="auto", help="of the mesh file")
+
+
+def run_symmetry(arguments: argparse.Namespace) -> int:
+    """`vpog symmetry`."""
+    import yaml
+
+    from vpog_core.objects.mesh import load_mesh
+    from vpog_core.objects.symmetry_search import find_symmetry
+
+    path, unit = Path(arguments.mesh), arguments.unit
+    settings = find_symmetry(load_mesh(path, unit)).settings("m" if unit == "auto" else unit)
+    if not settings:
+        print(f"{path.name} has no symmetry: no turn leaves its shape and its colours where they are.")
+        return 0
+    entry = {"symmetry": settings} if unit == "auto" else {"unit": unit, "symmetry": settings}
+    text = yaml.safe_dump({path.stem: entry}, default_flow_style=True, sort_keys=False, width=10_000)
+    print(f"{path.name} looks the same after turns {_in_words(settings)}. For objects.yaml:")
+    print(f"objects:\n  {text.strip()[1:-1]}")
+    return 0
+
+
+def _in_words(settings: dict) -> str:
+    """`by 1/4 about z and by 1/2 about x`."""
+    turns = [("by any angle", entry) for entry in settings.get("continuous", [])]
+    turns += [(f"by 1/{entry['order']}", entry) for entry in settings.get("discrete", [])]
+    return " and ".join(f"{turn} about {_direction(entry['axis'])}" for turn, entry in turns)
+
+
+def _direction(axis: str | list[float]) -> str:
+    return axis if isinstance(axis, str) else f"({', '.join(f'{v:.3f}' for v in axis)})"
