@@ -146,7 +146,7 @@ class FrameProcessor:
 
 
 def _check_image(image: np.ndarray, camera: Camera) -> None:
-    from vpog_core.inference.estimator import check_image
+    from vpog_core.inference.crop import check_image
 
     check_image(image, camera)
 
