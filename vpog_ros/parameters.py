@@ -40,6 +40,9 @@ class Spec:
 TABLE: dict[str, Spec] = {
     "objects_dir": Spec("", "Folder of meshes, <class_id>.obj|ply|glb|stl, and optionally objects.yaml."),
     "weights": Spec("", "Network weights, a .safetensors file; empty: the ones that come with the package."),
+    "refiner_weights": Spec(
+        "", "Weights of the refiner network, a .safetensors file; empty: the ones that come with the package."
+    ),
     "device": Spec(
         "auto", "Where the network runs; auto: cuda where there is one.", choices=("auto", "cpu", "cuda")
     ),
@@ -66,6 +69,13 @@ TABLE: dict[str, Spec] = {
     ),
     "refinements": Spec(
         1, "Times, at most, a pose is rendered and matched again.", unit="times", minimum=0, maximum=10
+    ),
+    "refiner_rounds": Spec(
+        1,
+        "Rounds of the refiner network, which compares a render at the pose with the image; 0: none.",
+        unit="rounds",
+        minimum=0,
+        maximum=10,
     ),
     "alignments": Spec(
         2,

@@ -82,6 +82,8 @@ def load_estimator(settings: Settings, progress: Progress):
         retry_below_score=settings.second_look_below,
         rolls=settings.rolls,
         refinements=settings.refinements,
+        refiner_weights=settings.refiner_weights or None,
+        refiner_rounds=settings.refiner_rounds,
         alignments=settings.alignments,
     )
     estimator.onboard(progress=progress, strict=settings.strict_objects)

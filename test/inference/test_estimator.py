@@ -133,7 +133,7 @@ def test_no_detections_no_answers(estimator, picture):
 def test_timings_name_the_stages(estimator, picture):
     image, boxes = picture
     timings = estimator.estimate(image, CAMERA, [Detection("thing", boxes[0])]).timings
-    assert set(timings) == {"crop", "encode", "track", "retrieve", "match", "refine", "align"}
+    assert set(timings) == {"crop", "encode", "track", "retrieve", "match", "refine", "compare", "align"}
     assert all(seconds >= 0 for seconds in timings.values())
 
 

@@ -45,7 +45,7 @@ class Alone:
         self.context = rclpy.Context()
         rclpy.init(context=self.context)
         overrides = [Parameter(name, value=value) for name, value in parameters.items()]
-        estimator = SimpleNamespace(library=library, device="cpu", object_ids=list(library.ids), timings={})
+        estimator = SimpleNamespace(library=library, device="cpu", object_ids=list(library.ids), left_out={})
         self.node = VpogNode(
             lambda *_: estimator, "alone", context=self.context, parameter_overrides=overrides
         )

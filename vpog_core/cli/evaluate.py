@@ -56,6 +56,9 @@ def add_command(add) -> None:
         "--second-look", type=count, dest="retry_views", action=RenamedOption, help=argparse.SUPPRESS
     )
     parser.add_argument("--refinements", type=count, metavar="N", help="rounds (default: its own)")
+    parser.add_argument(
+        "--refiner-rounds", type=count, metavar="N", help="rounds of the refiner network (default: its own)"
+    )
     parser.add_argument("--alignments", type=count, metavar="N", help="rounds (default: its own)")
     parser.add_argument("--baseline", choices=("sift",), help="also run the classical method, same boxes")
     parser.add_argument("--no-stages", action="store_true", help="leave out the oracles (less time)")

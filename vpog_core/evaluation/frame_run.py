@@ -21,7 +21,7 @@ from vpog_core.objects.library import ObjectLibrary
 from vpog_core.types import Detection, Estimates, VPOGError
 
 OURS, SIFT = "vpog", "sift"
-CHOICES = ("hypotheses", "retry_views", "refinements", "alignments")
+CHOICES = ("hypotheses", "retry_views", "refinements", "refiner_rounds", "alignments")
 """The estimator's options that a plan may set."""
 
 
@@ -55,6 +55,7 @@ class Plan:
     hypotheses: int | None = None
     retry_views: int | None = None
     refinements: int | None = None
+    refiner_rounds: int | None = None
     alignments: int | None = None
 
     def benchmark(self) -> Benchmark:

@@ -17,6 +17,7 @@ from vpog_core.geometry.camera import VirtualCamera, look_at_crop, project, warp
 from vpog_core.geometry.pnp import solve_pnp
 from vpog_core.geometry.se3 import invert, rotation_angle, transform_points
 from vpog_core.inference.observation import Observation
+from vpog_core.inference.refine import RefinedPose
 from vpog_core.objects.renderer import Render, Renderer
 from vpog_core.types import Camera, VPOGError
 
@@ -73,27 +74,46 @@ class Alignment:
         return self.rays is not None
 
 
-def align(renderer: Renderer, observation: Observation, T_cam_obj: np.ndarray, rounds: int) -> Alignment:
+def align(
+    renderer: Renderer,
+    observation: Observation,
+    T_cam_obj: np.ndarray,
+    rounds: int,
+    refined: RefinedPose | None = None,
+) -> Alignment:
     """Move a pose T_cam_obj [4, 4] to where its render is more similar to the image, or leave it as it is.
 
-    Each round is kept only if the similarity rises and the pose stays near the first.
+    Each round is kept only if the similarity rises and the pose stays near the one it began from.
 
     Args:
         rounds: at most; 0 only compares.
+        refined: the pose as a refiner corrects it; the alignment begins from there where that is more
+            similar to the image.
     """
     view = RenderedView.of(renderer, observation, T_cam_obj)
+    before = 0.0 if view is None else view.similarity
+    best = Alignment(T_cam_obj, before, before)
+    if refined is not None and refined.rays is not None:
+        other = RenderedView.of(renderer, observation, refined.T_cam_obj)
+        if other is not None and (view is None or other.similarity > before):
+            view, best = other, _taken_over(refined, other.similarity, before)
     if view is None:
-        return Alignment(T_cam_obj, 0.0, 0.0)
-    best = Alignment(T_cam_obj, view.similarity, view.similarity)
+        return best
+    start = best.T_cam_obj
     for _ in range(rounds):
         found = _follow_flow(view)
-        if found is None or not _near(T_cam_obj, found.T_cam_obj):
+        if found is None or not _near(start, found.T_cam_obj):
             break
         view = RenderedView.of(renderer, observation, found.T_cam_obj)
         if view is None or view.similarity <= best.similarity:
             break
         best = replace(found, similarity=view.similarity, similarity_before=best.similarity_before)
     return best
+
+
+def _taken_over(refined: RefinedPose, similarity: float, before: float) -> Alignment:
+    """The alignment that a refiner's correction is."""
+    return Alignment(refined.T_cam_obj, similarity, before, refined.rays, refined.points, refined.weights)
 
 
 @dataclass

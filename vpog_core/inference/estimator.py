@@ -18,12 +18,14 @@ from vpog_core.inference.onboarding import Cluster, OnboardedObject
 from vpog_core.inference.options import Options
 from vpog_core.inference.query import Prior, Query
 from vpog_core.inference.result import pose_estimate
-from vpog_core.models.checkpoint import load_weights, weights_key
+from vpog_core.models.checkpoint import load_refiner, load_weights, weights_key
+from vpog_core.models.refiner import RefinerNet
 from vpog_core.models.vpog_model import VPOGModel
 from vpog_core.objects.library import ObjectLibrary
 from vpog_core.types import Camera, Detection, Estimates, PoseEstimate, VPOGError
 
 DEFAULT_WEIGHTS = Path(__file__).parent.parent / "weights" / "vpog-tiny.safetensors"
+DEFAULT_REFINER = DEFAULT_WEIGHTS.with_name("refiner-tiny.safetensors")
 DEFAULT_OPTIONS = Options()
 
 
@@ -34,6 +36,7 @@ class PoseEstimator:
         model: the network, on its device.
         library: the objects; key: tells these weights from others in the cache.
         options: how it works; calibration: what goes with the weights.
+        refiner: corrects poses by comparing renders with the image; None: nothing does.
     """
 
     def __init__(
@@ -43,7 +46,9 @@ class PoseEstimator:
         key: str,
         options: Options = DEFAULT_OPTIONS,
         calibration: Calibration = DEFAULT_CALIBRATION,
+        refiner: RefinerNet | None = None,
     ) -> None:
+        self.refiner = refiner
         self.model, self.library, self.key = model, library, key
         self.options, self.calibration = options, calibration
         self._failures = Failures()
@@ -57,6 +62,7 @@ class PoseEstimator:
         device: str = "auto",
         mode: str = "cluster",
         cache_dir: str | Path | None = None,
+        refiner_weights: str | Path | None = None,
         **options,
     ) -> PoseEstimator:
         """Make an estimator of a weights file (None: the one that ships) and a folder of meshes.
@@ -65,6 +71,7 @@ class PoseEstimator:
             device: `cpu`, `cuda`, or `auto` (CUDA where there is one).
             mode: `cluster` or `global`.
             cache_dir: where templates and descriptors are kept; None: the user's cache folder.
+            refiner_weights: of the refiner network; None: those that ship.
             options: the other fields of `Options`.
 
         Raises:
@@ -72,9 +79,10 @@ class PoseEstimator:
         """
         chosen = Options(mode=mode, **options)
         path = Path(weights) if weights else DEFAULT_WEIGHTS
-        model = load_weights(path, choose_device(device))
+        device = choose_device(device)
+        model, refiner = load_weights(path, device), load_refiner(refiner_weights or DEFAULT_REFINER, device)
         library = ObjectLibrary(objects_dir, cache_dir)
-        return cls(model, library, weights_key(path), chosen, read_calibration(path))
+        return cls(model, library, weights_key(path), chosen, read_calibration(path), refiner)
 
     @property
     def object_ids(self) -> list[str]:
@@ -167,7 +175,7 @@ class PoseEstimator:
         return solved.best
 
     def _setup(self) -> pipeline.Setup:
-        return pipeline.Setup(self.model, self._objects, self.options, self.calibration)
+        return pipeline.Setup(self.model, self._objects, self.options, self.calibration, self.refiner)
 
     def _answer(self, setup: pipeline.Setup, queries: Sequence[Query]) -> list[PoseEstimate]:
         """Find the poses of queries; where that fails for all of them together, one by one."""

@@ -23,8 +23,9 @@ class Options:
             score is lower than `retry_below_score` (0..1).
         rolls: in-plane turns every group of views is tried at in global mode.
         refinements: times, at most, a pose is rendered and matched again.
-        alignments: rounds, at most, of aligning the rendered object with the full image; 0: not at all, and
-            the similarity of render and image is no part of the score.
+        refiner_rounds: rounds of the refiner network before a pose is aligned; 0: none.
+        alignments: rounds, at most, of aligning the rendered object with the full image; 0: not at all, also
+            not by the refiner, and the similarity of render and image is no part of the score.
         alternatives: further poses, of different views, returned beside the best.
         samples: poses drawn from the distribution of each answer.
         level, soft, min_confidence: see `MatchSettings`.
@@ -39,6 +40,7 @@ class Options:
     retry_below_score: float = 0.5
     rolls: int = 2
     refinements: int = 1
+    refiner_rounds: int = 1
     alignments: int = 2
     alternatives: int = 0
     samples: int = 0
@@ -49,8 +51,8 @@ class Options:
     def __post_init__(self) -> None:
         if self.mode not in MODES:
             raise VPOGError(f"Mode '{self.mode}' is not known: use one of {', '.join(MODES)}.")
-        least = {"hypotheses": 1, "rolls": 1, "refinements": 0, "alignments": 0}
-        least |= {"retry_views": 0, "alternatives": 0, "samples": 0}
+        least = {"hypotheses": 1, "rolls": 1, "refinements": 0, "refiner_rounds": 0}
+        least |= {"alignments": 0, "retry_views": 0, "alternatives": 0, "samples": 0}
         for name, low in least.items():
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < low:

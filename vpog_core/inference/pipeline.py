@@ -27,8 +27,11 @@ from vpog_core.inference.onboarding import Cluster, OnboardedObject, encode_imag
 from vpog_core.inference.options import Options
 from vpog_core.inference.pose_solver import apply_alignment
 from vpog_core.inference.query import MAX_HYPOTHESES, Prior, Query, accept_tracked, keep_better, rank
+from vpog_core.inference.refine import PoseToRefine, RefinedPose
+from vpog_core.inference.refine import refine as refine_poses
 from vpog_core.inference.refinement import cluster_at_pose
 from vpog_core.inference.stage_timings import StageTimings
+from vpog_core.models.refiner import RefinerNet
 from vpog_core.models.vpog_model import VPOGModel
 from vpog_core.types import Camera, Detection
 
@@ -47,6 +50,7 @@ class Setup:
     objects: ObjectStore
     options: Options
     calibration: Calibration
+    refiner: RefinerNet | None = None
     timings: StageTimings = field(default_factory=StageTimings)
 
     def stage(self, name: str):
@@ -156,11 +160,15 @@ def refine(setup: Setup, queries: Sequence[Query], num_refined: int) -> list[Que
     with setup.stage("refine"):
         for _ in range(setup.options.refinements):
             queries = _rematch(setup, queries, num_refined)
+    if not setup.options.alignments:
+        return list(queries)
+    # Compare renders with the image: the refiner network corrects all poses in one batch.
+    with setup.stage("compare"):
+        refined = iter(_compared(setup, queries))
     # Align with the image at its full resolution; the similarity of render and image is part of the score.
     with setup.stage("align"):
-        if setup.options.alignments:
-            queries = [q.with_hypotheses(_aligned(setup, q, h) for h in q.hypotheses) for q in queries]
-    return list(queries)
+        return [q.with_hypotheses([_aligned(setup, q, h, next(refined)) for h in q.hypotheses])
+                for q in queries]  # fmt: skip
 
 
 def retry(setup: Setup, queries: Sequence[Query]) -> list[Query]:
@@ -222,11 +230,31 @@ def _rematch(setup: Setup, queries: Sequence[Query], num_refined: int) -> list[Q
     return refined
 
 
-def _aligned(setup: Setup, query: Query, hypothesis: PoseHypothesis) -> PoseHypothesis:
-    """Align one hypothesis with the image; one without a pose stays as it is."""
+def _compared(setup: Setup, queries: Sequence[Query]) -> list[RefinedPose | None]:
+    """The refiner's correction of each hypothesis of each query; None for those without a pose."""
+    rounds = setup.options.refiner_rounds
+    hypotheses = [(q, h) for q in queries for h in q.hypotheses]
+    corrected: list[RefinedPose | None] = [None] * len(hypotheses)
+    rows = [n for n, (_, h) in enumerate(hypotheses) if h.has_pose]
+    if setup.refiner is None or not rounds or not rows:
+        return corrected
+    poses = [
+        PoseToRefine(setup.objects.renderer(q.target), q.observation, h.T_cam_obj)
+        for q, h in (hypotheses[n] for n in rows)
+    ]
+    for n, refined in zip(rows, refine_poses(setup.refiner, poses, rounds), strict=True):
+        corrected[n] = refined
+    return corrected
+
+
+def _aligned(
+    setup: Setup, query: Query, hypothesis: PoseHypothesis, refined: RefinedPose | None
+) -> PoseHypothesis:
+    """Align one hypothesis with the image, from where the refiner leads; without a pose it stays as it is."""
     if not hypothesis.has_pose:
         return hypothesis
     cancellation.check()
     renderer = setup.objects.renderer(query.target)
-    alignment = align(renderer, query.observation, hypothesis.T_cam_obj, setup.options.alignments)
+    rounds = setup.options.alignments
+    alignment = align(renderer, query.observation, hypothesis.T_cam_obj, rounds, refined)
     return apply_alignment(hypothesis, alignment, setup.calibration)

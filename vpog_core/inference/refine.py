@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from vpog_core import cancellation
 from vpog_core.geometry.camera import VirtualCamera, warp
 from vpog_core.geometry.framing import frame_hull
 from vpog_core.geometry.pnp import rotate_covariance
@@ -27,6 +28,8 @@ BATCH = 16
 """Poses that go through the network at once."""
 MIN_CELLS = 12
 """Cells of the object's render that the image can show, at least, for a comparison to say anything."""
+MIN_SIDE_PX = 10.0
+"""Side of the crop in pixels of the image, at least: what is smaller shows no shape."""
 MAX_TURN, MAX_SHIFT = np.radians(60.0), 0.3
 """A refinement corrects; what turns or moves further (fraction of the distance) is not believed."""
 
@@ -48,7 +51,10 @@ class RefinedPose:
         T_cam_obj: [4, 4]; covariance: [6, 6] (x, y, z, rotation), metres and radians, camera frame.
         visible: fraction of the object's cells that the image shows; agreement: fraction that is visible and
             agrees with the pose; precision: mean logarithm of the flow's scale (pixels) over visible cells.
-        inliers: cells that agree; residual_px: root mean square of their residuals, pixels of the crop.
+        residual_px: root mean square residual of the cells that agree, pixels of the crop.
+        rays: [N, 3] camera frame, z > 0 of the crop's camera, where the image shows the cells that agree;
+            points: [N, 3] metres, object frame; weights: [N] inverse variances up to a factor. None where
+            the pose is as it was.
         view: the last comparison, for drawing; None where there was none.
         reason: why the pose is as it was, or "".
     """
@@ -58,8 +64,10 @@ class RefinedPose:
     visible: float = 0.0
     agreement: float = 0.0
     precision: float = 4.0
-    inliers: int = 0
     residual_px: float = 0.0
+    rays: np.ndarray | None = None
+    points: np.ndarray | None = None
+    weights: np.ndarray | None = None
     view: ComparedView | None = None
     reason: str = ""
 
@@ -102,6 +110,7 @@ def refine(refiner: RefinerNet, poses: Sequence[PoseToRefine], rounds: int) -> l
     found = [RefinedPose(np.array(p.T_cam_obj, dtype=np.float64)) for p in poses]
     going = list(range(len(poses)))
     for _ in range(rounds):
+        cancellation.check()
         going = [n for start in range(0, len(going), BATCH)
                  for n in _one_round(refiner, poses, found, going[start : start + BATCH])]  # fmt: skip
     return found
@@ -139,11 +148,13 @@ def _pair(pose: PoseToRefine, T_cam_obj: np.ndarray, size: int) -> _Pair | str:
     frame = frame_hull(transform_points(T_cam_obj, hull), size)
     if frame is None:
         return "The pose puts the object behind the camera, or right before it."
+    if size * camera.K[0, 0] < MIN_SIDE_PX * frame.K[0, 0]:
+        return "The pose puts the object so far away that it is too small to be compared."
     T_virt_obj = invert(frame.T_cam_virt) @ T_cam_obj
     render = pose.renderer.render(T_virt_obj, frame.K, (size, size))
     usable = warp(pose.observation.usable, camera, frame) > 127
     if (render.mask & usable)[_CELLS].sum() < MIN_CELLS:
-        return "The pose puts the object outside of the image or its mask, or it is too small to be seen."
+        return "The pose puts the object outside of the image or of its mask."
     crop = warp(pose.observation.image, camera, frame)
     return _Pair(frame, T_virt_obj, render, crop, usable)
 
@@ -186,9 +197,19 @@ def _refined(
         return replace(before, view=view, reason="The image shows too little of the object.")
     if not _near(pose.T_cam_obj, T_cam_obj):
         return replace(before, view=view, reason="The refinement leads to quite another pose.")
-    covariance = rotate_covariance(fit.covariance, pair.frame.R_virt_cam.T)
+    K = pair.frame.K
+    plane = (fit.pixels - K[:2, 2]) / K[[0, 1], [0, 1]]
     return RefinedPose(
-        T_cam_obj, covariance, fit.visible, fit.agreement, fit.precision, fit.inliers, fit.residual_px, view
+        T_cam_obj,
+        rotate_covariance(fit.covariance, pair.frame.R_virt_cam.T),
+        fit.visible,
+        fit.agreement,
+        fit.precision,
+        fit.residual_px,
+        np.concatenate([plane, np.ones((len(plane), 1))], axis=1) @ pair.frame.R_virt_cam,
+        fit.points,
+        fit.weights,
+        view,
     )
 
 

@@ -25,7 +25,9 @@ class Fit:
 
     Attributes:
         T: [4, 4] and covariance: [6, 6], of the crop's camera; valid: the cells determine the pose.
-        visible, agreement, precision, inliers, residual_px: see `refine.RefinedPose`.
+        visible, agreement, precision, residual_px: see `refine.RefinedPose`.
+        pixels: [N, 2] of the crop where the image shows the cells that agree; points: [N, 3] metres, object
+            frame; weights: [N] their inverse variances, up to a factor.
     """
 
     T: np.ndarray
@@ -34,8 +36,10 @@ class Fit:
     visible: float
     agreement: float
     precision: float
-    inliers: int
     residual_px: float
+    pixels: np.ndarray
+    points: np.ndarray
+    weights: np.ndarray
 
 
 def refined_pose(
@@ -113,6 +117,8 @@ def _judged(problem: PnPProblem, solution: PnPSolution, answer: Comparison, ther
         visible=float(visible.sum()) / total,
         agreement=float((visible * agrees).sum()) / total,
         precision=float(scale[counts].mean()) if counts.any() else 4.0,
-        inliers=int(agrees.sum()),
         residual_px=float(residual[agrees].square().mean().sqrt()) if agrees.any() else 0.0,
+        pixels=problem.points_2d[n][mask][agrees].numpy(),
+        points=problem.points_3d[n][mask][agrees].numpy(),
+        weights=problem.weights[n][mask][agrees][:, 0].square().numpy(),
     )

@@ -77,8 +77,8 @@ def _render(mesh: Mesh, folder: Path, size: int) -> None:
 
 def write_mesh(mesh: Mesh, path: Path) -> None:
     """A mesh as arrays: quicker to read than the file it came from."""
-    arrays = {f.name: getattr(mesh, f.name) for f in fields(mesh)}
-    np.savez(path, **{name: value for name, value in arrays.items() if value is not None})
+    values = {f.name: getattr(mesh, f.name) for f in fields(mesh)}
+    np.savez(path, **{name: value for name, value in values.items() if isinstance(value, np.ndarray)})
 
 
 def read_mesh(path: Path) -> Mesh:
