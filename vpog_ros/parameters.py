@@ -71,7 +71,7 @@ TABLE: dict[str, Spec] = {
         1, "Times, at most, a pose is rendered and matched again.", unit="times", minimum=0, maximum=10
     ),
     "refiner_rounds": Spec(
-        1,
+        2,
         "Rounds of the refiner network, which compares a render at the pose with the image; 0: none.",
         unit="rounds",
         minimum=0,

@@ -40,7 +40,7 @@ class Options:
     retry_below_score: float = 0.5
     rolls: int = 2
     refinements: int = 1
-    refiner_rounds: int = 1
+    refiner_rounds: int = 2
     alignments: int = 2
     alternatives: int = 0
     samples: int = 0
