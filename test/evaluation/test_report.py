@@ -46,6 +46,7 @@ def page(benchmark, records, tmp_path_factory):
         "title": "made <b>up</b>", "command": "vpog evaluate", "notes": [], "method": "vpog", "baselines": {},
         "frames": 6, "stages": None, "options": {}, "without_pose": 3, "seconds": seconds(records, "vpog"),
         "weights": {"name": "none", "sha256": "0"},
+        "refiner": {"name": "corrects", "sha256": "1"},
     }  # fmt: skip
     path = tmp_path_factory.mktemp("report") / "report.html"
     write_report(path, result, records, benchmark)

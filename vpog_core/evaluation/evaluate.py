@@ -20,7 +20,7 @@ from vpog_core.evaluation.report import write_report
 from vpog_core.evaluation.results_csv import write_results
 from vpog_core.evaluation.runner import Progress, run
 from vpog_core.evaluation.scores import score, summary
-from vpog_core.inference.estimator import DEFAULT_WEIGHTS
+from vpog_core.inference.estimator import DEFAULT_REFINER, DEFAULT_WEIGHTS
 
 NO_DEPTH = "The set has no depth maps: scored without VSD, AR is the mean of AR_MSSD and AR_MSPD."
 MEDIANS = ("rotation", "distance", "distance_diameter")
@@ -83,12 +83,15 @@ def _description(plan: Plan, benchmark: Benchmark) -> dict:
         "detections": detections.describe(plan.detections),
         "depth": benchmark.has_depth,
         "frames": len(benchmark.keys),
-        "weights": {
-            "name": weights.stem,
-            "sha256": hashlib.sha256(weights.read_bytes()).hexdigest()[:16],
-        },
+        "weights": _file_named(weights),
+        "refiner": _file_named(DEFAULT_REFINER),
         "options": {name: value for name in ("mode", *CHOICES) if (value := getattr(plan, name)) is not None},
     }
+
+
+def _file_named(path: Path) -> dict[str, str]:
+    """Tell a weights file by its name and its content."""
+    return {"name": path.stem, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()[:16]}
 
 
 def _without_depth(benchmark: Benchmark) -> list[str]:

@@ -173,9 +173,10 @@ def _figure(shown: Shown, benchmark: Benchmark, record: dict, method: str) -> st
 
 def _foot(result: Mapping) -> str:
     options = ", ".join(f"{k} {v}" for k, v in result["options"].items()) or "default options"
+    files = ", ".join(f"{result[k]['name']}, sha256 {result[k]['sha256']}" for k in ("weights", "refiner"))
     return (
-        f'<h2>How</h2><p><code>{escape(result["command"])}</code></p><p class="soft">weights '
-        f"{escape(result['weights']['name'])}, sha256 {result['weights']['sha256']}; {escape(options)}</p>"
+        f"<h2>How</h2><p><code>{escape(result['command'])}</code></p>"
+        f'<p class="soft">weights {escape(files)}; {escape(options)}</p>'
     )
 
 

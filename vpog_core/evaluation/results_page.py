@@ -75,10 +75,10 @@ def _overview(results: Sequence[Mapping]) -> str:
 def _section(result: Mapping) -> str:
     methods = _methods(result)
     lines = [f"## {result['title']}", "", f"    {result['command']}", ""]
-    weights = result["weights"]
+    files = ", ".join(f"{result[k]['name']} (sha256 {result[k]['sha256']})" for k in ("weights", "refiner"))
     lines.append(
-        f"{result['targets']} instances in {result['frames']} images; weights {weights['name']} "
-        f"(sha256 {weights['sha256']}). {' '.join(result['notes'])}".rstrip()
+        f"{result['targets']} instances in {result['frames']} images; weights {files}. "
+        f"{' '.join(result['notes'])}".rstrip()
     )
     lines.append("")
     for key, label in PARTS:

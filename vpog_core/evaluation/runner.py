@@ -12,7 +12,7 @@ from pathlib import Path
 from vpog_core.crew import Crew
 from vpog_core.evaluation.benchmark import Benchmark, FrameKey
 from vpog_core.evaluation.frame_run import FrameRunner, Plan
-from vpog_core.inference.estimator import DEFAULT_WEIGHTS
+from vpog_core.inference.estimator import DEFAULT_REFINER, DEFAULT_WEIGHTS
 from vpog_core.types import VPOGError
 from vpog_core.whole_file import write_whole
 
@@ -59,7 +59,7 @@ def run_key(plan: Plan, benchmark: Benchmark) -> str:
     options = {k: v for k, v in asdict(plan).items() if k not in not_options}
     weights = Path(plan.weights) if plan.weights else DEFAULT_WEIGHTS
     parts = [str(FORMAT), benchmark.fingerprint, json.dumps(options, sort_keys=True), _digest(weights)]
-    parts.append(_code_digest())
+    parts += [_digest(DEFAULT_REFINER), _code_digest()]
     parts.append(plan.detections if plan.detections == "gt" else _digest(Path(plan.detections)))
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
