@@ -15,7 +15,6 @@ import torch
 from vpog_core import cancellation
 from vpog_core.geometry.camera import VirtualCamera, warp
 from vpog_core.geometry.framing import frame_hull
-from vpog_core.geometry.pnp import rotate_covariance
 from vpog_core.geometry.se3 import invert, rotation_angle, transform_points
 from vpog_core.inference.observation import Observation
 from vpog_core.inference.refined_pose import Fit, fit_poses
@@ -48,42 +47,23 @@ class RefinedPose:
     """A pose and what the last comparison said of it.
 
     Attributes:
-        T_cam_obj: [4, 4]; covariance: [6, 6] (x, y, z, rotation), metres and radians, camera frame.
+        T_cam_obj: [4, 4].
         visible: fraction of the object's cells that the image shows; agreement: fraction that is visible and
             agrees with the pose; precision: mean logarithm of the flow's scale (pixels) over visible cells.
-        residual_px: root mean square residual of the cells that agree, pixels of the crop.
         rays: [N, 3] camera frame, z > 0 of the crop's camera, where the image shows the cells that agree;
             points: [N, 3] metres, object frame; weights: [N] inverse variances up to a factor. None where
             the pose is as it was.
-        view: the last comparison, for drawing; None where there was none.
         reason: why the pose is as it was, or "".
     """
 
     T_cam_obj: np.ndarray
-    covariance: np.ndarray | None = None
     visible: float = 0.0
     agreement: float = 0.0
     precision: float = 4.0
-    residual_px: float = 0.0
     rays: np.ndarray | None = None
     points: np.ndarray | None = None
     weights: np.ndarray | None = None
-    view: ComparedView | None = None
     reason: str = ""
-
-
-@dataclass
-class ComparedView:
-    """One comparison as a person looks at it; P is the side of the crop, g that of the grid.
-
-    Attributes:
-        crop, render: [P, P, 3] uint8; flow: [g, g, 2] pixels; visibility: [g, g] 0..1, zero off the object.
-    """
-
-    crop: np.ndarray
-    render: np.ndarray
-    flow: np.ndarray
-    visibility: np.ndarray
 
 
 @dataclass
@@ -136,7 +116,7 @@ def _one_round(
     fits = fit_poses(compared, *_grids(list(pairs.values()), size))
     # Take over what can be believed.
     for row, (n, pair) in enumerate(pairs.items()):
-        found[n] = _refined(poses[n], found[n], pair, fits[row], _view(pair, compared, row))
+        found[n] = _refined(poses[n], found[n], pair, fits[row])
     return [n for n in pairs if not found[n].reason]
 
 
@@ -188,28 +168,23 @@ def _grids(pairs: Sequence[_Pair], size: int) -> tuple[np.ndarray, ...]:
     return pixels, points, mask, np.stack([p.frame.K for p in pairs]), np.stack([p.T_virt_obj for p in pairs])
 
 
-def _refined(
-    pose: PoseToRefine, before: RefinedPose, pair: _Pair, fit: Fit, view: ComparedView
-) -> RefinedPose:
+def _refined(pose: PoseToRefine, before: RefinedPose, pair: _Pair, fit: Fit) -> RefinedPose:
     """The pose after a round; as it was before it, with a reason, where the round leads nowhere."""
     T_cam_obj = pair.frame.T_cam_virt @ fit.T
     if not fit.valid:
-        return replace(before, view=view, reason="The image shows too little of the object.")
+        return replace(before, reason="The image shows too little of the object.")
     if not _near(pose.T_cam_obj, T_cam_obj):
-        return replace(before, view=view, reason="The refinement leads to quite another pose.")
+        return replace(before, reason="The refinement leads to quite another pose.")
     K = pair.frame.K
     plane = (fit.pixels - K[:2, 2]) / K[[0, 1], [0, 1]]
     return RefinedPose(
         T_cam_obj,
-        rotate_covariance(fit.covariance, pair.frame.R_virt_cam.T),
         fit.visible,
         fit.agreement,
         fit.precision,
-        fit.residual_px,
         np.concatenate([plane, np.ones((len(plane), 1))], axis=1) @ pair.frame.R_virt_cam,
         fit.points,
         fit.weights,
-        view,
     )
 
 
@@ -220,9 +195,3 @@ def _near(T_from: np.ndarray, T_to: np.ndarray) -> bool:
         rotation_angle(T_from[:3, :3], T_to[:3, :3]) < MAX_TURN
         and shift < MAX_SHIFT * np.linalg.norm(T_from[:3, 3])
     )
-
-
-def _view(pair: _Pair, compared: Comparison, row: int) -> ComparedView:
-    visibility = torch.sigmoid(compared.visibility[row]).numpy() * pair.render.mask[_CELLS]
-    flow = compared.flow[row].permute(1, 2, 0).numpy()
-    return ComparedView(pair.crop, pair.render.rgb, flow, visibility.astype(np.float32))

@@ -24,19 +24,17 @@ class Fit:
     """The pose of one comparison and how the comparison's cells agree with it.
 
     Attributes:
-        T: [4, 4] and covariance: [6, 6], of the crop's camera; valid: the cells determine the pose.
-        visible, agreement, precision, residual_px: see `refine.RefinedPose`.
+        T: [4, 4], of the crop's camera; valid: the cells determine the pose.
+        visible, agreement, precision: see `refine.RefinedPose`.
         pixels: [N, 2] of the crop where the image shows the cells that agree; points: [N, 3] metres, object
             frame; weights: [N] their inverse variances, up to a factor.
     """
 
     T: np.ndarray
-    covariance: np.ndarray
     valid: bool
     visible: float
     agreement: float
     precision: float
-    residual_px: float
     pixels: np.ndarray
     points: np.ndarray
     weights: np.ndarray
@@ -112,12 +110,10 @@ def _judged(problem: PnPProblem, solution: PnPSolution, answer: Comparison, ther
     total = max(int(mask.sum()), 1)
     return Fit(
         T=T.numpy(),
-        covariance=solution.covariance[n].numpy(),
         valid=bool(solution.valid[n]),
         visible=float(visible.sum()) / total,
         agreement=float((visible * agrees).sum()) / total,
         precision=float(scale[counts].mean()) if counts.any() else 4.0,
-        residual_px=float(residual[agrees].square().mean().sqrt()) if agrees.any() else 0.0,
         pixels=problem.points_2d[n][mask][agrees].numpy(),
         points=problem.points_3d[n][mask][agrees].numpy(),
         weights=problem.weights[n][mask][agrees][:, 0].square().numpy(),
