@@ -88,36 +88,37 @@ def refine(refiner: RefinerNet, poses: Sequence[PoseToRefine], rounds: int) -> l
         N refined poses, in their order.
     """
     found = [RefinedPose(np.array(p.T_cam_obj, dtype=np.float64)) for p in poses]
-    going = list(range(len(poses)))
     for _ in range(rounds):
         cancellation.check()
-        going = [n for start in range(0, len(going), BATCH)
-                 for n in _one_round(refiner, poses, found, going[start : start + BATCH])]  # fmt: skip
+        going = [n for n, result in enumerate(found) if not result.reason]
+        for start in range(0, len(going), BATCH):
+            rows = going[start : start + BATCH]
+            after = _one_round(refiner, [poses[n] for n in rows], [found[n] for n in rows])
+            for n, result in zip(rows, after, strict=True):
+                found[n] = result
     return found
 
 
 def _one_round(
-    refiner: RefinerNet, poses: Sequence[PoseToRefine], found: list[RefinedPose], rows: list[int]
-) -> list[int]:
-    """Refine the poses of some rows once, in `found`; returns the rows that may be refined further."""
+    refiner: RefinerNet, poses: Sequence[PoseToRefine], before: Sequence[RefinedPose]
+) -> list[RefinedPose]:
+    """Refine poses once; one that cannot be refined stays as it was before, with the reason."""
     size = refiner.config.image_size
     # Render each pose, and look at the image the same way.
-    pairs: dict[int, _Pair] = {}
-    for n in rows:
-        pair = _pair(poses[n], found[n].T_cam_obj, size)
-        if isinstance(pair, _Pair):
-            pairs[n] = pair
-        else:
-            found[n] = replace(found[n], reason=pair)
+    made = [_pair(pose, b.T_cam_obj, size) for pose, b in zip(poses, before, strict=True)]
+    after = [
+        replace(b, reason=pair) if isinstance(pair, str) else b for pair, b in zip(made, before, strict=True)
+    ]
+    pairs = {n: pair for n, pair in enumerate(made) if isinstance(pair, _Pair)}
     if not pairs:
-        return []
+        return after
     # Compare them all at once, and solve for the poses that explain the answers.
     compared = _compare(refiner, list(pairs.values()))
     fits = fit_poses(compared, *_grids(list(pairs.values()), size))
     # Take over what can be believed.
-    for row, (n, pair) in enumerate(pairs.items()):
-        found[n] = _refined(poses[n], found[n], pair, fits[row])
-    return [n for n in pairs if not found[n].reason]
+    for fit, (n, pair) in zip(fits, pairs.items(), strict=True):
+        after[n] = _refined(poses[n], before[n], pair, fit)
+    return after
 
 
 def _pair(pose: PoseToRefine, T_cam_obj: np.ndarray, size: int) -> _Pair | str:
