@@ -115,7 +115,7 @@ class Accessors:
         count = self._size(sparse["count"])
         where, what = sparse["indices"], sparse["values"]
         places = self._strided(where, count, 1, np.dtype(_TYPES[where["componentType"]]))[:, 0]
-        if count and places.max() >= len(values):
+        if count and (places.dtype.kind != "u" or places.max() >= len(values)):
             raise self._file.broken(f"a sparse accessor sets value {places.max()} of {len(values)}")
         out = values.copy()
         out[places] = self._strided(what, count, values.shape[1], values.dtype)

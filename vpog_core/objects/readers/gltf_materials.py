@@ -115,6 +115,11 @@ class Materials:
             raise self._file.error(
                 "has textures in KTX2 (KHR_texture_basisu), which are not read: export them as PNG or JPEG"
             )
+        if extensions:
+            raise self._file.error(
+                f"has textures by {next(iter(extensions)):.60}, which are not read: "
+                "export them as PNG or JPEG"
+            )
         raise self._file.broken(f"its texture {index} has no image")
 
     def _image(self, index: int) -> np.ndarray:

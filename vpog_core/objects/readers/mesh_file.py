@@ -56,35 +56,42 @@ class MeshFile:
         """The mesh file.
 
         Raises:
-            VPOGError: it is too large, or cannot be opened.
+            VPOGError: it is too large, cannot be opened, or is not there yet (Git LFS).
         """
-        return self._read(self.path, self.path.name)
+        data = self._read(self.path, self.path.name)
+        if data.startswith(b"version https://git-lfs.github.com/"):
+            raise self.error("is only a pointer of Git LFS: fetch the file with `git lfs pull`")
+        return data
 
     def beside(self, name: str) -> bytes:
         """A file the mesh refers to, from its folder or below.
+
+        Where it asks for a file of another folder that is not there, as exporters do that write the paths of
+        their own machine, the file of that bare name beside the mesh is taken, and that is said.
 
         Raises:
             VPOGError: it is not there, lies outside the folder, or is too large.
         """
         asked = name.strip()
-        name = posixpath.normpath(asked.replace("\\", "/"))
-        bare = posixpath.basename(name)
-        if self.assets is not None and _is_file(self.assets / bare):
-            return self._read(self.assets / bare, asked)
-        if name.startswith(("/", "..")) or ":" in name:
-            raise self.error(f"asks for '{asked}' outside its folder: put that file beside the mesh")
-        found = _look_up(self.path.parent, name)
+        found = self._find(asked)
         if found is None:
-            raise self.error(f"asks for '{asked}', which is not there: put it beside the mesh")
+            name = _plain(asked)
+            found = _look_up(self.path.parent, posixpath.basename(name))
+            if found is None:
+                where = " outside its folder" if _is_outside(name) else ", which is not there"
+                raise self.error(f"asks for '{asked}'{where}: put it beside the mesh")
+            self.note(f"asks for '{asked}': the '{found.name}' beside it is taken")
         return self._read(found, asked)
 
     def has(self, name: str) -> bool:
-        """Whether `beside` would find a file."""
-        try:
-            self.beside(name)
-        except VPOGError:
-            return False
-        return True
+        """Whether a file is where the mesh asks for it."""
+        return self._find(name.strip()) is not None
+
+    def _find(self, asked: str) -> Path | None:
+        name = _plain(asked)
+        if self.assets is not None and _is_file(self.assets / posixpath.basename(name)):
+            return self.assets / posixpath.basename(name)
+        return None if _is_outside(name) else _look_up(self.path.parent, name)
 
     def image(self, data: bytes, name: str) -> np.ndarray:
         """[h, w, 3 or 4] uint8 RGB or RGBA of an image file's bytes.
@@ -123,6 +130,14 @@ class MeshFile:
             return path.read_bytes()
         except OSError as error:
             raise self.error(f"needs the file '{name}', which cannot be opened: {error.strerror}") from None
+
+
+def _plain(name: str) -> str:
+    return posixpath.normpath(name.replace("\\", "/"))
+
+
+def _is_outside(name: str) -> bool:
+    return name.startswith(("/", "..")) or ":" in name
 
 
 def _is_file(path: Path) -> bool:

@@ -68,6 +68,8 @@ def read_lines(file: MeshFile) -> ObjLines:
     Raises:
         VPOGError: a line that does not follow the format, or too many of them.
     """
+    if b"#MRGB" in file.data:
+        file.note("has vertex colours in comments (ZBrush's #MRGB), which are not read: export it as PLY")
     found = _sort(file)
     positions, colors = _positions(file, found.v)
     uv = _rows(file, "vt", found.vt, 1, 2)

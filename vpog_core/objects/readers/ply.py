@@ -42,6 +42,8 @@ def read_ply(file: MeshFile) -> list[Part]:
     if {"nx", "ny", "nz"} <= set(vertex.values):
         part = replace(part, normals=_columns(vertex, ("nx", "ny", "nz"))[faces])
     plain = _coloured(part, vertex, elements.get("face"), face_of)
+    if plain.colors is None:
+        _note_other_colors(file, vertex)
     textures = [c.split(None, 1)[1].strip("\"' ") for c in comments if re.match(r"(?i)texturefile\s+\S", c)]
     uv = _texture_coordinates(file, vertex, elements.get("face"), faces, uv_places)
     if not textures or uv is None:
@@ -78,6 +80,8 @@ def _faces(
         return np.zeros((0, 3), np.int64), np.zeros(0, np.int64), None
     file.check_counts(vertices, int(np.maximum(lists.counts - 2, 0).sum()))
     corners = lists.values.astype(np.int64)
+    if (corners != lists.values).any():
+        raise file.broken("a face asks for a vertex by a number that is not whole")
     _check_indices(file, corners, vertices)
     if (lists.counts < 3).any():
         file.note(
@@ -106,6 +110,15 @@ def _coloured(part: Part, vertex: Element, face: Element | None, face_of: np.nda
     if of_faces is not None and uniform:
         return split_corners(part, np.repeat(of_faces[face_of], 3, axis=0))
     return part if of_vertices is None else replace(part, colors=of_vertices)
+
+
+def _note_other_colors(file: MeshFile, vertex: Element) -> None:
+    """Say of vertices without a colour that is read which of their properties look like one."""
+    others = [name for name in vertex.values if re.search(r"red|green|blue|rgb|colou?r|f_dc_", name)]
+    if others:
+        file.note(
+            f"has vertex colours that are not read ({', '.join(others)[:80]}): call them red, green and blue"
+        )
 
 
 def _colors(element: Element) -> np.ndarray | None:
