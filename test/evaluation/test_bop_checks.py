@@ -110,9 +110,10 @@ def test_units_that_do_not_fit_the_boxes_are_refused(bop_root, scene):
         _ = BopBenchmark(bop_root).notes
 
 
-def test_a_settings_file_among_the_models_is_not_written_to(bop_root, tmp_path):
+@pytest.mark.parametrize("name", ["objects.yaml", "objects.yml"])
+def test_a_settings_file_among_the_models_is_not_written_to(name, bop_root, tmp_path):
     """The library's folder links the models; its own objects.yaml must not go through such a link."""
-    settings = bop_root / "models" / "objects.yaml"
+    settings = bop_root / "models" / name
     settings.write_text("objects: {}\n")
     folder = tmp_path / "library"
     folder.mkdir()

@@ -172,8 +172,13 @@ def _binning(fields: Fields) -> tuple[int, int]:
 
 def _roi(fields: Fields) -> tuple[int, int, int, int] | None:
     value = fields.first("roi")
-    if not isinstance(value, Mapping):
+    if value is None:
         return None
+    if not isinstance(value, Mapping):
+        raise VPOGError(
+            f"In the camera file '{fields.path}', roi must be {{x_offset, y_offset, width, height}}, but is "
+            f"{str(value)[:60]}."
+        )
     roi = Fields(value, fields.path)
     x, y, width, height = (roi.count(key) or 0 for key in ("xoffset", "yoffset", "width", "height"))
     return x, y, width, height
