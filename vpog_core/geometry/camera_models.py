@@ -36,7 +36,7 @@ def published_camera(
     binning: tuple[int, int] = (1, 1),
     roi: tuple[int, int, int, int] | None = None,
 ) -> Camera:
-    """The camera of the images as they are sent: binning and region taken in, checked against the image.
+    """Return the camera of the images as they are sent: with binning and region, and checked.
 
     Args:
         K: [3, 3] of the whole sensor, pixels, as are width, height and roi.
@@ -71,7 +71,7 @@ def published_camera(
 
 
 def distortion_model(name: str, coefficients: Sequence[float] | np.ndarray) -> tuple[str, np.ndarray]:
-    """(one of `CAMERA_MODELS`, its coefficients) of a model under any of its names.
+    """Return (one of `CAMERA_MODELS`, its coefficients) of a model under any of its names.
 
     Coefficients of zero need no model, except where its rays are not a pinhole's. Zeros at the end, beyond
     what a model takes, are left out.

@@ -41,7 +41,7 @@ _JSON, _BINARY = 0x4E4F534A, 0x004E4942
 
 
 def read_gltf(file: MeshFile) -> list[Part]:
-    """The triangles of a glTF file, a part for each primitive of each node.
+    """Return the triangles of a glTF file, a part for each primitive of each node.
 
     Raises:
         VPOGError: the file is broken, needs an extension that is not read, or moves its mesh by a skeleton.
@@ -78,7 +78,7 @@ def _scene(file: MeshFile, tree: dict, chunk: bytes | None) -> list[Part]:
 
 
 def _container(file: MeshFile) -> tuple[dict, bytes | None]:
-    """(JSON, binary chunk or None)."""
+    """Return (JSON, binary chunk or None)."""
     data = file.data
     chunk = None
     if data[:4] == b"glTF":
@@ -132,7 +132,7 @@ def _check_extensions(file: MeshFile, tree: dict) -> None:
 
 
 def _nodes(file: MeshFile, tree: dict) -> Iterator[tuple[dict, np.ndarray]]:
-    """(node with a mesh, its transform [4, 4] in the scene) in the scene's order."""
+    """Yield (node with a mesh, its transform [4, 4] in the scene) in the scene's order."""
     nodes, scenes = tree.get("nodes", []), tree.get("scenes", [])
     if scenes:
         if len(scenes) > 1:
@@ -159,7 +159,7 @@ def _nodes(file: MeshFile, tree: dict) -> Iterator[tuple[dict, np.ndarray]]:
 
 
 def _local(file: MeshFile, node: dict) -> np.ndarray:
-    """[4, 4] of a node in its parent."""
+    """Return [4, 4] of a node in its parent."""
     if "matrix" in node:
         T = np.array(node["matrix"], dtype=np.float64).reshape(4, 4).T
         if not np.allclose(T[3], [0, 0, 0, 1], atol=1e-6):
@@ -276,7 +276,7 @@ class _Primitives:
         return replace(part, base_color=base)
 
     def _colors(self, attributes: dict, vertices: int) -> np.ndarray | None:
-        """[V, 3] uint8 of COLOR_0, as bytes, 16 bits or floats; None where there is none."""
+        """Return [V, 3] uint8 of COLOR_0, as bytes, 16 bits or floats; None where there is none."""
         if "COLOR_0" not in attributes:
             return None
         raw, colors = (

@@ -23,7 +23,7 @@ _READ = ("vertex", "face", "tristrips")
 
 
 def read_ply(file: MeshFile) -> list[Part]:
-    """The triangles of a PLY file, a part for each texture.
+    """Return the triangles of a PLY file, a part for each texture.
 
     Raises:
         VPOGError: the file is cut or broken, or a texture is missing.
@@ -64,7 +64,7 @@ def _columns(element: Element, names: tuple[str, ...]) -> np.ndarray:
 def _faces(
     file: MeshFile, elements: dict[str, Element], vertices: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Triangles [T, 3], the face [T] of each, and places [T, 3] of their corners in the faces' lists."""
+    """Return triangles [T, 3], the face [T] of each, and places [T, 3] of corners in the faces' lists."""
     if "tristrips" in elements and "vertex_indices" in elements["tristrips"].values:
         lists = elements["tristrips"].values["vertex_indices"]
         ends = np.cumsum(lists.counts)[:-1]
@@ -93,7 +93,7 @@ def _faces(
 
 
 def _runs(row: np.ndarray) -> list[np.ndarray]:
-    """Strips of one list; -1 ends a strip."""
+    """Return strips of one list; -1 ends a strip."""
     return [run[run >= 0] for run in np.split(row, np.flatnonzero(row < 0))]
 
 
@@ -104,7 +104,7 @@ def _check_indices(file: MeshFile, indices: np.ndarray, count: int) -> None:
 
 
 def _coloured(part: Part, vertex: Element, face: Element | None, face_of: np.ndarray) -> Part:
-    """A part with the colours of its vertices or, where these say nothing, of its faces."""
+    """Return a part with the colours of its vertices or, where these say nothing, of its faces."""
     of_vertices, of_faces = _colors(vertex), None if face is None else _colors(face)
     uniform = of_vertices is None or (of_vertices == of_vertices[:1]).all()
     if of_faces is not None and uniform:
@@ -122,7 +122,7 @@ def _note_other_colors(file: MeshFile, vertex: Element) -> None:
 
 
 def _colors(element: Element) -> np.ndarray | None:
-    """[rows, 3] uint8 of an element's colours, of whatever name, type and range; None without any."""
+    """Return [rows, 3] uint8 of an element's colours, of whatever name, type and range; None without any."""
     names = next((n for n in _COLORS if set(n) <= set(element.values)), None)
     if names is None or not element.rows:
         return None
@@ -141,7 +141,7 @@ def _colors(element: Element) -> np.ndarray | None:
 def _texture_coordinates(
     file: MeshFile, vertex: Element, face: Element | None, faces: np.ndarray, places: np.ndarray | None
 ) -> np.ndarray | None:
-    """[T, 3, 2] of the triangles' corners, from the faces' lists or from the vertices."""
+    """Return [T, 3, 2] of the triangles' corners, from the faces' lists or from the vertices."""
     lists = None if face is None else face.values.get("texcoord")
     if isinstance(lists, Lists) and places is not None and lists.counts.any():
         sides = next(face.values[name] for name in _INDICES if name in face.values).counts
@@ -159,7 +159,7 @@ def _texture_coordinates(
 def _textured(
     file: MeshFile, part: Part, plain: Part, textures: list[str], face: Element | None, face_of: np.ndarray
 ) -> list[Part]:
-    """A part for each texture faces ask for by `texnumber`; faces that ask for none keep their colours."""
+    """Return a part for each `texnumber`; faces that ask for no texture keep their colours."""
     numbers = None if face is None else face.values.get("texnumber")
     if numbers is None or isinstance(numbers, Lists):
         if len(textures) > 1:
