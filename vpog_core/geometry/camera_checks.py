@@ -84,7 +84,7 @@ def field_of_view_deg(camera: Camera) -> float:
 
 
 def _whole(camera: Camera) -> tuple[float, float, float, float]:
-    """Return the principal point and size of the whole image that the camera's image is, or is a region of."""
+    """Return principal point and size of the whole image that the camera's image is or is a region of."""
     region = camera.region or Region(0, 0, camera.width, camera.height)
     return (
         camera.K[0, 2] + region.x,

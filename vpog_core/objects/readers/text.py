@@ -18,7 +18,7 @@ _MARKS = (
 
 
 def decode_text(data: bytes) -> str:
-    """Decode text by its byte order mark, else UTF-8, UTF-16 without a mark, or Latin-1; line ends become `\\n`."""
+    """Decode text by its byte order mark, else as UTF-8, bare UTF-16 or Latin-1; line ends become `\\n`."""
     text = _decoded(data)
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
