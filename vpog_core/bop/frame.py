@@ -89,7 +89,8 @@ class BopFrame:
     def camera(self) -> Camera:
         """The camera of this image; its size is the picture's."""
         width, height = self.files.image_size()
-        return Camera(self.K, width, height)
+        # Of images that were cut out of larger ones; the evaluation checks whole datasets.
+        return Camera(self.K, width, height, checked=True)
 
     def image(self) -> np.ndarray:
         """[H, W, 3] uint8 RGB, of the colour or the gray picture."""

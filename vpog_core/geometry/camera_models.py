@@ -65,7 +65,7 @@ def published_camera(
     K[1, :2] /= down
     part = (roi_width, roi_height) != (width, height)
     region = Region(x / across, y / down, width // across, height // down) if part else None
-    camera = Camera(K, roi_width // across, roi_height // down, distortion, model, region)
+    camera = Camera(K, roi_width // across, roi_height // down, distortion, model, region, checked=True)
     check_camera(camera)
     return camera
 
