@@ -69,6 +69,8 @@ def read_image(path: str | Path) -> np.ndarray:
             path,
         )
     rgb = to_rgb(stored.pixels, str(path), depth)
+    if split_alpha(stored.pixels)[1] is not None:
+        log.warning("The image '%s' has transparent parts: what they hide is taken as black.", path)
     if 0 < depth.found < 16:
         log.warning("The image '%s' uses %d of 16 bits, and is scaled by them.", path, depth.found)
     return rgb
