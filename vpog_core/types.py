@@ -56,6 +56,7 @@ class Camera:
         distortion: [n] float64 coefficients of `model` (n = 0 for none), in OpenCV's order.
         model: one of `CAMERA_MODELS`; `equidistant` is OpenCV's fisheye model.
         region: where this image lies in a larger one, or None for a whole image.
+        checked: somebody has compared it with its image (`geometry.camera_checks`) and said what is odd.
 
     Raises:
         VPOGError: K is not an intrinsic matrix, impossible size, unknown model, wrong number of coefficients.
@@ -67,6 +68,7 @@ class Camera:
     distortion: np.ndarray = field(default_factory=lambda: np.zeros(0))
     model: str = "plumb_bob"
     region: Region | None = None
+    checked: bool = field(default=False, compare=False)
 
     def __post_init__(self) -> None:
         K = np.asarray(self.K, dtype=np.float64).reshape(3, 3)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import pickle
 
+import cv2
 import numpy as np
 import pytest
 
@@ -108,6 +109,12 @@ def test_other_splits_are_named(bop_root):
     ("file", "change", "sentence"),
     [
         ("scene_camera.json", lambda c: c["3"].pop("cam_K") and None, r"image 3 has no `cam_K`"),
+        ("scene_camera.json", lambda c: c["3"].update(cam_K=[0] * 9), r"image 3 has the `cam_K` \[0"),
+        (
+            "scene_gt_info.json",
+            lambda c: c["3"][1].update(visib_fract="much"),
+            r"entry 1 of scene_gt_info\.json",
+        ),
         ("scene_gt.json", lambda c: c["3"][1].pop("cam_t_m2c") and None, r"image 3, entry 1: it needs"),
         (
             "scene_gt.json",
@@ -122,6 +129,13 @@ def test_broken_annotations_name_their_place(bop_root, edited, file, change, sen
     edited(file, change)
     with pytest.raises(VPOGError, match=sentence):
         BopDataset(bop_root).frame(7, 3)
+
+
+def test_a_depth_map_of_another_size_is_refused(bop_root):
+    (path,) = (bop_root / "test" / "000007" / "depth").glob("000003.*")
+    path.write_bytes(cv2.imencode(".png", np.ones((30, 40), np.uint16))[1].tobytes())
+    with pytest.raises(VPOGError, match="The depth map of scene 7, image 3, is 40x30 but the image"):
+        BopDataset(bop_root).frame(7, 3).depth()
 
 
 def test_broken_files_are_named(bop_root):

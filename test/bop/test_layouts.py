@@ -169,6 +169,16 @@ def without_camera(root):
     (scene_of(root) / "scene_camera.json").rename(root / "camera.json")
 
 
+def test_a_folder_above_or_below_the_dataset_is_named(bop_root):
+    for inner in ("test", "test/000007"):
+        with pytest.raises(
+            VPOGError, match=rf"not the dataset's folder: give '{bop_root}' and the split test"
+        ):
+            BopDataset(bop_root / inner)
+    with pytest.raises(VPOGError, match=rf"but '{bop_root}' is a dataset"):
+        BopDataset(bop_root.parent)
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [

@@ -110,9 +110,22 @@ def test_units_that_do_not_fit_the_boxes_are_refused(bop_root, scene):
         _ = BopBenchmark(bop_root).notes
 
 
-def test_a_settings_file_among_the_models_is_not_written_to(bop_root, tmp_path):
+@pytest.mark.parametrize("scale", [0.5, 2.0])
+def test_k_of_another_resolution_is_said(bop_root, scene, scale):
+    def change(cameras):
+        for entry in cameras.values():
+            entry["cam_K"] = [scale * v for v in entry["cam_K"][:8]] + [1.0]
+
+    rewrite(scene / "scene_camera.json", change)
+    (note,) = BopBenchmark(bop_root).notes
+    assert note.startswith("The camera of scene 7: The principal point")
+    assert "is K for another resolution" in note
+
+
+@pytest.mark.parametrize("name", ["objects.yaml", "objects.yml"])
+def test_a_settings_file_among_the_models_is_not_written_to(name, bop_root, tmp_path):
     """The library's folder links the models; its own objects.yaml must not go through such a link."""
-    settings = bop_root / "models" / "objects.yaml"
+    settings = bop_root / "models" / name
     settings.write_text("objects: {}\n")
     folder = tmp_path / "library"
     folder.mkdir()

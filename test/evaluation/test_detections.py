@@ -134,6 +134,7 @@ def test_compressed_masks_are_read(frame, tmp_path):
             [entry(scene_id=48), entry(scene_id=48)],
             r"None of the 2 detections .* scene 48, image 0\): give those",
         ),
+        ([entry(score=10**400), entry(bbox=[10**400, 1, 2, 2])], r"of 2: 1 with a score that is no finite"),
         ({"a": 1}, r"holds no list of detections but a dict"),
     ],
 )
@@ -148,6 +149,13 @@ def test_detections_of_images_that_are_not_asked_for_are_said(frame, tmp_path):
     assert found.notes == [
         "1 of 2 detections in 'detections.json' are of images that are not asked for (first: number 1)."
     ]
+
+
+def test_a_file_that_is_packed_and_broken_is_told(tmp_path):
+    path = tmp_path / "detections.json.gz"
+    path.write_bytes(gzip.compress(b"[]")[:10] + b"garbage")
+    with pytest.raises(VPOGError, match="cannot be read"):
+        read(path)
 
 
 def test_a_file_that_is_not_there_is_told(bop_case):

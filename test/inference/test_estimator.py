@@ -9,6 +9,7 @@ import vpog_core.inference.matching as matching_module
 import vpog_core.inference.result as result_module
 import vpog_core.models.precision as precision
 from vpog_core.cancellation import Cancelled, stop_when
+from vpog_core.geometry.camera_models import published_camera
 from vpog_core.geometry.pnp import PnPResult
 from vpog_core.geometry.se3 import rotation_x, rotation_y, transform
 from vpog_core.geometry.symmetry import Symmetry
@@ -155,6 +156,24 @@ def test_an_unusable_image_is_a_reason_for_every_detection(estimator, image, par
     for result in results:
         assert result.T_cam_obj is None
         assert part in result.reason
+
+
+@pytest.mark.parametrize(("scale", "seems"), [(0.5, "320x240"), (2.0, "1280x960")])
+def test_k_of_another_resolution_is_said_once(workshop, caplog, scale, seems):
+    estimator = PoseEstimator.from_files(**workshop)
+    K = np.array([[600.0, 0, 319.5], [0, 600, 239.5], [0, 0, 1]])
+    K[:2] *= scale
+    for _ in range(2):
+        estimator.estimate(np.zeros((480, 640, 3), np.uint8), Camera(K, 640, 480), [])
+    (record,) = caplog.records
+    assert f"is K for another resolution ({seems})" in record.getMessage()
+
+
+def test_what_reads_a_camera_says_its_doubts_and_the_estimator_does_not_again(workshop, caplog):
+    estimator = PoseEstimator.from_files(**workshop)
+    camera = published_camera(np.array([[300.0, 0, 159.5], [0, 300, 119.5], [0, 0, 1]]), 640, 480)
+    estimator.estimate(np.zeros((480, 640, 3), np.uint8), camera, [])
+    assert not caplog.records
 
 
 def test_unusable_settings_are_refused(workshop, tmp_path):

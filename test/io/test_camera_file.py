@@ -159,6 +159,13 @@ KALIBR = {
 }
 
 
+def test_a_region_that_is_no_mapping_is_refused(tmp_path):
+    path = tmp_path / "camera.yaml"
+    path.write_text(yaml.safe_dump({"fx": 600, "fy": 600, "cx": 320, "cy": 240, "roi": [0, 0, 640, 480]}))
+    with pytest.raises(VPOGError, match=r"roi must be .x_offset, y_offset, width, height"):
+        read_camera(path, (480, 640))
+
+
 def test_a_camchain_of_kalibr(tmp_path, caplog):
     camera = read_camera(written(tmp_path, {"cam0": {**KALIBR, "rostopic": "/image"}}), (480, 640))
     np.testing.assert_array_equal(camera.K, K)

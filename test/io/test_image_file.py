@@ -73,14 +73,17 @@ def test_pixels_are_those_that_are_stored_whatever_exif_says(tmp_path, caplog, b
     assert ("asks to be turned" in caplog.text) == (orientation != 1)
 
 
-def test_what_alpha_hides_is_black_and_alpha_that_is_the_same_everywhere_says_nothing(tmp_path):
+def test_what_alpha_hides_is_black_and_alpha_that_is_the_same_everywhere_says_nothing(tmp_path, caplog):
     alpha = np.full((6, 8, 1), 255, np.uint8)
     alpha[:, 4:] = 0
     path = saved(tmp_path / "cut_out.png", Image.fromarray(np.dstack([ORANGE, alpha])))
     np.testing.assert_array_equal(read_image(path), np.where(alpha > 0, ORANGE, 0))
+    assert "has transparent parts" in caplog.text
+    caplog.clear()
     for value in (0, 255):
         path = saved(tmp_path / "flat.png", Image.fromarray(np.dstack([ORANGE, np.full_like(alpha, value)])))
         np.testing.assert_array_equal(read_image(path), ORANGE)
+    assert not caplog.text
 
 
 @pytest.mark.parametrize("suffix", ["gif", "png", "webp", "tif"])

@@ -168,8 +168,20 @@ def test_files_outside_the_folder_are_not_read(skin, name):
     inner.mkdir()
     for path in (write_ply(inner, name), write_obj(inner, texture=name)):
         assert "outside its folder" in _error(path)
-    (inner / "skin.png").write_bytes((skin / "skin.png").read_bytes())
-    assert "outside its folder" in _error(write_obj(inner, material="../square.mtl"))
+
+
+@pytest.mark.parametrize(
+    "name", ["../skin.png", "C:\\art\\skin.png", "/home/me/skin.png", "textures/skin.png"]
+)
+def test_a_file_of_another_folder_put_beside_the_mesh_is_taken_and_said(skin, name):
+    for path in (
+        write_ply(skin, name),
+        write_obj(skin, texture=name),
+        write_obj(skin, material="x/square.mtl"),
+    ):
+        mesh = load_mesh(path)
+        assert mesh.texture is not None
+        assert "beside it is taken" in " ".join(mesh.notes)
 
 
 def test_broken_empty_and_unknown_files(tmp_path):

@@ -30,7 +30,7 @@ def parse_json(data: bytes, name: str):
     """What JSON text holds; `name` says in errors where it is from."""
     try:
         return json.loads(data)
-    except (ValueError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise VPOGError(f"'{name}' is not valid JSON ({error}): download it again.") from error
 
 

@@ -89,15 +89,27 @@ class BopFrame:
     def camera(self) -> Camera:
         """The camera of this image; its size is the picture's."""
         width, height = self.files.image_size()
-        return Camera(self.K, width, height)
+        # Of images that were cut out of larger ones; the evaluation checks whole datasets.
+        return Camera(self.K, width, height, checked=True)
 
     def image(self) -> np.ndarray:
         """[H, W, 3] uint8 RGB, of the colour or the gray picture."""
         return self.files.image()
 
     def depth(self) -> np.ndarray | None:
-        """[H, W] float32 metres, 0 where nothing was measured; None where there is no depth map."""
-        return self.files.depth()
+        """[H, W] float32 metres, 0 where nothing was measured; None where there is no depth map.
+
+        Raises:
+            VPOGError: it is not of the image's size, so K is not its camera's.
+        """
+        depth, size = self.files.depth(), (self.camera.height, self.camera.width)
+        if depth is not None and depth.shape != size:
+            raise VPOGError(
+                f"The depth map of scene {self.scene_id}, image {self.image_id}, is "
+                f"{depth.shape[1]}x{depth.shape[0]} but the image {size[1]}x{size[0]}: register it to the "
+                "image, or remove the folder depth."
+            )
+        return depth
 
 
 def parse_camera(entry: dict, where: str) -> tuple[np.ndarray, float]:
@@ -112,6 +124,11 @@ def parse_camera(entry: dict, where: str) -> tuple[np.ndarray, float]:
         scale = float(entry.get("depth_scale", 1.0))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise VPOGError(f"{where} has no `cam_K` of nine numbers: give the camera of each image.") from error
+    if not (np.isfinite(K).all() and K[0, 0] > 0 and K[1, 1] > 0 and K[2].tolist() == [0, 0, 1]):
+        raise VPOGError(
+            f"{where} has the `cam_K` {K.ravel().tolist()}: it must be fx, 0, cx, 0, fy, cy, 0, 0, 1, "
+            "in pixels."
+        )
     return K, scale
 
 
@@ -154,18 +171,23 @@ def _instance(entry: dict, info: dict, index: int, where: str, files: FrameFiles
         obj_id = int(entry["obj_id"])
         T[:3, :3] = np.asarray(entry["cam_R_m2c"], dtype=np.float64).reshape(3, 3)
         T[:3, 3] = np.asarray(entry["cam_t_m2c"], dtype=np.float64).reshape(3) * unit
-        boxes = [_box(info.get(key)) for key in ("bbox_obj", "bbox_visib")]
-        visible = info.get("visib_fract")
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise VPOGError(
             f"{where}, entry {index}: it needs `obj_id`, `cam_R_m2c` (nine numbers) and `cam_t_m2c` (three)."
+        ) from error
+    try:
+        boxes = [_box(info.get(key)) for key in ("bbox_obj", "bbox_visib")]
+        fraction = None if info.get("visib_fract") is None else float(info["visib_fract"])
+    except (TypeError, ValueError, AttributeError) as error:
+        raise VPOGError(
+            f"{where}, entry {index} of scene_gt_info.json: `bbox_obj` and `bbox_visib` are four numbers and "
+            "`visib_fract` is one."
         ) from error
     R = T[:3, :3]
     # Published rotations are rounded to a few digits.
     if not np.isfinite(T).all() or np.abs(R @ R.T - np.eye(3)).max() > 1e-2 or np.linalg.det(R) < 0:
         raise VPOGError(f"{where}, entry {index}: `cam_R_m2c` is not a rotation: mend the annotation.")
     extra = {key: value for key, value in entry.items() if key not in KNOWN_FIELDS}
-    fraction = None if visible is None else float(visible)
     return BopInstance(obj_id, T, index, *boxes, fraction, extra, files)
 
 

@@ -88,6 +88,22 @@ def _why_none(root: Path, split: str) -> str:
             f"The scene '{scene}' has no scene_camera.json (camera.json is for rendering alone): "
             "write it, with the cam_K of each image."
         )
+    if other := _other_root(root, split):
+        return other
     there = sorted(p.parent.parent.name for p in root.glob("*/*/scene_camera*.json"))
     known = ", ".join(dict.fromkeys(there)) or "none"
     return f"There is no split '{split}' with scenes in '{root}' (splits there: {known}): choose one."
+
+
+def _other_root(root: Path, split: str) -> str:
+    """The sentence for a root that is a scene, a split or the folder around a dataset; "" for others."""
+    for what, pattern in (("scene", "scene_camera*.json"), ("split", "*/scene_camera*.json")):
+        if any(root.glob(pattern)):
+            folder = root.resolve().parent if what == "scene" else root.resolve()
+            return (
+                f"'{root}' is a {what} and not the dataset's folder: give '{folder.parent}' and the split "
+                f"{folder.name}."
+            )
+    for camera in root.glob("*/*/*/scene_camera*.json"):
+        return f"There is no split '{split}' in '{root}', but '{camera.parents[2]}' is a dataset: give that."
+    return ""

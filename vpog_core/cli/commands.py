@@ -22,8 +22,6 @@ from vpog_core.cli.train import add_train
 from vpog_core.threads import usable_cores, use_threads
 from vpog_core.types import Detection, VPOGError
 
-MESH_SUFFIXES = (".ply", ".obj", ".glb", ".gltf", ".stl")
-
 _ESTIMATE_HELP = """\
 The pose of one object in one image.
 
@@ -305,6 +303,8 @@ def _estimator(arguments, objects_dir: str):
 
 
 def _is_mesh_file(name: str, objects_dir: str | None) -> bool:
+    from vpog_core.objects.mesh import MESH_SUFFIXES
+
     if objects_dir is not None and not Path(name).is_file():
         return False
     return Path(name).suffix.lower() in MESH_SUFFIXES or Path(name).is_file()

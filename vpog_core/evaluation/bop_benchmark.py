@@ -17,7 +17,7 @@ from vpog_core.bop.frame import BopFrame, BopInstance
 from vpog_core.bop.models import BopModels, evaluation_folder
 from vpog_core.evaluation.benchmark import BenchmarkFrame, BenchmarkObject, FrameKey, Truth, box_of
 from vpog_core.evaluation.bop_checks import check_dataset, projected_box
-from vpog_core.objects.library_entries import SETTINGS
+from vpog_core.objects.library_entries import SETTINGS, SETTINGS_NAMES
 from vpog_core.types import VPOGError
 
 
@@ -118,14 +118,14 @@ class BopBenchmark:
         """Link the models, with what lies beside them, and describe unit and symmetry."""
         source = self.dataset.models.folder.resolve()
         for path in source.iterdir():
-            if path.is_file() and path.name != SETTINGS:
+            if path.is_file() and path.name.lower() not in SETTINGS_NAMES:
                 _link(path, folder / path.name)
         unit = self.dataset.models.unit
         objects = {
             self.library_id(i): {"mesh": self.dataset.model_path(i).name, "unit": unit}
             for i in self.object_ids
         }
-        (folder / "objects.yaml").write_text(yaml.safe_dump({"objects": objects}), encoding="utf-8")
+        (folder / SETTINGS).write_text(yaml.safe_dump({"objects": objects}), encoding="utf-8")
 
     def _truth(self, instance: BopInstance, frame: BopFrame) -> Truth:
         fraction = instance.visible_fraction

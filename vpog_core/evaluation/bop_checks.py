@@ -9,6 +9,7 @@ import numpy as np
 from vpog_core.bop.dataset import BopDataset
 from vpog_core.bop.frame import BopFrame
 from vpog_core.evaluation.benchmark import FrameKey
+from vpog_core.geometry.camera_checks import camera_doubts, check_camera
 from vpog_core.geometry.se3 import transform_points
 from vpog_core.types import VPOGError
 
@@ -39,8 +40,10 @@ def check_dataset(
     for obj_id in {obj_id for wanted in targets.values() for obj_id in wanted}:
         dataset.model_path(obj_id)
     asked, missing, without_info, ratios = 0, 0, set(), []
+    first: dict[int, BopFrame] = {}
     for key, wanted in targets.items():
         frame = dataset.frame(*key)
+        first.setdefault(key[0], frame)
         ids = [instance.obj_id for instance in frame.instances]
         asked += sum(wanted.values())
         missing += sum(max(count - ids.count(obj_id), 0) for obj_id, count in wanted.items())
@@ -53,9 +56,25 @@ def check_dataset(
             "scene_gt.json (BOP keeps those of some test images hidden): use the split val."
         )
     _check_size(dataset, ratios)
-    return _notes(
-        dataset, {scene for scene, _ in targets}, without_info, f"{missing} of {asked}" * (missing > 0)
-    )
+    notes = _notes(dataset, set(first), without_info, f"{missing} of {asked}" * (missing > 0))
+    return notes + _camera_notes(first)
+
+
+def _camera_notes(first: Mapping[int, BopFrame]) -> list[str]:
+    """Say of the camera of each scene's first image what is unlikely; each sentence once.
+
+    Nothing is refused: images that were cut out of larger ones have their principal point anywhere.
+    """
+    scenes: dict[str, set[int]] = {}
+    for scene_id, frame in first.items():
+        try:
+            check_camera(frame.camera)
+            doubts = camera_doubts(frame.camera)
+        except VPOGError as error:
+            doubts = [str(error)]
+        for doubt in doubts:
+            scenes.setdefault(doubt, set()).add(scene_id)
+    return [f"The camera of {_scenes(numbers)}: {doubt}" for doubt, numbers in scenes.items()]
 
 
 def projected_box(T_cam_obj: np.ndarray, points: np.ndarray, K: np.ndarray) -> np.ndarray | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gzip
 import math
+import zlib
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -142,7 +143,7 @@ def _read(path: Path) -> list:
     try:
         data = path.read_bytes()
         data = gzip.decompress(data) if data.startswith(GZIP) else data
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise VPOGError(f"The detections '{path}' cannot be read ({error}): check the path.") from error
     entries = parse_json(data, str(path))
     if not isinstance(entries, list):
@@ -167,7 +168,7 @@ def _parse(entry, number: int, objects: Collection[int]) -> _Entry:
     if obj_id not in objects:
         raise _Unusable("of a category without a model", f"category_id {obj_id}")
     score = entry["score"]
-    if isinstance(score, bool) or not isinstance(score, (int, float)) or not math.isfinite(score):
+    if not _is_finite(score):
         raise _Unusable("with a score that is no finite number")
     rle = entry.get("segmentation") or None
     if rle is not None:
@@ -185,12 +186,16 @@ def _whole(value, key: str) -> int:
     return number
 
 
+def _is_finite(value) -> bool:
+    try:
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:  # A whole number of hundreds of digits.
+        return False
+
+
 def _box(value) -> np.ndarray:
     """Outer edges [4] of a box [x, y, w, h], first pixel and counts."""
-    numbers = isinstance(value, list) and all(
-        isinstance(v, (int, float)) and not isinstance(v, bool) and math.isfinite(v) for v in value
-    )
-    if not numbers or len(value) != 4:
+    if not isinstance(value, list) or len(value) != 4 or not all(map(_is_finite, value)):
         raise _Unusable("with a bbox that is not four finite numbers")
     x, y, w, h = (float(v) for v in value)
     if w <= 0 or h <= 0:

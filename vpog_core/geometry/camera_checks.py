@@ -70,12 +70,12 @@ def check_camera(camera: Camera) -> None:
 
 
 def camera_doubts(camera: Camera) -> list[str]:
-    """Sentences about a calibration that is unlikely to belong to its image; empty for a usual one."""
+    """Return sentences about a calibration that is unlikely to belong to its image; empty for a usual one."""
     return [*_centre_doubts(camera), *_focal_doubts(camera), *_distortion_doubts(camera)]
 
 
 def field_of_view_deg(camera: Camera) -> float:
-    """Degrees that the wider side of the whole image spans, without distortion."""
+    """Return the degrees that the wider side of the whole image spans, without distortion."""
     cx, cy, width, height = _whole(camera)
     sides = ((cx, width, camera.K[0, 0]), (cy, height, camera.K[1, 1]))
     edges = np.array([((centre + 0.5) / f, (side - 0.5 - centre) / f) for centre, side, f in sides])
@@ -84,7 +84,7 @@ def field_of_view_deg(camera: Camera) -> float:
 
 
 def _whole(camera: Camera) -> tuple[float, float, float, float]:
-    """Principal point and size of the whole image that the camera's image is, or is a region of."""
+    """Return principal point and size of the whole image that the camera's image is or is a region of."""
     region = camera.region or Region(0, 0, camera.width, camera.height)
     return (
         camera.K[0, 2] + region.x,
@@ -95,13 +95,13 @@ def _whole(camera: Camera) -> tuple[float, float, float, float]:
 
 
 def _places(camera: Camera) -> tuple[float, float]:
-    """Where the principal point lies along both sides, as a fraction of them."""
+    """Return where the principal point lies along both sides, as a fraction of them."""
     cx, cy, width, height = _whole(camera)
     return (cx + 0.5) / width, (cy + 0.5) / height
 
 
 def _scales(camera: Camera) -> list[float]:
-    """Sides of the images that K seems to be for over those of the image; empty where no ratio fits."""
+    """Return the ratios of the sides of the image K seems to be for to this one; empty where none fits."""
     found = []
     for place in _places(camera):
         nearest = min(SCALES, key=lambda scale: abs(2 * place - scale) / scale)
@@ -111,7 +111,7 @@ def _scales(camera: Camera) -> list[float]:
 
 
 def _is_k_for_another_resolution(camera: Camera) -> str:
-    """The question, with the resolution where it can be told, and the remedy."""
+    """Return the question, with the resolution where it can be told, and the remedy."""
     scales = _scales(camera)
     _, _, width, height = _whole(camera)
     seems = f" ({scales[0] * width:.0f}x{scales[1] * height:.0f})" if scales else ""
@@ -159,7 +159,7 @@ def _distortion_doubts(camera: Camera) -> list[str]:
 
 
 def _inner_pixels(camera: Camera) -> np.ndarray:
-    """Pixels [8, 2] on a rectangle half as wide and high as the image."""
+    """Return pixels [8, 2] on a rectangle half as wide and high as the image."""
     x, y = (camera.width - 1) * np.array([1, 2, 3]) / 4, (camera.height - 1) * np.array([1, 2, 3]) / 4
     places = [(i, j) for i in x for j in y if (i, j) != (x[1], y[1])]
     return np.array(places)

@@ -36,7 +36,7 @@ def published_camera(
     binning: tuple[int, int] = (1, 1),
     roi: tuple[int, int, int, int] | None = None,
 ) -> Camera:
-    """The camera of the images as they are sent: binning and region taken in, checked against the image.
+    """Return the camera of the images as they are sent: with binning and region, and checked.
 
     Args:
         K: [3, 3] of the whole sensor, pixels, as are width, height and roi.
@@ -65,13 +65,13 @@ def published_camera(
     K[1, :2] /= down
     part = (roi_width, roi_height) != (width, height)
     region = Region(x / across, y / down, width // across, height // down) if part else None
-    camera = Camera(K, roi_width // across, roi_height // down, distortion, model, region)
+    camera = Camera(K, roi_width // across, roi_height // down, distortion, model, region, checked=True)
     check_camera(camera)
     return camera
 
 
 def distortion_model(name: str, coefficients: Sequence[float] | np.ndarray) -> tuple[str, np.ndarray]:
-    """(one of `CAMERA_MODELS`, its coefficients) of a model under any of its names.
+    """Return (one of `CAMERA_MODELS`, its coefficients) of a model under any of its names.
 
     Coefficients of zero need no model, except where its rays are not a pinhole's. Zeros at the end, beyond
     what a model takes, are left out.

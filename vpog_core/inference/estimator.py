@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from vpog_core.geometry.camera_checks import camera_doubts, check_camera
 from vpog_core.inference import pipeline
 from vpog_core.inference.calibration import DEFAULT_CALIBRATION, Calibration, read_calibration
 from vpog_core.inference.failures import Failures
@@ -27,6 +29,8 @@ from vpog_core.types import Camera, Detection, Estimates, PoseEstimate, VPOGErro
 DEFAULT_WEIGHTS = Path(__file__).parent.parent / "weights" / "vpog-tiny.safetensors"
 DEFAULT_REFINER = DEFAULT_WEIGHTS.with_name("refiner-tiny.safetensors")
 DEFAULT_OPTIONS = Options()
+
+_LOG = logging.getLogger(__name__)
 
 
 class PoseEstimator:
@@ -52,6 +56,7 @@ class PoseEstimator:
         self.model, self.library, self.key = model, library, key
         self.options, self.calibration = options, calibration
         self._failures = Failures()
+        self._doubts: set[str] = set()
         self._objects = ObjectStore(model, library, key, self._failures)
 
     @classmethod
@@ -138,7 +143,8 @@ class PoseEstimator:
         """Estimate a pose for every detection, in their order; where there is none, `reason` says why.
 
         Whatever fails, also in a renderer, the library or the network, is such a reason, and costs the
-        detections it concerns alone; the traceback of what was not expected goes to `logging`.
+        detections it concerns alone; the traceback of what was not expected goes to `logging`, as does, once,
+        what is unlikely about a camera that was not read from a file or a message.
 
         Args:
             image: [H, W, 3] uint8 RGB, of the camera's size.
@@ -150,6 +156,7 @@ class PoseEstimator:
         Raises:
             Cancelled: within `cancellation.stop_when`, and nothing else.
         """
+        self._tell_doubts(camera)
         setup = self._setup()
         priors = [None] * len(detections) if priors is None else list(priors)
         if len(priors) != len(detections):
@@ -173,6 +180,20 @@ class PoseEstimator:
         query = replace(query, max_hypotheses=1)
         (solved,) = pipeline.match_refine(self._setup(), [query], [(0, cluster)], 1)
         return solved.best
+
+    def _tell_doubts(self, camera: Camera) -> None:
+        """Log what is odd about a camera nobody has checked yet, as one made by hand; each sentence once."""
+        if not isinstance(camera, Camera) or camera.checked:
+            return
+        try:
+            check_camera(camera)
+            doubts = camera_doubts(camera)
+        except VPOGError as error:
+            doubts = [str(error)]
+        for doubt in doubts:
+            if doubt not in self._doubts:
+                self._doubts.add(doubt)
+                _LOG.warning("%s", doubt)
 
     def _setup(self) -> pipeline.Setup:
         return pipeline.Setup(self.model, self._objects, self.options, self.calibration, self.refiner)

@@ -15,7 +15,7 @@ ALIKE = 1.3
 
 
 def bits_in_use(pixels: np.ndarray) -> int:
-    """The fewest bits of `SENSOR_BITS` that hold all pixels (uint16, any shape) but a few stray ones."""
+    """Return the fewest of `SENSOR_BITS` that hold all pixels (uint16, any shape) but a few stray ones."""
     allowed = STRAY * pixels.size
     for bits in SENSOR_BITS[:-1]:
         if np.count_nonzero(pixels >= 1 << bits) <= allowed:
@@ -50,7 +50,7 @@ class BitDepth:
         self._mean = 0.0
 
     def shift(self, pixels: np.ndarray, encoding: str) -> np.ndarray:
-        """Eight bits of sixteen-bit pixels.
+        """Return eight bits of sixteen-bit pixels.
 
         Args:
             pixels: [H, W] or [H, W, C] uint16 in this machine's byte order.
@@ -72,7 +72,7 @@ class BitDepth:
         return np.minimum(pixels >> (bits - 8), 255).astype(np.uint8)
 
     def _is_rescaled(self, found: int, mean: float) -> bool:
-        """Whether a frame is the last one's likeness in fewer bits."""
+        """Tell whether a frame is the last one's likeness in fewer bits."""
         scaled = mean * 2 ** (self.found - found)
         return found < self.found and self._mean < ALIKE * scaled < ALIKE**2 * self._mean
 

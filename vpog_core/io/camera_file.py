@@ -35,7 +35,7 @@ SHOWN_CAMERAS = 4
 
 
 def read_camera(path: str | Path, image_size: tuple[int, int]) -> Camera:
-    """A camera from a YAML, JSON or XML file.
+    """Read a camera from a YAML, JSON or XML file.
 
     Understood: ROS calibration files (`camera_matrix`, `image_width`, ...), a printed `CameraInfo` message
     (`k`, `d`, `width`, ...) with `binning_x`, `binning_y` and `roi`, what OpenCV's `FileStorage` writes, a
@@ -71,7 +71,7 @@ def read_camera(path: str | Path, image_size: tuple[int, int]) -> Camera:
 
 
 def _one_camera(data: Mapping, path) -> Mapping:
-    """The mapping that describes the camera: the file's, or the one it holds under another name."""
+    """Return the mapping that describes the camera: the file's, or the one it holds under another name."""
     if _describes_camera(data):
         return data
     inner = {name: value for name, value in data.items() if _describes_camera(value)}
@@ -124,7 +124,7 @@ def _four_numbers(fields: Fields) -> list[float]:
 
 
 def _distortion(fields: Fields) -> tuple[str, np.ndarray]:
-    """(name of the model, coefficients)."""
+    """Return (name of the model, coefficients)."""
     name = _model_name(fields)
     value = fields.first(*DISTORTION_KEYS)
     by_name = isinstance(value, Mapping) and "data" not in value
@@ -143,7 +143,7 @@ def _distortion(fields: Fields) -> tuple[str, np.ndarray]:
 
 
 def _model_name(fields: Fields) -> str:
-    """What the file calls its model of rays and distortion; "" where it says nothing."""
+    """Return what the file calls its model of rays and distortion; "" where it says nothing."""
     rays = str(fields.first("cameramodel") or "").lower()
     if rays in NO_PINHOLES:
         return rays
@@ -154,7 +154,7 @@ def _model_name(fields: Fields) -> str:
 
 
 def _size(fields: Fields, width: int, height: int) -> tuple[int, int]:
-    """(width, height) that the file is for; the image's where it says none."""
+    """Return (width, height) that the file is for; the image's where it says none."""
     both = fields.first("resolution", "imagesize")
     if both is not None:
         numbers = fields.numbers(both, fields.used_name(("resolution", "imagesize")), (2,))
@@ -172,8 +172,13 @@ def _binning(fields: Fields) -> tuple[int, int]:
 
 def _roi(fields: Fields) -> tuple[int, int, int, int] | None:
     value = fields.first("roi")
-    if not isinstance(value, Mapping):
+    if value is None:
         return None
+    if not isinstance(value, Mapping):
+        raise VPOGError(
+            f"In the camera file '{fields.path}', roi must be {{x_offset, y_offset, width, height}}, but is "
+            f"{str(value)[:60]}."
+        )
     roi = Fields(value, fields.path)
     x, y, width, height = (roi.count(key) or 0 for key in ("xoffset", "yoffset", "width", "height"))
     return x, y, width, height

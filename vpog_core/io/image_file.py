@@ -56,7 +56,7 @@ class StoredImage:
 
 
 def read_image(path: str | Path) -> np.ndarray:
-    """An image file as [H, W, 3] uint8 RGB; says in the log what of it is left out.
+    """Read an image file as [H, W, 3] uint8 RGB; says in the log what of it is left out.
 
     Raises:
         VPOGError: missing, not an image, or not one of colours or grey.
@@ -69,13 +69,15 @@ def read_image(path: str | Path) -> np.ndarray:
             path,
         )
     rgb = to_rgb(stored.pixels, str(path), depth)
+    if split_alpha(stored.pixels)[1] is not None:
+        log.warning("The image '%s' has transparent parts: what they hide is taken as black.", path)
     if 0 < depth.found < 16:
         log.warning("The image '%s' uses %d of 16 bits, and is scaled by them.", path, depth.found)
     return rgb
 
 
 def read_radiance(path: str | Path) -> np.ndarray:
-    """An environment map as [H, W, 3] float32 RGB.
+    """Read an environment map as [H, W, 3] float32 RGB.
 
     Raises:
         VPOGError: missing, or not a file of colours in floating point.
@@ -87,7 +89,7 @@ def read_radiance(path: str | Path) -> np.ndarray:
 
 
 def open_image(path: str | Path, what: str = "image") -> StoredImage:
-    """An image file as it is stored; `what` names it in errors.
+    """Read an image file as it is stored; `what` names it in errors.
 
     Raises:
         VPOGError: missing, not an image, or several in one file.
@@ -100,7 +102,7 @@ def open_image(path: str | Path, what: str = "image") -> StoredImage:
 
 
 def decode_image(data: bytes, name: str, what: str = "image") -> StoredImage:
-    """The image of a file's content, as it is stored; `what` and `name` name it in errors.
+    """Return the image of a file's content, as it is stored; `what` and `name` name it in errors.
 
     Raises:
         VPOGError: not an image, several in one file, or too large.
@@ -115,7 +117,7 @@ def decode_image(data: bytes, name: str, what: str = "image") -> StoredImage:
 
 
 def encoded_size(data: bytes, name: str) -> tuple[int, int]:
-    """(width, height) of an encoded image as stored, from its header alone.
+    """Return (width, height) of an encoded image as stored, from its header alone.
 
     Raises:
         VPOGError: not an image.
@@ -127,7 +129,7 @@ def encoded_size(data: bytes, name: str) -> tuple[int, int]:
 
 
 def to_rgb(pixels: np.ndarray, name: str, depth: BitDepth | None = None) -> np.ndarray:
-    """[H, W, 3] uint8 RGB of stored pixels in OpenCV's order.
+    """Return [H, W, 3] uint8 RGB of stored pixels in OpenCV's order.
 
     Sixteen bits are scaled by the bits in use; where alpha varies, what it hides is black.
 
@@ -147,7 +149,7 @@ def to_rgb(pixels: np.ndarray, name: str, depth: BitDepth | None = None) -> np.n
 
 
 def split_alpha(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-    """(colours [H, W, 1 or 3], alpha [H, W], or None where there is none or it is the same everywhere)."""
+    """Return (colours [H, W, 1 or 3], alpha [H, W]); alpha is None where it is the same everywhere."""
     pixels = pixels.reshape(*pixels.shape[:2], -1)
     channels = pixels.shape[2]
     if channels in (1, 3):
@@ -157,7 +159,7 @@ def split_alpha(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
 
 
 def _read_header(data: bytes, name: str, what: str) -> Header | None:
-    """What an image's header says; None where Pillow does not know the format."""
+    """Return what an image's header says; None where Pillow does not know the format."""
     try:
         with Image.open(io.BytesIO(data)) as image:
             several = image.format in SEVERAL_IMAGES and getattr(image, "is_animated", False)

@@ -21,7 +21,7 @@ LARGE = 0.7
 
 
 def read_mask(path: str | Path, size: tuple[int, int]) -> np.ndarray:
-    """A mask file as [H, W] bool.
+    """Read a mask file as [H, W] bool.
 
     The object is what is not transparent where the transparency varies, else what is not black. Soft rims are
     cut at half of the object's value.
@@ -71,13 +71,13 @@ def read_mask(path: str | Path, size: tuple[int, int]) -> np.ndarray:
 
 
 def _coarse(values: np.ndarray) -> np.ndarray:
-    """Values [H, W, C] of a lossy format on three levels, so that its noise makes no labels."""
+    """Return values [H, W, C] of a lossy format on three levels, so that its noise makes no labels."""
     top = np.iinfo(values.dtype).max
     return np.where(values < 0.25 * top, 0, np.where(values > 0.75 * top, 255, 128)).astype(np.uint8)
 
 
 def _labels(values: np.ndarray) -> list[tuple[int, ...]]:
-    """The values of [H, W, C], black apart, that fill areas, in ascending order."""
+    """Return the values of [H, W, C], black apart, that fill areas, in ascending order."""
     values = values.astype(np.uint16)
     flat = (cv2.erode(values, FLAT) == cv2.dilate(values, FLAT)).reshape(values.shape).all(axis=2)
     packed = sum(values[..., n].astype(np.int64) << (16 * n) for n in range(values.shape[2]))

@@ -36,7 +36,7 @@ class Fields:
         self._used: set[str] = set()
 
     def first(self, *keys: str):
-        """The value of the first of these keys that has one, or None."""
+        """Return the value of the first of these keys that has one, or None."""
         for key in keys:
             if self._values.get(key) is not None:
                 self._used.add(key)
@@ -44,14 +44,14 @@ class Fields:
         return None
 
     def number(self, key: str) -> float | None:
-        """One number, or None where there is no such key."""
+        """Return one number, or None where there is no such key."""
         if key not in self._values:
             return None
         self._used.add(key)
         return float(self.numbers(self._values[key], self.name(key), (1,))[0])
 
     def count(self, key: str) -> int | None:
-        """One whole number, or None where there is no such key."""
+        """Return one whole number, or None where there is no such key."""
         value = self.number(key)
         if value is not None and value != int(value):
             raise VPOGError(
@@ -61,7 +61,7 @@ class Fields:
         return None if value is None else int(value)
 
     def numbers(self, value, name: str, counts: tuple[int, ...] = ()) -> np.ndarray:
-        """Numbers [n] of a value; `counts` are the n that are allowed, any where it is empty."""
+        """Return numbers [n] of a value; `counts` are the n that are allowed, any where it is empty."""
         if isinstance(value, Mapping):
             value = value.get("data")
         value = value.split() if isinstance(value, str) else value
@@ -78,15 +78,15 @@ class Fields:
         return numbers
 
     def name(self, key: str) -> str:
-        """The key as the file spells it."""
+        """Return the key as the file spells it."""
         return self._names.get(key, [key])[0]
 
     def used_name(self, keys: tuple[str, ...]) -> str:
-        """How the file spells the one of these keys that was used."""
+        """Return how the file spells the one of these keys that was used."""
         return next((self.name(key) for key in keys if key in self._used), keys[0])
 
     def unused(self, known: tuple[str, ...]) -> list[str]:
-        """Keys nobody asked for, as the file spells them, without those that are `known` not to matter."""
+        """Return the keys nobody asked for, as the file spells them, but those `known` not to matter."""
         names = [
             name
             for key, spelled in self._names.items()
@@ -97,12 +97,12 @@ class Fields:
 
 
 def plain_key(name) -> str:
-    """A name without case and punctuation: `camera_matrix`, `cameraMatrix` and `Camera_Matrix` are one."""
+    """Strip a name of case and punctuation: `camera_matrix` and `cameraMatrix` are one."""
     return "".join(letter for letter in str(name).lower() if letter.isalnum())
 
 
 def read_mapping(path: str | Path, what: str) -> Mapping:
-    """Names and values of a file; of several documents the first. `what` names the file in errors.
+    """Return names and values of a file; of several documents the first. `what` names the file in errors.
 
     Raises:
         VPOGError: missing, of another format, or no names with values.
@@ -135,7 +135,7 @@ def _xml(text: str) -> dict:
 
 
 def _element(element: ElementTree.Element):
-    """A mapping of an element's children, or its text."""
+    """Return a mapping of an element's children, or its text."""
     children = {child.tag: _element(child) for child in element}
     return children or (element.text or "").strip().strip('"')
 

@@ -40,7 +40,7 @@ class ObjectEntry:
 
 
 def read_entries(folder: Path) -> dict[str, ObjectEntry]:
-    """The objects of a folder by name; hidden files are passed over.
+    """Return the objects of a folder by name; hidden files are passed over.
 
     Raises:
         VPOGError: two meshes of one name, or settings that cannot be followed.
@@ -67,12 +67,12 @@ def read_entries(folder: Path) -> dict[str, ObjectEntry]:
 
 
 def visible_files(folder: Path) -> list[Path]:
-    """The files of a folder, by name; not those that systems hide (`._mug.ply` of a Mac's copy)."""
+    """Return the files of a folder, by name; not those that systems hide (`._mug.ply` of a Mac's copy)."""
     return sorted(path for path in folder.iterdir() if not path.name.startswith(".") and path.is_file())
 
 
 def _only_file(folder: Path, names: tuple[str, ...]) -> Path | None:
-    """The one file of a folder that bears one of some names, in capitals or not; None where there is none."""
+    """Find the one file of a folder with one of some names, in capitals or not; None without one."""
     found = [path for path in visible_files(folder) if path.name.lower() in names]
     if len(found) > 1:
         raise VPOGError(f"'{folder}' holds both '{found[0].name}' and '{found[1].name}': keep one of them.")
@@ -107,7 +107,7 @@ def _entry(settings: Path, object_id: str, value: dict, models: _ModelsInfo) -> 
 
 
 def _symmetry(where: str, value, unit: str) -> Symmetry:
-    """What objects.yaml says; nothing, as in `symmetry:`, is none."""
+    """Return what objects.yaml says; nothing, as in `symmetry:`, is none."""
     value = {} if value is None else value
     if not isinstance(value, dict):
         raise VPOGError(
@@ -126,7 +126,7 @@ class _ModelsInfo:
         self._read: dict[Path, tuple[Path | None, dict]] = {}
 
     def symmetry(self, mesh: Path, unit: str) -> Symmetry:
-        """What is said of a mesh's name, or of the number at its end (obj_000012)."""
+        """Return what is said of a mesh's name, or of the number at its end (obj_000012)."""
         if mesh.parent not in self._read:
             path = _only_file(mesh.parent, (MODELS_INFO,))
             self._read[mesh.parent] = (path, {} if path is None else _read_models_info(path))
@@ -182,7 +182,7 @@ def _mesh_path(settings: Path, where: str, object_id: str, name: str | None) -> 
 
 
 def _with_any_case(path: Path) -> Path | None:
-    """A file, or the one beside it whose suffix alone is written in other case; None where there is none."""
+    """Find a file, or the one beside it whose suffix alone is in other case; None without one."""
     if path.is_file() or not path.parent.is_dir():
         return path if path.is_file() else None
     same = (p for p in visible_files(path.parent) if p.stem == path.stem)

@@ -23,7 +23,7 @@ MOST_REPEATS = 10_000
 
 
 def checked_surface(file: MeshFile, part: Part) -> Part:
-    """A part whose numbers can be used; a texture whose coordinates cannot be is refused.
+    """Return a part whose numbers can be used; a texture whose coordinates cannot be is refused.
 
     Raises:
         VPOGError: vertices or texture coordinates that are not finite, or far from any texture.
@@ -40,7 +40,7 @@ def checked_surface(file: MeshFile, part: Part) -> Part:
 
 
 def checked_normals(part: Part) -> np.ndarray | None:
-    """[F, 3, 3] float32 unit normals of the corners; None where the file gives none or mostly useless ones.
+    """Return [F, 3, 3] float32 unit normals of the corners; None where most are missing or useless.
 
     A single corner of no direction takes the normal of its face.
     """
@@ -59,7 +59,7 @@ def checked_normals(part: Part) -> np.ndarray | None:
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:
-    """Vectors [..., 3] of length 1; z where there is no direction."""
+    """Return vectors [..., 3] of length 1; z where there is no direction."""
     length = np.linalg.norm(vectors, axis=-1, keepdims=True)
     return np.where(length > 0, vectors / np.where(length > 0, length, 1), [0.0, 0.0, 1.0])
 
@@ -91,7 +91,7 @@ def check_size(file: MeshFile, size: float, center: np.ndarray, unit: str) -> No
 
 
 def _remedy(raw: float, read: str) -> str:
-    """What to do about a mesh `raw` units across that was read in a unit it cannot be in."""
+    """Return what to do about a mesh `raw` units across that was read in a unit it cannot be in."""
     fits = [u for u in ("mm", "cm", "m") if u != read and LIKELY[0] <= raw * UNITS[u] <= LIKELY[1]]
     if not fits:
         return f"scale it to {_length(SMALLEST)} to {_length(LARGEST)}"
@@ -99,7 +99,7 @@ def _remedy(raw: float, read: str) -> str:
 
 
 def _length(metres: float) -> str:
-    """A length as people say it."""
+    """Return a length as people say it."""
     if metres >= 1e4:
         return f"{metres / 1000:.3g} km" if metres < 1e9 else f"{metres:.3g} m"
     if metres >= 1:

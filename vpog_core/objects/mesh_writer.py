@@ -37,7 +37,7 @@ def save_mesh(mesh: Mesh, path: str | Path) -> None:
 
 
 def _as_trimesh(mesh: Mesh) -> trimesh.Trimesh:
-    """One vertex for each different position, uv and normal, as the formats want it."""
+    """Return one vertex for each different position, uv and normal, as the formats want it."""
     textured = mesh.uv is not None and mesh.texture is not None
     corners = mesh.faces.reshape(-1)
     keys = [corners[:, None].astype(np.int64)]
@@ -63,7 +63,7 @@ def _as_trimesh(mesh: Mesh) -> trimesh.Trimesh:
 
 
 def _colors(mesh: Mesh) -> np.ndarray:
-    """[V, 3] uint8."""
+    """Return [V, 3] uint8."""
     if mesh.vertex_colors is not None:
         return mesh.vertex_colors
     return np.broadcast_to(mesh.base_color, mesh.vertices.shape)

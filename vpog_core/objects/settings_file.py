@@ -16,7 +16,7 @@ _RESOLVED = {_NULL, *(f"tag:yaml.org,2002:{kind}" for kind in ("int", "float", "
 
 
 def read_names(path: Path, names: Container[str]):
-    """The content of a YAML file; keys, and what stands under the keys in `names`, are strings as written.
+    """Read a YAML file; keys, and what stands under the keys in `names`, are strings as written.
 
     Args:
         names: keys whose value is a name or a list of names. One that is left empty is None.

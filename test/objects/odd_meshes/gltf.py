@@ -316,3 +316,32 @@ def _(folder):
     g.tree["images"] = [{"uri": "../skin.png"}]
     skin(folder.parent)
     return g.write(folder, ".gltf")
+
+
+@odd("GLB, faces that count in signed numbers", refused="in numbers of the type int16")
+def _(folder):
+    g = Gltf()
+    g.primitive["indices"] = g.accessor(np.array([0, 1, -1], "i2"))
+    return g.write(folder)
+
+
+@odd("GLB, positions in a plane", refused="positions have 2 numbers")
+def _(folder):
+    g = Gltf()
+    g.attributes["POSITION"] = g.accessor(SQUARE[:, ::2].astype("f4"))
+    return g.write(folder)
+
+
+@odd("GLB, a node's matrix written row after row", refused="`matrix` does not end with 0 0 0 1")
+def _(folder):
+    g = Gltf()
+    g.tree["nodes"][0]["matrix"] = [1, 0, 0, 0.2, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1]
+    return g.write(folder)
+
+
+@odd("GLB, a texture only by an extension that is not read", refused="textures by MSFT_texture_dds")
+def _(folder):
+    g = Gltf()
+    g.extensions("MSFT_texture_dds", required=False)
+    g.tree["textures"] = [{"extensions": {"MSFT_texture_dds": {"source": 0}}}]
+    return g.write(folder)

@@ -192,3 +192,14 @@ def _(folder):
 @odd("OBJ, an unused vertex far away")
 def _(folder):
     return obj(folder, faces="v 9e9 0 0\nf 1/1 2/2 3/3\nf 1/1 3/3 4/4\n")
+
+
+@odd("OBJ, ZBrush's colours in comments", PLAIN, says="#MRGB")
+def _(folder):
+    return obj(folder, head="#MRGB ffff0000ff00ff00ff0000ffffffff00\n", faces="f 1 2 3\nf 1 3 4\n", uv=[])
+
+
+@odd("OBJ, not fetched from Git LFS", refused="pointer of Git LFS")
+def _(folder):
+    (folder / "square.obj").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n")
+    return folder / "square.obj"

@@ -164,3 +164,21 @@ def _(folder):
     path = ply(folder)
     path.write_text(path.read_text().replace("-0.05 0 -0.05", "nan 0 0"))
     return path
+
+
+@odd(
+    "PLY, vertex colours under a name that is not known", PLAIN, says="vertex_red, vertex_green, vertex_blue"
+)
+def _(folder):
+    rows = "".join(f"{x} {y} {z} 255 0 0\n" for x, y, z in SQUARE)
+    names = "".join(f"property float {a}\n" for a in "xyz")
+    names += "".join(f"property uchar vertex_{c}\n" for c in ("red", "green", "blue"))
+    head = f"ply\nformat ascii 1.0\nelement vertex 4\n{names}element face 2\n"
+    head += "property list uchar int vertex_indices\nend_header\n"
+    (folder / "square.ply").write_text(f"{head}{rows}3 0 1 2\n3 0 2 3\n")
+    return folder / "square.ply"
+
+
+@odd("PLY, a face between vertices", refused="number that is not whole")
+def _(folder):
+    return ply_text(folder, "element face 1\nproperty list uchar int vertex_indices\n", "3 0 1 2.5\n")

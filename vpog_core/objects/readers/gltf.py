@@ -41,7 +41,7 @@ _JSON, _BINARY = 0x4E4F534A, 0x004E4942
 
 
 def read_gltf(file: MeshFile) -> list[Part]:
-    """The triangles of a glTF file, a part for each primitive of each node.
+    """Return the triangles of a glTF file, a part for each primitive of each node.
 
     Raises:
         VPOGError: the file is broken, needs an extension that is not read, or moves its mesh by a skeleton.
@@ -78,7 +78,7 @@ def _scene(file: MeshFile, tree: dict, chunk: bytes | None) -> list[Part]:
 
 
 def _container(file: MeshFile) -> tuple[dict, bytes | None]:
-    """(JSON, binary chunk or None)."""
+    """Return (JSON, binary chunk or None)."""
     data = file.data
     chunk = None
     if data[:4] == b"glTF":
@@ -132,7 +132,7 @@ def _check_extensions(file: MeshFile, tree: dict) -> None:
 
 
 def _nodes(file: MeshFile, tree: dict) -> Iterator[tuple[dict, np.ndarray]]:
-    """(node with a mesh, its transform [4, 4] in the scene) in the scene's order."""
+    """Yield (node with a mesh, its transform [4, 4] in the scene) in the scene's order."""
     nodes, scenes = tree.get("nodes", []), tree.get("scenes", [])
     if scenes:
         if len(scenes) > 1:
@@ -159,9 +159,11 @@ def _nodes(file: MeshFile, tree: dict) -> Iterator[tuple[dict, np.ndarray]]:
 
 
 def _local(file: MeshFile, node: dict) -> np.ndarray:
-    """[4, 4] of a node in its parent."""
+    """Return [4, 4] of a node in its parent."""
     if "matrix" in node:
         T = np.array(node["matrix"], dtype=np.float64).reshape(4, 4).T
+        if not np.allclose(T[3], [0, 0, 0, 1], atol=1e-6):
+            raise file.broken("a node's `matrix` does not end with 0 0 0 1, column after column")
     else:
         T = np.eye(4)
         x, y, z, w = _unit(np.array(node.get("rotation", [0, 0, 0, 1]), dtype=np.float64))
@@ -214,7 +216,9 @@ class _Primitives:
         if primitive.get("targets"):
             self._file.note("has morph targets, which are left out")
         self._refuse_without_data(primitive)
-        vertices = self._accessors.floats(attributes["POSITION"])[:, :3].astype(np.float64)
+        vertices = self._accessors.floats(attributes["POSITION"]).astype(np.float64)
+        if vertices.shape[1] != 3:
+            raise self._file.broken(f"its positions have {vertices.shape[1]} numbers each")
         self._file.check_counts(len(vertices), 0)
         faces = self._faces(primitive, mode, len(vertices))
         part = Part(vertices, faces, normals=self._normals(attributes, faces, len(vertices)))
@@ -231,7 +235,10 @@ class _Primitives:
     def _faces(self, primitive: dict, mode: int, vertices: int) -> np.ndarray:
         order = np.arange(vertices)
         if "indices" in primitive:
-            order = self._accessors.raw(primitive["indices"]).reshape(-1).astype(np.int64)
+            order = self._accessors.raw(primitive["indices"]).reshape(-1)
+            if order.dtype.kind != "u":
+                raise self._file.broken(f"its faces count vertices in numbers of the type {order.dtype}")
+            order = order.astype(np.int64)
             if len(order) and order.max() >= vertices:
                 raise self._file.broken(f"a face asks for vertex {order.max()} of {vertices}")
         if mode == _STRIP:
@@ -269,7 +276,7 @@ class _Primitives:
         return replace(part, base_color=base)
 
     def _colors(self, attributes: dict, vertices: int) -> np.ndarray | None:
-        """[V, 3] uint8 of COLOR_0, as bytes, 16 bits or floats; None where there is none."""
+        """Return [V, 3] uint8 of COLOR_0, as bytes, 16 bits or floats; None where there is none."""
         if "COLOR_0" not in attributes:
             return None
         raw, colors = (

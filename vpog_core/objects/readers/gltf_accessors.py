@@ -28,7 +28,7 @@ class Accessors:
         self._buffers: dict[int, bytes] = {}
 
     def floats(self, index: int) -> np.ndarray:
-        """[count, columns] values, normalized integers as what they stand for.
+        """Return [count, columns] values, normalized integers as what they stand for.
 
         Raises:
             VPOGError: the accessor is not there, or runs out of its buffer.
@@ -40,7 +40,7 @@ class Accessors:
         return np.maximum(values / np.float64(np.iinfo(values.dtype).max), -1.0)
 
     def raw(self, index: int) -> np.ndarray:
-        """[count, columns] values as they are stored."""
+        """Return [count, columns] values as they are stored."""
         accessor = self._file.item(self._tree.get("accessors", []), index, "accessor")
         count, columns = self._size(accessor["count"]), _COLUMNS[accessor["type"]]
         if not accessor.get("bufferView", 0) >= 0 or count > 4 * MOST_TRIANGLES:
@@ -57,7 +57,7 @@ class Accessors:
         return values if sparse is None else self._with_sparse(values, sparse)
 
     def view(self, index: int) -> bytes:
-        """The bytes of a buffer view."""
+        """Return the bytes of a buffer view."""
         view = self._file.item(self._tree.get("bufferViews", []), index, "buffer view")
         meshopt = view.get("extensions", {}).get("EXT_meshopt_compression")
         buffer = self._file.item(self._tree.get("buffers", []), view["buffer"], "buffer")
@@ -70,7 +70,7 @@ class Accessors:
         return data[start : start + length]
 
     def uri(self, uri: str) -> bytes:
-        """The bytes of a data URI or of a file beside the mesh."""
+        """Return the bytes of a data URI or of a file beside the mesh."""
         inline = _DATA_URI.match(uri)
         if inline is None:
             return self._file.beside(unquote(uri))
@@ -115,7 +115,7 @@ class Accessors:
         count = self._size(sparse["count"])
         where, what = sparse["indices"], sparse["values"]
         places = self._strided(where, count, 1, np.dtype(_TYPES[where["componentType"]]))[:, 0]
-        if count and places.max() >= len(values):
+        if count and (places.dtype.kind != "u" or places.max() >= len(values)):
             raise self._file.broken(f"a sparse accessor sets value {places.max()} of {len(values)}")
         out = values.copy()
         out[places] = self._strided(what, count, values.shape[1], values.dtype)

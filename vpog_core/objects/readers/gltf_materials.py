@@ -42,7 +42,7 @@ class Materials:
         self._tinted: dict[tuple, np.ndarray] = {}
 
     def read(self, index: int | None) -> Material:
-        """One material; None is what glTF draws without one.
+        """Return one material; None is what glTF draws without one.
 
         Raises:
             VPOGError: it refers to what is not there, or its texture cannot be read.
@@ -70,7 +70,7 @@ class Materials:
         )
 
     def _base_color(self, material: dict) -> tuple[list | None, dict | None]:
-        """(factor, texture) of the base colour, in the older form where a material is written in it."""
+        """Return (factor, texture) of the base colour; the older form of a material goes first."""
         glossy = material.get("extensions", {}).get(_GLOSSY)
         if glossy is not None:
             return glossy.get("diffuseFactor"), glossy.get("diffuseTexture")
@@ -103,7 +103,7 @@ class Materials:
         return self._tinted[key]
 
     def _source(self, index: int) -> int:
-        """The image of a texture: of an extension whose format is read, else its plain one."""
+        """Return the image of a texture: of an extension whose format is read, else its plain one."""
         texture = self._file.item(self._tree.get("textures", []), index, "texture")
         extensions = texture.get("extensions", {})
         for name in ("EXT_texture_webp", "EXT_texture_avif"):
@@ -114,6 +114,11 @@ class Materials:
         if "KHR_texture_basisu" in extensions:
             raise self._file.error(
                 "has textures in KTX2 (KHR_texture_basisu), which are not read: export them as PNG or JPEG"
+            )
+        if extensions:
+            raise self._file.error(
+                f"has textures by {next(iter(extensions)):.60}, which are not read: "
+                "export them as PNG or JPEG"
             )
         raise self._file.broken(f"its texture {index} has no image")
 
@@ -127,7 +132,7 @@ class Materials:
 
 
 def _transform(values: dict) -> np.ndarray:
-    """[2, 3] of KHR_texture_transform: scaled, turned, then moved."""
+    """Return [2, 3] of KHR_texture_transform: scaled, turned, then moved."""
     angle = float(values.get("rotation", 0.0))
     scale, offset = values.get("scale", [1.0, 1.0]), values.get("offset", [0.0, 0.0])
     turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
@@ -137,7 +142,7 @@ def _transform(values: dict) -> np.ndarray:
 def wrapped(
     file: MeshFile, uv: np.ndarray, texture: np.ndarray, wrap: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(uv, texture) that look alike where a texture only ever repeats; uv [F, 3, 2], v up."""
+    """Return (uv, texture) that look alike where a texture only ever repeats; uv [F, 3, 2], v up."""
     for axis in (0, 1):
         along = uv[..., axis]
         if along.min(initial=0.0) >= -1e-3 and along.max(initial=1.0) <= 1.001:

@@ -14,7 +14,7 @@ MOST_PIXELS = 16384 * 8192
 
 
 def decode_image(data: bytes) -> np.ndarray:
-    """[h, w, 3 or 4] uint8 RGB or, where the file has transparency, RGBA.
+    """Return [h, w, 3 or 4] uint8 RGB or, where the file has transparency, RGBA.
 
     Raises:
         VPOGError: no image, a cut one, or one of too many pixels; the sentence starts with its verb.

@@ -44,11 +44,11 @@ class MeshFile:
         self._notes[f"The mesh '{self.path.name}' {what}."] = None
 
     def error(self, what: str) -> VPOGError:
-        """The error to raise; `what` goes on after "The mesh 'x.obj'"."""
+        """Return the error to raise; `what` goes on after "The mesh 'x.obj'"."""
         return VPOGError(f"The mesh '{self.path}' {what}.")
 
     def broken(self, reason: str) -> VPOGError:
-        """The error for a file that does not follow its format."""
+        """Return the error for a file that does not follow its format."""
         return self.error(f"cannot be read ({reason}): export it again")
 
     @cached_property
@@ -56,38 +56,45 @@ class MeshFile:
         """The mesh file.
 
         Raises:
-            VPOGError: it is too large, or cannot be opened.
+            VPOGError: it is too large, cannot be opened, or is not there yet (Git LFS).
         """
-        return self._read(self.path, self.path.name)
+        data = self._read(self.path, self.path.name)
+        if data.startswith(b"version https://git-lfs.github.com/"):
+            raise self.error("is only a pointer of Git LFS: fetch the file with `git lfs pull`")
+        return data
 
     def beside(self, name: str) -> bytes:
-        """A file the mesh refers to, from its folder or below.
+        """Read a file the mesh refers to, from its folder or below.
+
+        Where it asks for a file of another folder that is not there, as exporters do that write the paths of
+        their own machine, the file of that bare name beside the mesh is taken, and that is said.
 
         Raises:
             VPOGError: it is not there, lies outside the folder, or is too large.
         """
         asked = name.strip()
-        name = posixpath.normpath(asked.replace("\\", "/"))
-        bare = posixpath.basename(name)
-        if self.assets is not None and _is_file(self.assets / bare):
-            return self._read(self.assets / bare, asked)
-        if name.startswith(("/", "..")) or ":" in name:
-            raise self.error(f"asks for '{asked}' outside its folder: put that file beside the mesh")
-        found = _look_up(self.path.parent, name)
+        found = self._find(asked)
         if found is None:
-            raise self.error(f"asks for '{asked}', which is not there: put it beside the mesh")
+            name = _plain(asked)
+            found = _look_up(self.path.parent, posixpath.basename(name))
+            if found is None:
+                where = " outside its folder" if _is_outside(name) else ", which is not there"
+                raise self.error(f"asks for '{asked}'{where}: put it beside the mesh")
+            self.note(f"asks for '{asked}': the '{found.name}' beside it is taken")
         return self._read(found, asked)
 
     def has(self, name: str) -> bool:
-        """Whether `beside` would find a file."""
-        try:
-            self.beside(name)
-        except VPOGError:
-            return False
-        return True
+        """Tell whether a file is where the mesh asks for it."""
+        return self._find(name.strip()) is not None
+
+    def _find(self, asked: str) -> Path | None:
+        name = _plain(asked)
+        if self.assets is not None and _is_file(self.assets / posixpath.basename(name)):
+            return self.assets / posixpath.basename(name)
+        return None if _is_outside(name) else _look_up(self.path.parent, name)
 
     def image(self, data: bytes, name: str) -> np.ndarray:
-        """[h, w, 3 or 4] uint8 RGB or RGBA of an image file's bytes.
+        """Return [h, w, 3 or 4] uint8 RGB or RGBA of an image file's bytes.
 
         Raises:
             VPOGError: it cannot be decoded, or is too large.
@@ -107,7 +114,7 @@ class MeshFile:
                 raise self.error(f"has {count} {what}, more than {most}: simplify it")
 
     def item(self, items: Sequence, index, what: str):
-        """One item of a list the file indexes into; an error that names it where it is not there."""
+        """Return one item of a list the file indexes into; an error that names it where it is not there."""
         if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < len(items):
             raise self.broken(f"it refers to {what} {index!r:.40}, and has {len(items)} of them")
         return items[index]
@@ -125,6 +132,14 @@ class MeshFile:
             raise self.error(f"needs the file '{name}', which cannot be opened: {error.strerror}") from None
 
 
+def _plain(name: str) -> str:
+    return posixpath.normpath(name.replace("\\", "/"))
+
+
+def _is_outside(name: str) -> bool:
+    return name.startswith(("/", "..")) or ":" in name
+
+
 def _is_file(path: Path) -> bool:
     try:
         return path.is_file()
@@ -133,7 +148,7 @@ def _is_file(path: Path) -> bool:
 
 
 def _look_up(folder: Path, name: str) -> Path | None:
-    """A file below a folder; case of names does not matter where it leaves one file, as on Windows."""
+    """Find a file below a folder; case of names does not matter where it leaves one file, as on Windows."""
     if _is_file(folder / name):
         return folder / name
     for part in name.split("/"):

@@ -40,7 +40,7 @@ class Material:
 
 
 def read_materials(file: MeshFile, name: str) -> dict[str, Material]:
-    """The materials of an MTL file beside a mesh, by name.
+    """Return the materials of an MTL file beside a mesh, by name.
 
     Raises:
         VPOGError: the file is missing, or a line in it that matters cannot be followed.
@@ -124,7 +124,7 @@ def _apply(file: MeshFile, material: Material, option: str, values: list[str]) -
 
 
 def library_names(file: MeshFile, rest: str) -> list[str]:
-    """File names of a line `mtllib`: one name, perhaps with spaces in it, or several."""
+    """Return file names of a line `mtllib`: one name, perhaps with spaces in it, or several."""
     rest = rest.strip()
     if file.has(unquoted(rest)):
         return [unquoted(rest)]

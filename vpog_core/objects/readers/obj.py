@@ -12,7 +12,7 @@ from vpog_core.objects.readers.polygons import triangulate
 
 
 def read_obj(file: MeshFile) -> list[Part]:
-    """The triangles of an OBJ file, a part for each material.
+    """Return the triangles of an OBJ file, a part for each material.
 
     Raises:
         VPOGError: the file is broken, or a material file or texture is missing.
@@ -40,7 +40,7 @@ def read_obj(file: MeshFile) -> list[Part]:
 
 
 def _material(file: MeshFile, lines: ObjLines, materials: dict[str, Material], owner: int) -> Material:
-    """The material of faces; where no usemtl says which and there is but one, that one is meant."""
+    """Return the material of faces; where no usemtl says which and there is but one, that one is meant."""
     plain = Material("")
     if owner < 0:
         if len(materials) == 1 and not lines.names:
@@ -64,7 +64,7 @@ def _parts(
     material: Material,
     textures: dict[str, np.ndarray],
 ) -> list[Part]:
-    """The triangles [T, 3] (places of corners) of one material, those without uv apart from its texture."""
+    """Return the triangles [T, 3] (places of corners) of one material; those without uv are plain."""
     if material.texture is None:
         return [_plain(lines, places, material)]
     if material.texture not in textures:
@@ -111,13 +111,13 @@ def _plain(lines: ObjLines, places: np.ndarray, material: Material) -> Part:
 
 
 def _normals(lines: ObjLines, places: np.ndarray) -> np.ndarray | None:
-    """[T, 3, 3] normals of the corners; None where one of them has none."""
+    """Return [T, 3, 3] normals of the corners; None where one of them has none."""
     normal = lines.corners[places, 2]
     return lines.normals[normal] if len(normal) and normal.min() >= 0 else None
 
 
 def tinted(image: np.ndarray, factor: np.ndarray | None) -> np.ndarray:
-    """An image times its material's colour; a black, grey or missing one means 'as it is'.
+    """Return an image times its material's colour; a black, grey or missing one means 'as it is'.
 
     Exporters write a black or mid grey `Kd` beside `map_Kd` out of habit; only a real hue is a tint.
     """

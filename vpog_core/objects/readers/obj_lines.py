@@ -68,6 +68,8 @@ def read_lines(file: MeshFile) -> ObjLines:
     Raises:
         VPOGError: a line that does not follow the format, or too many of them.
     """
+    if b"#MRGB" in file.data:
+        file.note("has vertex colours in comments (ZBrush's #MRGB), which are not read: export it as PLY")
     found = _sort(file)
     positions, colors = _positions(file, found.v)
     uv = _rows(file, "vt", found.vt, 1, 2)
@@ -107,7 +109,7 @@ def _sort(file: MeshFile) -> _Sorted:
 
 
 def _rows(file: MeshFile, keyword: str, rows: list[str], fewest: int, most: int) -> np.ndarray:
-    """[len(rows), fewest..most] numbers of lines; what stands behind them is not read."""
+    """Return [len(rows), fewest..most] numbers of lines; what stands behind them is not read."""
     if not rows:
         return np.zeros((0, most))
     columns = min(most, len(rows[0].split()))
@@ -120,7 +122,7 @@ def _rows(file: MeshFile, keyword: str, rows: list[str], fewest: int, most: int)
 
 
 def _positions(file: MeshFile, rows: list[str]) -> tuple[np.ndarray, np.ndarray | None]:
-    """Positions [V, 3] and colours [V, 3] or None, of lines x y z, x y z w, x y z r g b or x y z r g b a."""
+    """Return positions [V, 3] and colours [V, 3] or None, of lines x y z [w] or x y z r g b [a]."""
     widths = np.array([len(row.split()) for row in rows], dtype=np.int64)
     positions, colors = np.empty((len(rows), 3)), None
     for width in np.unique(widths):
@@ -134,7 +136,7 @@ def _positions(file: MeshFile, rows: list[str]) -> tuple[np.ndarray, np.ndarray 
 
 
 def _polygons(file: MeshFile, found: _Sorted) -> tuple[np.ndarray, np.ndarray]:
-    """Corners of each face [P], and their numbers as written [sum, 3], 0 for none."""
+    """Return corners of each face [P], and their numbers as written [sum, 3], 0 for none."""
     counts = np.empty(len(found.faces), dtype=np.int64)
     corners = []
     for start in range(0, len(found.faces), _AT_ONCE):
@@ -148,7 +150,7 @@ def _polygons(file: MeshFile, found: _Sorted) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _same_form(rows: list[str], form) -> tuple[np.ndarray, np.ndarray] | None:
-    """Faces that are all written in one form; None where they are not, or a number is too large."""
+    """Return faces that are all written in one form; None where they are not, or a number is too large."""
     pattern, slots = form
     if not all(pattern.fullmatch(row.strip()) for row in rows):
         return None
@@ -182,7 +184,7 @@ def _one_by_one(file: MeshFile, rows: list[str]) -> tuple[np.ndarray, np.ndarray
 def _resolved(
     file: MeshFile, found: _Sorted, counts: np.ndarray, corners: np.ndarray, sizes: tuple[int, int, int]
 ) -> np.ndarray:
-    """Corners as places from 0, -1 for none; numbers below 0 count back from the face's own line."""
+    """Return corners as places from 0, -1 for none; numbers below 0 count back from the face's own line."""
     before = np.repeat(np.array(found.before, dtype=np.int64).reshape(-1, 3), counts, axis=0)
     places = np.where(corners < 0, corners + before, corners - 1)
     for column, (size, what) in enumerate(zip(sizes, ("v", "vt", "vn"), strict=True)):

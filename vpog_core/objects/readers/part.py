@@ -13,7 +13,7 @@ PLAIN = 180
 
 
 def plain_color() -> np.ndarray:
-    """[3] uint8, the colour of what a file gives no colour."""
+    """Return [3] uint8, the colour of what a file gives no colour."""
     return np.full(3, PLAIN, dtype=np.uint8)
 
 
@@ -40,14 +40,14 @@ class Part:
 
 
 def split_corners(part: Part, colors: np.ndarray) -> Part:
-    """A part whose corners are vertices of their own, with colours [F, 3, 3]: for colours by face."""
+    """Return a part whose corners are vertices of their own, with colours [F, 3, 3]: for colours by face."""
     vertices = part.vertices[part.faces.reshape(-1)]
     faces = np.arange(len(vertices)).reshape(-1, 3)
     return replace(part, vertices=vertices, faces=faces, colors=colors.reshape(-1, 3))
 
 
 def compact(part: Part) -> Part:
-    """A part without the vertices no face uses, the others in their order."""
+    """Return a part without the vertices no face uses, the others in their order."""
     used = np.zeros(len(part.vertices), dtype=bool)
     used[part.faces] = True
     if used.all():
@@ -58,7 +58,7 @@ def compact(part: Part) -> Part:
 
 
 def moved(part: Part, T: np.ndarray) -> Part:
-    """A part under an affine transform [4, 4]; a mirrored one keeps its outside outside."""
+    """Return a part under an affine transform [4, 4]; a mirrored one keeps its outside outside."""
     if np.array_equal(T, np.eye(4)):
         return part
     determinant = np.linalg.det(T[:3, :3])
@@ -80,7 +80,7 @@ def _turned_over(part: Part) -> Part:
 
 
 def merge(parts: list[Part]) -> Part:
-    """All parts as one; several textures are packed into an atlas, colours of parts become vertex colours."""
+    """Merge all parts: textures are packed into an atlas, colours of parts become vertex colours."""
     if len(parts) == 1:
         return parts[0]
     offsets = np.cumsum([0] + [len(part.vertices) for part in parts])
@@ -103,7 +103,7 @@ def merge(parts: list[Part]) -> Part:
 
 
 def _atlas(parts: list[Part]) -> tuple[np.ndarray, np.ndarray]:
-    """(uv [F, 3, 2], texture) of all parts; each texture is packed once, however many parts use it."""
+    """Return (uv [F, 3, 2], texture) of all parts; each texture is packed once, however many parts use it."""
     tiles: dict[object, tuple[list[np.ndarray], np.ndarray]] = {}
     places: list[tuple[object, slice]] = []
     for part in parts:
@@ -121,7 +121,7 @@ def _atlas(parts: list[Part]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _as_tile(part: Part) -> tuple[np.ndarray, np.ndarray, object]:
-    """(uv [F, 3, 2], texture, what tells it from others); without one a small tile of its mean colour."""
+    """Return (uv [F, 3, 2], texture or a small tile of the mean colour, what tells it from others)."""
     if part.texture is not None:
         return part.uv, part.texture, id(part.texture)
     color = np.asarray(part.base_color if part.colors is None else part.colors.mean(axis=0), dtype=np.uint8)

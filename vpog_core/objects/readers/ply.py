@@ -23,7 +23,7 @@ _READ = ("vertex", "face", "tristrips")
 
 
 def read_ply(file: MeshFile) -> list[Part]:
-    """The triangles of a PLY file, a part for each texture.
+    """Return the triangles of a PLY file, a part for each texture.
 
     Raises:
         VPOGError: the file is cut or broken, or a texture is missing.
@@ -42,6 +42,8 @@ def read_ply(file: MeshFile) -> list[Part]:
     if {"nx", "ny", "nz"} <= set(vertex.values):
         part = replace(part, normals=_columns(vertex, ("nx", "ny", "nz"))[faces])
     plain = _coloured(part, vertex, elements.get("face"), face_of)
+    if plain.colors is None:
+        _note_other_colors(file, vertex)
     textures = [c.split(None, 1)[1].strip("\"' ") for c in comments if re.match(r"(?i)texturefile\s+\S", c)]
     uv = _texture_coordinates(file, vertex, elements.get("face"), faces, uv_places)
     if not textures or uv is None:
@@ -62,7 +64,7 @@ def _columns(element: Element, names: tuple[str, ...]) -> np.ndarray:
 def _faces(
     file: MeshFile, elements: dict[str, Element], vertices: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Triangles [T, 3], the face [T] of each, and places [T, 3] of their corners in the faces' lists."""
+    """Return triangles [T, 3], the face [T] of each, and places [T, 3] of corners in the faces' lists."""
     if "tristrips" in elements and "vertex_indices" in elements["tristrips"].values:
         lists = elements["tristrips"].values["vertex_indices"]
         ends = np.cumsum(lists.counts)[:-1]
@@ -78,6 +80,8 @@ def _faces(
         return np.zeros((0, 3), np.int64), np.zeros(0, np.int64), None
     file.check_counts(vertices, int(np.maximum(lists.counts - 2, 0).sum()))
     corners = lists.values.astype(np.int64)
+    if (corners != lists.values).any():
+        raise file.broken("a face asks for a vertex by a number that is not whole")
     _check_indices(file, corners, vertices)
     if (lists.counts < 3).any():
         file.note(
@@ -89,7 +93,7 @@ def _faces(
 
 
 def _runs(row: np.ndarray) -> list[np.ndarray]:
-    """Strips of one list; -1 ends a strip."""
+    """Return strips of one list; -1 ends a strip."""
     return [run[run >= 0] for run in np.split(row, np.flatnonzero(row < 0))]
 
 
@@ -100,7 +104,7 @@ def _check_indices(file: MeshFile, indices: np.ndarray, count: int) -> None:
 
 
 def _coloured(part: Part, vertex: Element, face: Element | None, face_of: np.ndarray) -> Part:
-    """A part with the colours of its vertices or, where these say nothing, of its faces."""
+    """Return a part with the colours of its vertices or, where these say nothing, of its faces."""
     of_vertices, of_faces = _colors(vertex), None if face is None else _colors(face)
     uniform = of_vertices is None or (of_vertices == of_vertices[:1]).all()
     if of_faces is not None and uniform:
@@ -108,8 +112,17 @@ def _coloured(part: Part, vertex: Element, face: Element | None, face_of: np.nda
     return part if of_vertices is None else replace(part, colors=of_vertices)
 
 
+def _note_other_colors(file: MeshFile, vertex: Element) -> None:
+    """Say of vertices without a colour that is read which of their properties look like one."""
+    others = [name for name in vertex.values if re.search(r"red|green|blue|rgb|colou?r|f_dc_", name)]
+    if others:
+        file.note(
+            f"has vertex colours that are not read ({', '.join(others)[:80]}): call them red, green and blue"
+        )
+
+
 def _colors(element: Element) -> np.ndarray | None:
-    """[rows, 3] uint8 of an element's colours, of whatever name, type and range; None without any."""
+    """Return [rows, 3] uint8 of an element's colours, of whatever name, type and range; None without any."""
     names = next((n for n in _COLORS if set(n) <= set(element.values)), None)
     if names is None or not element.rows:
         return None
@@ -128,7 +141,7 @@ def _colors(element: Element) -> np.ndarray | None:
 def _texture_coordinates(
     file: MeshFile, vertex: Element, face: Element | None, faces: np.ndarray, places: np.ndarray | None
 ) -> np.ndarray | None:
-    """[T, 3, 2] of the triangles' corners, from the faces' lists or from the vertices."""
+    """Return [T, 3, 2] of the triangles' corners, from the faces' lists or from the vertices."""
     lists = None if face is None else face.values.get("texcoord")
     if isinstance(lists, Lists) and places is not None and lists.counts.any():
         sides = next(face.values[name] for name in _INDICES if name in face.values).counts
@@ -146,7 +159,7 @@ def _texture_coordinates(
 def _textured(
     file: MeshFile, part: Part, plain: Part, textures: list[str], face: Element | None, face_of: np.ndarray
 ) -> list[Part]:
-    """A part for each texture faces ask for by `texnumber`; faces that ask for none keep their colours."""
+    """Return a part for each `texnumber`; faces that ask for no texture keep their colours."""
     numbers = None if face is None else face.values.get("texnumber")
     if numbers is None or isinstance(numbers, Lists):
         if len(textures) > 1:

@@ -44,12 +44,12 @@ class Element:
     values: dict[str, np.ndarray | Lists] = field(default_factory=dict)
 
     def kind(self, name: str) -> np.dtype:
-        """The type a property has in the file."""
+        """Return the type a property has in the file."""
         return next(p.kind for p in self.properties if p.name == name)
 
 
 def read_elements(file: MeshFile) -> tuple[dict[str, Element], list[str]]:
-    """All elements by name, and the comments of the header.
+    """Return all elements by name, and the comments of the header.
 
     Raises:
         VPOGError: no PLY, a header that cannot be followed, or a file that is cut.
@@ -70,7 +70,7 @@ def read_elements(file: MeshFile) -> tuple[dict[str, Element], list[str]]:
 
 
 def _split(file: MeshFile) -> tuple[list[str], bytes]:
-    """Lines of the header and the bytes after it."""
+    """Return lines of the header and the bytes after it."""
     data = file.data
     if data[:4] in (b"\xff\xfep\0", b"\xfe\xff\0p") or data[:6] == b"\xef\xbb\xbfply":
         data = decode_text(data).encode()
@@ -96,7 +96,7 @@ def _not_utf8(data: bytes) -> bool:
 
 
 def _parse_header(file: MeshFile, lines: list[str]) -> tuple[str, list[Element], list[str]]:
-    """(order of bytes, "" for ASCII; elements; comments)."""
+    """Return (order of bytes, "" for ASCII; elements; comments)."""
     order, elements, comments = None, [], []
     for line in lines[1:]:
         words = line.split()
@@ -132,7 +132,7 @@ def _property(order: str | None, words: list[str]) -> Property:
 
 
 def _as_doubles(file: MeshFile, body: bytes) -> bytes:
-    """The numbers of an ASCII body as float64, so that one way of reading rows serves both."""
+    """Return the numbers of an ASCII body as float64, so that one way of reading rows serves both."""
     lines = decode_text(body).split("\n")
     parts = []
     try:
@@ -169,7 +169,7 @@ def _nothing(p: Property) -> np.ndarray | Lists:
 
 
 def _read_even_rows(element: Element, body: bytes, offset: int) -> int | None:
-    """Rows whose lists are all as long as the first row's; None where they are not."""
+    """Return rows whose lists are all as long as the first row's; None where they are not."""
     fields, at, lengths = [], offset, {}
     for i, p in enumerate(element.properties):
         if p.count is None:
@@ -199,7 +199,7 @@ def _read_even_rows(element: Element, body: bytes, offset: int) -> int | None:
 
 
 def _read_uneven_rows(file: MeshFile, element: Element, body: bytes, offset: int) -> int:
-    """Rows whose lists differ in length: row by row for where they lie, then all values at once."""
+    """Return rows whose lists differ in length: row by row for where they lie, then all values at once."""
     properties, end = element.properties, len(body)
     starts = np.empty((len(properties), element.rows), dtype=np.int64)
     counts = np.ones((len(properties), element.rows), dtype=np.int64)
@@ -224,7 +224,7 @@ def _read_uneven_rows(file: MeshFile, element: Element, body: bytes, offset: int
 
 
 def _gather(body: bytes, kind: np.dtype, starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Runs of `counts` values that begin at the bytes `starts`, one after another."""
+    """Return runs of `counts` values that begin at the bytes `starts`, one after another."""
     within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
     first = np.repeat(starts, counts) + within * kind.itemsize
     places = first[:, None] + np.arange(kind.itemsize)

@@ -43,7 +43,7 @@ def triangulate(
 
 
 def strips(runs: list[np.ndarray]) -> np.ndarray:
-    """[T, 3] triangles of triangle strips [n] of vertices; every other one is turned over, empty ones go."""
+    """Cut strips [n] of vertices into triangles [T, 3], every other one turned over, without empty ones."""
     out = [np.zeros((0, 3), np.int64)]
     for run in runs:
         faces = np.stack([run[:-2], run[1:-1], run[2:]], axis=1) if len(run) >= 3 else out[0]
@@ -55,7 +55,7 @@ def strips(runs: list[np.ndarray]) -> np.ndarray:
 
 
 def _normals(polygons: np.ndarray) -> np.ndarray:
-    """[P, 3] unit normals of polygons [P, n, 3] by Newell's method; zero where there is none."""
+    """Return [P, 3] unit normals of polygons [P, n, 3] by Newell's method; zero where there is none."""
     here = polygons - polygons[:, :1]
     normals = np.cross(here, np.roll(here, -1, axis=1)).sum(axis=1)
     length = np.linalg.norm(normals, axis=1, keepdims=True)
@@ -63,7 +63,7 @@ def _normals(polygons: np.ndarray) -> np.ndarray:
 
 
 def _convex(polygons: np.ndarray) -> np.ndarray:
-    """[P] whether polygons [P, n, 3] turn one way all along, and once; what is not finite does."""
+    """Return [P] whether polygons [P, n, 3] turn one way all along, and once; what is not finite does."""
     normals = _normals(polygons)
     edges = np.roll(polygons, -1, axis=1) - polygons
     turns = np.cross(edges, np.roll(edges, -1, axis=1))
@@ -77,7 +77,7 @@ def _convex(polygons: np.ndarray) -> np.ndarray:
 
 
 def _ears(polygon: np.ndarray) -> np.ndarray:
-    """[T, 3] places of corners of one polygon [n, 3], cut in the plane it is nearest to."""
+    """Return [T, 3] places of corners of one polygon [n, 3], cut in the plane it is nearest to."""
     normal = _normals(polygon[None])[0]
     axis = int(np.abs(normal).argmax())
     # The two other axes in the order that makes it counter-clockwise, as the triangles come out.

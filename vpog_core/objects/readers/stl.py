@@ -15,7 +15,7 @@ _FACET = np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute
 
 
 def read_stl(file: MeshFile) -> list[Part]:
-    """The triangles of an STL file, each with corners of its own.
+    """Return the triangles of an STL file, each with corners of its own.
 
     A binary file may begin with "solid" as well; what its length says is believed.
 

@@ -18,7 +18,7 @@ _MARKS = (
 
 
 def decode_text(data: bytes) -> str:
-    """Text by its byte order mark, else UTF-8, UTF-16 without a mark, or Latin-1; line ends become `\\n`."""
+    """Decode text by its byte order mark, else as UTF-8, bare UTF-16 or Latin-1; line ends become `\\n`."""
     text = _decoded(data)
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
@@ -37,7 +37,7 @@ def _decoded(data: bytes) -> str:
 
 
 def numbers(rows: Sequence[str], columns: int) -> np.ndarray:
-    """[len(rows), columns] float64 from lines of numbers.
+    """Return [len(rows), columns] float64 from lines of numbers.
 
     Raises:
         ValueError: something that is no number, or a wrong count of them.
@@ -52,7 +52,7 @@ def numbers(rows: Sequence[str], columns: int) -> np.ndarray:
 
 
 def joined_lines(text: str) -> Iterator[str]:
-    """Lines of OBJ or MTL without comments; a backslash at the end joins a line with the next."""
+    """Yield lines of OBJ or MTL without comments; a backslash at the end joins a line with the next."""
     if "\\\n" in text:
         text = text.replace("\\\n", " ")
     for line in text.split("\n"):
@@ -62,5 +62,5 @@ def joined_lines(text: str) -> Iterator[str]:
 
 
 def unquoted(name: str) -> str:
-    """A name without quotes around it."""
+    """Return a name without quotes around it."""
     return name[1:-1] if len(name) > 1 and name[0] == name[-1] and name[0] in "\"'" else name
