@@ -142,7 +142,7 @@ class VpogNode(LifecycleNodeMixin, Node):
 
     def _check_parameters(self, changes: list):
         configured = self._estimator is not None or self._configuring
-        now = {name: self.get_parameter(name).value for name in parameters.TABLE if self.has_parameter(name)}
+        now = {c.name: self.get_parameter(c.name).value for c in changes if self.has_parameter(c.name)}
         answer = parameters.check_all(changes, now, configured)
         for change in changes:
             if answer.successful and change.name == "target_object" and change.value and self._estimator:
