@@ -151,9 +151,9 @@ class Input:
         return f"Nobody publishes {wanted} on {topic}: start its publisher, or remap {self.spec.name}."
 
     def _loss(self) -> str:
-        if self.profile.reliability != ReliabilityPolicy.BEST_EFFORT:
+        if self.spec.name != "image" or self.profile.reliability != ReliabilityPolicy.BEST_EFFORT:
             return ""
-        return ", and, since it is best effort, that large messages are not lost: reliable ones arrive"
+        return "; large images that are sent best effort get lost: send them reliable, or compressed"
 
     def _remedy(self) -> str:
         if self.spec.name == "image":

@@ -19,7 +19,6 @@ from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNodeMixin, LifecycleState, TransitionCallbackReturn
-from rclpy.logging import get_logger
 from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
@@ -28,6 +27,7 @@ from vpog_core.types import VPOGError
 from vpog_ros import optional, parameters
 from vpog_ros.conversions import stamp_to_ns
 from vpog_ros.diagnostics import Statistics, build_message
+from vpog_ros.estimator_loading import EstimatorFactory, load_estimator
 from vpog_ros.frame_buffer import Counts, FrameBuffer
 from vpog_ros.frame_processor import FrameProcessor
 from vpog_ros.image_conversion import cv_bridge_works
@@ -38,9 +38,6 @@ from vpog_ros.parameters import Settings
 from vpog_ros.process import run
 from vpog_ros.publishers import Publishers
 from vpog_ros.worker import Worker, describe
-
-Progress = Callable[[int, int, str], None]
-EstimatorFactory = Callable[[Settings, Progress], object]
 
 SUCCESS = TransitionCallbackReturn.SUCCESS
 FAILURE = TransitionCallbackReturn.FAILURE
@@ -54,40 +51,6 @@ NO_CLOCK = (
 )
 NO_CLOCK_S = 5.0
 """Simulated time that has not begun after so long is told of."""
-
-
-def load_estimator(settings: Settings, progress: Progress):
-    """The PoseEstimator the settings ask for, with the folder's objects onboarded.
-
-    Raises:
-        VPOGError: a setting that cannot be followed; no object can be used, or not all where they must be.
-    """
-    if not settings.objects_dir:
-        raise VPOGError("objects_dir is not set: give the folder that holds the meshes.")
-    from vpog_core.inference.estimator import PoseEstimator
-    from vpog_core.threads import use_threads
-
-    used = use_threads(settings.num_threads)
-    if settings.num_threads not in (0, used):
-        told = f"num_threads is {settings.num_threads}, and OMP_NUM_THREADS in the environment goes before it"
-        get_logger("vpog_node").warning(f"{told}: {used} threads are used.")
-    estimator = PoseEstimator.from_files(
-        weights=settings.weights or None,
-        objects_dir=settings.objects_dir,
-        device=settings.device,
-        mode=settings.mode,
-        cache_dir=settings.cache_dir or None,
-        hypotheses=settings.hypotheses,
-        retry_views=settings.second_look,
-        retry_below_score=settings.second_look_below,
-        rolls=settings.rolls,
-        refinements=settings.refinements,
-        refiner_weights=settings.refiner_weights or None,
-        refiner_rounds=settings.refiner_rounds,
-        alignments=settings.alignments,
-    )
-    estimator.onboard(progress=progress, strict=settings.strict_objects)
-    return estimator
 
 
 class VpogNode(LifecycleNodeMixin, Node):
@@ -161,8 +124,9 @@ class VpogNode(LifecycleNodeMixin, Node):
             with stop_when(self._stopping.is_set):
                 self._configure(self.settings)
         except Cancelled:
-            sentence = "The node was stopped while it was getting ready."
-            return self._configure_failed(sentence, sentence)
+            self._release()
+            self.get_logger().info("The node was stopped while it was getting ready.")
+            return FAILURE
         except VPOGError as error:
             return self._configure_failed(str(error), str(error))
         except Exception as error:

@@ -20,8 +20,8 @@ from vpog_core.synthetic.objects import make_object
 from vpog_core.synthetic.scene import make_scene
 from vpog_core.types import Camera, Detection, VPOGError
 from vpog_ros.conversions import pose_from_message, stamp_to_ns
+from vpog_ros.estimator_loading import load_estimator
 from vpog_ros.parameters import Settings
-from vpog_ros.vpog_node import load_estimator
 
 OBJECT_SEED = 900_009
 """Never in training."""
