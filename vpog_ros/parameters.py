@@ -245,6 +245,22 @@ def declare(node) -> None:
         node.declare_parameter(name, spec.default, descriptor(spec))
 
 
+def ignored(node) -> str:
+    """What to say of values given at start for parameters that the node does not have, or "".
+
+    Called once the inputs are there: they declare parameters of their own.
+    """
+    # rclpy has no public name for what was given and not declared.
+    given = getattr(node, "_parameter_overrides", {})
+    names = sorted(name for name in given if not node.has_parameter(name))
+    if not names:
+        return ""
+    return (
+        f"Parameters that this node does not have are ignored: {', '.join(names)}; `ros2 param list "
+        f"{node.get_fully_qualified_name()}` shows those that it has."
+    )
+
+
 def read(node) -> Settings:
     """The values of all parameters now."""
     return Settings(**{name: node.get_parameter(name).value for name in TABLE})

@@ -190,6 +190,8 @@ class VpogNode(LifecycleNodeMixin, Node):
         self._worker.start()
         specs = self._input_specs(settings, processor.camera_infos.add)
         self._inputs = Inputs(self, specs, self._input_group, {"instances", "detections"})
+        if sentence := parameters.ignored(self):
+            self.get_logger().warning(sentence)
 
     def _input_specs(self, settings: Settings, on_camera_info: Callable) -> list[InputSpec]:
         image, image_type = self.resolve_topic_name("image"), Image

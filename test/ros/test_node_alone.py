@@ -97,6 +97,18 @@ def test_loading_the_file_the_node_was_started_with_is_accepted(start):
     assert "clean the node up" in changed.reason
 
 
+def test_parameters_that_the_node_does_not_have_are_named(start, monkeypatch):
+    own = {"min_score": 0.5, "qos_overrides./image.subscription.depth": 3}
+    wrong = {"minimum_score": 0.5, "qos_overrides.image.subscription.depth": 3}
+    node = start(**own, **wrong).node
+    said: list[str] = []
+    monkeypatch.setattr(node, "get_logger", lambda: SimpleNamespace(warning=said.append, info=lambda _: None))
+    assert node.trigger_configure() == SUCCESS
+    assert node.trigger_activate() == SUCCESS
+    (sentence,) = said
+    assert "ignored: minimum_score, qos_overrides.image.subscription.depth;" in sentence
+
+
 def test_without_clock_diagnostics_come_and_name_it(start, monkeypatch):
     monkeypatch.setattr(vpog_node, "NO_CLOCK_S", 0.1)
     alone = start(use_sim_time=True, diagnostics_period=0.1)
