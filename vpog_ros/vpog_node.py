@@ -80,6 +80,7 @@ class VpogNode(LifecycleNodeMixin, Node):
         self._configuring = False
         self._stopping = threading.Event()
         self._activity = ""
+        self._why_inactive = ""
         self._statistics = Statistics()
         self._notices = Notices(self.get_logger())
         self._totals = Counts()
@@ -173,14 +174,21 @@ class VpogNode(LifecycleNodeMixin, Node):
         self.get_logger().info(f"Onboarding {object_id}: {done} of {total}", throttle_duration_sec=2.0)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._why_inactive = ""
         try:
             self._activate(self.settings)
+        except VPOGError as error:
+            return self._activate_failed(str(error), str(error))
         except Exception as error:
-            self._statistics.failure("activate", f"{type(error).__name__}: {error}")
-            self.get_logger().error(describe(error))
-            self._stop_work()
-            return FAILURE
+            return self._activate_failed(f"{type(error).__name__}: {error}", describe(error))
         return LifecycleNodeMixin.on_activate(self, state)
+
+    def _activate_failed(self, sentence: str, log: str) -> TransitionCallbackReturn:
+        self._statistics.failure("activate", sentence)
+        self._why_inactive = sentence
+        self.get_logger().error(log)
+        self._stop_work()
+        return FAILURE
 
     def _activate(self, settings: Settings) -> None:
         self._notices.start_anew()
@@ -242,6 +250,7 @@ class VpogNode(LifecycleNodeMixin, Node):
         if self._outputs is not None:
             self._outputs.destroy()
         self._outputs = self._estimator = None
+        self._why_inactive = ""
         if self._stopping.is_set():
             return  # The process ends, and gives everything back at once.
         gc.collect()
@@ -284,6 +293,7 @@ class VpogNode(LifecycleNodeMixin, Node):
 
     def _publish_diagnostics(self) -> None:
         estimator = self._estimator
+        warnings = [self._why_inactive, *self._left_out().values(), *self._notices.warnings()]
         message = build_message(
             self._statistics,
             dataclasses.replace(self._totals),
@@ -292,7 +302,7 @@ class VpogNode(LifecycleNodeMixin, Node):
             self._activity,
             estimator.device if estimator is not None else "",
             self.get_clock().now().to_msg(),
-            [*self._left_out().values(), *self._notices.warnings()],
+            [sentence for sentence in warnings if sentence],
         )
         self._diagnostics.publish(message)
 
