@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,6 +17,7 @@ from vpog_ros.msg import Instance2D, Instance2DArray
 from vpog_ros.notices import Notices
 
 UNKNOWN = "detections of unknown classes"
+UNUSABLE = "detections of objects left out"
 NO_CLASS = "detections without a class"
 CUT = "detections over max_detections"
 
@@ -41,10 +43,14 @@ class DetectionReader:
 
     Args:
         library: the estimator's ObjectLibrary.
+        left_out: the objects that cannot be used, which the node has named when it was configured.
     """
 
-    def __init__(self, library, statistics: Statistics, notices: Notices) -> None:
+    def __init__(
+        self, library, statistics: Statistics, notices: Notices, left_out: Collection[str] = ()
+    ) -> None:
         self._library = library
+        self._left_out = frozenset(left_out)
         self._statistics = statistics
         self._notices = notices
         self._numbers = InstanceNumbers()
@@ -89,9 +95,10 @@ class DetectionReader:
             numbers = self._numbers.assign(object_id, given, [result[row].box for row in own])
             if self._numbers.is_ambiguous(object_id, given):
                 self._notices.say_once(
-                    f"numbers {object_id}",
+                    "numbers",
                     f"The detector gives one number to several objects of class '{object_id}': they are "
                     "numbered here, by where they were in the last image.",
+                    of=object_id,
                 )
             for row, number in zip(own, numbers, strict=True):
                 result[row] = replace(result[row], instance=number)
@@ -120,17 +127,30 @@ class DetectionReader:
         return Candidate(message, object_id, rank(best.score), number_of(message.id))
 
     def _known(self, class_ids: list[str]) -> str | None:
-        """The first object that one of the classes names; None, counted and said once, where none does."""
+        """The first object that a class names; None, counted and said once, where it cannot be used."""
         for class_id in class_ids:
             object_id = self._resolve(class_id)
             if object_id is not None:
-                return object_id
+                return self._usable(object_id)
         self._statistics.leave_out(UNKNOWN)
         known = ", ".join(self._library.ids)
         self._notices.say_once(
-            f"class {class_ids[0]}",
+            UNKNOWN,
             f"Detections of class '{shortened(class_ids[0])}' are left out: no object is called so (known: "
             f"{shortened(known, 200)}); add its mesh or an alias in objects.yaml if you want its pose.",
+            of=class_ids[0],
+        )
+        return None
+
+    def _usable(self, object_id: str) -> str | None:
+        """The object; None, counted and said once, where it was left out when the node was configured."""
+        if object_id not in self._left_out:
+            return object_id
+        self._statistics.leave_out(UNUSABLE)
+        self._notices.say_once(
+            UNUSABLE,
+            f"Detections of '{object_id}' are left out, as the object is: it cannot be used.",
+            of=object_id,
         )
         return None
 

@@ -111,7 +111,7 @@ def build_message(
         level, summary = DiagnosticStatus.ERROR, statistics.last_error
     elif warnings or statistics.failed_lately():
         said = [*warnings, statistics.last_error] if statistics.failed_lately() else warnings
-        level, summary = DiagnosticStatus.WARN, " ".join(said)
+        level, summary = DiagnosticStatus.WARN, " ".join(dict.fromkeys(said))
     status = DiagnosticStatus(level=level, name=f"{node_name}: pose estimation", message=summary)
     status.hardware_id = device or "none"
     values = {

@@ -78,6 +78,7 @@ class FrameBuffer:
         self._newest_image: int | None = None
         self._newest_detections: int | None = None
         self._unmatched_since: float | None = None
+        self._newest_met = False
         self._waiting: Frame | None = None
         self._closed = False
         self._changed = threading.Condition()
@@ -87,6 +88,7 @@ class FrameBuffer:
         with self._changed:
             self.counts.images += 1
             self._newest_image = stamp_ns
+            self._newest_met = False
             if not stamp_ns:
                 self._order.add_image(image)
                 return
@@ -139,7 +141,7 @@ class FrameBuffer:
             if both and not unstamped and since is not None and self.clock() - since >= UNMATCHED_S:
                 if self._newest_detections in self._past:
                     late = LATE.format(self.capacity)
-                else:
+                elif not self._newest_met:  # Else images are lost on the way, or come no more.
                     unmatched = unmatched_sentence(self._newest_image, self._newest_detections)
             sentences = {"unmatched": unmatched, "late": late}
             return sentences | {
@@ -148,6 +150,7 @@ class FrameBuffer:
 
     def _offer(self, stamp_ns: int, image: Any, detections: Any) -> None:
         self.counts.matched += 1
+        self._newest_met = self._newest_met or stamp_ns == self._newest_image
         if self._waiting is not None:
             self.counts.dropped_busy += 1
         self._waiting = Frame(stamp_ns, image, detections, self.clock())

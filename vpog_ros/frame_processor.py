@@ -34,7 +34,7 @@ class FrameProcessor:
         self._outputs = outputs
         self._statistics = statistics
         self._notices = notices
-        self._reader = DetectionReader(estimator.library, statistics, notices)
+        self._reader = DetectionReader(estimator.library, statistics, notices, estimator.left_out)
         self._bit_depth = BitDepth(settings.image_bits)
         self._calibration: tuple = ()
         self._doubt = ""
@@ -97,7 +97,7 @@ class FrameProcessor:
     def _rgb(self, message) -> np.ndarray:
         image = image_to_rgb(message, self._bit_depth)
         if self._bit_depth.note:
-            self._notices.say_once(self._bit_depth.note, self._bit_depth.note)
+            self._notices.say_once("bit depth", self._bit_depth.note, of=self._bit_depth.note)
         return image
 
     def _estimate(
@@ -126,9 +126,10 @@ class FrameProcessor:
     def _leave_out(self, estimate: PoseEstimate, min_score: float) -> None:
         self._statistics.leave_out("poses under min_score")
         self._notices.say_once(
-            f"score {estimate.class_id}",
+            "low score",
             f"A pose of '{estimate.class_id}' has a score of {estimate.score:.2f}, under min_score "
             f"({min_score:g}): such poses are not published, and are drawn grey on ~/overlay_image.",
+            of=estimate.class_id,
         )
 
     def _refused(self, sentence: str) -> None:

@@ -8,6 +8,8 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from rclpy.qos import ReliabilityPolicy
+
 from vpog_ros import qos
 from vpog_ros.notices import Notices
 
@@ -139,7 +141,7 @@ class Input:
         if self.publishers:
             return (
                 f"No message has come on {topic} for {SILENT_S:g} s, though {', '.join(self.publishers)} "
-                f"publishes there: check that it runs."
+                f"publishes there: check that it runs{self._loss()}."
             )
         if self.other_types:
             return (
@@ -147,6 +149,11 @@ class Input:
                 f"{self._remedy()}."
             )
         return f"Nobody publishes {wanted} on {topic}: start its publisher, or remap {self.spec.name}."
+
+    def _loss(self) -> str:
+        if self.spec.name != "image" or self.profile.reliability != ReliabilityPolicy.BEST_EFFORT:
+            return ""
+        return "; large images that are sent best effort get lost: send them reliable, or compressed"
 
     def _remedy(self) -> str:
         if self.spec.name == "image":

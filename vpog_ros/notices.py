@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable
 
 REPEAT_S = 60.0
 """A warning that comes back sooner is shown on /diagnostics and not logged again."""
 
 MAX_REMEMBERED = 200
-"""Notices remembered as said, so that a sender of ever new names fills neither log nor memory."""
+"""Notices of one kind that are logged, so that a sender of ever new names fills neither log nor memory."""
 
 
 class Notices:
@@ -27,15 +28,20 @@ class Notices:
         self._lock = threading.Lock()
         self._holding: dict[str, str] = {}
         self._last_held: dict[str, float] = {}
-        self._said: set[str] = set()
+        self._said: dict[str, set[str]] = defaultdict(set)
 
-    def say_once(self, key: str, sentence: str) -> None:
-        """Log a sentence at INFO, the first time that its key is given."""
+    def say_once(self, kind: str, sentence: str, of: str = "") -> None:
+        """Log a sentence at INFO, the first time that one of its kind is said.
+
+        Args:
+            of: what the sentence is about, where one of its kind is to be said of each.
+        """
         with self._lock:
-            new = key not in self._said and len(self._said) < MAX_REMEMBERED
+            said = self._said[kind]
+            new = of not in said and len(said) < MAX_REMEMBERED
             if new:
-                self._said.add(key)
-            full = new and len(self._said) == MAX_REMEMBERED
+                said.add(of)
+            full = new and len(said) == MAX_REMEMBERED
         if new:
             self._logger.info(sentence)
         if full:

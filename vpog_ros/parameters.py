@@ -24,6 +24,10 @@ WHEN_TEXT = {
 }
 
 
+QOS_OVERRIDES = "qos_overrides."
+"""What the names of a topic's quality of service begin with; all of them are `START`."""
+
+
 @dataclass(frozen=True)
 class Spec:
     """One row of the table. The type of a parameter is the type of its default."""
@@ -205,12 +209,12 @@ def check_all(parameters: list, now: Mapping[str, Any], configured: bool) -> Set
     """The answer to a request to set parameters: all of them or none.
 
     Args:
-        now: the values that are set, of the parameters that have one already.
+        now: the values that are set, of those of the parameters that have one already.
         configured: the node is configured, or about to be.
     """
     for parameter in parameters:
         reason = problem(parameter.name, parameter.value)
-        if not reason and parameter.name in TABLE and parameter.name in now:
+        if not reason and parameter.name in now:
             reason = _too_late(parameter.name, parameter.value, now[parameter.name], configured)
         if reason:
             return SetParametersResult(successful=False, reason=reason)
@@ -219,8 +223,10 @@ def check_all(parameters: list, now: Mapping[str, Any], configured: bool) -> Set
 
 def _too_late(name: str, value: Any, now: Any, configured: bool) -> str:
     """Why a value cannot be changed any more, or ""; a value that stays as it is changes nothing."""
-    when = TABLE[name].when
-    if value == now or when == LIVE:
+    if value == now:
+        return ""
+    when = TABLE[name].when if name in TABLE else START if name.startswith(QOS_OVERRIDES) else LIVE
+    if when == LIVE:
         return ""
     if when == START:
         return f"{name} is read-only once the process runs: give it at start."
@@ -237,6 +243,22 @@ def declare(node) -> None:
     """
     for name, spec in TABLE.items():
         node.declare_parameter(name, spec.default, descriptor(spec))
+
+
+def ignored(node) -> str:
+    """What to say of values given at start for parameters that the node does not have, or "".
+
+    Called once the inputs are there: they declare parameters of their own.
+    """
+    # rclpy has no public name for what was given and not declared.
+    given = getattr(node, "_parameter_overrides", {})
+    names = sorted(name for name in given if not node.has_parameter(name))
+    if not names:
+        return ""
+    return (
+        f"Parameters that this node does not have are ignored: {', '.join(names)}; `ros2 param list "
+        f"{node.get_fully_qualified_name()}` shows those that it has."
+    )
 
 
 def read(node) -> Settings:

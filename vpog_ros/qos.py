@@ -15,6 +15,7 @@ from rclpy.qos import (
 )
 
 from vpog_core.types import VPOGError
+from vpog_ros.parameters import QOS_OVERRIDES
 
 AUTO = "auto"
 """Of reliability and durability: the best that all publishers of the topic offer."""
@@ -34,11 +35,11 @@ def declare_overrides(node, topic: str, depth: int) -> dict[str, str | int]:
     """
     values = {}
     for policy in (*KINDS, "depth"):
-        name = f"qos_overrides.{topic}.subscription.{policy}"
+        name = f"{QOS_OVERRIDES}{topic}.subscription.{policy}"
         choices, default = _choices(policy, depth)
         if not node.has_parameter(name):
             text = f"Quality of service of {topic}, read at start: {', '.join(choices) or 'messages kept'}."
-            described = ParameterDescriptor(description=text, read_only=True, dynamic_typing=True)
+            described = ParameterDescriptor(description=text, dynamic_typing=True)
             node.declare_parameter(name, default, described)
         value = node.get_parameter(name).value
         if choices and value not in choices:

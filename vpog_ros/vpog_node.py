@@ -19,7 +19,6 @@ from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNodeMixin, LifecycleState, TransitionCallbackReturn
-from rclpy.logging import get_logger
 from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
@@ -28,6 +27,7 @@ from vpog_core.types import VPOGError
 from vpog_ros import optional, parameters
 from vpog_ros.conversions import stamp_to_ns
 from vpog_ros.diagnostics import Statistics, build_message
+from vpog_ros.estimator_loading import EstimatorFactory, load_estimator
 from vpog_ros.frame_buffer import Counts, FrameBuffer
 from vpog_ros.frame_processor import FrameProcessor
 from vpog_ros.image_conversion import cv_bridge_works
@@ -38,9 +38,6 @@ from vpog_ros.parameters import Settings
 from vpog_ros.process import run
 from vpog_ros.publishers import Publishers
 from vpog_ros.worker import Worker, describe
-
-Progress = Callable[[int, int, str], None]
-EstimatorFactory = Callable[[Settings, Progress], object]
 
 SUCCESS = TransitionCallbackReturn.SUCCESS
 FAILURE = TransitionCallbackReturn.FAILURE
@@ -54,40 +51,6 @@ NO_CLOCK = (
 )
 NO_CLOCK_S = 5.0
 """Simulated time that has not begun after so long is told of."""
-
-
-def load_estimator(settings: Settings, progress: Progress):
-    """The PoseEstimator the settings ask for, with the folder's objects onboarded.
-
-    Raises:
-        VPOGError: a setting that cannot be followed; no object can be used, or not all where they must be.
-    """
-    if not settings.objects_dir:
-        raise VPOGError("objects_dir is not set: give the folder that holds the meshes.")
-    from vpog_core.inference.estimator import PoseEstimator
-    from vpog_core.threads import use_threads
-
-    used = use_threads(settings.num_threads)
-    if settings.num_threads not in (0, used):
-        told = f"num_threads is {settings.num_threads}, and OMP_NUM_THREADS in the environment goes before it"
-        get_logger("vpog_node").warning(f"{told}: {used} threads are used.")
-    estimator = PoseEstimator.from_files(
-        weights=settings.weights or None,
-        objects_dir=settings.objects_dir,
-        device=settings.device,
-        mode=settings.mode,
-        cache_dir=settings.cache_dir or None,
-        hypotheses=settings.hypotheses,
-        retry_views=settings.second_look,
-        retry_below_score=settings.second_look_below,
-        rolls=settings.rolls,
-        refinements=settings.refinements,
-        refiner_weights=settings.refiner_weights or None,
-        refiner_rounds=settings.refiner_rounds,
-        alignments=settings.alignments,
-    )
-    estimator.onboard(progress=progress, strict=settings.strict_objects)
-    return estimator
 
 
 class VpogNode(LifecycleNodeMixin, Node):
@@ -117,6 +80,7 @@ class VpogNode(LifecycleNodeMixin, Node):
         self._configuring = False
         self._stopping = threading.Event()
         self._activity = ""
+        self._why_inactive = ""
         self._statistics = Statistics()
         self._notices = Notices(self.get_logger())
         self._totals = Counts()
@@ -142,7 +106,7 @@ class VpogNode(LifecycleNodeMixin, Node):
 
     def _check_parameters(self, changes: list):
         configured = self._estimator is not None or self._configuring
-        now = {name: self.get_parameter(name).value for name in parameters.TABLE if self.has_parameter(name)}
+        now = {c.name: self.get_parameter(c.name).value for c in changes if self.has_parameter(c.name)}
         answer = parameters.check_all(changes, now, configured)
         for change in changes:
             if answer.successful and change.name == "target_object" and change.value and self._estimator:
@@ -161,8 +125,9 @@ class VpogNode(LifecycleNodeMixin, Node):
             with stop_when(self._stopping.is_set):
                 self._configure(self.settings)
         except Cancelled:
-            sentence = "The node was stopped while it was getting ready."
-            return self._configure_failed(sentence, sentence)
+            self._release()
+            self.get_logger().info("The node was stopped while it was getting ready.")
+            return FAILURE
         except VPOGError as error:
             return self._configure_failed(str(error), str(error))
         except Exception as error:
@@ -209,14 +174,21 @@ class VpogNode(LifecycleNodeMixin, Node):
         self.get_logger().info(f"Onboarding {object_id}: {done} of {total}", throttle_duration_sec=2.0)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._why_inactive = ""
         try:
             self._activate(self.settings)
+        except VPOGError as error:
+            return self._activate_failed(str(error), str(error))
         except Exception as error:
-            self._statistics.failure("activate", f"{type(error).__name__}: {error}")
-            self.get_logger().error(describe(error))
-            self._stop_work()
-            return FAILURE
+            return self._activate_failed(f"{type(error).__name__}: {error}", describe(error))
         return LifecycleNodeMixin.on_activate(self, state)
+
+    def _activate_failed(self, sentence: str, log: str) -> TransitionCallbackReturn:
+        self._statistics.failure("activate", sentence)
+        self._why_inactive = sentence
+        self.get_logger().error(log)
+        self._stop_work()
+        return FAILURE
 
     def _activate(self, settings: Settings) -> None:
         self._notices.start_anew()
@@ -226,6 +198,8 @@ class VpogNode(LifecycleNodeMixin, Node):
         self._worker.start()
         specs = self._input_specs(settings, processor.camera_infos.add)
         self._inputs = Inputs(self, specs, self._input_group, {"instances", "detections"})
+        if sentence := parameters.ignored(self):
+            self.get_logger().warning(sentence)
 
     def _input_specs(self, settings: Settings, on_camera_info: Callable) -> list[InputSpec]:
         image, image_type = self.resolve_topic_name("image"), Image
@@ -276,6 +250,7 @@ class VpogNode(LifecycleNodeMixin, Node):
         if self._outputs is not None:
             self._outputs.destroy()
         self._outputs = self._estimator = None
+        self._why_inactive = ""
         if self._stopping.is_set():
             return  # The process ends, and gives everything back at once.
         gc.collect()
@@ -318,6 +293,7 @@ class VpogNode(LifecycleNodeMixin, Node):
 
     def _publish_diagnostics(self) -> None:
         estimator = self._estimator
+        warnings = [self._why_inactive, *self._left_out().values(), *self._notices.warnings()]
         message = build_message(
             self._statistics,
             dataclasses.replace(self._totals),
@@ -326,7 +302,7 @@ class VpogNode(LifecycleNodeMixin, Node):
             self._activity,
             estimator.device if estimator is not None else "",
             self.get_clock().now().to_msg(),
-            [*self._left_out().values(), *self._notices.warnings()],
+            [sentence for sentence in warnings if sentence],
         )
         self._diagnostics.publish(message)
 

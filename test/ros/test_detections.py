@@ -15,7 +15,7 @@ from vpog_ros.msg import Instance2D, Instance2DArray
 from vpog_core.objects.library import ObjectLibrary
 from vpog_core.objects.mesh import save_mesh
 from vpog_core.synthetic.objects import make_object
-from vpog_ros.detections import CUT, NO_CLASS, UNKNOWN, DetectionReader
+from vpog_ros.detections import CUT, NO_CLASS, UNKNOWN, UNUSABLE, DetectionReader
 from vpog_ros.diagnostics import Statistics
 from vpog_ros.notices import Notices
 
@@ -97,6 +97,18 @@ def test_unknown_classes_crowd_nothing_out_and_are_said_once(read, log, statisti
     (line,) = log.lines
     assert "'person'" in line
     assert "objects.yaml" in line
+
+
+def test_objects_that_were_left_out_crowd_nothing_out_and_are_no_failures(library, log, statistics):
+    reader = DetectionReader(library, statistics, Notices(log), {"can": "The mesh 'can.ply' is empty."})
+    cans = [("can", n, 0.9) for n in range(40)]
+    for _ in range(2):
+        detections, refused = reader.read(instances(*cans, ("mug", 0, 0.5)), 640, 480, 16)
+        assert names(detections) == [("mug", 0)]
+        assert refused == []
+    assert statistics.left_out[UNUSABLE] == 80
+    (line,) = log.lines
+    assert "'can'" in line
 
 
 def test_endless_classes_fill_neither_log_nor_line(read, log):

@@ -102,14 +102,27 @@ def test_stamps_that_never_match_are_told_with_their_difference():
     clock = Clock()
     buffer = FrameBuffer(clock=clock)
     buffer.add_image(5 * SECOND_NS, "image")
-    buffer.add_detections(5 * SECOND_NS + 30_000_000, "boxes")
-    assert said(buffer) == []
+    for late in (6, 7):
+        buffer.add_detections(late * SECOND_NS - 970_000_000, "boxes")
+        assert said(buffer) == []
+        buffer.add_image(late * SECOND_NS, "image")
     clock.now += UNMATCHED_S
     (sentence,) = said(buffer)
-    assert "5.000000 s" in sentence
-    assert "5.030000 s, 0.030000 s later" in sentence
+    assert "7.000000 s" in sentence
+    assert "6.030000 s, 0.970000 s earlier" in sentence
     assert "copy the image's header" in sentence
-    buffer.add_image(5 * SECOND_NS + 30_000_000, "image")
+    buffer.add_image(6 * SECOND_NS + 30_000_000, "image")
+    assert said(buffer) == []
+
+
+def test_images_that_are_lost_on_the_way_are_no_fault_of_the_detector():
+    clock = Clock()
+    buffer = FrameBuffer(clock=clock)
+    buffer.add_image(5 * SECOND_NS, "image")
+    buffer.add_detections(5 * SECOND_NS, "boxes")
+    for second in (6, 7, 8, 9):
+        buffer.add_detections(second * SECOND_NS, "boxes of an image that does not come")
+        clock.now += 1.0
     assert said(buffer) == []
 
 
@@ -119,6 +132,7 @@ def test_a_side_without_stamps_is_named(image, detections, who):
     buffer = FrameBuffer(clock=clock)
     buffer.add_image(image, "image")
     buffer.add_detections(detections, "boxes")
+    buffer.add_image(image, "image")
     clock.now += UNMATCHED_S
     (sentence,) = said(buffer)
     assert sentence.startswith(f"The {who} have no stamp")

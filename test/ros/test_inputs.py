@@ -174,6 +174,9 @@ def test_silent_topics_are_named(bench, monkeypatch):
     publisher.publish(Image())
     assert made.spin_until(lambda: not made.notices.warnings())
     assert told("No message has come on /image")
+    assert not any("send them reliable" in words for words in made.notices.warnings())
+    made.publisher(BEST_EFFORT)
+    assert told("large images that are sent best effort get lost: send them reliable")
 
 
 def test_a_topic_of_another_type_is_named(bench, monkeypatch):

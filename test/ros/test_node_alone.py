@@ -23,9 +23,9 @@ from vpog_core.objects.library import ObjectLibrary
 from vpog_core.objects.mesh import save_mesh
 from vpog_core.synthetic.objects import make_object
 from vpog_core.types import Camera, PoseEstimate
-from vpog_ros import optional, publishers, vpog_node
+from vpog_ros import diagnostics, optional, publishers, vpog_node
 from vpog_ros.parameters import Settings
-from vpog_ros.vpog_node import SUCCESS, VpogNode
+from vpog_ros.vpog_node import FAILURE, SUCCESS, VpogNode
 
 ROOT = Path(__file__).resolve().parents[2]
 CAMERA = Camera(K=np.array([[200.0, 0, 79.5], [0, 200, 59.5], [0, 0, 1]]), width=160, height=120)
@@ -95,6 +95,37 @@ def test_loading_the_file_the_node_was_started_with_is_accepted(start):
     assert [result.reason for result in results] == [""] * len(content)
     (changed,) = node.set_parameters([Parameter("mode", value="global")])
     assert "clean the node up" in changed.reason
+
+
+def test_parameters_that_the_node_does_not_have_are_named(start, monkeypatch):
+    own = {"min_score": 0.5, "qos_overrides./image.subscription.depth": 3}
+    wrong = {"minimum_score": 0.5, "qos_overrides.image.subscription.depth": 3}
+    node = start(**own, **wrong).node
+    said: list[str] = []
+    monkeypatch.setattr(node, "get_logger", lambda: SimpleNamespace(warning=said.append, info=lambda _: None))
+    assert node.trigger_configure() == SUCCESS
+    assert node.trigger_activate() == SUCCESS
+    (sentence,) = said
+    assert "ignored: minimum_score, qos_overrides.image.subscription.depth;" in sentence
+
+
+def test_why_it_is_not_active_is_one_sentence_and_stays_on_diagnostics(start, monkeypatch):
+    monkeypatch.setattr(diagnostics, "WINDOW_S", 0.0)  # As if it had happened long ago.
+    policy = "qos_overrides./image.subscription.reliability"
+    alone = start(diagnostics_period=0.1, **{policy: "relaible"})
+    came = alone.listen(DiagnosticArray, "/diagnostics")
+    said: list[str] = []
+    monkeypatch.setattr(
+        alone.node, "get_logger", lambda: SimpleNamespace(error=said.append, info=lambda _: None)
+    )
+    assert alone.node.trigger_configure() == SUCCESS
+    assert alone.node.trigger_activate() == FAILURE
+    (sentence,) = said
+    assert sentence.startswith(f"{policy} is 'relaible': it must be one of")
+    assert alone.spin_until(lambda: any(message.status[0].message == sentence for message in came))
+    assert ord(came[-1].status[0].level) == 1
+    assert alone.node.trigger_cleanup() == SUCCESS
+    assert alone.node._why_inactive == ""
 
 
 def test_without_clock_diagnostics_come_and_name_it(start, monkeypatch):

@@ -52,5 +52,7 @@ def test_what_is_said_once_is_said_once_until_a_new_start(log):
 def test_endless_notices_come_to_an_end(log):
     notices = Notices(log)
     for number in range(10 * MAX_REMEMBERED):
-        notices.say_once(f"{number}", f"{number}.")
+        notices.say_once("class", f"{number}.", of=f"{number}")
     assert len(log.lines) == MAX_REMEMBERED + 1
+    notices.say_once("score", "Another kind is still heard.")
+    assert log.lines[-1] == "Another kind is still heard."

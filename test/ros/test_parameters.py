@@ -43,7 +43,8 @@ def test_bad_values_are_refused_with_a_reason(name, value, reason):
     assert reason in sentence
 
 
-NOW = {name: spec.default for name, spec in TABLE.items()}
+OVERRIDE = "qos_overrides./image.subscription.reliability"
+NOW = {name: spec.default for name, spec in TABLE.items()} | {OVERRIDE: "auto"}
 
 
 @pytest.mark.parametrize(
@@ -53,6 +54,8 @@ NOW = {name: spec.default for name, spec in TABLE.items()}
         ("weights", "other.safetensors", True, "clean the node up"),
         ("target_object", "mug", True, ""),
         ("autostart", False, False, "read-only once the process runs"),
+        (OVERRIDE, "auto", True, ""),
+        (OVERRIDE, "reliable", True, "read-only once the process runs"),
         *((name, spec.default, True, "") for name, spec in TABLE.items()),
     ],
 )

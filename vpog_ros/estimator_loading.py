@@ -1,0 +1,49 @@
+"""Makes the estimator that the node's parameters ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from rclpy.logging import get_logger
+
+from vpog_core.types import VPOGError
+from vpog_ros.parameters import Settings
+
+Progress = Callable[[int, int, str], None]
+"""Called with (objects done, objects in all, the next one's name)."""
+
+EstimatorFactory = Callable[[Settings, Progress], object]
+
+
+def load_estimator(settings: Settings, progress: Progress):
+    """The PoseEstimator the settings ask for, with the folder's objects onboarded.
+
+    Raises:
+        VPOGError: a setting that cannot be followed; no object can be used, or not all where they must be.
+    """
+    if not settings.objects_dir:
+        raise VPOGError("objects_dir is not set: give the folder that holds the meshes.")
+    from vpog_core.inference.estimator import PoseEstimator
+    from vpog_core.threads import use_threads
+
+    used = use_threads(settings.num_threads)
+    if settings.num_threads not in (0, used):
+        told = f"num_threads is {settings.num_threads}, and OMP_NUM_THREADS in the environment goes before it"
+        get_logger("vpog_node").warning(f"{told}: {used} threads are used.")
+    estimator = PoseEstimator.from_files(
+        weights=settings.weights or None,
+        objects_dir=settings.objects_dir,
+        device=settings.device,
+        mode=settings.mode,
+        cache_dir=settings.cache_dir or None,
+        hypotheses=settings.hypotheses,
+        retry_views=settings.second_look,
+        retry_below_score=settings.second_look_below,
+        rolls=settings.rolls,
+        refinements=settings.refinements,
+        refiner_weights=settings.refiner_weights or None,
+        refiner_rounds=settings.refiner_rounds,
+        alignments=settings.alignments,
+    )
+    estimator.onboard(progress=progress, strict=settings.strict_objects)
+    return estimator
