@@ -127,8 +127,12 @@ def test_workers_find_what_one_process_finds(on_dataset, tmp_path, capsys):
         words = [*on_dataset, "--output", out, "--limit", 2, "--workers", workers, "--no-stages"]
         assert run(capsys, *words)[0] == 0
         found.append(json.loads((out / "scores.json").read_text()))
-    for key in ("AR", "AR_MSPD", "ADD_S_10", "per_object"):
+    for key in ("AR", "AR_MSPD", "ADD_S_10"):
         assert found[0][key] == found[1][key]
+    assert list(found[0]["per_object"]) == list(found[1]["per_object"])
+    for one, other in zip(found[0]["per_object"].values(), found[1]["per_object"].values(), strict=True):
+        # A single process computes with several threads, whose float32 sums differ in the last digits.
+        assert one == pytest.approx(other, rel=1e-5)
 
 
 def test_heldout_with_the_classical_method_and_its_report(weights, tmp_path, capsys, monkeypatch):
