@@ -38,7 +38,7 @@ def sentence_of(error: BaseException) -> str:
 
 
 class Region(NamedTuple):
-    """Where an image lies in the whole image that its camera could take, in pixels of the image."""
+    """Place of an image in the whole image that its camera could take, in pixels of the image."""
 
     x: float
     y: float

@@ -53,7 +53,7 @@ class ArrivalOrder:
         return image
 
     def told(self) -> dict[str, str]:
-        """What a user of messages without stamps is to know: a sentence or "" for each kind."""
+        """Return what a user of messages without stamps has to know: a sentence or "" for each kind."""
         return {
             "paired by order": PAIRED if self._in_order else "",
             "out of order": "" if self._in_order else OUT_OF_ORDER,

@@ -63,7 +63,7 @@ class CameraInfos:
             return self._kept[stamp_ns] if self._exact else self._about(stamp_ns)
 
     def _is_settled(self, stamp_ns: int) -> bool:
-        """Whether waiting longer brings nothing: the image's own is here, or a newer one."""
+        """Tell whether waiting is over: the image's own CameraInfo is here, or a newer one."""
         return stamp_ns in self._kept or max(self._kept) > stamp_ns
 
     def _about(self, stamp_ns: int) -> CameraInfo:
@@ -80,7 +80,7 @@ class CameraInfos:
 
 
 def calibration(info: CameraInfo) -> tuple:
-    """What a CameraInfo says of the camera, for comparison."""
+    """Return what a CameraInfo says of the camera, for comparison."""
     roi = info.roi
     return (
         *(info.width, info.height, info.distortion_model),

@@ -17,7 +17,7 @@ MIN_SHARE = 0.85
 """Bound of the demo: share of (frame, object) pairs with ADD(-S) under 10 % of the diameter."""
 
 FRAME_ID = "demo_camera_optical_frame"
-"""Of the camera's images."""
+"""Frame of the camera's images."""
 
 STOP_TIMEOUT_S = 8.0
 POLL_S = 0.2

@@ -22,7 +22,7 @@ NO_CLASS = "detections without a class"
 CUT = "detections over max_detections"
 
 MAX_NUMBER = 2**31 - 1
-"""Of `ObjectPose.instance`."""
+"""Largest number that `ObjectPose.instance` holds."""
 
 MAX_WORD = 60
 """Characters of a detector's word that are shown."""

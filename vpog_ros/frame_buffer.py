@@ -169,7 +169,7 @@ def remember(ring: OrderedDict[int, Any], key: int, value: Any, capacity: int) -
 
 
 def unmatched_sentence(image_ns: int, detections_ns: int) -> str:
-    """What is wrong where stamps never agree, and what to do."""
+    """Say what is wrong where stamps never agree, and what to do."""
     for name, stamp_ns in (("images", image_ns), ("detections", detections_ns)):
         if not stamp_ns:
             return (

@@ -115,7 +115,7 @@ class Input:
         self._subscription = self._retiring = None
 
     def found(self) -> str:
-        """What stands on the topic, as one sentence."""
+        """Describe the topic in one sentence."""
         publishers = f"from {', '.join(self.publishers)}" if self.publishers else "no publisher yet"
         return (
             f"{self.spec.name}: {self.spec.topic} ({self.spec.type_name}), {publishers}, "
@@ -206,7 +206,7 @@ class Inputs:
         notices.warn_while("detections", self._missing(spare))
 
     def _missing(self, silences: dict[str, str]) -> str:
-        """What to say of inputs of which one is enough: nothing where one works, else of the likeliest."""
+        """Say what is wrong where one input is enough: nothing if one works, else of the likeliest."""
         if not all(silences.values()):
             return ""
         with_publisher = [i.spec.name for i in self._inputs if i.spec.name in silences and i.publishers]

@@ -58,7 +58,7 @@ class InstanceNumbers:
         return numbers
 
     def is_ambiguous(self, class_id: str, given: Sequence[int | None]) -> bool:
-        """Whether the detector's numbers of a class do not tell its objects apart, now or before."""
+        """Tell whether the detector's numbers of a class fail to tell its objects apart, now or before."""
         if any(count > 1 for number, count in Counter(given).items() if number is not None):
             self._ambiguous.add(class_id)
         return class_id in self._ambiguous

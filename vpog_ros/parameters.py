@@ -25,7 +25,7 @@ WHEN_TEXT = {
 
 
 QOS_OVERRIDES = "qos_overrides."
-"""What the names of a topic's quality of service begin with; all of them are `START`."""
+"""Prefix of the parameters of a topic's quality of service; all of them are `START`."""
 
 
 @dataclass(frozen=True)
@@ -246,7 +246,7 @@ def declare(node) -> None:
 
 
 def ignored(node) -> str:
-    """What to say of values given at start for parameters that the node does not have, or "".
+    """Say which values were given at start for parameters that the node does not have, or "".
 
     Called once the inputs are there: they declare parameters of their own.
     """

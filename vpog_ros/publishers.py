@@ -27,7 +27,7 @@ from vpog_ros.parameters import Settings
 
 MARKER_OPACITY = 0.6
 GREY = (150, 150, 150)
-"""Of what is drawn and not published."""
+"""Colour of what is drawn and not published."""
 
 
 class Publishers:
@@ -149,7 +149,7 @@ class Publishers:
         return markers
 
     def _gone(self, shown: list[Marker], header: Header) -> list[Marker]:
-        """What removes the markers of the last frame that are not shown now."""
+        """Return what removes the markers of the last frame that are not shown now."""
         before, self._shown = self._shown, {(marker.ns, marker.id) for marker in shown}
         gone = sorted(before - self._shown)
         return [Marker(header=header, ns=ns, id=number, action=Marker.DELETE) for ns, number in gone]

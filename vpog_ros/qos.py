@@ -18,14 +18,14 @@ from vpog_core.types import VPOGError
 from vpog_ros.parameters import QOS_OVERRIDES
 
 AUTO = "auto"
-"""Of reliability and durability: the best that all publishers of the topic offer."""
+"""Choice of reliability and durability: the best that all publishers of the topic offer."""
 
 KINDS = {"reliability": ReliabilityPolicy, "durability": DurabilityPolicy, "history": HistoryPolicy}
 MAX_DEPTH = 1000
 
 
 def declare_overrides(node, topic: str, depth: int) -> dict[str, str | int]:
-    """What the user sets for a subscription under `qos_overrides.<topic>.subscription.<policy>`.
+    """Read what the user sets for a subscription under `qos_overrides.<topic>.subscription.<policy>`.
 
     ROS's own overriding options would hold on to the first choice; this node chooses again when publishers
     come and go.

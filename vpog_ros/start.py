@@ -1,4 +1,4 @@
-"""What a program does first, before anything that takes long to import."""
+"""Do what a program does first, before anything that takes long to import."""
 
 from __future__ import annotations
 

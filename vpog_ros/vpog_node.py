@@ -169,7 +169,7 @@ class VpogNode(LifecycleNodeMixin, Node):
         return FAILURE
 
     def _on_progress(self, done: int, total: int, object_id: str) -> None:
-        """Told by the estimator while it onboards."""
+        """Log the progress of onboarding, as the estimator tells it."""
         self._activity = f"onboarding {object_id}: {done} of {total}"
         self.get_logger().info(f"Onboarding {object_id}: {done} of {total}", throttle_duration_sec=2.0)
 

@@ -1,4 +1,4 @@
-"""What of a dataset is taken otherwise than BOP has it is said; what cannot be scored is refused."""
+"""A dataset that differs from BOP is recognised and said, or refused where it cannot be scored."""
 
 import json
 import shutil

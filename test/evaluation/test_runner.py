@@ -30,7 +30,7 @@ def run_told(plan: Plan, folder) -> tuple[list[dict], list[tuple[str, int, int]]
 
 
 def poses(records: list[dict]) -> list:
-    """What must not change from run to run; seconds may."""
+    """Drop the seconds of a record, which may change from run to run."""
     return [(r["key"], [e["T_cam_obj"] for e in r["methods"][SIFT]["estimates"]]) for r in records]
 
 

@@ -1,4 +1,4 @@
-"""What detectors send, and which detections poses are looked for."""
+"""Detections are read from what detectors send, and chosen."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def instances(*rows: tuple) -> Instance2DArray:
 
 
 def vision(*rows: tuple, size=(20.0, 10.0), theta=0.0):
-    """What vision_msgs/Detection2DArray looks like, of (id, {class: score}); the package may be missing."""
+    """Make what looks like a vision_msgs/Detection2DArray; the package may be missing."""
     detections = []
     for column, (word, scores) in enumerate(rows):
         results = [

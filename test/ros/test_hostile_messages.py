@@ -36,7 +36,7 @@ from vpog_ros.notices import Notices
 from vpog_ros.vpog_node import SUCCESS, VpogNode
 
 EXAMPLES = int(os.environ.get("VPOG_FUZZ_EXAMPLES", "50"))
-"""Of each kind. A change of conversions or checks is worth some thousands."""
+"""Examples of each kind; a change of conversions or checks is worth some thousands."""
 
 WIDTH, HEIGHT = 64, 48
 FOCAL = 60.0
@@ -172,7 +172,7 @@ def instance_arrays(draw) -> Instance2DArray:
 
 @st.composite
 def vision_arrays(draw):
-    """What vision_msgs/Detection2DArray looks like; the package may be missing."""
+    """Draw what looks like a vision_msgs/Detection2DArray; the package may be missing."""
     detections = []
     for _ in range(draw(st.integers(0, 4))):
         results = [

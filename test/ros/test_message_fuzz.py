@@ -31,7 +31,7 @@ models = st.sampled_from(
 
 
 def unless_refused(function, *arguments):
-    """What the function returns, or None where it raises a VPOGError of one line."""
+    """Return what the function returns, or None where it raises a VPOGError of one line."""
     try:
         return function(*arguments)
     except VPOGError as error:

@@ -38,7 +38,7 @@ def labels(batch):
 
 @pytest.fixture(scope="module")
 def alone(batch, refiner_objects) -> list[tuple]:
-    """Of each pair: the object's mesh, and it rendered alone at the start and at the true pose."""
+    """Return the mesh of each pair, and its renders alone at the start and at the true pose."""
     out = []
     for n in range(COUNT):
         meshes = [obj.mesh for obj in refiner_objects]

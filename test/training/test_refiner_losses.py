@@ -38,7 +38,7 @@ def labels(refiner_batch):
 
 @pytest.fixture(scope="module")
 def perfect(labels) -> Comparison:
-    """What a refiner without fault says of the batch."""
+    """Make the answer of a refiner without fault."""
     flow = labels.flow.permute(0, 3, 1, 2)
     return Comparison(flow, torch.full(flow[:, 0].shape, -2.5), 20.0 * labels.visible - 10.0)
 

@@ -54,7 +54,7 @@ class BopInstance:
 
     @property
     def without_info(self) -> bool:
-        """Whether scene_gt_info.json says nothing of it; of a hidden object it says that."""
+        """Tell whether scene_gt_info.json says nothing of the instance; of a hidden object it says that."""
         return self.visible_fraction is None and self.box_visible is None and self.box_object is None
 
     def mask(self) -> np.ndarray | None:

@@ -1,4 +1,4 @@
-"""Where a split's scenes are, and why there are none where BOP's scene-wise layout is not what is there."""
+"""Find the scenes of a split, or say which other layout lies where they should be."""
 
 from __future__ import annotations
 

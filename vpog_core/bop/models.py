@@ -74,7 +74,7 @@ class BopModels:
 
     @cached_property
     def unit(self) -> str:
-        """Of the meshes: mm, or m where no mesh can be in millimetres and all can be in metres.
+        """Return the unit of the meshes: mm, or m where none can be in millimetres and all can be in metres.
 
         Raises:
             VPOGError: a mesh that is neither.

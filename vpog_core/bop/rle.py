@@ -9,7 +9,7 @@ from vpog_core.types import VPOGError
 LARGEST = 1 << 28
 """Pixels a mask may have."""
 MOST_CHARACTERS = 10
-"""Of one run after its first; more do not fit into 64 bits."""
+"""Largest number of characters of a run after its first; more do not fit into 64 bits."""
 
 
 def decode_rle(rle: dict, name: str) -> np.ndarray:

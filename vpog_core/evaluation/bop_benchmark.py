@@ -95,7 +95,7 @@ class BopBenchmark:
 
     @cached_property
     def notes(self) -> list[str]:
-        """What `check_dataset` finds; reads the annotations of every frame."""
+        """Return what `check_dataset` finds; it reads the annotations of every frame."""
         return check_dataset(self.dataset, self._targets, lambda obj_id: self.object(obj_id).hull)
 
     def frame(self, key: FrameKey) -> BenchmarkFrame:

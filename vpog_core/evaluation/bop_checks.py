@@ -1,4 +1,4 @@
-"""What of a dataset is not as BOP has it: recognised and said, or refused."""
+"""Check a dataset against BOP's format: deviations are recognised and said, or refused."""
 
 from __future__ import annotations
 

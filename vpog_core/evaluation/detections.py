@@ -19,7 +19,7 @@ SAME_OBJECT = 0.5
 
 
 class Detections(Protocol):
-    """Where the objects are; `notes` are sentences on what of it is left out."""
+    """Give the detections of frames; `notes` are sentences on what is left out."""
 
     notes: list[str]
 
@@ -34,7 +34,7 @@ class TrueBoxes:
     notes: list[str] = []  # noqa: RUF012 (never changed)
 
     def __call__(self, frame: BenchmarkFrame) -> list[tuple[int, Detection]]:
-        """Those of a frame."""
+        """Return the detections of a frame."""
         return from_truth(frame)
 
 

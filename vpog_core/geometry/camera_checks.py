@@ -8,7 +8,7 @@ from vpog_core.geometry.camera import pixel_rays, project
 from vpog_core.types import Camera, Region, VPOGError
 
 FIELD_OF_VIEW_DEG = (5.0, 170.0)
-"""Of the wider side of a whole image; narrower and wider ones are wrong numbers."""
+"""Limits for the wider side of a whole image; narrower and wider ones are wrong numbers."""
 FISHEYE_FIELD_OF_VIEW_DEG = (5.0, 280.0)
 """The same for the equidistant model; 280 degrees is the widest fisheye lens that is made."""
 CENTRE_TOLERANCE = 0.12

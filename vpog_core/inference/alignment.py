@@ -70,7 +70,7 @@ class Alignment:
 
     @property
     def moved(self) -> bool:
-        """Whether the alignment changed the pose."""
+        """Tell whether the alignment changed the pose."""
         return self.rays is not None
 
 

@@ -1,4 +1,4 @@
-"""What becomes of errors nobody expected: a sentence for the user, and the traceback for the log, once."""
+"""Turn unexpected errors into a sentence for the user, and log the traceback once."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ class PoseHypothesis:
 
     @property
     def has_pose(self) -> bool:
-        """Whether a pose was found."""
+        """Tell whether a pose was found."""
         return self.pnp is not None
 
     @property

@@ -44,7 +44,7 @@ Tried = Iterable[tuple[int, Cluster]]
 
 @dataclass(frozen=True)
 class Setup:
-    """What all steps of one call work with."""
+    """Hold what all steps of one call work with."""
 
     model: VPOGModel
     objects: ObjectStore

@@ -1,4 +1,4 @@
-"""What is asked of the estimator for one detection, and what is known of it so far."""
+"""A query holds one detection and what the pipeline knows of it so far."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def accept_tracked(query: Query) -> Query:
 
 
 def _differ(symmetry: Symmetry, one: PoseHypothesis, other: PoseHypothesis) -> bool:
-    """Whether two hypotheses show the object from different views."""
+    """Tell whether two hypotheses show the object from different views."""
     if not (one.has_pose and other.has_pose):
         return False
     nearest = symmetry.nearest(one.T_virt_obj, other.T_virt_obj)

@@ -190,7 +190,7 @@ def _refined(pose: PoseToRefine, before: RefinedPose, pair: _Pair, fit: Fit) -> 
 
 
 def _near(T_from: np.ndarray, T_to: np.ndarray) -> bool:
-    """Whether a pose [4, 4] is a correction of another, not a different one."""
+    """Tell whether a pose [4, 4] is a correction of another, not a different one."""
     shift = np.linalg.norm(T_to[:3, 3] - T_from[:3, 3])
     return bool(
         rotation_angle(T_from[:3, :3], T_to[:3, :3]) < MAX_TURN

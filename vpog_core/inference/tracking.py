@@ -45,7 +45,7 @@ DEFAULT_SETTINGS = TrackerSettings()
 
 @dataclass
 class Track:
-    """What is remembered of one instance: its last pose, box and score, when, and since when unchecked.
+    """Remember one instance: its last pose, box and score, when, and since when unchecked.
 
     Attributes:
         time: of the image, seconds; answer: which of the tracker's answers that was.

@@ -32,7 +32,7 @@ LOSSY = ("JPEG", "MPO", "WEBP", "AVIF", "JPEG2000")
 
 
 class Header(NamedTuple):
-    """What Pillow reads of an image before its pixels."""
+    """Hold what Pillow reads of an image before its pixels."""
 
     format: str = ""
     mode: str = ""

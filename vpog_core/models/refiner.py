@@ -20,11 +20,11 @@ from vpog_core.models.pos_embed import RoPE2D, grid_positions
 from vpog_core.models.refiner_config import COARSE_STRIDE, FINE_STRIDE, RefinerConfig
 
 RENDER_CHANNELS = 7
-"""Of a render: colour, surface normal in the camera frame, mask."""
+"""Channels of a render: colour, surface normal in the camera frame, mask."""
 LOG_SCALE = (-2.5, 4.0)
 """Bounds of the logarithm of the flow's Laplace scale, pixels."""
 FIRST_LOG_SCALE = 1.5
-"""What an untrained network says of its flow's scale: the errors it begins with."""
+"""Logarithm of the scale that an untrained network answers: the errors it begins with."""
 OUTSIDE = -8192.0
 """Logit of a correlation with a cell outside the image; bfloat16 holds it exactly."""
 IMAGE_MEAN, IMAGE_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -32,7 +32,7 @@ IMAGE_MEAN, IMAGE_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 @dataclass
 class Comparison:
-    """What the network says of B pairs; g cells along a side, cell (i, j) stands for pixel (4j + 2, 4i + 2).
+    """Answer of the network for B pairs; g cells along a side, cell (i, j) stands for pixel (4j + 2, 4i + 2).
 
     Attributes:
         flow: [B, 2, g, g] (x, y) pixels, from a render's cell to where the image shows it.

@@ -126,7 +126,7 @@ class ObjectLibrary:
         return mesh
 
     def templates_path(self, class_id: str, size: int) -> Path:
-        """Where an object's templates are kept; another path when its mesh, unit or the format changes.
+        """Return the path of an object's templates; it changes with its mesh, its unit and the format.
 
         Raises:
             VPOGError: unknown object, or a mesh that cannot be used.

@@ -120,7 +120,7 @@ def _symmetry(where: str, value, unit: str) -> Symmetry:
 
 
 class _ModelsInfo:
-    """What the models_info.json beside meshes say; each file is read once."""
+    """Read the models_info.json files beside meshes, each once."""
 
     def __init__(self) -> None:
         self._read: dict[Path, tuple[Path | None, dict]] = {}

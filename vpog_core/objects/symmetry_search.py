@@ -50,7 +50,7 @@ KNOWN_ANGLES = np.radians([90.0, 54.735610, 45.0, 31.717474])
 
 @dataclass(frozen=True)
 class FoundSymmetry:
-    """What was found.
+    """Result of a search.
 
     Attributes:
         axes: (direction [3] unit, order) of turns that make all others; order 0 is an axis of revolution.
@@ -153,7 +153,7 @@ class _Shape:
         return transform(R, self.center - R @ self.center)
 
     def same(self, S: np.ndarray, patience: float = 1.0) -> bool:
-        """Whether the object looks as it did after a motion S [4, 4].
+        """Tell whether the object looks as it did after a motion S [4, 4].
 
         Args:
             patience: factor on the fractions of the surface that may be off.

@@ -58,7 +58,7 @@ def visible_surface(mesh: Mesh, count: int, rng: np.random.Generator) -> Surface
 def _seen(
     renderer: Renderer, points: np.ndarray, normals: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
-    """Whether each point [N] can be seen from some direction above it."""
+    """Tell whether each point [N] can be seen from some direction above it."""
     directions = rng.normal(size=(RAYS, 3))
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
     origins = points + LIFT * renderer.mesh.diameter * normals

@@ -1,4 +1,4 @@
-"""What a refiner makes of validation pairs: its flow and visibility, beside what is true."""
+"""Draw a refiner's flow and visibility for validation pairs, beside the truth."""
 
 from __future__ import annotations
 

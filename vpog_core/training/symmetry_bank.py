@@ -26,5 +26,5 @@ def bank_symmetry(folder: Path, mesh: Callable[[], Mesh]) -> Symmetry:
 
 
 def has_symmetry(folder: Path) -> bool:
-    """Whether it has been searched for."""
+    """Tell whether the symmetry has been searched for."""
     return (folder / RULE).is_dir()

@@ -164,7 +164,7 @@ def prepare_objects(
 
 
 def _banked(folder: Path, size: int | None, symmetry: bool) -> bool:
-    """Whether an object's folder holds all that is asked for."""
+    """Tell whether an object's folder holds all that is asked for."""
     made = (folder / MESH_FILE).parent if size is None else templates_folder(folder, size)
     return made.is_dir() and (has_symmetry(folder) or not symmetry)
 

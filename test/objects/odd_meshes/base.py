@@ -1,4 +1,4 @@
-"""What the files of the corpus show, and what is right for each."""
+"""Describe the files of the corpus: what each shows, and what is right for it."""
 
 from __future__ import annotations
 

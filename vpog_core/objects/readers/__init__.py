@@ -18,4 +18,4 @@ READERS: dict[str, Callable[[MeshFile], list[Part]]] = {
     ".gltf": read_gltf,
     ".stl": read_stl,
 }
-"""Who reads a file, by its suffix in small letters."""
+"""Reader of a file, by its suffix in small letters."""

@@ -31,7 +31,7 @@ class MeshFile:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What was left out or is doubtful, each sentence once, in the order it was met."""
+        """Return what was left out or is doubtful, each sentence once, in the order it was met."""
         return tuple(self._notes)
 
     @property

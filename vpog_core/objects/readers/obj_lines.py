@@ -27,7 +27,7 @@ _SURFACES = ("curv", "curv2", "surf")
 
 @dataclass
 class ObjLines:
-    """What an OBJ file says.
+    """Content of an OBJ file, as it stands there.
 
     Attributes:
         positions: [V, 3] float64; colors: [V, 3] float64 as written, NaN where there is none, or None.

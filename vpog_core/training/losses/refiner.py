@@ -25,7 +25,7 @@ VISIBLE_ERROR_PX = 4.0
 
 @dataclass(frozen=True)
 class RefinerLossConfig:
-    """What each loss term of the refiner counts; a term that counts 0 is not computed.
+    """Weights of the refiner's loss terms; a term that counts 0 is not computed.
 
     Attributes:
         correlation: cross-entropy of both levels' correlation over the cells of its window.
