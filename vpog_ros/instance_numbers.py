@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from vpog_core.geometry.boxes import overlap
+
 MIN_OVERLAP = 0.1
 """Intersection over union above which two boxes of successive frames are taken for one object's."""
 
@@ -96,16 +98,6 @@ def lowest_free(taken: set[int | None]) -> int:
     while number in taken:
         number += 1
     return number
-
-
-def overlap(box: np.ndarray, other: np.ndarray) -> float:
-    """Intersection over union of two boxes [4]; 0 where they do not overlap."""
-    sides = np.minimum(box[2:], other[2:]) - np.maximum(box[:2], other[:2])
-    if (sides <= 0).any():
-        return 0.0
-    shared = float(np.prod(sides))
-    whole = float(np.prod(box[2:] - box[:2]) + np.prod(other[2:] - other[:2])) - shared
-    return shared / whole
 
 
 def distance(box: np.ndarray, other: np.ndarray) -> float:

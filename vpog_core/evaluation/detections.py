@@ -9,6 +9,7 @@ import numpy as np
 
 from vpog_core.evaluation.benchmark import Benchmark, BenchmarkFrame, Truth
 from vpog_core.evaluation.detection_file import DetectionFile
+from vpog_core.geometry.boxes import overlap
 from vpog_core.types import Detection
 
 GROUND_TRUTH = "gt"
@@ -75,12 +76,6 @@ def truth_of(frame: BenchmarkFrame, obj_id: int, detection: Detection) -> Truth 
     if not overlaps or max(overlaps) < SAME_OBJECT:
         return None
     return mine[int(np.argmax(overlaps))]
-
-
-def overlap(a: np.ndarray, b: np.ndarray) -> float:
-    """Intersection over union of two boxes [4] (x0, y0, x1, y1)."""
-    inner = np.maximum(np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]), 0).prod()
-    return float(inner / max((a[2:] - a[:2]).prod() + (b[2:] - b[:2]).prod() - inner, 1e-12))
 
 
 def _asked(frame: BenchmarkFrame) -> set[int]:

@@ -17,6 +17,7 @@ from vpog_core.bop.dataset import BopDataset
 from vpog_core.bop.frame_table import FrameTable, open_split
 from vpog_core.bop.models import BopModels, models_folder
 from vpog_core.bop.shards import BopShards
+from vpog_core.geometry.boxes import overlap
 from vpog_core.objects.mesh import Mesh
 from vpog_core.training.bop_queries import BopImages, ObjectViews, projected_box
 from vpog_core.training.disk_cache import made_once
@@ -186,17 +187,10 @@ def check_model(mesh: Mesh, table: FrameTable, rows: np.ndarray, source: ObjectS
     whole = (boxes[:, :2] > 1).all(axis=1) & (boxes[:, 2:] < 2 * K[:, :2, 2] - 2).all(axis=1)
     chosen = np.flatnonzero(whole)[:CHECKED]
     overlaps = [
-        _overlap(projected_box(mesh, np.asarray(table.T_cam_obj[rows[n]]), K[n]), boxes[n]) for n in chosen
+        overlap(projected_box(mesh, np.asarray(table.T_cam_obj[rows[n]]), K[n]), boxes[n]) for n in chosen
     ]
     if overlaps and np.median(overlaps) < LEAST_OVERLAP:
         raise VPOGError(
             f"The model '{source.path}' does not fill the boxes it is annotated with (overlap "
             f"{np.median(overlaps):.2f}): it is another object, or in another unit or frame; replace it."
         )
-
-
-def _overlap(a: np.ndarray, b: np.ndarray) -> float:
-    """Intersection over union of two boxes [4]."""
-    low, high = np.maximum(a[:2], b[:2]), np.minimum(a[2:], b[2:])
-    shared = np.prod(np.maximum(high - low, 0))
-    return float(shared / (np.prod(a[2:] - a[:2]) + np.prod(b[2:] - b[:2]) - shared))

@@ -61,12 +61,7 @@ def build_datasets(
         for obj in tqdm(first, desc="objects", unit="object", mininterval=2, disable=not progress):
             obj.open_renderer()
     sets = [_training_objects(part, splits, loaded) for part in (train, held_out)]
-    for objects, name in zip(sets, ("train on", "validate on"), strict=True):
-        if not objects:
-            raise VPOGError(
-                f"No object is left to {name}: give more objects, or set data.held_out_every and "
-                "data.held_out_procedural so that both sets have some."
-            )
+    require_objects(*sets)
     photos = [read_photo(path) for path in photo_files(config.photos)]
     stage = Stage(photos, sets[0], read_environments(config.hdri))
     common = {
@@ -117,6 +112,16 @@ def object_sources(
     rendered = [s for s in train if s.kind != "bop"]
     annotated = [s for s in train if s.kind == "bop"]
     return with_plain_doubles(rendered, config.plain_every) + annotated, held_out
+
+
+def require_objects(train: Sequence, held_out: Sequence) -> None:
+    """Refuse, by a VPOGError, data that leaves no object to train on or to validate on."""
+    for objects, name in ((train, "train on"), (held_out, "validate on")):
+        if not objects:
+            raise VPOGError(
+                f"No object is left to {name}: give more objects, or set data.held_out_every and "
+                "data.held_out_procedural so that both sets have some."
+            )
 
 
 def _training_objects(

@@ -8,7 +8,7 @@ import cv2
 from tqdm import tqdm
 
 from vpog_core.training.data_config import DataConfig
-from vpog_core.training.datasets import HELD_OUT_SEED, known_weights, object_sources
+from vpog_core.training.datasets import HELD_OUT_SEED, known_weights, object_sources, require_objects
 from vpog_core.training.mesh_source import photo_files, read_photo, with_plain_doubles
 from vpog_core.training.pose_perturbation import PerturbationConfig
 from vpog_core.training.refiner_dataset import RefinerDataset
@@ -38,12 +38,7 @@ def build_refiner_datasets(
     cv2.setNumThreads(0)  # before any fork: OpenCV's thread pool does not survive one
     train, held_out = object_sources(config, [])
     held_out = with_plain_doubles(held_out, 2)
-    for sources, name in ((train, "train on"), (held_out, "validate on")):
-        if not sources:
-            raise VPOGError(
-                f"No object is left to {name}: give more objects, or set data.held_out_every and "
-                "data.held_out_procedural so that both sets have some."
-            )
+    require_objects(train, held_out)
     bank = Path(config.bank).expanduser()
     prepare_objects([*train, *held_out], bank, None, config.processes, progress, symmetry=True)
     cache = RendererCache(config.resident_objects)
