@@ -6,7 +6,7 @@ import torch
 
 from vpog_core.evaluation.heldout import HeldOut
 from vpog_core.evaluation.oracles import (
-    NAMES,
+    STAGES,
     ask_oracles,
     nearest_cluster,
     solve_rightly,
@@ -15,7 +15,8 @@ from vpog_core.evaluation.oracles import (
 from vpog_core.evaluation.pose_error import add
 from vpog_core.geometry.se3 import rotation_angle, transform_points
 from vpog_core.inference.crop import crop_detection
-from vpog_core.inference.estimator import PoseEstimator
+from vpog_core.inference.estimator import DEFAULT_REFINER, PoseEstimator
+from vpog_core.models.checkpoint import load_refiner
 from vpog_core.models.config import VPOGConfig
 from vpog_core.models.vpog_model import VPOGModel
 from vpog_core.objects.library import ObjectLibrary
@@ -100,8 +101,21 @@ def test_templates_that_do_not_show_the_points_give_nothing(case, crop):
 
 def test_an_untrained_network_loses_nothing_when_both_oracles_answer(case):
     answer = ask_oracles(*case)
-    assert set(answer.poses) == set(NAMES)
+    assert set(answer.poses) == set(STAGES)
     assert len(answer.angles) == case[0].options.hypotheses + case[0].options.retry_views
     assert all(0 <= angle <= 180 for angle in answer.angles)
     truth, target = case[3], case[4]
     assert add(answer.poses["both"], truth.T_cam_obj, target.hull) < 0.05 * target.diameter
+
+
+def test_the_refiner_leaves_the_true_pose_about_where_it_is(case):
+    estimator, _, _, truth, target = case
+    with_refiner = PoseEstimator(
+        estimator.model, estimator.library, "untrained", refiner=load_refiner(DEFAULT_REFINER, "cpu")
+    )
+    poses = ask_oracles(with_refiner, *case[1:]).poses
+    moved = add(poses["start"], truth.T_cam_obj, target.hull)
+    # It is moved, so the refiner has run; half of the object is hidden, and a cell is 3 % of the diameter.
+    assert 0 < moved < 0.1 * target.diameter
+    # Without a refiner both rows are the poses that it would have begun from.
+    np.testing.assert_array_equal(ask_oracles(*case).poses["start"], truth.T_cam_obj)

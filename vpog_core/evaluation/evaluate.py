@@ -15,7 +15,7 @@ from vpog_core.evaluation.benchmark import Benchmark
 from vpog_core.evaluation.errors import Estimate, TargetErrors
 from vpog_core.evaluation.frame_run import CHOICES, OURS, Plan
 from vpog_core.evaluation.matching import hits
-from vpog_core.evaluation.oracles import NAMES
+from vpog_core.evaluation.oracles import STAGES
 from vpog_core.evaluation.report import write_report
 from vpog_core.evaluation.results_csv import write_results
 from vpog_core.evaluation.runner import Progress, run
@@ -151,11 +151,10 @@ def stages(records: Sequence[dict], whole: Mapping) -> dict:
     """
     told = [record["stages"] for record in records if "stages" in record]
     out: dict = {"whole": {key: whole[key] for key in STAGE_KEYS}}
-    for name in NAMES:
+    for name in STAGES:
         targets = [TargetErrors.from_json(t) for stage in told for t in stage["errors"][name]]
         of_stage = summary(hits(targets))
-        label = "both_oracles" if name == "both" else f"{name}_oracle"
-        out[label] = {key: of_stage[key] for key in STAGE_KEYS}
+        out[f"{name}_oracle"] = {key: of_stage[key] for key in STAGE_KEYS}
     angles = [each for stage in told for each in stage["angles"]]
     first = np.array([each[0] if each else 180.0 for each in angles])
     best = np.array([min(each, default=180.0) for each in angles])
@@ -165,7 +164,7 @@ def stages(records: Sequence[dict], whole: Mapping) -> dict:
         "first_within_25_degrees": 100.0 * float(np.mean(first < NEAR)) if len(first) else None,
         "any_within_25_degrees": 100.0 * float(np.mean(best < NEAR)) if len(best) else None,
     }
-    given, both = out["retrieval_oracle"]["ADD_S_10"], out["both_oracles"]["ADD_S_10"]
+    given, both = out["retrieval_oracle"]["ADD_S_10"], out["both_oracle"]["ADD_S_10"]
     out["lost"] = {"retrieval": given - whole["ADD_S_10"], "matching": both - given, "pnp": 100.0 - both}
     return out
 

@@ -15,7 +15,7 @@ from vpog_core.evaluation.detections import open_detections, truth_of
 from vpog_core.evaluation.errors import Estimate, frame_errors
 from vpog_core.evaluation.heldout import CROPS, OBJECTS, SPLITS, HeldOut
 from vpog_core.evaluation.heldout_picture import LEVELS
-from vpog_core.evaluation.oracles import NAMES, ask_oracles
+from vpog_core.evaluation.oracles import STAGES, ask_oracles
 from vpog_core.inference.estimator import PoseEstimator
 from vpog_core.objects.library import ObjectLibrary
 from vpog_core.types import Detection, Estimates, VPOGError
@@ -126,7 +126,7 @@ class FrameRunner:
 
     def _stages(self, frame: BenchmarkFrame, looked_for: list[tuple[int, Detection]]) -> dict:
         angles: list[list[float]] = []
-        estimates: dict[str, list[Estimate]] = {name: [] for name in NAMES}
+        estimates: dict[str, list[Estimate]] = {name: [] for name in STAGES}
         for obj_id, detection in looked_for:
             truth = truth_of(frame, obj_id, detection)
             if truth is None:

@@ -4,6 +4,8 @@ whole        retrieval, matching, PnP, refinement and alignment, as they are
 retrieval    the template cluster and the roll nearest to the truth are given
 matching     the templates are those found; every crop pixel they show is matched rightly
 both         both are given: what is lost is lost by PnP
+refiner      the pose matched with the cluster nearest to the truth, corrected by the refiner alone
+start        the true pose, corrected by the refiner alone: how far it leads away from the truth
 """
 
 from __future__ import annotations
@@ -26,13 +28,21 @@ from vpog_core.inference.observation import Observation
 from vpog_core.inference.onboarding import ROLLS, Cluster, OnboardedObject, encode_images
 from vpog_core.inference.pose_solver import threshold_px
 from vpog_core.inference.query import Query
+from vpog_core.inference.refine import PoseToRefine, refine
 from vpog_core.inference.retrieval import retrieve
 from vpog_core.objects.viewpoints import align_roll, nearest_viewpoints
 from vpog_core.types import Camera, Detection
 
 SEEN = 0.02
 """A template shows a point when one of its pixels lies within this share of the diameter."""
-NAMES = ("retrieval", "matching", "both")
+STAGES = {
+    "retrieval": "true template cluster and roll",
+    "matching": "true matches, templates as found",
+    "both": "both: PnP alone",
+    "refiner": "true template cluster and roll, then the refiner alone",
+    "start": "true pose, then the refiner alone",
+}
+"""What is given, as tables say it."""
 
 
 @dataclass
@@ -41,7 +51,7 @@ class OracleAnswer:
 
     Attributes:
         angles: degrees from the truth of each view retrieved, best first.
-        poses: T_cam_obj [4, 4] or None, for each of `NAMES`.
+        poses: T_cam_obj [4, 4] or None, for each of `STAGES`.
     """
 
     angles: list[float]
@@ -89,7 +99,20 @@ def ask_oracles(
     }
     T_cam_virt = crop.virtual.T_cam_virt
     poses = {name: None if pnp is None else T_cam_virt @ pnp.T_virt_obj for name, pnp in solved.items()}
+    matched = estimator.match_with(query, given)
+    poses["refiner"] = refined_alone(estimator, query, matched.T_cam_obj if matched.has_pose else None)
+    poses["start"] = refined_alone(estimator, query, truth.T_cam_obj)
     return OracleAnswer(angles, poses)
+
+
+def refined_alone(estimator: PoseEstimator, query: Query, T_cam_obj: np.ndarray | None) -> np.ndarray | None:
+    """The pose [4, 4] that the refiner, without alignment, leads to; the pose itself where there is none."""
+    rounds = estimator.options.refiner_rounds
+    if T_cam_obj is None or estimator.refiner is None or not rounds:
+        return T_cam_obj
+    renderer = estimator.renderer(query.detection.class_id)
+    (found,) = refine(estimator.refiner, [PoseToRefine(renderer, query.observation, T_cam_obj)], rounds)
+    return found.T_cam_obj
 
 
 def nearest_cluster(onboarded: OnboardedObject, R_virt_obj: np.ndarray) -> Cluster:

@@ -9,6 +9,7 @@ from pathlib import Path
 from vpog_core.evaluation.benchmark import Benchmark
 from vpog_core.evaluation.charts import bars, line_chart, reliability_chart
 from vpog_core.evaluation.errors import TargetErrors
+from vpog_core.evaluation.oracles import STAGES
 from vpog_core.evaluation.pictures import Shown, best_and_worst, picture
 from vpog_core.evaluation.report_style import STYLE
 
@@ -27,12 +28,6 @@ X_LABELS = {
     "VSD": "VSD threshold (mean over tolerances)",
     "MSSD": "MSSD threshold, of the diameter",
     "MSPD": "MSPD threshold, pixels at width 640",
-}
-STAGES = {
-    "whole": "as it is",
-    "retrieval_oracle": "true template cluster and roll",
-    "matching_oracle": "true matches, templates as found",
-    "both_oracles": "both: PnP alone",
 }
 
 
@@ -117,7 +112,7 @@ def _stages(result: Mapping) -> str:
     stages = result["stages"]
     if not stages:
         return ""
-    rows = {text: stages[name] for name, text in STAGES.items()}
+    rows = {"as it is": stages["whole"], **{text: stages[f"{name}_oracle"] for name, text in STAGES.items()}}
     found = stages["retrieval"]
     told = ""
     if found["detections"]:

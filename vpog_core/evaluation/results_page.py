@@ -13,6 +13,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from vpog_core.evaluation.oracles import STAGES
 from vpog_core.types import VPOGError
 
 HEAD = """\
@@ -32,12 +33,6 @@ PARTS = (
     ("per_group", "picture"),
     ("per_visibility", "visible"),
     ("per_object", "object"),
-)
-STAGES = (
-    ("whole", "as it is"),
-    ("retrieval_oracle", "true template cluster and roll"),
-    ("matching_oracle", "true matches, templates as found"),
-    ("both_oracles", "both: PnP alone"),
 )
 
 
@@ -96,7 +91,8 @@ def _section(result: Mapping) -> str:
 
 
 def _stages(stages: Mapping) -> str:
-    rows = [[text, *_numbers(stages[name])] for name, text in STAGES]
+    rows = [["as it is", *_numbers(stages["whole"])]]
+    rows += [[text, *_numbers(stages[f"{name}_oracle"])] for name, text in STAGES.items()]
     table = _table(["with the truth for", *HEADINGS, "right"], rows)
     lost = ", ".join(f"{name} {value:.1f}" for name, value in stages["lost"].items())
     found = stages["retrieval"]

@@ -24,6 +24,7 @@ from vpog_core.models.checkpoint import load_refiner, load_weights, weights_key
 from vpog_core.models.refiner import RefinerNet
 from vpog_core.models.vpog_model import VPOGModel
 from vpog_core.objects.library import ObjectLibrary
+from vpog_core.objects.renderer import Renderer
 from vpog_core.types import Camera, Detection, Estimates, PoseEstimate, VPOGError
 
 DEFAULT_WEIGHTS = Path(__file__).parent.parent / "weights" / "vpog-tiny.safetensors"
@@ -180,6 +181,15 @@ class PoseEstimator:
         query = replace(query, max_hypotheses=1)
         (solved,) = pipeline.match_refine(self._setup(), [query], [(0, cluster)], 1)
         return solved.best
+
+    def match_with(self, query: Query, cluster: Cluster) -> PoseHypothesis:
+        """Match an encoded query with a cluster that somebody else chose; the pose is not refined."""
+        (matched,) = pipeline.match(self._setup(), [query], [(0, cluster)])
+        return matched.best
+
+    def renderer(self, class_id: str) -> Renderer:
+        """Return what renders an object, onboarded now if it was not yet."""
+        return self._objects.renderer(self.onboarded(class_id))
 
     def _tell_doubts(self, camera: Camera) -> None:
         """Log what is odd about a camera nobody has checked yet, as one made by hand; each sentence once."""
