@@ -30,9 +30,9 @@ def load_estimator(settings: Settings, progress: Progress):
     if settings.num_threads not in (0, used):
         told = f"num_threads is {settings.num_threads}, and OMP_NUM_THREADS in the environment goes before it"
         get_logger("vpog_node").warning(f"{told}: {used} threads are used.")
-    estimator = PoseEstimator.from_files(
-        weights=settings.weights or None,
-        objects_dir=settings.objects_dir,
+    estimator = PoseEstimator(
+        settings.objects_dir,
+        settings.weights or None,
         device=settings.device,
         mode=settings.mode,
         cache_dir=settings.cache_dir or None,

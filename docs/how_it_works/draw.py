@@ -104,7 +104,7 @@ def main() -> int:
         folder = Path(temporary)
         for name, mesh in meshes.items():
             save_mesh(mesh, folder / f"{name}.ply")
-        estimator = PoseEstimator.from_files(arguments.weights, folder, cache_dir=folder / "cache")
+        estimator = PoseEstimator(folder, arguments.weights, cache_dir=folder / "cache")
         estimates = estimator.estimate(frame.image, scene.camera, detections)
         draw_one(
             estimator, scene, frame, next(d for d in detections if d.class_id == SHOWN), arguments.output

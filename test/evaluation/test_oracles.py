@@ -1,5 +1,7 @@
 """With the truth in place of the network, poses must come out right, whatever the network is worth."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -15,11 +17,11 @@ from vpog_core.evaluation.oracles import (
 from vpog_core.evaluation.pose_error import add
 from vpog_core.geometry.se3 import rotation_angle, transform_points
 from vpog_core.inference.crop import crop_detection
-from vpog_core.inference.estimator import DEFAULT_REFINER, PoseEstimator
+from vpog_core.inference.estimator import PoseEstimator
+from vpog_core.inference.networks import DEFAULT_REFINER, Networks
 from vpog_core.models.checkpoint import load_refiner
 from vpog_core.models.config import VPOGConfig
 from vpog_core.models.vpog_model import VPOGModel
-from vpog_core.objects.library import ObjectLibrary
 from vpog_core.types import Detection
 
 SIZES = {
@@ -37,7 +39,7 @@ def case(tmp_path_factory):
     (root / "objects").mkdir()
     benchmark.write_library(root / "objects")
     model = VPOGModel(VPOGConfig(**SIZES)).eval().requires_grad_(False)
-    estimator = PoseEstimator(model, ObjectLibrary(root / "objects", root / "cache"), "untrained")
+    estimator = PoseEstimator(root / "objects", Networks(model, "untrained"), cache_dir=root / "cache")
     frame = benchmark.frame((4, 1000))
     detection = Detection(benchmark.library_id(1), frame.truths[0].box)
     return estimator, frame, detection, frame.truths[0], benchmark.object(1)
@@ -110,9 +112,8 @@ def test_an_untrained_network_loses_nothing_when_both_oracles_answer(case):
 
 def test_the_refiner_leaves_the_true_pose_about_where_it_is(case):
     estimator, _, _, truth, target = case
-    with_refiner = PoseEstimator(
-        estimator.model, estimator.library, "untrained", refiner=load_refiner(DEFAULT_REFINER, "cpu")
-    )
+    networks = replace(estimator.networks, refiner=load_refiner(DEFAULT_REFINER, "cpu"))
+    with_refiner = PoseEstimator(estimator.library, networks)
     poses = ask_oracles(with_refiner, *case[1:]).poses
     moved = add(poses["start"], truth.T_cam_obj, target.hull)
     # It is moved, so the refiner has run; half of the object is hidden, and a cell is 3 % of the diameter.

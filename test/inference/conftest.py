@@ -106,4 +106,4 @@ def workshop(tmp_path_factory, mesh, small_model) -> dict[str, Path]:
     save_mesh(mesh, root / "objects" / "thing.ply")
     (root / "objects" / "objects.yaml").write_text("objects:\n  thing: {aliases: [gadget]}\n")
     save_weights(small_model, root / "net.safetensors")
-    return {"weights": root / "net.safetensors", "objects_dir": root / "objects", "cache_dir": root / "cache"}
+    return {"weights": root / "net.safetensors", "objects": root / "objects", "cache_dir": root / "cache"}

@@ -25,8 +25,8 @@ from vpog_core.inference.calibration import squared_distance
 from vpog_core.inference.correspondence import MatchSettings, correspondences
 from vpog_core.inference.estimator import PoseEstimator
 from vpog_core.inference.hypothesis import PoseHypothesis
+from vpog_core.inference.networks import Networks
 from vpog_core.inference.observation import Observation
-from vpog_core.objects.library import ObjectLibrary
 from vpog_core.objects.mesh import Mesh, save_mesh
 from vpog_core.objects.renderer import Light, Renderer
 from vpog_core.synthetic.objects import make_object
@@ -266,7 +266,7 @@ def test_a_lens_that_bends_is_no_trouble(box):
 def estimator(tmp_path_factory, box, small_model) -> PoseEstimator:
     root = tmp_path_factory.mktemp("boxes")
     save_mesh(box, root / "box.ply")
-    return PoseEstimator(small_model, ObjectLibrary(root, root / "cache"), "small")
+    return PoseEstimator(root, Networks(small_model, "small"), cache_dir=root / "cache")
 
 
 @pytest.fixture

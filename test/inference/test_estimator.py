@@ -13,10 +13,12 @@ from vpog_core.geometry.camera_models import published_camera
 from vpog_core.geometry.pnp import PnPResult
 from vpog_core.geometry.se3 import rotation_x, rotation_y, transform
 from vpog_core.geometry.symmetry import Symmetry
+from vpog_core.inference import networks
 from vpog_core.inference.correspondence import MatchSettings, correspondences
 from vpog_core.inference.crop import crop_detection
-from vpog_core.inference.estimator import PoseEstimator, choose_device
+from vpog_core.inference.estimator import PoseEstimator
 from vpog_core.inference.hypothesis import PoseHypothesis
+from vpog_core.inference.networks import choose_device
 from vpog_core.inference.query import Prior
 from vpog_core.models.checkpoint import save_weights
 from vpog_core.models.vpog_model import VPOGModel
@@ -29,7 +31,7 @@ CAMERA = Camera(np.array([[600.0, 0, 320.0], [0, 600.0, 240.0], [0, 0, 1]]), 640
 
 @pytest.fixture(scope="module")
 def estimator(workshop) -> PoseEstimator:
-    made = PoseEstimator.from_files(**workshop, device="cpu")
+    made = PoseEstimator(**workshop, device="cpu")
     made.onboard()
     return made
 
@@ -160,7 +162,7 @@ def test_an_unusable_image_is_a_reason_for_every_detection(estimator, image, par
 
 @pytest.mark.parametrize(("scale", "seems"), [(0.5, "320x240"), (2.0, "1280x960")])
 def test_k_of_another_resolution_is_said_once(workshop, caplog, scale, seems):
-    estimator = PoseEstimator.from_files(**workshop)
+    estimator = PoseEstimator(**workshop)
     K = np.array([[600.0, 0, 319.5], [0, 600, 239.5], [0, 0, 1]])
     K[:2] *= scale
     for _ in range(2):
@@ -170,7 +172,7 @@ def test_k_of_another_resolution_is_said_once(workshop, caplog, scale, seems):
 
 
 def test_what_reads_a_camera_says_its_doubts_and_the_estimator_does_not_again(workshop, caplog):
-    estimator = PoseEstimator.from_files(**workshop)
+    estimator = PoseEstimator(**workshop)
     camera = published_camera(np.array([[300.0, 0, 159.5], [0, 300, 119.5], [0, 0, 1]]), 640, 480)
     estimator.estimate(np.zeros((480, 640, 3), np.uint8), camera, [])
     assert not caplog.records
@@ -178,19 +180,17 @@ def test_what_reads_a_camera_says_its_doubts_and_the_estimator_does_not_again(wo
 
 def test_unusable_settings_are_refused(workshop, tmp_path):
     def made(**change):
-        return lambda: PoseEstimator.from_files(**{**workshop, **change})
+        return lambda: PoseEstimator(**{**workshop, **change})
 
     assert "'best'" in error_of(made(mode="best"))
     assert "'tpu'" in error_of(made(device="tpu"))
     assert "none.safetensors" in error_of(made(weights=tmp_path / "none.safetensors"))
-    assert "nowhere" in error_of(made(objects_dir=tmp_path / "nowhere"))
+    assert "nowhere" in error_of(made(objects=tmp_path / "nowhere"))
 
 
 def test_missing_default_weights_are_named(workshop, tmp_path, monkeypatch):
-    monkeypatch.setattr(estimator_module, "DEFAULT_WEIGHTS", tmp_path / "shipped.safetensors")
-    assert "shipped.safetensors" in error_of(
-        lambda: PoseEstimator.from_files(**{**workshop, "weights": None})
-    )
+    monkeypatch.setattr(networks, "DEFAULT_WEIGHTS", tmp_path / "shipped.safetensors")
+    assert "shipped.safetensors" in error_of(lambda: PoseEstimator(**{**workshop, "weights": None}))
 
 
 def test_devices(monkeypatch):
@@ -209,7 +209,7 @@ def test_descriptors_come_from_the_cache_when_these_weights_made_them(
     estimator, workshop, small_model, tmp_path
 ):
     steps = []
-    again = PoseEstimator.from_files(**workshop, device="cpu")
+    again = PoseEstimator(**workshop, device="cpu")
     again.onboard(progress=lambda done, total, name: steps.append((done, total, name)))
     assert steps == []
     here, there = (e.onboarded("thing").descriptors for e in (estimator, again))
@@ -221,7 +221,7 @@ def test_other_weights_describe_anew(workshop, small_model, tmp_path):
     torch.manual_seed(1)
     save_weights(VPOGModel(small_model.config), tmp_path / "other.safetensors")
     steps = []
-    other = PoseEstimator.from_files(**{**workshop, "weights": tmp_path / "other.safetensors"}, device="cpu")
+    other = PoseEstimator(**{**workshop, "weights": tmp_path / "other.safetensors"}, device="cpu")
     other.onboard("gadget", progress=lambda done, total, name: steps.append((done, total, name)))
     done = [step[0] for step in steps]
     assert done == sorted(done)
@@ -243,9 +243,9 @@ def test_masks_may_be_of_any_kind_that_says_yes_and_no(estimator, picture):
 
 def test_bfloat16_changes_answers_by_its_rounding_alone(workshop, picture, monkeypatch):
     """The whole way as on a GPU that computes in bfloat16."""
-    exact = estimate(PoseEstimator.from_files(**workshop, device="cpu"), picture).match
+    exact = estimate(PoseEstimator(**workshop, device="cpu"), picture).match
     monkeypatch.setattr(precision, "bfloat16_pays", lambda device: True)
-    rough = estimate(PoseEstimator.from_files(**workshop, device="cpu"), picture).match
+    rough = estimate(PoseEstimator(**workshop, device="cpu"), picture).match
     error = np.abs(rough.confidence - exact.confidence).mean()
     # 8 bits are 0.4 %, and some ten roundings follow one another.
     assert 0 < error < 0.02
@@ -256,7 +256,7 @@ def test_a_mesh_without_faces_is_a_reason(workshop, small_model, tmp_path, pictu
     folder.mkdir()
     head = "ply\nformat ascii 1.0\nelement vertex 3\nproperty float x\nproperty float y\nproperty float z\n"
     (folder / "thing.ply").write_text(head + "end_header\n0 0 0\n0.1 0 0\n0 0.1 0\n")
-    bare = PoseEstimator.from_files(**{**workshop, "objects_dir": folder}, device="cpu")
+    bare = PoseEstimator(**{**workshop, "objects": folder}, device="cpu")
     result = estimate(bare, picture)
     assert result.T_cam_obj is None
     assert "thing.ply" in result.reason
@@ -303,7 +303,7 @@ def test_all_views_that_see_nothing_are_no_pose(estimator, picture, monkeypatch)
 )
 def test_choices_that_make_no_sense_are_refused(workshop, change):
     name = next(iter(change))
-    assert name in error_of(lambda: PoseEstimator.from_files(**workshop, **change))
+    assert name in error_of(lambda: PoseEstimator(**workshop, **change))
 
 
 def perfect(estimator, monkeypatch, mesh, T_true, score=lambda n: 0.9):
@@ -388,7 +388,7 @@ def test_a_worse_second_look_changes_nothing(estimator, picture, mesh, monkeypat
 
 
 def test_alternatives_and_samples_come_when_asked_for(workshop, picture, mesh, monkeypatch):
-    asked = PoseEstimator.from_files(**workshop, device="cpu", alternatives=2, samples=20, refinements=0)
+    asked = PoseEstimator(**workshop, device="cpu", alternatives=2, samples=20, refinements=0)
     poses = [transform(rotation_x(2.0 + 0.9 * k), [-0.18, 0.0, 0.6]) for k in range(3)]
     perfect(asked, monkeypatch, mesh, lambda n: poses[n % 3])
     result = estimate(asked, picture)
@@ -428,7 +428,7 @@ class Fails:
 )
 def test_whatever_fails_is_a_reason(workshop, picture, monkeypatch, caplog, place, name, error):
     image, boxes = picture
-    working = PoseEstimator.from_files(**workshop, device="cpu", alignments=1)
+    working = PoseEstimator(**workshop, device="cpu", alignments=1)
     working.onboard()
     monkeypatch.setattr(place, name, Fails(error))
     detections = [Detection("thing", boxes[0]), Detection("thing", boxes[1], instance=1)]

@@ -17,12 +17,12 @@ CAMERA = Camera(np.array([[60.0, 0, 32], [0, 60, 24], [0, 0, 1]]), 64, 48)
 @pytest.fixture
 def mixed(workshop, tmp_path):
     """An estimator of three objects, two of them broken; `a` and `thing` are in the cache already."""
-    PoseEstimator.from_files(**workshop, device="cpu").onboard()
-    folder = shutil.copytree(workshop["objects_dir"], tmp_path / "objects")
+    PoseEstimator(**workshop, device="cpu").onboard()
+    folder = shutil.copytree(workshop["objects"], tmp_path / "objects")
     whole = (folder / "thing.ply").read_bytes()
     (folder / "a_cut.ply").write_bytes(whole[: len(whole) // 2])
     (folder / "z_empty.stl").write_bytes(b"")
-    return PoseEstimator.from_files(**{**workshop, "objects_dir": folder}, device="cpu")
+    return PoseEstimator(**{**workshop, "objects": folder}, device="cpu")
 
 
 def error_of(call) -> str:
@@ -55,7 +55,7 @@ def test_broken_objects_are_known_before_any_work(mixed, monkeypatch):
 
 def test_no_object_that_can_be_used_is_an_error(workshop, tmp_path):
     (tmp_path / "mug.ply").write_bytes(b"ply\nthis is none")
-    alone = PoseEstimator.from_files(**{**workshop, "objects_dir": tmp_path}, device="cpu")
+    alone = PoseEstimator(**{**workshop, "objects": tmp_path}, device="cpu")
     assert "mug.ply" in error_of(alone.onboard)
 
 
@@ -67,14 +67,14 @@ def test_what_fails_while_onboarding_leaves_that_object_out(mixed, workshop, mon
     for name in ("a_cut.ply", "z_empty.stl"):
         (folder / name).unlink()
     shutil.copy(folder / "thing.ply", folder / "second.ply")
-    two = PoseEstimator.from_files(**{**workshop, "objects_dir": folder}, device="cpu")
+    two = PoseEstimator(**{**workshop, "objects": folder}, device="cpu")
     monkeypatch.setattr(object_store_module, "describe_templates", describe)
     assert list(two.onboard()) == ["second"]
     assert "Onboarding 'second' failed (RuntimeError: out of registers)" in two.left_out["second"]
 
 
 def test_onboarding_ends_between_its_steps_when_it_is_told_to(workshop, tmp_path):
-    fresh = PoseEstimator.from_files(**{**workshop, "cache_dir": tmp_path / "cache"}, device="cpu")
+    fresh = PoseEstimator(**{**workshop, "cache_dir": tmp_path / "cache"}, device="cpu")
     looks = []
     with stop_when(lambda: len(looks) > 100 or looks.append(1)), pytest.raises(Cancelled):
         fresh.onboard()

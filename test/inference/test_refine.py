@@ -17,7 +17,7 @@ from vpog_core.geometry.se3 import (
     transform_points,
 )
 from vpog_core.inference.alignment import align
-from vpog_core.inference.estimator import DEFAULT_REFINER
+from vpog_core.inference.networks import DEFAULT_REFINER
 from vpog_core.inference.observation import Observation
 from vpog_core.inference.refine import PoseToRefine, refine
 from vpog_core.models.checkpoint import load_refiner

@@ -56,8 +56,8 @@ def node(tmp_path_factory):
     save_weights(VPOGModel(config).eval(), folder / "net.safetensors")
 
     def estimator(chosen, progress) -> PoseEstimator:
-        made = PoseEstimator.from_files(
-            folder / "net.safetensors", folder / "objects", "cpu", cache_dir=folder / "cache"
+        made = PoseEstimator(
+            folder / "objects", folder / "net.safetensors", device="cpu", cache_dir=folder / "cache"
         )
         made.onboard()
         return made

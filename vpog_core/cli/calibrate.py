@@ -76,7 +76,7 @@ def run_calibrate(arguments: argparse.Namespace) -> int:
 
     from vpog_core.evaluation.calibration_scenes import collect
     from vpog_core.inference.calibration import Calibration, fit
-    from vpog_core.inference.estimator import DEFAULT_WEIGHTS
+    from vpog_core.inference.networks import DEFAULT_WEIGHTS
 
     if arguments.scenes < CHECKED:
         raise VPOGError(f"--scenes {arguments.scenes}: give {CHECKED} at least, of which one checks.")

@@ -299,7 +299,7 @@ def _estimator(arguments, objects_dir: str):
     from vpog_core.inference.estimator import PoseEstimator
 
     use_threads(usable_cores())
-    return PoseEstimator.from_files(arguments.weights, objects_dir, device=arguments.device)
+    return PoseEstimator(objects_dir, arguments.weights, device=arguments.device)
 
 
 def _is_mesh_file(name: str, objects_dir: str | None) -> bool:

@@ -42,7 +42,7 @@ def demo(frames: int, objects: int, seed: int, weights: str | None, device: str,
     with tempfile.TemporaryDirectory(prefix="vpog_demo_") as folder:
         _write_meshes(meshes, Path(folder))
         use_threads(usable_cores())
-        estimator = PoseEstimator.from_files(weights=weights, objects_dir=folder, device=device)
+        estimator = PoseEstimator(folder, weights, device=device)
         out = files.output_folder(output)
         files.onboard_with_progress(estimator)
         scene = make_scene(seed, list(meshes.values()))

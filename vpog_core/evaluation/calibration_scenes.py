@@ -18,9 +18,9 @@ from vpog_core.inference.calibration import (
     CalibrationSamples,
     squared_distance,
 )
-from vpog_core.inference.estimator import DEFAULT_REFINER, PoseEstimator, choose_device
+from vpog_core.inference.estimator import PoseEstimator
+from vpog_core.inference.networks import Networks
 from vpog_core.inference.options import Options
-from vpog_core.models.checkpoint import load_refiner, load_weights, weights_key
 from vpog_core.objects.library import ObjectLibrary
 from vpog_core.objects.mesh import Mesh, save_mesh
 from vpog_core.synthetic.objects import make_object
@@ -60,10 +60,7 @@ class SceneEvaluator:
     """Estimates poses in synthetic scenes, and compares them with the truth."""
 
     def __init__(self, weights: Path, device: str, frames: int) -> None:
-        device = choose_device(device)
-        self.model, self.key = load_weights(weights, device), weights_key(weights)
-        self.refiner = load_refiner(DEFAULT_REFINER, device)
-        self.frames = frames
+        self.networks, self.frames = Networks.load(weights, device=device), frames
 
     def run(self, scene: int) -> tuple[list, ...]:
         """Estimate the poses of one scene.
@@ -78,9 +75,7 @@ class SceneEvaluator:
             for name, mesh in meshes.items():
                 save_mesh(mesh, Path(temporary) / f"{name}.ply")
             library = ObjectLibrary(temporary, Path(temporary) / "cache")
-            estimator = PoseEstimator(
-                self.model, library, self.key, calibration=as_solved, refiner=self.refiner
-            )
+            estimator = PoseEstimator(library, replace(self.networks, calibration=as_solved))
             for shown, camera, detections in scene_frames(scene, meshes, self.frames):
                 for estimator.options, answered in zip(STAGES, rows, strict=True):
                     for result in estimator.estimate(shown.image, camera, detections):

@@ -20,7 +20,7 @@ from vpog_core.evaluation.report import write_report
 from vpog_core.evaluation.results_csv import write_results
 from vpog_core.evaluation.runner import Progress, run
 from vpog_core.evaluation.scores import score, summary
-from vpog_core.inference.estimator import DEFAULT_REFINER, DEFAULT_WEIGHTS
+from vpog_core.inference.networks import DEFAULT_REFINER, DEFAULT_WEIGHTS
 
 NO_DEPTH = "The set has no depth maps: scored without VSD, AR is the mean of AR_MSSD and AR_MSPD."
 MEDIANS = ("rotation", "distance", "distance_diameter")

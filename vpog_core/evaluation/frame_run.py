@@ -67,7 +67,7 @@ class Plan:
     def estimator(self, library: Path) -> PoseEstimator:
         """What is evaluated."""
         given = {name: value for name in CHOICES if (value := getattr(self, name)) is not None}
-        return PoseEstimator.from_files(self.weights, library, device=self.device, mode=self.mode, **given)
+        return PoseEstimator(library, self.weights, device=self.device, mode=self.mode, **given)
 
 
 class FrameRunner:

@@ -107,11 +107,11 @@ def ask_oracles(
 
 def refined_alone(estimator: PoseEstimator, query: Query, T_cam_obj: np.ndarray | None) -> np.ndarray | None:
     """The pose [4, 4] that the refiner, without alignment, leads to; the pose itself where there is none."""
-    rounds = estimator.options.refiner_rounds
-    if T_cam_obj is None or estimator.refiner is None or not rounds:
+    refiner, rounds = estimator.networks.refiner, estimator.options.refiner_rounds
+    if T_cam_obj is None or refiner is None or not rounds:
         return T_cam_obj
     renderer = estimator.renderer(query.detection.class_id)
-    (found,) = refine(estimator.refiner, [PoseToRefine(renderer, query.observation, T_cam_obj)], rounds)
+    (found,) = refine(refiner, [PoseToRefine(renderer, query.observation, T_cam_obj)], rounds)
     return found.T_cam_obj
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from vpog_core.crew import Crew
 from vpog_core.evaluation.benchmark import Benchmark, FrameKey
 from vpog_core.evaluation.frame_run import FrameRunner, Plan
-from vpog_core.inference.estimator import DEFAULT_REFINER, DEFAULT_WEIGHTS
+from vpog_core.inference.networks import DEFAULT_REFINER, DEFAULT_WEIGHTS
 from vpog_core.types import VPOGError
 from vpog_core.whole_file import write_whole
 

@@ -46,14 +46,37 @@ def crop_detection(image: np.ndarray, camera: Camera, detection: Detection, size
     return Crop(warp(image, camera, virtual), mask, virtual)
 
 
+def as_camera(camera: Camera | np.ndarray, image: np.ndarray) -> Camera:
+    """A camera as it is, or the one without distortion that intrinsics K [3, 3] make with an image's size.
+
+    Raises:
+        VPOGError: K is no intrinsic matrix, or the image has no size.
+    """
+    if isinstance(camera, Camera):
+        return camera
+    remedy = "give a Camera, or intrinsics K [3, 3]"
+    try:
+        K = np.asarray(camera, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise VPOGError(f"The camera is {_kind(camera)}: {remedy}.") from error
+    if K.shape != (3, 3):
+        raise VPOGError(f"The camera is an array of shape {K.shape}: {remedy}.")
+    if not isinstance(image, np.ndarray) or image.ndim != 3:
+        raise VPOGError(f"The image is {_kind(image)}: give [H, W, 3] uint8 RGB.")
+    return Camera(K, image.shape[1], image.shape[0])
+
+
 def check_image(image: np.ndarray, camera: Camera) -> None:
     """Refuse what is no RGB image of the camera's size, by a VPOGError."""
-    if not isinstance(image, np.ndarray):
-        raise VPOGError(f"The image is a {type(image).__name__}: give [H, W, 3] uint8 RGB.")
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-        raise VPOGError(f"The image is {image.dtype} {image.shape}: give [H, W, 3] uint8 RGB.")
+    array = isinstance(image, np.ndarray)
+    if not array or image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        raise VPOGError(f"The image is {_kind(image)}: give [H, W, 3] uint8 RGB.")
     if image.shape[:2] != (camera.height, camera.width):
         raise VPOGError(
             f"The image is {image.shape[1]}x{image.shape[0]} and the camera {camera.width}x{camera.height}: "
             "use the CameraInfo of this image."
         )
+
+
+def _kind(value: object) -> str:
+    return f"{value.dtype} {value.shape}" if isinstance(value, np.ndarray) else f"a {type(value).__name__}"

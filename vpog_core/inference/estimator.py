@@ -6,30 +6,25 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import torch
 
 from vpog_core.geometry.camera_checks import camera_doubts, check_camera
 from vpog_core.inference import pipeline
-from vpog_core.inference.calibration import DEFAULT_CALIBRATION, Calibration, read_calibration
+from vpog_core.inference.crop import as_camera
 from vpog_core.inference.failures import Failures
 from vpog_core.inference.hypothesis import PoseHypothesis
+from vpog_core.inference.networks import Networks
 from vpog_core.inference.object_store import ObjectStore, Progress
 from vpog_core.inference.onboarding import Cluster, OnboardedObject
 from vpog_core.inference.options import Options
 from vpog_core.inference.query import Prior, Query
 from vpog_core.inference.result import pose_estimate
-from vpog_core.models.checkpoint import load_refiner, load_weights, weights_key
-from vpog_core.models.refiner import RefinerNet
 from vpog_core.models.vpog_model import VPOGModel
 from vpog_core.objects.library import ObjectLibrary
 from vpog_core.objects.renderer import Renderer
 from vpog_core.types import Camera, Detection, Estimates, PoseEstimate, VPOGError
-
-DEFAULT_WEIGHTS = Path(__file__).parent.parent / "weights" / "vpog-tiny.safetensors"
-DEFAULT_REFINER = DEFAULT_WEIGHTS.with_name("refiner-tiny.safetensors")
-DEFAULT_OPTIONS = Options()
 
 _LOG = logging.getLogger(__name__)
 
@@ -37,58 +32,43 @@ _LOG = logging.getLogger(__name__)
 class PoseEstimator:
     """Estimates poses of a library's objects. It remembers objects, and nothing of the images it saw.
 
+        estimator = PoseEstimator("meshes")
+        estimates = estimator.estimate(image, K, [Detection("mug", box)])
+
     Args:
-        model: the network, on its device.
-        library: the objects; key: tells these weights from others in the cache.
-        options: how it works; calibration: what goes with the weights.
-        refiner: corrects poses by comparing renders with the image; None: nothing does.
+        objects: a folder of meshes, or a library made of one.
+        weights: a file, or networks that are loaded already; None: those that ship.
+        device: `cpu`, `cuda`, or `auto` (CUDA where there is one), for weights that are loaded now.
+        cache_dir: where templates and descriptors are kept; None: the user's cache folder.
+        refiner_weights: of the refiner network; None: those that ship.
+        options: fields of `Options`, `mode` among them.
+
+    Raises:
+        VPOGError: weights or folder missing or not fitting, unknown mode, device not there.
     """
 
     def __init__(
         self,
-        model: VPOGModel,
-        library: ObjectLibrary,
-        key: str,
-        options: Options = DEFAULT_OPTIONS,
-        calibration: Calibration = DEFAULT_CALIBRATION,
-        refiner: RefinerNet | None = None,
-    ) -> None:
-        self.refiner = refiner
-        self.model, self.library, self.key = model, library, key
-        self.options, self.calibration = options, calibration
-        self._failures = Failures()
-        self._doubts: set[str] = set()
-        self._objects = ObjectStore(model, library, key, self._failures)
-
-    @classmethod
-    def from_files(
-        cls,
-        weights: str | Path | None,
-        objects_dir: str | Path,
+        objects: str | Path | ObjectLibrary,
+        weights: str | Path | Networks | None = None,
+        *,
         device: str = "auto",
-        mode: str = "cluster",
         cache_dir: str | Path | None = None,
         refiner_weights: str | Path | None = None,
-        **options,
-    ) -> PoseEstimator:
-        """Make an estimator of a weights file (None: the one that ships) and a folder of meshes.
+        **options: Any,
+    ) -> None:
+        self.options = Options(**options)
+        loaded = isinstance(weights, Networks)
+        self.networks = weights if loaded else Networks.load(weights, refiner_weights, device)
+        self.library = objects if isinstance(objects, ObjectLibrary) else ObjectLibrary(objects, cache_dir)
+        self._failures = Failures()
+        self._doubts: set[str] = set()
+        self._objects = ObjectStore(self.model, self.library, self.networks.key, self._failures)
 
-        Args:
-            device: `cpu`, `cuda`, or `auto` (CUDA where there is one).
-            mode: `cluster` or `global`.
-            cache_dir: where templates and descriptors are kept; None: the user's cache folder.
-            refiner_weights: of the refiner network; None: those that ship.
-            options: the other fields of `Options`.
-
-        Raises:
-            VPOGError: weights or folder missing or not fitting, unknown mode, device not there.
-        """
-        chosen = Options(mode=mode, **options)
-        path = Path(weights) if weights else DEFAULT_WEIGHTS
-        device = choose_device(device)
-        model, refiner = load_weights(path, device), load_refiner(refiner_weights or DEFAULT_REFINER, device)
-        library = ObjectLibrary(objects_dir, cache_dir)
-        return cls(model, library, weights_key(path), chosen, read_calibration(path), refiner)
+    @property
+    def model(self) -> VPOGModel:
+        """The network that finds views and matches them."""
+        return self.networks.model
 
     @property
     def object_ids(self) -> list[str]:
@@ -137,7 +117,7 @@ class PoseEstimator:
     def estimate(
         self,
         image: np.ndarray,
-        camera: Camera,
+        camera: Camera | np.ndarray,
         detections: Sequence[Detection],
         priors: Sequence[Prior | None] | None = None,
     ) -> Estimates:
@@ -149,6 +129,7 @@ class PoseEstimator:
 
         Args:
             image: [H, W, 3] uint8 RGB, of the camera's size.
+            camera: the calibrated camera, or the intrinsics K [3, 3] of one without distortion.
             priors: for each detection what is known of its pose, or None; `tracking.Tracker` keeps them.
 
         Returns:
@@ -157,6 +138,10 @@ class PoseEstimator:
         Raises:
             Cancelled: within `cancellation.stop_when`, and nothing else.
         """
+        try:
+            camera = as_camera(camera, image)
+        except Exception as error:
+            return Estimates(self._failures.estimate(d, error) for d in detections)
         self._tell_doubts(camera)
         setup = self._setup()
         priors = [None] * len(detections) if priors is None else list(priors)
@@ -193,7 +178,7 @@ class PoseEstimator:
 
     def _tell_doubts(self, camera: Camera) -> None:
         """Log what is odd about a camera nobody has checked yet, as one made by hand; each sentence once."""
-        if not isinstance(camera, Camera) or camera.checked:
+        if camera.checked:
             return
         try:
             check_camera(camera)
@@ -206,7 +191,10 @@ class PoseEstimator:
                 _LOG.warning("%s", doubt)
 
     def _setup(self) -> pipeline.Setup:
-        return pipeline.Setup(self.model, self._objects, self.options, self.calibration, self.refiner)
+        networks = self.networks
+        return pipeline.Setup(
+            networks.model, self._objects, self.options, networks.calibration, networks.refiner
+        )
 
     def _answer(self, setup: pipeline.Setup, queries: Sequence[Query]) -> list[PoseEstimate]:
         """Find the poses of queries; where that fails for all of them together, one by one."""
@@ -224,19 +212,6 @@ class PoseEstimator:
 
     def _estimate_of(self, query: Query) -> PoseEstimate:
         try:
-            return pose_estimate(query, self.options, self.calibration)
+            return pose_estimate(query, self.options, self.networks.calibration)
         except Exception as error:
             return self._failures.estimate(query.detection, error)
-
-
-def choose_device(device: str) -> str:
-    """Choose `cuda` or `cpu`; `auto` takes CUDA where there is one."""
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise VPOGError(
-            f"Device '{device}' is asked for and torch finds no CUDA GPU: set device to 'cpu' or 'auto'."
-        )
-    if device != "cpu" and not device.startswith("cuda"):
-        raise VPOGError(f"Device '{device}' is not known: use 'auto', 'cpu' or 'cuda'.")
-    return device

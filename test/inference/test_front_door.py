@@ -1,0 +1,68 @@
+"""The package as a user of plain Python meets it: `import vpog_core as vpog`."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import vpog_core as vpog
+from vpog_core.geometry.se3 import rotation_x, transform
+from vpog_core.objects.renderer import Renderer
+
+K = np.array([[600.0, 0, 319.5], [0, 600, 239.5], [0, 0, 1]])
+
+
+@pytest.fixture(scope="module")
+def estimator(workshop):
+    return vpog.PoseEstimator(**workshop, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def image(mesh):
+    T = transform(rotation_x(2.0), [0.0, 0.0, 0.6])
+    return Renderer(mesh).render(T, K, (480, 640), background=(90, 100, 80)).rgb
+
+
+DETECTION = vpog.Detection("thing", [220.0, 140.0, 420.0, 340.0])
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    code = "import sys, vpog_core; print([m for m in ('torch', 'cv2', 'numpy') if m in sys.modules])"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert told.strip() == "[]"
+
+
+@pytest.mark.parametrize("name", vpog.__all__)
+def test_every_name_it_lists_is_there(name):
+    assert getattr(vpog, name) is not None
+    assert name in dir(vpog)
+
+
+def test_a_name_that_is_not_there_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="PoseEstimater"):
+        _ = vpog.PoseEstimater
+
+
+def test_intrinsics_alone_do_for_a_camera(estimator, image):
+    (by_K,) = estimator.estimate(image, K, [DETECTION])
+    (by_camera,) = estimator.estimate(image, vpog.Camera(K, width=640, height=480), [DETECTION])
+    # The network is not trained, so there may be no pose; what it matched is the same.
+    np.testing.assert_array_equal(by_K.match.confidence, by_camera.match.confidence)
+    assert by_K.reason == by_camera.reason
+
+
+@pytest.mark.parametrize(
+    ("camera", "said"),
+    [
+        (np.eye(4), "shape (4, 4)"),
+        (np.zeros((3, 3)), "focal length"),
+        (np.full((3, 3), np.nan), "focal length"),
+        (None, "give a Camera, or intrinsics K"),
+        ("camera.yaml", "give a Camera, or intrinsics K"),
+    ],
+)
+def test_what_is_no_camera_is_the_reason_why_there_is_no_pose(estimator, image, camera, said):
+    (estimate,) = estimator.estimate(image, camera, [DETECTION])
+    assert estimate.T_cam_obj is None
+    assert said in estimate.reason

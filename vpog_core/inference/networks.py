@@ -1,0 +1,73 @@
+"""The networks that an estimator works with, loaded from files, and what was fitted with them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from vpog_core.inference.calibration import DEFAULT_CALIBRATION, Calibration, read_calibration
+from vpog_core.models.checkpoint import load_refiner, load_weights, weights_key
+from vpog_core.models.refiner import RefinerNet
+from vpog_core.models.vpog_model import VPOGModel
+from vpog_core.types import VPOGError
+
+DEFAULT_WEIGHTS = Path(__file__).parent.parent / "weights" / "vpog-tiny.safetensors"
+DEFAULT_REFINER = DEFAULT_WEIGHTS.with_name("refiner-tiny.safetensors")
+
+
+@dataclass(frozen=True)
+class Networks:
+    """Hold the networks of an estimator, on their device.
+
+    Attributes:
+        model: finds views and matches them; key: tells its weights from others in the cache.
+        calibration: of the score and the covariance, fitted with these weights.
+        refiner: corrects poses by comparing renders with the image; None: nothing does.
+    """
+
+    model: VPOGModel
+    key: str
+    calibration: Calibration = DEFAULT_CALIBRATION
+    refiner: RefinerNet | None = None
+
+    @classmethod
+    def load(
+        cls,
+        weights: str | Path | None = None,
+        refiner_weights: str | Path | None = None,
+        device: str = "auto",
+    ) -> Networks:
+        """Load weights files; None: those that ship.
+
+        Args:
+            device: see `choose_device`.
+
+        Raises:
+            VPOGError: a file is missing or cannot be used, or the device is not there.
+        """
+        path, device = Path(weights or DEFAULT_WEIGHTS), choose_device(device)
+        return cls(
+            load_weights(path, device),
+            weights_key(path),
+            read_calibration(path),
+            load_refiner(refiner_weights or DEFAULT_REFINER, device),
+        )
+
+
+def choose_device(device: str) -> str:
+    """Choose `cuda` or `cpu`; `auto` takes CUDA where there is one.
+
+    Raises:
+        VPOGError: a device that is not there, or not known.
+    """
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise VPOGError(
+            f"Device '{device}' is asked for and torch finds no CUDA GPU: set device to 'cpu' or 'auto'."
+        )
+    if device != "cpu" and not device.startswith("cuda"):
+        raise VPOGError(f"Device '{device}' is not known: use 'auto', 'cpu' or 'cuda'.")
+    return device
