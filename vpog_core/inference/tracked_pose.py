@@ -1,0 +1,116 @@
+"""Follow objects from one image to the next: the refiner corrects the pose known before, and nothing else runs.
+
+There is no crop to encode, no view to retrieve and no template to match: the object is rendered at the pose
+known before, compared with the image, and moved to where the image shows it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from vpog_core.geometry.pnp import PnPResult, reprojection_distance
+from vpog_core.geometry.se3 import rotation_angle
+from vpog_core.inference.calibration import ScoreCalibrator
+from vpog_core.inference.hypothesis import PoseHypothesis
+from vpog_core.inference.pose_solver import support_of
+from vpog_core.inference.query import Query
+from vpog_core.inference.refine import PoseToRefine, RefinedPose, refine
+from vpog_core.models.refiner import RefinerNet
+from vpog_core.objects.renderer import Renderer
+
+MAX_ROUNDS = 2
+"""Rounds of the refiner; the last is left out for poses that the one before hardly moved."""
+SETTLED_ROTATION, SETTLED_SHIFT = np.radians(2.0), 0.01
+"""A round that turns a pose less than this, and moves it less (fraction of the distance), is the last."""
+MIN_AGREEMENT = 0.12
+"""An object is lost when a smaller fraction of it is visible and agrees with the pose."""
+
+
+def follow(
+    refiner: RefinerNet,
+    queries: Sequence[Query],
+    renderer_of: Callable[[Query], Renderer],
+    calibrator: ScoreCalibrator,
+    rounds: int = MAX_ROUNDS,
+) -> list[PoseHypothesis | None]:
+    """Find the poses of queries from the poses known before.
+
+    Args:
+        queries: each with a prior.
+        renderer_of: the renderer of a query's object; calibrator: of `calibration.TRACKED_FEATURES`.
+        rounds: of the refiner, at most.
+
+    Returns:
+        A hypothesis for each query; None where the object is lost: it is out of the image, hidden, or too
+        little of it agrees with any pose near the one known before.
+    """
+    poses = [PoseToRefine(renderer_of(q), q.observation, q.prior.T_cam_obj) for q in queries]
+    followed = _refined(refiner, poses, min(rounds, MAX_ROUNDS))
+    return [
+        _hypothesis(query, found, step, calibrator)
+        for query, (found, step) in zip(queries, followed, strict=True)
+    ]
+
+
+def _refined(
+    refiner: RefinerNet, poses: Sequence[PoseToRefine], rounds: int
+) -> list[tuple[RefinedPose, float]]:
+    """Refine poses until they settle; each with how far its last round moved it, in diameters."""
+    found = [(RefinedPose(pose.T_cam_obj), 0.0) for pose in poses]
+    moving = list(range(len(poses)))
+    for _ in range(rounds):
+        starts = [replace(poses[n], T_cam_obj=found[n][0].T_cam_obj) for n in moving]
+        for n, start, after in zip(moving, starts, refine(refiner, starts, 1), strict=True):
+            found[n] = (after, _step(start, after.T_cam_obj))
+        moving = [
+            n for n, start in zip(moving, starts, strict=True) if not _has_settled(start, found[n][0])
+        ]
+    return found
+
+
+def _has_settled(start: PoseToRefine, after: RefinedPose) -> bool:
+    """Tell whether another round would change next to nothing, or nothing because the object is lost."""
+    shift = np.linalg.norm(after.T_cam_obj[:3, 3] - start.T_cam_obj[:3, 3])
+    turn = rotation_angle(after.T_cam_obj[:3, :3], start.T_cam_obj[:3, :3])
+    near = turn < SETTLED_ROTATION and shift < SETTLED_SHIFT * np.linalg.norm(start.T_cam_obj[:3, 3])
+    return bool(after.reason) or near
+
+
+def _step(start: PoseToRefine, T_cam_obj: np.ndarray) -> float:
+    """How far a pose [4, 4] lies from where it was: mean over the hull's points, in diameters."""
+    mesh = start.renderer.mesh
+    move = T_cam_obj - start.T_cam_obj
+    return float(np.linalg.norm(mesh.hull_points @ move[:3, :3].T + move[:3, 3], axis=1).mean() / mesh.diameter)
+
+
+def _hypothesis(
+    query: Query, found: RefinedPose, step: float, calibrator: ScoreCalibrator
+) -> PoseHypothesis | None:
+    """The hypothesis that a refined pose is, with its covariance and its score; None where it is lost."""
+    if found.reason or found.rays is None or found.agreement < MIN_AGREEMENT:
+        return None
+    shown = (found.rays, found.points, found.weights)
+    solved = support_of(query.crop, found.T_cam_obj, *shown, calibrator.covariance)
+    if solved is None:
+        return None
+    support, covariance = solved
+    points = (support.points_2d, support.points_3d, query.crop.virtual.K)
+    error = float(np.sqrt(np.mean(reprojection_distance(support.T, *points) ** 2)))
+    pnp = PnPResult(support.T, np.ones(len(support.sigma), bool), error, covariance)
+    features = compute_tracked_features(found, step)
+    score = float(calibrator.probability(features))
+    return PoseHypothesis(
+        query.crop, None, None, None, pnp, features, score, support=support, converged=True
+    )
+
+
+def compute_tracked_features(found: RefinedPose, step: float) -> np.ndarray:
+    """Compute what the score of a followed pose is a function of, [F] as `TRACKED_FEATURES` names it.
+
+    Args:
+        step: how far the last round moved the pose, in diameters.
+    """
+    return np.array([found.visible, found.agreement, found.precision, np.log(max(step, 1e-3))])
