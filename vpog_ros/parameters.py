@@ -125,8 +125,8 @@ TABLE: dict[str, Spec] = {
     ),
     "tracking_without_detections": Spec(
         True,
-        "Go on following an object in images where the detector does not see it, for tracking_max_age at most; "
-        "ObjectPose.detected tells such poses from others.",
+        "Go on following an object in images where the detector does not see it, for tracking_max_age at "
+        "most; ObjectPose.detected tells such poses from others.",
         LIVE,
     ),
     "tracking_max_age": Spec(
@@ -139,8 +139,8 @@ TABLE: dict[str, Spec] = {
     ),
     "tracking_detector_timeout": Spec(
         0.5,
-        "When no detections have found their image for so long, images are answered without: with the objects "
-        "that are being followed.",
+        "When no detections have found their image for so long, images are answered without: with the "
+        "objects that are being followed.",
         LIVE,
         "s",
         minimum=0.05,

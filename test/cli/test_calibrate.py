@@ -34,7 +34,7 @@ def weights(tmp_path_factory) -> Path:
 
 
 def answers(count=300, seed=0) -> tuple[StageSamples, ...]:
-    """Matched, with covariances half as large as errors; aligned, a third; tracked. A fourth was not moved."""
+    """Matched, with covariances half as large as errors; aligned, a third; tracked. Some were not moved."""
     rng, made = np.random.default_rng(seed), []
     for features, factor in ((FEATURES, 2.0), (ALIGNED_FEATURES, 3.0), (TRACKED_FEATURES, 1.5)):
         right = rng.random(count) < 0.6

@@ -79,7 +79,13 @@ def test_two_candidates_refined_to_one_pose_become_one():
 
 @pytest.mark.parametrize(
     ("score", "detected", "tracked"),
-    [(0.4, True, True), (0.6, True, False), (np.inf, True, False), (0.6, False, True), (np.inf, False, False)],
+    [
+        (0.4, True, True),
+        (0.6, True, False),
+        (np.inf, True, False),
+        (0.6, False, True),
+        (np.inf, False, False),
+    ],
 )
 def test_what_is_found_where_it_was_may_be_enough(score, detected, tracked):
     """Without a detection it is enough whatever its score, until a look at all views is due."""

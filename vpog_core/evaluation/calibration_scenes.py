@@ -111,7 +111,7 @@ def collect(
     workers: int = 1,
     progress: Callable[[], None] = lambda: None,
 ) -> tuple[StageSamples, ...]:
-    """Collect the poses a network finds in `scenes` scenes of `frames` frames each: matched, aligned, followed.
+    """Collect the poses, matched, aligned and followed, a network finds in scenes of `frames` frames each.
 
     Args:
         workers: processes; progress: told after each scene.

@@ -1,4 +1,4 @@
-"""Make what a tracker meets out of an image of known poses: poses of an earlier moment, and things in the way."""
+"""Make what a tracker meets out of an image with known poses: poses that are off, and things in the way."""
 
 from __future__ import annotations
 

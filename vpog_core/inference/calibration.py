@@ -113,7 +113,7 @@ class Calibration(ScoreCalibrator):
     def from_metadata(cls, metadata: Mapping[str, str]) -> Calibration | None:
         """Read the calibration of a weights file; None where it has none, or one of other features.
 
-        Where it says nothing of followed poses, or of other features of theirs, the default is taken for them.
+        Where it holds nothing for followed poses, or for other features of theirs, they get the default.
 
         Raises:
             VPOGError: there is one that cannot be understood.

@@ -21,8 +21,8 @@ class PoseHypothesis:
     Attributes:
         crop: the image region the pose is of.
         cluster: the templates the crop was matched with; match: the network's answer.
-        pairs: correspondences from the match; the material of flow pictures. These three are None where a pose
-            was followed from an earlier image, without a match.
+        pairs: correspondences from the match; the material of flow pictures. These three are None for a
+            pose that was followed from an earlier image, without a match.
         pnp: pose in the crop's virtual camera, inliers among `pairs` (else among what `support` was made of),
             covariance; None: no pose was found.
         score_features: [F] what the score is a function of, see `calibration.FEATURES`, with the similarity

@@ -135,7 +135,12 @@ def _moved(hypothesis: PoseHypothesis, alignment: Alignment, calibration: Calibr
 
 
 def support_of(
-    crop: Crop, T_cam_obj: np.ndarray, rays: np.ndarray, points: np.ndarray, weights: np.ndarray, factor: float
+    crop: Crop,
+    T_cam_obj: np.ndarray,
+    rays: np.ndarray,
+    points: np.ndarray,
+    weights: np.ndarray,
+    factor: float,
 ) -> tuple[Consensus, np.ndarray] | None:
     """Put what a pose T_cam_obj [4, 4] was solved from into a crop's camera, and find the pose's covariance.
 

@@ -21,8 +21,8 @@ from vpog_core.types import Detection
 MAX_HYPOTHESES = 3
 """Hypotheses of different views that a query keeps."""
 LOST_SCORE = 0.2
-"""An object that no detector sees is lost when it is followed with a lower score. In synthetic images 96 % of the
-correct poses score more, and 7 % of those of objects that are wholly hidden."""
+"""An object that no detector sees is lost when it is followed with a lower score. In synthetic images 96 % of
+the correct poses score more, and 7 % of those of objects that are wholly hidden."""
 LOST = "The object was lost: the image no longer shows it where it was, and no detection tells where it is."
 """Reason for giving up an object that was followed and not detected."""
 DIFFERENT_VIEW = np.radians(35.0)
@@ -37,8 +37,8 @@ class Prior:
         T_cam_obj: [4, 4] where it should be now. Of several equivalent poses the nearest to it is given.
         accept_score: the refiner corrects this pose first, and what it finds is accepted without a look at
             other views where its score is this high; None: all views are looked at as if there were no prior.
-        detected: a detector has seen the object in this image. Where it has not, the detection's box is a guess
-            made of the prior: the object is given up where the refiner loses it, and found nowhere else.
+        detected: a detector has seen the object in this image. Where it has not, the detection's box is made
+            of the prior, and the object is given up where the refiner loses it.
     """
 
     T_cam_obj: np.ndarray

@@ -36,7 +36,9 @@ def pose_estimate(query: Query, options: Options, calibration: Calibration) -> P
         )
     # A pose that was followed has no match to show.
     has_match = best is not None and best.match is not None
-    return replace(estimate, tracked=query.tracked, draw_match=(lambda: match_view(best)) if has_match else None)
+    return replace(
+        estimate, tracked=query.tracked, draw_match=(lambda: match_view(best)) if has_match else None
+    )
 
 
 def _estimate_of(query: Query, hypothesis: PoseHypothesis, T_ref: np.ndarray | None) -> PoseEstimate:

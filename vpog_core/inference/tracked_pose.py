@@ -1,4 +1,4 @@
-"""Follow objects from one image to the next: the refiner corrects the pose known before, and nothing else runs.
+"""Follow objects from one image to the next: the refiner corrects the last pose, and nothing else runs.
 
 There is no crop to encode, no view to retrieve and no template to match: the object is rendered at the pose
 known before, compared with the image, and moved to where the image shows it.
@@ -23,8 +23,8 @@ from vpog_core.objects.renderer import Renderer
 MAX_ROUNDS = 2
 """Rounds of the refiner; the last is left out for poses that the one before hardly moved."""
 SETTLED = 0.1
-"""A round that moves a pose by less than this (diameters, mean over its points) is the last: on unseen synthetic
-objects another changes the error by less than a tenth of itself, and halves it after longer steps."""
+"""A round that moves a pose by less than this (diameters, mean over its points) is the last. On unseen
+synthetic objects another round changes nothing then, and halves the error after twice as long a step."""
 
 
 def follow(
@@ -42,8 +42,8 @@ def follow(
         rounds: of the refiner, at most.
 
     Returns:
-        A hypothesis for each query, whose score tells how far the image agrees; None where the object is out of
-        the image, or the image shows too little of it for any pose.
+        A hypothesis for each query, whose score tells how far the image agrees; None where the object is out
+        of the image, or the image shows too little of it for any pose.
     """
     poses = [PoseToRefine(renderer_of(q), q.observation, q.prior.T_cam_obj) for q in queries]
     followed = _refined(refiner, poses, min(rounds, MAX_ROUNDS))
@@ -91,9 +91,7 @@ def _hypothesis(
     pnp = PnPResult(support.T, np.ones(len(support.sigma), bool), error, covariance)
     features = compute_tracked_features(found, step)
     score = float(calibrator.probability(features))
-    return PoseHypothesis(
-        query.crop, None, None, None, pnp, features, score, support=support, converged=True
-    )
+    return PoseHypothesis(query.crop, None, None, None, pnp, features, score, support=support, converged=True)
 
 
 def compute_tracked_features(found: RefinedPose, step: float) -> np.ndarray:

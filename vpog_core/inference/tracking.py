@@ -190,7 +190,7 @@ class Tracker:
     def _remember_followed(
         self, key: Key, result: PoseEstimate, detected: Estimates, camera: Camera, time: float
     ) -> list[PoseEstimate]:
-        """The estimate of an object that was followed; none where it was lost, or is one that was detected."""
+        """The estimate of an object that was followed; none where it was lost, or was detected as another."""
         track, mesh = self._tracks[key], self.estimator.library.mesh(key[0])
         if result.T_cam_obj is None:
             self._tracks[key] = replace(track, lost=True)
