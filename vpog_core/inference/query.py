@@ -21,7 +21,7 @@ from vpog_core.types import Detection
 MAX_HYPOTHESES = 3
 """Hypotheses of different views that a query keeps."""
 LOST_SCORE = 0.2
-"""An object that no detector sees is lost when it is followed with a lower score. In synthetic images 96 % of
+"""An object that no detector sees is lost when it is followed with a lower score. In synthetic images 95 % of
 the correct poses score more, and 7 % of those of objects that are wholly hidden."""
 LOST = "The object was lost: the image no longer shows it where it was, and no detection tells where it is."
 """Reason for giving up an object that was followed and not detected."""
