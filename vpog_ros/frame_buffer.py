@@ -91,7 +91,7 @@ class FrameBuffer:
         self._waiting: Frame | None = None
         self._closed = False
         self._alone_after_s: float | None = None
-        self._paired_s = self.clock()
+        self._unpaired_since: float | None = None
         self._changed = threading.Condition()
 
     def add_image(self, stamp_ns: int, image: Any) -> None:
@@ -108,11 +108,14 @@ class FrameBuffer:
             detections = self._detections.pop(stamp_ns, None)
             if detections is not None:
                 self._offer(stamp_ns, image, detections)
-            elif self._is_wanted_alone():
+                return
+            if self._unpaired_since is None:
+                self._unpaired_since = self.clock()
+            if self._is_wanted_alone():
                 self._offer_alone(stamp_ns, image)
 
     def offer_images_alone(self, after_s: float | None) -> None:
-        """Offer images without detections once no pair has been made for so long; None: never."""
+        """Offer images alone once an image has waited so long, and all after it, for detections; None: never."""
         with self._changed:
             self._alone_after_s = after_s
 
@@ -168,8 +171,9 @@ class FrameBuffer:
 
     def _is_wanted_alone(self) -> bool:
         """Tell whether an image without detections is to be offered now."""
-        silent = self._alone_after_s is not None and self.clock() - self._paired_s >= self._alone_after_s
-        return silent and (self._waiting is None or self._waiting.detections is None)
+        if self._alone_after_s is None or self.clock() - self._unpaired_since < self._alone_after_s:
+            return False
+        return self._waiting is None or self._waiting.detections is None
 
     def _offer_alone(self, stamp_ns: int, image: Any) -> None:
         self.counts.alone += 1
@@ -180,7 +184,7 @@ class FrameBuffer:
 
     def _offer(self, stamp_ns: int, image: Any, detections: Any) -> None:
         self.counts.matched += 1
-        self._paired_s = self.clock()
+        self._unpaired_since = None
         self._newest_met = self._newest_met or stamp_ns == self._newest_image
         if self._waiting is not None:
             self.counts.dropped_busy += 1

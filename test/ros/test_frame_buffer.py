@@ -41,9 +41,11 @@ def test_detections_may_come_first():
 def test_images_are_offered_alone_once_the_detector_is_silent():
     clock = Clock()
     buffer = FrameBuffer(clock=clock)
+    buffer.offer_images_alone(after_s=0.5)
+    clock.now += 10.0
+    # However long the pause before it was, an image waits for its own detections first.
     buffer.add_image(10, "image 10")
     assert buffer.take(0.0) is None
-    buffer.offer_images_alone(after_s=0.5)
     clock.now += 0.4
     buffer.add_image(20, "image 20")
     assert buffer.take(0.0) is None
@@ -68,6 +70,7 @@ def test_an_image_alone_never_takes_the_place_of_a_pair():
     buffer.offer_images_alone(after_s=0.5)
     buffer.add_image(10, "image 10")
     buffer.add_detections(10, "boxes")
+    buffer.add_image(15, "image 15")
     clock.now += 1.0
     buffer.add_image(20, "image 20")
     assert buffer.take(0.0) == Frame(10, "image 10", "boxes")
