@@ -115,7 +115,7 @@ class FrameBuffer:
                 self._offer_alone(stamp_ns, image)
 
     def offer_images_alone(self, after_s: float | None) -> None:
-        """Offer images alone once an image has waited so long, and all after it, for detections; None: never."""
+        """Offer images alone once they have waited for detections for so many seconds; None: never."""
         with self._changed:
             self._alone_after_s = after_s
 

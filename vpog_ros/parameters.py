@@ -139,8 +139,8 @@ TABLE: dict[str, Spec] = {
     ),
     "tracking_detector_timeout": Spec(
         0.5,
-        "Once images have waited so long for detections, they are answered without: with the objects that are "
-        "being followed.",
+        "Once images have waited so long for detections, they are answered without: with the objects that "
+        "are being followed.",
         LIVE,
         "s",
         minimum=0.05,
