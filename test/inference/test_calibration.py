@@ -126,7 +126,7 @@ def test_one_of_other_features_is_as_none():
 def test_one_that_knows_nothing_of_followed_poses_gets_the_default_for_them(missing):
     """As in weights written before poses were followed, or with other features of theirs."""
     values = json.loads(
-        Calibration(tracked=ScoreCalibrator(9.0, (0.0,) * 3, 9.0)).to_metadata()["calibration"]
+        Calibration(tracked=ScoreCalibrator(9.0, (0.0,) * 4, 9.0)).to_metadata()["calibration"]
     )
     if missing:
         del values["tracked"]

@@ -25,12 +25,12 @@ ALIGNED_FEATURES = (*FEATURES, "similarity")
 """What the score of an aligned pose is a function of; similarity: -1..1, see `alignment.RenderedView`."""
 FEATURES_IN_FILE = (*FEATURES, "likeness")
 """What weights files call `ALIGNED_FEATURES`; a calibration of other features is not used."""
-TRACKED_FEATURES = ("agreement", "precision", "step")
+TRACKED_FEATURES = ("agreement", "precision", "step", "similarity")
 """What the score of a pose that was followed from an earlier image is a function of, see
 `tracked_pose.compute_tracked_features`."""
 MIN_SAMPLES = 40
 """A fit needs this many poses at least."""
-SIGNS, TRACKED_SIGNS = (1, 1, -1, 1), (1, -1, -1)
+SIGNS, TRACKED_SIGNS = (1, 1, -1, 1), (1, -1, -1, 1)
 """Signs that coefficients may have, of `ALIGNED_FEATURES` and of `TRACKED_FEATURES`."""
 RIDGE = 0.003
 """Strength of the pull of the fitted coefficients towards zero."""
@@ -69,7 +69,7 @@ class ScoreCalibrator:
 
 DEFAULT_ALIGNED = ScoreCalibrator(-2.87, (1.02, 1.68, -7.84, 6.30), 3.05)
 """Fitted to a vpog-tiny on 520 poses of 30 unseen procedural objects, half of them correct."""
-DEFAULT_TRACKED = ScoreCalibrator(-3.30, (3.66, -1.011, -0.411), 7.13)
+DEFAULT_TRACKED = ScoreCalibrator(-3.30, (3.66, -1.011, -0.411, 0.0), 7.13)
 """Fitted to a refiner-tiny on 688 poses of 48 unseen procedural objects, 45 % of them correct."""
 
 

@@ -1,7 +1,9 @@
-"""Follow objects from one image to the next: the refiner corrects the last pose, and nothing else runs.
+"""Follow objects from one image to the next: the refiner corrects the last pose, and flow makes it exact.
 
 There is no crop to encode, no view to retrieve and no template to match: the object is rendered at the pose
-known before, compared with the image, and moved to where the image shows it.
+known before, compared with the image, and moved to where the image shows it. The refiner sees some hundred
+pixels; flow at the image's resolution takes away the error it leaves, which would add up from image to image
+where nothing but print tells the turn.
 """
 
 from __future__ import annotations
@@ -11,7 +13,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from vpog_core import cancellation
 from vpog_core.geometry.pnp import PnPResult, reprojection_distance
+from vpog_core.inference.alignment import nudge
 from vpog_core.inference.calibration import ScoreCalibrator
 from vpog_core.inference.hypothesis import PoseHypothesis
 from vpog_core.inference.pose_solver import support_of
@@ -22,9 +26,9 @@ from vpog_core.objects.renderer import Renderer
 
 MAX_ROUNDS = 2
 """Rounds of the refiner; the last is left out for poses that the one before hardly moved."""
-SETTLED = 0.1
+SETTLED = 0.2
 """A round that moves a pose by less than this (diameters, mean over its points) is the last. On unseen
-synthetic objects another round changes nothing then, and halves the error after twice as long a step."""
+synthetic objects another round changes nothing then, and halves the error after longer steps."""
 
 
 def follow(
@@ -46,10 +50,10 @@ def follow(
         of the image, or the image shows too little of it for any pose.
     """
     poses = [PoseToRefine(renderer_of(q), q.observation, q.prior.T_cam_obj) for q in queries]
-    followed = _refined(refiner, poses, min(rounds, MAX_ROUNDS))
+    refined = _refined(refiner, poses, min(rounds, MAX_ROUNDS))
     return [
-        _hypothesis(query, found, step, calibrator)
-        for query, (found, step) in zip(queries, followed, strict=True)
+        _hypothesis(query, pose.renderer, found, step, calibrator)
+        for query, pose, (found, step) in zip(queries, poses, refined, strict=True)
     ]
 
 
@@ -76,28 +80,31 @@ def _step(start: PoseToRefine, T_cam_obj: np.ndarray) -> float:
 
 
 def _hypothesis(
-    query: Query, found: RefinedPose, step: float, calibrator: ScoreCalibrator
+    query: Query, renderer: Renderer, found: RefinedPose, step: float, calibrator: ScoreCalibrator
 ) -> PoseHypothesis | None:
-    """The hypothesis that a refined pose is, with its covariance and its score; None where there is none."""
+    """The hypothesis that a refined pose leads to, with covariance and score; None where there is none."""
     if found.reason or found.rays is None or not len(found.points):
         return None
-    shown = (found.rays, found.points, found.weights)
-    solved = support_of(query.crop, found.T_cam_obj, *shown, calibrator.covariance)
+    cancellation.check()
+    aligned = nudge(renderer, query.observation, found.T_cam_obj)
+    moved = aligned if aligned is not None and aligned.moved else found
+    shown = (moved.rays, moved.points, moved.weights)
+    solved = support_of(query.crop, moved.T_cam_obj, *shown, calibrator.covariance)
     if solved is None:
         return None
     support, covariance = solved
     points = (support.points_2d, support.points_3d, query.crop.virtual.K)
     error = float(np.sqrt(np.mean(reprojection_distance(support.T, *points) ** 2)))
     pnp = PnPResult(support.T, np.ones(len(support.sigma), bool), error, covariance)
-    features = compute_tracked_features(found, step)
+    features = compute_tracked_features(found, step, 0.0 if aligned is None else aligned.similarity)
     score = float(calibrator.probability(features))
     return PoseHypothesis(query.crop, None, None, None, pnp, features, score, support=support, converged=True)
 
 
-def compute_tracked_features(found: RefinedPose, step: float) -> np.ndarray:
+def compute_tracked_features(found: RefinedPose, step: float, similarity: float) -> np.ndarray:
     """Compute what the score of a followed pose is a function of, [F] as `TRACKED_FEATURES` names it.
 
     Args:
-        step: how far the last round moved the pose, in diameters.
+        step: how far the last round moved the pose, in diameters; similarity: of render and image, -1..1.
     """
-    return np.array([found.agreement, found.precision, np.log(max(step, 1e-3))])
+    return np.array([found.agreement, found.precision, np.log(max(step, 1e-3)), similarity])
