@@ -121,7 +121,9 @@ TABLE: dict[str, Spec] = {
         16, "Detections used of one frame, best scores first.", LIVE, "detections", minimum=1, maximum=256
     ),
     "tracking": Spec(
-        True, "Follow objects from where they were in the last frame, by the refiner network alone.", LIVE
+        True,
+        "Follow objects from where they were in the last frame; needs refiner_rounds of 1 or more.",
+        LIVE,
     ),
     "tracking_without_detections": Spec(
         True,

@@ -122,7 +122,7 @@ def encode(setup: Setup, queries: Sequence[Query]) -> list[Query]:
 
 
 def track(setup: Setup, queries: Sequence[Query]) -> list[Query]:
-    """Follow the objects whose poses are known before by the refiner alone, and accept what scores enough."""
+    """Follow the objects whose poses are known before, without other networks; accept what scores enough."""
     rows = [n for n, q in enumerate(queries) if q.may_be_tracked]
     found = list(queries)
     if setup.refiner is None or not setup.options.refiner_rounds or not rows:

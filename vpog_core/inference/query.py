@@ -35,10 +35,10 @@ class Prior:
 
     Attributes:
         T_cam_obj: [4, 4] where it should be now. Of several equivalent poses the nearest to it is given.
-        accept_score: the refiner corrects this pose first, and what it finds is accepted without a look at
-            other views where its score is this high; None: all views are looked at as if there were no prior.
+        accept_score: the object is followed from this pose first, and what that finds is accepted without a look
+            at other views where its score is this high; None: all views are looked at as if there were no prior.
         detected: a detector has seen the object in this image. Where it has not, the detection's box is made
-            of the prior, and the object is given up where the refiner loses it.
+            of the prior, and the object is given up where it is lost.
     """
 
     T_cam_obj: np.ndarray
@@ -58,7 +58,7 @@ class Query:
         descriptor: [C] the crop's retrieval descriptor, where views are to be retrieved for it.
         hypotheses: the best poses so far, best first, of different views.
         max_hypotheses: how many of them are kept.
-        followed: the pose that the refiner found at the prior, or None.
+        followed: the pose that was found by following the object from the prior, or None.
         tracked: that pose was accepted, without a look at other views.
         reason: why the search for a pose was given up, or "".
     """
@@ -131,7 +131,7 @@ def accept_tracked(query: Query, followed: PoseHypothesis | None) -> Query:
     """Decide what becomes of a query whose object was followed: it is tracked, looked for anew, or given up.
 
     Args:
-        followed: the pose that the refiner found at the prior; None: the object was lost.
+        followed: the pose that was found from the prior; None: the object was lost.
     """
     prior = query.prior
     if followed is None:

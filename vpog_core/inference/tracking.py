@@ -65,9 +65,9 @@ class Tracker:
         tracker = Tracker(estimator)
         poses = tracker.estimate(image, camera, detections, time=stamp)
 
-    Each (class, instance) has a track. An object is followed by the refiner network alone, which compares a
-    render at the last pose with the image; where that does not convince it is looked for among all views, if
-    a detection tells where. Detections are needed to begin and to recover: in images without one an object is
+    Each (class, instance) has a track. An object is followed by comparing a render at the last pose with the
+    image (see `tracked_pose`); where that does not convince it is looked for among all views, if a detection
+    tells where. Detections are needed to begin and to recover: in images without one an object is
     followed for `max_age` seconds, as long as the image agrees.
 
     Without a refiner (`Options.refiner_rounds` 0) nothing is followed: every detection is estimated anew, and
