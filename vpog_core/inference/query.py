@@ -35,8 +35,9 @@ class Prior:
 
     Attributes:
         T_cam_obj: [4, 4] where it should be now. Of several equivalent poses the nearest to it is given.
-        accept_score: the object is followed from this pose first, and what that finds is accepted without a look
-            at other views where its score is this high; None: all views are looked at as if there were no prior.
+        accept_score: the object is followed from this pose first, and what that finds is accepted without
+            a look at other views where its score is this high; None: all views are looked at as if there were
+            no prior.
         detected: a detector has seen the object in this image. Where it has not, the detection's box is made
             of the prior, and the object is given up where it is lost.
     """
