@@ -150,7 +150,8 @@ TABLE: dict[str, Spec] = {
     ),
     "tracking_min_score": Spec(
         0.4,
-        "A detected object that is followed with a lower score is looked for among all views again.",
+        "An object that is followed with a lower score is looked for among all views where it is detected, "
+        "and lost where it is not.",
         minimum=0.0,
         maximum=1.0,
     ),

@@ -78,18 +78,10 @@ def test_two_candidates_refined_to_one_pose_become_one():
 
 
 @pytest.mark.parametrize(
-    ("score", "detected", "tracked"),
-    [
-        (0.4, True, True),
-        (0.6, True, False),
-        (np.inf, True, False),
-        (0.6, False, True),
-        (np.inf, False, False),
-    ],
+    ("score", "look_anew", "tracked"), [(0.4, False, True), (0.6, False, False), (0.4, True, False)]
 )
-def test_what_is_found_where_it_was_may_be_enough(score, detected, tracked):
-    """Without a detection it is enough whatever its score, until a look at all views is due."""
-    found = accept_tracked(query(prior=Prior(np.eye(4), score, detected)), hypothesis(0.5))
+def test_what_is_found_where_it_was_may_be_enough(score, look_anew, tracked):
+    found = accept_tracked(query(prior=Prior(np.eye(4), score, look_anew)), hypothesis(0.5))
     assert found.tracked is tracked
     assert found.is_open is not tracked
     assert (found.best is not None) is tracked
@@ -99,7 +91,7 @@ def test_what_is_found_where_it_was_may_be_enough(score, detected, tracked):
 @pytest.mark.parametrize("followed", [None, hypothesis(0.1)])
 @pytest.mark.parametrize("detected", [True, False])
 def test_what_is_lost_is_looked_for_anew_where_it_was_detected_and_else_given_up(detected, followed):
-    found = accept_tracked(query(prior=Prior(np.eye(4), 0.4, detected)), followed)
+    found = accept_tracked(query(prior=Prior(np.eye(4), 0.4, detected=detected)), followed)
     assert not found.tracked
     assert found.is_open is detected
     assert ("lost" in found.reason) is not detected

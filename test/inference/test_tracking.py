@@ -43,7 +43,8 @@ class Scripted:
         return Estimates([self._answer(d, p) for d, p in zip(detections, priors, strict=True)])
 
     def _answer(self, detection, prior) -> PoseEstimate:
-        enough = prior is not None and prior.accept_score is not None and self.score >= prior.accept_score
+        tried = prior is not None and prior.accept_score is not None and not prior.look_anew
+        enough = tried and self.score >= prior.accept_score
         return PoseEstimate(detection.class_id, detection.instance, self.pose, self.score, tracked=enough)
 
 

@@ -20,9 +20,6 @@ from vpog_core.types import Detection
 
 MAX_HYPOTHESES = 3
 """Hypotheses of different views that a query keeps."""
-LOST_SCORE = 0.2
-"""An object that no detector sees is lost when it is followed with a lower score. In synthetic images 95 % of
-the correct poses score more, and 7 % of those of objects that are wholly hidden."""
 LOST = "The object was lost: the image no longer shows it where it was, and no detection tells where it is."
 """Reason for giving up an object that was followed and not detected."""
 DIFFERENT_VIEW = np.radians(35.0)
@@ -38,12 +35,14 @@ class Prior:
         accept_score: the object is followed from this pose first, and what that finds is accepted without
             a look at other views where its score is this high; None: all views are looked at as if there were
             no prior.
+        look_anew: other views are looked at even so, and the best pose of all is given.
         detected: a detector has seen the object in this image. Where it has not, the detection's box is made
-            of the prior, and the object is given up where it is lost.
+            of the prior, and the object is given up where it scores less than `accept_score`.
     """
 
     T_cam_obj: np.ndarray
     accept_score: float | None = None
+    look_anew: bool = False
     detected: bool = True
 
 
@@ -135,15 +134,11 @@ def accept_tracked(query: Query, followed: PoseHypothesis | None) -> Query:
         followed: the pose that was found from the prior; None: the object was lost.
     """
     prior = query.prior
-    if followed is None:
-        return query if prior.detected else replace(query, reason=LOST)
-    if not prior.detected and followed.score < LOST_SCORE:
-        return replace(query, reason=LOST)
-    # What no detector sees is kept for as long as the image agrees, until a look at all views is due.
-    wanted = prior.accept_score if prior.detected or np.isinf(prior.accept_score) else LOST_SCORE
-    if followed.score >= wanted:
-        return replace(query, followed=followed, hypotheses=(followed,), tracked=True)
-    return replace(query, followed=followed)
+    if followed is None or followed.score < prior.accept_score:
+        return replace(query, followed=followed, reason="" if prior.detected else LOST)
+    if prior.look_anew:
+        return replace(query, followed=followed)
+    return replace(query, followed=followed, hypotheses=(followed,), tracked=True)
 
 
 def _differ(symmetry: Symmetry, one: PoseHypothesis, other: PoseHypothesis) -> bool:
