@@ -141,6 +141,7 @@ def support_of(
     points: np.ndarray,
     weights: np.ndarray,
     factor: float,
+    iterations: int = 30,
 ) -> tuple[Consensus, np.ndarray] | None:
     """Put what a pose T_cam_obj [4, 4] was solved from into a crop's camera, and find the pose's covariance.
 
@@ -148,6 +149,7 @@ def support_of(
         rays: [N, 3] camera frame, where the image shows the points; points: [N, 3] metres, object frame;
             weights: [N] inverse variances up to a factor.
         factor: on the variances, from the calibration.
+        iterations: of the search for the minimum near the pose whose covariance is taken; 0: the pose is it.
 
     Returns:
         The correspondences, and the covariance [6, 6] in the crop's camera; None where they leave the pose
@@ -158,7 +160,7 @@ def support_of(
     pixels = pixels[:, :2] / pixels[:, 2:]
     support = _with_noise(T_virt_obj, pixels, points, weights, crop.virtual.K, factor)
     problem, start = _problem([support], [crop])
-    best = minimise(problem, start)
+    best = minimise(problem, start, iterations)
     return (support, best.covariance[0].numpy()) if best.valid[0] else None
 
 

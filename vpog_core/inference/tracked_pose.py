@@ -89,7 +89,7 @@ def _hypothesis(
     aligned = nudge(renderer, query.observation, found.T_cam_obj)
     moved = aligned if aligned is not None and aligned.moved else found
     shown = (moved.rays, moved.points, moved.weights)
-    solved = support_of(query.crop, moved.T_cam_obj, *shown, calibrator.covariance)
+    solved = support_of(query.crop, moved.T_cam_obj, *shown, calibrator.covariance, iterations=0)
     if solved is None:
         return None
     support, covariance = solved

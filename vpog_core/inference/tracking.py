@@ -31,7 +31,7 @@ class TrackerSettings:
     Attributes:
         min_score: an object that is followed with a lower score is looked for among all views where it is
             detected, and lost where it is not. In synthetic images 92 % of the correct poses score 0.4 or
-            more, 5 % of those that are off by 30 % of the diameter, and 2 % of those of wholly hidden objects.
+            more, 5 % of those off by 30 % of the diameter or more, and 2 % of those of wholly hidden objects.
         retrieve_every: frames after which all views are looked at whatever the score; 0: never.
         max_gap: seconds after which an object that has no pose is met as if for the first time. What the
             last answer held is remembered however long ago that was: answers may come once in ten seconds.
