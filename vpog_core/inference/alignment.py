@@ -111,7 +111,7 @@ def align(
     return best
 
 
-def nudge(renderer: Renderer, observation: Observation, T_cam_obj: np.ndarray) -> Alignment | None:
+def align_once(renderer: Renderer, observation: Observation, T_cam_obj: np.ndarray) -> Alignment | None:
     """Move a pose T_cam_obj [4, 4] that is nearly right to where the flow leads, without looking at it again.
 
     It costs half of a round of `align`, which compares a render at the new pose with the image, too.

@@ -15,7 +15,7 @@ import numpy as np
 
 from vpog_core import cancellation
 from vpog_core.geometry.pnp import PnPResult, reprojection_distance
-from vpog_core.inference.alignment import nudge
+from vpog_core.inference.alignment import align_once
 from vpog_core.inference.calibration import ScoreCalibrator
 from vpog_core.inference.hypothesis import PoseHypothesis
 from vpog_core.inference.pose_solver import support_of
@@ -86,7 +86,7 @@ def _hypothesis(
     if found.reason or found.rays is None or not len(found.points):
         return None
     cancellation.check()
-    aligned = nudge(renderer, query.observation, found.T_cam_obj)
+    aligned = align_once(renderer, query.observation, found.T_cam_obj)
     moved = aligned if aligned is not None and aligned.moved else found
     shown = (moved.rays, moved.points, moved.weights)
     solved = support_of(query.crop, moved.T_cam_obj, *shown, calibrator.covariance, iterations=0)
