@@ -174,7 +174,9 @@ class PoseEstimate:
         score_features: [F] what the score is a function of (`inference.calibration.FEATURES`, and the
             similarity where the pose was compared with the image), or None.
         aligned: aligning it with the image has moved it.
-        tracked: found at the pose known before, without a look at other views.
+        tracked: followed from the pose known before, without a look at other views.
+        detected: a detection of this image shows the object; else it was followed without one.
+        detection_age: seconds since the image in which the object was last detected; 0 where it is this one.
         draw_match: makes `match`, or None.
     """
 
@@ -191,6 +193,8 @@ class PoseEstimate:
     score_features: np.ndarray | None = None
     aligned: bool = False
     tracked: bool = False
+    detected: bool = True
+    detection_age: float = 0.0
     draw_match: Callable[[], MatchView] | None = field(default=None, repr=False, compare=False)
 
     @cached_property

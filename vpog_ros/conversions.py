@@ -146,6 +146,8 @@ def object_pose(estimate: PoseEstimate) -> ObjectPose:
     message.score = float(estimate.score)
     message.inliers = int(estimate.inliers)
     message.reprojection_error = float(estimate.reprojection_error)
+    message.tracked, message.detected = bool(estimate.tracked), bool(estimate.detected)
+    message.detection_age = float(estimate.detection_age)
     return message
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -82,6 +82,11 @@ class DetectionReader:
             except VPOGError as error:
                 refused.append(f"{candidate.object_id}: {error}")
         return self._numbered(usable), refused
+
+    def keep_numbers(self, boxes: Mapping[tuple[str, int], np.ndarray]) -> None:
+        """Keep the numbers of objects that are being followed, given their boxes [4] by object and number."""
+        for (object_id, number), box in boxes.items():
+            self._numbers.keep(object_id, number, box)
 
     def _numbered(self, usable: list[tuple[Candidate, Detection]]) -> list[Detection]:
         """The detections, each with a number that no other of its object has in this frame."""

@@ -1,4 +1,7 @@
-"""Meets images and detections by exact stamp and hands the newest pair to one worker."""
+"""Meets images and detections by exact stamp and hands the newest pair to one worker.
+
+Where objects are followed and the detector falls silent, images are handed over alone.
+"""
 
 from __future__ import annotations
 
@@ -29,6 +32,7 @@ class Frame:
 
     Attributes:
         stamp_ns: of the image; 0 where it has none.
+        detections: None where none have come, and the image is to be answered without.
         arrival_s: when the pair was complete, on a clock that only grows.
     """
 
@@ -50,6 +54,7 @@ class Counts:
     images: int = 0
     detections: int = 0
     matched: int = 0
+    alone: int = 0
     taken: int = 0
     dropped_busy: int = 0
     dropped_unmatched: int = 0
@@ -62,6 +67,10 @@ class FrameBuffer:
     A pair waits in a single place: a newer one takes it over and counts as a drop, so that a slow reader
     always gets the newest frame and latency stays bounded. Newest means last arrived, so stamps may jump
     back (a bag played again) without blocking anything. What has no stamp is paired by `ArrivalOrder`.
+
+    An image whose detections have not come is offered alone only when it is asked for, see
+    `offer_images_alone`; it never takes the place of a pair. Its detections may still come, and are offered
+    with it then.
     """
 
     capacity: int = 30
@@ -81,6 +90,8 @@ class FrameBuffer:
         self._newest_met = False
         self._waiting: Frame | None = None
         self._closed = False
+        self._alone_after_s: float | None = None
+        self._unpaired_since: float | None = None
         self._changed = threading.Condition()
 
     def add_image(self, stamp_ns: int, image: Any) -> None:
@@ -97,6 +108,16 @@ class FrameBuffer:
             detections = self._detections.pop(stamp_ns, None)
             if detections is not None:
                 self._offer(stamp_ns, image, detections)
+                return
+            if self._unpaired_since is None:
+                self._unpaired_since = self.clock()
+            if self._is_wanted_alone():
+                self._offer_alone(stamp_ns, image)
+
+    def offer_images_alone(self, after_s: float | None) -> None:
+        """Offer images alone once they have waited for detections for so many seconds; None: never."""
+        with self._changed:
+            self._alone_after_s = after_s
 
     def add_detections(self, stamp_ns: int, detections: Any) -> None:
         """Detections came, before or after their image."""
@@ -148,8 +169,22 @@ class FrameBuffer:
                 kind: words if unstamped else "" for kind, words in self._order.told().items()
             }
 
+    def _is_wanted_alone(self) -> bool:
+        """Tell whether an image without detections is to be offered now."""
+        if self._alone_after_s is None or self.clock() - self._unpaired_since < self._alone_after_s:
+            return False
+        return self._waiting is None or self._waiting.detections is None
+
+    def _offer_alone(self, stamp_ns: int, image: Any) -> None:
+        self.counts.alone += 1
+        if self._waiting is not None:
+            self.counts.dropped_busy += 1
+        self._waiting = Frame(stamp_ns, image, None, self.clock())
+        self._changed.notify_all()
+
     def _offer(self, stamp_ns: int, image: Any, detections: Any) -> None:
         self.counts.matched += 1
+        self._unpaired_since = None
         self._newest_met = self._newest_met or stamp_ns == self._newest_image
         if self._waiting is not None:
             self.counts.dropped_busy += 1

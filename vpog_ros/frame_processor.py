@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import numpy as np
 from std_msgs.msg import Header
 
 from vpog_core.geometry.camera_checks import camera_doubts
-from vpog_core.types import Camera, Detection, PoseEstimate, VPOGError
+from vpog_core.types import Camera, Detection, Estimates, PoseEstimate, VPOGError
 from vpog_ros import parameters
 from vpog_ros.camera_infos import CameraInfos, calibration
 from vpog_ros.conversions import camera_from_info
@@ -22,15 +23,27 @@ from vpog_ros.publishers import Publishers
 
 
 class FrameProcessor:
-    """Lives from activate to deactivate."""
+    """Lives from activate to deactivate.
+
+    Args:
+        offer_images_alone: told after each frame after how many seconds without detections images are to come
+            without; None: not at all.
+    """
 
     def __init__(
-        self, node, estimator, outputs: Publishers, statistics: Statistics, notices: Notices
+        self,
+        node,
+        estimator,
+        outputs: Publishers,
+        statistics: Statistics,
+        notices: Notices,
+        offer_images_alone: Callable[[float | None], None],
     ) -> None:
         settings = parameters.read(node)
         self._node = node
         self._estimator = estimator
-        self._tracker = _tracker(estimator, settings)
+        self._tracker = _tracker(estimator)
+        self._offer_images_alone = offer_images_alone
         self._outputs = outputs
         self._statistics = statistics
         self._notices = notices
@@ -51,11 +64,7 @@ class FrameProcessor:
         camera = self._camera(frame, settings)
         image = self._rgb(frame.image)
         _check_image(image, camera)
-        detections, refused = self._reader.read(
-            frame.detections, camera.width, camera.height, settings.max_detections
-        )
-        for sentence in refused:
-            self._refused(sentence)
+        detections = self._detections(frame, camera, settings)
         self._statistics.duration("latency convert", time.monotonic() - start)
         estimates = self._estimate(image, camera, detections, frame, settings)
         self._outputs.publish_poses(self._accepted(estimates, settings), header, settings)
@@ -63,6 +72,17 @@ class FrameProcessor:
         self._statistics.duration("latency work", time.monotonic() - start)
         self._tell_age(frame.stamp_ns)
         self._outputs.publish_pictures(image, camera, estimates, header, settings.min_score)
+
+    def _detections(self, frame: Frame, camera: Camera, settings: Settings) -> list[Detection]:
+        """The frame's detections of known objects; none where the detector is silent."""
+        if frame.detections is None:
+            return []
+        detections, refused = self._reader.read(
+            frame.detections, camera.width, camera.height, settings.max_detections
+        )
+        for sentence in refused:
+            self._refused(sentence)
+        return detections
 
     def _camera(self, frame: Frame, settings: Settings) -> Camera:
         """The image's calibration, with what is odd about it said."""
@@ -102,14 +122,26 @@ class FrameProcessor:
 
     def _estimate(
         self, image, camera: Camera, detections: list[Detection], frame: Frame, settings: Settings
-    ) -> list[PoseEstimate]:
+    ) -> Estimates:
         if settings.tracking:
-            estimates = self._tracker.estimate(image, camera, detections, time=frame.time_s)
+            estimates = self._follow(image, camera, detections, frame, settings)
         else:
             self._tracker.reset()
+            self._offer_images_alone(None)
             estimates = self._estimator.estimate(image, camera, detections)
         for stage, seconds in estimates.timings.items():
             self._statistics.duration(f"latency {stage}", seconds)
+        return estimates
+
+    def _follow(
+        self, image, camera: Camera, detections: list[Detection], frame: Frame, settings: Settings
+    ) -> Estimates:
+        self._tracker.settings = _tracker_settings(settings)
+        estimates = self._tracker.estimate(image, camera, detections, time=frame.time_s)
+        followed = self._tracker.boxes
+        self._reader.keep_numbers(followed)
+        goes_on = bool(followed) and settings.tracking_without_detections and self._estimator.can_track
+        self._offer_images_alone(settings.tracking_detector_timeout if goes_on else None)
         return estimates
 
     def _accepted(self, estimates: list[PoseEstimate], settings: Settings) -> list[PoseEstimate]:
@@ -152,12 +184,19 @@ def _check_image(image: np.ndarray, camera: Camera) -> None:
     check_image(image, camera)
 
 
-def _tracker(estimator, settings: Settings):
-    from vpog_core.inference.tracking import Tracker, TrackerSettings
+def _tracker(estimator):
+    from vpog_core.inference.tracking import Tracker
 
-    chosen = TrackerSettings(
+    return Tracker(estimator)
+
+
+def _tracker_settings(settings: Settings):
+    from vpog_core.inference.tracking import TrackerSettings
+
+    return TrackerSettings(
         min_score=settings.tracking_min_score,
         retrieve_every=settings.tracking_retrieve_every,
         max_gap=settings.tracking_max_gap,
+        without_detections=settings.tracking_without_detections,
+        max_age=settings.tracking_max_age,
     )
-    return Tracker(estimator, chosen)

@@ -38,6 +38,10 @@ class InstanceNumbers:
         """A new image is looked at."""
         self._frame += 1
 
+    def keep(self, class_id: str, number: int, box: np.ndarray) -> None:
+        """Remember where an object is that was followed without a detection: it keeps its number."""
+        self._seen[class_id][number] = (np.clip(np.nan_to_num(box), -FAR, FAR), self._frame)
+
     def assign(self, class_id: str, given: Sequence[int | None], boxes: Sequence[np.ndarray]) -> list[int]:
         """The numbers of all detections of one class in this frame.
 

@@ -120,9 +120,40 @@ TABLE: dict[str, Spec] = {
     "max_detections": Spec(
         16, "Detections used of one frame, best scores first.", LIVE, "detections", minimum=1, maximum=256
     ),
-    "tracking": Spec(True, "Look first where an instance was in the last frame.", LIVE),
+    "tracking": Spec(
+        True,
+        "Follow objects from where they were in the last frame; needs refiner_rounds of 1 or more.",
+        LIVE,
+    ),
+    "tracking_without_detections": Spec(
+        True,
+        "Go on following an object in images where the detector does not see it, for tracking_max_age at "
+        "most; ObjectPose.detected tells such poses from others.",
+        LIVE,
+    ),
+    "tracking_max_age": Spec(
+        5.0,
+        "How long an object that is not detected any more is followed.",
+        LIVE,
+        "s",
+        minimum=0.05,
+        maximum=3600.0,
+    ),
+    "tracking_detector_timeout": Spec(
+        0.5,
+        "Once images have waited so long for detections, they are answered without: with the objects that "
+        "are being followed.",
+        LIVE,
+        "s",
+        minimum=0.05,
+        maximum=60.0,
+    ),
     "tracking_min_score": Spec(
-        0.4, "An instance of a lower score is looked for among all views again.", minimum=0.0, maximum=1.0
+        0.4,
+        "An object that is followed with a lower score is looked for among all views where it is detected, "
+        "and lost where it is not.",
+        minimum=0.0,
+        maximum=1.0,
     ),
     "tracking_retrieve_every": Spec(
         30,
@@ -133,7 +164,7 @@ TABLE: dict[str, Spec] = {
     ),
     "tracking_max_gap": Spec(
         1.0,
-        "How long an instance that is not seen is remembered; over one answer, however slow, at least.",
+        "How long an instance that has no pose is remembered; over one answer, however slow, at least.",
         unit="s",
         minimum=0.05,
         maximum=60.0,

@@ -131,7 +131,8 @@ class Publishers:
 
     def _drawing(self, estimate: PoseEstimate, min_score: float) -> PoseDrawing:
         mesh = self._library.mesh(estimate.class_id)
-        label = f"{estimate.class_id} {estimate.instance}  {estimate.score:.2f}"
+        seen = "" if estimate.detected else "  not detected"
+        label = f"{estimate.class_id} {estimate.instance}  {estimate.score:.2f}{seen}"
         colour = self._colour(estimate.class_id) if estimate.score >= min_score else GREY
         return PoseDrawing(estimate.T_cam_obj, mesh.vertices, mesh.faces, colour, label)
 

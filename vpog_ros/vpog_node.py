@@ -193,7 +193,14 @@ class VpogNode(LifecycleNodeMixin, Node):
     def _activate(self, settings: Settings) -> None:
         self._notices.start_anew()
         self._buffer = FrameBuffer(settings.image_buffer_size, counts=self._totals)
-        processor = FrameProcessor(self, self._estimator, self._outputs, self._statistics, self._notices)
+        processor = FrameProcessor(
+            self,
+            self._estimator,
+            self._outputs,
+            self._statistics,
+            self._notices,
+            self._buffer.offer_images_alone,
+        )
         self._worker = Worker(self._buffer, processor.process, self._statistics, self.get_logger())
         self._worker.start()
         specs = self._input_specs(settings, processor.camera_infos.add)

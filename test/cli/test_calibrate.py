@@ -8,7 +8,13 @@ from safetensors import safe_open
 from vpog_core.cli import main
 from vpog_core.evaluation import calibration_scenes
 from vpog_core.evaluation.calibration_scenes import StageSamples
-from vpog_core.inference.calibration import ALIGNED_FEATURES, FEATURES, CalibrationSamples, read_calibration
+from vpog_core.inference.calibration import (
+    ALIGNED_FEATURES,
+    FEATURES,
+    TRACKED_FEATURES,
+    CalibrationSamples,
+    read_calibration,
+)
 from vpog_core.models.checkpoint import save_weights
 from vpog_core.models.config import VPOGConfig
 from vpog_core.models.vpog_model import VPOGModel
@@ -28,9 +34,9 @@ def weights(tmp_path_factory) -> Path:
 
 
 def answers(count=300, seed=0) -> tuple[StageSamples, ...]:
-    """Matched, with covariances half as large as errors; and aligned, a third. Every fourth was not moved."""
+    """Matched, with covariances half as large as errors; aligned, a third; tracked. Some were not moved."""
     rng, made = np.random.default_rng(seed), []
-    for features, factor in ((FEATURES, 2.0), (ALIGNED_FEATURES, 3.0)):
+    for features, factor in ((FEATURES, 2.0), (ALIGNED_FEATURES, 3.0), (TRACKED_FEATURES, 1.5)):
         right = rng.random(count) < 0.6
         score_features = rng.normal(size=(count, len(features))) + right[:, None]
         judged = CalibrationSamples(score_features, right, factor * rng.chisquare(6, count))
@@ -49,7 +55,7 @@ def test_what_is_fitted_is_reported_and_stored_and_the_network_stays(weights, mo
     output = tmp_path / "calibrated.safetensors"
     assert main(["calibrate", "--weights", str(weights), "--output", str(output)]) == 0
     said = capsys.readouterr().out
-    assert said.count("score error") == 2 + 1
+    assert said.count("score error") == 3 + 1
     assert "nan" not in said
     assert str(output) in said
     calibration = read_calibration(output)
@@ -57,6 +63,8 @@ def test_what_is_fitted_is_reported_and_stored_and_the_network_stays(weights, mo
     assert calibration.covariance == pytest.approx(2.0, rel=0.3)
     assert calibration.aligned.covariance == pytest.approx(3.0, rel=0.3)
     assert len(calibration.aligned.coefficients) == len(calibration.coefficients) + 1
+    assert calibration.tracked.covariance == pytest.approx(1.5, rel=0.3)
+    assert calibration.tracked.num_samples == 200
     (before, tensors), (after, same) = contents(weights), contents(output)
     assert after.items() >= before.items()
     assert tensors.keys() == same.keys()

@@ -8,6 +8,7 @@ from scipy.spatial.transform import Rotation
 from vpog_core.geometry.se3 import transform
 from vpog_core.inference.calibration import (
     FEATURES,
+    TRACKED_FEATURES,
     Calibration,
     CalibrationSamples,
     ScoreCalibrator,
@@ -97,7 +98,8 @@ def test_too_little_to_fit_by_is_refused():
 def test_it_travels_with_the_weights(small_model, tmp_path, caplog):
     path = tmp_path / "net.safetensors"
     aligned = ScoreCalibrator(-0.5, (1.5, 2.5, -3.5, 4.5), 0.7, 122)
-    calibration = Calibration(0.5, (1.0, 2.0, -3.0), 1.7, 123, aligned)
+    tracked = ScoreCalibrator(-0.6, tuple(0.5 * n for n in range(len(TRACKED_FEATURES))), 0.8, 121)
+    calibration = Calibration(0.5, (1.0, 2.0, -3.0), 1.7, 123, aligned, tracked)
     save_weights(small_model, path, calibration.to_metadata())
     with caplog.at_level(logging.INFO):
         assert read_calibration(path) == calibration
@@ -118,6 +120,19 @@ def test_weights_without_one_get_the_defaults_and_a_line(small_model, tmp_path, 
 def test_one_of_other_features_is_as_none():
     values = {"bias": 0.0, "coefficients": [1.0], "covariance": 1.0, "cases": 9, "features": ["sharpness"]}
     assert Calibration.from_metadata({"calibration": json.dumps(values)}) is None
+
+
+@pytest.mark.parametrize("missing", [True, False])
+def test_one_that_knows_nothing_of_followed_poses_gets_the_default_for_them(missing):
+    """As in weights written before poses were followed, or with other features of theirs."""
+    values = json.loads(
+        Calibration(tracked=ScoreCalibrator(9.0, (0.0,) * 4, 9.0)).to_metadata()["calibration"]
+    )
+    if missing:
+        del values["tracked"]
+    else:
+        values["tracked"]["features"] = ["sharpness"]
+    assert Calibration.from_metadata({"calibration": json.dumps(values)}).tracked == Calibration().tracked
 
 
 @pytest.mark.parametrize(

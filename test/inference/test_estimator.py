@@ -6,6 +6,7 @@ import torch
 
 import vpog_core.inference.estimator as estimator_module
 import vpog_core.inference.matching as matching_module
+import vpog_core.inference.pipeline as pipeline_module
 import vpog_core.inference.result as result_module
 import vpog_core.models.precision as precision
 from vpog_core.cancellation import Cancelled, stop_when
@@ -136,7 +137,7 @@ def test_no_detections_no_answers(estimator, picture):
 def test_timings_name_the_stages(estimator, picture):
     image, boxes = picture
     timings = estimator.estimate(image, CAMERA, [Detection("thing", boxes[0])]).timings
-    assert set(timings) == {"crop", "encode", "track", "retrieve", "match", "refine", "compare", "align"}
+    assert set(timings) == {"crop", "encode", "retrieve", "match", "refine", "compare", "align"}
     assert all(seconds >= 0 for seconds in timings.values())
 
 
@@ -349,20 +350,36 @@ def test_a_symmetric_objects_pose_is_the_one_nearest_to_the_last(estimator, pict
         np.testing.assert_allclose(result.covariance[3:, 3:], 1e-4 * np.eye(3), atol=1e-12)
 
 
-def test_a_prior_that_is_enough_spares_the_look_at_other_views(estimator, picture, mesh, monkeypatch):
+@pytest.mark.parametrize(
+    ("score", "look_anew", "tracked"), [(0.0, False, True), (0.0, True, False), (None, False, False)]
+)
+def test_a_pose_that_is_followed_needs_no_other_network(
+    estimator, picture, monkeypatch, score, look_anew, tracked
+):
     image, boxes = picture
     true = transform(rotation_x(2.0), [-0.18, 0.0, 0.6])
-    perfect(estimator, monkeypatch, mesh, lambda n: true)
-    looked = []
-    mode = type(estimator.options.template_mode)
-    real = mode.clusters
-    monkeypatch.setattr(mode, "clusters", lambda *a: looked.append(1) or real(*a))
-    for enough, tracked in ((0.5, True), (0.95, False), (None, False)):
-        looked.clear()
-        result = estimator.estimate(image, CAMERA, [Detection("thing", boxes[0])], [Prior(true, enough)])[0]
-        assert result.tracked is tracked
-        assert bool(looked) is not tracked
-    assert estimate(estimator, picture).tracked is False
+    encoded = []
+    real = pipeline_module.encode_images
+    monkeypatch.setattr(pipeline_module, "encode_images", lambda *a: encoded.append(1) or real(*a))
+    prior = Prior(true, score, look_anew)
+    result = estimator.estimate(image, CAMERA, [Detection("thing", boxes[0])], [prior])
+    assert result[0].tracked is tracked
+    assert bool(encoded) is not tracked
+    assert ("track" in result.timings) is (score is not None)
+    if tracked:
+        assert result.timings.keys() == {"crop", "track"}
+        assert result[0].match is None
+        # The print of this object tells its turn to a degree or so.
+        np.testing.assert_allclose(result[0].T_cam_obj, true, atol=0.05)
+
+
+def test_what_is_lost_and_not_detected_is_given_up_with_a_reason(estimator, picture):
+    image, boxes = picture
+    elsewhere = Prior(transform(rotation_x(2.0), [0.1, 0.2, 0.6]), 0.4, detected=False)
+    results = estimator.estimate(image, CAMERA, [Detection("thing", boxes[0])], [elsewhere])
+    assert results[0].T_cam_obj is None
+    assert "lost" in results[0].reason
+    assert "encode" not in results.timings
 
 
 @pytest.mark.parametrize("first", [0.3, 0.6])

@@ -77,11 +77,24 @@ def test_two_candidates_refined_to_one_pose_become_one():
     assert scores(keep_better(found, found.hypotheses[1], hypothesis(0.7, 3))) == [0.7]
 
 
-@pytest.mark.parametrize(("enough", "tracked"), [(0.4, True), (0.6, False), (None, False), (np.inf, False)])
-def test_what_is_found_where_it_was_may_be_enough(enough, tracked):
-    found = accept_tracked(query(hypothesis(0.5), prior=Prior(np.eye(4), enough)))
+@pytest.mark.parametrize(
+    ("score", "look_anew", "tracked"), [(0.4, False, True), (0.6, False, False), (0.4, True, False)]
+)
+def test_what_is_found_where_it_was_may_be_enough(score, look_anew, tracked):
+    found = accept_tracked(query(prior=Prior(np.eye(4), score, look_anew)), hypothesis(0.5))
     assert found.tracked is tracked
-    assert found.best.converged is tracked
+    assert found.is_open is not tracked
+    assert (found.best is not None) is tracked
+    assert found.followed.score == 0.5
+
+
+@pytest.mark.parametrize("followed", [None, hypothesis(0.1)])
+@pytest.mark.parametrize("detected", [True, False])
+def test_what_is_lost_is_looked_for_anew_where_it_was_detected_and_else_given_up(detected, followed):
+    found = accept_tracked(query(prior=Prior(np.eye(4), 0.4, detected=detected)), followed)
+    assert not found.tracked
+    assert found.is_open is detected
+    assert ("lost" in found.reason) is not detected
 
 
 def test_a_candidate_that_gave_way_can_come_back_refined():

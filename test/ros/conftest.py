@@ -144,13 +144,15 @@ class Client:
         told = {"message": status.message, "level": ord(status.level)}
         return {item.key: item.value for item in status.values} | told
 
-    def send(self, image, camera, detections: list, delay_ms: int = 0, frame_id: str = "test_camera") -> int:
+    def send(
+        self, image, camera, detections: list | None, delay_ms: int = 0, frame_id: str = "test_camera"
+    ) -> int:
         """Publish one frame; returns its stamp in nanoseconds.
 
         Args:
             image: [H, W, 3] uint8 RGB, or an Image message, whose header is set.
             camera: Camera, or a CameraInfo message, whose header is set.
-            detections: Detection, or Instance2D messages.
+            detections: Detection, or Instance2D messages; None: the detector sends nothing.
             delay_ms: what the detector stamps later than the camera.
         """
         from rclpy.duration import Duration
@@ -172,10 +174,11 @@ class Client:
         message.header = header
         instances = [
             conversions.instance_from_detection(d, header) if isinstance(d, Detection) else d
-            for d in detections
+            for d in detections or []
         ]
         self.camera_info.publish(info)
-        self.instances.publish(Instance2DArray(header=later, instances=instances))
+        if detections is not None:
+            self.instances.publish(Instance2DArray(header=later, instances=instances))
         self.image.publish(message)
         return conversions.stamp_to_ns(header.stamp)
 

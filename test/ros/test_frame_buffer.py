@@ -38,6 +38,48 @@ def test_detections_may_come_first():
     assert buffer.take(0.0) == Frame(10, "image", "boxes")
 
 
+def test_images_are_offered_alone_once_the_detector_is_silent():
+    clock = Clock()
+    buffer = FrameBuffer(clock=clock)
+    buffer.offer_images_alone(after_s=0.5)
+    clock.now += 10.0
+    # However long the pause before it was, an image waits for its own detections first.
+    buffer.add_image(10, "image 10")
+    assert buffer.take(0.0) is None
+    clock.now += 0.4
+    buffer.add_image(20, "image 20")
+    assert buffer.take(0.0) is None
+    clock.now += 0.1
+    buffer.add_image(30, "image 30")
+    assert buffer.take(0.0) == Frame(30, "image 30", None)
+    # Detections that come late are used all the same, and the detector is not silent any more.
+    buffer.add_detections(30, "boxes")
+    assert buffer.take(0.0) == Frame(30, "image 30", "boxes")
+    buffer.add_image(40, "image 40")
+    assert buffer.take(0.0) is None
+    assert (buffer.counts.alone, buffer.counts.matched) == (1, 1)
+    clock.now += 1.0
+    buffer.offer_images_alone(None)
+    buffer.add_image(50, "image 50")
+    assert buffer.take(0.0) is None
+
+
+def test_an_image_alone_never_takes_the_place_of_a_pair():
+    clock = Clock()
+    buffer = FrameBuffer(clock=clock)
+    buffer.offer_images_alone(after_s=0.5)
+    buffer.add_image(10, "image 10")
+    buffer.add_detections(10, "boxes")
+    buffer.add_image(15, "image 15")
+    clock.now += 1.0
+    buffer.add_image(20, "image 20")
+    assert buffer.take(0.0) == Frame(10, "image 10", "boxes")
+    for stamp in (30, 40):
+        buffer.add_image(stamp, f"image {stamp}")
+    assert buffer.take(0.0) == Frame(40, "image 40", None)
+    assert buffer.counts.dropped_busy == 1
+
+
 def test_nearly_the_same_stamp_is_another_frame():
     buffer = FrameBuffer()
     buffer.add_image(10, "image")

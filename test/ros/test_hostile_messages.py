@@ -90,7 +90,7 @@ def process(node):
 
     def process(image, info: CameraInfo, detections) -> tuple[str, list]:
         sink, notices = Sink(), Notices(node.get_logger())
-        processor = FrameProcessor(node, node._estimator, sink, Statistics(), notices)
+        processor = FrameProcessor(node, node._estimator, sink, Statistics(), notices, lambda after_s: None)
         stamp_ns = image.header.stamp.sec * 1_000_000_000 + image.header.stamp.nanosec
         processor.camera_infos.add(info)
         try:

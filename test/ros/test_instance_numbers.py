@@ -60,6 +60,15 @@ def test_a_new_object_takes_the_number_of_none_that_may_come_back():
     assert frame(numbers, [None, None], [MIDDLE, RIGHT]) == [1, 0]
 
 
+def test_an_object_that_is_followed_keeps_its_number_however_long_it_is_not_detected():
+    numbers = InstanceNumbers()
+    assert frame(numbers, [None, None], [LEFT, RIGHT]) == [0, 1]
+    for _ in range(2 * MEMORY_FRAMES):
+        frame(numbers, [None], [LEFT])
+        numbers.keep("mug", 1, MIDDLE)
+    assert frame(numbers, [None, None], [MIDDLE, LEFT]) == [1, 0]
+
+
 def test_a_detector_s_number_goes_before_what_is_remembered():
     numbers = InstanceNumbers()
     frame(numbers, [None], [LEFT])

@@ -70,6 +70,14 @@ def active(node, client):
     return client
 
 
+@pytest.fixture
+def unfollowed(active):
+    """The node answers what is detected, and nothing else."""
+    assert active.set_parameter("tracking_without_detections", False) == (True, "")
+    yield active
+    assert active.set_parameter("tracking_without_detections", True) == (True, "")
+
+
 def whole(frame) -> Detection:
     return Detection("carton", frame.boxes_visible[0], 0.9)
 
@@ -106,7 +114,8 @@ def test_poses_are_right(active, scene, mesh):
     assert np.median(translations) < TRANSLATION_TOLERANCE_DIAMETERS, told
 
 
-def test_target_pose_and_markers_agree_with_the_poses(active, scene):
+def test_target_pose_and_markers_agree_with_the_poses(unfollowed, scene):
+    active = unfollowed
     frame = scene.render(0.0)
     for messages in active.received.values():
         messages.clear()
@@ -158,9 +167,60 @@ def test_aliases_are_answered_with_the_object_s_name(active, scene):
     assert (pose.class_id, pose.instance) == ("carton", 4)
 
 
-def test_no_detections_is_an_answer(active, scene):
+def test_no_detections_is_an_answer(unfollowed, scene):
     frame = scene.render(0.0)
-    assert active.answer(active.send(frame.image, scene.camera, [])).poses == []
+    unfollowed.answer(unfollowed.send(frame.image, scene.camera, [whole(frame)]))
+    assert unfollowed.answer(unfollowed.send(frame.image, scene.camera, [])).poses == []
+
+
+@pytest.fixture
+def patient(active):
+    """An object is followed however slow this machine answers."""
+    assert active.set_parameter("tracking_max_age", 600.0) == (True, "")
+    yield active
+    assert active.set_parameter("tracking_max_age", 5.0) == (True, "")
+
+
+def followed_in(active, scene, times, detections) -> list:
+    """The poses of images a tenth of a second apart, after one with a detection; each is near the truth."""
+    first = scene.render(times[0])
+    answers = [active.answer(active.send(first.image, scene.camera, [whole(first)])).poses]
+    # The image that the node waits in vain for the detections of: a silent detector's alone is not answered.
+    active.send(first.image, scene.camera, detections)
+    active.spin_until(lambda: False, 0.1)
+    for time_s in times[1:]:
+        frame = scene.render(time_s)
+        answers.append(active.answer(active.send(frame.image, scene.camera, detections)).poses)
+        (pose,) = answers[-1]
+        T = pose_from_message(pose.pose.pose)
+        assert np.rad2deg(rotation_angle(T[:3, :3], frame.T_cam_obj[0][:3, :3])) < ROTATION_TOLERANCE_DEG
+    return [pose for poses in answers for pose in poses]
+
+
+@pytest.mark.parametrize("detections", [[], None])
+def test_an_object_is_followed_while_the_detector_is_silent(patient, scene, detections):
+    """Silent: it says that it sees nothing, or says nothing at all."""
+    assert patient.set_parameter("tracking_detector_timeout", 0.05) == (True, "")
+    first, *others = followed_in(patient, scene, [0.0, 0.1, 0.2, 0.3], detections)
+    assert (first.detected, first.detection_age) == (True, 0.0)
+    assert [(p.class_id, p.instance) for p in others] == [(first.class_id, first.instance)] * 3
+    assert all(p.tracked and not p.detected for p in others)
+    ages = [p.detection_age for p in others]
+    assert 0.0 < ages[0] < ages[1] < ages[2]
+    assert patient.set_parameter("tracking_max_age", 0.05) == (True, "")
+    frame = scene.render(0.4)
+    assert patient.answer(patient.send(frame.image, scene.camera, detections)).poses == []
+
+
+def test_silence_is_no_frame_where_objects_are_not_followed(unfollowed, scene):
+    frame = scene.render(0.0)
+    unfollowed.answer(unfollowed.send(frame.image, scene.camera, [whole(frame)]))
+    alone = unfollowed.diagnosis()["images without detections"]
+    for _ in range(3):
+        stamp = unfollowed.send(frame.image, scene.camera, None)
+        unfollowed.spin_until(lambda: False, 0.2)
+    assert unfollowed.diagnosis()["images without detections"] == alone
+    assert unfollowed.answers_to(stamp) == []
 
 
 @pytest.mark.parametrize(
@@ -255,7 +315,8 @@ def test_sixteen_bit_images_are_read_by_the_bits_they_use(active, node, scene, b
     assert f"The {encoding} images use {bits} of 16 bits" in node.log.read_text()
 
 
-def test_stamps_of_the_detector_s_own_are_told(active, node, scene):
+def test_stamps_of_the_detector_s_own_are_told(unfollowed, node, scene):
+    active = unfollowed
     frame = scene.render(0.0)
     stamp = active.send(frame.image, scene.camera, [whole(frame)], delay_ms=30)
     words = "0.030000 s later: the detector must copy the image's header"

@@ -19,12 +19,13 @@ Fit what turns matches into a probability (the score) and a covariance of the ri
 
 The network looks at objects it was not trained on, in made-up scenes whose poses are known. Two thirds of
 the scenes fit a few numbers, on the best answer for an object and on those it has to be told from; the
-others check them, on the best alone: for poses from matches alone, and for poses aligned with the picture.
-They are stored in the weights file, which stays the same network. To be done anew for every newly trained
-file."""
+others check them, on the best alone: for poses from matches alone, for poses aligned with the image, and
+for poses followed from one image to the next. They are stored in the weights file, which stays the same
+network. To be done anew for every newly trained file."""
 
 _LEGEND = """\
-matched: poses from matches alone; aligned: those aligned with the picture.
+matched: poses from matches alone; aligned: those aligned with the image; tracked: those followed by the
+refiner from poses of an earlier image, near ones and wrong ones, some in images where they are hidden.
 correct: mean distance of points (ADD) under 10 % of the diameter; score error: expected calibration
 error; in the 50 %: correct poses whose truth lies in the ellipsoid half of them should lie in."""
 
@@ -75,7 +76,7 @@ def run_calibrate(arguments: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from vpog_core.evaluation.calibration_scenes import collect
-    from vpog_core.inference.calibration import Calibration, fit
+    from vpog_core.inference.calibration import SIGNS, TRACKED_SIGNS, Calibration, fit
     from vpog_core.inference.networks import DEFAULT_WEIGHTS
 
     if arguments.scenes < CHECKED:
@@ -85,9 +86,10 @@ def run_calibrate(arguments: argparse.Namespace) -> int:
     with tqdm(total=arguments.scenes, desc="scenes", delay=1, file=sys.stderr) as bar:
         asked = (weights, arguments.scenes, arguments.frames, arguments.device, arguments.workers)
         stages = collect(*asked, progress=bar.update)
-    for title, stage in zip(("matched", "aligned"), stages, strict=True):
+    titles = {"matched": SIGNS, "aligned": SIGNS, "tracked": TRACKED_SIGNS}
+    for (title, signs), stage in zip(titles.items(), stages, strict=True):
         checks = stage.scene % CHECKED == CHECKED - 1
-        calibrators.append(fit(_part(stage.samples, ~checks)))
+        calibrators.append(fit(_part(stage.samples, ~checks), signs))
         fitted, checked = (_part(stage.samples, stage.best & chosen) for chosen in (~checks, checks))
         print(_report(title, calibrators[-1], fitted, checked))
     print(_LEGEND)

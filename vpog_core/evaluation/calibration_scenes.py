@@ -11,8 +11,10 @@ import numpy as np
 
 from vpog_core.crew import Crew
 from vpog_core.evaluation.pose_error import add
+from vpog_core.evaluation.tracking_samples import MOTIONS, covered, moved
 from vpog_core.inference.calibration import (
     DEFAULT_ALIGNED,
+    DEFAULT_TRACKED,
     FEATURES,
     Calibration,
     CalibrationSamples,
@@ -21,6 +23,7 @@ from vpog_core.inference.calibration import (
 from vpog_core.inference.estimator import PoseEstimator
 from vpog_core.inference.networks import Networks
 from vpog_core.inference.options import Options
+from vpog_core.inference.query import Prior
 from vpog_core.objects.library import ObjectLibrary
 from vpog_core.objects.mesh import Mesh, save_mesh
 from vpog_core.synthetic.objects import make_object
@@ -40,6 +43,8 @@ STAGES = tuple(
     Options(alignments=rounds, alternatives=ALTERNATIVES, retry_views=0) for rounds in (0, Options.alignments)
 )
 """Poses from matches alone, and poses aligned with the image."""
+NUM_STAGES = len(STAGES) + 1
+"""The last stage: poses that were followed from an earlier image."""
 
 
 @dataclass
@@ -66,18 +71,25 @@ class SceneEvaluator:
         """Estimate the poses of one scene.
 
         Returns:
-            for each of `STAGES` a row for each pose: score features, correct, squared distance, scene, best.
+            for each of the stages a row for each pose: score features, correct, squared distance, scene,
+            best.
         """
         meshes = {f"object_{n}": make_object(FIRST_SEED + OBJECTS * scene + n) for n in range(OBJECTS)}
-        as_solved = Calibration(covariance=1.0, aligned=replace(DEFAULT_ALIGNED, covariance=1.0))
-        rows = tuple([] for _ in STAGES)
+        as_solved = Calibration(
+            covariance=1.0,
+            aligned=replace(DEFAULT_ALIGNED, covariance=1.0),
+            tracked=replace(DEFAULT_TRACKED, covariance=1.0),
+        )
+        rows = tuple([] for _ in range(NUM_STAGES))
+        rng = np.random.default_rng([scene, 11])
         with tempfile.TemporaryDirectory(prefix="vpog_") as temporary:
             for name, mesh in meshes.items():
                 save_mesh(mesh, Path(temporary) / f"{name}.ply")
             library = ObjectLibrary(temporary, Path(temporary) / "cache")
             estimator = PoseEstimator(library, replace(self.networks, calibration=as_solved))
             for shown, camera, detections in scene_frames(scene, meshes, self.frames):
-                for estimator.options, answered in zip(STAGES, rows, strict=True):
+                rows[-1].extend((*row, scene, True) for row in _follow(rng, estimator, shown, camera, meshes))
+                for estimator.options, answered in zip(STAGES, rows[:-1], strict=True):
                     for result in estimator.estimate(shown.image, camera, detections):
                         T_true, mesh = shown.T_cam_obj[result.instance], meshes[result.class_id]
                         for answer in (result, *result.alternatives):
@@ -94,7 +106,7 @@ def collect(
     workers: int = 1,
     progress: Callable[[], None] = lambda: None,
 ) -> tuple[StageSamples, ...]:
-    """Collect the poses a network finds in `scenes` scenes of `frames` frames each, for each of `STAGES`.
+    """Collect the poses, matched, aligned and followed, a network finds in scenes of `frames` frames each.
 
     Args:
         workers: processes; progress: told after each scene.
@@ -102,7 +114,7 @@ def collect(
     Raises:
         VPOGError: unreadable weights, or no pose found at all.
     """
-    rows = tuple([] for _ in STAGES)
+    rows = tuple([] for _ in range(NUM_STAGES))
     with Crew(SceneEvaluator, (weights, device, frames), min(workers, scenes)) as crew:
         for found in crew.map(SceneEvaluator.run, range(scenes)):
             for stage, more in zip(rows, found, strict=True):
@@ -126,6 +138,26 @@ def scene_frames(
             if shown.visible_fraction[n] >= MIN_VISIBLE
         ]
         yield shown, scene.camera, detections
+
+
+def _follow(
+    rng: np.random.Generator,
+    estimator: PoseEstimator,
+    shown: SceneFrame,
+    camera: Camera,
+    meshes: Mapping[str, Mesh],
+) -> Iterator[tuple[np.ndarray, bool, float]]:
+    """Yield poses of a scene's objects followed from poses that are off, compared with the truth."""
+    for n, (name, mesh) in enumerate(meshes.items()):
+        if shown.visible_fraction[n] < MIN_VISIBLE:
+            continue
+        for motion in MOTIONS:
+            image = covered(rng, shown.image, shown.boxes_amodal[n], camera)
+            prior = Prior(moved(rng, shown.T_cam_obj[n], mesh, motion), accept_score=0.0, detected=False)
+            detection = Detection(name, shown.boxes_visible[n], instance=n)
+            (answer,) = estimator.estimate(image, camera, [detection], [prior])
+            if answer.T_cam_obj is not None:
+                yield _judge(answer, shown.T_cam_obj[n], mesh)
 
 
 def _judge(answer: PoseEstimate, T_true: np.ndarray, mesh: Mesh) -> tuple[np.ndarray, bool, float]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -25,10 +25,13 @@ ALIGNED_FEATURES = (*FEATURES, "similarity")
 """What the score of an aligned pose is a function of; similarity: -1..1, see `alignment.RenderedView`."""
 FEATURES_IN_FILE = (*FEATURES, "likeness")
 """What weights files call `ALIGNED_FEATURES`; a calibration of other features is not used."""
+TRACKED_FEATURES = ("agreement", "precision", "step", "similarity")
+"""What the score of a pose that was followed from an earlier image is a function of, see
+`tracked_pose.compute_tracked_features`."""
 MIN_SAMPLES = 40
 """A fit needs this many poses at least."""
-SIGNS = (1, 1, -1, 1)
-"""Signs that coefficients may have: only the error lowers a score."""
+SIGNS, TRACKED_SIGNS = (1, 1, -1, 1), (1, -1, -1, 1)
+"""Signs that coefficients may have, of `ALIGNED_FEATURES` and of `TRACKED_FEATURES`."""
 RIDGE = 0.003
 """Strength of the pull of the fitted coefficients towards zero."""
 
@@ -66,6 +69,8 @@ class ScoreCalibrator:
 
 DEFAULT_ALIGNED = ScoreCalibrator(-2.87, (1.02, 1.68, -7.84, 6.30), 3.05)
 """Fitted to a vpog-tiny on 520 poses of 30 unseen procedural objects, half of them correct."""
+DEFAULT_TRACKED = ScoreCalibrator(-2.72, (2.10, -0.80, -0.36, 4.77), 2.81)
+"""Fitted to a refiner-tiny on 606 poses of 48 unseen procedural objects, 53 % of them correct."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +82,7 @@ class Calibration(ScoreCalibrator):
 
     Attributes:
         aligned: for poses that were aligned with the image, of `ALIGNED_FEATURES`.
+        tracked: for poses that were followed from an earlier image, of `TRACKED_FEATURES`.
     """
 
     bias: float = -2.99
@@ -84,20 +90,30 @@ class Calibration(ScoreCalibrator):
     covariance: float = 1.16
     num_samples: int = 0
     aligned: ScoreCalibrator = DEFAULT_ALIGNED
+    tracked: ScoreCalibrator = DEFAULT_TRACKED
 
     @classmethod
-    def of(cls, matched: ScoreCalibrator, aligned: ScoreCalibrator) -> Calibration:
-        """Join the calibrations of matched and of aligned poses."""
-        return cls(matched.bias, matched.coefficients, matched.covariance, matched.num_samples, aligned)
+    def of(
+        cls, matched: ScoreCalibrator, aligned: ScoreCalibrator, tracked: ScoreCalibrator = DEFAULT_TRACKED
+    ) -> Calibration:
+        """Join the calibrations of matched, of aligned and of followed poses."""
+        return cls(*(getattr(matched, f.name) for f in fields(ScoreCalibrator)), aligned, tracked)
 
     def to_metadata(self) -> dict[str, str]:
         """Return the entry for a weights file's metadata."""
-        values = {**_to_file(self), "aligned": _to_file(self.aligned), "features": FEATURES_IN_FILE}
+        values = {
+            **_to_file(self),
+            "aligned": _to_file(self.aligned),
+            "features": FEATURES_IN_FILE,
+            "tracked": {**_to_file(self.tracked), "features": TRACKED_FEATURES},
+        }
         return {METADATA_KEY: json.dumps(values)}
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, str]) -> Calibration | None:
         """Read the calibration of a weights file; None where it has none, or one of other features.
+
+        Where it holds nothing for followed poses, or for other features of theirs, they get the default.
 
         Raises:
             VPOGError: there is one that cannot be understood.
@@ -109,6 +125,7 @@ class Calibration(ScoreCalibrator):
             values = json.loads(text)
             if tuple(values.pop("features")) != FEATURES_IN_FILE:
                 return None
+            tracked = _tracked_from_file(values.pop("tracked", None))
             aligned, matched = _from_file(values.pop("aligned")), _from_file(values)
         except (json.JSONDecodeError, AttributeError, KeyError, TypeError, ValueError) as error:
             raise VPOGError(
@@ -116,7 +133,8 @@ class Calibration(ScoreCalibrator):
             ) from error
         matched.check(len(FEATURES))
         aligned.check(len(ALIGNED_FEATURES))
-        return cls.of(matched, aligned)
+        tracked.check(len(TRACKED_FEATURES))
+        return cls.of(matched, aligned, tracked)
 
 
 def _to_file(calibrator: ScoreCalibrator) -> dict:
@@ -137,6 +155,13 @@ def _from_file(values: Mapping) -> ScoreCalibrator:
     if numbers:
         raise ValueError(f"unknown entries {', '.join(map(str, numbers))}")
     return ScoreCalibrator(float(bias), coefficients, float(covariance), int(cases))
+
+
+def _tracked_from_file(values: dict | None) -> ScoreCalibrator:
+    """Read the calibrator of followed poses; the default where there is none of these features."""
+    if values is None or tuple(values.pop("features")) != TRACKED_FEATURES:
+        return DEFAULT_TRACKED
+    return _from_file(values)
 
 
 DEFAULT_CALIBRATION = Calibration()
@@ -179,11 +204,11 @@ class CalibrationSamples:
         return len(self.correct)
 
 
-def fit(samples: CalibrationSamples) -> ScoreCalibrator:
+def fit(samples: CalibrationSamples, signs: Sequence[int] = SIGNS) -> ScoreCalibrator:
     """Fit a calibrator to poses whose truth is known, of whichever features.
 
     The score is fitted by logistic regression with a weak ridge, the sign of each coefficient given by
-    `SIGNS`; the covariance factor so that half of the correct poses lie within the ellipsoid that half of
+    `signs`; the covariance factor so that half of the correct poses lie within the ellipsoid that half of
     them should lie in.
 
     Raises:
@@ -206,7 +231,7 @@ def fit(samples: CalibrationSamples) -> ScoreCalibrator:
         gradient = np.concatenate([[slope.sum()], slope @ X + 2 * RIDGE * w[1:]])
         return float(np.logaddexp(0.0, -margin).mean() + RIDGE * np.sum(w[1:] ** 2)), gradient
 
-    bounds = [(None, None), *((0, None) if sign > 0 else (None, 0) for sign in SIGNS[: X.shape[1]])]
+    bounds = [(None, None), *((0, None) if sign > 0 else (None, 0) for sign in signs[: X.shape[1]])]
     w = minimize(loss, np.zeros(X.shape[1] + 1), jac=True, method="L-BFGS-B", bounds=bounds).x
     coefficients = w[1:] / scale
     return ScoreCalibrator(

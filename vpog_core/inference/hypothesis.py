@@ -21,19 +21,21 @@ class PoseHypothesis:
     Attributes:
         crop: the image region the pose is of.
         cluster: the templates the crop was matched with; match: the network's answer.
-        pairs: correspondences from the match; the material of flow pictures.
-        pnp: pose in the crop's virtual camera, inliers among `pairs`, covariance; None: no pose was found.
+        pairs: correspondences from the match; the material of flow pictures. These three are None for a
+            pose that was followed from an earlier image, without a match.
+        pnp: pose in the crop's virtual camera, inliers among `pairs` (else among what `support` was made of),
+            covariance; None: no pose was found.
         score_features: [F] what the score is a function of, see `calibration.FEATURES`, with the similarity
-            once the pose was compared with the image; None without a pose.
+            once the pose was compared with the image, or `calibration.TRACKED_FEATURES`; None without a pose.
         score: 0..1, the probability that the pose is correct.
-        support: what a pose that alignment moved was solved from, in place of `pairs`; else None.
+        support: what a pose that was aligned or followed was solved from, in place of `pairs`; else None.
         converged: further rendering and matching would change next to nothing.
     """
 
     crop: Crop
-    cluster: Cluster
-    match: DenseMatch
-    pairs: Correspondences
+    cluster: Cluster | None
+    match: DenseMatch | None
+    pairs: Correspondences | None
     pnp: PnPResult | None
     score_features: np.ndarray | None
     score: float

@@ -2,8 +2,8 @@
 
 `crop` makes a query of a detection, `find_poses` is the recipe, and the steps follow in their order. All take
 queries and return queries that know more; each step goes over all queries of a call together, whatever
-objects they show. How a step does its work is told in the file it calls: retrieval, matching, correspondence,
-pose_solver, refinement, alignment.
+objects they show. How a step does its work is told in the file it calls: tracked_pose, retrieval, matching,
+correspondence, pose_solver, refinement, refine, alignment.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from vpog_core.inference.refine import PoseToRefine, RefinedPose
 from vpog_core.inference.refine import refine as refine_poses
 from vpog_core.inference.refinement import cluster_at_pose
 from vpog_core.inference.stage_timings import StageTimings
+from vpog_core.inference.tracked_pose import follow
 from vpog_core.models.refiner import RefinerNet
 from vpog_core.models.vpog_model import VPOGModel
 from vpog_core.types import Camera, Detection
@@ -85,18 +86,32 @@ def find_poses(setup: Setup, queries: Sequence[Query]) -> list[Query]:
 
     A query comes back with one hypothesis at least; where nothing agrees, it is one without a pose.
     """
+    # Track: where a pose is known before, look there first; what still agrees with the image ends here.
+    queries = track(setup, queries)
+    # Look for the others among all views.
+    rows = [n for n, q in enumerate(queries) if q.is_open]
+    found = list(queries)
+    for n, query in zip(rows, find_anew(setup, [queries[n] for n in rows]), strict=True):
+        found[n] = query
+    return found
+
+
+def find_anew(setup: Setup, queries: Sequence[Query]) -> list[Query]:
+    """Find the poses of queries among all views."""
+    if not queries:
+        return []
     mode = setup.options.template_mode
     # Encode the crops.
     queries = encode(setup, queries)
-    # Track: where a pose is known before, look there first; what is good enough ends here.
-    queries = track(setup, queries)
-    # Retrieve: describe the other crops, for the mode to choose templates by.
+    # Retrieve: describe the crops, for the mode to choose templates by.
     queries = retrieve(setup, queries)
     # Match with those templates, solve for poses, refine the best of them, and rank.
     num_refined = max(mode.num_refined, setup.options.alternatives + 1)
     queries = match_refine(setup, queries, _chosen_by(mode.clusters, queries), num_refined)
     # Retry with further templates where the best pose does not convince.
-    return retry(setup, queries)
+    queries = retry(setup, queries)
+    # A pose that was followed and did not convince alone may still be the best.
+    return [q if q.followed is None else rank(q, [*q.hypotheses, q.followed]) for q in queries]
 
 
 def encode(setup: Setup, queries: Sequence[Query]) -> list[Query]:
@@ -107,24 +122,29 @@ def encode(setup: Setup, queries: Sequence[Query]) -> list[Query]:
 
 
 def track(setup: Setup, queries: Sequence[Query]) -> list[Query]:
-    """Match with templates rendered at the poses known before, and accept what scores as high as is asked."""
+    """Follow the objects whose poses are known before, without other networks; accept what scores enough."""
+    rows = [n for n, q in enumerate(queries) if q.may_be_tracked]
+    found = list(queries)
+    if setup.refiner is None or not setup.options.refiner_rounds or not rows:
+        return found
     with setup.stage("track"):
-        queries = match(setup, queries, _at_priors(setup, queries))
-        return [accept_tracked(q) for q in queries]
+        followed = follow(
+            setup.refiner,
+            [queries[n] for n in rows],
+            lambda query: setup.objects.renderer(query.target),
+            setup.calibration.tracked,
+            setup.options.refiner_rounds,
+        )
+        for n, hypothesis in zip(rows, followed, strict=True):
+            found[n] = accept_tracked(queries[n], hypothesis)
+    return found
 
 
 def retrieve(setup: Setup, queries: Sequence[Query]) -> list[Query]:
-    """Describe the crops of the queries that are not tracked, in one pass of the network."""
-    with setup.stage("retrieve"):
-        rows = [n for n, q in enumerate(queries) if not q.tracked]
-        if not rows:
-            return list(queries)
-        with torch.inference_mode():
-            descriptors = setup.model.describe(stack([queries[n].encoding for n in rows]))
-        described = list(queries)
-        for n, descriptor in zip(rows, descriptors, strict=True):
-            described[n] = replace(queries[n], descriptor=descriptor)
-        return described
+    """Describe the crops of the queries in one pass of the network."""
+    with setup.stage("retrieve"), torch.inference_mode():
+        descriptors = setup.model.describe(stack([q.encoding for q in queries]))
+        return [replace(q, descriptor=d) for q, d in zip(queries, descriptors, strict=True)]
 
 
 def match_refine(setup: Setup, queries: Sequence[Query], tried: Tried, num_refined: int) -> list[Query]:
@@ -172,9 +192,9 @@ def refine(setup: Setup, queries: Sequence[Query], num_refined: int) -> list[Que
 
 
 def retry(setup: Setup, queries: Sequence[Query]) -> list[Query]:
-    """Try further templates for the queries that are not tracked and whose best pose does not convince."""
+    """Try further templates for the queries whose best pose does not convince."""
     below = setup.options.retry_below_score
-    rows = [n for n, q in enumerate(queries) if q.descriptor is not None and q.score < below]
+    rows = [n for n, q in enumerate(queries) if q.score < below]
     if not rows:
         return list(queries)
     # They are matched and refined by themselves, and only then ranked with what was found before.
@@ -190,18 +210,10 @@ def retry(setup: Setup, queries: Sequence[Query]) -> list[Query]:
 def _chosen_by(
     choose: Callable[[Tensor, OnboardedObject], Iterator[Cluster]], queries: Sequence[Query]
 ) -> Tried:
-    """Yield the clusters that a mode chooses for each query that has a descriptor."""
+    """Yield the clusters that a mode chooses for each query."""
     for n, query in enumerate(queries):
-        if query.descriptor is not None:
-            for cluster in choose(query.descriptor, query.target):
-                yield n, cluster
-
-
-def _at_priors(setup: Setup, queries: Sequence[Query]) -> Tried:
-    """Yield a cluster rendered at the pose known before, for each query that may be tracked."""
-    for n, query in enumerate(queries):
-        if query.prior is not None and query.prior.accept_score is not None:
-            yield n, _rendered_cluster(setup, query, query.in_crop(query.prior.T_cam_obj))
+        for cluster in choose(query.descriptor, query.target):
+            yield n, cluster
 
 
 def _rendered_cluster(setup: Setup, query: Query, T_virt_obj: np.ndarray) -> Cluster:

@@ -125,16 +125,43 @@ def apply_alignment(
 def _moved(hypothesis: PoseHypothesis, alignment: Alignment, calibration: Calibration) -> dict:
     """The fields of a hypothesis that a new pose changes; none where the new pose is not determined."""
     crop = hypothesis.crop
-    T_virt_obj = invert(crop.virtual.T_cam_virt) @ alignment.T_cam_obj
-    pixels = alignment.rays @ crop.virtual.R_virt_cam.T @ crop.virtual.K.T
-    points = (pixels[:, :2] / pixels[:, 2:], alignment.points, alignment.weights)
-    support = _with_noise(T_virt_obj, *points, crop.virtual.K, calibration.aligned.covariance)
-    problem, start = _problem([support], [crop])
-    best = minimise(problem, start)
-    if not best.valid[0]:
+    shown = (alignment.rays, alignment.points, alignment.weights)
+    found = support_of(crop, alignment.T_cam_obj, *shown, calibration.aligned.covariance)
+    if found is None:
         return {}
-    pnp = _with_inliers(crop, hypothesis.pairs, T_virt_obj, best.covariance[0].numpy())
+    support, covariance = found
+    pnp = _with_inliers(crop, hypothesis.pairs, support.T, covariance)
     return {} if pnp is None else {"pnp": pnp, "support": support}
+
+
+def support_of(
+    crop: Crop,
+    T_cam_obj: np.ndarray,
+    rays: np.ndarray,
+    points: np.ndarray,
+    weights: np.ndarray,
+    factor: float,
+    iterations: int = 30,
+) -> tuple[Consensus, np.ndarray] | None:
+    """Put what a pose T_cam_obj [4, 4] was solved from into a crop's camera, and find the pose's covariance.
+
+    Args:
+        rays: [N, 3] camera frame, where the image shows the points; points: [N, 3] metres, object frame;
+            weights: [N] inverse variances up to a factor.
+        factor: on the variances, from the calibration.
+        iterations: of the search for the minimum near the pose whose covariance is taken; 0: the pose is it.
+
+    Returns:
+        The correspondences, and the covariance [6, 6] in the crop's camera; None where they leave the pose
+        open.
+    """
+    pixels = rays @ crop.virtual.R_virt_cam.T @ crop.virtual.K.T
+    T_virt_obj = invert(crop.virtual.T_cam_virt) @ T_cam_obj
+    pixels = pixels[:, :2] / pixels[:, 2:]
+    support = _with_noise(T_virt_obj, pixels, points, weights, crop.virtual.K, factor)
+    problem, start = _problem([support], [crop])
+    best = minimise(problem, start, iterations)
+    return (support, best.covariance[0].numpy()) if best.valid[0] else None
 
 
 def threshold_px(crop: Crop) -> float:

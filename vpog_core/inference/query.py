@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from torch import Tensor
 
-from vpog_core.geometry.se3 import invert, rotation_angle
+from vpog_core.geometry.se3 import rotation_angle
 from vpog_core.geometry.symmetry import Symmetry
 from vpog_core.inference.crop import Crop
 from vpog_core.inference.hypothesis import PoseHypothesis
@@ -20,6 +20,8 @@ from vpog_core.types import Detection
 
 MAX_HYPOTHESES = 3
 """Hypotheses of different views that a query keeps."""
+LOST = "The object was lost: the image no longer shows it where it was, and no detection tells where it is."
+"""Reason for giving up an object that was followed and not detected."""
 DIFFERENT_VIEW = np.radians(35.0)
 """Poses further apart than this (once symmetries are taken out) are different views, not one pose twice."""
 
@@ -30,13 +32,18 @@ class Prior:
 
     Attributes:
         T_cam_obj: [4, 4] where it should be now. Of several equivalent poses the nearest to it is given.
-        accept_score: templates at this pose are tried first, and a pose found with them is accepted without
-            a look at other views where its score is this high; None: all views are looked at as if there
-            were no prior.
+        accept_score: the object is followed from this pose first, and what that finds is accepted without
+            a look at other views where its score is this high; None: all views are looked at as if there were
+            no prior.
+        look_anew: other views are looked at even so, and the best pose of all is given.
+        detected: a detector has seen the object in this image. Where it has not, the detection's box is made
+            of the prior, and the object is given up where it scores less than `accept_score`.
     """
 
     T_cam_obj: np.ndarray
     accept_score: float | None = None
+    look_anew: bool = False
+    detected: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +58,9 @@ class Query:
         descriptor: [C] the crop's retrieval descriptor, where views are to be retrieved for it.
         hypotheses: the best poses so far, best first, of different views.
         max_hypotheses: how many of them are kept.
-        tracked: the pose found at the prior was accepted, without a look at other views.
+        followed: the pose that was found by following the object from the prior, or None.
+        tracked: that pose was accepted, without a look at other views.
+        reason: why the search for a pose was given up, or "".
     """
 
     detection: Detection
@@ -64,7 +73,9 @@ class Query:
     descriptor: Tensor | None = None
     hypotheses: tuple[PoseHypothesis, ...] = ()
     max_hypotheses: int = MAX_HYPOTHESES
+    followed: PoseHypothesis | None = None
     tracked: bool = False
+    reason: str = ""
 
     @property
     def best(self) -> PoseHypothesis | None:
@@ -76,9 +87,15 @@ class Query:
         """The best hypothesis' score; 0 where there is none."""
         return self.best.score if self.best else 0.0
 
-    def in_crop(self, T_cam_obj: np.ndarray) -> np.ndarray:
-        """Convert a pose [4, 4] in the real camera's frame to the crop's virtual camera."""
-        return invert(self.crop.virtual.T_cam_virt) @ T_cam_obj
+    @property
+    def is_open(self) -> bool:
+        """Tell whether the pose is still to be looked for among all views."""
+        return not self.tracked and not self.reason
+
+    @property
+    def may_be_tracked(self) -> bool:
+        """Tell whether the pose is to be looked for where it was before."""
+        return self.prior is not None and self.prior.accept_score is not None
 
     def with_hypotheses(self, hypotheses: Iterable[PoseHypothesis]) -> Query:
         """Return a copy with these hypotheses in place of its own, as they are."""
@@ -110,16 +127,18 @@ def keep_better(query: Query, before: PoseHypothesis, after: PoseHypothesis) -> 
     return rank(query, [after, *(h for h in query.hypotheses if h is not before)])
 
 
-def accept_tracked(query: Query) -> Query:
-    """Decide whether the pose found at the prior is good enough to do without a look at other views.
+def accept_tracked(query: Query, followed: PoseHypothesis | None) -> Query:
+    """Decide what becomes of a query whose object was followed: it is tracked, looked for anew, or given up.
 
-    It has converged then, too: it was matched with a template rendered at nearly its pose.
+    Args:
+        followed: the pose that was found from the prior; None: the object was lost.
     """
     prior = query.prior
-    wanted = None if prior is None else prior.accept_score
-    tracked = wanted is not None and query.score >= wanted
-    hypotheses = tuple(replace(h, converged=tracked) for h in query.hypotheses)
-    return replace(query, tracked=tracked, hypotheses=hypotheses)
+    if followed is None or followed.score < prior.accept_score:
+        return replace(query, followed=followed, reason="" if prior.detected else LOST)
+    if prior.look_anew:
+        return replace(query, followed=followed)
+    return replace(query, followed=followed, hypotheses=(followed,), tracked=True)
 
 
 def _differ(symmetry: Symmetry, one: PoseHypothesis, other: PoseHypothesis) -> bool:

@@ -23,8 +23,8 @@ def pose_estimate(query: Query, options: Options, calibration: Calibration) -> P
         options: tell how many alternatives and samples come with it.
     """
     best = query.best
-    if not best.has_pose:
-        reason = f"No pose agrees with the {len(best.pairs.weights)} correspondences found."
+    if query.reason or not best.has_pose:
+        reason = query.reason or f"No pose agrees with the {len(best.pairs.weights)} correspondences found."
         estimate = PoseEstimate(query.detection.class_id, query.detection.instance, reason=reason)
     else:
         estimate = _estimate_of(query, best, None if query.prior is None else query.prior.T_cam_obj)
@@ -34,7 +34,11 @@ def pose_estimate(query: Query, options: Options, calibration: Calibration) -> P
             alternatives=[_estimate_of(query, other, estimate.T_cam_obj) for other in others],
             samples=_samples(best, estimate.T_cam_obj, options.samples, calibration),
         )
-    return replace(estimate, tracked=query.tracked, draw_match=lambda: match_view(best))
+    # A pose that was followed has no match to show.
+    has_match = best is not None and best.match is not None
+    return replace(
+        estimate, tracked=query.tracked, draw_match=(lambda: match_view(best)) if has_match else None
+    )
 
 
 def _estimate_of(query: Query, hypothesis: PoseHypothesis, T_ref: np.ndarray | None) -> PoseEstimate:

@@ -1,18 +1,27 @@
-"""From frame to frame: where an object was tells where to look, and which of its equivalent poses to give."""
+"""From frame to frame: objects are followed from where they were, with detections and without."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from vpog_core.geometry.camera import pixel_rays, project
-from vpog_core.geometry.se3 import transform_points
 from vpog_core.inference.estimator import PoseEstimator
 from vpog_core.inference.query import Prior
-from vpog_core.objects.mesh import Mesh
+from vpog_core.inference.tracks import (
+    Key,
+    Track,
+    assign,
+    box_of_pose,
+    is_same_object,
+    moved_with_box,
+    moved_with_pose,
+)
 from vpog_core.types import Camera, Detection, Estimates, PoseEstimate, VPOGError
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -20,10 +29,14 @@ class TrackerSettings:
     """When a track is trusted.
 
     Attributes:
-        min_score: an answer of a lower score is looked for among all views again.
+        min_score: an object that is followed with a lower score is looked for among all views where it is
+            detected, and lost where it is not. In synthetic images 92 % of the correct poses score 0.4 or
+            more, 5 % of those off by 30 % of the diameter or more, and 2 % of those of wholly hidden objects.
         retrieve_every: frames after which all views are looked at whatever the score; 0: never.
-        max_gap: seconds after which an object that was not seen is met as if for the first time. What the
+        max_gap: seconds after which an object that has no pose is met as if for the first time. What the
             last answer held is remembered however long ago that was: answers may come once in ten seconds.
+        without_detections: objects are followed in images where no detection shows them.
+        max_age: seconds after its last detection for which an object is followed.
 
     Raises:
         VPOGError: a value that cannot be used.
@@ -32,31 +45,20 @@ class TrackerSettings:
     min_score: float = 0.4
     retrieve_every: int = 30
     max_gap: float = 1.0
+    without_detections: bool = True
+    max_age: float = 5.0
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.min_score <= 1.0:
             raise VPOGError(f"min_score is {self.min_score}: give a number from 0 to 1.")
-        if self.retrieve_every < 0 or not self.max_gap > 0:
-            raise VPOGError("retrieve_every must be 0 or more frames, and max_gap more than 0 seconds.")
+        if self.retrieve_every < 0:
+            raise VPOGError(f"retrieve_every is {self.retrieve_every}: give 0 or more frames.")
+        for name in ("max_gap", "max_age"):
+            if not getattr(self, name) > 0:
+                raise VPOGError(f"{name} is {getattr(self, name)}: give more than 0 seconds.")
 
 
 DEFAULT_SETTINGS = TrackerSettings()
-
-
-@dataclass
-class Track:
-    """Remember one instance: its last pose, box and score, when, and since when unchecked.
-
-    Attributes:
-        time: of the image, seconds; answer: which of the tracker's answers that was.
-    """
-
-    T_cam_obj: np.ndarray
-    box: np.ndarray
-    score: float
-    time: float
-    unchecked: int = 0
-    answer: int = 0
 
 
 class Tracker:
@@ -65,8 +67,13 @@ class Tracker:
         tracker = Tracker(estimator)
         poses = tracker.estimate(image, camera, detections, time=stamp)
 
-    Each (class, instance) has a track. Detectors that number instances anew in each frame lose nothing but
-    the tracks: a box in another place starts a new one.
+    Each (class, instance) has a track. An object is followed by comparing a render at the last pose with the
+    image (see `tracked_pose`); where that does not convince it is looked for among all views, if a detection
+    tells where. Detections are needed to begin and to recover: in images without one an object is
+    followed for `max_age` seconds, as long as the image agrees.
+
+    Without a refiner (`Options.refiner_rounds` 0) nothing is followed: every detection is estimated anew, and
+    the last pose only tells which of several equivalent poses to give.
 
     Args:
         estimator: does the work, and may serve several trackers.
@@ -74,82 +81,132 @@ class Tracker:
 
     def __init__(self, estimator: PoseEstimator, settings: TrackerSettings = DEFAULT_SETTINGS) -> None:
         self.estimator, self.settings = estimator, settings
-        self._tracks: dict[tuple[str, int], Track] = {}
+        self._tracks: dict[Key, Track] = {}
         self._answers = 0
+        self._said = False
+
+    @property
+    def boxes(self) -> dict[Key, np.ndarray]:
+        """Boxes [4] of the objects that had a pose in the last image, by class and instance."""
+        return {
+            key: track.box
+            for key, track in self._tracks.items()
+            if track.answer == self._answers and not track.lost
+        }
 
     def estimate(
         self, image: np.ndarray, camera: Camera, detections: Sequence[Detection], time: float
     ) -> Estimates:
-        """A pose for every detection, as `PoseEstimator.estimate` gives them.
+        """Estimate a pose for every detection, and follow the tracked objects that no detection shows.
 
         Args:
-            time: of the image, seconds; one before the last call's starts all tracks anew.
+            time: of the image, seconds; one that lies further back than `max_gap` starts all tracks anew.
+
+        Returns:
+            An estimate for each detection, in their order, as `PoseEstimator.estimate` gives them; then one
+            for each object that was followed without a detection, which `PoseEstimate.detected` tells. Those
+            that are lost have none.
         """
         self._answers += 1
+        self._tell_what_is_off()
         self._forget(time)
-        tracks = [self._track(d) for d in detections]
-        priors = [
-            None if track is None else self._prior(track, d, camera)
-            for track, d in zip(tracks, detections, strict=True)
-        ]
-        results = self.estimator.estimate(image, camera, detections, priors)
-        for detection, track, result in zip(detections, tracks, results, strict=True):
-            self._remember(detection, track, result, time)
-        return results
+        keys = assign(detections, self._tracks)
+        priors = [None if key is None else self._prior(self._tracks[key], d, camera)
+                  for key, d in zip(keys, detections, strict=True)]  # fmt: skip
+        followed = self._to_follow(set(keys), detections, camera, time)
+        asked = [*detections, *(detection for detection, _ in followed.values())]
+        priors += [prior for _, prior in followed.values()]
+        results = self.estimator.estimate(image, camera, asked, priors)
+        # Tracks of detections under the detections' own numbers, which may be others than before.
+        before = [self._tracks.pop(key, None) for key in keys]
+        for detection, track, result in zip(detections, before, results, strict=False):
+            self._remember_detected(detection, track, result, time)
+        found = Estimates(results[: len(detections)], results.timings)
+        for key, result in zip(followed, results[len(detections) :], strict=True):
+            found += self._remember_followed(key, result, found, camera, time)
+        return found
 
     def reset(self) -> None:
         """Forget all tracks."""
         self._tracks.clear()
 
-    def _track(self, detection: Detection) -> Track | None:
-        """The track of a detection's instance, if it is where the detection is."""
-        track = self._tracks.get((detection.class_id, detection.instance))
-        return track if track is not None and _overlap(track.box, detection.box) else None
+    def _tell_what_is_off(self) -> None:
+        """Log once that nothing is followed, where that is so."""
+        if not self._said and not self.estimator.can_track:
+            self._said = True
+            _LOG.warning(
+                "Objects are estimated anew in every image, and have no pose where no detection shows them: "
+                "tracking needs the refiner, so set refiner_rounds to 1 or more."
+            )
 
     def _forget(self, time: float) -> None:
-        """Drop the tracks of what was not seen for long, and of a time that has not come yet."""
-        self._tracks = {k: track for k, track in self._tracks.items() if self._is_kept(track, time)}
+        """Drop the tracks of what had no pose for long, and of another time."""
+        self._tracks = {key: track for key, track in self._tracks.items() if self._is_kept(track, time)}
 
     def _is_kept(self, track: Track, time: float) -> bool:
         recent = time - track.time <= self.settings.max_gap or track.answer >= self._answers - 1
-        return time >= track.time and recent
+        return time >= track.time - self.settings.max_gap and recent
 
     def _prior(self, track: Track, detection: Detection, camera: Camera) -> Prior:
-        """The last pose, moved as the box moved; enough only while the track is strong and lately checked."""
-        due = self.settings.retrieve_every and track.unchecked + 1 >= self.settings.retrieve_every
-        enough = None if track.score < self.settings.min_score else self.settings.min_score
-        if enough is not None and due:
-            enough = np.inf
+        """The last pose, moved as the box moved."""
         mesh = self.estimator.library.mesh(detection.class_id)
-        return Prior(moved_with_box(track, detection.box, camera, mesh), enough)
+        T_cam_obj = moved_with_box(track, detection.box, camera, mesh)
+        return self._prior_at(T_cam_obj, track, detected=True)
 
-    def _remember(self, detection: Detection, track: Track | None, result: PoseEstimate, time: float) -> None:
+    def _prior_at(self, T_cam_obj: np.ndarray, track: Track, detected: bool) -> Prior:
+        every = self.settings.retrieve_every
+        due = bool(every) and track.unchecked + 1 >= every
+        score = self.settings.min_score if self.estimator.can_track else None
+        return Prior(T_cam_obj, score, look_anew=due, detected=detected)
+
+    def _to_follow(
+        self, taken: set[Key | None], detections: Sequence[Detection], camera: Camera, time: float
+    ) -> dict[Key, tuple[Detection, Prior]]:
+        """What to ask of each object that was tracked and is not detected: its box, made of its pose."""
+        asked: dict[Key, tuple[Detection, Prior]] = {}
+        if not (self.settings.without_detections and self.estimator.can_track):
+            return asked
+        numbers = {(d.class_id, d.instance) for d in detections}
+        for key, track in self._tracks.items():
+            # A number that a detection has elsewhere is no longer this object's.
+            old = track.lost or time - track.detected > self.settings.max_age
+            if old or key in taken or key in numbers:
+                continue
+            box = box_of_pose(track.T_cam_obj, camera, self.estimator.library.mesh(key[0]))
+            if box is not None:
+                prior = self._prior_at(track.T_cam_obj, track, detected=False)
+                asked[key] = (Detection(key[0], box, instance=key[1]), prior)
+        return asked
+
+    def _remember_detected(
+        self, detection: Detection, track: Track | None, result: PoseEstimate, time: float
+    ) -> None:
         key = (detection.class_id, detection.instance)
         if result.T_cam_obj is None:
             self._tracks.pop(key, None)
             return
         unchecked = track.unchecked + 1 if track is not None and result.tracked else 0
         box = np.asarray(detection.box, dtype=np.float64)
-        self._tracks[key] = Track(result.T_cam_obj, box, result.score, time, unchecked, self._answers)
+        self._tracks[key] = Track(result.T_cam_obj, box, time, time, self._answers, unchecked)
 
-
-def moved_with_box(track: Track, box: np.ndarray, camera: Camera, mesh: Mesh) -> np.ndarray:
-    """T_cam_obj [4, 4] of a track whose object has moved in the image as its box did; turn and depth stay."""
-    centre = transform_points(track.T_cam_obj, mesh.center)
-    shift = _middle(box) - _middle(track.box)
-    pixel = project(camera, centre[None])[0] + shift
-    ray = pixel_rays(camera, pixel[None])[0]
-    T = track.T_cam_obj.copy()
-    if np.isfinite(ray).all():
-        T[:3, 3] += ray * centre[2] - centre
-    return T
-
-
-def _middle(box: np.ndarray) -> np.ndarray:
-    return (np.asarray(box[:2], dtype=np.float64) + np.asarray(box[2:], dtype=np.float64)) / 2
-
-
-def _overlap(box: np.ndarray, other: np.ndarray) -> bool:
-    """Whether two boxes [4] overlap; False where one is not finite."""
-    low, high = np.maximum(box[:2], other[:2]), np.minimum(box[2:], other[2:])
-    return bool((low < high).all())
+    def _remember_followed(
+        self, key: Key, result: PoseEstimate, detected: Estimates, camera: Camera, time: float
+    ) -> list[PoseEstimate]:
+        """The estimate of an object that was followed; none where it was lost, or was detected as another."""
+        track, mesh = self._tracks[key], self.estimator.library.mesh(key[0])
+        if result.T_cam_obj is None:
+            self._tracks[key] = replace(track, lost=True)
+            return []
+        poses = [e.T_cam_obj for e in detected if e.class_id == key[0] and e.T_cam_obj is not None]
+        if any(is_same_object(result.T_cam_obj, T, mesh) for T in poses):
+            del self._tracks[key]
+            return []
+        self._tracks[key] = replace(
+            track,
+            T_cam_obj=result.T_cam_obj,
+            box=moved_with_pose(track, result.T_cam_obj, camera, mesh),
+            time=time,
+            answer=self._answers,
+            unchecked=track.unchecked + 1 if result.tracked else 0,
+        )
+        return [replace(result, detected=False, detection_age=max(0.0, time - track.detected))]
