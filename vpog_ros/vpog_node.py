@@ -23,9 +23,9 @@ from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from vpog_core.cancellation import Cancelled, stop_when
+from vpog_core.messages.reading import stamp_to_ns
 from vpog_core.types import VPOGError
 from vpog_ros import optional, parameters
-from vpog_ros.conversions import stamp_to_ns
 from vpog_ros.diagnostics import Statistics, build_message
 from vpog_ros.estimator_loading import EstimatorFactory, load_estimator
 from vpog_ros.frame_buffer import Counts, FrameBuffer

@@ -12,10 +12,10 @@ pytest.importorskip("rclpy")
 from sensor_msgs.msg import RegionOfInterest
 from vpog_ros.msg import Instance2D, Instance2DArray
 
+from vpog_core.messages.detections import CUT, NO_CLASS, UNKNOWN, UNUSABLE, DetectionReader
 from vpog_core.objects.library import ObjectLibrary
 from vpog_core.objects.mesh import save_mesh
 from vpog_core.synthetic.objects import make_object
-from vpog_ros.detections import CUT, NO_CLASS, UNKNOWN, UNUSABLE, DetectionReader
 from vpog_ros.diagnostics import Statistics
 from vpog_ros.notices import Notices
 

@@ -15,11 +15,12 @@ from visualization_msgs.msg import Marker
 from vpog_ros.msg import Instance2D
 
 from vpog_core.geometry.se3 import rotation_angle
+from vpog_core.messages.reading import stamp_to_ns
 from vpog_core.objects.mesh import save_mesh
 from vpog_core.synthetic.objects import make_object
 from vpog_core.synthetic.scene import make_scene
 from vpog_core.types import Camera, Detection, VPOGError
-from vpog_ros.conversions import pose_from_message, stamp_to_ns
+from vpog_ros.conversions import pose_from_message
 from vpog_ros.estimator_loading import load_estimator
 from vpog_ros.parameters import Settings
 

@@ -9,12 +9,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from vpog_core.messages.instance_numbers import InstanceNumbers
+from vpog_core.messages.reading import detection_from_instance
 from vpog_core.types import Detection, VPOGError
-from vpog_ros.conversions import detection_from_instance
-from vpog_ros.diagnostics import Statistics
-from vpog_ros.instance_numbers import InstanceNumbers
-from vpog_ros.msg import Instance2D, Instance2DArray
-from vpog_ros.notices import Notices
 
 UNKNOWN = "detections of unknown classes"
 UNUSABLE = "detections of objects left out"
@@ -43,12 +40,12 @@ class DetectionReader:
 
     Args:
         library: the estimator's ObjectLibrary.
+        statistics: counts what is left out, by `leave_out(kind, number)`.
+        notices: tells users of it, by `say_once(kind, sentence, of)`.
         left_out: the objects that cannot be used, which the node has named when it was configured.
     """
 
-    def __init__(
-        self, library, statistics: Statistics, notices: Notices, left_out: Collection[str] = ()
-    ) -> None:
+    def __init__(self, library, statistics, notices, left_out: Collection[str] = ()) -> None:
         self._library = library
         self._left_out = frozenset(left_out)
         self._statistics = statistics
@@ -63,7 +60,7 @@ class DetectionReader:
             width, height: of the image, pixels.
             most: how many are taken, best scores first.
         """
-        if isinstance(message, Instance2DArray):
+        if hasattr(message, "instances"):
             candidates = [self._of_instance(item) for item in message.instances]
         else:
             candidates = [self._of_vision(item) for item in message.detections]
@@ -104,7 +101,7 @@ class DetectionReader:
                 result[row] = replace(result[row], instance=number)
         return result
 
-    def _of_instance(self, message: Instance2D) -> Candidate | None:
+    def _of_instance(self, message) -> Candidate | None:
         object_id = self._known([message.class_id])
         if object_id is None:
             return None
@@ -168,7 +165,7 @@ def detection_of(candidate: Candidate, width: int, height: int) -> Detection:
         VPOGError: the mask cannot be used.
     """
     message = candidate.message
-    if isinstance(message, Instance2D):
+    if hasattr(message, "roi"):
         detection = detection_from_instance(message, width, height)
         return replace(detection, class_id=candidate.object_id)
     return Detection(candidate.object_id, box_of_vision(message.bbox), candidate.score)

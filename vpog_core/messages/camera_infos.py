@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from typing import Any
 
-from sensor_msgs.msg import CameraInfo
-
+from vpog_core.messages.reading import stamp_to_ns
+from vpog_core.messages.ring import remember
 from vpog_core.types import VPOGError
-from vpog_ros.conversions import stamp_to_ns
-from vpog_ros.frame_buffer import remember
 
 KEPT = 300
 """Messages kept; images wait for their detections, and the calibration of each is still to be here then."""
@@ -29,12 +28,12 @@ class CameraInfos:
     """
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[int, CameraInfo] = OrderedDict()
-        self._newest: CameraInfo | None = None
+        self._kept: OrderedDict[int, Any] = OrderedDict()
+        self._newest: Any = None
         self._exact = False
         self._changed = threading.Condition()
 
-    def add(self, message: CameraInfo) -> None:
+    def add(self, message) -> None:
         """A message came; called from any thread."""
         stamp_ns = stamp_to_ns(message.header.stamp)
         with self._changed:
@@ -44,7 +43,7 @@ class CameraInfos:
             remember(self._kept, stamp_ns, message, KEPT)
             self._changed.notify_all()
 
-    def of_image(self, stamp_ns: int) -> CameraInfo | None:
+    def of_image(self, stamp_ns: int) -> Any:
         """The calibration of an image; None where none has come in time.
 
         Args:
@@ -66,7 +65,7 @@ class CameraInfos:
         """Tell whether waiting is over: the image's own CameraInfo is here, or a newer one."""
         return stamp_ns in self._kept or max(self._kept) > stamp_ns
 
-    def _about(self, stamp_ns: int) -> CameraInfo:
+    def _about(self, stamp_ns: int) -> Any:
         before = max((s for s in self._kept if s < stamp_ns), default=None)
         after = min((s for s in self._kept if s > stamp_ns), default=None)
         if before is None or after is None:
@@ -79,7 +78,7 @@ class CameraInfos:
         return self._kept[before]
 
 
-def calibration(info: CameraInfo) -> tuple:
+def calibration(info) -> tuple:
     """Return what a CameraInfo says of the camera, for comparison."""
     roi = info.roi
     return (
