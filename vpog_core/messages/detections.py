@@ -13,6 +13,9 @@ from vpog_core.messages.instance_numbers import InstanceNumbers
 from vpog_core.messages.reading import detection_from_instance
 from vpog_core.types import Detection, VPOGError
 
+DETECTION_TYPES = ("vpog_ros/msg/Instance2DArray", "vision_msgs/msg/Detection2DArray")
+"""Types of messages that are read as detections."""
+
 UNKNOWN = "detections of unknown classes"
 UNUSABLE = "detections of objects left out"
 NO_CLASS = "detections without a class"

@@ -6,11 +6,11 @@ from collections import OrderedDict
 from typing import Any
 
 
-def remember(ring: OrderedDict[int, Any], key: int, value: Any, capacity: int) -> int:
-    """Put a value into a ring as its newest; returns how many older ones fell out."""
+def remember(ring: OrderedDict[int, Any], key: int, value: Any, capacity: int | None) -> int:
+    """Put a value into a ring as its newest; return how many older ones fell out (capacity None: none)."""
     ring.pop(key, None)
     ring[key] = value
-    fallen = max(0, len(ring) - capacity)
+    fallen = 0 if capacity is None else max(0, len(ring) - capacity)
     for _ in range(fallen):
         ring.popitem(last=False)
     return fallen
