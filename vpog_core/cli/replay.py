@@ -154,7 +154,7 @@ def _tell_start(replay) -> None:
     )
     done = len(replay.journal.results)
     if done:
-        print(f"{done} frames were done before: going on from there.", flush=True)
+        print(f"{done} of {len(pairs.frames)} frames were done before: the rest is done now.", flush=True)
 
 
 def _tell_end(summary, settings) -> None:

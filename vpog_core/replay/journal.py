@@ -33,6 +33,10 @@ class FrameResult:
     refused: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
+    def published(self, min_score: float) -> list[PoseEstimate]:
+        """Choose the estimates that are published: those with a pose of at least this score."""
+        return [e for e in self.estimates if e.T_cam_obj is not None and e.score >= min_score]
+
 
 class Journal:
     """The results of the frames that are done, in order, in `FOLDER` of the output folder.
@@ -56,7 +60,7 @@ class Journal:
         if (self.folder / "plan.json").is_file():
             self._check_plan(output, plan)
             self.results = self._read()
-        elif output.is_dir() and any(output.iterdir()):
+        elif output.is_dir() and any(output.iterdir()) and not self.folder.is_dir():
             raise VPOGError(
                 f"The output folder '{output}' is not empty and holds no replay to go on with: "
                 "choose another --output."
@@ -115,6 +119,7 @@ def start_anew(output: Path) -> None:
         shutil.rmtree(output / name, ignore_errors=True)
     for name in ("poses.csv", "overlay.mp4", "poses.rrd"):
         (output / name).unlink(missing_ok=True)
+    (output / FOLDER).mkdir()
 
 
 _FIELDS = ("class_id", "instance", "score", "inliers", "reprojection_error", "reason", "tracked")

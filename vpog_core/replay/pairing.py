@@ -68,7 +68,7 @@ def find_pairs(bag: Bag, topics: Topics) -> Pairs:
     }
     for message in bag.messages(topics.all):
         content = message.read()
-        pairing.now_s = 1e-9 * message.time_ns
+        pairing.go_on_to(1e-9 * message.time_ns)
         adders[message.topic](content, stamp_to_ns(content.header.stamp))
     if not pairing.pairs.frames:
         raise VPOGError(_nothing_paired(pairing.pairs, list(pairing.waiting), topics))
@@ -79,17 +79,22 @@ class _Pairing:
     """Finds the pairs of messages that are told to it in the order they were recorded.
 
     Attributes:
-        now_s: when the message that is told next was recorded.
         waiting: stamps of detections whose image has not come, with their rows.
     """
 
     def __init__(self) -> None:
         self.pairs = Pairs()
-        self.now_s = 0.0
         self.waiting: dict[int, list[int]] = {}
         self._images: dict[int, int] = {}
-        self._order: ArrivalOrder | None = None
+        self._now_s = 0.0
+        self._unstamped: ArrivalOrder | None = None
         self._calibration: Any = None
+
+    def go_on_to(self, now_s: float) -> None:
+        """Set when the message that is told next was recorded."""
+        self._now_s = now_s
+        # The clock of the recording starts with its first message.
+        self._unstamped = self._unstamped or ArrivalOrder(lambda: self._now_s)
 
     def add_calibration(self, info, stamp_ns: int) -> None:
         # One object for all that say the same: a long bag holds many.
@@ -113,12 +118,6 @@ class _Pairing:
             self.pairs.frames.append((image, row))
         elif stamp_ns:
             self.waiting.setdefault(stamp_ns, []).append(row)
-
-    @property
-    def _unstamped(self) -> ArrivalOrder:
-        """What pairs messages without stamps, by the clock of the recording."""
-        self._order = self._order or ArrivalOrder(lambda: self.now_s)
-        return self._order
 
 
 def recorded_frames(bag: Bag, topics: Topics, pairs: Pairs) -> Iterator[RecordedFrame]:

@@ -17,7 +17,7 @@ from vpog_core.replay.bag_reader import Bag
 from vpog_core.replay.frame_reader import FrameInputs, FrameReader, SaidOnce
 from vpog_core.replay.journal import FrameResult, Journal
 from vpog_core.replay.pairing import Pairs, find_pairs, recorded_frames
-from vpog_core.replay.results import ResultsWriter, accepted, write_table
+from vpog_core.replay.results import ResultsWriter, write_table
 from vpog_core.replay.settings import ReplaySettings
 from vpog_core.replay.topics import Topics, choose_topics
 from vpog_core.types import Detection, Estimates, VPOGError
@@ -161,7 +161,7 @@ class Replay:
         results = self.journal.results
         estimates = [e for result in results for e in result.estimates]
         posed = sum(e.T_cam_obj is not None for e in estimates)
-        published = len(accepted(estimates, self.settings.min_score))
+        published = sum(len(result.published(self.settings.min_score)) for result in results)
         seconds = [result.seconds for result in results if result.estimates]
         return Summary(
             frames=len(results),

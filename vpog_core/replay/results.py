@@ -17,7 +17,6 @@ from vpog_core.replay.pose_table import pose_table
 from vpog_core.replay.result_messages import header, image, object_pose_array, pose_stamped, transforms
 from vpog_core.replay.settings import ReplaySettings
 from vpog_core.replay.video import VideoWriter
-from vpog_core.types import PoseEstimate
 from vpog_core.visualization.estimate_drawing import estimate_drawings
 from vpog_core.visualization.overlay import draw_poses
 from vpog_core.whole_file import write_whole
@@ -25,7 +24,7 @@ from vpog_core.whole_file import write_whole
 NODE = "/vpog_node"
 """Results are on the topics of a node of this name."""
 
-BAG, VIDEO, TABLE = "poses", "overlay.mp4", "poses.csv"
+BAG, VIDEO, TABLE, RERUN = "poses", "overlay.mp4", "poses.csv", "poses.rrd"
 
 
 class ResultsWriter:
@@ -44,6 +43,7 @@ class ResultsWriter:
         self._bag_context = new_bag(self._folder / BAG, settings.storage)
         self._video = VideoWriter(self._folder / VIDEO, fps)
         self._bag: BagWriter | None = None
+        self._rerun = _rerun_log(self._folder, library, settings)
 
     def __enter__(self) -> ResultsWriter:
         self._bag = self._bag_context.__enter__()
@@ -51,22 +51,26 @@ class ResultsWriter:
 
     def __exit__(self, kind, error, trace) -> None:
         self._video.__exit__(kind, error, trace)
+        if self._rerun is not None:
+            self._rerun.close()
         self._bag_context.__exit__(kind, error, trace)
         if kind is None:
-            for name in (BAG, VIDEO):
+            for name in (BAG, VIDEO, RERUN):
                 _replace(self._folder / name, self._settings.output / name)
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def write(self, frame: RecordedFrame, inputs: FrameInputs, result: FrameResult) -> None:
         """Write the messages of one frame, and its image to the video."""
         head = header(frame.stamp_ns, inputs.frame_id)
-        published = accepted(result.estimates, self._settings.min_score)
+        published = result.published(self._settings.min_score)
         overlay = draw_poses(
             inputs.image,
             inputs.camera,
             estimate_drawings(result.estimates, self._library, self._settings.min_score),
         )
         self._video.write(overlay)
+        if self._rerun is not None:
+            self._rerun.write(frame, inputs, result)
         if result.failure:
             return
         messages = {f"{NODE}/poses": object_pose_array(published, head)}
@@ -90,9 +94,14 @@ def write_table(settings: ReplaySettings, journal: Journal, stamps_ns: list[int]
     write_whole(settings.output / TABLE, table)
 
 
-def accepted(estimates: list[PoseEstimate], min_score: float) -> list[PoseEstimate]:
-    """Choose the estimates that are published."""
-    return [e for e in estimates if e.T_cam_obj is not None and e.score >= min_score]
+def _rerun_log(folder: Path, library, settings: ReplaySettings):
+    """Begin a recording for Rerun where one is asked for."""
+    if not settings.rerun:
+        return None
+    # An extra that may be missing.
+    from vpog_core.replay.rerun_log import RerunLog
+
+    return RerunLog(folder / RERUN, library, settings.min_score)
 
 
 def _replace(made: Path, place: Path) -> None:
