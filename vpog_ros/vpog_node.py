@@ -29,6 +29,7 @@ from vpog_ros import optional, parameters
 from vpog_ros.diagnostics import Statistics, build_message
 from vpog_ros.estimator_loading import EstimatorFactory, load_estimator
 from vpog_ros.frame_buffer import Counts, FrameBuffer
+from vpog_ros.frame_dump import FrameDump
 from vpog_ros.frame_processor import FrameProcessor
 from vpog_ros.image_conversion import cv_bridge_works
 from vpog_ros.inputs import Inputs, InputSpec
@@ -85,6 +86,9 @@ class VpogNode(LifecycleNodeMixin, Node):
         self._notices = Notices(self.get_logger())
         self._totals = Counts()
         self._started_s = time.monotonic()
+        # Beside the callbacks: writing takes a moment.
+        own_group = MutuallyExclusiveCallbackGroup()
+        self._dump = FrameDump(self, own_group, lambda: self.settings, self._diagnosis)
         self.add_on_set_parameters_callback(self._check_parameters)
         parameters.declare(self)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
@@ -193,8 +197,10 @@ class VpogNode(LifecycleNodeMixin, Node):
     def _activate(self, settings: Settings) -> None:
         self._notices.start_anew()
         self._buffer = FrameBuffer(settings.image_buffer_size, counts=self._totals)
-        processor = FrameProcessor(self, self._estimator, self._outputs, self._statistics, self._notices)
-        self._worker = Worker(self._buffer, processor.process, self._statistics, self.get_logger())
+        estimator = self._dump.recorded(self._estimator)
+        processor = FrameProcessor(self, estimator, self._outputs, self._statistics, self._notices)
+        process = self._dump.told(processor.process)
+        self._worker = Worker(self._buffer, process, self._statistics, self.get_logger())
         self._worker.start()
         specs = self._input_specs(settings, processor.camera_infos.add)
         self._inputs = Inputs(self, specs, self._input_group, {"instances", "detections"})
@@ -250,6 +256,7 @@ class VpogNode(LifecycleNodeMixin, Node):
         if self._outputs is not None:
             self._outputs.destroy()
         self._outputs = self._estimator = None
+        self._dump.forget()
         self._why_inactive = ""
         if self._stopping.is_set():
             return  # The process ends, and gives everything back at once.
@@ -292,9 +299,13 @@ class VpogNode(LifecycleNodeMixin, Node):
         self._notices.warn_while("clock", NO_CLOCK if late and stands else "")
 
     def _publish_diagnostics(self) -> None:
+        self._diagnostics.publish(self._diagnosis())
+
+    def _diagnosis(self) -> DiagnosticArray:
+        """Make the message that tells how the node does now."""
         estimator = self._estimator
         warnings = [self._why_inactive, *self._left_out().values(), *self._notices.warnings()]
-        message = build_message(
+        return build_message(
             self._statistics,
             dataclasses.replace(self._totals),
             self.get_fully_qualified_name(),
@@ -304,7 +315,6 @@ class VpogNode(LifecycleNodeMixin, Node):
             self.get_clock().now().to_msg(),
             [sentence for sentence in warnings if sentence],
         )
-        self._diagnostics.publish(message)
 
     def start(self) -> None:
         """Configure and activate, as a lifecycle manager would."""
