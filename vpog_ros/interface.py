@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from vpog_ros.parameters import CONFIGURE, LIVE, START, TABLE, Spec
 
-TF2, VISION = "tf2_msgs", "vision_msgs"
+TF2, VISION, YOLO = "tf2_msgs", "vision_msgs", "yolo_msgs"
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,12 @@ INPUTS = (
         "2D detections: boxes, and masks where there are any, with the header of their image.",
     ),
     Row("detections", "vision_msgs/msg/Detection2DArray", "2D detections: boxes.", VISION),
+    Row(
+        "yolo_detections",
+        "yolo_msgs/msg/DetectionArray",
+        "2D detections of yolo_ros: boxes, and outlines as masks.",
+        YOLO,
+    ),
 )
 
 OUTPUTS = (

@@ -203,7 +203,7 @@ class VpogNode(LifecycleNodeMixin, Node):
         self._worker = Worker(self._buffer, process, self._statistics, self.get_logger())
         self._worker.start()
         specs = self._input_specs(settings, processor.camera_infos.add)
-        self._inputs = Inputs(self, specs, self._input_group, {"instances", "detections"})
+        self._inputs = Inputs(self, specs, self._input_group, {"instances", *optional.DETECTION_INPUTS})
         if sentence := parameters.ignored(self):
             self.get_logger().warning(sentence)
 
@@ -219,9 +219,9 @@ class VpogNode(LifecycleNodeMixin, Node):
             InputSpec("image", image, image_type, self._on_image),
             InputSpec("instances", instances, Instance2DArray, self._on_detections, 10, reliable=True),
         ]
-        if optional.Detection2DArray:
-            topic, kind = self.resolve_topic_name("detections"), optional.Detection2DArray
-            specs.append(InputSpec("detections", topic, kind, self._on_detections, 10, reliable=True))
+        for name, kind in optional.DETECTION_INPUTS.items():
+            topic = self.resolve_topic_name(name)
+            specs.append(InputSpec(name, topic, kind, self._on_detections, 10, reliable=True))
         return specs
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:

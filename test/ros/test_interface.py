@@ -12,14 +12,19 @@ pytest.importorskip("rclpy")
 import rclpy
 
 from vpog_ros import optional
-from vpog_ros.interface import INPUTS, LIFECYCLE, OUTPUTS, SERVICES, TF2, VISION, interface_page
+from vpog_ros.interface import INPUTS, LIFECYCLE, OUTPUTS, SERVICES, TF2, VISION, YOLO, interface_page
 from vpog_ros.vpog_node import VpogNode
 
 PAGE = Path(__file__).parents[2] / "docs" / "interface.md"
 OF_EVERY_NODE = ("rcl_interfaces", "rosgraph_msgs", "type_description_interfaces", LIFECYCLE)
 """Packages of topics and services that nodes have without asking for them."""
 
-INSTALLED = {"": True, TF2: optional.TFMessage is not None, VISION: optional.Detection2DArray is not None}
+INSTALLED = {
+    "": True,
+    TF2: optional.TFMessage is not None,
+    VISION: optional.Detection2DArray is not None,
+    YOLO: optional.YoloDetectionArray is not None,
+}
 
 
 @pytest.fixture(scope="module")
