@@ -14,6 +14,7 @@ def missing_inputs(arguments: argparse.Namespace) -> str:
     """Say what `vpog estimate` is not given, or what goes not with --from; "" where all is well."""
     given = [name for name in (*NEEDED, "box", "mask", "objects_dir") if getattr(arguments, name) is not None]
     if arguments.dump is not None:
+        given += ["unit"] if arguments.unit != "auto" else []
         options = ", ".join(f"--{name.replace('_', '-')}" for name in given)
         return f"not allowed with --from, which has its own: {options}" if given else ""
     missing = [f"--{name}" for name in NEEDED if name not in given]

@@ -39,7 +39,11 @@ Exit status: 0 done, 2 the bag cannot be written."""
 
 def add_commands(add) -> None:
     """Register both subcommands; `add(name, summary, description, epilog, run)` gives a parser."""
-    parser = add("replay", "find the poses of a recorded bag", REPLAY_HELP, REPLAY_EXAMPLE, run_replay)
+    _add_replay(add("replay", "find the poses of a recorded bag", REPLAY_HELP, REPLAY_EXAMPLE, run_replay))
+    _add_record(add("record-demo", "write a bag to try replay with", RECORD_HELP, RECORD_EXAMPLE, run_record))
+
+
+def _add_replay(parser) -> None:
     parser.add_argument("bag", metavar="BAG", help="folder of a bag, or its .mcap or .db3 file")
     parser.add_argument("--objects-dir", required=True, metavar="DIR", help="folder of meshes")
     parser.add_argument("--output", default="vpog_replay", metavar="DIR", help="(default: %(default)s)")
@@ -65,7 +69,9 @@ def add_commands(add) -> None:
     parser.add_argument(
         "--device", choices=("auto", "cpu", "cuda"), default="auto", help="(default: %(default)s)"
     )
-    parser = add("record-demo", "write a bag to try replay with", RECORD_HELP, RECORD_EXAMPLE, run_record)
+
+
+def _add_record(parser) -> None:
     parser.add_argument("output", metavar="OUTPUT", help="folder of the bag, made anew")
     parser.add_argument("--frames", type=positive, default=60, metavar="N", help="(default: %(default)s)")
     parser.add_argument(
