@@ -53,10 +53,11 @@ class RecordedEstimator:
         camera: Camera,
         detections: Sequence[Detection],
         priors: Sequence | None = None,
+        **others,
     ) -> Estimates:
         """Estimate as the estimator does, and remember the call."""
         context = dict(self.context)
-        estimates = self._estimator.estimate(image, camera, detections, priors)
+        estimates = self._estimator.estimate(image, camera, detections, priors, **others)
         detections = list(detections)
         if detections:
             given = [None] * len(detections) if priors is None else list(priors)

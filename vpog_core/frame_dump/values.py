@@ -81,9 +81,17 @@ def read_prior_values(values: Mapping | None) -> Prior | None:
     """Make a prior of what `prior_values` wrote."""
     if values is None:
         return None
-    accept = values["accept_score"]
-    T = np.array(values["T_cam_obj"], np.float64).reshape(4, 4)
-    return Prior(T, None if accept is None else float(accept))
+    prior = Prior(**{name: _numbers(value) for name, value in values.items()})
+    if prior.T_cam_obj.shape != (4, 4):
+        raise ValueError(f"a pose is {prior.T_cam_obj.shape}")
+    return prior
+
+
+def _numbers(value):
+    """Make an array of a list, and a number of the text that `plain` writes for one that is not finite."""
+    if isinstance(value, list):
+        return np.array(value, np.float64)
+    return float(value) if isinstance(value, str) else value
 
 
 def estimate_values(estimate: PoseEstimate) -> dict:
