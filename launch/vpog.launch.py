@@ -20,6 +20,10 @@ TOPICS = {
     ),
     "camera_info": ("camera_info", "Calibration of that image, sensor_msgs/CameraInfo."),
     "detections": ("detections", "2D boxes, vision_msgs/Detection2DArray, stamped like their image."),
+    "yolo_detections": (
+        "yolo_detections",
+        "Boxes and masks of yolo_ros, yolo_msgs/DetectionArray, stamped like their image.",
+    ),
     "instances": ("instances", "2D boxes and masks, vpog_ros/Instance2DArray, stamped like their image."),
 }
 

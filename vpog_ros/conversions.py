@@ -1,47 +1,18 @@
-"""Messages to the package's own types and back. Pure functions: no node, no clock, no state."""
+"""The package's own types to messages. Pure functions: no node, no clock, no state."""
 
 from __future__ import annotations
 
 import numpy as np
 from builtin_interfaces.msg import Duration
 from geometry_msgs.msg import Point, Pose, PoseStamped, Quaternion, Transform, TransformStamped, Vector3
-from sensor_msgs.msg import CameraInfo, Image, RegionOfInterest
+from sensor_msgs.msg import CameraInfo, RegionOfInterest
 from std_msgs.msg import Header
 from visualization_msgs.msg import Marker
 
-from vpog_core.geometry.camera_models import published_camera
 from vpog_core.geometry.se3 import quaternion_xyzw, rotation_from_quaternion, transform
-from vpog_core.types import Camera, Detection, PoseEstimate, VPOGError
-from vpog_ros.image_conversion import mask_to_image, unpad
+from vpog_core.types import Camera, Detection, PoseEstimate
+from vpog_ros.image_conversion import mask_to_image
 from vpog_ros.msg import Instance2D, ObjectPose
-
-
-def stamp_to_ns(stamp) -> int:
-    """Nanoseconds of a builtin_interfaces/Time."""
-    return stamp.sec * 1_000_000_000 + stamp.nanosec
-
-
-def camera_from_info(info: CameraInfo, rectified: bool = False) -> Camera:
-    """The calibrated camera of a CameraInfo, for the image as published: binning and region taken in.
-
-    Args:
-        rectified: the image is a rectified one: `P` holds and there is no distortion.
-
-    Raises:
-        VPOGError: not calibrated (zero focal length), a distortion model that is not known, or a calibration
-            that cannot belong to the image.
-    """
-    K = np.array(info.p).reshape(3, 4)[:, :3] if rectified else np.array(info.k).reshape(3, 3)
-    roi = info.roi
-    return published_camera(
-        K,
-        info.width,
-        info.height,
-        distortion=() if rectified else np.array(info.d),
-        model="" if rectified else info.distortion_model,
-        binning=(info.binning_x, info.binning_y),
-        roi=(roi.x_offset, roi.y_offset, roi.width, roi.height),
-    )
 
 
 def camera_to_info(camera: Camera, header: Header) -> CameraInfo:
@@ -53,51 +24,6 @@ def camera_to_info(camera: Camera, header: Header) -> CameraInfo:
     info.r = np.eye(3).ravel().tolist()
     info.p = np.hstack([camera.K, np.zeros((3, 1))]).ravel().tolist()
     return info
-
-
-def detection_from_instance(instance: Instance2D, width: int, height: int) -> Detection:
-    """One detection: box in pixels, pixel centres at integers, and mask [height, width] where there is one.
-
-    Raises:
-        VPOGError: the mask is neither of the image's nor of the box's size, or not mono8.
-    """
-    roi = instance.roi
-    mask = mask_from_message(instance.mask, roi, width, height)
-    box = np.array(
-        [roi.x_offset, roi.y_offset, roi.x_offset + roi.width - 1, roi.y_offset + roi.height - 1], np.float64
-    )
-    if mask is not None and not (roi.width and roi.height):
-        rows, columns = np.nonzero(mask)
-        if rows.size:
-            box = np.array([columns.min(), rows.min(), columns.max(), rows.max()], np.float64)
-    return Detection(
-        class_id=instance.class_id,
-        box=box,
-        score=float(instance.score),
-        mask=mask,
-        instance=int(instance.instance),
-    )
-
-
-def mask_from_message(message: Image, roi: RegionOfInterest, width: int, height: int) -> np.ndarray | None:
-    """[height, width] bool of a mask message in the image's size or the box's, or None where it is empty."""
-    if message.width == 0 and message.height == 0:
-        return None
-    packed = unpad(message)
-    if packed.encoding != "mono8":
-        raise VPOGError(f"A mask has the encoding '{message.encoding}': send mono8.")
-    pixels = packed.data[: packed.height * packed.width].reshape(packed.height, packed.width) > 0
-    if pixels.shape == (height, width):
-        return pixels
-    if pixels.shape != (roi.height, roi.width):
-        raise VPOGError(
-            f"A mask of {message.width}x{message.height} fits neither the {width}x{height} image "
-            f"nor its {roi.width}x{roi.height} box: send one of these sizes."
-        )
-    mask = np.zeros((height, width), dtype=bool)
-    inside = mask[roi.y_offset : roi.y_offset + roi.height, roi.x_offset : roi.x_offset + roi.width]
-    inside[...] = pixels[: inside.shape[0], : inside.shape[1]]
-    return mask
 
 
 def instance_from_detection(detection: Detection, header: Header) -> Instance2D:

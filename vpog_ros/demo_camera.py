@@ -24,33 +24,20 @@ from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 from tqdm import tqdm
 
-from vpog_core.objects.mesh import Mesh, save_mesh
-from vpog_core.synthetic.objects import make_object
-from vpog_core.synthetic.scene import SceneFrame, jitter_box, make_scene
-from vpog_core.types import Detection, PoseEstimate
+from vpog_core.synthetic.demo_objects import (
+    OBJECT_SEEDS,
+    demo_detections,
+    demo_objects,
+    seen_objects,
+    write_objects,
+)
+from vpog_core.synthetic.scene import SceneFrame, make_scene
+from vpog_core.types import PoseEstimate
 from vpog_ros.conversions import camera_to_info, instance_from_detection, object_pose
 from vpog_ros.demo import FRAME_ID
 from vpog_ros.image_conversion import rgb_to_image
 from vpog_ros.msg import Instance2DArray, ObjectPoseArray
 from vpog_ros.start import take_interrupts
-
-OBJECT_SEEDS = {"bottle": 900_014, "carton": 900_009, "toy": 900_013}
-"""Objects the network has never seen: those it trained on have seeds under 100 000."""
-
-MIN_VISIBLE = 0.2
-"""Share of an object that must be visible for the detector to see it."""
-
-
-def demo_objects() -> dict[str, Mesh]:
-    """The three objects by name."""
-    return {name: make_object(seed) for name, seed in OBJECT_SEEDS.items()}
-
-
-def write_objects(folder: Path, meshes: dict[str, Mesh]) -> None:
-    """Put the meshes into the folder the node onboards, and nothing else."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, mesh in meshes.items():
-        save_mesh(mesh, folder / f"{name}.ply")
 
 
 class DemoCamera(Node):
@@ -83,7 +70,7 @@ class DemoCamera(Node):
         frame = self._frames[self._next % len(self._frames)]
         self._next += 1
         header = Header(frame_id=FRAME_ID, stamp=self.get_clock().now().to_msg())
-        seen = [i for i, share in enumerate(frame.visible_fraction) if share >= MIN_VISIBLE]
+        seen = seen_objects(frame)
         # The truth goes first: whoever compares must have it before the answer comes.
         self._truth.publish(self._truth_of(frame, seen, header))
         self._info.publish(camera_to_info(self._camera, header))
@@ -95,8 +82,7 @@ class DemoCamera(Node):
         return ObjectPoseArray(header=header, poses=[object_pose(truth) for truth in truths])
 
     def _instances_of(self, frame: SceneFrame, seen: list[int], header: Header) -> Instance2DArray:
-        boxes = {i: jitter_box(self._rng, frame.boxes_visible[i], self._jitter) for i in seen}
-        detections = [Detection(self._names[i], box, score=0.9) for i, box in boxes.items()]
+        detections = demo_detections(frame, seen, self._jitter, self._rng)
         return Instance2DArray(
             header=header, instances=[instance_from_detection(detection, header) for detection in detections]
         )

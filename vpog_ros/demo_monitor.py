@@ -23,9 +23,10 @@ from rclpy.utilities import remove_ros_args
 from sensor_msgs.msg import Image
 
 from vpog_core.evaluation.tally import PoseTally
+from vpog_core.messages.reading import stamp_to_ns
 from vpog_core.objects.library import ObjectLibrary
 from vpog_core.types import VPOGError
-from vpog_ros.conversions import pose_from_message, stamp_to_ns
+from vpog_ros.conversions import pose_from_message
 from vpog_ros.image_conversion import image_to_rgb
 from vpog_ros.msg import ObjectPoseArray
 from vpog_ros.start import take_interrupts

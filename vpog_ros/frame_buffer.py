@@ -12,7 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from vpog_ros.arrival_order import ArrivalOrder
+from vpog_core.messages.arrival_order import ArrivalOrder
+from vpog_core.messages.ring import remember
 
 UNMATCHED_S = 2.0
 """Detections that match no image for so long are a fault somebody should be told of."""
@@ -191,16 +192,6 @@ class FrameBuffer:
         self._waiting = Frame(stamp_ns, image, detections, self.clock())
         self._unmatched_since = None
         self._changed.notify_all()
-
-
-def remember(ring: OrderedDict[int, Any], key: int, value: Any, capacity: int) -> int:
-    """Put a value into a ring as its newest; returns how many older ones fell out."""
-    ring.pop(key, None)
-    ring[key] = value
-    fallen = max(0, len(ring) - capacity)
-    for _ in range(fallen):
-        ring.popitem(last=False)
-    return fallen
 
 
 def unmatched_sentence(image_ns: int, detections_ns: int) -> str:

@@ -9,14 +9,15 @@ import numpy as np
 from std_msgs.msg import Header
 
 from vpog_core.geometry.camera_checks import camera_doubts
+from vpog_core.io.bit_depth import BitDepth
+from vpog_core.messages.camera_infos import CameraInfos, calibration
+from vpog_core.messages.detections import DetectionReader
+from vpog_core.messages.reading import camera_from_info
 from vpog_core.types import Camera, Detection, Estimates, PoseEstimate, VPOGError
 from vpog_ros import parameters
-from vpog_ros.camera_infos import CameraInfos, calibration
-from vpog_ros.conversions import camera_from_info
-from vpog_ros.detections import DetectionReader
 from vpog_ros.diagnostics import Statistics
 from vpog_ros.frame_buffer import Frame
-from vpog_ros.image_conversion import BitDepth, image_to_rgb
+from vpog_ros.image_conversion import image_to_rgb
 from vpog_ros.notices import Notices
 from vpog_ros.parameters import Settings
 from vpog_ros.publishers import Publishers

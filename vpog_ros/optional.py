@@ -12,6 +12,18 @@ try:
 except ImportError:
     Detection2DArray = Detection3D = Detection3DArray = ObjectHypothesisWithPose = None
 
+try:
+    from yolo_msgs.msg import DetectionArray as YoloDetectionArray
+except ImportError:
+    YoloDetectionArray = None
+
+DETECTION_INPUTS = {
+    name: kind
+    for name, kind in (("detections", Detection2DArray), ("yolo_detections", YoloDetectionArray))
+    if kind is not None
+}
+"""Topics of detections in other packages' messages, with their types."""
+
 
 def what_is_off() -> list[str]:
     """A sentence for each thing that is off because its package is missing."""
@@ -23,4 +35,6 @@ def what_is_off() -> list[str]:
             "vision_msgs is not installed: the topic detections and the topic ~/detections_3d are off; "
             "use the topic instances."
         )
+    if YoloDetectionArray is None:
+        sentences.append("yolo_msgs is not installed: the topic yolo_detections is off.")
     return sentences

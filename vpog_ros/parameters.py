@@ -187,6 +187,11 @@ TABLE: dict[str, Spec] = {
         minimum=0.0,
         maximum=3600.0,
     ),
+    "dump_dir": Spec(
+        "",
+        "Folder in which the service ~/dump writes the last frame's inputs and answers; empty: it refuses.",
+        START,
+    ),
     "diagnostics_period": Spec(
         1.0, "Time between two messages on /diagnostics.", START, "s", minimum=0.1, maximum=60.0
     ),

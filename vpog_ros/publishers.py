@@ -17,8 +17,9 @@ from visualization_msgs.msg import Marker, MarkerArray
 
 from vpog_core.objects.mesh import Mesh, save_mesh
 from vpog_core.types import Camera, PoseEstimate
+from vpog_core.visualization.estimate_drawing import estimate_drawings, object_colour
 from vpog_core.visualization.flow_image import draw_match
-from vpog_core.visualization.overlay import PALETTE, PoseDrawing, draw_poses
+from vpog_core.visualization.overlay import draw_poses
 from vpog_ros import optional
 from vpog_ros.conversions import mesh_marker, object_pose, pose_stamped, pose_to_message, transform_stamped
 from vpog_ros.image_conversion import rgb_to_image
@@ -26,8 +27,6 @@ from vpog_ros.msg import ObjectPoseArray
 from vpog_ros.parameters import Settings
 
 MARKER_OPACITY = 0.6
-GREY = (150, 150, 150)
-"""Colour of what is drawn and not published."""
 
 
 class Publishers:
@@ -107,7 +106,7 @@ class Publishers:
             min_score: poses under it, which are not published, are drawn grey.
         """
         if self.overlay_image.get_subscription_count():
-            drawings = [self._drawing(e, min_score) for e in estimates if e.T_cam_obj is not None]
+            drawings = estimate_drawings(estimates, self._library, min_score)
             self.overlay_image.publish(rgb_to_image(draw_poses(image, camera, drawings), header))
         matches = [e.match for e in estimates if e.match is not None]
         if matches and self.wants_matches():
@@ -129,22 +128,14 @@ class Publishers:
         name = f"{settings.tf_prefix}{estimate.class_id}_{estimate.instance}"
         return transform_stamped(estimate.T_cam_obj, header, name)
 
-    def _drawing(self, estimate: PoseEstimate, min_score: float) -> PoseDrawing:
-        mesh = self._library.mesh(estimate.class_id)
-        seen = "" if estimate.detected else "  not detected"
-        label = f"{estimate.class_id} {estimate.instance}  {estimate.score:.2f}{seen}"
-        colour = self._colour(estimate.class_id) if estimate.score >= min_score else GREY
-        return PoseDrawing(estimate.T_cam_obj, mesh.vertices, mesh.faces, colour, label)
-
-    def _colour(self, class_id: str) -> tuple[int, int, int]:
-        return PALETTE[list(self._library.ids).index(class_id) % len(PALETTE)]
-
     def _markers(self, estimates: list[PoseEstimate], header: Header, settings: Settings) -> list[Marker]:
         markers = []
         for estimate in estimates:
             uri = self._mesh_uri(estimate.class_id)
             marker = mesh_marker(estimate, header, uri, estimate.instance, settings.marker_lifetime)
-            red, green, blue = (channel / 255.0 for channel in self._colour(estimate.class_id))
+            red, green, blue = (
+                channel / 255.0 for channel in object_colour(self._library.ids, estimate.class_id)
+            )
             marker.color = ColorRGBA(r=red, g=green, b=blue, a=MARKER_OPACITY)
             markers.append(marker)
         return markers

@@ -23,12 +23,13 @@ from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from vpog_core.cancellation import Cancelled, stop_when
+from vpog_core.messages.reading import stamp_to_ns
 from vpog_core.types import VPOGError
 from vpog_ros import optional, parameters
-from vpog_ros.conversions import stamp_to_ns
 from vpog_ros.diagnostics import Statistics, build_message
 from vpog_ros.estimator_loading import EstimatorFactory, load_estimator
 from vpog_ros.frame_buffer import Counts, FrameBuffer
+from vpog_ros.frame_dump import FrameDump
 from vpog_ros.frame_processor import FrameProcessor
 from vpog_ros.image_conversion import cv_bridge_works
 from vpog_ros.inputs import Inputs, InputSpec
@@ -85,6 +86,9 @@ class VpogNode(LifecycleNodeMixin, Node):
         self._notices = Notices(self.get_logger())
         self._totals = Counts()
         self._started_s = time.monotonic()
+        # Beside the callbacks: writing takes a moment.
+        own_group = MutuallyExclusiveCallbackGroup()
+        self._dump = FrameDump(self, own_group, lambda: self.settings, self._diagnosis)
         self.add_on_set_parameters_callback(self._check_parameters)
         parameters.declare(self)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
@@ -195,16 +199,17 @@ class VpogNode(LifecycleNodeMixin, Node):
         self._buffer = FrameBuffer(settings.image_buffer_size, counts=self._totals)
         processor = FrameProcessor(
             self,
-            self._estimator,
+            self._dump.recorded(self._estimator),
             self._outputs,
             self._statistics,
             self._notices,
             self._buffer.offer_images_alone,
         )
-        self._worker = Worker(self._buffer, processor.process, self._statistics, self.get_logger())
+        process = self._dump.told(processor.process)
+        self._worker = Worker(self._buffer, process, self._statistics, self.get_logger())
         self._worker.start()
         specs = self._input_specs(settings, processor.camera_infos.add)
-        self._inputs = Inputs(self, specs, self._input_group, {"instances", "detections"})
+        self._inputs = Inputs(self, specs, self._input_group, {"instances", *optional.DETECTION_INPUTS})
         if sentence := parameters.ignored(self):
             self.get_logger().warning(sentence)
 
@@ -220,9 +225,9 @@ class VpogNode(LifecycleNodeMixin, Node):
             InputSpec("image", image, image_type, self._on_image),
             InputSpec("instances", instances, Instance2DArray, self._on_detections, 10, reliable=True),
         ]
-        if optional.Detection2DArray:
-            topic, kind = self.resolve_topic_name("detections"), optional.Detection2DArray
-            specs.append(InputSpec("detections", topic, kind, self._on_detections, 10, reliable=True))
+        for name, kind in optional.DETECTION_INPUTS.items():
+            topic = self.resolve_topic_name(name)
+            specs.append(InputSpec(name, topic, kind, self._on_detections, 10, reliable=True))
         return specs
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -257,6 +262,7 @@ class VpogNode(LifecycleNodeMixin, Node):
         if self._outputs is not None:
             self._outputs.destroy()
         self._outputs = self._estimator = None
+        self._dump.forget()
         self._why_inactive = ""
         if self._stopping.is_set():
             return  # The process ends, and gives everything back at once.
@@ -299,9 +305,13 @@ class VpogNode(LifecycleNodeMixin, Node):
         self._notices.warn_while("clock", NO_CLOCK if late and stands else "")
 
     def _publish_diagnostics(self) -> None:
+        self._diagnostics.publish(self._diagnosis())
+
+    def _diagnosis(self) -> DiagnosticArray:
+        """Make the message that tells how the node does now."""
         estimator = self._estimator
         warnings = [self._why_inactive, *self._left_out().values(), *self._notices.warnings()]
-        message = build_message(
+        return build_message(
             self._statistics,
             dataclasses.replace(self._totals),
             self.get_fully_qualified_name(),
@@ -311,7 +321,6 @@ class VpogNode(LifecycleNodeMixin, Node):
             self.get_clock().now().to_msg(),
             [sentence for sentence in warnings if sentence],
         )
-        self._diagnostics.publish(message)
 
     def start(self) -> None:
         """Configure and activate, as a lifecycle manager would."""

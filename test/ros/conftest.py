@@ -159,6 +159,7 @@ class Client:
         from std_msgs.msg import Header
         from vpog_ros.msg import Instance2DArray
 
+        from vpog_core.messages.reading import stamp_to_ns
         from vpog_ros import conversions
         from vpog_ros.image_conversion import rgb_to_image
 
@@ -180,7 +181,7 @@ class Client:
         if detections is not None:
             self.instances.publish(Instance2DArray(header=later, instances=instances))
         self.image.publish(message)
-        return conversions.stamp_to_ns(header.stamp)
+        return stamp_to_ns(header.stamp)
 
     def shake_hands(self) -> None:
         """Send frames without detections until one is answered: both sides have found each other."""
@@ -196,7 +197,7 @@ class Client:
 
     def answers_to(self, stamp_ns: int) -> list:
         """The ObjectPoseArrays that have come for a frame."""
-        from vpog_ros.conversions import stamp_to_ns
+        from vpog_core.messages.reading import stamp_to_ns
 
         return [
             message for message in self.received["poses"] if stamp_to_ns(message.header.stamp) == stamp_ns

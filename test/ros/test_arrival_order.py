@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from vpog_ros.arrival_order import QUIET_S, START_QUIET_S, ArrivalOrder
+from vpog_core.messages.arrival_order import QUIET_S, START_QUIET_S, ArrivalOrder
 
 
 class Clock:

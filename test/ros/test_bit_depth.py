@@ -10,8 +10,9 @@ pytest.importorskip("rclpy")
 
 from sensor_msgs.msg import CompressedImage, Image
 
+from vpog_core.io.bit_depth import BitDepth
 from vpog_core.types import VPOGError
-from vpog_ros.image_conversion import BitDepth, image_to_rgb
+from vpog_ros.image_conversion import image_to_rgb
 
 HEIGHT, WIDTH = 48, 64
 

@@ -9,8 +9,8 @@ pytest.importorskip("rclpy")
 
 from sensor_msgs.msg import CameraInfo
 
+from vpog_core.messages.camera_infos import FIRST_S, CameraInfos
 from vpog_core.types import VPOGError
-from vpog_ros.camera_infos import FIRST_S, CameraInfos
 
 MS = 1_000_000
 

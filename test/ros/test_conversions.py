@@ -12,6 +12,7 @@ from vpog_ros.msg import Instance2D
 from vpog_core.geometry.camera import project
 from vpog_core.geometry.camera_checks import camera_doubts
 from vpog_core.geometry.se3 import random_rotation, transform
+from vpog_core.messages import reading
 from vpog_core.types import Camera, Detection, PoseEstimate, VPOGError
 from vpog_ros import conversions
 
@@ -35,7 +36,7 @@ def pose(seed: int = 0) -> np.ndarray:
 
 class TestCamera:
     def test_plain(self):
-        camera = conversions.camera_from_info(info(d=[0.1, -0.2, 0.001, 0.002, 0.05]))
+        camera = reading.camera_from_info(info(d=[0.1, -0.2, 0.001, 0.002, 0.05]))
         np.testing.assert_array_equal(camera.K, K)
         assert (camera.width, camera.height, camera.model) == (WIDTH, HEIGHT, "plumb_bob")
         np.testing.assert_array_equal(camera.distortion, [0.1, -0.2, 0.001, 0.002, 0.05])
@@ -50,19 +51,19 @@ class TestCamera:
         ],
     )
     def test_models(self, model, n, known_as):
-        camera = conversions.camera_from_info(info(distortion_model=model, d=[0.01] * n))
+        camera = reading.camera_from_info(info(distortion_model=model, d=[0.01] * n))
         assert (camera.model, camera.distortion.size) == (known_as, n)
 
     def test_no_distortion_needs_no_model(self):
-        assert conversions.camera_from_info(info(distortion_model="none", d=[0.0] * 5)).distortion.size == 0
+        assert reading.camera_from_info(info(distortion_model="none", d=[0.0] * 5)).distortion.size == 0
 
     def test_rectified_takes_the_projection(self):
-        camera = conversions.camera_from_info(info(d=[0.1] * 5), rectified=True)
+        camera = reading.camera_from_info(info(d=[0.1] * 5), rectified=True)
         np.testing.assert_allclose(camera.K, np.diag([0.9, 0.9, 1]) @ K)
         assert camera.distortion.size == 0
 
     def test_binning_keeps_the_rays(self):
-        camera = conversions.camera_from_info(info(binning_x=2, binning_y=2))
+        camera = reading.camera_from_info(info(binning_x=2, binning_y=2))
         assert (camera.width, camera.height) == (WIDTH // 2, HEIGHT // 2)
         # The corner between the first four pixels becomes the centre of the first binned pixel.
         full = np.linalg.solve(K, [0.5, 0.5, 1])
@@ -70,13 +71,13 @@ class TestCamera:
 
     def test_region_moves_the_principal_point(self):
         roi = RegionOfInterest(x_offset=100, y_offset=50, width=200, height=160)
-        camera = conversions.camera_from_info(info(roi=roi))
+        camera = reading.camera_from_info(info(roi=roi))
         assert (camera.width, camera.height) == (200, 160)
         np.testing.assert_allclose(camera.K[:2, 2], [220, 190])
 
     def test_round_trip(self):
         camera = Camera(K=K, width=WIDTH, height=HEIGHT, distortion=np.array([0.1, 0.2, 0, 0, 0.1]))
-        again = conversions.camera_from_info(conversions.camera_to_info(camera, Header()))
+        again = reading.camera_from_info(conversions.camera_to_info(camera, Header()))
         np.testing.assert_array_equal(again.K, camera.K)
         np.testing.assert_array_equal(again.distortion, camera.distortion)
 
@@ -84,13 +85,13 @@ class TestCamera:
     @pytest.mark.parametrize("zeros", [0, 1, 4, 8])
     def test_zeros_after_the_coefficients_of_a_fisheye_are_left_out(self, model, zeros):
         d = [0.1, 0.02, 0.003, 0.0004, *[0.0] * zeros]
-        camera = conversions.camera_from_info(info(distortion_model=model, d=d))
+        camera = reading.camera_from_info(info(distortion_model=model, d=d))
         assert camera.model == "equidistant"
         np.testing.assert_array_equal(camera.distortion, d[:4])
 
     @pytest.mark.parametrize("d", [[], [0.0] * 4, [0.0] * 5, [0.0] * 8])
     def test_a_fisheye_without_distortion_is_no_pinhole(self, d):
-        camera = conversions.camera_from_info(info(distortion_model="equidistant", d=d))
+        camera = reading.camera_from_info(info(distortion_model="equidistant", d=d))
         assert camera.model == "equidistant"
         # r = f theta: 45 degrees off the axis.
         np.testing.assert_allclose(project(camera, np.array([1.0, 0, 1])), [320 + 600 * np.pi / 4, 240])
@@ -98,9 +99,9 @@ class TestCamera:
     @pytest.mark.parametrize("n", [4, 5, 8, 12, 14])
     def test_every_number_of_coefficients_of_opencv(self, n):
         d = [0.01] * n
-        camera = conversions.camera_from_info(info(d=d))
+        camera = reading.camera_from_info(info(d=d))
         np.testing.assert_array_equal(camera.distortion, d)
-        padded = conversions.camera_from_info(info(d=[*d, *[0.0] * 6]))
+        padded = reading.camera_from_info(info(d=[*d, *[0.0] * 6]))
         points = np.array([[0.1, -0.2, 1.0], [0.3, 0.2, 1.0]])
         np.testing.assert_array_equal(project(padded, points), project(camera, points))
 
@@ -109,57 +110,57 @@ class TestCamera:
     )
     @pytest.mark.parametrize("d", [[], [0.0] * 5])
     def test_no_distortion_needs_no_known_model(self, model, d):
-        camera = conversions.camera_from_info(info(distortion_model=model, d=d))
+        camera = reading.camera_from_info(info(distortion_model=model, d=d))
         assert (camera.model, camera.distortion.size) == ("plumb_bob", 0)
 
     @pytest.mark.parametrize("model", ["omni", "double_sphere", "equirectangular"])
     def test_rays_of_no_pinhole_are_refused_with_zeros_too(self, model):
         with pytest.raises(VPOGError, match=f"'{model}' is not known"):
-            conversions.camera_from_info(info(distortion_model=model, d=[0.0] * 4))
+            reading.camera_from_info(info(distortion_model=model, d=[0.0] * 4))
 
     def test_none_with_coefficients_is_refused(self):
         with pytest.raises(VPOGError, match=r"'none', but the coefficients are .*name the model"):
-            conversions.camera_from_info(info(distortion_model="none", d=[0.1, 0, 0, 0, 0]))
+            reading.camera_from_info(info(distortion_model="none", d=[0.1, 0, 0, 0, 0]))
 
     def test_zero_focal_length_is_refused(self):
         with pytest.raises(VPOGError, match=r"focal length is \(0, 0\).*publish a calibrated CameraInfo"):
-            conversions.camera_from_info(info(k=[0.0] * 9))
+            reading.camera_from_info(info(k=[0.0] * 9))
         with pytest.raises(VPOGError, match=r"focal length is \(1e\+300, 1e\+300\)"):
-            conversions.camera_from_info(info(k=[1e300, 0.0, 320.0, 0.0, 1e300, 240.0, 0.0, 0.0, 1.0]))
+            reading.camera_from_info(info(k=[1e300, 0.0, 320.0, 0.0, 1e300, 240.0, 0.0, 0.0, 1.0]))
 
     def test_unknown_distortion_is_refused(self):
         with pytest.raises(VPOGError, match="'thin_prism' is not known"):
-            conversions.camera_from_info(info(distortion_model="thin_prism", d=[0.1] * 4))
+            reading.camera_from_info(info(distortion_model="thin_prism", d=[0.1] * 4))
 
 
 class TestCameraOfAnotherImage:
     """Calibrations that drivers and simulators publish beside images of another resolution."""
 
     def test_k_of_binned_images_with_the_size_of_the_sensor_is_doubted(self):
-        camera = conversions.camera_from_info(info(width=1280, height=960, binning_x=2, binning_y=2))
+        camera = reading.camera_from_info(info(width=1280, height=960, binning_x=2, binning_y=2))
         (sentence,) = camera_doubts(camera)
         assert "(159.75, 119.75) is far from the middle of the 640x480 image" in sentence
 
     def test_k_of_a_smaller_image_is_doubted_and_of_a_larger_one_refused(self):
         small = info(k=[277.0, 0.0, 160.0, 0.0, 277.0, 120.0, 0.0, 0.0, 1.0])
-        (sentence,) = camera_doubts(conversions.camera_from_info(small))
+        (sentence,) = camera_doubts(reading.camera_from_info(small))
         assert (
             "(160, 120) is far from the middle of the 640x480 image: is K for another resolution" in sentence
         )
         large = info(k=[1200.0, 0.0, 640.0, 0.0, 1200.0, 480.0, 0.0, 0.0, 1.0])
         with pytest.raises(VPOGError, match=r"\(640, 480\) lies outside of the 640x480 image.*1280x960"):
-            conversions.camera_from_info(large)
+            reading.camera_from_info(large)
 
     def test_a_region_far_from_the_middle_is_usual(self):
         roi = RegionOfInterest(x_offset=500, y_offset=20, width=100, height=80)
-        camera = conversions.camera_from_info(info(roi=roi))
+        camera = reading.camera_from_info(info(roi=roi))
         assert camera_doubts(camera) == []
         assert camera.K[0, 2] < 0
 
     def test_a_region_with_the_size_of_the_region_is_refused(self):
         roi = RegionOfInterest(x_offset=320, y_offset=0, width=640, height=480)
         with pytest.raises(VPOGError, match=r"does not lie in the 640x480 image.*whole sensor"):
-            conversions.camera_from_info(info(roi=roi))
+            reading.camera_from_info(info(roi=roi))
 
 
 def instance(mask: np.ndarray | None = None, **roi) -> Instance2D:
@@ -173,7 +174,7 @@ def instance(mask: np.ndarray | None = None, **roi) -> Instance2D:
 class TestInstance:
     def test_box(self):
         message = instance(x_offset=10, y_offset=20, width=30, height=40)
-        detection = conversions.detection_from_instance(message, WIDTH, HEIGHT)
+        detection = reading.detection_from_instance(message, WIDTH, HEIGHT)
         np.testing.assert_array_equal(detection.box, [10, 20, 39, 59])
         assert (detection.class_id, detection.instance, detection.score) == ("mug", 3, 0.5)
         assert detection.mask is None
@@ -183,14 +184,14 @@ class TestInstance:
         mask[20:60, 10:40] = True
         sent = Detection("mug", np.array([10.4, 20.6, 39.2, 58.9]), 0.5, mask, 3)
         message = conversions.instance_from_detection(sent, Header())
-        received = conversions.detection_from_instance(message, WIDTH, HEIGHT)
+        received = reading.detection_from_instance(message, WIDTH, HEIGHT)
         np.testing.assert_array_equal(received.box, [10, 20, 40, 59])
         np.testing.assert_array_equal(received.mask, mask)
 
     def test_mask_of_the_box_lands_in_the_image(self):
         inside = np.random.default_rng(0).random((40, 30)) > 0.5
         message = instance(inside, x_offset=10, y_offset=20, width=30, height=40)
-        mask = conversions.detection_from_instance(message, WIDTH, HEIGHT).mask
+        mask = reading.detection_from_instance(message, WIDTH, HEIGHT).mask
         assert mask.shape == (HEIGHT, WIDTH)
         np.testing.assert_array_equal(mask[20:60, 10:40], inside)
         assert mask.sum() == inside.sum()
@@ -198,19 +199,19 @@ class TestInstance:
     def test_box_of_the_mask(self):
         mask = np.zeros((HEIGHT, WIDTH), bool)
         mask[5:9, 7:20] = True
-        detection = conversions.detection_from_instance(instance(mask), WIDTH, HEIGHT)
+        detection = reading.detection_from_instance(instance(mask), WIDTH, HEIGHT)
         np.testing.assert_array_equal(detection.box, [7, 5, 19, 8])
 
     def test_mask_of_another_size_is_refused(self):
         message = instance(np.ones((7, 7), bool), x_offset=1, y_offset=1, width=5, height=5)
         with pytest.raises(VPOGError, match="7x7 fits neither the 640x480 image nor its 5x5 box"):
-            conversions.detection_from_instance(message, WIDTH, HEIGHT)
+            reading.detection_from_instance(message, WIDTH, HEIGHT)
 
     def test_coloured_mask_is_refused(self):
         message = instance(np.ones((5, 15), bool), x_offset=1, y_offset=1, width=5, height=5)
         message.mask.encoding, message.mask.width = "rgb8", 5
         with pytest.raises(VPOGError, match="send mono8"):
-            conversions.detection_from_instance(message, WIDTH, HEIGHT)
+            reading.detection_from_instance(message, WIDTH, HEIGHT)
 
 
 class TestPose:
@@ -243,7 +244,7 @@ class TestPose:
         assert (frame.header.frame_id, frame.child_frame_id) == ("camera", "mug_0")
         assert frame.transform.translation.x == pytest.approx(pose()[0, 3])
         assert conversions.pose_stamped(estimate, header).header == header
-        assert conversions.stamp_to_ns(header.stamp) == 5_000_000_007
+        assert reading.stamp_to_ns(header.stamp) == 5_000_000_007
 
     def test_marker(self):
         estimate = PoseEstimate("mug", T_cam_obj=pose())

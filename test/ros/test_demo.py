@@ -20,10 +20,11 @@ from vpog_ros.msg import ObjectPoseArray
 
 from vpog_core.geometry.se3 import rotation_z, transform
 from vpog_core.objects.library import ObjectLibrary
+from vpog_core.synthetic.demo_objects import OBJECT_SEEDS, demo_objects, write_objects
+from vpog_core.synthetic.scene import jitter_box
 from vpog_core.types import PoseEstimate
 from vpog_ros.conversions import object_pose
 from vpog_ros.demo import parse
-from vpog_ros.demo_camera import OBJECT_SEEDS, demo_objects, jitter_box, write_objects
 from vpog_ros.demo_monitor import DemoMonitor
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -12,10 +12,10 @@ pytest.importorskip("rclpy")
 from sensor_msgs.msg import RegionOfInterest
 from vpog_ros.msg import Instance2D, Instance2DArray
 
+from vpog_core.messages.detections import CUT, NO_CLASS, UNKNOWN, UNUSABLE, DetectionReader
 from vpog_core.objects.library import ObjectLibrary
 from vpog_core.objects.mesh import save_mesh
 from vpog_core.synthetic.objects import make_object
-from vpog_ros.detections import CUT, NO_CLASS, UNKNOWN, UNUSABLE, DetectionReader
 from vpog_ros.diagnostics import Statistics
 from vpog_ros.notices import Notices
 
@@ -81,6 +81,20 @@ def vision(*rows: tuple, size=(20.0, 10.0), theta=0.0):
         centre = SimpleNamespace(position=SimpleNamespace(x=100.0 + 50 * column, y=50.0), theta=theta)
         bbox = SimpleNamespace(center=centre, size_x=size[0], size_y=size[1])
         detections.append(SimpleNamespace(results=results, id=word, bbox=bbox))
+    return SimpleNamespace(detections=detections)
+
+
+def yolo(*rows: tuple, outline=(), mask_size=(640, 480)):
+    """Make what looks like a yolo_msgs/DetectionArray: (class name, class number, track, score)."""
+    detections = []
+    for column, (name, number, track, score) in enumerate(rows):
+        centre = SimpleNamespace(position=SimpleNamespace(x=100.0 + 50 * column, y=50.0), theta=0.0)
+        bbox = SimpleNamespace(center=centre, size=SimpleNamespace(x=20.0, y=10.0))
+        points = [SimpleNamespace(x=x, y=y) for x, y in outline]
+        mask = SimpleNamespace(width=mask_size[0], height=mask_size[1], data=points)
+        detections.append(
+            SimpleNamespace(class_name=name, class_id=number, id=track, score=score, bbox=bbox, mask=mask)
+        )
     return SimpleNamespace(detections=detections)
 
 
@@ -186,3 +200,31 @@ def test_a_broken_mask_costs_its_detection_alone(library, statistics, log):
     assert names(detections) == [("can", 0)]
     (sentence,) = refused
     assert sentence.startswith("mug: A mask has the encoding 'rgb8'")
+
+
+def test_yolo_s_detections_are_known_by_name_or_number(read):
+    detections = read(yolo(("cup", 41, "7", 0.8), ("bowl", 3, "", 0.6), ("person", 0, "1", 0.9)))
+    assert names(detections)[0] == ("mug", 7)
+    assert [detection.class_id for detection in detections] == ["mug", "mug"]
+    np.testing.assert_allclose(detections[0].box, [90, 45, 110, 55])
+    assert detections[0].mask is None
+
+
+def test_yolo_s_outlines_are_masks(read):
+    (detection,) = read(yolo(("cup", 41, "", 0.8), outline=[(95, 46), (104, 46), (104, 53), (95, 53)]))
+    rows, columns = np.nonzero(detection.mask)
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (46, 53, 95, 104)
+    assert detection.mask.sum() == 8 * 10
+
+
+@pytest.mark.parametrize(
+    ("outline", "size", "sentence"),
+    [
+        ([(1, 1), (9, 1), (5, 9)], (320, 240), "is of a 320x240 image"),
+        ([(1, 1), (9, 1), (5, float("nan"))], (640, 480), "not finite"),
+    ],
+)
+def test_yolo_s_outlines_that_cannot_be_are_refused(library, log, statistics, outline, size, sentence):
+    reader = DetectionReader(library, statistics, Notices(log))
+    _, (refused,) = reader.read(yolo(("cup", 1, "", 0.8), outline=outline, mask_size=size), 640, 480, 16)
+    assert sentence in refused

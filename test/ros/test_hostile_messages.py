@@ -22,6 +22,7 @@ from std_msgs.msg import Header
 from vpog_ros.msg import Instance2D, Instance2DArray
 
 from vpog_core.inference.estimator import PoseEstimator
+from vpog_core.messages.images import ALIASES, BYTES_PER_PIXEL
 from vpog_core.models.checkpoint import save_weights
 from vpog_core.models.config import VPOGConfig
 from vpog_core.models.vpog_model import VPOGModel
@@ -31,7 +32,6 @@ from vpog_core.types import VPOGError
 from vpog_ros.diagnostics import Statistics
 from vpog_ros.frame_buffer import Frame
 from vpog_ros.frame_processor import FrameProcessor
-from vpog_ros.image_conversion import ALIASES, BYTES_PER_PIXEL
 from vpog_ros.notices import Notices
 from vpog_ros.vpog_node import SUCCESS, VpogNode
 

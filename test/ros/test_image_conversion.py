@@ -11,8 +11,9 @@ pytest.importorskip("rclpy")
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
+from vpog_core.messages.images import ALIASES
 from vpog_core.types import VPOGError
-from vpog_ros.image_conversion import ALIASES, image_to_rgb, mask_to_image, rgb_to_image
+from vpog_ros.image_conversion import image_to_rgb, mask_to_image, rgb_to_image
 
 HEIGHT, WIDTH = 12, 16
 

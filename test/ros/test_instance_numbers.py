@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vpog_ros.instance_numbers import MEMORY_FRAMES, InstanceNumbers
+from vpog_core.messages.instance_numbers import MEMORY_FRAMES, InstanceNumbers
 
 LEFT, MIDDLE, RIGHT = (np.array([x, 100.0, x + 80.0, 180.0]) for x in (0.0, 200.0, 400.0))
 

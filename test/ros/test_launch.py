@@ -17,6 +17,7 @@ ARGUMENTS = {
         "camera_info",
         "detections",
         "instances",
+        "yolo_detections",
         "objects_dir",
         "weights",
         "device",

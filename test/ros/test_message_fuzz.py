@@ -14,9 +14,11 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, RegionOfInterest
 
 from vpog_core.geometry.camera import look_at_crop, warp
 from vpog_core.geometry.camera_checks import camera_doubts
+from vpog_core.io.bit_depth import BitDepth
+from vpog_core.messages.images import ALIASES, BYTES_PER_PIXEL, DEPTH_ENCODINGS
+from vpog_core.messages.reading import camera_from_info
 from vpog_core.types import VPOGError
-from vpog_ros.conversions import camera_from_info
-from vpog_ros.image_conversion import ALIASES, BYTES_PER_PIXEL, DEPTH_ENCODINGS, BitDepth, image_to_rgb
+from vpog_ros.image_conversion import image_to_rgb
 
 # The same examples in every run: a test that fails for one change must not fail for the next at random.
 fuzz = settings(max_examples=200, deadline=None, derandomize=True, database=None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -11,15 +12,18 @@ import pytest
 pytest.importorskip("rclpy")
 
 from sensor_msgs.msg import CameraInfo, Image, RegionOfInterest
+from std_srvs.srv import Trigger
 from visualization_msgs.msg import Marker
 from vpog_ros.msg import Instance2D
 
+from vpog_core.frame_dump.read import read_dump
 from vpog_core.geometry.se3 import rotation_angle
+from vpog_core.messages.reading import stamp_to_ns
 from vpog_core.objects.mesh import save_mesh
 from vpog_core.synthetic.objects import make_object
 from vpog_core.synthetic.scene import make_scene
 from vpog_core.types import Camera, Detection, VPOGError
-from vpog_ros.conversions import pose_from_message, stamp_to_ns
+from vpog_ros.conversions import pose_from_message
 from vpog_ros.estimator_loading import load_estimator
 from vpog_ros.parameters import Settings
 
@@ -50,15 +54,25 @@ def objects_dir(tmp_path_factory, mesh) -> Path:
 
 
 @pytest.fixture(scope="module")
+def dump_dir(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("node") / "dumps"
+
+
+@pytest.fixture(scope="module")
 def scene(mesh):
     return make_scene(SCENE_SEED, [mesh], distractors=0)
 
 
 @pytest.fixture(scope="module")
-def node(start_node, objects_dir, tmp_path_factory):
+def node(start_node, objects_dir, dump_dir, tmp_path_factory):
     cache = tmp_path_factory.mktemp("cache")
     return start_node(
-        objects_dir=objects_dir, cache_dir=cache, autostart="false", device="cpu", diagnostics_period=0.2
+        objects_dir=objects_dir,
+        cache_dir=cache,
+        dump_dir=dump_dir,
+        autostart="false",
+        device="cpu",
+        diagnostics_period=0.2,
     )
 
 
@@ -141,6 +155,23 @@ def test_target_pose_and_markers_agree_with_the_poses(unfollowed, scene):
         return [(m.ns, m.id) for m in gone] == [("carton", 0)]
 
     assert active.spin_until(removed, 10.0)
+
+
+def test_a_dump_holds_what_was_given_and_answered(active, scene, dump_dir):
+    frame = scene.render(0.0)
+    for _ in range(2):  # The second one is tracked: it has a prior.
+        (pose,) = active.answer(active.send(frame.image, scene.camera, [whole(frame)])).poses
+    answer = active.call(Trigger, "dump", Trigger.Request())
+    (folder,) = dump_dir.iterdir()
+    assert (answer.success, answer.message) == (True, f"The frame is written to {folder}.")
+    dump = read_dump(folder)
+    np.testing.assert_array_equal(dump.image, frame.image)
+    assert dump.priors[0] is not None
+    # A message holds a quaternion, which is rounded.
+    np.testing.assert_allclose(dump.poses[0], pose_from_message(pose.pose.pose), atol=1e-9)
+    told = json.loads((folder / "dump.json").read_text())
+    assert told["frame"]["frame_id"] == "test_camera"
+    assert told["settings"]["diagnostics"]["state"] == "active"
 
 
 def test_pictures_are_drawn_for_who_looks(active, scene):

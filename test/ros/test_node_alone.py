@@ -23,7 +23,8 @@ from vpog_core.objects.library import ObjectLibrary
 from vpog_core.objects.mesh import save_mesh
 from vpog_core.synthetic.objects import make_object
 from vpog_core.types import Camera, PoseEstimate
-from vpog_ros import diagnostics, optional, publishers, vpog_node
+from vpog_core.visualization.overlay import PALETTE
+from vpog_ros import diagnostics, optional, vpog_node
 from vpog_ros.parameters import Settings
 from vpog_ros.vpog_node import FAILURE, SUCCESS, VpogNode
 
@@ -173,7 +174,7 @@ def test_poses_under_min_score_are_drawn_grey(outputs):
     came = outputs.listen(Image, "/alone/overlay_image")
     made = outputs.node._outputs
     assert outputs.spin_until(made.overlay_image.get_subscription_count)
-    colour = np.array(publishers.PALETTE[0])
+    colour = np.array(PALETTE[0])
     black = np.zeros((120, 160, 3), np.uint8)
     for score, coloured in ((0.9, True), (0.01, False)):
         came.clear()

@@ -16,14 +16,16 @@ from vpog_core import __version__
 from vpog_core.cli.calibrate import add_calibrate
 from vpog_core.cli.data import add_data
 from vpog_core.cli.evaluate import add_command as add_evaluate
+from vpog_core.cli.from_dump import missing_inputs, run_from_dump
 from vpog_core.cli.numbers import count, positive
+from vpog_core.cli.replay import add_commands as add_replay
 from vpog_core.cli.symmetry import add_command as add_symmetry
 from vpog_core.cli.train import add_train
 from vpog_core.threads import usable_cores, use_threads
 from vpog_core.types import Detection, VPOGError
 
 _ESTIMATE_HELP = """\
-The pose of one object in one image.
+The pose of one object in one image, or of a frame that the node has dumped.
 
 Say where the object is with --box or --mask, and what it is with --object: a mesh
 file, or the name of an object in --objects-dir. Prints the pose in the camera frame
@@ -33,6 +35,7 @@ _ESTIMATE_EXAMPLE = """\
 example:
   vpog estimate --image frame.png --camera camera.yaml --box 210 120 330 260 \\
       --object mug.obj --unit mm
+  vpog estimate --from dumps/frame_1700000000.000000000
 
 The camera file is a calibration of ROS, OpenCV's FileStorage or Kalibr (YAML, JSON
 or XML), for the image as it is, or simply:
@@ -84,6 +87,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_evaluate(partial(_add_command, commands))
     add_symmetry(partial(_add_command, commands))
     add_data(commands)
+    add_replay(partial(_add_command, commands))
     return parser
 
 
@@ -109,25 +113,25 @@ def _add_estimate(commands) -> None:
         run_estimate,
     )
     parser.add_argument(
-        "--image",
-        required=True,
-        metavar="FILE",
-        help="the picture, PNG or JPEG, as stored: EXIF turns nothing",
+        "--from", dest="dump", metavar="DUMP", help="find the poses of a frame again that ~/dump has written"
     )
     parser.add_argument(
-        "--camera", required=True, metavar="FILE", help="its calibration, of ROS, OpenCV or Kalibr"
+        "--image", metavar="FILE", help="the image, PNG or JPEG, as stored: EXIF turns nothing"
     )
-    place = parser.add_mutually_exclusive_group(required=True)
+    parser.add_argument("--camera", metavar="FILE", help="its calibration, of ROS, OpenCV or Kalibr")
+    place = parser.add_mutually_exclusive_group()
     place.add_argument(
         "--box", nargs=4, type=float, metavar=("X0", "Y0", "X1", "Y1"), help="pixels of the object's corners"
     )
     place.add_argument(
         "--mask", metavar="FILE", help="picture of the same size, black or transparent around it"
     )
-    parser.add_argument("--object", required=True, metavar="MESH_OR_ID", help="mesh file, or name in DIR")
+    parser.add_argument("--object", metavar="MESH_OR_ID", help="mesh file, or name in DIR")
     parser.add_argument("--objects-dir", metavar="DIR", help="folder of meshes (and objects.yaml)")
     _add_unit(parser)
     _add_model(parser)
+    parser.add_argument("--refiner-weights", metavar="FILE", help="of a dump (default: the ones shipped)")
+    parser.set_defaults(refuse=parser.error)
     parser.add_argument("--json", action="store_true", help="print the pose as JSON (metres, radians)")
     parser.add_argument(
         "--output", default="vpog_output", metavar="DIR", help="where the pictures go (default: %(default)s)"
@@ -183,6 +187,10 @@ def _add_model(parser) -> None:
 
 def run_estimate(arguments: argparse.Namespace) -> int:
     """`vpog estimate`: 0 with a pose, 1 without."""
+    if missing := missing_inputs(arguments):
+        arguments.refuse(missing)
+    if arguments.dump is not None:
+        return run_from_dump(arguments)
     from vpog_core.cli import files
     from vpog_core.geometry.camera import clip_box
     from vpog_core.io.camera_file import read_camera

@@ -19,3 +19,14 @@ def count(text: str, least: int = 0) -> int:
 def positive(text: str) -> int:
     """A whole number from one on."""
     return count(text, least=1)
+
+
+def fraction(text: str) -> float:
+    """Read a number from 0 to 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0.0 <= value <= 1.0:
+        raise argparse.ArgumentTypeError(f"'{text}' must be a number from 0 to 1")
+    return value

@@ -60,7 +60,8 @@ class PoseEstimator:
         self.options = Options(**options)
         loaded = isinstance(weights, Networks)
         self.networks = weights if loaded else Networks.load(weights, refiner_weights, device)
-        self.library = objects if isinstance(objects, ObjectLibrary) else ObjectLibrary(objects, cache_dir)
+        folder = isinstance(objects, (str, Path))
+        self.library = ObjectLibrary(objects, cache_dir) if folder else objects
         self._failures = Failures()
         self._doubts: set[str] = set()
         self._objects = ObjectStore(self.model, self.library, self.networks.key, self._failures)

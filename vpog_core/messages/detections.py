@@ -7,14 +7,19 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
+import cv2
 import numpy as np
 
-from vpog_core.types import Detection, VPOGError
-from vpog_ros.conversions import detection_from_instance
-from vpog_ros.diagnostics import Statistics
-from vpog_ros.instance_numbers import InstanceNumbers
-from vpog_ros.msg import Instance2D, Instance2DArray
-from vpog_ros.notices import Notices
+from vpog_core.messages.instance_numbers import InstanceNumbers
+from vpog_core.messages.reading import detection_from_instance
+from vpog_core.types import MAX_SIDE, Detection, VPOGError
+
+DETECTION_TYPES = (
+    "vpog_ros/msg/Instance2DArray",
+    "vision_msgs/msg/Detection2DArray",
+    "yolo_msgs/msg/DetectionArray",
+)
+"""Types of messages that are read as detections."""
 
 UNKNOWN = "detections of unknown classes"
 UNUSABLE = "detections of objects left out"
@@ -43,12 +48,12 @@ class DetectionReader:
 
     Args:
         library: the estimator's ObjectLibrary.
+        statistics: counts what is left out, by `leave_out(kind, number)`.
+        notices: tells users of it, by `say_once(kind, sentence, of)`.
         left_out: the objects that cannot be used, which the node has named when it was configured.
     """
 
-    def __init__(
-        self, library, statistics: Statistics, notices: Notices, left_out: Collection[str] = ()
-    ) -> None:
+    def __init__(self, library, statistics, notices, left_out: Collection[str] = ()) -> None:
         self._library = library
         self._left_out = frozenset(left_out)
         self._statistics = statistics
@@ -59,14 +64,17 @@ class DetectionReader:
         """The best detections of known objects, and a sentence for each that is broken.
 
         Args:
-            message: Instance2DArray, or Detection2DArray of vision_msgs.
+            message: of one of `DETECTION_TYPES`.
             width, height: of the image, pixels.
             most: how many are taken, best scores first.
         """
-        if isinstance(message, Instance2DArray):
+        if hasattr(message, "instances"):
             candidates = [self._of_instance(item) for item in message.instances]
         else:
-            candidates = [self._of_vision(item) for item in message.detections]
+            candidates = [
+                self._of_yolo(item) if hasattr(item, "class_name") else self._of_vision(item)
+                for item in message.detections
+            ]
         known = sorted((c for c in candidates if c is not None), key=lambda c: -c.score)
         if len(known) > most:
             self._statistics.leave_out(CUT, len(known) - most)
@@ -109,7 +117,7 @@ class DetectionReader:
                 result[row] = replace(result[row], instance=number)
         return result
 
-    def _of_instance(self, message: Instance2D) -> Candidate | None:
+    def _of_instance(self, message) -> Candidate | None:
         object_id = self._known([message.class_id])
         if object_id is None:
             return None
@@ -130,6 +138,13 @@ class DetectionReader:
             return None
         best = next(h for h in hypotheses if self._resolve(h.class_id) == object_id)
         return Candidate(message, object_id, rank(best.score), number_of(message.id))
+
+    def _of_yolo(self, message) -> Candidate | None:
+        """Read a yolo_msgs/Detection, of yolo_ros: by its class's name, else by its number."""
+        object_id = self._known([message.class_name, str(message.class_id)])
+        if object_id is None:
+            return None
+        return Candidate(message, object_id, rank(message.score), number_of(message.id))
 
     def _known(self, class_ids: list[str]) -> str | None:
         """The first object that a class names; None, counted and said once, where it cannot be used."""
@@ -173,18 +188,50 @@ def detection_of(candidate: Candidate, width: int, height: int) -> Detection:
         VPOGError: the mask cannot be used.
     """
     message = candidate.message
-    if isinstance(message, Instance2D):
+    if hasattr(message, "roi"):
         detection = detection_from_instance(message, width, height)
         return replace(detection, class_id=candidate.object_id)
+    if hasattr(message, "class_name"):
+        mask = mask_of_outline(message.mask, width, height)
+        return Detection(candidate.object_id, box_of_yolo(message.bbox), candidate.score, mask)
     return Detection(candidate.object_id, box_of_vision(message.bbox), candidate.score)
 
 
 def box_of_vision(bbox) -> np.ndarray:
-    """[4] (x0, y0, x1, y1), pixels, of a vision_msgs/BoundingBox2D; of a turned one, about its corners."""
-    x, y, turn = bbox.center.position.x, bbox.center.position.y, bbox.center.theta
+    """Read a vision_msgs/BoundingBox2D as [4] (x0, y0, x1, y1), pixels; a turned one about its corners."""
+    return _box(bbox.center, bbox.size_x, bbox.size_y)
+
+
+def box_of_yolo(bbox) -> np.ndarray:
+    """Read a yolo_msgs/BoundingBox2D as [4] (x0, y0, x1, y1), pixels; a turned one about its corners."""
+    return _box(bbox.center, bbox.size.x, bbox.size.y)
+
+
+def mask_of_outline(message, width: int, height: int) -> np.ndarray | None:
+    """Read a yolo_msgs/Mask, which holds the outline of an object, as [height, width] bool; None without one.
+
+    Raises:
+        VPOGError: the outline is of an image of another size, or not finite.
+    """
+    if len(message.data) < 3:
+        return None
+    if (message.width, message.height) != (width, height):
+        raise VPOGError(
+            f"The outline of a mask is of a {message.width}x{message.height} image and this one is "
+            f"{width}x{height}: let the detector work on the images as they are."
+        )
+    points = np.array([[point.x, point.y] for point in message.data], np.float64)
+    if not np.isfinite(points).all():
+        raise VPOGError("The outline of a mask has points that are not finite: check the detector.")
+    points = np.clip(np.round(points), -MAX_SIDE, 2 * MAX_SIDE).astype(np.int32)
+    return cv2.fillPoly(np.zeros((height, width), np.uint8), [points], 1).astype(bool)
+
+
+def _box(center, size_x: float, size_y: float) -> np.ndarray:
+    x, y, turn = center.position.x, center.position.y, center.theta
     c, s = (abs(math.cos(turn)), abs(math.sin(turn))) if math.isfinite(turn) else (1.0, 0.0)
-    half_x = (c * bbox.size_x + s * bbox.size_y) / 2
-    half_y = (s * bbox.size_x + c * bbox.size_y) / 2
+    half_x = (c * size_x + s * size_y) / 2
+    half_y = (s * size_x + c * size_y) / 2
     return np.array([x - half_x, y - half_y, x + half_x, y + half_y], np.float64)
 
 

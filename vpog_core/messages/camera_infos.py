@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from typing import Any
 
-from sensor_msgs.msg import CameraInfo
-
+from vpog_core.messages.reading import stamp_to_ns
+from vpog_core.messages.ring import remember
 from vpog_core.types import VPOGError
-from vpog_ros.conversions import stamp_to_ns
-from vpog_ros.frame_buffer import remember
 
 KEPT = 300
 """Messages kept; images wait for their detections, and the calibration of each is still to be here then."""
@@ -28,23 +27,30 @@ class CameraInfos:
     long as the next one says the same: a calibration published once holds for what comes after it.
     """
 
-    def __init__(self) -> None:
-        self._kept: OrderedDict[int, CameraInfo] = OrderedDict()
-        self._newest: CameraInfo | None = None
+    def __init__(self, kept: int | None = KEPT, wait_s: float = FIRST_S) -> None:
+        """Keep so many messages (None: all), and wait so long for one that is on its way."""
+        self._capacity, self._wait_s = kept, wait_s
+        self._kept: OrderedDict[int, Any] = OrderedDict()
+        self._newest: Any = None
+        self._newest_ns = 0
         self._exact = False
         self._changed = threading.Condition()
 
-    def add(self, message: CameraInfo) -> None:
-        """A message came; called from any thread."""
-        stamp_ns = stamp_to_ns(message.header.stamp)
+    def add(self, message, stamp_ns: int | None = None) -> None:
+        """A message came; called from any thread.
+
+        Args:
+            stamp_ns: its stamp where it is not the one in its header.
+        """
+        stamp_ns = stamp_to_ns(message.header.stamp) if stamp_ns is None else stamp_ns
         with self._changed:
-            if self._newest is not None and stamp_ns < stamp_to_ns(self._newest.header.stamp) - JUMP_NS:
+            if self._capacity is not None and stamp_ns < self._newest_ns - JUMP_NS:
                 self._kept.clear()
-            self._newest = message
-            remember(self._kept, stamp_ns, message, KEPT)
+            self._newest, self._newest_ns = message, stamp_ns
+            remember(self._kept, stamp_ns, message, self._capacity)
             self._changed.notify_all()
 
-    def of_image(self, stamp_ns: int) -> CameraInfo | None:
+    def of_image(self, stamp_ns: int) -> Any:
         """The calibration of an image; None where none has come in time.
 
         Args:
@@ -54,11 +60,11 @@ class CameraInfos:
             VPOGError: the calibration has changed about this image, and which one is its is not known.
         """
         with self._changed:
-            self._changed.wait_for(lambda: self._newest is not None, FIRST_S)
+            self._changed.wait_for(lambda: self._newest is not None, self._wait_s)
             if self._newest is None or not stamp_ns:
                 return self._newest
             if self._exact:
-                self._changed.wait_for(lambda: self._is_settled(stamp_ns), FIRST_S)
+                self._changed.wait_for(lambda: self._is_settled(stamp_ns), self._wait_s)
             self._exact = stamp_ns in self._kept
             return self._kept[stamp_ns] if self._exact else self._about(stamp_ns)
 
@@ -66,7 +72,7 @@ class CameraInfos:
         """Tell whether waiting is over: the image's own CameraInfo is here, or a newer one."""
         return stamp_ns in self._kept or max(self._kept) > stamp_ns
 
-    def _about(self, stamp_ns: int) -> CameraInfo:
+    def _about(self, stamp_ns: int) -> Any:
         before = max((s for s in self._kept if s < stamp_ns), default=None)
         after = min((s for s in self._kept if s > stamp_ns), default=None)
         if before is None or after is None:
@@ -79,7 +85,7 @@ class CameraInfos:
         return self._kept[before]
 
 
-def calibration(info: CameraInfo) -> tuple:
+def calibration(info) -> tuple:
     """Return what a CameraInfo says of the camera, for comparison."""
     roi = info.roi
     return (

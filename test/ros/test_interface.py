@@ -1,0 +1,73 @@
+"""docs/interface.md is what the code says, and what the code says is what a running node has."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+pytest.importorskip("rclpy")
+
+import rclpy
+
+from vpog_ros import optional
+from vpog_ros.interface import INPUTS, LIFECYCLE, OUTPUTS, SERVICES, TF2, VISION, YOLO, interface_page
+from vpog_ros.vpog_node import VpogNode
+
+PAGE = Path(__file__).parents[2] / "docs" / "interface.md"
+OF_EVERY_NODE = ("rcl_interfaces", "rosgraph_msgs", "type_description_interfaces", LIFECYCLE)
+"""Packages of topics and services that nodes have without asking for them."""
+
+INSTALLED = {
+    "": True,
+    TF2: optional.TFMessage is not None,
+    VISION: optional.Detection2DArray is not None,
+    YOLO: optional.YoloDetectionArray is not None,
+}
+
+
+@pytest.fixture(scope="module")
+def node():
+    """The real node, active, with an estimator that knows no object."""
+    context = rclpy.Context()
+    rclpy.init(context=context)
+    library = SimpleNamespace(ids=[])
+    estimator = SimpleNamespace(library=library, object_ids=[], left_out={}, device="cpu")
+    node = VpogNode(lambda settings, progress: estimator, context=context)
+    node.trigger_configure()
+    node.trigger_activate()
+    yield node
+    node.destroy_node()
+    context.try_shutdown()
+
+
+def own(found) -> set[tuple[str, str]]:
+    """(name, type) of what is the node's own."""
+    pairs = {(name, kind) for name, kinds in found for kind in kinds}
+    return {pair for pair in pairs if not pair[1].startswith(OF_EVERY_NODE)}
+
+
+def described(node, rows) -> set[tuple[str, str]]:
+    """(name, type) that the tables say the node has on this machine."""
+    resolved = {True: lambda name: f"/vpog_node/{name[2:]}", False: node.resolve_topic_name}
+    return {(resolved[r.name.startswith("~")](r.name), r.type) for r in rows if INSTALLED[r.needs]}
+
+
+def test_the_page_is_made_from_the_code():
+    assert PAGE.read_text() == interface_page(), (
+        "docs/interface.md is not what the code says: run "
+        "`python -m vpog_ros.interface > docs/interface.md` in the environment."
+    )
+
+
+def test_topics_are_those_of_the_node(node):
+    inputs = node.get_subscriber_names_and_types_by_node("vpog_node", "/")
+    outputs = node.get_publisher_names_and_types_by_node("vpog_node", "/")
+    assert own(inputs) == described(node, INPUTS)
+    assert own(outputs) == described(node, OUTPUTS)
+
+
+def test_services_are_those_of_the_node(node):
+    found = node.get_service_names_and_types_by_node("vpog_node", "/")
+    assert own(found) == described(node, SERVICES)

@@ -1,0 +1,70 @@
+"""`vpog estimate --from DUMP`: the poses of a frame that the node has dumped, found again and compared."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+import numpy as np
+
+NEEDED = ("image", "camera", "object")
+
+
+def missing_inputs(arguments: argparse.Namespace) -> str:
+    """Say what `vpog estimate` is not given, or what goes not with --from; "" where all is well."""
+    given = [name for name in (*NEEDED, "box", "mask", "objects_dir") if getattr(arguments, name) is not None]
+    if arguments.dump is not None:
+        given += ["unit"] if arguments.unit != "auto" else []
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        return f"not allowed with --from, which has its own: {options}" if given else ""
+    missing = [f"--{name}" for name in NEEDED if name not in given]
+    if "box" not in given and "mask" not in given:
+        missing.append("--box or --mask")
+    return f"the following arguments are required: {', '.join(missing)}" if missing else ""
+
+
+def run_from_dump(arguments: argparse.Namespace) -> int:
+    """Find the poses of a dump: 0 where one was found, 1 where none was."""
+    from vpog_core.cli import files
+    from vpog_core.frame_dump.read import make_estimator, read_dump
+    from vpog_core.threads import usable_cores, use_threads
+    from vpog_core.visualization.estimate_drawing import estimate_drawings
+    from vpog_core.visualization.overlay import draw_poses
+
+    files.check_output(arguments.output)
+    dump = read_dump(arguments.dump)
+    use_threads(usable_cores())
+    estimator = make_estimator(dump, arguments.weights, arguments.refiner_weights, arguments.device)
+    files.onboard_with_progress(estimator)
+    estimates = estimator.estimate(dump.image, dump.camera, dump.detections, dump.priors)
+    drawings = estimate_drawings(estimates, dump.library, min_score=0.0)
+    overlay = draw_poses(dump.image, dump.camera, drawings)
+    files.write_png(files.output_folder(arguments.output) / "overlay.png", overlay)
+    differences = [difference(e.T_cam_obj, T) for e, T in zip(estimates, dump.poses, strict=True)]
+    if arguments.json:
+        found = [files.pose_dict(e) | {"from_dump": d} for e, d in zip(estimates, differences, strict=True)]
+        print(json.dumps(found, indent=2))
+    else:
+        for estimate, from_dump in zip(estimates, differences, strict=True):
+            print(files.pose_text(estimate))
+            print(f"  {_in_words(from_dump)}")
+    return 0 if any(e.T_cam_obj is not None for e in estimates) else 1
+
+
+def difference(found: np.ndarray | None, dumped: np.ndarray | None) -> dict | None:
+    """Return how far a pose is from the dumped one, metres and radians; None where one of them is none."""
+    from vpog_core.geometry.se3 import rotation_angle
+
+    if found is None or dumped is None:
+        return None
+    return {
+        "metres": float(np.linalg.norm(found[:3, 3] - dumped[:3, 3])),
+        "radians": float(rotation_angle(found[:3, :3], dumped[:3, :3])),
+    }
+
+
+def _in_words(from_dump: dict | None) -> str:
+    if from_dump is None:
+        return "there is no dumped pose to compare with, or none was found now"
+    millimetres, degrees = 1e3 * from_dump["metres"], np.rad2deg(from_dump["radians"])
+    return f"{millimetres:.3f} mm and {degrees:.3f} degrees from the dumped pose"

@@ -1,0 +1,67 @@
+"""Remember the last call of an estimator: what it was given, and what it answered."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from vpog_core.types import Camera, Detection, Estimates, PoseEstimate
+
+
+@dataclass(frozen=True)
+class RecordedCall:
+    """One call of `PoseEstimator.estimate`.
+
+    Attributes:
+        image: [H, W, 3] uint8 RGB; camera: of its size.
+        priors: `query.Prior` or None of each detection.
+        estimates: of each detection, without what draws the matches.
+        context: what the caller said of the frame, such as its stamp.
+    """
+
+    image: np.ndarray
+    camera: Camera
+    detections: list[Detection]
+    priors: list
+    estimates: list[PoseEstimate]
+    context: dict[str, Any]
+
+
+class RecordedEstimator:
+    """An estimator, of which the last call is remembered; everything else is the estimator's own.
+
+    Attributes:
+        context: what is said of the frames to come, kept with their calls.
+        last: the last call that was answered, or None.
+    """
+
+    def __init__(self, estimator) -> None:
+        self.context: dict[str, Any] = {}
+        self.last: RecordedCall | None = None
+        self._estimator = estimator
+
+    def __getattr__(self, name: str):
+        return getattr(self._estimator, name)
+
+    def estimate(
+        self,
+        image: np.ndarray,
+        camera: Camera,
+        detections: Sequence[Detection],
+        priors: Sequence | None = None,
+        **others,
+    ) -> Estimates:
+        """Estimate as the estimator does, and remember the call."""
+        context = dict(self.context)
+        estimates = self._estimator.estimate(image, camera, detections, priors, **others)
+        detections = list(detections)
+        if detections:
+            given = [None] * len(detections) if priors is None else list(priors)
+            # Without what draws the matches, which holds on to all that the network computed.
+            answers = [dataclasses.replace(e, draw_match=None, alternatives=[]) for e in estimates]
+            self.last = RecordedCall(image, camera, detections, given, answers, context)
+        return estimates

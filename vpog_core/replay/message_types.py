@@ -1,0 +1,70 @@
+"""Definitions of the messages that are read from bags and written to them."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+from rosbags.typesys import Stores, TypesysError, get_types_from_msg, get_typestore
+from rosbags.typesys.store import Typestore
+
+import vpog_core
+from vpog_core.types import VPOGError
+
+OWN_TYPES = ("Instance2D", "Instance2DArray", "ObjectPose", "ObjectPoseArray")
+
+
+@cache
+def own_typestore() -> Typestore:
+    """Make the types of ROS 2's common interfaces and of this package's messages.
+
+    Raises:
+        VPOGError: the package's message files are missing.
+    """
+    folder, types = message_folder(), {}
+    for name in OWN_TYPES:
+        types.update(get_types_from_msg((folder / f"{name}.msg").read_text(), f"vpog_ros/msg/{name}"))
+    store = get_typestore(Stores.LATEST)
+    store.register(types)
+    return store
+
+
+def message_folder() -> Path:
+    """Find the .msg files of the source tree, or of a pip or colcon installation.
+
+    Raises:
+        VPOGError: they are nowhere.
+    """
+    package = Path(vpog_core.__file__).resolve().parent
+    places = [package.parent / "msg"]
+    places += [parent / "share" / "vpog_ros" / "msg" for parent in package.parents]
+    for place in places:
+        if all((place / f"{name}.msg").is_file() for name in OWN_TYPES):
+            return place
+    raise VPOGError(f"There are no message files beside '{package}': install the package again.")
+
+
+def typestore_of(msgtype: str, definition: str, topic: str) -> Typestore:
+    """Make the types that a topic's messages are read with.
+
+    Args:
+        definition: the message's definition as the bag holds it, in the .msg format; "" where it has none.
+
+    Raises:
+        VPOGError: the bag has no definition of the type, and it is none that comes with this package.
+    """
+    if definition:
+        store = get_typestore(Stores.EMPTY)
+        try:
+            store.register(get_types_from_msg(definition, msgtype))
+        except TypesysError as error:
+            raise VPOGError(
+                f"The bag's definition of {msgtype}, on '{topic}', cannot be read ({error}): record it again."
+            ) from error
+        return store
+    if msgtype not in own_typestore().types:
+        raise VPOGError(
+            f"The bag holds no definition of {msgtype}, the type of '{topic}': record it as MCAP "
+            "(`ros2 bag record --storage mcap`), or with ROS 2 Jazzy or later, which store definitions."
+        )
+    return own_typestore()

@@ -1,0 +1,168 @@
+"""Find which image of a bag each message of detections belongs to, as the node does while it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from vpog_core.messages.arrival_order import ArrivalOrder
+from vpog_core.messages.camera_infos import CameraInfos, calibration
+from vpog_core.messages.reading import stamp_to_ns
+from vpog_core.replay.bag_reader import Bag, BagMessage
+from vpog_core.replay.topics import Topics
+from vpog_core.types import VPOGError
+
+
+@dataclass
+class Pairs:
+    """What a bag holds, found by one look through it.
+
+    Attributes:
+        frames: (row of the image, row of the detections) of every pair, in the order in which both are there;
+            a row is the place of a message in its topic.
+        camera_infos: the calibrations.
+        images, detections: how many messages there are.
+        stamps: [images] of the images, nanoseconds; 0 where there is none.
+    """
+
+    frames: list[tuple[int, int]] = field(default_factory=list)
+    camera_infos: CameraInfos = field(default_factory=lambda: CameraInfos(kept=None, wait_s=0.0))
+    images: int = 0
+    detections: int = 0
+    stamps: list[int] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class RecordedFrame:
+    """An image and the detections made in it, as messages.
+
+    Attributes:
+        number: of the frame, from 0.
+        image_time_ns: when the image was recorded.
+    """
+
+    number: int
+    stamp_ns: int
+    image_time_ns: int
+    image: BagMessage
+    detections: BagMessage
+
+    @property
+    def time_s(self) -> float:
+        """Seconds of the image: its stamp, or, where it has none, when it was recorded."""
+        return 1e-9 * (self.stamp_ns or self.image_time_ns)
+
+
+def find_pairs(bag: Bag, topics: Topics) -> Pairs:
+    """Pair images and detections by their stamps, exactly; what has no stamp while both take turns.
+
+    Raises:
+        VPOGError: nothing can be paired, or the bag cannot be read.
+    """
+    pairing = _Pairing()
+    adders = {
+        topics.camera_info: pairing.add_calibration,
+        topics.image: pairing.add_image,
+        topics.detections: pairing.add_detections,
+    }
+    for message in bag.messages(topics.all):
+        content = message.read()
+        pairing.go_on_to(1e-9 * message.time_ns)
+        adders[message.topic](content, stamp_to_ns(content.header.stamp))
+    if not pairing.pairs.frames:
+        raise VPOGError(_nothing_paired(pairing.pairs, list(pairing.waiting), topics))
+    return pairing.pairs
+
+
+class _Pairing:
+    """Finds the pairs of messages that are told to it in the order they were recorded.
+
+    Attributes:
+        waiting: stamps of detections whose image has not come, with their rows.
+    """
+
+    def __init__(self) -> None:
+        self.pairs = Pairs()
+        self.waiting: dict[int, list[int]] = {}
+        self._images: dict[int, int] = {}
+        self._now_s = 0.0
+        self._unstamped: ArrivalOrder | None = None
+        self._calibration: Any = None
+
+    def go_on_to(self, now_s: float) -> None:
+        """Set when the message that is told next was recorded."""
+        self._now_s = now_s
+        # The clock of the recording starts with its first message.
+        self._unstamped = self._unstamped or ArrivalOrder(lambda: self._now_s)
+
+    def add_calibration(self, info, stamp_ns: int) -> None:
+        # One object for all that say the same: a long bag holds many.
+        if self._calibration is None or calibration(info) != calibration(self._calibration):
+            self._calibration = info
+        self.pairs.camera_infos.add(self._calibration, stamp_ns)
+
+    def add_image(self, _, stamp_ns: int) -> None:
+        row, self.pairs.images = self.pairs.images, self.pairs.images + 1
+        self.pairs.stamps.append(stamp_ns)
+        if not stamp_ns:
+            self._unstamped.add_image(row)
+            return
+        self._images[stamp_ns] = row
+        self.pairs.frames += [(row, other) for other in self.waiting.pop(stamp_ns, [])]
+
+    def add_detections(self, _, stamp_ns: int) -> None:
+        row, self.pairs.detections = self.pairs.detections, self.pairs.detections + 1
+        image = self._images.get(stamp_ns) if stamp_ns else self._unstamped.take_image()
+        if image is not None:
+            self.pairs.frames.append((image, row))
+        elif stamp_ns:
+            self.waiting.setdefault(stamp_ns, []).append(row)
+
+
+def recorded_frames(bag: Bag, topics: Topics, pairs: Pairs) -> Iterator[RecordedFrame]:
+    """Give the frames of a bag in the order of `Pairs.frames`, holding in memory only what waits."""
+    uses: dict[str, dict[int, int]] = {topics.image: {}, topics.detections: {}}
+    for frame in pairs.frames:
+        for topic, row in zip(uses, frame, strict=True):
+            uses[topic][row] = uses[topic].get(row, 0) + 1
+    held: dict[str, dict[int, BagMessage]] = {topic: {} for topic in uses}
+    rows = dict.fromkeys(uses, 0)
+    number = 0
+    for message in bag.messages(list(uses)):
+        row = rows[message.topic]
+        rows[message.topic] += 1
+        if row in uses[message.topic]:
+            held[message.topic][row] = message
+        while number < len(pairs.frames):
+            image_row, detections_row = pairs.frames[number]
+            image = held[topics.image].get(image_row)
+            detections = held[topics.detections].get(detections_row)
+            if image is None or detections is None:
+                break
+            yield RecordedFrame(number, pairs.stamps[image_row], image.time_ns, image, detections)
+            number += 1
+            for topic, used in ((topics.image, image_row), (topics.detections, detections_row)):
+                uses[topic][used] -= 1
+                if not uses[topic][used]:
+                    del held[topic][used]
+
+
+def _nothing_paired(pairs: Pairs, waiting: list[int], topics: Topics) -> str:
+    """Say why no detections belong to an image, and what to do."""
+    if not any(pairs.stamps):
+        return (
+            f"The images on '{topics.image}' have no stamp (0) and do not take turns with the detections: "
+            "set header.stamp in the camera driver and copy it in the detector."
+        )
+    if not waiting:
+        return (
+            f"The detections on '{topics.detections}' have no stamp (0): the detector must copy the image's "
+            "header."
+        )
+    nearest = min((abs(d - i), d, i) for d in waiting[:100] for i in pairs.stamps if i)
+    return (
+        f"None of the {pairs.detections} messages on '{topics.detections}' has the stamp of one of the "
+        f"{pairs.images} images on '{topics.image}' (the nearest are {1e-9 * nearest[0]:.6f} s apart): the "
+        "detector must copy the image's header."
+    )

@@ -1,0 +1,207 @@
+"""Replay a bag: find its frames, estimate their poses, write the results."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import time
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+import vpog_core
+from vpog_core.inference.estimator import PoseEstimator
+from vpog_core.inference.tracking import Tracker
+from vpog_core.replay.bag_reader import Bag
+from vpog_core.replay.frame_reader import FrameInputs, FrameReader, SaidOnce
+from vpog_core.replay.journal import FrameResult, Journal
+from vpog_core.replay.pairing import Pairs, find_pairs, recorded_frames
+from vpog_core.replay.results import ResultsWriter, write_table
+from vpog_core.replay.settings import ReplaySettings
+from vpog_core.replay.topics import Topics, choose_topics
+from vpog_core.types import Detection, Estimates, VPOGError
+from vpog_core.visualization.flow_image import draw_match
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary:
+    """How a replay went.
+
+    Attributes:
+        frames: images with detections; failed: those that could not be used.
+        poses: that are published; unsure: under min_score; none: detections without a pose.
+        seconds: that estimating a frame took, the median; 0 where there was none.
+    """
+
+    frames: int
+    failed: int
+    poses: int
+    unsure: int
+    none: int
+    seconds: float
+
+
+class Replay:
+    """One bag on its way to its results.
+
+    Args:
+        estimator: with its objects onboarded.
+
+    Attributes:
+        topics: of the bag that are used; pairs: what it holds; journal: what is done.
+    """
+
+    def __init__(
+        self, settings: ReplaySettings, estimator: PoseEstimator, bag: Bag, prepared: tuple[Topics, Pairs]
+    ) -> None:
+        """
+        Args:
+            prepared: what `prepare` has found.
+
+        Raises:
+            VPOGError: the output folder holds something else.
+        """
+        self.settings, self._estimator, self._bag = settings, estimator, bag
+        self._said = SaidOnce()
+        self.topics, self.pairs = prepared
+        self.journal = Journal(settings.output, _plan(settings, estimator, bag, self.topics, self.pairs))
+
+    @staticmethod
+    def prepare(settings: ReplaySettings, bag: Bag) -> tuple[Topics, Pairs]:
+        """Find a bag's topics and frames.
+
+        Raises:
+            VPOGError: topics are missing or several fit, nothing can be paired, or the bag is broken.
+        """
+        topics = choose_topics(bag, settings.image, settings.camera_info, settings.detections)
+        return topics, find_pairs(bag, topics)
+
+    def run(self) -> Summary:
+        """Estimate the frames that are not done yet, then write the results of all of them.
+
+        Raises:
+            VPOGError: the bag is broken inside, or the results cannot be written.
+        """
+        try:
+            self._estimate()
+            self._write()
+        finally:
+            self.journal.close()
+        return self._summary()
+
+    def _frames(self, what: str, first: int):
+        """Give (frame, inputs or the VPOGError that says why there are none), with a progress bar."""
+        infos, settings = self.pairs.camera_infos, self.settings
+        reader = FrameReader(
+            self._estimator.library,
+            self._estimator.left_out,
+            infos,
+            settings.max_detections,
+            settings.rectified,
+            self._said,
+        )
+        bar = tqdm(
+            recorded_frames(self._bag, self.topics, self.pairs),
+            what,
+            total=len(self.pairs.frames),
+            unit="frame",
+            file=sys.stderr,
+        )
+        for frame in bar:
+            try:
+                inputs = reader.read(frame)
+            except VPOGError as error:
+                inputs = error
+            # Frames before are read all the same: numbers and bits follow from what came before.
+            if frame.number >= first:
+                yield frame, inputs
+
+    def _estimate(self) -> None:
+        done = len(self.journal.results)
+        if done == len(self.pairs.frames):
+            return
+        tracker = Tracker(self._estimator)
+        for frame, inputs in self._frames("estimating", done):
+            if isinstance(inputs, VPOGError):
+                self._said.say_once("frame", f"A frame is left out: {inputs}", of=str(inputs))
+                self.journal.add(FrameResult(frame.number, failure=str(inputs)))
+                continue
+            start = time.monotonic()
+            estimates = self._poses(tracker, inputs, inputs.detections, frame.time_s)
+            seconds = time.monotonic() - start
+            for estimate in estimates:
+                if estimate.T_cam_obj is None:
+                    self._said.say_once(
+                        "no pose", f"No pose of {estimate.class_id}: {estimate.reason}", of=estimate.reason
+                    )
+            flow = _flow_png(estimates) if self.settings.images else b""
+            self.journal.add(
+                FrameResult(frame.number, list(estimates), "", inputs.refused, round(seconds, 4)), flow
+            )
+
+    def _poses(
+        self, tracker: Tracker, inputs: FrameInputs, detections: list[Detection], time_s: float
+    ) -> Estimates:
+        if self.settings.tracking:
+            return tracker.estimate(inputs.image, inputs.camera, detections, time=time_s)
+        return self._estimator.estimate(inputs.image, inputs.camera, detections)
+
+    def _write(self) -> None:
+        stamps = [self.pairs.stamps[image] for image, _ in self.pairs.frames]
+        fps = _frame_rate(stamps)
+        library = self._estimator.library
+        with ResultsWriter(self.settings, self.journal, library, fps) as results:
+            for frame, inputs in self._frames("writing", 0):
+                if not isinstance(inputs, VPOGError):
+                    results.write(frame, inputs, self.journal.results[frame.number])
+        write_table(self.settings, self.journal, stamps)
+
+    def _summary(self) -> Summary:
+        results = self.journal.results
+        estimates = [e for result in results for e in result.estimates]
+        posed = sum(e.T_cam_obj is not None for e in estimates)
+        published = sum(len(result.published(self.settings.min_score)) for result in results)
+        seconds = [result.seconds for result in results if result.estimates]
+        return Summary(
+            frames=len(results),
+            failed=sum(bool(result.failure) for result in results),
+            poses=published,
+            unsure=posed - published,
+            none=len(estimates) - posed + sum(len(result.refused) for result in results),
+            seconds=float(np.median(seconds)) if seconds else 0.0,
+        )
+
+
+def _plan(settings: ReplaySettings, estimator: PoseEstimator, bag: Bag, topics: Topics, pairs: Pairs) -> dict:
+    """Collect what the results depend on, in words for the user who changes some of it."""
+    library = estimator.library
+    usable = [name for name in library.ids if name not in estimator.left_out]
+    return {
+        "the version": vpog_core.__version__,
+        "the bag": [str(bag.path.resolve()), pairs.images, pairs.detections, pairs.stamps[:1]],
+        "the topics": dataclasses.asdict(topics),
+        # Names of files of the cache, which change with mesh and unit.
+        "the objects": [library.templates_path(name, 0).stem for name in usable],
+        "the weights": estimator.networks.key,
+        "the options": dataclasses.asdict(estimator.options),
+        "--max-detections": settings.max_detections,
+        "--rectified": settings.rectified,
+        "--no-tracking": not settings.tracking,
+        "--no-images": not settings.images,
+    }
+
+
+def _flow_png(estimates: Estimates) -> bytes:
+    """Draw the matches of all estimates below each other; b"" where there are none."""
+    rows = [draw_match(e.match) for e in estimates if e.match is not None]
+    if not rows:
+        return b""
+    return cv2.imencode(".png", np.vstack(rows)[..., ::-1])[1].tobytes()
+
+
+def _frame_rate(stamps_ns: list[int]) -> float:
+    """Return images a second, the median; 10 where the stamps do not tell."""
+    steps = np.diff(np.array(stamps_ns, np.int64))
+    steps = steps[steps > 0]
+    return 1e9 / float(np.median(steps)) if steps.size else 10.0

@@ -1,0 +1,113 @@
+"""Write the results of a replay: bag, video and table, each whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from vpog_core.replay.bag_writer import BagWriter, new_bag
+from vpog_core.replay.frame_reader import FrameInputs
+from vpog_core.replay.journal import FrameResult, Journal
+from vpog_core.replay.pairing import RecordedFrame
+from vpog_core.replay.pose_table import pose_table
+from vpog_core.replay.result_messages import header, image, object_pose_array, pose_stamped, transforms
+from vpog_core.replay.settings import ReplaySettings
+from vpog_core.replay.video import VideoWriter
+from vpog_core.visualization.estimate_drawing import estimate_drawings
+from vpog_core.visualization.overlay import draw_poses
+from vpog_core.whole_file import write_whole
+
+NODE = "/vpog_node"
+"""Results are on the topics of a node of this name."""
+
+BAG, VIDEO, TABLE, RERUN = "poses", "overlay.mp4", "poses.csv", "poses.rrd"
+
+
+class ResultsWriter:
+    """Writes the results of frames, in order, below the output folder; `with` puts them in place at its end.
+
+    Args:
+        library: the estimator's ObjectLibrary, for meshes.
+        fps: images a second of the video.
+    """
+
+    def __init__(self, settings: ReplaySettings, journal: Journal, library, fps: float) -> None:
+        self._settings, self._journal, self._library = settings, journal, library
+        self._folder = journal.folder / "writing"
+        shutil.rmtree(self._folder, ignore_errors=True)
+        self._folder.mkdir(parents=True)
+        self._bag_context = new_bag(self._folder / BAG, settings.storage)
+        self._video = VideoWriter(self._folder / VIDEO, fps)
+        self._bag: BagWriter | None = None
+        self._rerun = _rerun_log(self._folder, library, settings)
+
+    def __enter__(self) -> ResultsWriter:
+        self._bag = self._bag_context.__enter__()
+        return self
+
+    def __exit__(self, kind, error, trace) -> None:
+        self._video.__exit__(kind, error, trace)
+        if self._rerun is not None:
+            self._rerun.close()
+        self._bag_context.__exit__(kind, error, trace)
+        if kind is None:
+            for name in (BAG, VIDEO, RERUN):
+                _replace(self._folder / name, self._settings.output / name)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def write(self, frame: RecordedFrame, inputs: FrameInputs, result: FrameResult) -> None:
+        """Write the messages of one frame, and its image to the video."""
+        head = header(frame.stamp_ns, inputs.frame_id)
+        published = result.published(self._settings.min_score)
+        overlay = draw_poses(
+            inputs.image,
+            inputs.camera,
+            estimate_drawings(result.estimates, self._library, self._settings.min_score),
+        )
+        self._video.write(overlay)
+        if self._rerun is not None:
+            self._rerun.write(frame, inputs, result)
+        if result.failure:
+            return
+        messages = {f"{NODE}/poses": object_pose_array(published, head)}
+        best = max(published, key=lambda e: e.score, default=None)
+        if best is not None:
+            messages[f"{NODE}/pose"] = pose_stamped(best, head)
+        if published and inputs.frame_id:
+            messages["/tf"] = transforms(published, head)
+        if self._settings.images:
+            messages[f"{NODE}/overlay_image"] = image(overlay, head)
+            flow = cv2.imread(str(self._journal.flow_path(frame.number)), cv2.IMREAD_COLOR)
+            if flow is not None:
+                messages[f"{NODE}/flow_image"] = image(np.ascontiguousarray(flow[..., ::-1]), head)
+        for topic, message in messages.items():
+            self._bag.write(topic, message, frame.image_time_ns)
+
+
+def write_table(settings: ReplaySettings, journal: Journal, stamps_ns: list[int]) -> None:
+    """Write the table of poses."""
+    table = pose_table(journal.results, stamps_ns, settings.min_score)
+    write_whole(settings.output / TABLE, table)
+
+
+def _rerun_log(folder: Path, library, settings: ReplaySettings):
+    """Begin a recording for Rerun where one is asked for."""
+    if not settings.rerun:
+        return None
+    # An extra that may be missing.
+    from vpog_core.replay.rerun_log import RerunLog
+
+    return RerunLog(folder / RERUN, library, settings.min_score)
+
+
+def _replace(made: Path, place: Path) -> None:
+    """Put what was made in the place of what was there."""
+    if not made.exists():
+        return
+    if place.is_dir():
+        shutil.rmtree(place)
+    os.replace(made, place)

@@ -1,0 +1,36 @@
+"""How a bag is replayed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class ReplaySettings:
+    """Choices of a replay.
+
+    Attributes:
+        bag: the recording; output: the folder for results.
+        image, camera_info, detections: topics; None: the one of a fitting type.
+        rectified: the images are rectified, `P` of their CameraInfo holds.
+        max_detections: used of one frame, best scores first.
+        tracking: look first where an instance was in the last frame.
+        min_score: poses under it are not published, and drawn grey.
+        images: write overlay and flow into the bag of results.
+        storage: of the bag of results.
+        rerun: write a recording for the Rerun viewer as well.
+    """
+
+    bag: Path
+    output: Path
+    image: str | None = None
+    camera_info: str | None = None
+    detections: str | None = None
+    rectified: bool = False
+    max_detections: int = 16
+    tracking: bool = True
+    min_score: float = 0.05
+    images: bool = True
+    storage: str = "mcap"
+    rerun: bool = False

@@ -1,0 +1,49 @@
+"""The objects of the demonstration, and what a detector would say of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from vpog_core.objects.mesh import Mesh, save_mesh
+from vpog_core.synthetic.objects import make_object
+from vpog_core.synthetic.scene import SceneFrame, jitter_box
+from vpog_core.types import Detection
+
+OBJECT_SEEDS = {"bottle": 900_014, "carton": 900_009, "toy": 900_013}
+"""Objects the network has never seen: those it trained on have seeds under 100 000."""
+
+MIN_VISIBLE = 0.2
+"""Fraction of an object that must be visible for the detector to see it."""
+
+
+def demo_objects() -> dict[str, Mesh]:
+    """Make the three objects, by name."""
+    return {name: make_object(seed) for name, seed in OBJECT_SEEDS.items()}
+
+
+def write_objects(folder: Path, meshes: dict[str, Mesh]) -> None:
+    """Write the meshes into a folder of objects, and nothing else."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, mesh in meshes.items():
+        save_mesh(mesh, folder / f"{name}.ply")
+
+
+def seen_objects(frame: SceneFrame) -> list[int]:
+    """Return which of the objects a detector sees."""
+    return [i for i, fraction in enumerate(frame.visible_fraction) if fraction >= MIN_VISIBLE]
+
+
+def demo_detections(
+    frame: SceneFrame, seen: Sequence[int], jitter: float, rng: np.random.Generator
+) -> list[Detection]:
+    """Make the detections of a frame of `demo_objects`: boxes with a detector's small errors.
+
+    Args:
+        jitter: error of the boxes, fraction of their size.
+    """
+    names = list(OBJECT_SEEDS)
+    boxes = {i: jitter_box(rng, frame.boxes_visible[i], jitter) for i in seen}
+    return [Detection(names[i], box, score=0.9) for i, box in boxes.items()]

@@ -1,0 +1,95 @@
+"""The service ~/dump: the last frame's inputs and answers, written into a folder for whoever is to help."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+from diagnostic_msgs.msg import DiagnosticArray
+from std_srvs.srv import Trigger
+
+from vpog_core.frame_dump.recorder import RecordedEstimator
+from vpog_core.types import VPOGError
+from vpog_ros.parameters import Settings
+
+OFF = "dump_dir is not set, so nothing is written: start the node with dump_dir set to a folder."
+NO_FRAME = (
+    "No frame with detections of known objects has been answered yet, so there is nothing to write: "
+    "/diagnostics tells what is missing."
+)
+
+
+class FrameDump:
+    """Remembers the last frame that was answered, and writes it when it is asked to.
+
+    Args:
+        node: the node that has the service.
+        settings, diagnostics: give the parameters, and what /diagnostics says, now.
+    """
+
+    def __init__(
+        self,
+        node,
+        callback_group,
+        settings: Callable[[], Settings],
+        diagnostics: Callable[[], DiagnosticArray],
+    ) -> None:
+        self._settings, self._diagnostics = settings, diagnostics
+        self._recorded: RecordedEstimator | None = None
+        self._service = node.create_service(Trigger, "~/dump", self._answer, callback_group=callback_group)
+
+    def recorded(self, estimator) -> RecordedEstimator:
+        """Return the estimator to use in place of this one, whose calls are remembered."""
+        self._recorded = RecordedEstimator(estimator)
+        return self._recorded
+
+    def told(self, process: Callable) -> Callable:
+        """Return the work on a frame, preceded by a note of which frame it is."""
+        recorded = self._recorded
+
+        def work(frame):
+            header = frame.image.header
+            stamp = f"{header.stamp.sec}.{header.stamp.nanosec:09d}"
+            recorded.context = {"stamp": stamp, "frame_id": header.frame_id}
+            return process(frame)
+
+        return work
+
+    def forget(self) -> None:
+        """Forget the frame and the estimator: the node is cleaned up."""
+        self._recorded = None
+
+    def _answer(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        try:
+            response.message = f"The frame is written to {self._write()}."
+            response.success = True
+        except VPOGError as error:
+            response.message = str(error)
+        return response
+
+    def _write(self) -> Path:
+        settings, recorded = self._settings(), self._recorded
+        if not settings.dump_dir:
+            raise VPOGError(OFF)
+        call = None if recorded is None else recorded.last
+        if call is None:
+            raise VPOGError(NO_FRAME)
+        # Imported here, as everything that takes the network's library with it.
+        from vpog_core.frame_dump.write import write_dump
+        from vpog_core.inference.networks import DEFAULT_REFINER
+        from vpog_core.models.checkpoint import weights_key
+
+        weights = {
+            "network": recorded.networks.key,
+            "refiner": weights_key(settings.refiner_weights or DEFAULT_REFINER),
+        }
+        folder = Path(settings.dump_dir).expanduser()
+        name = f"frame_{call.context.get('stamp', 'unknown')}"
+        about = dataclasses.asdict(settings) | {"diagnostics": _values(self._diagnostics())}
+        return write_dump(folder, name, call, recorded, weights, about)
+
+
+def _values(message: DiagnosticArray) -> dict[str, str]:
+    status = message.status[0]
+    return {item.key: item.value for item in status.values} | {"message": status.message}

@@ -1,0 +1,170 @@
+"""The node's interface as a table, and docs/interface.md made from it: `python -m vpog_ros.interface`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vpog_ros.parameters import CONFIGURE, LIVE, START, TABLE, Spec
+
+TF2, VISION, YOLO = "tf2_msgs", "vision_msgs", "yolo_msgs"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One topic or service.
+
+    Attributes:
+        name: as the node has it, before remapping; `~` is the node's name.
+        type: of its messages.
+        description: a sentence or two.
+        needs: the package without which it is off, or "".
+    """
+
+    name: str
+    type: str
+    description: str
+    needs: str = ""
+
+
+INPUTS = (
+    Row(
+        "image",
+        "sensor_msgs/msg/Image",
+        "The camera's images. With `image_transport: compressed` the topic "
+        "is `image/compressed`, sensor_msgs/msg/CompressedImage.",
+    ),
+    Row("camera_info", "sensor_msgs/msg/CameraInfo", "Their calibration."),
+    Row(
+        "instances",
+        "vpog_ros/msg/Instance2DArray",
+        "2D detections: boxes, and masks where there are any, with the header of their image.",
+    ),
+    Row("detections", "vision_msgs/msg/Detection2DArray", "2D detections: boxes.", VISION),
+    Row(
+        "yolo_detections",
+        "yolo_msgs/msg/DetectionArray",
+        "2D detections of yolo_ros: boxes, and outlines as masks.",
+        YOLO,
+    ),
+)
+
+OUTPUTS = (
+    Row(
+        "~/poses",
+        "vpog_ros/msg/ObjectPoseArray",
+        "All poses of an image with score, covariance and inliers; empty where nothing was found.",
+    ),
+    Row("~/pose", "geometry_msgs/msg/PoseStamped", "The best pose, of `target_object` where that is set."),
+    Row(
+        "~/detections_3d",
+        "vision_msgs/msg/Detection3DArray",
+        "The same poses with the meshes' boxes.",
+        VISION,
+    ),
+    Row("~/overlay_image", "sensor_msgs/msg/Image", "Outlines and axes; drawn while somebody subscribes."),
+    Row(
+        "~/flow_image",
+        "sensor_msgs/msg/Image",
+        "Crop, template and matches of each detection; drawn while somebody subscribes.",
+    ),
+    Row("~/markers", "visualization_msgs/msg/MarkerArray", "The meshes at their poses, for RViz."),
+    Row(
+        "/tf",
+        "tf2_msgs/msg/TFMessage",
+        "The frame `<class_id>_<instance>` of each object, where `publish_tf` is true.",
+        TF2,
+    ),
+    Row(
+        "/diagnostics",
+        "diagnostic_msgs/msg/DiagnosticArray",
+        "State, rates, latencies, drops, the last "
+        "error, and what is wrong now; see [troubleshooting.md](troubleshooting.md).",
+    ),
+)
+
+SERVICES = (
+    Row(
+        "~/dump",
+        "std_srvs/srv/Trigger",
+        "Writes the inputs and answers of the last answered frame into "
+        "a new folder below `dump_dir`; `vpog estimate --from` finds its poses again.",
+    ),
+)
+
+LIFECYCLE = "lifecycle_msgs"
+"""Services and topics of this package are every lifecycle node's."""
+
+WHEN = {
+    LIVE: "Effective at once",
+    CONFIGURE: "Read at configure; to change one, clean the node up first",
+    START: "Read when the process starts",
+}
+
+HEAD = """\
+# Interface of vpog_node
+
+Made from the code by `python -m vpog_ros.interface`; do not edit. Names are those before remapping; `~` is
+the node's name. Stamp and `frame_id` of what is published about an image are the image's. Poses map points of
+the object into the camera's optical frame (x right, y down, z forward), in metres.
+"""
+
+TAIL = """\
+Beside these there is for each subscribed topic `qos_overrides.<topic>.subscription.<policy>` with the
+policies `reliability`, `durability`, `history` and `depth`, read when the process starts; `auto` takes the
+best that all publishers offer. Publishers take ROS's own `qos_overrides.<topic>.publisher.<policy>`.
+"""
+
+
+def interface_page() -> str:
+    """Make docs/interface.md."""
+    parts = [HEAD]
+    for title, rows in (
+        ("Subscribed topics", INPUTS),
+        ("Published topics", OUTPUTS),
+        ("Services", SERVICES),
+    ):
+        parts.append(f"## {title}\n\n{_rows(rows)}")
+    parts.append(
+        "The node is a lifecycle node: `~/change_state`, `~/get_state` and the other services of "
+        "lifecycle_msgs are\nthere, and the topic `~/transition_event`.\n"
+    )
+    parts.append("## Parameters\n")
+    for when, title in WHEN.items():
+        parts.append(f"### {title}\n\n{_parameters(when)}")
+    return "\n".join([*parts, TAIL])
+
+
+def _rows(rows: tuple[Row, ...]) -> str:
+    lines = ["| name | type | |", "| --- | --- | --- |"]
+    for row in rows:
+        needs = f" Off where {row.needs} is not installed." if row.needs else ""
+        lines.append(f"| `{row.name}` | `{row.type}` | {row.description}{needs} |")
+    return "\n".join(lines) + "\n"
+
+
+def _parameters(when: str) -> str:
+    lines = ["| name | default | range | unit | |", "| --- | --- | --- | --- | --- |"]
+    for name, spec in TABLE.items():
+        if spec.when == when:
+            description = spec.description.replace("|", "\\|").replace("<", "&lt;")
+            cells = (f"`{name}`", f"`{_value(spec.default)}`", _range(spec), spec.unit, description)
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _value(value) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f'"{value}"' if isinstance(value, str) else str(value)
+
+
+def _range(spec: Spec) -> str:
+    if spec.choices:
+        return ", ".join(spec.choices)
+    if spec.minimum is None:
+        return {str: "text", bool: "true, false"}.get(type(spec.default), "")
+    return f"{spec.minimum:g} to {spec.maximum:g}"
+
+
+if __name__ == "__main__":
+    print(interface_page(), end="")
