@@ -21,6 +21,7 @@ from vpog_core.inference.options import Options
 from vpog_core.inference.query import Prior, Query
 from vpog_core.inference.result import pose_estimate
 from vpog_core.models.checkpoint import load_refiner, load_weights, weights_key
+from vpog_core.models.precision import choose_precision
 from vpog_core.models.refiner import RefinerNet
 from vpog_core.models.vpog_model import VPOGModel
 from vpog_core.objects.library import ObjectLibrary
@@ -68,6 +69,7 @@ class PoseEstimator:
         mode: str = "cluster",
         cache_dir: str | Path | None = None,
         refiner_weights: str | Path | None = None,
+        precision: str = "auto",
         **options,
     ) -> PoseEstimator:
         """Make an estimator of a weights file (None: the one that ships) and a folder of meshes.
@@ -77,6 +79,8 @@ class PoseEstimator:
             mode: `cluster` or `global`.
             cache_dir: where templates and descriptors are kept; None: the user's cache folder.
             refiner_weights: of the refiner network; None: those that ship.
+            precision: what the networks compute in: `float32`, `bfloat16`, or `auto` (bfloat16 where the
+                processor has instructions for it).
             options: the other fields of `Options`.
 
         Raises:
@@ -86,6 +90,8 @@ class PoseEstimator:
         path = Path(weights) if weights else DEFAULT_WEIGHTS
         device = choose_device(device)
         model, refiner = load_weights(path, device), load_refiner(refiner_weights or DEFAULT_REFINER, device)
+        for network in (model, refiner):
+            choose_precision(network, precision)
         library = ObjectLibrary(objects_dir, cache_dir)
         return cls(model, library, weights_key(path), chosen, read_calibration(path), refiner)
 

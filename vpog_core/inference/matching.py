@@ -15,7 +15,7 @@ from vpog_core.inference.hypothesis import PoseHypothesis
 from vpog_core.inference.onboarding import Cluster, encode_clusters
 from vpog_core.inference.pose_solver import solve_all
 from vpog_core.inference.query import Query
-from vpog_core.models.precision import autocast_for
+from vpog_core.models.precision import inference_context
 from vpog_core.models.vpog_model import Encoded, VPOGModel
 
 CLUSTER_SIZE = 4
@@ -68,5 +68,5 @@ def match_clusters(
         torch.stack([c.encoded.tokens for c in clusters]), torch.stack([c.encoded.stem for c in clusters])
     )
     directions = torch.from_numpy(np.stack([c.directions for c in clusters])).to(queries.tokens.device)
-    with torch.inference_mode(), autocast_for(queries.tokens.device):
+    with torch.inference_mode(), inference_context(model):
         return dense_matches(model, model.match(queries, templates, directions), soft)

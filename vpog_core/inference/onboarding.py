@@ -14,7 +14,7 @@ from torch import Tensor
 from vpog_core import cancellation
 from vpog_core.geometry.camera import roll_matrix
 from vpog_core.geometry.se3 import rotation_z
-from vpog_core.models.precision import autocast_for
+from vpog_core.models.precision import inference_context
 from vpog_core.models.vpog_model import Encoded, VPOGModel
 from vpog_core.objects.template_set import TemplateSet
 from vpog_core.objects.viewpoints import align_roll, nearest_viewpoints, viewpoint_directions
@@ -123,7 +123,7 @@ def turned(
 def encode_images(model: VPOGModel, rgb: np.ndarray) -> Encoded:
     """Tokens and stem features of pictures [N, P, P, 3] uint8."""
     images = torch.from_numpy(rgb).to(model.mean.device).permute(0, 3, 1, 2)
-    with torch.inference_mode(), autocast_for(model.mean.device):
+    with torch.inference_mode(), inference_context(model):
         return model.encode(images)
 
 

@@ -18,7 +18,7 @@ from vpog_core.geometry.framing import frame_hull
 from vpog_core.geometry.se3 import invert, rotation_angle, transform_points
 from vpog_core.inference.observation import Observation
 from vpog_core.inference.refined_pose import Fit, fit_poses
-from vpog_core.models.precision import autocast_for
+from vpog_core.models.precision import inference_context
 from vpog_core.models.refiner import Comparison, RefinerNet
 from vpog_core.models.refiner_config import FINE_STRIDE
 from vpog_core.objects.renderer import Render, Renderer
@@ -153,7 +153,7 @@ def _compare(refiner: RefinerNet, pairs: Sequence[_Pair]) -> Comparison:
 
     normals = [(p.render.normals @ p.T_virt_obj[:3, :3].T.astype(np.float32)) for p in pairs]
     masks = torch.from_numpy(np.stack([p.render.mask for p in pairs])).to(device)
-    with torch.inference_mode(), autocast_for(device):
+    with torch.inference_mode(), inference_context(refiner):
         found = refiner(
             images([p.crop for p in pairs]), images([p.render.rgb for p in pairs]), images(normals), masks
         )
