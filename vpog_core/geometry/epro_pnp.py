@@ -138,17 +138,11 @@ def pose_cost(problem: PnPProblem, T: Tensor, delta: Tensor | None = None) -> Te
 
 
 @torch.no_grad()
-def solve(
-    problem: PnPProblem, T_start: Tensor, iterations: int = 30, tolerance: float = 0.0
-) -> PnPSolution:
+def solve(problem: PnPProblem, T_start: Tensor, iterations: int = 30, tolerance: float = 0.0) -> PnPSolution:
     """The robust least-squares poses near starts T_cam_obj [B, 4, 4]; no gradients.
 
     Levenberg-Marquardt with iteratively reweighted residuals (the kernel's first derivative), each of
     the batch with its own damping; stops when all have settled.
-
-    Args:
-        tolerance: a pose has settled when its next step is shorter than this, in standard deviations of the
-            pose; 0: when rounding hides any gain.
     """
     problem, (T, finite) = problem.detach(), _finite_poses(T_start)
     delta = problem.threshold()
@@ -162,7 +156,7 @@ def solve(
         new_cost = pose_cost(problem, candidate, delta)
         better = running & (new_cost <= cost)  # False for NaN
         T = torch.where(better[:, None, None], candidate, T)
-        settled = (decrement <= _negligible(cost).clamp_min(tolerance**2)) & (damping <= _FIRST_DAMPING)
+        settled = (decrement <= _negligible(cost)) & (damping <= _FIRST_DAMPING)
         cost = torch.where(better, new_cost, cost)
         damping = torch.where(better, damping / 10, damping * 10).clamp_min(100 * torch.finfo(T.dtype).eps)
         running = running & ~settled & (damping < _LARGEST_DAMPING)
