@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
 
 import numpy as np
@@ -30,6 +31,7 @@ def match_and_solve(
     settings: MatchSettings = DEFAULT_SETTINGS,
     calibration: Calibration = DEFAULT_CALIBRATION,
     batch: int = BATCH,
+    stage: Callable[[str], AbstractContextManager] = lambda name: nullcontext(),
 ) -> Iterator[tuple[int, PoseHypothesis]]:
     """Match queries with clusters in batches, and solve each match for a pose.
 
@@ -39,6 +41,7 @@ def match_and_solve(
         queries: encoded.
         tried: (number of a query, cluster to match it with), as many as there are.
         batch: pairs that go through the network at once.
+        stage: measures the stage `solve`, see `StageTimings.stage`.
 
     Returns:
         (number of the query, hypothesis) for each pair, in their order.
@@ -50,7 +53,8 @@ def match_and_solve(
         # Match: which template pixel shows what each crop pixel shows.
         matches = match_clusters(model, stack([q.encoding for q in chosen]), clusters, settings.soft)
         # Solve: the pose that most correspondences agree on.
-        hypotheses = solve_all([q.crop for q in chosen], clusters, matches, settings, calibration)
+        with stage("solve"):
+            hypotheses = solve_all([q.crop for q in chosen], clusters, matches, settings, calibration)
         yield from zip((n for n, _ in pairs), hypotheses, strict=True)
 
 

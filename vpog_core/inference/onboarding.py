@@ -66,6 +66,10 @@ class OnboardedObject:
         self.templates, self.model, self.descriptors = templates, model, descriptors
         self._clusters: OrderedDict[tuple, Cluster] = OrderedDict()
 
+    def forget_clusters(self) -> None:
+        """Forget the clusters met so far, with their encodings."""
+        self._clusters.clear()
+
     def cluster(self, view: int, roll_index: int, size: int) -> Cluster:
         """The `size` templates around a view, all turned towards the view at that roll."""
         return self.group(nearest_viewpoints(viewpoint_directions()[view], size), roll_index)

@@ -204,7 +204,8 @@ def _rendered_cluster(setup: Setup, query: Query, T_virt_obj: np.ndarray) -> Clu
 def _match_and_solve(
     setup: Setup, queries: Sequence[Query], tried: Tried
 ) -> Iterator[tuple[int, PoseHypothesis]]:
-    return match_and_solve(setup.model, queries, tried, setup.options.matching, setup.calibration)
+    how = setup.options.matching, setup.calibration
+    return match_and_solve(setup.model, queries, tried, *how, stage=setup.stage)
 
 
 def _rematch(setup: Setup, queries: Sequence[Query], num_refined: int) -> list[Query]:

@@ -78,3 +78,9 @@ def inference_context(network: nn.Module) -> AbstractContextManager:
     """Return the context of a network for inference: as `choose_precision` said, else `autocast_for`."""
     device = next(network.buffers()).device
     return autocast_for(device, getattr(network, "computes_bfloat16", None))
+
+
+def uses_bfloat16(network: nn.Module) -> bool:
+    """Tell whether a network computes in bfloat16 at inference."""
+    with inference_context(network):
+        return torch.is_autocast_enabled(next(network.buffers()).device.type)
