@@ -226,7 +226,7 @@ def test_other_weights_describe_anew(workshop, small_model, tmp_path):
     done = [step[0] for step in steps]
     assert done == sorted(done)
     assert done[0] < 162
-    assert steps[-1] == (162, 162, "thing")
+    assert steps[-1] == (162, 162, "thing (describing views)")
     assert other.object_ids == ["thing"]
     assert other.device == "cpu"
 
