@@ -34,6 +34,7 @@ def load_estimator(settings: Settings, progress: Progress):
         settings.objects_dir,
         settings.weights or None,
         device=settings.device,
+        precision=settings.precision,
         mode=settings.mode,
         cache_dir=settings.cache_dir or None,
         hypotheses=settings.hypotheses,

@@ -50,6 +50,11 @@ TABLE: dict[str, Spec] = {
     "device": Spec(
         "auto", "Where the network runs; auto: cuda where there is one.", choices=("auto", "cpu", "cuda")
     ),
+    "precision": Spec(
+        "auto",
+        "What the networks compute in; auto: bfloat16 where the processor has instructions for it.",
+        choices=("auto", "float32", "bfloat16"),
+    ),
     "mode": Spec(
         "cluster",
         "Which templates are tried; cluster: those around the best views, global: all, which is slower.",

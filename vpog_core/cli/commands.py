@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from vpog_core import __version__
+from vpog_core.cli.bench import add_command as add_bench
 from vpog_core.cli.calibrate import add_calibrate
 from vpog_core.cli.data import add_data
 from vpog_core.cli.evaluate import add_command as add_evaluate
@@ -86,6 +87,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_calibrate(commands)
     add_evaluate(partial(_add_command, commands))
     add_symmetry(partial(_add_command, commands))
+    add_bench(partial(_add_command, commands))
     add_data(commands)
     add_replay(partial(_add_command, commands))
     return parser

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -148,11 +149,15 @@ def warp(image: np.ndarray, camera: Camera, virtual: VirtualCamera) -> np.ndarra
 
     One remap does rotation, distortion and scale; masks ([H, W] uint8) go the same way.
     """
+    return warp_all((image,), camera, virtual)[0]
+
+
+def warp_all(images: Sequence[np.ndarray], camera: Camera, virtual: VirtualCamera) -> list[np.ndarray]:
+    """Warp several images [H, W(, 3)] of one camera as `warp` does each; where to look is found once."""
     x, y = _pixels_seen(camera, virtual)
     scale = virtual.K[0, 0] / camera.K[0, 0]
-    if scale < COARSE:
-        image, x, y = _shrunk(image, x, y, scale)
-    return cv2.remap(image, x, y, interpolation=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+    seen = [_shrunk(image, x, y, scale) if scale < COARSE else (image, x, y) for image in images]
+    return [cv2.remap(*one, interpolation=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT) for one in seen]
 
 
 def _pixels_seen(camera: Camera, virtual: VirtualCamera) -> tuple[np.ndarray, np.ndarray]:

@@ -116,8 +116,12 @@ class PnPSolution:
     converged: Tensor
 
 
-def pose_cost(problem: PnPProblem, T: Tensor) -> Tensor:
-    """Minus the log likelihood [B] or [B, N] of poses T_cam_obj [B, 4, 4] or [B, N, 4, 4], differentiable."""
+def pose_cost(problem: PnPProblem, T: Tensor, delta: Tensor | None = None) -> Tensor:
+    """Minus the log likelihood [B] or [B, N] of poses T_cam_obj [B, 4, 4] or [B, N, 4, 4], differentiable.
+
+    Args:
+        delta: the problem's `threshold()`, where it is known already.
+    """
     poses = T if T.ndim == 4 else T[:, None]
     batch, count = poses.shape[:2]
     focal = problem.K[:, None] * problem.K.new_tensor(((1, 1, 0), (1, 1, 0), (0, 0, 0)))
@@ -126,28 +130,30 @@ def pose_cost(problem: PnPProblem, T: Tensor) -> Tensor:
     p = torch.baddbmm(rows[..., 3:], rows[..., :3], problem.points_3d.mT).unflatten(1, (count, 3))
     measured = (problem.points_2d - problem.K[:, None, :2, 2]).mT[:, None]  # [B, 1, 2, M]
     r = (p[:, :, :2] / p[:, :, 2:].clamp_min(MIN_DEPTH) - measured) * problem.weights.mT[:, None]
-    squared, delta = r.square().sum(dim=2), problem.threshold()[:, None]  # [B, N, M], [B, 1, 1]
+    squared = r.square().sum(dim=2)  # [B, N, M]
+    delta = (problem.threshold() if delta is None else delta)[:, None]  # [B, 1, 1]
     outer = 2 * delta * squared.clamp_min(delta.square()).sqrt() - delta.square()
     cost = torch.where(squared <= delta.square(), squared, outer).sum(dim=-1) / 2
     return cost if T.ndim == 4 else cost[:, 0]
 
 
 @torch.no_grad()
-def solve(problem: PnPProblem, T_start: Tensor, iterations: int = 30) -> PnPSolution:
+def solve(problem: PnPProblem, T_start: Tensor, iterations: int = 30, tolerance: float = 0.0) -> PnPSolution:
     """The robust least-squares poses near starts T_cam_obj [B, 4, 4]; no gradients.
 
     Levenberg-Marquardt with iteratively reweighted residuals (the kernel's first derivative), each of
     the batch with its own damping; stops when all have settled.
     """
     problem, (T, finite) = problem.detach(), _finite_poses(T_start)
-    cost = pose_cost(problem, T)
+    delta = problem.threshold()
+    cost = pose_cost(problem, T, delta)
     damping = torch.full_like(cost, _FIRST_DAMPING)
     running = torch.ones_like(finite)
     for _ in range(iterations):
-        r, J = linearise(problem, T)
+        r, J = linearise(problem, T, delta)
         step, decrement = _damped_step(r, J, damping)
         candidate = moved(T, step)
-        new_cost = pose_cost(problem, candidate)
+        new_cost = pose_cost(problem, candidate, delta)
         better = running & (new_cost <= cost)  # False for NaN
         T = torch.where(better[:, None, None], candidate, T)
         settled = (decrement <= _negligible(cost)) & (damping <= _FIRST_DAMPING)
@@ -170,26 +176,30 @@ def gauss_newton_step(problem: PnPProblem, T: Tensor) -> Tensor:
     return moved(_finite_poses(T.detach())[0], _damped_step(r, J, damping)[0])
 
 
-def linearise(problem: PnPProblem, T: Tensor) -> tuple[Tensor, Tensor]:
+def linearise(problem: PnPProblem, T: Tensor, delta: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Reweighted residuals [B, 2 M] at poses [B, 4, 4] and their derivatives [B, 2 M, 6] by the step.
 
-    1/2 |r|^2 has the gradient of the robust cost.
+    1/2 |r|^2 has the gradient of the robust cost; `delta` as for `pose_cost`.
     """
-    turned = problem.points_3d @ T[:, :3, :3].mT
-    p = turned + T[:, None, :3, 3]
-    z = p[..., 2].clamp_min(MIN_DEPTH)
-    front = (p[..., 2] > MIN_DEPTH).to(z)
-    fx, skew, fy = (problem.K[:, None, i, j] for i, j in ((0, 0), (0, 1), (1, 1)))
-    x, y = fx * p[..., 0] + skew * p[..., 1], fy * p[..., 1]
+    X = T[:, :3, :3] @ problem.points_3d.mT  # [B, 3, M]
+    p = X + T[:, :3, 3:]
+    z = p[:, 2].clamp_min(MIN_DEPTH)
+    front = (p[:, 2] > MIN_DEPTH).to(z)
+    fx, skew, fy = (problem.K[:, i, j, None] for i, j in ((0, 0), (0, 1), (1, 1)))
+    u, v = (fx * p[:, 0] + skew * p[:, 1]) / z, fy * p[:, 1] / z
+    # By the point in the camera frame: (a, b, c) of the pixel's x, and (0, e, f) of its y.
     zero = torch.zeros_like(z)
-    d = torch.stack((fx / z, skew / z, -front * x / z**2, zero, fy / z, -front * y / z**2), dim=-1)
-    d = d.unflatten(-1, (2, 3))  # [B, M, 2, 3] by the point in the camera frame
-    J = torch.cat((d, torch.linalg.cross(turned[:, :, None], d)), dim=-1)
-    r = torch.stack((x / z, y / z), dim=-1) + problem.K[:, None, :2, 2] - problem.points_2d
-    r, J = r * problem.weights, J * problem.weights[..., None]
-    delta = problem.threshold()
-    root = (delta / r.square().sum(dim=-1).clamp_min(delta.square()).sqrt()).sqrt()[..., None]
-    return (r * root).flatten(1), (J * root[..., None]).flatten(1, 2)
+    a, b, c, e, f = fx / z, skew / z, -front * u / z, fy / z, -front * v / z
+    X, Y, Z = X.unbind(dim=1)
+    # By the step: the translation, then the rotation, by the cross product of the turned point with these.
+    columns = (a, zero, b, e, c, f,
+               Y * c - Z * b, Y * f - Z * e, Z * a - X * c, -X * f, X * b - Y * a, X * e)  # fmt: skip
+    weights, measured = problem.weights.mT, (problem.points_2d - problem.K[:, None, :2, 2]).mT
+    r = (torch.stack((u, v), dim=1) - measured) * weights  # [B, 2, M]
+    delta = problem.threshold() if delta is None else delta
+    root = (delta / r.square().sum(dim=1).clamp_min(delta.square()).sqrt()).sqrt()[:, None]
+    J = torch.stack(columns, dim=1).unflatten(1, (6, 2)) * (weights * root)[:, None]  # [B, 6, 2, M]
+    return (r * root).flatten(1), J.flatten(2).mT
 
 
 def necker_reversal(problem: PnPProblem, T: Tensor) -> Tensor:

@@ -142,8 +142,9 @@ def pose_covariance(
     residuals of a 16 px cell over the sum of their squares is one for independent errors and grows with
     correlation (Kish 1965, Survey Sampling, chapter 5).
     """
-    r, J = _linearise(T_virt_obj, points_2d, points_3d, K)
-    H = np.einsum("mki,m,mkj->ij", J, weights, J)
+    at = _project_all(T_virt_obj, points_2d, points_3d, K)
+    r, J = at.residuals, _jacobian(at, K).reshape(-1, 6)
+    H = J.T @ (J * np.repeat(weights, 2)[:, None])
     scale = 1.0 / np.sqrt(np.maximum(np.diag(H), 1e-300))
     values, vectors = np.linalg.eigh(H * scale[:, None] * scale)
     if not np.isfinite(values).all() or values[0] < 1e-9:
@@ -202,27 +203,28 @@ def _noise_scale(distance, threshold_px) -> float:
 def _levenberg_marquardt(T, u, X, K, w, cauchy, iterations: int = 10) -> np.ndarray:
     """Minimise sum w * rho(|r|) over the pose, rho the Cauchy loss of scale `cauchy` pixels."""
     damping = 1e-4
-    cost = _robust_cost(T, u, X, K, w, cauchy)
+    at = _project_all(T, u, X, K)
+    cost = _robust_cost(at, w, cauchy)
     for _ in range(iterations):
-        r, J = _linearise(T, u, X, K)
-        robust = w / (1.0 + np.sum(r**2, axis=1) / cauchy**2)
-        H = np.einsum("mki,m,mkj->ij", J, robust, J)
-        g = np.einsum("mki,m,mk->i", J, robust, r)
+        J, r = _jacobian(at, K).reshape(-1, 6), at.residuals
+        robust = np.repeat(w / (1.0 + (r * r).sum(axis=1) / cauchy**2), 2)[:, None]
+        H, g = J.T @ (J * robust), J.T @ (robust[:, 0] * r.ravel())
         step = _damped_step(H, g, damping)
         if step is None:
-            return T
+            break
         candidate = _moved(T, step)
-        new_cost = _robust_cost(candidate, u, X, K, w, cauchy)
+        there = _project_all(candidate, u, X, K)
+        new_cost = _robust_cost(there, w, cauchy)
         if new_cost < cost:
             converged = cost - new_cost < 1e-9 * cost
-            T, cost, damping = candidate, new_cost, max(damping * 0.1, 1e-9)
+            T, at, cost, damping = candidate, there, new_cost, max(damping * 0.1, 1e-9)
             if converged:
-                return T
+                break
         else:
             damping *= 10.0
             if damping > 1e6:
-                return T
-    return T
+                break
+    return _orthonormal(T)
 
 
 def _damped_step(H, g, damping) -> np.ndarray | None:
@@ -233,25 +235,42 @@ def _damped_step(H, g, damping) -> np.ndarray | None:
     return step if np.isfinite(step).all() else None
 
 
-def _robust_cost(T, u, X, K, w, cauchy) -> float:
-    distance = reprojection_distance(T, u, X, K)
-    return float(np.sum(w * np.log1p((distance / cauchy) ** 2)))
+@dataclass
+class _Projected:
+    """Points at a pose: turned [M, 3], in the camera frame [M, 3], residuals [M, 2] pixels."""
+
+    turned: np.ndarray
+    points: np.ndarray
+    residuals: np.ndarray
 
 
-def _linearise(T, u, X, K) -> tuple[np.ndarray, np.ndarray]:
-    """Residuals [M, 2] and their derivatives [M, 2, 6] by (translation, rotation) in the camera frame."""
+def _project_all(T, u, X, K) -> _Projected:
     turned = X @ T[:3, :3].T
     p = turned + T[:3, 3]
-    z = np.maximum(p[:, 2], _MIN_DEPTH)
+    return _Projected(turned, p, _project(p, K) - u)
+
+
+def _robust_cost(at: _Projected, w, cauchy) -> float:
+    """Robust cost of a pose; infinite where a point lies behind the camera."""
+    if at.points[:, 2].min() <= _MIN_DEPTH:
+        return np.inf
+    return float(w @ np.log1p((at.residuals**2).sum(axis=1) / cauchy**2))
+
+
+def _jacobian(at: _Projected, K) -> np.ndarray:
+    """Derivatives [M, 2, 6] of the residuals by (translation, rotation) in the camera frame."""
+    (x, y, z), p = at.turned.T, at.points
+    depth = np.maximum(p[:, 2], _MIN_DEPTH)
     fx, skew, fy = K[0, 0], K[0, 1], K[1, 1]
-    d = np.zeros((len(X), 2, 3))
-    d[:, 0, 0] = fx / z
-    d[:, 0, 1] = skew / z
-    d[:, 0, 2] = -(fx * p[:, 0] + skew * p[:, 1]) / z**2
-    d[:, 1, 1] = fy / z
-    d[:, 1, 2] = -fy * p[:, 1] / z**2
-    J = np.concatenate([d, np.cross(turned[:, None, :], d)], axis=2)
-    return _project(p, K) - u, J
+    J = np.zeros((len(p), 2, 6))
+    a, b, c = fx / depth, skew / depth, -(fx * p[:, 0] + skew * p[:, 1]) / depth**2
+    J[:, 0, 0], J[:, 0, 1], J[:, 0, 2] = a, b, c
+    # The cross product of the turned point with (a, b, c), and below with (0, b, c).
+    J[:, 0, 3], J[:, 0, 4], J[:, 0, 5] = y * c - z * b, z * a - x * c, x * b - y * a
+    b, c = fy / depth, -fy * p[:, 1] / depth**2
+    J[:, 1, 1], J[:, 1, 2] = b, c
+    J[:, 1, 3], J[:, 1, 4], J[:, 1, 5] = y * c - z * b, -x * c, x * b
+    return J
 
 
 def _project(p, K) -> np.ndarray:
@@ -260,9 +279,13 @@ def _project(p, K) -> np.ndarray:
 
 
 def _moved(T, step) -> np.ndarray:
-    R = rotation_from_vector(step[3:]) @ T[:3, :3]
-    left, _, right = np.linalg.svd(R)
-    return transform(left @ right, T[:3, 3] + step[:3])
+    return transform(rotation_from_vector(step[3:]) @ T[:3, :3], T[:3, 3] + step[:3])
+
+
+def _orthonormal(T) -> np.ndarray:
+    """Remove from a pose what rounding in many steps leaves of a rotation's scale and shear."""
+    left, _, right = np.linalg.svd(T[:3, :3])
+    return transform(left @ right, T[:3, 3])
 
 
 def _design_effect(u, r, root_weight) -> float:

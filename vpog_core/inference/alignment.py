@@ -7,13 +7,14 @@ back, carries each rendered surface point to where the image shows it; PnP gives
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import cv2
 import numpy as np
 
-from vpog_core.geometry.camera import VirtualCamera, look_at_crop, project, warp
+from vpog_core.geometry.camera import VirtualCamera, look_at_crop, project, warp_all
 from vpog_core.geometry.pnp import solve_pnp
 from vpog_core.geometry.se3 import invert, rotation_angle, transform_points
 from vpog_core.inference.observation import Observation
@@ -80,6 +81,7 @@ def align(
     T_cam_obj: np.ndarray,
     rounds: int,
     refined: RefinedPose | None = None,
+    worth_following: Callable[[float], bool] | None = None,
 ) -> Alignment:
     """Move a pose T_cam_obj [4, 4] to where its render is more similar to the image, or leave it as it is.
 
@@ -89,6 +91,7 @@ def align(
         rounds: at most; 0 only compares.
         refined: the pose as a refiner corrects it; the alignment begins from there where that is more
             similar to the image.
+        worth_following: tells from the similarity reached whether the flow is followed; None: always.
     """
     view = RenderedView.of(renderer, observation, T_cam_obj)
     before = 0.0 if view is None else view.similarity
@@ -97,7 +100,7 @@ def align(
         other = RenderedView.of(renderer, observation, refined.T_cam_obj)
         if other is not None and (view is None or other.similarity > before):
             view, best = other, _taken_over(refined, other.similarity, before)
-    if view is None:
+    if view is None or (worth_following is not None and not worth_following(best.similarity)):
         return best
     start = best.T_cam_obj
     for _ in range(rounds):
@@ -157,11 +160,11 @@ class RenderedView:
             return None
         T_virt_obj = invert(virtual.T_cam_virt) @ T_cam_obj
         render = renderer.render(T_virt_obj, virtual.K, (virtual.size, virtual.size))
-        shown = render.mask & (warp(observation.usable, observation.camera, virtual) > 250)
+        image, usable = warp_all((observation.image, observation.usable), observation.camera, virtual)
+        shown = render.mask & (usable > 250)
         if shown.sum() < COMPARABLE:
             return None
-        crop = cv2.cvtColor(warp(observation.image, observation.camera, virtual), cv2.COLOR_RGB2GRAY)
-        return cls(virtual, T_virt_obj, render, crop, shown)
+        return cls(virtual, T_virt_obj, render, cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), shown)
 
     @cached_property
     def grey(self) -> np.ndarray:

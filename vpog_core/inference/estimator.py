@@ -41,6 +41,7 @@ class PoseEstimator:
         device: `cpu`, `cuda`, or `auto` (CUDA where there is one), for weights that are loaded now.
         cache_dir: where templates and descriptors are kept; None: the user's cache folder.
         refiner_weights: of the refiner network; None: those that ship.
+        precision: see `Networks.load`.
         options: fields of `Options`, `mode` among them.
 
     Raises:
@@ -55,11 +56,12 @@ class PoseEstimator:
         device: str = "auto",
         cache_dir: str | Path | None = None,
         refiner_weights: str | Path | None = None,
+        precision: str = "auto",
         **options: Any,
     ) -> None:
         self.options = Options(**options)
         loaded = isinstance(weights, Networks)
-        self.networks = weights if loaded else Networks.load(weights, refiner_weights, device)
+        self.networks = weights if loaded else Networks.load(weights, refiner_weights, device, precision)
         folder = isinstance(objects, (str, Path))
         self.library = ObjectLibrary(objects, cache_dir) if folder else objects
         self._failures = Failures()

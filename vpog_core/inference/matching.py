@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
 
 import numpy as np
@@ -15,7 +16,7 @@ from vpog_core.inference.hypothesis import PoseHypothesis
 from vpog_core.inference.onboarding import Cluster, encode_clusters
 from vpog_core.inference.pose_solver import solve_all
 from vpog_core.inference.query import Query
-from vpog_core.models.precision import autocast_for
+from vpog_core.models.precision import inference_context
 from vpog_core.models.vpog_model import Encoded, VPOGModel
 
 CLUSTER_SIZE = 4
@@ -30,6 +31,7 @@ def match_and_solve(
     settings: MatchSettings = DEFAULT_SETTINGS,
     calibration: Calibration = DEFAULT_CALIBRATION,
     batch: int = BATCH,
+    stage: Callable[[str], AbstractContextManager] = lambda name: nullcontext(),
 ) -> Iterator[tuple[int, PoseHypothesis]]:
     """Match queries with clusters in batches, and solve each match for a pose.
 
@@ -39,6 +41,7 @@ def match_and_solve(
         queries: encoded.
         tried: (number of a query, cluster to match it with), as many as there are.
         batch: pairs that go through the network at once.
+        stage: measures the stage `solve`, see `StageTimings.stage`.
 
     Returns:
         (number of the query, hypothesis) for each pair, in their order.
@@ -50,7 +53,8 @@ def match_and_solve(
         # Match: which template pixel shows what each crop pixel shows.
         matches = match_clusters(model, stack([q.encoding for q in chosen]), clusters, settings.soft)
         # Solve: the pose that most correspondences agree on.
-        hypotheses = solve_all([q.crop for q in chosen], clusters, matches, settings, calibration)
+        with stage("solve"):
+            hypotheses = solve_all([q.crop for q in chosen], clusters, matches, settings, calibration)
         yield from zip((n for n, _ in pairs), hypotheses, strict=True)
 
 
@@ -68,5 +72,5 @@ def match_clusters(
         torch.stack([c.encoded.tokens for c in clusters]), torch.stack([c.encoded.stem for c in clusters])
     )
     directions = torch.from_numpy(np.stack([c.directions for c in clusters])).to(queries.tokens.device)
-    with torch.inference_mode(), autocast_for(queries.tokens.device):
+    with torch.inference_mode(), inference_context(model):
         return dense_matches(model, model.match(queries, templates, directions), soft)

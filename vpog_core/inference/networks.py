@@ -9,6 +9,7 @@ import torch
 
 from vpog_core.inference.calibration import DEFAULT_CALIBRATION, Calibration, read_calibration
 from vpog_core.models.checkpoint import load_refiner, load_weights, weights_key
+from vpog_core.models.precision import choose_precision
 from vpog_core.models.refiner import RefinerNet
 from vpog_core.models.vpog_model import VPOGModel
 from vpog_core.types import VPOGError
@@ -38,22 +39,24 @@ class Networks:
         weights: str | Path | None = None,
         refiner_weights: str | Path | None = None,
         device: str = "auto",
+        precision: str = "auto",
     ) -> Networks:
         """Load weights files; None: those that ship.
 
         Args:
             device: see `choose_device`.
+            precision: what the networks compute in: `float32`, `bfloat16`, or `auto` (bfloat16 where the
+                processor has instructions for it).
 
         Raises:
             VPOGError: a file is missing or cannot be used, or the device is not there.
         """
         path, device = Path(weights or DEFAULT_WEIGHTS), choose_device(device)
-        return cls(
-            load_weights(path, device),
-            weights_key(path),
-            read_calibration(path),
-            load_refiner(refiner_weights or DEFAULT_REFINER, device),
-        )
+        model = load_weights(path, device)
+        refiner = load_refiner(refiner_weights or DEFAULT_REFINER, device)
+        for network in (model, refiner):
+            choose_precision(network, precision)
+        return cls(model, weights_key(path), read_calibration(path), refiner)
 
 
 def choose_device(device: str) -> str:

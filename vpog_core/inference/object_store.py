@@ -11,11 +11,13 @@ from vpog_core.inference.onboarding import OnboardedObject, describe_templates
 from vpog_core.models.vpog_model import VPOGModel
 from vpog_core.objects.library import ObjectLibrary
 from vpog_core.objects.renderer import Renderer
-from vpog_core.objects.template_set import TemplateSet
+from vpog_core.objects.template_set import TemplateSet, features_key_of
 from vpog_core.types import VPOGError
 
 Progress = Callable[[int, int, str], None]
-"""Called with (steps done, steps, object id)."""
+"""Called with (steps done, steps, the object's name and what is done)."""
+OPENED_AT_ONCE = 16
+"""Of a library of more objects, those in the cache are opened when they are first asked for."""
 
 
 class ObjectStore:
@@ -41,14 +43,18 @@ class ObjectStore:
     def onboard_all(self, progress: Progress | None = None, strict: bool = False) -> dict[str, str]:
         """Onboard all objects; those that cannot be used are left out, and returned with the reasons.
 
-        All meshes are read first, so that a broken one is known before minutes of work.
+        All meshes are read first, so that a broken one is known before minutes of work. In a library of many
+        objects those in the cache are left closed until they are asked for: neither mesh nor templates are
+        read, as the files of the mesh have not changed since it was found usable.
 
         Raises:
             VPOGError: no object can be used; with `strict`, one of them cannot.
         """
-        self.left_out = self.library.broken()
+        closed = self._left_closed()
+        opened = [object_id for object_id in self.library.ids if object_id not in closed]
+        self.left_out = self.library.broken(opened)
         self._refuse(strict)
-        for object_id in self.library.ids:
+        for object_id in opened:
             if object_id not in self.left_out:
                 try:
                     self.get(object_id, progress)
@@ -69,7 +75,8 @@ class ObjectStore:
         if object_id not in self._objects:
             # Templates may lie in the cache of a mesh that cannot be read; poses are refined with the mesh.
             self.library.mesh(object_id)
-            templates = self.library.templates(object_id, self.model.config.image_size)
+            rendered = _step(progress, f"{object_id} (rendering views)")
+            templates = self.library.templates(object_id, self.model.config.image_size, rendered)
             descriptors = self._descriptors(templates, progress)
             self._objects[object_id] = OnboardedObject(templates, self.model, descriptors)
         return self._objects[object_id]
@@ -80,6 +87,18 @@ class ObjectStore:
         if object_id not in self._renderers:
             self._renderers[object_id] = Renderer(self.library.mesh(object_id))
         return self._renderers[object_id]
+
+    def _left_closed(self) -> set[str]:
+        """Names of the objects that are onboarded in the cache, where there are too many to open all."""
+        if len(self.library.ids) <= OPENED_AT_ONCE:
+            return set()
+        paths = {n: self.library.cached_templates(n, self.model.config.image_size) for n in self.library.ids}
+        key = self._features_key()
+        return {n for n, path in paths.items() if path is not None and features_key_of(path) == key}
+
+    def _features_key(self) -> str:
+        """What the features of these weights are called in the cache."""
+        return self.key
 
     def _refuse(self, strict: bool) -> None:
         """Raise why nothing can be done: all objects are left out, or, where strict, one is."""
@@ -94,11 +113,17 @@ class ObjectStore:
 
     def _descriptors(self, templates: TemplateSet, progress: Progress | None) -> torch.Tensor:
         """Retrieval descriptors of the templates: from the cache when these weights made it, else now."""
-        if templates.features_key != self.key:
-            step = (lambda done, total: progress(done, total, templates.object_id)) if progress else None
+        key = self._features_key()
+        if templates.features_key != key:
+            step = _step(progress, f"{templates.object_id} (describing views)")
             made = describe_templates(self.model, templates, step)
             templates.features = {"descriptors": made.half().cpu().numpy()}
-            templates.features_key = self.key
+            templates.features_key = key
             self.library.store(templates)
         device = self.model.mean.device
         return torch.from_numpy(templates.features["descriptors"]).to(device).float()
+
+
+def _step(progress: Progress | None, name: str) -> Callable[[int, int], None] | None:
+    """The progress of one step of an object."""
+    return None if progress is None else lambda done, total: progress(done, total, name)

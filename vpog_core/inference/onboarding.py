@@ -14,7 +14,7 @@ from torch import Tensor
 from vpog_core import cancellation
 from vpog_core.geometry.camera import roll_matrix
 from vpog_core.geometry.se3 import rotation_z
-from vpog_core.models.precision import autocast_for
+from vpog_core.models.precision import inference_context
 from vpog_core.models.vpog_model import Encoded, VPOGModel
 from vpog_core.objects.template_set import TemplateSet
 from vpog_core.objects.viewpoints import align_roll, nearest_viewpoints, viewpoint_directions
@@ -65,6 +65,10 @@ class OnboardedObject:
     def __init__(self, templates: TemplateSet, model: VPOGModel, descriptors: Tensor) -> None:
         self.templates, self.model, self.descriptors = templates, model, descriptors
         self._clusters: OrderedDict[tuple, Cluster] = OrderedDict()
+
+    def forget_clusters(self) -> None:
+        """Forget the clusters met so far, with their encodings."""
+        self._clusters.clear()
 
     def cluster(self, view: int, roll_index: int, size: int) -> Cluster:
         """The `size` templates around a view, all turned towards the view at that roll."""
@@ -123,7 +127,7 @@ def turned(
 def encode_images(model: VPOGModel, rgb: np.ndarray) -> Encoded:
     """Tokens and stem features of pictures [N, P, P, 3] uint8."""
     images = torch.from_numpy(rgb).to(model.mean.device).permute(0, 3, 1, 2)
-    with torch.inference_mode(), autocast_for(model.mean.device):
+    with torch.inference_mode(), inference_context(model):
         return model.encode(images)
 
 

@@ -3,7 +3,7 @@
 `crop` makes a query of a detection, `find_poses` is the recipe, and the steps follow in their order. All take
 queries and return queries that know more; each step goes over all queries of a call together, whatever
 objects they show. How a step does its work is told in the file it calls: tracked_pose, retrieval, matching,
-correspondence, pose_solver, refinement, refine, alignment.
+correspondence, pose_solver, refinement, image_comparison.
 """
 
 from __future__ import annotations
@@ -15,20 +15,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vpog_core import cancellation
-from vpog_core.inference.alignment import align
 from vpog_core.inference.calibration import Calibration
 from vpog_core.inference.crop import check_image, crop_detection
 from vpog_core.inference.hypothesis import PoseHypothesis
+from vpog_core.inference.image_comparison import ImageComparison
 from vpog_core.inference.matching import CLUSTER_SIZE, match_and_solve, stack
 from vpog_core.inference.object_store import ObjectStore
 from vpog_core.inference.observation import Observation
 from vpog_core.inference.onboarding import Cluster, OnboardedObject, encode_images
 from vpog_core.inference.options import Options
-from vpog_core.inference.pose_solver import apply_alignment
 from vpog_core.inference.query import MAX_HYPOTHESES, Prior, Query, accept_tracked, keep_better, rank
-from vpog_core.inference.refine import PoseToRefine, RefinedPose
-from vpog_core.inference.refine import refine as refine_poses
 from vpog_core.inference.refinement import cluster_at_pose
 from vpog_core.inference.stage_timings import StageTimings
 from vpog_core.inference.tracked_pose import follow
@@ -174,7 +170,8 @@ def refine(setup: Setup, queries: Sequence[Query], num_refined: int) -> list[Que
     covariances, score features and scores.
 
     Args:
-        num_refined: hypotheses of each query that are rendered and matched again; all are aligned.
+        num_refined: hypotheses of each query that are rendered and matched again; those that can be the
+            answer are compared with the image, the others are dropped.
     """
     # Render templates at the poses found, and match again: the views are nearly correct now.
     with setup.stage("refine"):
@@ -182,13 +179,8 @@ def refine(setup: Setup, queries: Sequence[Query], num_refined: int) -> list[Que
             queries = _rematch(setup, queries, num_refined)
     if not setup.options.alignments:
         return list(queries)
-    # Compare renders with the image: the refiner network corrects all poses in one batch.
-    with setup.stage("compare"):
-        refined = iter(_compared(setup, queries))
-    # Align with the image at its full resolution; the similarity of render and image is part of the score.
-    with setup.stage("align"):
-        return [q.with_hypotheses([_aligned(setup, q, h, next(refined)) for h in q.hypotheses])
-                for q in queries]  # fmt: skip
+    # Correct poses by comparing renders with the image, and score them by it.
+    return _image_comparison(setup).best_of(queries, setup.options.alternatives + 1)
 
 
 def retry(setup: Setup, queries: Sequence[Query]) -> list[Query]:
@@ -224,7 +216,8 @@ def _rendered_cluster(setup: Setup, query: Query, T_virt_obj: np.ndarray) -> Clu
 def _match_and_solve(
     setup: Setup, queries: Sequence[Query], tried: Tried
 ) -> Iterator[tuple[int, PoseHypothesis]]:
-    return match_and_solve(setup.model, queries, tried, setup.options.matching, setup.calibration)
+    how = setup.options.matching, setup.calibration
+    return match_and_solve(setup.model, queries, tried, *how, stage=setup.stage)
 
 
 def _rematch(setup: Setup, queries: Sequence[Query], num_refined: int) -> list[Query]:
@@ -242,31 +235,13 @@ def _rematch(setup: Setup, queries: Sequence[Query], num_refined: int) -> list[Q
     return refined
 
 
-def _compared(setup: Setup, queries: Sequence[Query]) -> list[RefinedPose | None]:
-    """The refiner's correction of each hypothesis of each query; None for those without a pose."""
-    rounds = setup.options.refiner_rounds
-    hypotheses = [(q, h) for q in queries for h in q.hypotheses]
-    corrected: list[RefinedPose | None] = [None] * len(hypotheses)
-    rows = [n for n, (_, h) in enumerate(hypotheses) if h.has_pose]
-    if setup.refiner is None or not rounds or not rows:
-        return corrected
-    poses = [
-        PoseToRefine(setup.objects.renderer(q.target), q.observation, h.T_cam_obj)
-        for q, h in (hypotheses[n] for n in rows)
-    ]
-    for n, refined in zip(rows, refine_poses(setup.refiner, poses, rounds), strict=True):
-        corrected[n] = refined
-    return corrected
-
-
-def _aligned(
-    setup: Setup, query: Query, hypothesis: PoseHypothesis, refined: RefinedPose | None
-) -> PoseHypothesis:
-    """Align one hypothesis with the image, from where the refiner leads; without a pose it stays as it is."""
-    if not hypothesis.has_pose:
-        return hypothesis
-    cancellation.check()
-    renderer = setup.objects.renderer(query.target)
-    rounds = setup.options.alignments
-    alignment = align(renderer, query.observation, hypothesis.T_cam_obj, rounds, refined)
-    return apply_alignment(hypothesis, alignment, setup.calibration)
+def _image_comparison(setup: Setup) -> ImageComparison:
+    options = setup.options
+    return ImageComparison(
+        setup.refiner,
+        options.refiner_rounds,
+        options.alignments,
+        setup.calibration,
+        setup.objects.renderer,
+        setup.stage,
+    )

@@ -13,12 +13,12 @@ import numpy as np
 import torch
 
 from vpog_core import cancellation
-from vpog_core.geometry.camera import VirtualCamera, warp
+from vpog_core.geometry.camera import VirtualCamera, warp_all
 from vpog_core.geometry.framing import frame_hull
 from vpog_core.geometry.se3 import invert, rotation_angle, transform_points
 from vpog_core.inference.observation import Observation
 from vpog_core.inference.refined_pose import Fit, fit_poses
-from vpog_core.models.precision import autocast_for
+from vpog_core.models.precision import inference_context
 from vpog_core.models.refiner import Comparison, RefinerNet
 from vpog_core.models.refiner_config import FINE_STRIDE
 from vpog_core.objects.renderer import Render, Renderer
@@ -133,10 +133,10 @@ def _pair(pose: PoseToRefine, T_cam_obj: np.ndarray, size: int) -> _Pair | str:
         return "The pose puts the object so far away that it is too small to be compared."
     T_virt_obj = invert(frame.T_cam_virt) @ T_cam_obj
     render = pose.renderer.render(T_virt_obj, frame.K, (size, size))
-    usable = warp(pose.observation.usable, camera, frame) > 127
+    crop, usable = warp_all((pose.observation.image, pose.observation.usable), camera, frame)
+    usable = usable > 127
     if (render.mask & usable)[_CELLS].sum() < MIN_CELLS:
         return "The pose puts the object outside of the image or of its mask."
-    crop = warp(pose.observation.image, camera, frame)
     return _Pair(frame, T_virt_obj, render, crop, usable)
 
 
@@ -153,7 +153,7 @@ def _compare(refiner: RefinerNet, pairs: Sequence[_Pair]) -> Comparison:
 
     normals = [(p.render.normals @ p.T_virt_obj[:3, :3].T.astype(np.float32)) for p in pairs]
     masks = torch.from_numpy(np.stack([p.render.mask for p in pairs])).to(device)
-    with torch.inference_mode(), autocast_for(device):
+    with torch.inference_mode(), inference_context(refiner):
         found = refiner(
             images([p.crop for p in pairs]), images([p.render.rgb for p in pairs]), images(normals), masks
         )

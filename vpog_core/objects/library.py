@@ -6,10 +6,12 @@ import contextlib
 import hashlib
 import logging
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from vpog_core import cancellation
 from vpog_core.geometry.symmetry import Symmetry
+from vpog_core.objects.cache_record import recorded_templates, write_record
 from vpog_core.objects.library_entries import SETTINGS, ObjectEntry, read_entries
 from vpog_core.objects.mesh import MESH_SUFFIXES, Mesh, load_mesh
 from vpog_core.objects.template_set import (
@@ -102,9 +104,13 @@ class ObjectLibrary:
             self._meshes[object_id] = self._read_mesh(object_id)
         return self._meshes[object_id]
 
-    def broken(self) -> dict[str, str]:
-        """Objects whose mesh cannot be used, each with the sentence that says why; reads all meshes."""
-        for object_id in self.ids:
+    def broken(self, among: Iterable[str] | None = None) -> dict[str, str]:
+        """Objects whose mesh cannot be used, each with the sentence that says why.
+
+        Args:
+            among: names of the objects whose meshes are read; None: all.
+        """
+        for object_id in self.ids if among is None else among:
             cancellation.check()
             with contextlib.suppress(VPOGError):
                 self.mesh(object_id)
@@ -142,8 +148,23 @@ class ObjectLibrary:
             raise VPOGError(
                 f"The files of the mesh '{entry.mesh}' cannot be read ({error.strerror}): put them back."
             ) from error
-        safe = "".join(c if c.isalnum() or c in "-_" else "_" for c in object_id)
-        return self.cache_dir / f"{safe}-{size}-{digest.hexdigest()[:16]}.safetensors"
+        return self.cache_dir / f"{_safe(object_id)}-{size}-{digest.hexdigest()[:16]}.safetensors"
+
+    def cached_templates(self, class_id: str, size: int) -> Path | None:
+        """Return the path of an object's templates in the cache, where its mesh has not changed since.
+
+        The mesh is not read: the sizes and times of its files tell.
+
+        Raises:
+            VPOGError: unknown object.
+        """
+        return recorded_templates(self._record_path(self.resolve(class_id), size))
+
+    def _record_path(self, object_id: str, size: int) -> Path:
+        entry = self.entries[object_id]
+        place = f"{FORMAT} {size} {entry.unit} {object_id} {entry.mesh.absolute()}"
+        digest = hashlib.sha256(place.encode()).hexdigest()[:16]
+        return self.cache_dir / f"{_safe(object_id)}-{size}-{digest}.json"
 
     def templates(self, class_id: str, size: int = 112, progress=None) -> TemplateSet:
         """The object's templates, `size` pixels a side: from memory, from the cache, or rendered now.
@@ -163,9 +184,12 @@ class ObjectLibrary:
         path = self.templates_path(object_id, size)
         if path.is_file():
             try:
-                return load_template_set(path)
+                templates = load_template_set(path)
             except VPOGError:
                 pass  # A broken cache is built again.
+            else:
+                self._record(object_id, size, path)
+                return templates
         templates = build_template_set(self.mesh(object_id), object_id, size, progress=progress)
         self.store(templates, path)
         return templates
@@ -177,7 +201,16 @@ class ObjectLibrary:
             save_template_set(templates, path)
         except OSError:
             return False
+        self._record(templates.object_id, templates.size, path)
         return True
+
+    def _record(self, object_id: str, size: int, templates: Path) -> None:
+        write_record(self._record_path(object_id, size), self.mesh(object_id).files, templates)
+
+
+def _safe(object_id: str) -> str:
+    """An object's name as part of a file's name."""
+    return "".join(c if c.isalnum() or c in "-_" else "_" for c in object_id)
 
 
 def default_cache_dir() -> Path:

@@ -164,6 +164,16 @@ def save_template_set(templates: TemplateSet, path: str | Path) -> None:
     write_whole(path, data)
 
 
+def features_key_of(path: str | Path) -> str:
+    """Return what the features in a file were made with, read from its head; "" where it cannot be read."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = json.loads((file.metadata() or {})["vpog"])
+        return str(metadata["features_key"]) if metadata["format"] == FORMAT else ""
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError):
+        return ""
+
+
 def load_template_set(path: str | Path) -> TemplateSet:
     """Read what `save_template_set` wrote.
 

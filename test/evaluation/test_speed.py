@@ -1,0 +1,85 @@
+"""The bench, really run: what it counts and reports, not how long things take."""
+
+import json
+
+import pytest
+
+from vpog_core.cli import main
+from vpog_core.evaluation.speed_report import MARKS, speed_json, speed_tables, update_document
+from vpog_core.evaluation.speed_run import TRACKED, SpeedPlan, run_speed
+from vpog_core.models.checkpoint import save_weights
+from vpog_core.models.config import PRESETS
+from vpog_core.models.cost import network_cost, refiner_cost
+from vpog_core.models.refiner_config import REFINER_PRESETS
+from vpog_core.models.vpog_model import VPOGModel
+from vpog_core.types import VPOGError
+
+STAGES = {"decode", "crop", "encode", "retrieve", "match", "solve", "refine", "compare", "align", "draw"}
+
+
+@pytest.fixture(scope="module")
+def result(small_config, tmp_path_factory):
+    """The smallest run there is, with a network that onboards in a moment."""
+    weights = tmp_path_factory.mktemp("weights") / "small.safetensors"
+    save_weights(VPOGModel(small_config), weights)
+    plan = SpeedPlan((1, 2), frames=1, objects=1, networks=("tiny",), weights=str(weights))
+    return run_speed(plan)
+
+
+def test_every_stage_is_timed_for_every_number_of_detections(result):
+    new = [f for f in result.frames if f.name != TRACKED]
+    assert [f.detections for f in new] == [1, 2]
+    for frame in new:
+        assert set(frame.stages) - {"track"} == STAGES
+        assert min(frame.stages.values()) >= 0 < frame.median <= frame.p95
+    assert [f.detections for f in result.frames if f.name == TRACKED] == [1]
+
+
+def test_operations_of_the_steps_are_those_of_the_cost_tables(result):
+    cost, (_, compare) = network_cost(PRESETS["vpog-tiny"]), refiner_cost(REFINER_PRESETS["refiner-tiny"])
+    counted = {(s.step, s.batch): s.gflop for s in result.steps}
+    one = {"encode": cost.encode, "match": cost.match, "flow": cost.flow, "compare": compare}
+    assert counted == pytest.approx({(n, b): b * ops / 1e9 for n, ops in one.items() for b in (1, 2)})
+    assert all(s.floor > 0 and s.mib > 0 for s in result.steps)
+
+
+def test_other_ways_and_the_classical_method_are_compared(result):
+    assert "SIFT + PnP" in result.ratios
+    assert len(result.ratios) >= 4
+    assert min(result.ratios.values()) > 0
+
+
+def test_json_holds_what_the_tables_show(result):
+    values = json.loads(speed_json(result))
+    assert len(values["frames"]) == 3
+    assert len(values["steps"]) == 8
+    tables = speed_tables(result)
+    for row in values["steps"]:
+        assert f"{row['ratio']:.1f} |" in tables
+    for name in values["ratios"]:
+        assert f"| {name} |" in tables
+
+
+def test_tables_take_their_place_in_a_document(result, tmp_path):
+    document = tmp_path / "performance.md"
+    begin, end = MARKS
+    document.write_text(f"Before.\n{begin}\nold\n{end}\nAfter.\n")
+    update_document(document, result)
+    text = document.read_text()
+    assert "old" not in text
+    assert text.startswith("Before.")
+    assert text.endswith("After.\n")
+    document.write_text("No marks.")
+    with pytest.raises(VPOGError, match="no place for tables"):
+        update_document(document, result)
+
+
+def test_a_device_that_is_not_there_is_one_sentence(capsys, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert main(["bench", "--device", "cuda", "--frames", "1"]) == 2
+    assert "torch finds no CUDA GPU" in capsys.readouterr().err
+
+
+def test_a_network_that_is_not_known_is_one_sentence(capsys):
+    assert main(["bench", "--networks", "huge"]) == 2
+    assert "no network 'huge'" in capsys.readouterr().err

@@ -1,0 +1,68 @@
+"""Which hypotheses are compared with the image: the best, and those that could still be put before it."""
+
+from contextlib import nullcontext
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from vpog_core.inference import image_comparison
+from vpog_core.inference.alignment import Alignment
+from vpog_core.inference.calibration import DEFAULT_CALIBRATION
+from vpog_core.inference.image_comparison import FLOW_GAIN, ImageComparison
+from vpog_core.inference.query import Query
+
+
+def hypothesis(features):
+    """A pose whose matches are as good as its features, see `calibration.FEATURES`."""
+    return SimpleNamespace(has_pose=True, T_cam_obj=np.eye(4), score_features=np.array(features), score=0.0)
+
+
+def compared(monkeypatch, hypotheses, similarities, count=1):
+    """The hypotheses that come back, and for each that was compared whether its flow was followed."""
+    followed = {}
+    of = {id(h.T_cam_obj): n for n, h in enumerate(hypotheses)}
+
+    def align(renderer, observation, T, rounds, refined, worth_following):
+        n = of[id(T)]
+        followed[n] = worth_following(similarities[n])
+        return Alignment(T, similarities[n], similarities[n])
+
+    def apply(h, alignment, calibration):
+        features = np.append(h.score_features, alignment.similarity)
+        return SimpleNamespace(of=of[id(h.T_cam_obj)], score=float(calibration.aligned.probability(features)))
+
+    monkeypatch.setattr(image_comparison, "align", align)
+    monkeypatch.setattr(image_comparison, "apply_alignment", apply)
+    query = Query(None, None, None, None, None, hypotheses=tuple(hypotheses))
+    comparison = ImageComparison(None, 2, 2, DEFAULT_CALIBRATION, lambda _: None, lambda _: nullcontext())
+    (found,) = comparison.best_of([query], count)
+    return [h.of for h in found.hypotheses], followed
+
+
+GOOD, POOR = (5.0, -0.1, 0.0), (0.0, -3.0, 1.0)
+
+
+def test_one_that_no_similarity_puts_first_is_not_compared(monkeypatch):
+    kept, followed = compared(monkeypatch, [hypothesis(GOOD), hypothesis(POOR)], [0.9, 1.0])
+    assert kept == [0]
+    assert followed == {0: True}
+
+
+def test_one_that_may_be_better_is_compared(monkeypatch):
+    kept, followed = compared(monkeypatch, [hypothesis(GOOD), hypothesis(GOOD)], [0.1, 0.9])
+    assert kept == [0, 1]
+    assert followed == {0: True, 1: True}
+
+
+def test_flow_is_followed_only_where_it_can_lead_to_the_answer(monkeypatch):
+    near, far = 0.5 - FLOW_GAIN / 2, 0.5 - 2 * FLOW_GAIN
+    for similarity, expected in ((near, True), (far, False)):
+        _, followed = compared(monkeypatch, [hypothesis(GOOD), hypothesis(GOOD)], [0.5, similarity])
+        assert followed[1] is expected
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_as_many_are_compared_as_are_wanted(monkeypatch, count):
+    kept, _ = compared(monkeypatch, [hypothesis(GOOD), hypothesis(POOR)], [0.9, 0.0], count)
+    assert kept == list(range(count))

@@ -1,0 +1,94 @@
+"""`vpog bench`: how fast this machine is, by stage, beside what it could be."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from vpog_core.cli.numbers import positive
+from vpog_core.models.precision import PRECISIONS
+from vpog_core.threads import usable_cores, use_threads
+from vpog_core.types import VPOGError
+
+HELP = """\
+Time the estimator on images of a synthetic scene: each stage, for several numbers of detections and for
+tracked objects; the steps of the networks beside the least time that their operations and bytes take on
+this machine; and what the estimator takes without each of its optimisations. Run it on a machine that
+does nothing else."""
+
+EXAMPLE = """\
+examples:
+  vpog bench
+  vpog bench --device cuda --output bench.json
+  vpog bench --docs docs/performance.md
+Exit status: 0 done, 2 unusable input."""
+
+
+def add_command(add) -> None:
+    """Register the subcommand; `add(name, summary, description, epilog, run)` gives its parser."""
+    parser = add("bench", "time every stage on this machine", HELP, EXAMPLE, run_bench)
+    parser.add_argument(
+        "--detections",
+        type=_counts,
+        default=(1, 4, 16),
+        metavar="N,N",
+        help="in an image (default: 1,4,16)",
+    )
+    parser.add_argument("--frames", type=positive, default=10, metavar="N", help="images (default: 10)")
+    parser.add_argument("--objects", type=positive, default=3, metavar="N", help="in the scene (default: 3)")
+    parser.add_argument(
+        "--networks",
+        type=lambda text: tuple(text.split(",")),
+        default=("tiny", "small"),
+        metavar="NAME,NAME",
+        help="whose steps are timed (default: tiny,small)",
+    )
+    parser.add_argument("--weights", metavar="FILE", help="a .safetensors file (default: the one shipped)")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="(default: cpu)")
+    parser.add_argument("--precision", choices=PRECISIONS, default="auto", help="(default: auto)")
+    parser.add_argument(
+        "--threads", type=positive, metavar="N", help="of an operation (default: all cores of this process)"
+    )
+    parser.add_argument(
+        "--no-comparisons", action="store_true", help="leave out the ways without each optimisation"
+    )
+    parser.add_argument("--output", metavar="FILE", help="write all numbers here, JSON")
+    parser.add_argument("--docs", metavar="FILE", help="put the tables between the marks of this document")
+
+
+def run_bench(arguments: argparse.Namespace) -> int:
+    """`vpog bench`."""
+    use_threads(arguments.threads or usable_cores())
+    # Here: torch is to find the threads' settings.
+    from vpog_core.evaluation.speed_report import speed_json, speed_tables, update_document
+    from vpog_core.evaluation.speed_run import SpeedPlan, run_speed
+    from vpog_core.whole_file import write_whole
+
+    plan = SpeedPlan(
+        arguments.detections,
+        arguments.frames,
+        arguments.objects,
+        arguments.networks,
+        arguments.device,
+        arguments.precision,
+        not arguments.no_comparisons,
+        arguments.weights,
+    )
+    result = run_speed(plan, lambda text: print(f"vpog: timing {text}", file=sys.stderr, flush=True))
+    print(speed_tables(result))
+    if arguments.output:
+        try:
+            write_whole(Path(arguments.output), speed_json(result))
+        except OSError as error:
+            raise VPOGError(
+                f"'{arguments.output}' cannot be written ({error.strerror}): choose another --output."
+            ) from error
+    if arguments.docs:
+        update_document(Path(arguments.docs), result)
+    return 0
+
+
+def _counts(text: str) -> tuple[int, ...]:
+    """Whole numbers from one on, with commas between."""
+    return tuple(positive(part) for part in text.split(","))

@@ -1,0 +1,99 @@
+"""What a run of `speed_run` came to: as tables for people and documents, and as JSON."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from vpog_core.evaluation.speed_run import FrameTimes, SpeedResult
+from vpog_core.types import VPOGError
+from vpog_core.whole_file import write_whole
+
+MARKS = "<!-- bench: begin -->", "<!-- bench: end -->"
+"""Around the tables in a document."""
+
+
+def speed_json(result: SpeedResult) -> str:
+    """All of a result, for programs."""
+    values = asdict(result)
+    for row, step in zip(values["steps"], result.steps, strict=True):
+        row["ratio"] = step.ratio
+    return json.dumps(values, indent=2)
+
+
+def speed_tables(result: SpeedResult) -> str:
+    """The tables of a result, Markdown."""
+    machine, rates = result.machine, result.rates
+    kind = f"{machine['device']}, {machine['cores']} cores, {machine['threads']} threads"
+    memory = f"Peak memory {result.memory_mib:.0f} MiB"
+    if result.gpu_memory_mib is not None:
+        memory += f", of the GPU {result.gpu_memory_mib:.0f} MiB"
+    return "\n\n".join(
+        [
+            f"{kind}, torch {machine['torch']}, {machine['precision']}. At best {rates.operations / 1e9:.0f} "
+            f"GFLOP/s in a matrix product, {rates.bytes / 1e9:.1f} GB/s read and written in a copy. "
+            f"{memory}. Onboarding an object: {result.onboarding:.1f} s.",
+            "One image, milliseconds from its bytes to the poses (drawing not counted):",
+            _frame_table(result.frames),
+            "Its stages, medians in milliseconds:",
+            _stage_table(result.frames),
+            "The network's steps beside their floors:",
+            _step_table(result),
+            *(
+                ["Time of another way over ours, in the same run:", _ratio_table(result)]
+                * bool(result.ratios)
+            ),
+        ]
+    )
+
+
+def update_document(path: Path, result: SpeedResult) -> None:
+    """Put the tables between the two marks of a document.
+
+    Raises:
+        VPOGError: there is no such document, or it has no marks.
+    """
+    begin, end = MARKS
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise VPOGError(f"The document '{path}' cannot be read ({error.strerror}): check --docs.") from error
+    before, has_begin, rest = text.partition(begin)
+    _, has_end, after = rest.partition(end)
+    if not (has_begin and has_end):
+        raise VPOGError(f"The document '{path}' has no place for tables: put '{begin}' and '{end}' into it.")
+    write_whole(path, f"{before}{begin}\n{speed_tables(result)}\n{end}{after}")
+
+
+def _frame_table(frames: list[FrameTimes]) -> str:
+    rows = [
+        [f"{f.detections} {f.name}", f"{f.first:.0f}", f"{f.median:.0f}", f"{f.p95:.0f}",
+         f"{f.median / f.detections:.0f}", f"{1e3 / f.median:.1f}"]
+        for f in frames
+    ]  # fmt: skip
+    return _markdown(["objects", "first", "median", "p95", "per detection", "images a second"], rows)
+
+
+def _stage_table(frames: list[FrameTimes]) -> str:
+    names = list(dict.fromkeys(name for f in frames for name in f.stages))
+    rows = [[name, *(f"{f.stages[name]:.1f}" if name in f.stages else "" for f in frames)] for name in names]
+    return _markdown(["stage", *(f"{f.detections} {f.name}" for f in frames)], rows)
+
+
+def _step_table(result: SpeedResult) -> str:
+    rows = [
+        [s.network, s.step, str(s.batch), f"{s.gflop:.3g}", f"{s.mib:.1f}", f"{s.floor:.2f}",
+         f"{s.milliseconds:.2f}", f"{s.ratio:.1f}"]
+        for s in result.steps
+    ]  # fmt: skip
+    return _markdown(["network", "step", "batch", "GFLOP", "MiB", "floor, ms", "ours, ms", "ratio"], rows)
+
+
+def _ratio_table(result: SpeedResult) -> str:
+    return _markdown(["other way", "its time over ours"], [[n, f"{r:.2f}"] for n, r in result.ratios.items()])
+
+
+def _markdown(head: list[str], rows: list[list[str]]) -> str:
+    lines = ["| " + " | ".join(head) + " |", "| --- |" + " ---: |" * (len(head) - 1)]
+    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])

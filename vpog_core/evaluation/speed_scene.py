@@ -1,0 +1,44 @@
+"""The images that speed is measured on: a synthetic scene by seed, with any number of detections."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from vpog_core.objects.mesh import save_mesh
+from vpog_core.synthetic.objects import make_object
+from vpog_core.synthetic.scene import jitter_box, make_scene
+from vpog_core.types import Camera, Detection, VPOGError
+
+FIRST_SEED = 915_000
+"""Objects from this seed on are in no training set."""
+FRAME_SECONDS = 0.1
+BOX_JITTER = 0.05
+
+
+class SpeedScene:
+    """Images of a synthetic scene with any number of detections in each."""
+
+    def __init__(self, objects: int, library: Path) -> None:
+        self.meshes = [make_object(FIRST_SEED + n) for n in range(objects)]
+        self.names = [f"object_{n}" for n in range(objects)]
+        for name, mesh in zip(self.names, self.meshes, strict=True):
+            save_mesh(mesh, library / f"{name}.ply")
+        self.scene = make_scene(FIRST_SEED, self.meshes)
+        self.camera: Camera = self.scene.camera
+
+    def image(self, index: int, count: int) -> tuple[np.ndarray, list[Detection]]:
+        """An image, and detections of its objects in turn, each with a jitter of its own."""
+        frame = self.scene.render(index * FRAME_SECONDS)
+        seen = [n for n, box in enumerate(frame.boxes_visible) if np.ptp(box) > 0]
+        if not seen:
+            raise VPOGError("No object of the bench's scene is visible: time fewer frames.")
+        rng = np.random.default_rng([FIRST_SEED, index])
+        limit = np.tile([self.camera.width, self.camera.height], 2)
+        detections = []
+        for n in range(count):
+            k = seen[n % len(seen)]
+            box = np.clip(jitter_box(rng, frame.boxes_visible[k], BOX_JITTER), 0, limit)
+            detections.append(Detection(self.names[k], box, instance=n // len(seen)))
+        return frame.image, detections
