@@ -139,7 +139,7 @@ def test_of_poses_that_look_alike_the_nearest_is_the_target():
     symmetry = find_symmetry(renderer.mesh).symmetry
     sets = []
     for known in (None, symmetry):
-        obj = TrainingObject("can", None, lambda: renderer, symmetry=known)
+        obj = TrainingObject("can", lambda: renderer, symmetry=known)
         wide = PerturbationConfig(rotation_deg=120, distance=0.0, shift=0.0, small_fraction=0.0)
         sets.append(RefinerDataset([obj], Stage([], [obj]), SIZE, wide, seed=1))
     spins = []

@@ -121,7 +121,7 @@ def test_kinds_are_mixed_by_weight(training_objects):
     np.testing.assert_allclose(odds, [0.25, 0.25, 0.25, 0.25])
     np.testing.assert_allclose(object_odds(["a", "b", "b"], {"a": 3.0, "b": 1.0}), [0.75, 0.125, 0.125])
     first, second = training_objects
-    other = TrainingObject("other", second.templates, second.open_renderer, "meshes")
+    other = TrainingObject("other", second.open_renderer, "meshes")
     weighted = VPOGTrainDataset(
         [first, other], Stage([], training_objects), 112, queries=1, cluster=1, negatives=0,
         weights={"procedural": 0.0, "meshes": 1.0},

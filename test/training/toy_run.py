@@ -97,7 +97,7 @@ class ToyPairs(RefinerDataset):
 
     def __init__(self, seed: int, length: int = 1000, pause: float = 0.0) -> None:
         renderer = Renderer(coloured_block())
-        block = TrainingObject("block", None, lambda: renderer)
+        block = TrainingObject("block", lambda: renderer)
         super().__init__([block], Stage([], [block]), 32, PerturbationConfig(), seed, length)
         self.pause = pause
 

@@ -114,6 +114,15 @@ class Renderer:
             out.rgb.reshape(-1, 3)[hits.pixel] = self._shade(T, K, hits, normals, lights)
         return out
 
+    def render_rgb(self, T_cam_obj: np.ndarray, K: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        """Render the colours [H, W, 3] uint8 alone, on black in the templates' light: as `render` does."""
+        rgb = np.zeros((*size, 3), dtype=np.uint8)
+        hits = self.cast(T_cam_obj, K, size)
+        if len(hits.pixel):
+            colors = self._shade(T_cam_obj, K, hits, self._normals(hits), (DEFAULT_LIGHT,))
+            rgb.reshape(-1, 3)[hits.pixel] = colors
+        return rgb
+
     def window(self, T: np.ndarray, K: np.ndarray, size: tuple[int, int]) -> tuple[int, int, int, int]:
         """(x0, y0, x1, y1): pixels x0 <= x < x1 that the mesh can touch; empty when it is out of view."""
         points = self._hull @ T[:3, :3].T + T[:3, 3]
@@ -177,14 +186,18 @@ class Renderer:
             depth[hits.pixel] = z
             coords[hits.pixel] = camera_obj + z[:, None] * hits.rays
             mask[hits.pixel] = True
-            normal = self.surface.normal(hits.face, hits.weights)
-            away = (normal * hits.rays).sum(axis=1) > 0
-            normal[away] = -normal[away]
-            normals[hits.pixel] = normal
+            normals[hits.pixel] = self._normals(hits)
         shape = (H, W, 3)
         return Render(
             None, depth.reshape(H, W), coords.reshape(shape), mask.reshape(H, W), normals.reshape(shape)
         )
+
+    def _normals(self, hits: Hits) -> np.ndarray:
+        """[N, 3] unit normals of hits, object frame, towards the camera."""
+        normals = self.surface.normal(hits.face, hits.weights)
+        away = (normals * hits.rays).sum(axis=1) > 0
+        normals[away] = -normals[away]
+        return normals
 
     def _shade(
         self, T: np.ndarray, K: np.ndarray, hits: Hits, normals: np.ndarray, lights: Sequence[Light]
@@ -229,8 +242,5 @@ class Renderer:
         hits = self.cast(T, fine, (h, w))
         canvas = rgb[y0:y1, x0:x1].repeat(factor, axis=0).repeat(factor, axis=1)
         if len(hits.pixel):
-            normals = self.surface.normal(hits.face, hits.weights)
-            away = (normals * hits.rays).sum(axis=1) > 0
-            normals[away] = -normals[away]
-            canvas.reshape(-1, 3)[hits.pixel] = self._shade(T, fine, hits, normals, lights)
+            canvas.reshape(-1, 3)[hits.pixel] = self._shade(T, fine, hits, self._normals(hits), lights)
         rgb[y0:y1, x0:x1] = cv2.resize(canvas, (x1 - x0, y1 - y0), interpolation=cv2.INTER_AREA)

@@ -29,7 +29,7 @@ class DataConfig:
         procedural: how many procedural objects, seeds from 0.
         photos: folder of photographs, for backgrounds and procedural textures.
         hdri: folder of equirectangular environment maps (.hdr, .exr), for light.
-        bank: folder where meshes and templates are kept once rendered.
+        bank: folder where meshes are kept, quick to read, and what was found out about them.
         image_size: side of crops and templates, pixels.
         queries, cluster, negatives: G queries and S matched plus further templates in a group.
         refined_share: of the groups whose reference is rendered at nearly the queries' pose.
@@ -42,7 +42,7 @@ class DataConfig:
         photometry: lens, sensor and file effects are applied by the loader's workers; False where the trainer
             applies them on the device.
         resident_objects: meshes kept in memory; beyond, the one unused the longest is dropped.
-        processes: that render templates; 0 takes every core.
+        processes: that prepare meshes; 0 takes every core.
         seed: of everything random.
     """
 

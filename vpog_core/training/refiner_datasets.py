@@ -9,18 +9,19 @@ from tqdm import tqdm
 
 from vpog_core.training.data_config import DataConfig
 from vpog_core.training.datasets import HELD_OUT_SEED, known_weights, object_sources, require_objects
+from vpog_core.training.mesh_bank import RendererCache
 from vpog_core.training.mesh_source import photo_files, read_photo, with_plain_doubles
 from vpog_core.training.pose_perturbation import PerturbationConfig
 from vpog_core.training.refiner_dataset import RefinerDataset
 from vpog_core.training.stage import Stage, read_environments
-from vpog_core.training.training_object import RendererCache, load_object, prepare_objects
+from vpog_core.training.training_object import load_object, prepare_objects
 from vpog_core.types import VPOGError
 
 
 def build_refiner_datasets(
     config: DataConfig, size: int, perturbation: PerturbationConfig, progress: bool = True
 ) -> tuple[RefinerDataset, RefinerDataset]:
-    """Make the training and the validation set of a refiner; no templates are rendered.
+    """Make the training and the validation set of a refiner.
 
     The symmetry of each mesh is found once, a tenth of a second each, and kept in the bank.
 
@@ -40,11 +41,9 @@ def build_refiner_datasets(
     held_out = with_plain_doubles(held_out, 2)
     require_objects(train, held_out)
     bank = Path(config.bank).expanduser()
-    prepare_objects([*train, *held_out], bank, None, config.processes, progress, symmetry=True)
+    prepare_objects([*train, *held_out], bank, config.processes, progress, symmetry=True)
     cache = RendererCache(config.resident_objects)
-    sets = [
-        [load_object(s, bank, None, cache, symmetry=True) for s in sources] for sources in (train, held_out)
-    ]
+    sets = [[load_object(s, bank, cache, symmetry=True) for s in sources] for sources in (train, held_out)]
     every = [*sets[0], *sets[1]][: config.resident_objects]
     for obj in tqdm(every, desc="objects", unit="object", mininterval=2, disable=not progress):
         obj.open_renderer()

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import cv2
 import numpy as np
 from torch.utils.data import Dataset
 
-from vpog_core.geometry.camera import roll_matrix
-from vpog_core.geometry.se3 import rotation_z, transform
 from vpog_core.objects.template_set import template_camera
-from vpog_core.objects.viewpoints import align_roll, viewpoint_directions
+from vpog_core.objects.viewpoints import align_roll, upright_rotation, viewpoint_directions
 from vpog_core.training.augmentation import degrade
 from vpog_core.training.bop_queries import AnnotatedQueries
 from vpog_core.training.objective import Batch
 from vpog_core.training.query_pose import QueryMaker, QueryPose
 from vpog_core.training.rendered_queries import RenderedQueries
 from vpog_core.training.stage import Stage
-from vpog_core.training.template_bank import BankedTemplates
 from vpog_core.training.template_selector import TemplateSelector
+from vpog_core.training.template_views import render_templates
 from vpog_core.training.training_object import TrainingObject
 
 
@@ -58,6 +55,9 @@ class VPOGTrainDataset(Dataset):
         self.queries, self.cluster, self.negatives, self.length = queries, cluster, negatives, length
         self.refined_share, self.photometry = refined_share, photometry
         self._rendered, self._annotated = RenderedQueries(stage, size), AnnotatedQueries(size)
+        # The cameras of templates look at boxes, a degree or so beside: views are chosen as well by these.
+        upright = np.stack([upright_rotation(d) for d in viewpoint_directions()])
+        self._selector = TemplateSelector(upright, cluster, negatives)
         self._odds = object_odds([obj.kind for obj in objects], weights) if weights else None
 
     def __len__(self) -> int:
@@ -74,10 +74,8 @@ class VPOGTrainDataset(Dataset):
         obj = self._object(rng)
         maker: QueryMaker = self._annotated if obj.views is not None else self._rendered
         pose = maker.pose(rng, obj, refined=rng.random() < self.refined_share)
-        banked = obj.templates
-        selector = TemplateSelector(banked.T_virt_obj[:, :3, :3], self.cluster, self.negatives)
-        selection = selector.draw(rng, pose.anchor, exact=pose.refined)
-        templates = self._templates(banked, selection)
+        selection = self._selector.draw(rng, pose.anchor, exact=pose.refined)
+        templates = render_templates(obj.renderer, selection, self.size)
         if pose.refined:
             self._render_reference(rng, obj, pose, templates)
         R_ref = templates["template_T"][0, :3, :3]
@@ -88,7 +86,7 @@ class VPOGTrainDataset(Dataset):
         directions = viewpoint_directions()[selection.views[: self.cluster]]
         directions[0] = pose.anchor if pose.refined else directions[0]
         group["directions"] = directions @ R_ref.T
-        group["diameter"] = np.array(banked.diameter)
+        group["diameter"] = np.array(obj.mesh.diameter)
         group = {**group, **templates}
         return {k: v if v.dtype == np.uint8 else v.astype(np.float32) for k, v in group.items()}
 
@@ -96,19 +94,6 @@ class VPOGTrainDataset(Dataset):
         if self._odds is None:
             return self.objects[rng.integers(len(self.objects))]
         return self.objects[rng.choice(len(self.objects), p=self._odds)]
-
-    def _templates(self, banked: BankedTemplates, selection) -> dict[str, np.ndarray]:
-        out = {"template_rgb": [], "template_depth": [], "template_K": [], "template_T": []}
-        for n, (view, roll) in enumerate(zip(selection.views, selection.rolls, strict=True)):
-            turn = roll_matrix(roll, self.size)
-            size = (self.size, self.size)
-            out["template_rgb"].append(cv2.warpAffine(np.asarray(banked.rgb[view]), turn, size))
-            out["template_T"].append(transform(rotation_z(roll), np.zeros(3)) @ banked.T_virt_obj[view])
-            if n < selection.cluster:
-                depth = np.asarray(banked.depth[view], dtype=np.float32)
-                out["template_depth"].append(cv2.warpAffine(depth, turn, size, flags=cv2.INTER_NEAREST))
-                out["template_K"].append(banked.K[view])
-        return {key: np.stack(values) for key, values in out.items()}
 
     def _render_reference(
         self, rng: np.random.Generator, obj: TrainingObject, pose: QueryPose, templates: dict[str, np.ndarray]
