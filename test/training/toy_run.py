@@ -79,6 +79,7 @@ class ToyData(Dataset):
         return group | {
             "directions": np.tile(np.float32([0, 0, -1]), (cluster, 1)),
             "diameter": np.float32(0.4),
+            "distance": rng.uniform(0, 1, (queries, templates)).astype(np.float32),
         }
 
     @staticmethod

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -79,6 +80,12 @@ class Renderer:
         self._scene = rtcore_scene.EmbreeScene(device=_device(os.getpid()), robust=True)
         TriangleMesh(scene=self._scene, vertices=vertices, indices=np.ascontiguousarray(mesh.faces, np.int32))
         self.surface = Surface(mesh)
+
+    def repainted(self, surface: Surface) -> Renderer:
+        """Return a renderer of the same shape with another surface; the rays' scene is shared."""
+        new = copy(self)
+        new.surface = surface
+        return new
 
     def render(
         self,
@@ -174,6 +181,24 @@ class Renderer:
         rays = np.ascontiguousarray(towards @ R, dtype=np.float32)
         origins = np.ascontiguousarray(origins, dtype=np.float32)
         return self._scene.run(origins, rays, dists=dists, query="OCCLUDED") >= 0
+
+    def colors_at(
+        self, points: np.ndarray, normals: np.ndarray, reach: float, footprint: float
+    ) -> np.ndarray:
+        """Return the colours [N, 3] float32, without light, of the surface near some places.
+
+        Args:
+            points: [N, 3] metres, normals: [N, 3] unit: the surface is looked at from there, object frame.
+            reach: metres, beyond which there is none: NaN; footprint: side of what counts as a pixel, metres.
+        """
+        above = ((points + reach * normals - self._center) * self._scale).astype(np.float32)
+        found = self._scene.run(above, np.ascontiguousarray(-normals, dtype=np.float32), output=1)
+        hit = np.flatnonzero((found["primID"] >= 0) & (found["tfar"] <= 2 * reach * self._scale))
+        u, v = found["u"][hit], found["v"][hit]
+        out = np.full((len(points), 3), np.nan, dtype=np.float32)
+        weights = np.stack([1.0 - u - v, u, v], axis=1)
+        out[hit] = self.surface.color(found["primID"][hit], weights, np.full(len(hit), footprint, np.float32))
+        return out
 
     def _geometry(self, T: np.ndarray, hits: Hits, size: tuple[int, int]) -> Render:
         H, W = size

@@ -19,7 +19,6 @@ from vpog_core.training.mesh_source import (
     read_photo,
     scanned_objects,
     split_held_out,
-    with_plain_doubles,
 )
 from vpog_core.training.stage import Stage, read_environments
 from vpog_core.training.training_object import TrainingObject, load_object, prepare_objects
@@ -67,7 +66,7 @@ def build_datasets(
     stage = Stage(photos, sets[0], read_environments(config.hdri))
     common = {
         "queries": config.queries, "cluster": config.cluster, "negatives": config.negatives,
-        "refined_share": config.refined_share, "photometry": config.photometry,
+        "refined_share": config.refined_share, "photometry": config.photometry, "looks": config.looks,
     }  # fmt: skip
     weights = known_weights(config, sets[0])
     return (
@@ -110,9 +109,7 @@ def object_sources(
     photos = photo_files(config.photos)
     train += procedural(0, config.procedural, photos)
     held_out += procedural(HELD_OUT_SEED, config.held_out_procedural if config.procedural else 0, photos)
-    rendered = [s for s in train if s.kind != "bop"]
-    annotated = [s for s in train if s.kind == "bop"]
-    return with_plain_doubles(rendered, config.plain_every) + annotated, held_out
+    return train, held_out
 
 
 def require_objects(train: Sequence, held_out: Sequence) -> None:
