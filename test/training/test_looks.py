@@ -23,7 +23,7 @@ def can() -> TrainingObject:
     shape = trimesh.creation.cylinder(0.03, 0.1, sections=32).subdivide().subdivide()
     colors = (127 + 128 * shape.vertices / np.abs(shape.vertices).max(axis=0)).clip(0, 255)
     renderer = Renderer(Mesh(shape.vertices, shape.faces, vertex_colors=colors.astype(np.uint8)))
-    return TrainingObject("can", lambda: renderer, shape_symmetry=CAN)
+    return TrainingObject("can", lambda: renderer, find_symmetries=lambda: (Symmetry.none(), CAN))
 
 
 def only(look: str) -> LookParams:

@@ -90,7 +90,7 @@ class BopSource:
             if source in used and len(rows):
                 check_model(obj.mesh, self.table, rows, source)
                 views = ObjectViews(images, rows)
-                out.append(TrainingObject(obj.name, obj.open_renderer, "bop", views, obj.symmetry))
+                out.append(TrainingObject(obj.name, obj.open_renderer, "bop", views, obj.find_symmetries))
         return out
 
 

@@ -54,4 +54,4 @@ def draw_look(
     renderer = repainted(rng, obj.renderer, LOOKS[chosen], photos)
     shape = obj.shape_symmetry
     symmetry = shape if LOOKS[chosen] == "plain" else look_symmetry(renderer, shape)
-    return TrainingObject(obj.name, lambda: renderer, obj.kind, symmetry=symmetry, shape_symmetry=shape)
+    return TrainingObject(obj.name, lambda: renderer, obj.kind, find_symmetries=lambda: (symmetry, shape))

@@ -38,10 +38,5 @@ def bank_symmetries(folder: Path, mesh: Callable[[], Mesh]) -> tuple[Symmetry, S
     return _read(made_once(folder / OWN, find_own)), shape
 
 
-def has_symmetries(folder: Path) -> bool:
-    """Tell whether the symmetries have been searched for."""
-    return (folder / OWN).is_dir() and (folder / SHAPE).is_dir()
-
-
 def _read(place: Path) -> Symmetry:
     return Symmetry.from_mapping(json.loads((place / FILE).read_text()))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,13 +17,17 @@ from vpog_core.objects.renderer import Renderer
 from vpog_core.training.disk_cache import made_once
 from vpog_core.training.mesh_bank import RendererCache, read_mesh, write_mesh
 from vpog_core.training.mesh_source import ObjectSource
-from vpog_core.training.symmetry_bank import bank_symmetries, has_symmetries
+from vpog_core.training.symmetry_bank import bank_symmetries
 from vpog_core.types import VPOGError
 
 if TYPE_CHECKING:
     from vpog_core.training.bop_source import ObjectViews
 
 MESH_FILE = "mesh/mesh.npz"
+
+
+def _no_symmetries() -> tuple[Symmetry, Symmetry]:
+    return Symmetry.none(), Symmetry.none()
 
 
 class TrainingObject:
@@ -33,8 +37,8 @@ class TrainingObject:
         name: for people; kind: the source it counts for.
         open_renderer: gives its renderer, which knows its mesh; called at every use.
         views: the images it is annotated in; None: its queries are rendered.
-        symmetry: the motions after which it looks the same; shape_symmetry: after which its bare shape does;
-            None: there are none.
+        find_symmetries: gives the motions after which it looks the same, and those after which its bare shape
+            does; called once, when first asked for.
     """
 
     def __init__(
@@ -43,13 +47,11 @@ class TrainingObject:
         open_renderer: Callable[[], Renderer],
         kind: str = "meshes",
         views: ObjectViews | None = None,
-        symmetry: Symmetry | None = None,
-        shape_symmetry: Symmetry | None = None,
+        find_symmetries: Callable[[], tuple[Symmetry, Symmetry]] = _no_symmetries,
     ) -> None:
         self.name, self.kind, self.views = name, kind, views
         self.open_renderer = open_renderer
-        self.symmetry = symmetry or Symmetry.none()
-        self.shape_symmetry = shape_symmetry or Symmetry.none()
+        self.find_symmetries = find_symmetries
 
     @property
     def renderer(self) -> Renderer:
@@ -61,32 +63,45 @@ class TrainingObject:
         """Its mesh."""
         return self.renderer.mesh
 
+    @property
+    def symmetry(self) -> Symmetry:
+        """The motions after which it looks the same."""
+        return self._symmetries[0]
+
+    @property
+    def shape_symmetry(self) -> Symmetry:
+        """The motions after which its bare shape is the same."""
+        return self._symmetries[1]
+
+    @cached_property
+    def _symmetries(self) -> tuple[Symmetry, Symmetry]:
+        return self.find_symmetries()
+
 
 def load_object(source: ObjectSource, bank: Path, cache: RendererCache | None = None) -> TrainingObject:
-    """Return the object of a source; what of it is not in the bank yet is made now.
+    """Return the object of a source; its mesh is put into the bank now, its symmetries when first asked for.
 
     Raises:
         VPOGError: its mesh cannot be used.
     """
     folder = prepare_object(source, bank)
     renderer = partial((cache or RendererCache(1)).get, folder / MESH_FILE)
-    own, shape = bank_symmetries(folder, partial(read_mesh, folder / MESH_FILE))
-    return TrainingObject(source.name, renderer, source.kind, symmetry=own, shape_symmetry=shape)
+    symmetries = partial(bank_symmetries, folder, partial(read_mesh, folder / MESH_FILE))
+    return TrainingObject(source.name, renderer, source.kind, find_symmetries=symmetries)
 
 
 def prepare_object(source: ObjectSource, bank: Path) -> Path:
-    """Put an object's mesh and its symmetries into the bank; returns its folder there."""
+    """Put an object's mesh into the bank; returns its folder there."""
     folder = source.folder(bank)
     file = folder / MESH_FILE
     made_once(file.parent, lambda f: write_mesh(source.load(), f / file.name))
-    bank_symmetries(folder, partial(read_mesh, file))
     return folder
 
 
 def prepare_objects(
     sources: Sequence[ObjectSource], bank: Path, processes: int, progress: bool = True
 ) -> None:
-    """Put all objects into the bank, in parallel.
+    """Put the meshes of all objects into the bank, in parallel.
 
     Args:
         processes: 0 takes every core.
@@ -94,7 +109,7 @@ def prepare_objects(
     Raises:
         VPOGError: an object cannot be used.
     """
-    missing = [s for s in sources if not _banked(s.folder(bank))]
+    missing = [s for s in sources if not (s.folder(bank) / MESH_FILE).parent.is_dir()]
     if not missing:
         return
     bar = tqdm(total=len(missing), desc="meshes", unit="object", mininterval=2, disable=not progress)
@@ -108,11 +123,6 @@ def prepare_objects(
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-
-
-def _banked(folder: Path) -> bool:
-    """Tell whether an object's folder holds all there is to it."""
-    return (folder / MESH_FILE).parent.is_dir() and has_symmetries(folder)
 
 
 def _prepare(source: ObjectSource, bank: Path) -> str:
