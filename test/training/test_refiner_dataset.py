@@ -8,6 +8,7 @@ from scipy.spatial.transform import Rotation
 
 from vpog_core.geometry.framing import FRAME_PADDING
 from vpog_core.geometry.se3 import rotation_angle
+from vpog_core.geometry.symmetry import Symmetry
 from vpog_core.objects.mesh import Mesh
 from vpog_core.objects.renderer import Renderer
 from vpog_core.objects.symmetry_search import find_symmetry
