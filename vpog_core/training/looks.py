@@ -22,16 +22,20 @@ class LookParams:
             photo: parts of photographs (of `data.photos`; without any, prints); decals: stickers on its own.
     """
 
-    own: float = 1.0
-    plain: float = 0.0
-    print: float = 0.0
-    photo: float = 0.0
-    decals: float = 0.0
+    own: float = 0.4
+    plain: float = 0.2
+    print: float = 0.15
+    photo: float = 0.15
+    decals: float = 0.1
 
     def __post_init__(self) -> None:
         values = list(vars(self).values())
         if not all(0 <= v < float("inf") for v in values) or sum(values) <= 0:
             raise VPOGError(f"data.looks are {vars(self)}: set numbers of zero or more, not all zero.")
+
+
+OWN = LookParams(own=1, plain=0, print=0, photo=0, decals=0)
+"""Nothing but the meshes' own colours."""
 
 
 def look_generator(seed: int, index: int) -> np.random.Generator:

@@ -20,7 +20,7 @@ from vpog_core.geometry.se3 import rotation_z, transform, transform_points
 from vpog_core.objects.renderer import Render
 from vpog_core.objects.template_set import template_camera
 from vpog_core.training.augmentation import degrade
-from vpog_core.training.looks import LookParams, draw_look, look_generator
+from vpog_core.training.looks import OWN, LookParams, draw_look, look_generator
 from vpog_core.training.pose_perturbation import PerturbationConfig, perturb
 from vpog_core.training.query_composer import compose
 from vpog_core.training.rendered_queries import draw_distance
@@ -29,7 +29,6 @@ from vpog_core.training.training_object import TrainingObject
 from vpog_core.training.vpog_dataset import object_odds
 from vpog_core.types import VPOGError
 
-_OWN_LOOKS = LookParams()
 ATTEMPTS = 20
 """Draws until a pose's object can be framed; all but the first are rare."""
 
@@ -97,7 +96,7 @@ class RefinerDataset(Dataset):
         length: int = 100_000_000,
         weights: Mapping[str, float] | None = None,
         photometry: bool = True,
-        looks: LookParams = _OWN_LOOKS,
+        looks: LookParams = OWN,
     ) -> None:
         self.objects, self.stage, self.size = objects, stage, size
         self.perturbation, self.seed, self.length, self.photometry = perturbation, seed, length, photometry

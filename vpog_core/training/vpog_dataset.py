@@ -11,7 +11,7 @@ from vpog_core.objects.template_set import template_camera
 from vpog_core.objects.viewpoints import align_roll, upright_rotation, viewpoint_directions
 from vpog_core.training.augmentation import degrade
 from vpog_core.training.bop_queries import AnnotatedQueries
-from vpog_core.training.looks import LookParams, draw_look, look_generator
+from vpog_core.training.looks import OWN, LookParams, draw_look, look_generator
 from vpog_core.training.objective import Batch
 from vpog_core.training.query_pose import QueryMaker, QueryPose
 from vpog_core.training.rendered_queries import RenderedQueries
@@ -19,8 +19,6 @@ from vpog_core.training.stage import Stage
 from vpog_core.training.template_selector import TemplateSelector
 from vpog_core.training.template_views import render_templates
 from vpog_core.training.training_object import TrainingObject
-
-_OWN_LOOKS = LookParams()
 
 
 class VPOGTrainDataset(Dataset):
@@ -54,7 +52,7 @@ class VPOGTrainDataset(Dataset):
         length: int = 10_000_000,
         weights: Mapping[str, float] | None = None,
         photometry: bool = True,
-        looks: LookParams = _OWN_LOOKS,
+        looks: LookParams = OWN,
     ) -> None:
         self.objects, self.stage, self.size, self.seed = objects, stage, size, seed
         self.queries, self.cluster, self.negatives, self.length = queries, cluster, negatives, length
