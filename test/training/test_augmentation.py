@@ -102,14 +102,15 @@ def test_draws_have_the_shares_and_ranges_of_the_table():
         "vignette": (p.vignette[:, 2] > 0, s.vignette),
         # Even in the logarithm from 40 to 400 pixels, rounded to steps of 14.
         "low": (p.scale < 1, np.log(105 / 40) / np.log(10)),
-        "small": (p.scale < 0.5, np.log(49 / 40) / np.log(10)),
-        "blurred": (p.kernel.max(axis=(1, 2)) < 1, s.defocus + s.motion),
+        "very low": (p.scale < 0.5, np.log(49 / 40) / np.log(10)),
+        "blurred": (p.kernel.max(axis=(1, 2))[p.scale == 1] < 1, s.defocus + s.motion),
+        "small": (p.kernel.max(axis=(1, 2))[p.scale < 1] < 1, s.small_blur * (s.defocus + s.motion)),
         "noise": (p.read > 0, s.noise),
         "sharpen": (p.sharpen > 0, s.sharpen),
     }
     for name, (found, share) in shares.items():
-        # Four standard deviations of a share over 4000 draws.
-        assert found.mean() == pytest.approx(share, abs=4 * np.sqrt(share / n)), name
+        # Four standard deviations of a share over these draws.
+        assert found.mean() == pytest.approx(share, abs=4 * np.sqrt(share / len(found))), name
     np.testing.assert_allclose(np.unique(p.scale) * 112, np.arange(42, 113, SOURCE_STEP), atol=1e-4)
     assert p.gamma.min() >= s.gamma[0]
     assert p.gamma.max() <= s.gamma[1]

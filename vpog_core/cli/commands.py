@@ -196,7 +196,8 @@ def run_estimate(arguments: argparse.Namespace) -> int:
     clip_box(camera, box)
     files.check_output(arguments.output)
     with _estimator_for(arguments) as (estimator, object_id):
-        files.onboard_with_progress(estimator, object_id)
+        alone = _is_mesh_file(arguments.object, arguments.objects_dir)
+        files.onboard_with_progress(estimator, object_id, arguments.object if alone else None)
         detection = Detection(class_id=object_id, box=box, mask=mask)
         estimate = estimator.estimate(image, camera, [detection])[0]
         _draw_estimate(arguments.output, image, camera, estimate, estimator.library.mesh(object_id))
@@ -218,7 +219,8 @@ def run_onboard(arguments: argparse.Namespace) -> int:
         _tell_left_out(broken if usable else {})
         for object_id in usable:
             print(_description(object_id, library.mesh(object_id)), flush=True)
-        left_out = files.onboard_with_progress(estimator)
+        alone = None if Path(arguments.mesh).is_dir() else arguments.mesh
+        left_out = files.onboard_with_progress(estimator, mesh=alone)
         _tell_left_out({name: left_out[name] for name in left_out if name not in broken})
         for object_id in usable if arguments.output else ():
             # A name that settings give may hold anything.

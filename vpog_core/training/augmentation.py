@@ -29,6 +29,7 @@ class Strengths:
         defocus, defocus_radius: share, and std of the blur or radius of the disc.
         source: side of the crop in the camera's image, pixels, even in the logarithm: about that of the box
             around the object. Smaller ones are blown up, bilinearly as the estimator's crops are.
+        small_blur: how often these are blurred, too, over the shares of the others.
         motion, motion_length: share, and length of the smear.
         noise: share; shot: std at full white, falling with the root; read: std everywhere; of 1 = white.
         sharpen, sharpen_amount: share, and what cameras add of the difference to a blur.
@@ -47,6 +48,7 @@ class Strengths:
     defocus: float = 0.28
     defocus_radius: tuple[float, float] = (0.3, 1.4)
     source: tuple[float, float] = (40.0, 400.0)
+    small_blur: float = 0.35
     motion: float = 0.1
     motion_length: tuple[float, float] = (2.0, 6.0)
     noise: float = 0.8
@@ -99,6 +101,8 @@ def draw(
     noisy = rng.random(count) < s.noise
     kind = rng.random(count)
     side = SOURCE_STEP * np.maximum(1, np.round(np.exp(within(np.log(s.source))) / SOURCE_STEP))
+    # What is small in the image is seldom out of focus as well: nothing would be left of it.
+    kind = np.where(side < size, kind / s.small_blur, kind)
     kernel = _kernels(rng, count, size / REFERENCE_SIZE, s, kind < s.defocus,
                       (kind >= s.defocus) & (kind < s.defocus + s.motion))  # fmt: skip
     numbers = Photometry(
