@@ -119,7 +119,9 @@ def test_draws_have_the_shares_and_ranges_of_the_table():
 
 def test_blurs_grow_with_the_crop():
     def spread(size):
-        kernel = draw(np.random.default_rng(5), 300, size, replace(QUIET, defocus=1.0)).kernel
+        kernel = draw(
+            np.random.default_rng(5), 300, size, replace(QUIET, defocus=1.0, source=(300, 300))
+        ).kernel
         axis = np.arange(kernel.shape[1]) - kernel.shape[1] // 2
         return np.sqrt((kernel.sum(axis=1) * axis**2).sum(axis=1)).mean()
 

@@ -17,6 +17,7 @@ from vpog_core.cli.calibrate import add_calibrate
 from vpog_core.cli.data import add_data
 from vpog_core.cli.evaluate import add_command as add_evaluate
 from vpog_core.cli.numbers import count, positive
+from vpog_core.cli.publish import add_command as add_publish
 from vpog_core.cli.symmetry import add_command as add_symmetry
 from vpog_core.cli.train import add_train
 from vpog_core.threads import usable_cores, use_threads
@@ -82,6 +83,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_train(commands)
     add_calibrate(commands)
     add_evaluate(partial(_add_command, commands))
+    add_publish(partial(_add_command, commands))
     add_symmetry(partial(_add_command, commands))
     add_data(commands)
     return parser
