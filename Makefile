@@ -11,7 +11,7 @@ PACKAGE_FILES := CMakeLists.txt package.xml $(shell find msg launch config scrip
                    -not -name '*.pyc' 2>/dev/null)
 
 .DEFAULT_GOAL := help
-.PHONY: help env build demo test lint clean
+.PHONY: help env build demo test lint weights clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  make \1\t/' | expand -t 16
@@ -38,6 +38,11 @@ lint: env  ## ruff format, ruff check, import-linter
 	@$(IN_ENV) ruff format --check .
 	@$(IN_ENV) ruff check .
 	@$(IN_ENV) lint-imports
+
+weights: build  ## calibrate, evaluate and ship WEIGHTS=FILE, on DATASETS="DIR DIR" too; PUBLISH=--quick tries it
+	@test -n "$(WEIGHTS)" || { echo "Give WEIGHTS=FILE, a trained .safetensors file." >&2; exit 2; }
+	@$(IN_ENV) vpog publish-weights --weights $(WEIGHTS) $(foreach d,$(DATASETS),--dataset $(d)) \
+	    $(if $(PUBLISH),$(PUBLISH),--into .)
 
 clean:  ## remove everything made here
 	rm -rf $(VENV) build install log demo_output .pytest_cache .ruff_cache .import_linter_cache *.egg-info

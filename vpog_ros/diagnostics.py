@@ -26,6 +26,7 @@ class Statistics:
         self._seconds: dict[str, deque[tuple[float, float]]] = defaultdict(deque)
         self.failures: Counter[str] = Counter()
         self.left_out: Counter[str] = Counter()
+        self.hints: dict[str, str] = {}
         self.last_error = ""
         self._last_error_time = -np.inf
 
@@ -126,7 +127,7 @@ def build_message(
         "frames dropped, node busy": counts.dropped_busy,
         "detections dropped, no image": counts.dropped_unmatched,
     }
-    values |= dict(sorted(statistics.left_out.items()))
+    values |= dict(sorted(statistics.left_out.items())) | dict(sorted(statistics.hints.items()))
     values |= {f"failures, {kind}": number for kind, number in sorted(statistics.failures.items())}
     values |= {f"rate {name} [Hz]": f"{rate:.1f}" for name, rate in statistics.rates().items()}
     for stage, (p50, p95) in statistics.latencies().items():

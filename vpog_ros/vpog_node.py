@@ -24,6 +24,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from vpog_core.cancellation import Cancelled, stop_when
 from vpog_core.messages.reading import stamp_to_ns
+from vpog_core.objects.symmetry_hint import symmetry_hint
 from vpog_core.types import VPOGError
 from vpog_ros import optional, parameters
 from vpog_ros.diagnostics import Statistics, build_message
@@ -165,6 +166,9 @@ class VpogNode(LifecycleNodeMixin, Node):
             with contextlib.suppress(VPOGError):  # A mesh that cannot be used has been said already.
                 for note in self._estimator.library.mesh(object_id).notes:
                     self.get_logger().warning(note)
+                if hint := symmetry_hint(self._estimator.library, object_id):
+                    self._statistics.hints[f"symmetry of {object_id}"] = hint
+                    self.get_logger().warning(hint)
 
     def _configure_failed(self, sentence: str, log: str) -> TransitionCallbackReturn:
         self._statistics.failure("configure", sentence)

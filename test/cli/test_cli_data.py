@@ -51,7 +51,7 @@ def test_bench_tells_costs_and_throughput(folder, capsys):
         "degrade",
         "templates",
         "labels",
-        "rays and warps",
+        "rays alone",
         "1 workers",
     ):
         assert word in text

@@ -220,3 +220,24 @@ def test_what_is_no_symmetry_is_refused(value, part):
 def test_a_bop_symmetry_must_be_rigid(numbers):
     text = error_of(lambda: Symmetry.from_bop({"symmetries_discrete": [list(numbers)]}))
     assert "discrete symmetry" in text
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"discrete": [{"axis": "z", "order": 4}, {"axis": "x", "order": 2}]},
+        {"continuous": [{"axis": [1, 2, 3]}]},
+        {"continuous": [{"axis": "z"}], "discrete": [{"axis": "x", "order": 2}]},
+        {"continuous": [{"axis": "z"}, {"axis": "x"}]},
+    ],
+)
+def test_the_least_angle_is_that_to_the_nearest_pose(settings):
+    symmetry = Symmetry.from_mapping(settings)
+    ones, others = (np.stack(p) for p in zip(*poses(6), strict=True))
+    angles = symmetry.least_angles(ones[:, :3, :3], others[:, :3, :3])
+    for i, one in enumerate(ones):
+        for j, other in enumerate(others):
+            nearest = symmetry.nearest(one, other)
+            wanted = rotation_angle(nearest[:3, :3], other[:3, :3])
+            assert angles[i, j] == pytest.approx(wanted, abs=1e-6)

@@ -82,3 +82,11 @@ def test_activity_is_the_summary(clock):
     assert status(Statistics(clock), "configuring", "onboarding mug: 3 of 162").message.startswith(
         "onboarding mug"
     )
+
+
+def test_hints_on_objects_are_values_and_no_warning(clock):
+    statistics = Statistics(clock)
+    statistics.hints["symmetry of can"] = "It looks the same after any turn."
+    shown = status(statistics, "active")
+    assert shown.level == DiagnosticStatus.OK
+    assert {v.key: v.value for v in shown.values}["symmetry of can"] == "It looks the same after any turn."

@@ -8,22 +8,18 @@ from vpog_core.synthetic.objects import make_object
 from vpog_core.training.pose_perturbation import PerturbationConfig
 from vpog_core.training.refiner_dataset import RefinerBatch, RefinerDataset
 from vpog_core.training.stage import Stage
-from vpog_core.training.template_bank import bank_templates
 from vpog_core.training.training_object import TrainingObject
 from vpog_core.training.vpog_dataset import VPOGTrainDataset
 
 
 @pytest.fixture(scope="session")
-def training_objects(tmp_path_factory) -> list[TrainingObject]:
-    """Two procedural objects with their banked templates."""
-    bank = tmp_path_factory.mktemp("bank")
-    objects = []
-    for seed in (900_001, 900_003):
-        mesh = make_object(seed, vertices=4000)
-        templates = bank_templates(mesh, bank / str(seed), 112)
-        renderer = Renderer(mesh)
-        objects.append(TrainingObject(f"seed_{seed}", templates, lambda kept=renderer: kept, "procedural"))
-    return objects
+def training_objects() -> list[TrainingObject]:
+    """Two procedural objects."""
+    renderers = [Renderer(make_object(seed, vertices=4000)) for seed in (900_001, 900_003)]
+    return [
+        TrainingObject(f"object_{n}", lambda kept=renderer: kept, "procedural")
+        for n, renderer in enumerate(renderers)
+    ]
 
 
 @pytest.fixture(scope="session")
@@ -47,12 +43,9 @@ def one_thread():
 
 @pytest.fixture(scope="session")
 def refiner_objects() -> list[TrainingObject]:
-    """Two procedural objects without templates, as refiners are trained on."""
+    """Two procedural objects, as refiners are trained on."""
     renderers = [Renderer(make_object(seed, vertices=3000)) for seed in (900_001, 900_003)]
-    return [
-        TrainingObject(f"object_{n}", None, lambda kept=renderer: kept)
-        for n, renderer in enumerate(renderers)
-    ]
+    return [TrainingObject(f"object_{n}", lambda kept=renderer: kept) for n, renderer in enumerate(renderers)]
 
 
 @pytest.fixture(scope="session")

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from vpog_core.training import augmentation, device_augmentation
-from vpog_core.training.augmentation import SCALES, Photometry, Strengths, degrade, draw
+from vpog_core.training.augmentation import SOURCE_STEP, Photometry, Strengths, degrade, draw
 
 QUIET = Strengths(
     gamma=(1, 1), gain=(1, 1), contrast=(1, 1), offset=0, white_balance=0, saturation=(1, 1), grey=0,
-    vignette=0, defocus=0, low_resolution=0, motion=0, noise=0, sharpen=0, jpeg=0,
+    vignette=0, defocus=0, source=(112, 448), motion=0, noise=0, sharpen=0, jpeg=0,
 )  # fmt: skip
 
 
@@ -45,7 +45,7 @@ EFFECTS = {
     "vignette": {"vignette": 1.0, "vignette_depth": (0.5, 0.5)},
     "defocus": {"defocus": 1.0},
     "motion": {"motion": 1.0},
-    "low_resolution": {"low_resolution": 1.0},
+    "low_resolution": {"source": (60, 60)},
     "noise": {"noise": 1.0, "read": (0.02, 0.02)},
     "sharpen": {"sharpen": 1.0},
     "jpeg": {"jpeg": 1.0, "jpeg_quality": (20, 20)},
@@ -100,15 +100,18 @@ def test_draws_have_the_shares_and_ranges_of_the_table():
         "jpeg": (p.quality > 0, s.jpeg),
         "grey": (p.saturation == 0, s.grey),
         "vignette": (p.vignette[:, 2] > 0, s.vignette),
-        "low": (p.scale < 1, s.low_resolution),
-        "blurred": (p.kernel.max(axis=(1, 2)) < 1, s.defocus + s.motion),
+        # Even in the logarithm from 40 to 400 pixels, rounded to steps of 14.
+        "low": (p.scale < 1, np.log(105 / 40) / np.log(10)),
+        "very low": (p.scale < 0.5, np.log(49 / 40) / np.log(10)),
+        "blurred": (p.kernel.max(axis=(1, 2))[p.scale == 1] < 1, s.defocus + s.motion),
+        "small": (p.kernel.max(axis=(1, 2))[p.scale < 1] < 1, s.small_blur * (s.defocus + s.motion)),
         "noise": (p.read > 0, s.noise),
         "sharpen": (p.sharpen > 0, s.sharpen),
     }
     for name, (found, share) in shares.items():
-        # Four standard deviations of a share over 4000 draws.
-        assert found.mean() == pytest.approx(share, abs=4 * np.sqrt(share / n)), name
-    assert set(np.unique(p.scale)) == {1.0, *SCALES}
+        # Four standard deviations of a share over these draws.
+        assert found.mean() == pytest.approx(share, abs=4 * np.sqrt(share / len(found))), name
+    np.testing.assert_allclose(np.unique(p.scale) * 112, np.arange(42, 113, SOURCE_STEP), atol=1e-4)
     assert p.gamma.min() >= s.gamma[0]
     assert p.gamma.max() <= s.gamma[1]
     np.testing.assert_allclose(p.kernel.sum(axis=(1, 2)), 1, atol=1e-5)
@@ -116,7 +119,9 @@ def test_draws_have_the_shares_and_ranges_of_the_table():
 
 def test_blurs_grow_with_the_crop():
     def spread(size):
-        kernel = draw(np.random.default_rng(5), 300, size, replace(QUIET, defocus=1.0)).kernel
+        kernel = draw(
+            np.random.default_rng(5), 300, size, replace(QUIET, defocus=1.0, source=(300, 300))
+        ).kernel
         axis = np.arange(kernel.shape[1]) - kernel.shape[1] // 2
         return np.sqrt((kernel.sum(axis=1) * axis**2).sum(axis=1)).mean()
 

@@ -29,7 +29,7 @@ def annotated(root: Path, bank: Path) -> list[TrainingObject]:
     """The objects of the tiny dataset with their views."""
     config = DataConfig(bop=[f"{root}:test"], bank=str(bank), processes=1)
     source = BopSource.open(root, "test", config, progress=False)
-    loaded = {s: load_object(s, bank, SIZE) for s in source.objects.values()}
+    loaded = {s: load_object(s, bank) for s in source.objects.values()}
     return source.training_objects(loaded, list(loaded))
 
 
@@ -214,7 +214,7 @@ def test_shards_may_have_models_of_their_own(tiny_bop, bop_original, tmp_path, b
     config = DataConfig(bop=[f"{tmp_path}/tiny:train_web"], bank=str(bank), processes=1)
     source = BopSource.open(tmp_path / "tiny", "train_web", config, progress=False)
     objects = source.training_objects(
-        {s: load_object(s, bank, SIZE) for s in source.objects.values()}, source.objects.values()
+        {s: load_object(s, bank) for s in source.objects.values()}, source.objects.values()
     )
     assert [len(o.views) for o in objects] == [2, 2]
     assert (dataset(objects)[0]["query_depth"] > 0).any()

@@ -34,7 +34,7 @@ def real_photographs(shared_data, tmp_path_factory) -> VPOGTrainDataset:
     source = BopSource.open(root, "test", config, progress=False)
     ids, counts = np.unique(source.table.obj_id, return_counts=True)
     used = [source.objects[int(i)] for i in ids[np.argsort(-counts, kind="stable")[:2]]]
-    objects = source.training_objects({s: load_object(s, bank, SIZE) for s in used}, used)
+    objects = source.training_objects({s: load_object(s, bank) for s in used}, used)
     return VPOGTrainDataset(objects, Stage([], objects), SIZE, queries=2, cluster=3, negatives=2)
 
 

@@ -47,7 +47,7 @@ def batch() -> Batch:
     )
     return Batch(
         rgb[:, :2], depth[:, :2], K[:, :2], T[:, :2], rgb[:, 2:], depth[:, 2:4], K[:, 2:4], T[:, 2:],
-        torch.tensor([[[0.0, 0, -1]] * 2]), torch.tensor([0.4]),
+        torch.tensor([[[0.0, 0, -1]] * 2]), torch.tensor([0.4]), torch.full((1, 2, 3), 0.3),
     )  # fmt: skip
 
 

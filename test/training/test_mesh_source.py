@@ -5,7 +5,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-import trimesh
 
 from vpog_core.training.mesh_source import (
     ObjectSource,
@@ -15,7 +14,6 @@ from vpog_core.training.mesh_source import (
     read_photo,
     scanned_objects,
     split_held_out,
-    with_plain_doubles,
 )
 from vpog_core.types import VPOGError
 
@@ -96,36 +94,6 @@ def test_one_in_so_many_is_held_out():
     assert sorted(train + held_out) == names
     assert split_held_out(names, 0) == (names, [])
     assert split_held_out(["only"], 14) == (["only"], [])
-
-
-def test_plain_doubles_have_the_shape_and_one_colour():
-    sources = [ObjectSource("procedural", f"seed_{seed}", seed=seed) for seed in (4, 5, 6)]
-    doubled = with_plain_doubles(sources, 2)
-    assert doubled[:3] == sources
-    assert [s.name for s in doubled[3:]] == ["seed_4_plain", "seed_6_plain"]
-    assert len({s.key() for s in doubled}) == 5
-    own, plain = sources[0].load(), doubled[3].load()
-    np.testing.assert_array_equal(own.vertices, plain.vertices)
-    assert own.vertex_colors is not None
-    assert plain.vertex_colors is None
-    assert plain.texture is None
-    assert with_plain_doubles(sources, 0) == sources
-
-
-def test_a_round_object_keeps_its_print(tmp_path):
-    """Painted plain, nothing would tell a turn of it; a box keeps its edges."""
-    for name, shape in (
-        ("can", trimesh.creation.cylinder(0.03, 0.1)),
-        ("box", trimesh.creation.box((0.1, 0.06, 0.04))),
-    ):
-        colors = np.random.default_rng(0).integers(0, 255, (len(shape.vertices), 4), dtype=np.uint8)
-        shape.visual.vertex_colors = colors
-        shape.export(tmp_path / f"{name}.ply")
-    box, can = (
-        ObjectSource("meshes", n, tmp_path / f"{n}.ply", "m", plain=True).load() for n in ("box", "can")
-    )
-    assert can.vertex_colors is not None
-    assert box.vertex_colors is None
 
 
 def test_procedural_objects_carry_photographs(tmp_path):

@@ -24,7 +24,7 @@ def test_directions_do_not_know_the_meshs_own_frame(training_objects, refined_sh
     )
     for index in range(3):
         group = dataset[index]
-        obj = next(o for o in training_objects if np.isclose(o.templates.diameter, group["diameter"]))
+        obj = next(o for o in training_objects if np.isclose(o.mesh.diameter, group["diameter"]))
         center, poses = obj.renderer.mesh.center, group["template_T"].astype(np.float64)
         expected = seen_from_reference(poses, center)
         np.testing.assert_allclose(group["directions"], expected, atol=1e-5)  # poses are float32

@@ -8,6 +8,7 @@ from scipy.spatial.transform import Rotation
 
 from vpog_core.geometry.framing import FRAME_PADDING
 from vpog_core.geometry.se3 import rotation_angle
+from vpog_core.geometry.symmetry import Symmetry
 from vpog_core.objects.mesh import Mesh
 from vpog_core.objects.renderer import Renderer
 from vpog_core.objects.symmetry_search import find_symmetry
@@ -138,8 +139,8 @@ def test_of_poses_that_look_alike_the_nearest_is_the_target():
     renderer = Renderer(Mesh(can.vertices, can.faces))
     symmetry = find_symmetry(renderer.mesh).symmetry
     sets = []
-    for known in (None, symmetry):
-        obj = TrainingObject("can", None, lambda: renderer, symmetry=known)
+    for known in (Symmetry.none(), symmetry):
+        obj = TrainingObject("can", lambda: renderer, find_symmetries=lambda of=known: (of, of))
         wide = PerturbationConfig(rotation_deg=120, distance=0.0, shift=0.0, small_fraction=0.0)
         sets.append(RefinerDataset([obj], Stage([], [obj]), SIZE, wide, seed=1))
     spins = []

@@ -227,13 +227,12 @@ def test_objects_that_are_held_out_are_never_in_training(tmp_path):
     write_meshes(tmp_path / "meshes", 4)
     config = DataConfig(
         meshes=[str(tmp_path / "meshes")], procedural=1, held_out_every=3, held_out_procedural=1,
-        plain_every=2, bank=str(tmp_path / "bank"), image_size=32, validation_groups=5, processes=2,
+        bank=str(tmp_path / "bank"), image_size=32, validation_groups=5, processes=2,
     )  # fmt: skip
     sets = build_refiner_datasets(config, 32, PerturbationConfig(), progress=False)
     names = [[obj.name for obj in part.objects] for part in sets]
-    assert names[0] == ["01", "02", "seed_000000", "01_plain", "seed_000000_plain"]
-    # Of what is held out, one in two has a plain double.
-    assert names[1] == ["00", "03", f"seed_{HELD_OUT_SEED}", "00_plain", f"seed_{HELD_OUT_SEED}_plain"]
+    assert names[0] == ["01", "02", "seed_000000"]
+    assert names[1] == ["00", "03", f"seed_{HELD_OUT_SEED}"]
     assert [obj.name for obj in sets[1].stage.objects] == names[0]
     assert len(sets[1]) == 5
     again = build_refiner_datasets(replace(config, seed=9), 32, PerturbationConfig(), progress=False)
@@ -253,7 +252,7 @@ def test_symmetries_are_found_once_and_kept_in_the_bank(tmp_path, monkeypatch):
     for _ in range(2):
         sets = build_refiner_datasets(config, 32, PerturbationConfig(), progress=False)
         counts = [len(obj.symmetry.discrete) for part in sets for obj in part.objects]
-        assert counts == [8, 4, 4]  # the crate, the box and its plain double
+        assert counts == [8, 4]  # the crate and the box
         monkeypatch.setattr(symmetry_bank, "find_symmetry", None)  # the second time it is read
 
 

@@ -79,6 +79,7 @@ class ToyData(Dataset):
         return group | {
             "directions": np.tile(np.float32([0, 0, -1]), (cluster, 1)),
             "diameter": np.float32(0.4),
+            "distance": rng.uniform(0, 1, (queries, templates)).astype(np.float32),
         }
 
     @staticmethod
@@ -97,7 +98,7 @@ class ToyPairs(RefinerDataset):
 
     def __init__(self, seed: int, length: int = 1000, pause: float = 0.0) -> None:
         renderer = Renderer(coloured_block())
-        block = TrainingObject("block", None, lambda: renderer)
+        block = TrainingObject("block", lambda: renderer)
         super().__init__([block], Stage([], [block]), 32, PerturbationConfig(), seed, length)
         self.pause = pause
 

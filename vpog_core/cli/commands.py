@@ -19,6 +19,7 @@ from vpog_core.cli.data import add_data
 from vpog_core.cli.evaluate import add_command as add_evaluate
 from vpog_core.cli.from_dump import missing_inputs, run_from_dump
 from vpog_core.cli.numbers import count, positive
+from vpog_core.cli.publish import add_command as add_publish
 from vpog_core.cli.replay import add_commands as add_replay
 from vpog_core.cli.symmetry import add_command as add_symmetry
 from vpog_core.cli.train import add_train
@@ -86,6 +87,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_train(commands)
     add_calibrate(commands)
     add_evaluate(partial(_add_command, commands))
+    add_publish(partial(_add_command, commands))
     add_symmetry(partial(_add_command, commands))
     add_bench(partial(_add_command, commands))
     add_data(commands)
@@ -206,7 +208,8 @@ def run_estimate(arguments: argparse.Namespace) -> int:
     clip_box(camera, box)
     files.check_output(arguments.output)
     with _estimator_for(arguments) as (estimator, object_id):
-        files.onboard_with_progress(estimator, object_id)
+        alone = _is_mesh_file(arguments.object, arguments.objects_dir)
+        files.onboard_with_progress(estimator, object_id, arguments.object if alone else None)
         detection = Detection(class_id=object_id, box=box, mask=mask)
         estimate = estimator.estimate(image, camera, [detection])[0]
         _draw_estimate(arguments.output, image, camera, estimate, estimator.library.mesh(object_id))
@@ -228,7 +231,8 @@ def run_onboard(arguments: argparse.Namespace) -> int:
         _tell_left_out(broken if usable else {})
         for object_id in usable:
             print(_description(object_id, library.mesh(object_id)), flush=True)
-        left_out = files.onboard_with_progress(estimator)
+        alone = None if Path(arguments.mesh).is_dir() else arguments.mesh
+        left_out = files.onboard_with_progress(estimator, mesh=alone)
         _tell_left_out({name: left_out[name] for name in left_out if name not in broken})
         for object_id in usable if arguments.output else ():
             # A name that settings give may hold anything.

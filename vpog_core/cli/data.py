@@ -11,7 +11,8 @@ from vpog_core.types import VPOGError
 _HELP = "Look at training samples with their labels, or measure how fast they come."
 
 _PREVIEW_HELP = """\
-Draw a sheet of training samples with their labels. A row shows a query, its matched patches in
+Draw a sheet of training samples with their labels, and print how much is visible, how boxes fit and
+how coarse the images are, over 400 rendered queries. A row shows a query, its matched patches in
 colours, the same colours painted where the labels put them in each template, and the way to the
 reference. Red crosses mark patches of the object that are unseen there. Colours that do not cover
 the same parts of the object on both sides are an error.
@@ -94,6 +95,7 @@ def run_preview(arguments: argparse.Namespace) -> int:
     import numpy as np
 
     from vpog_core.cli.files import write_png
+    from vpog_core.training.sample_statistics import sample_statistics
 
     output = Path(arguments.output)
     if not output.parent.is_dir():
@@ -103,6 +105,7 @@ def run_preview(arguments: argparse.Namespace) -> int:
     rows = [row(dataset[index], index) for index in range(arguments.rows)]
     write_png(output, np.vstack(rows))
     print(f"{len(rows)} samples of {len(dataset.objects)} objects: {output}")
+    print(*sample_statistics(dataset, seed=arguments.seed), sep="\n")
     return 0
 
 

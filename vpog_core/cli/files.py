@@ -41,13 +41,22 @@ def say_notes(mesh) -> None:
         print(f"vpog: {note}", file=sys.stderr)
 
 
-def onboard_with_progress(estimator, object_id: str | None = None) -> dict[str, str]:
+def onboard_with_progress(
+    estimator, object_id: str | None = None, mesh: str | Path | None = None
+) -> dict[str, str]:
     """Onboard one object of an estimator, or all, with a progress bar on stderr for what takes long.
+
+    Objects that look symmetric and are not declared so are named on stderr.
+
+    Args:
+        mesh: the file of the one object, where the estimator has a copy of it.
 
     Returns:
         the objects that cannot be used, each with the sentence that says why.
     """
     from tqdm import tqdm
+
+    from vpog_core.objects.symmetry_hint import symmetry_hint
 
     bars: dict[str, tqdm] = {}
 
@@ -57,10 +66,14 @@ def onboard_with_progress(estimator, object_id: str | None = None) -> dict[str, 
         bars[name].update(done - bars[name].n)
 
     try:
-        return estimator.onboard(object_id, progress=progress)
+        left_out = estimator.onboard(object_id, progress=progress)
     finally:
         for bar in bars.values():
             bar.close()
+    for name in estimator.object_ids if object_id is None else [object_id]:
+        if name not in left_out and (hint := symmetry_hint(estimator.library, name, mesh)):
+            print(f"vpog: {hint}", file=sys.stderr)
+    return left_out
 
 
 def check_output(path: str | Path) -> None:

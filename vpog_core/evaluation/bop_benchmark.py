@@ -16,7 +16,8 @@ from vpog_core.bop.dataset import BopDataset
 from vpog_core.bop.frame import BopFrame, BopInstance
 from vpog_core.bop.models import BopModels, evaluation_folder
 from vpog_core.evaluation.benchmark import BenchmarkFrame, BenchmarkObject, FrameKey, Truth, box_of
-from vpog_core.evaluation.bop_checks import check_dataset, projected_box
+from vpog_core.evaluation.bop_checks import check_dataset
+from vpog_core.geometry.boxes import projected_box
 from vpog_core.objects.library_entries import SETTINGS, SETTINGS_NAMES
 from vpog_core.types import VPOGError
 

@@ -9,8 +9,8 @@ import numpy as np
 from vpog_core.bop.dataset import BopDataset
 from vpog_core.bop.frame import BopFrame
 from vpog_core.evaluation.benchmark import FrameKey
+from vpog_core.geometry.boxes import projected_box
 from vpog_core.geometry.camera_checks import camera_doubts, check_camera
-from vpog_core.geometry.se3 import transform_points
 from vpog_core.types import VPOGError
 
 COMPARED = 20
@@ -75,16 +75,6 @@ def _camera_notes(first: Mapping[int, BopFrame]) -> list[str]:
         for doubt in doubts:
             scenes.setdefault(doubt, set()).add(scene_id)
     return [f"The camera of {_scenes(numbers)}: {doubt}" for doubt, numbers in scenes.items()]
-
-
-def projected_box(T_cam_obj: np.ndarray, points: np.ndarray, K: np.ndarray) -> np.ndarray | None:
-    """Give the box [4] around points [N, 3] in the image, None where one is behind the camera."""
-    points = transform_points(T_cam_obj, points)
-    if (points[:, 2] <= 0).any():
-        return None
-    pixels = points @ K.T
-    pixels = pixels[:, :2] / pixels[:, 2:]
-    return np.concatenate([pixels.min(axis=0), pixels.max(axis=0)])
 
 
 def _ratios(frame: BopFrame, wanted: Collection[int], points_of: Callable[[int], np.ndarray]) -> list[float]:

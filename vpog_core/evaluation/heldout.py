@@ -27,8 +27,9 @@ from vpog_core.evaluation.heldout_picture import FOCAL, LEVELS, SIZE, Shot
 from vpog_core.geometry.symmetry import Symmetry
 from vpog_core.objects.mesh import Mesh, save_mesh
 from vpog_core.objects.renderer import Renderer
+from vpog_core.objects.symmetry_search import find_symmetry
 from vpog_core.synthetic.objects import make_object
-from vpog_core.synthetic.plain import painted_plain, shape_symmetry
+from vpog_core.synthetic.plain import painted_plain
 from vpog_core.types import Camera
 
 FORMAT = "heldout-2"
@@ -41,7 +42,7 @@ OBJECTS, CROPS = 30, 20
 TEXTURED, PLAIN = "textured", "plain"
 SPLITS = (TEXTURED, PLAIN)
 ROUND = (9, 16)
-"""The objects that `plain` leaves out; `is_round` finds them."""
+"""The objects that `plain` leaves out: nothing but their print tells their pose."""
 PLAIN_SCENES, PLAIN_IDS = 10, 100
 """What is added to the number of a level, and of an object, in the split `plain`."""
 
@@ -121,7 +122,7 @@ class HeldOut:
         for obj_id in self.object_ids:
             name, mesh = self.library_id(obj_id), self.object(obj_id).mesh
             save_mesh(mesh, folder / f"{name}.ply")
-            if obj_id > PLAIN_IDS and (symmetry := shape_symmetry(mesh)):
+            if obj_id > PLAIN_IDS and (symmetry := find_symmetry(mesh).settings()):
                 settings[name] = {"symmetry": symmetry}
         if settings:
             (folder / "objects.yaml").write_text(yaml.safe_dump({"objects": settings}), encoding="utf-8")
@@ -146,7 +147,7 @@ class HeldOut:
         name, mesh, symmetry = self.library_id(obj_id), _mesh(obj_id % PLAIN_IDS), Symmetry.none()
         if obj_id > PLAIN_IDS:
             mesh = painted_plain(mesh, name)
-            symmetry = Symmetry.from_mapping(shape_symmetry(mesh))
+            symmetry = find_symmetry(mesh).symmetry
         return BenchmarkObject(obj_id, name, name, mesh, mesh.diameter, symmetry)
 
 

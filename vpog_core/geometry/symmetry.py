@@ -127,6 +127,23 @@ class Symmetry:
         likeness = np.einsum("ij,nij->n", R_ref, candidates[:, :3, :3])
         return candidates[int(np.argmax(np.round(likeness, 9)))]
 
+    def least_angles(self, R: np.ndarray, R_ref: np.ndarray) -> np.ndarray:
+        """Return the angles [N, M] (radians) from rotations R [N, 3, 3] to R_ref [M, 3, 3].
+
+        Of those from all rotations that are equivalent to one in R it is the least.
+        """
+        if len(self.continuous) > 1:
+            return np.zeros((len(R), len(R_ref)))
+        M = np.einsum("dij,mkj,nkl->dnmil", self.discrete[:, :3, :3], R_ref, R, optimize=True)
+        trace = np.einsum("dnmii->dnm", M)
+        if self.continuous:
+            axis = self.continuous[0][0]
+            along = np.einsum("i,dnmij,j->dnm", axis, M, axis, optimize=True)
+            across = np.einsum("dnmij,ji->dnm", M, skew(axis), optimize=True)
+            trace = along + np.hypot(trace - along, across)
+        # trace = 1 + 2 cos a; by the half angle, which stays exact near zero where the arc cosine does not.
+        return 2 * np.arcsin(np.sqrt(np.clip((3 - trace.max(axis=0)) / 4, 0, 1)))
+
 
 def _revolved(axis: np.ndarray, offset: np.ndarray, angle: float) -> np.ndarray:
     R = rotation_from_vector(axis * angle)

@@ -28,7 +28,7 @@ class ObjectEntry:
         object_id: its name.
         mesh: path of its mesh file.
         unit: "auto", "m", "cm" or "mm".
-        symmetry: the motions after which it looks the same.
+        symmetry: the motions after which it looks the same; symmetry_given: objects.yaml says so itself.
         aliases: other names detectors call it by.
     """
 
@@ -37,6 +37,7 @@ class ObjectEntry:
     unit: str = "auto"
     symmetry: Symmetry = field(default_factory=Symmetry.none)
     aliases: tuple[str, ...] = ()
+    symmetry_given: bool = False
 
 
 def read_entries(folder: Path) -> dict[str, ObjectEntry]:
@@ -103,7 +104,7 @@ def _entry(settings: Path, object_id: str, value: dict, models: _ModelsInfo) -> 
     mesh = _mesh_path(settings, where, object_id, value.get("mesh"))
     given = "symmetry" in value
     symmetry = _symmetry(where, value["symmetry"], unit) if given else models.symmetry(mesh, unit)
-    return ObjectEntry(object_id, mesh, unit, symmetry, tuple(aliases))
+    return ObjectEntry(object_id, mesh, unit, symmetry, tuple(aliases), given)
 
 
 def _symmetry(where: str, value, unit: str) -> Symmetry:

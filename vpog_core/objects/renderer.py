@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -80,6 +81,12 @@ class Renderer:
         TriangleMesh(scene=self._scene, vertices=vertices, indices=np.ascontiguousarray(mesh.faces, np.int32))
         self.surface = Surface(mesh)
 
+    def repainted(self, surface: Surface) -> Renderer:
+        """Return a renderer of the same shape with another surface; the rays' scene is shared."""
+        new = copy(self)
+        new.surface = surface
+        return new
+
     def render(
         self,
         T_cam_obj: np.ndarray,
@@ -113,6 +120,15 @@ class Renderer:
             normals = out.normals.reshape(-1, 3)[hits.pixel]
             out.rgb.reshape(-1, 3)[hits.pixel] = self._shade(T, K, hits, normals, lights)
         return out
+
+    def render_rgb(self, T_cam_obj: np.ndarray, K: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        """Render the colours [H, W, 3] uint8 alone, on black in the templates' light: as `render` does."""
+        rgb = np.zeros((*size, 3), dtype=np.uint8)
+        hits = self.cast(T_cam_obj, K, size)
+        if len(hits.pixel):
+            colors = self._shade(T_cam_obj, K, hits, self._normals(hits), (DEFAULT_LIGHT,))
+            rgb.reshape(-1, 3)[hits.pixel] = colors
+        return rgb
 
     def window(self, T: np.ndarray, K: np.ndarray, size: tuple[int, int]) -> tuple[int, int, int, int]:
         """(x0, y0, x1, y1): pixels x0 <= x < x1 that the mesh can touch; empty when it is out of view."""
@@ -166,6 +182,24 @@ class Renderer:
         origins = np.ascontiguousarray(origins, dtype=np.float32)
         return self._scene.run(origins, rays, dists=dists, query="OCCLUDED") >= 0
 
+    def colors_at(
+        self, points: np.ndarray, normals: np.ndarray, reach: float, footprint: float
+    ) -> np.ndarray:
+        """Return the colours [N, 3] float32, without light, of the surface near some places.
+
+        Args:
+            points: [N, 3] metres, normals: [N, 3] unit: the surface is looked at from there, object frame.
+            reach: metres, beyond which there is none: NaN; footprint: side of what counts as a pixel, metres.
+        """
+        above = ((points + reach * normals - self._center) * self._scale).astype(np.float32)
+        found = self._scene.run(above, np.ascontiguousarray(-normals, dtype=np.float32), output=1)
+        hit = np.flatnonzero((found["primID"] >= 0) & (found["tfar"] <= 2 * reach * self._scale))
+        u, v = found["u"][hit], found["v"][hit]
+        out = np.full((len(points), 3), np.nan, dtype=np.float32)
+        weights = np.stack([1.0 - u - v, u, v], axis=1)
+        out[hit] = self.surface.color(found["primID"][hit], weights, np.full(len(hit), footprint, np.float32))
+        return out
+
     def _geometry(self, T: np.ndarray, hits: Hits, size: tuple[int, int]) -> Render:
         H, W = size
         depth = np.zeros(H * W, dtype=np.float32)
@@ -177,14 +211,18 @@ class Renderer:
             depth[hits.pixel] = z
             coords[hits.pixel] = camera_obj + z[:, None] * hits.rays
             mask[hits.pixel] = True
-            normal = self.surface.normal(hits.face, hits.weights)
-            away = (normal * hits.rays).sum(axis=1) > 0
-            normal[away] = -normal[away]
-            normals[hits.pixel] = normal
+            normals[hits.pixel] = self._normals(hits)
         shape = (H, W, 3)
         return Render(
             None, depth.reshape(H, W), coords.reshape(shape), mask.reshape(H, W), normals.reshape(shape)
         )
+
+    def _normals(self, hits: Hits) -> np.ndarray:
+        """[N, 3] unit normals of hits, object frame, towards the camera."""
+        normals = self.surface.normal(hits.face, hits.weights)
+        away = (normals * hits.rays).sum(axis=1) > 0
+        normals[away] = -normals[away]
+        return normals
 
     def _shade(
         self, T: np.ndarray, K: np.ndarray, hits: Hits, normals: np.ndarray, lights: Sequence[Light]
@@ -229,8 +267,5 @@ class Renderer:
         hits = self.cast(T, fine, (h, w))
         canvas = rgb[y0:y1, x0:x1].repeat(factor, axis=0).repeat(factor, axis=1)
         if len(hits.pixel):
-            normals = self.surface.normal(hits.face, hits.weights)
-            away = (normals * hits.rays).sum(axis=1) > 0
-            normals[away] = -normals[away]
-            canvas.reshape(-1, 3)[hits.pixel] = self._shade(T, fine, hits, normals, lights)
+            canvas.reshape(-1, 3)[hits.pixel] = self._shade(T, fine, hits, self._normals(hits), lights)
         rgb[y0:y1, x0:x1] = cv2.resize(canvas, (x1 - x0, y1 - y0), interpolation=cv2.INTER_AREA)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import copy
+
 import cv2
 import numpy as np
 from scipy.sparse import coo_matrix
@@ -15,20 +17,46 @@ CREASE_COSINE = np.cos(np.radians(CREASE_ANGLE))
 
 
 class Surface:
-    """Colours and normals of a mesh, laid out for lookups of many points at once."""
+    """Colours and normals of a mesh, laid out for lookups of many points at once.
+
+    Attributes:
+        texture, colors, base_color: the first of them that is there gives the colour.
+        decals: a texture with alpha over that, or None.
+    """
 
     def __init__(self, mesh: Mesh):
         self.normals = mesh.corner_normals
         if self.normals is None:
             self.normals = corner_normals(mesh.vertices, mesh.faces)
         self.texture = None
+        self.decals = None
         self.colors = None
         self.base_color = np.asarray(mesh.base_color, dtype=np.float32)
         if mesh.texture is not None and mesh.uv is not None:
-            self.texture = MipTexture(mesh)
+            uv = np.asarray(mesh.uv, dtype=np.float32)
+            self.texture = MipTexture(mesh, uv, _fill_gutters(mesh.texture, uv))
         elif mesh.vertex_colors is not None:
             colors = np.asarray(mesh.vertex_colors, dtype=np.float32)
             self.colors = np.ascontiguousarray(colors[mesh.faces])
+
+    def painted(
+        self,
+        color: np.ndarray | None = None,
+        texture: MipTexture | None = None,
+        decals: MipTexture | None = None,
+    ) -> Surface:
+        """Return the same surface in one colour [3], in another texture, or with decals on what it has.
+
+        Args:
+            decals: [h, w, 4], the colours multiplied by alpha.
+        """
+        new = copy(self)
+        if color is not None or texture is not None:
+            new.colors, new.texture, new.decals = None, texture, None
+        if color is not None:
+            new.base_color = np.asarray(color, dtype=np.float32)
+        new.decals = decals
+        return new
 
     def normal(self, face: np.ndarray, weights: np.ndarray) -> np.ndarray:
         """[N, 3] float32 unit normals at faces [N] with barycentric weights [N, 3]."""
@@ -37,6 +65,13 @@ class Surface:
 
     def color(self, face: np.ndarray, weights: np.ndarray, footprint: np.ndarray) -> np.ndarray:
         """[N, 3] float32 colours 0..255; `footprint` [N] is the side of a pixel on the object, metres."""
+        color = self._own_color(face, weights, footprint)
+        if self.decals is None:
+            return color
+        over = self.decals.lookup(face, weights, footprint)
+        return color * (1 - over[:, 3:] / 255) + over[:, :3]
+
+    def _own_color(self, face: np.ndarray, weights: np.ndarray, footprint: np.ndarray) -> np.ndarray:
         if self.texture is not None:
             return self.texture.lookup(face, weights, footprint)
         if self.colors is not None:
@@ -104,12 +139,15 @@ def _merge_places(vertices: np.ndarray) -> np.ndarray:
 
 
 class MipTexture:
-    """A texture as a pyramid; each lookup reads the level whose texel is about as large as a pixel."""
+    """A texture as a pyramid; each lookup reads the level whose texel is about as large as a pixel.
 
-    def __init__(self, mesh: Mesh):
-        uv = np.asarray(mesh.uv, dtype=np.float32)
-        levels = _pyramid(_fill_gutters(mesh.texture, uv))
-        self.texels = np.concatenate([level.reshape(-1, 3) for level in levels]).astype(np.uint8)
+    Args:
+        mesh: gives sizes alone; uv: [F, 3, 2] float32 of its faces' corners, v up; texture: [h, w, C] uint8.
+    """
+
+    def __init__(self, mesh: Mesh, uv: np.ndarray, texture: np.ndarray):
+        levels = _pyramid(texture)
+        self.texels = np.concatenate([level.reshape(-1, level.shape[2]) for level in levels])
         self.heights = np.array([level.shape[0] for level in levels], dtype=np.int32)
         self.widths = np.array([level.shape[1] for level in levels], dtype=np.int32)
         sizes = self.heights.astype(np.int64) * self.widths
@@ -127,7 +165,7 @@ class MipTexture:
         return np.sqrt(texels / np.maximum(area, 1e-18)).astype(np.float32)
 
     def lookup(self, face: np.ndarray, weights: np.ndarray, footprint: np.ndarray) -> np.ndarray:
-        """[N, 3] float32 colours 0..255, bilinear in the nearest level."""
+        """[N, C] float32 values 0..255, bilinear in the nearest level."""
         uv = _blend(self.uv[face], weights)
         coarse = np.maximum(self.density[face] * footprint, 1.0)
         level = np.minimum((np.log2(coarse) + 0.5).astype(np.int32), len(self.heights) - 1)

@@ -14,8 +14,8 @@ import cv2
 import numpy as np
 
 REFERENCE_SIZE = 112
-SCALES = (0.75, 0.5, 0.375, 0.25)
-"""Resolutions a small detection has, over that of the crop it is blown up to."""
+SOURCE_STEP = 14
+"""Pixels: sides of crops in the camera's image are multiples of it, so that few sizes are handled at once."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,9 @@ class Strengths:
         white_balance: std of each channel's gain; saturation: 1 = as rendered; grey: share without colour.
         vignette, vignette_depth: share, and the light lost in a corner of the image, far from most crops.
         defocus, defocus_radius: share, and std of the blur or radius of the disc.
-        low_resolution: share with one of SCALES; scale_odds: of each of them.
+        source: side of the crop in the camera's image, pixels, even in the logarithm: about that of the box
+            around the object. Smaller ones are blown up, bilinearly as the estimator's crops are.
+        small_blur: how often these are blurred, too, over the shares of the others.
         motion, motion_length: share, and length of the smear.
         noise: share; shot: std at full white, falling with the root; read: std everywhere; of 1 = white.
         sharpen, sharpen_amount: share, and what cameras add of the difference to a blur.
@@ -45,8 +47,8 @@ class Strengths:
     vignette_depth: tuple[float, float] = (0.1, 0.5)
     defocus: float = 0.28
     defocus_radius: tuple[float, float] = (0.3, 1.4)
-    low_resolution: float = 0.2
-    scale_odds: tuple[float, ...] = (0.4, 0.4, 0.15, 0.05)
+    source: tuple[float, float] = (40.0, 400.0)
+    small_blur: float = 0.35
     motion: float = 0.1
     motion_length: tuple[float, float] = (2.0, 6.0)
     noise: float = 0.8
@@ -98,11 +100,11 @@ def draw(
     depth = some(s.vignette, within(s.vignette_depth))
     noisy = rng.random(count) < s.noise
     kind = rng.random(count)
-    low = kind < s.low_resolution
-    kind = kind - s.low_resolution
-    kernel = _kernels(rng, count, size / REFERENCE_SIZE, s, (kind >= 0) & (kind < s.defocus),
+    side = SOURCE_STEP * np.maximum(1, np.round(np.exp(within(np.log(s.source))) / SOURCE_STEP))
+    # What is small in the image is seldom out of focus as well: nothing would be left of it.
+    kind = np.where(side < size, kind / s.small_blur, kind)
+    kernel = _kernels(rng, count, size / REFERENCE_SIZE, s, kind < s.defocus,
                       (kind >= s.defocus) & (kind < s.defocus + s.motion))  # fmt: skip
-    odds = np.asarray(s.scale_odds) / np.sum(s.scale_odds)
     numbers = Photometry(
         gamma=within(s.gamma),
         gain=within(s.gain)[:, None] * (1 + rng.normal(0, s.white_balance, (count, 3))),
@@ -110,7 +112,7 @@ def draw(
         offset=rng.normal(0, s.offset, count),
         saturation=np.where(rng.random(count) < s.grey, 0.0, within(s.saturation)),
         vignette=np.stack([np.cos(angle), np.sin(angle), depth], axis=1),
-        scale=np.where(low, rng.choice(SCALES, count, p=odds), 1.0),
+        scale=np.minimum(side / size, 1.0),
         kernel=kernel,
         shot=np.where(noisy, within(s.shot), 0.0),
         read=np.where(noisy, within(s.read), 0.0),

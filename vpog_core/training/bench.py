@@ -28,12 +28,13 @@ STAGES = {
     "render": ("scene_picture.py", ("render_scene",)),
     "annotated images": ("bop_queries.py", ("queries",)),
     "degrade": ("augmentation.py", ("degrade",)),
-    "templates": ("vpog_dataset.py", ("_templates", "_render_reference")),
+    "templates": ("template_views.py", ("render_templates",)),
+    "reference": ("vpog_dataset.py", ("_render_reference",)),
     "start pose": ("refiner_dataset.py", ("_render",)),
     "labels": ("bench.py", ("_label",)),
 }
-FLOOR = (("renderer.py", ("cast", "blocked")), ("vpog_dataset.py", ("_templates",)))
-"""What no rewriting takes away: the rays, and the warps that turn templates."""
+FLOOR = (("renderer.py", ("cast", "blocked")),)
+"""What no rewriting takes away: the rays."""
 
 
 @dataclass
@@ -42,7 +43,7 @@ class Bench:
 
     Attributes:
         milliseconds: of CPU time, one process; stages: of it, by name, the rest as 'other'.
-        floor: of it, rays and template warps.
+        floor: of it, rays.
         per_second: samples a second of `workers` processes by the clock; None where none were asked for.
         worker_milliseconds: CPU time of a sample there.
     """
@@ -62,7 +63,7 @@ class Bench:
         ]
         lines += [f"  {name:17s}{value:6.1f} ms" for name, value in self.stages.items()]
         ratio = self.milliseconds / max(self.floor, 1e-9)
-        lines.append(f"  rays and warps alone: {self.floor:.1f} ms; the whole is {ratio:.1f} times that")
+        lines.append(f"  rays alone: {self.floor:.1f} ms; the whole is {ratio:.1f} times that")
         if self.per_second is not None:
             lines.append(
                 f"{self.workers} workers: {self.per_second:.1f} samples/s by the clock, "

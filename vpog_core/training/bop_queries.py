@@ -9,6 +9,7 @@ import numpy as np
 
 from vpog_core.bop.frame import BopFrame, BopInstance
 from vpog_core.bop.frame_table import FrameTable, Split
+from vpog_core.geometry.boxes import projected_box
 from vpog_core.geometry.camera import VirtualCamera, look_at_crop, warp
 from vpog_core.geometry.se3 import transform
 from vpog_core.objects.mesh import Mesh
@@ -16,10 +17,12 @@ from vpog_core.objects.renderer import Renderer
 from vpog_core.objects.viewpoints import align_roll
 from vpog_core.training.query_pose import ANCHOR_SPREAD, REFINED_SPREAD, QueryPose, near
 from vpog_core.training.training_object import TrainingObject
-from vpog_core.types import Camera
+from vpog_core.types import Camera, VPOGError
 
 MIN_VISIBLE = 0.3
 """Instances of which a smaller share is visible are not used."""
+VISIBLE_BOX = 0.75
+"""Boxes that are of the visible part, fraction; the others are of the whole."""
 MIN_DIAGONAL = 24.0
 """Pixels of the visible box's diagonal below which an instance is not used."""
 NEAR, REFINED_NEAR = np.radians(25.0), np.radians(8.0)
@@ -218,15 +221,10 @@ def jittered(rng: np.random.Generator, box: np.ndarray) -> np.ndarray:
 
 
 def _box(rng: np.random.Generator, instance: BopInstance, mesh: Mesh, camera: Camera) -> np.ndarray:
-    """The box of the visible part or of the whole; of the projected mesh where the dataset has none."""
+    """The box of the visible part, now and then of the whole; of the mesh where the dataset has none."""
     boxes = [b for b in (instance.box_visible, instance.box_object) if b is not None]
+    if not boxes and (projected := projected_box(instance.T_cam_obj, mesh.hull_points, camera.K)) is not None:
+        return projected
     if not boxes:
-        return projected_box(mesh, instance.T_cam_obj, camera.K)
-    return boxes[int(rng.random() < 0.5) % len(boxes)]
-
-
-def projected_box(mesh: Mesh, T_cam_obj: np.ndarray, K: np.ndarray) -> np.ndarray:
-    """[4] (x0, y0, x1, y1) around a mesh's picture, pixels."""
-    points = mesh.hull_points @ T_cam_obj[:3, :3].T + T_cam_obj[:3, 3]
-    pixels = (points / points[:, 2:])[:, :2] @ K[:2, :2].T + K[:2, 2]
-    return np.concatenate((pixels.min(axis=0), pixels.max(axis=0)))
+        raise VPOGError("An annotated pose lies around the camera: check the poses and their unit.")
+    return boxes[int(rng.random() >= VISIBLE_BOX) % len(boxes)]

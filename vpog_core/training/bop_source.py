@@ -17,9 +17,9 @@ from vpog_core.bop.dataset import BopDataset
 from vpog_core.bop.frame_table import FrameTable, open_split
 from vpog_core.bop.models import BopModels, models_folder
 from vpog_core.bop.shards import BopShards
-from vpog_core.geometry.boxes import overlap
+from vpog_core.geometry.boxes import overlap, projected_box
 from vpog_core.objects.mesh import Mesh
-from vpog_core.training.bop_queries import BopImages, ObjectViews, projected_box
+from vpog_core.training.bop_queries import BopImages, ObjectViews
 from vpog_core.training.disk_cache import made_once
 from vpog_core.training.mesh_source import GSO_MESH, GSO_TEXTURES, TEXTURE_SIDE, ObjectSource
 from vpog_core.training.training_object import TrainingObject
@@ -90,7 +90,7 @@ class BopSource:
             if source in used and len(rows):
                 check_model(obj.mesh, self.table, rows, source)
                 views = ObjectViews(images, rows)
-                out.append(TrainingObject(obj.name, obj.templates, obj.open_renderer, "bop", views))
+                out.append(TrainingObject(obj.name, obj.open_renderer, "bop", views, obj.find_symmetries))
         return out
 
 
@@ -186,9 +186,8 @@ def check_model(mesh: Mesh, table: FrameTable, rows: np.ndarray, source: ObjectS
     # Some sets clip boxes at the image's border, which lies at about twice the principal point.
     whole = (boxes[:, :2] > 1).all(axis=1) & (boxes[:, 2:] < 2 * K[:, :2, 2] - 2).all(axis=1)
     chosen = np.flatnonzero(whole)[:CHECKED]
-    overlaps = [
-        overlap(projected_box(mesh, np.asarray(table.T_cam_obj[rows[n]]), K[n]), boxes[n]) for n in chosen
-    ]
+    projected = [projected_box(np.asarray(table.T_cam_obj[rows[n]]), mesh.hull_points, K[n]) for n in chosen]
+    overlaps = [0.0 if p is None else overlap(p, boxes[n]) for p, n in zip(projected, chosen, strict=True)]
     if overlaps and np.median(overlaps) < LEAST_OVERLAP:
         raise VPOGError(
             f"The model '{source.path}' does not fill the boxes it is annotated with (overlap "

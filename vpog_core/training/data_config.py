@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 
 from vpog_core.models.config import PATCH
 from vpog_core.training.datasets import build_datasets
+from vpog_core.training.looks import LookParams
 from vpog_core.types import VPOGError
 
 __all__ = ["SOURCES", "DataConfig", "build_datasets"]
@@ -29,20 +30,19 @@ class DataConfig:
         procedural: how many procedural objects, seeds from 0.
         photos: folder of photographs, for backgrounds and procedural textures.
         hdri: folder of equirectangular environment maps (.hdr, .exr), for light.
-        bank: folder where meshes and templates are kept once rendered.
+        bank: folder where meshes are kept, quick to read, and what was found out about them.
         image_size: side of crops and templates, pixels.
         queries, cluster, negatives: G queries and S matched plus further templates in a group.
         refined_share: of the groups whose reference is rendered at nearly the queries' pose.
         weights: groups drawn from each source, relative; empty: by its number of objects.
+        looks: what objects that are rendered on the fly wear: their own colours, paint, prints, ...
         held_out_every: one object in so many, in the order of their names, is kept for validation; 0: none.
-        plain_every: of so many objects for training that are rendered on the fly, one has a double in plain
-            paint; 0: none.
         held_out_procedural: further procedural objects for validation.
         validation_groups: items of the validation set.
         photometry: lens, sensor and file effects are applied by the loader's workers; False where the trainer
             applies them on the device.
         resident_objects: meshes kept in memory; beyond, the one unused the longest is dropped.
-        processes: that render templates; 0 takes every core.
+        processes: that prepare meshes; 0 takes every core.
         seed: of everything random.
     """
 
@@ -61,8 +61,8 @@ class DataConfig:
     negatives: int = 8
     refined_share: float = 0.3
     weights: dict[str, float] = field(default_factory=dict)
+    looks: LookParams = field(default_factory=LookParams)
     held_out_every: int = 14
-    plain_every: int = 0
     held_out_procedural: int = 12
     validation_groups: int = 48
     photometry: bool = True
@@ -98,7 +98,7 @@ class DataConfig:
     def _check_numbers(self) -> None:
         lowest = {
             "procedural": 0, "queries": 1, "cluster": 1, "negatives": 0, "held_out_every": 0, "processes": 0,
-            "plain_every": 0, "held_out_procedural": 0, "validation_groups": 1, "resident_objects": 1,
+            "held_out_procedural": 0, "validation_groups": 1, "resident_objects": 1,
             "image_size": 2 * PATCH, "seed": 0,
         }  # fmt: skip
         for name, low in lowest.items():

@@ -10,6 +10,7 @@ import cv2
 from tqdm import tqdm
 
 from vpog_core.training.bop_source import BopSource
+from vpog_core.training.mesh_bank import RendererCache
 from vpog_core.training.mesh_source import (
     ObjectSource,
     mesh_files,
@@ -18,10 +19,9 @@ from vpog_core.training.mesh_source import (
     read_photo,
     scanned_objects,
     split_held_out,
-    with_plain_doubles,
 )
 from vpog_core.training.stage import Stage, read_environments
-from vpog_core.training.training_object import RendererCache, TrainingObject, load_object, prepare_objects
+from vpog_core.training.training_object import TrainingObject, load_object, prepare_objects
 from vpog_core.training.vpog_dataset import VPOGTrainDataset
 from vpog_core.types import VPOGError
 
@@ -35,7 +35,7 @@ HELD_OUT_SEED = 800_000
 def build_datasets(
     config: DataConfig, progress: bool = True, preload: bool = True
 ) -> tuple[VPOGTrainDataset, VPOGTrainDataset]:
-    """The training and the validation set; renders into the bank what is not there yet, in parallel.
+    """The training and the validation set; meshes that are not in the bank yet are put there, in parallel.
 
     Objects of the validation set are never in the training set. Its groups are the same in every run: their
     seed is fixed.
@@ -53,9 +53,9 @@ def build_datasets(
     seen_with = [s for split in splits for s in split.objects.values()]
     every = list(dict.fromkeys([*train, *held_out, *seen_with]))
     bank = Path(config.bank).expanduser()
-    prepare_objects(every, bank, config.image_size, config.processes, progress)
+    prepare_objects(every, bank, config.processes, progress)
     cache = RendererCache(config.resident_objects)
-    loaded = {source: load_object(source, bank, config.image_size, cache) for source in every}
+    loaded = {source: load_object(source, bank, cache) for source in every}
     if preload:
         first = list(loaded.values())[: config.resident_objects]
         for obj in tqdm(first, desc="objects", unit="object", mininterval=2, disable=not progress):
@@ -66,7 +66,7 @@ def build_datasets(
     stage = Stage(photos, sets[0], read_environments(config.hdri))
     common = {
         "queries": config.queries, "cluster": config.cluster, "negatives": config.negatives,
-        "refined_share": config.refined_share, "photometry": config.photometry,
+        "refined_share": config.refined_share, "photometry": config.photometry, "looks": config.looks,
     }  # fmt: skip
     weights = known_weights(config, sets[0])
     return (
@@ -109,9 +109,7 @@ def object_sources(
     photos = photo_files(config.photos)
     train += procedural(0, config.procedural, photos)
     held_out += procedural(HELD_OUT_SEED, config.held_out_procedural if config.procedural else 0, photos)
-    rendered = [s for s in train if s.kind != "bop"]
-    annotated = [s for s in train if s.kind == "bop"]
-    return with_plain_doubles(rendered, config.plain_every) + annotated, held_out
+    return train, held_out
 
 
 def require_objects(train: Sequence, held_out: Sequence) -> None:

@@ -15,7 +15,6 @@ from vpog_core.io.image_file import open_image, to_rgb
 from vpog_core.objects.mesh import MESH_SUFFIXES, Mesh, load_mesh
 from vpog_core.synthetic import objects as synthetic_objects
 from vpog_core.synthetic.objects import make_object
-from vpog_core.synthetic.plain import painted_plain
 from vpog_core.types import VPOGError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
@@ -38,7 +37,6 @@ class ObjectSource:
         textures: a second folder for the images the mesh names.
         megapose: scale it as MegaPose's images show it: "gso" or "shapenet"; empty: as it is.
         texture_side: larger textures are brought down to this, pixels.
-        plain: painted in one plain colour, whatever its own are.
     """
 
     kind: str
@@ -50,7 +48,6 @@ class ObjectSource:
     photo: Path | None = None
     megapose: str = ""
     texture_side: int = TEXTURE_SIDE
-    plain: bool = False
 
     def load(self) -> Mesh:
         """The mesh in metres.
@@ -58,10 +55,6 @@ class ObjectSource:
         Raises:
             VPOGError: a mesh or photograph that cannot be used.
         """
-        mesh = self._own_mesh()
-        return painted_plain(mesh, self.name) if self.plain else mesh
-
-    def _own_mesh(self) -> Mesh:
         if self.path is None:
             return make_object(self.seed, photo=read_photo(self.photo) if self.photo else None)
         mesh = load_mesh(self.path, self.unit, assets=self.textures)
@@ -72,7 +65,6 @@ class ObjectSource:
     def key(self) -> str:
         """Another one whenever the mesh may be another: when a file, or what makes objects, has changed."""
         parts = [f"{self.kind} {self.name} {self.unit} {self.megapose} {self.texture_side} {self.seed}"]
-        parts += ["plain"] if self.plain else []
         if self.path is None:
             parts.append(_recipe())
             parts += [_stamp(self.photo)] if self.photo else []
@@ -126,15 +118,6 @@ def procedural(first: int, count: int, photos: list[Path]) -> list[ObjectSource]
         )
         for seed in range(first, first + count)
     ]  # fmt: skip
-
-
-def with_plain_doubles(sources: list[ObjectSource], every: int) -> list[ObjectSource]:
-    """The sources, and of each `every` in order a double in plain paint; 0: none.
-
-    Only shape and shading tell the pose of such an object, as of many a machine part.
-    """
-    doubled = sources[::every] if every else []
-    return sources + [replace(s, name=f"{s.name}_plain", plain=True) for s in doubled]
 
 
 def split_held_out(sources: list, every: int) -> tuple[list, list]:

@@ -36,7 +36,11 @@ _DEFAULTS = LossOptions()
 
 @dataclass
 class Batch:
-    """O groups of G queries, T templates, the first S of them the cluster: `VPOGTrainDataset`'s."""
+    """O groups of G queries, T templates, the first S of them the cluster: `VPOGTrainDataset`'s.
+
+    Of a symmetric object `query_T` is the pose nearest to the reference, and `distance` [O, G, T] (radians)
+    that to the nearest of the poses that look alike.
+    """
 
     IMAGES: ClassVar[str] = "query_rgb"
     """The field of the camera's images."""
@@ -51,6 +55,7 @@ class Batch:
     template_T: Tensor
     directions: Tensor
     diameter: Tensor
+    distance: Tensor
 
     def to(self, device: torch.device | str) -> Batch:
         """The same on a device."""
@@ -77,10 +82,8 @@ class Batch:
         return Views(*(self.per_query(v) for v in posed))
 
     def rotation_distance(self) -> Tensor:
-        """[O, G, T] radians between each query and each template on SO(3)."""
-        R_query, R_template = self.query_T[..., :3, :3], self.template_T[..., :3, :3]
-        trace = torch.einsum("ogij,otij->ogt", R_query, R_template)
-        return torch.acos(((trace - 1) / 2).clamp(-1 + 1e-6, 1 - 1e-6))
+        """[O, G, T] radians between each query and each template on SO(3), symmetries taken out."""
+        return self.distance
 
 
 def objective(

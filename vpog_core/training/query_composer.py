@@ -31,7 +31,6 @@ class QueryOdds:
         shadow: the key light casts shadows; occlusion: corners are darker.
         specular: lamps have highlights; gloss: the surface mirrors its surroundings; metal: it mostly does.
         sprites: flat cut-outs of other objects' templates behind the object, at most.
-        in_front: share with a cut-out before it.
         blurred_background: the camera is focused on the object.
     """
 
@@ -43,7 +42,6 @@ class QueryOdds:
     gloss: float = 0.3
     metal: float = 0.06
     sprites: int = 2
-    in_front: float = 0.15
     blurred_background: float = 0.2
 
 
@@ -70,16 +68,16 @@ class Sprite:
     alpha: np.ndarray
 
     def placed(self, matrix: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
-        """rgb [size, size, 3] and alpha [size, size, 1] in 0..1 under a 2x3 similarity."""
-        rgb = cv2.warpAffine(self.rgb, matrix, (size, size), borderMode=cv2.BORDER_REPLICATE)
-        alpha = cv2.warpAffine(self.alpha, matrix, (size, size))
+        """rgb [size, size, 3] and alpha [size, size, 1] in 0..1 under a homography [3, 3]."""
+        rgb = cv2.warpPerspective(self.rgb, matrix, (size, size), borderMode=cv2.BORDER_REPLICATE)
+        alpha = cv2.warpPerspective(self.alpha, matrix, (size, size))
         return rgb, alpha[..., None].astype(np.float32) / 255.0
 
 
 def similarity(scale: float, angle: float, source: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """2x3 matrix that scales, turns (x towards y) and takes the pixel `source` [2] to `target` [2]."""
+    """3x3 matrix that scales, turns (x towards y) and takes the pixel `source` [2] to `target` [2]."""
     A = scale * rotation_z(angle)[:2, :2]
-    return np.concatenate([A, (np.asarray(target) - A @ np.asarray(source))[:, None]], axis=1)
+    return np.block([[A, (np.asarray(target) - A @ np.asarray(source))[:, None]], [0.0, 0.0, 1.0]])
 
 
 def compose(
@@ -96,7 +94,7 @@ def compose(
     Args:
         T: [4, 4] object in a camera that is upright in the image and sees it.
         size: side of the crop, pixels.
-        stage: gives `background(rng, size)`, `sprite(rng)`, `renderer(rng)` and `environment(rng)`.
+        stage: gives `background(rng, size)`, `sprite(rng)`, `renderer(rng)`, `hand(rng)`, `environment(rng)`.
         frame: the crop's camera, where it is known; None: it looks at a detector's box.
     """
     odds = QueryOdds() if odds is None else odds
@@ -108,8 +106,10 @@ def compose(
     light = random_illumination(rng, layout.up, stage.environment(rng), odds)
     picture = render_scene(rng, layout.actors, K, (size, size), canvas, light, layout.ground)
     rgb, own = _soften_rims(_film(picture.rgb), picture.owner), picture.owner == 0
-    if rng.random() < odds.in_front:
-        own = own & (_paste_in_front(rng, rgb, own, stage.sprite(rng)) < 0.5)
+    if layout.cut_out is not None:
+        flat, alpha = layout.cut_out.placed(K, size)
+        rgb += alpha * (flat * rng.uniform(0.6, 1.2) - rgb)
+        own = own & (alpha[..., 0] < 0.5)
     depth = np.where(own, picture.depth, 0).astype(np.float32)
     if layout.border is not None:
         beyond = pixel_rays(K, (size, size)) @ layout.border.astype(np.float32) > 0
@@ -214,20 +214,6 @@ def _soften_rims(rgb: np.ndarray, owner: np.ndarray) -> np.ndarray:
     rim = cv2.morphologyEx((owner + 1).astype(np.uint8), cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)) > 0
     rgb[rim] = cv2.GaussianBlur(rgb, (3, 3), 0.7)[rim]
     return rgb
-
-
-def _paste_in_front(rng, rgb: np.ndarray, own: np.ndarray, sprite: Sprite) -> np.ndarray:
-    """Paste a flat cut-out over part of the object; its alpha [P, P], zero where it would hide too much."""
-    size, points = len(rgb), np.argwhere(own)[:, ::-1]
-    if not len(points):
-        return np.zeros(own.shape, np.float32)
-    centre = points[rng.integers(len(points))] + rng.normal(0, 0.1 * size, 2)
-    scale = rng.uniform(0.2, 0.6) * size / len(sprite.rgb)
-    flat, alpha = sprite.placed(similarity(scale, rng.uniform(-np.pi, np.pi), _middle(sprite), centre), size)
-    if (own & (alpha[..., 0] < 0.5)).sum() < 0.6 * len(points):
-        return np.zeros(own.shape, np.float32)
-    rgb += alpha * (flat * rng.uniform(0.6, 1.2) - rgb)
-    return alpha[..., 0]
 
 
 def _middle(sprite: Sprite) -> np.ndarray:

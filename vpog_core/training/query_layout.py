@@ -5,19 +5,18 @@ Boxes and borders live in the plane z = 1 of a camera that is upright in the ima
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from vpog_core.geometry.camera import BOX_PADDING, fit_square, rotation_towards
 from vpog_core.geometry.se3 import random_rotation, rotation_x, rotation_z, transform
 from vpog_core.objects.renderer import Renderer
-from vpog_core.objects.scene_picture import NOBODY, Actor, Ground, owners
+from vpog_core.objects.scene_picture import NOBODY, Actor, Ground, owners, pixel_rays
+from vpog_core.training.occlusion import MIN_VISIBLE, CoverParams, CutOut, cover
 
 COARSE = 48
 """Side of the picture that visibility is judged in, pixels."""
-MIN_VISIBLE = 0.35
-"""Things that leave a smaller share of the object visible are taken away."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +26,7 @@ class LayoutOdds:
     Attributes:
         ground: the object stands on a plane; neighbours: odds of 0, 1, 2, ... other objects on it;
             twin: share of them that are the same object again.
-        occluder: something floats in front, a hand's way; no ground is needed.
+        cover: what covers the object on purpose; no ground is needed.
         visible_box: the box is of the visible part, else of the whole object.
         sloppiness, sloppy_odds: std of a box's sides over its extent, and the odds of each.
         border, border_place: share of crops that reach over the image's border, and where it runs, in
@@ -37,12 +36,12 @@ class LayoutOdds:
     ground: float = 0.55
     neighbours: tuple[float, ...] = (0.3, 0.3, 0.25, 0.15)
     twin: float = 0.1
-    occluder: float = 0.3
-    visible_box: float = 0.5
+    cover: CoverParams = field(default_factory=CoverParams)
+    visible_box: float = 0.75
     sloppiness: tuple[float, ...] = (0.04, 0.1, 0.2)
-    sloppy_odds: tuple[float, ...] = (0.75, 0.21, 0.04)
-    border: float = 0.2
-    border_place: tuple[float, float] = (-0.4, 0.3)
+    sloppy_odds: tuple[float, ...] = (0.7, 0.24, 0.06)
+    border: float = 0.25
+    border_place: tuple[float, float] = (-0.4, 0.4)
 
 
 @dataclass
@@ -54,6 +53,8 @@ class Layout:
         up: [3] unit, against gravity.
         box: [2, 2] low and high corner (x, y) in the plane z = 1, as a detector gives it.
         border: [3] or None: rays r with r @ border > 0 leave the image.
+        cut_out: a flat image before all, or None.
+        whole: [2, 2] the box of the whole object; visible: fraction of it that is seen.
     """
 
     actors: list[Actor]
@@ -61,6 +62,9 @@ class Layout:
     up: np.ndarray
     box: np.ndarray
     border: np.ndarray | None
+    cut_out: CutOut | None
+    whole: np.ndarray
+    visible: float
 
     def in_crop(self, size: int) -> tuple[Layout, np.ndarray]:
         """The same in the camera of the look-at crop around the box, and its K [3, 3]."""
@@ -77,7 +81,8 @@ class Layout:
         ]
         ground = None if self.ground is None else Ground(R @ self.ground.normal, self.ground.offset)
         border = None if self.border is None else R @ self.border
-        return Layout(actors, ground, R @ self.up, self.box, border)
+        cut_out = None if self.cut_out is None else self.cut_out.turned(R)
+        return replace(self, actors=actors, ground=ground, up=R @ self.up, border=border, cut_out=cut_out)
 
 
 def lay_out(rng: np.random.Generator, renderer: Renderer, T: np.ndarray, stage, odds: LayoutOdds) -> Layout:
@@ -91,17 +96,29 @@ def lay_out(rng: np.random.Generator, renderer: Renderer, T: np.ndarray, stage, 
         for _ in range(rng.choice(len(odds.neighbours), p=odds.neighbours)):
             other = renderer if rng.random() < odds.twin else stage.renderer(rng)
             actors.append(_neighbour(rng, target, ground, other))
-    if rng.random() < odds.occluder:
-        actors.append(_occluder(rng, target, stage.renderer(rng)))
     actors = [a for a in actors if a is target or _in_front(a)]
     whole = _box(_hull(target))
     K = _fit(whole)
-    actors, visible = _keep_visible(actors, K)
-    box = _mask_box(visible, K) if rng.random() < odds.visible_box else whole
+    alone = owners([target], K, (COARSE, COARSE)) == 0
+    actors, visible = _keep_visible(actors, alone, K)
+    added = cover(rng, target, visible, int(alone.sum()), K, stage, odds.cover)
+    cut_out = added if isinstance(added, CutOut) else None
+    if cut_out is not None:
+        seen = visible & (cut_out.placed(K, COARSE)[1][..., 0] < 0.5)
+        cut_out, visible = (cut_out, seen) if _enough(seen, alone) else (None, visible)
+    elif added is not None and _in_front(added):
+        actors, visible = _keep_visible([*actors, added], alone, K)
+    modal = rng.random() < odds.visible_box
     border = None
     if rng.random() < odds.border:
-        box, border = _cut_by_border(rng, box, odds)
-    return Layout(actors, ground, up, jitter_box(rng, box, odds), border)
+        cut, place = _cut_by_border(rng, _mask_box(visible, K) if modal else whole, odds)
+        seen = visible & (pixel_rays(K, visible.shape) @ place.astype(np.float32) <= 0)
+        if _enough(seen, alone):
+            border, visible = place, seen
+    box = _mask_box(visible, K) if modal else whole if border is None else cut
+    fraction = float(visible.sum() / max(alone.sum(), 1))
+    box = jitter_box(rng, box, odds)
+    return Layout(actors, ground, up, box, border, cut_out, whole, fraction)
 
 
 def jitter_box(rng: np.random.Generator, box: np.ndarray, odds: LayoutOdds) -> np.ndarray:
@@ -142,15 +159,6 @@ def _neighbour(rng: np.random.Generator, target: Actor, ground: Ground, renderer
     return _placed(renderer, actor.T_cam_obj[:3, :3], scale, middle + lift * ground.normal)
 
 
-def _occluder(rng: np.random.Generator, target: Actor, renderer: Renderer) -> Actor:
-    """Something between the camera and the target, over a part of it."""
-    size, middle = _diameter(target), _middle(target)
-    place = _hull(target)[rng.integers(len(_hull(target)))] + rng.normal(0, 0.1 * size, 3)
-    nearer = 1 - min(rng.uniform(0.5, 1.2) * size / middle[2], 0.6)
-    scale = nearer * size * np.exp(rng.uniform(np.log(0.3), np.log(1.0))) / renderer.mesh.diameter
-    return _placed(renderer, random_rotation(rng), scale, place * (nearer * middle[2] / place[2]))
-
-
 def _in_front(actor: Actor) -> bool:
     """Whether all of it is well before the camera: what reaches to the camera would hide everything."""
     return bool(_hull(actor)[:, 2].min() > 0.1 * _diameter(actor))
@@ -168,15 +176,18 @@ def _fit(box: np.ndarray) -> np.ndarray:
     return np.array([[focal, 0, centre[0]], [0, focal, centre[1]], [0, 0, 1]])
 
 
-def _keep_visible(actors: list[Actor], K: np.ndarray) -> tuple[list[Actor], np.ndarray]:
+def _enough(visible: np.ndarray, alone: np.ndarray) -> bool:
+    """Tell whether enough of an object is seen, of what were seen of it alone."""
+    return bool(visible.sum() >= MIN_VISIBLE * alone.sum())
+
+
+def _keep_visible(actors: list[Actor], alone: np.ndarray, K: np.ndarray) -> tuple[list[Actor], np.ndarray]:
     """Take away what hides most until enough of the first actor is seen; the rest, and its coarse mask."""
-    size = (COARSE, COARSE)
-    alone = owners(actors[:1], K, size) == 0
     while len(actors) > 1:
-        owner = owners(actors, K, size)
-        hides = np.bincount(owner[alone & (owner != NOBODY)], minlength=len(actors))
-        if hides[0] >= MIN_VISIBLE * alone.sum():
+        owner = owners(actors, K, alone.shape)
+        if _enough(owner == 0, alone):
             return actors, owner == 0
+        hides = np.bincount(owner[alone & (owner != NOBODY)], minlength=len(actors))
         worst = 1 + int(np.argmax(hides[1:]))
         actors = [a for n, a in enumerate(actors) if n != worst]
     return actors, alone

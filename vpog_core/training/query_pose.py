@@ -13,6 +13,9 @@ DISTANCES = (2.5, 9.0)
 """Of rendered queries' cameras from the object, in diameters; even in the logarithm."""
 ANCHOR_SPREAD, REFINED_SPREAD = 0.14, 0.05
 """Of queries' directions about the anchor, each component of the unit vector: about 11 and 4 degrees."""
+WIDE, WIDE_SPREAD, WIDE_TURN = 0.2, 0.3, 0.25
+"""Views that are found of occluded objects are farther off: the fraction of queries that are so, the spread
+of their directions (about 24 degrees), and of their turns (radians)."""
 
 
 @dataclass(frozen=True)
@@ -35,9 +38,15 @@ class QueryPose:
         """Whether the reference is rendered at nearly this pose."""
         return self.distance is not None
 
-    def turn(self, rng: np.random.Generator) -> float:
+    def turn(self, rng: np.random.Generator, wide: bool = False) -> float:
         """A query's in-plane turn against the reference, radians: what retrieval leaves over."""
-        return rng.normal(0, 0.06) if self.refined else rng.uniform(-0.26, 0.26) + rng.normal(0, 0.06)
+        if self.refined:
+            return rng.normal(0, 0.06)
+        return rng.uniform(-0.26, 0.26) + rng.normal(0, WIDE_TURN if wide else 0.06)
+
+    def spread(self, wide: bool) -> float:
+        """Of the directions about the anchor."""
+        return REFINED_SPREAD if self.refined else WIDE_SPREAD if wide else ANCHOR_SPREAD
 
 
 class QueryMaker(Protocol):

@@ -20,6 +20,7 @@ from vpog_core.geometry.se3 import rotation_z, transform, transform_points
 from vpog_core.objects.renderer import Render
 from vpog_core.objects.template_set import template_camera
 from vpog_core.training.augmentation import degrade
+from vpog_core.training.looks import OWN, LookParams, draw_look, look_generator
 from vpog_core.training.pose_perturbation import PerturbationConfig, perturb
 from vpog_core.training.query_composer import compose
 from vpog_core.training.rendered_queries import draw_distance
@@ -80,6 +81,7 @@ class RefinerDataset(Dataset):
         length: items.
         weights: pairs drawn from each kind of object, relative; None: every object alike.
         photometry: lens, sensor and file effects are applied here.
+        looks: what objects wear.
     """
 
     batch_type = RefinerBatch
@@ -94,9 +96,11 @@ class RefinerDataset(Dataset):
         length: int = 100_000_000,
         weights: Mapping[str, float] | None = None,
         photometry: bool = True,
+        looks: LookParams = OWN,
     ) -> None:
         self.objects, self.stage, self.size = objects, stage, size
         self.perturbation, self.seed, self.length, self.photometry = perturbation, seed, length, photometry
+        self.looks = looks
         self._odds = object_odds([obj.kind for obj in objects], weights) if weights else None
 
     def __len__(self) -> int:
@@ -106,6 +110,7 @@ class RefinerDataset(Dataset):
         """Return the arrays of one pair: a `RefinerBatch` without its first axis."""
         rng = np.random.default_rng([self.seed, index])
         obj = self.objects[rng.choice(len(self.objects), p=self._odds)]
+        obj = draw_look(look_generator(self.seed, index), obj, self.looks, self.stage.photos)
         T_true, T_start, frame = self._poses(rng, obj)
         query = compose(rng, obj.renderer, T_true, self.size, self.stage, frame=frame)
         T_start = transform(frame.R_virt_cam, np.zeros(3)) @ T_start

@@ -9,23 +9,21 @@ from tqdm import tqdm
 
 from vpog_core.training.data_config import DataConfig
 from vpog_core.training.datasets import HELD_OUT_SEED, known_weights, object_sources, require_objects
-from vpog_core.training.mesh_source import photo_files, read_photo, with_plain_doubles
+from vpog_core.training.mesh_bank import RendererCache
+from vpog_core.training.mesh_source import photo_files, read_photo
 from vpog_core.training.pose_perturbation import PerturbationConfig
 from vpog_core.training.refiner_dataset import RefinerDataset
 from vpog_core.training.stage import Stage, read_environments
-from vpog_core.training.training_object import RendererCache, load_object, prepare_objects
+from vpog_core.training.training_object import load_object, prepare_objects
 from vpog_core.types import VPOGError
 
 
 def build_refiner_datasets(
     config: DataConfig, size: int, perturbation: PerturbationConfig, progress: bool = True
 ) -> tuple[RefinerDataset, RefinerDataset]:
-    """Make the training and the validation set of a refiner; no templates are rendered.
+    """Make the training and the validation set of a refiner.
 
-    The symmetry of each mesh is found once, a tenth of a second each, and kept in the bank.
-
-    Objects of the validation set are never in the training set, and its pairs are the same in every run; one
-    in two of its objects has a double in plain paint.
+    Objects of the validation set are never in the training set, and its pairs are the same in every run.
 
     Args:
         size: side of image and render, pixels; progress: draw progress bars.
@@ -37,20 +35,17 @@ def build_refiner_datasets(
         raise VPOGError("A refiner is trained on meshes that are rendered: leave data.bop empty.")
     cv2.setNumThreads(0)  # before any fork: OpenCV's thread pool does not survive one
     train, held_out = object_sources(config, [])
-    held_out = with_plain_doubles(held_out, 2)
     require_objects(train, held_out)
     bank = Path(config.bank).expanduser()
-    prepare_objects([*train, *held_out], bank, None, config.processes, progress, symmetry=True)
+    prepare_objects([*train, *held_out], bank, config.processes, progress)
     cache = RendererCache(config.resident_objects)
-    sets = [
-        [load_object(s, bank, None, cache, symmetry=True) for s in sources] for sources in (train, held_out)
-    ]
+    sets = [[load_object(s, bank, cache) for s in sources] for sources in (train, held_out)]
     every = [*sets[0], *sets[1]][: config.resident_objects]
     for obj in tqdm(every, desc="objects", unit="object", mininterval=2, disable=not progress):
         obj.open_renderer()
     photos = [read_photo(path) for path in photo_files(config.photos)]
     stage = Stage(photos, sets[0], read_environments(config.hdri))
-    common = {"perturbation": perturbation, "photometry": config.photometry}
+    common = {"perturbation": perturbation, "photometry": config.photometry, "looks": config.looks}
     weights = known_weights(config, sets[0])
     return (
         RefinerDataset(sets[0], stage, size, seed=config.seed, weights=weights, **common),

@@ -9,9 +9,8 @@ from vpog_core.objects.template_set import template_camera
 from vpog_core.objects.viewpoints import align_roll
 from vpog_core.training.query_composer import compose
 from vpog_core.training.query_pose import (
-    ANCHOR_SPREAD,
     DISTANCES,
-    REFINED_SPREAD,
+    WIDE,
     QueryPose,
     near,
     unit,
@@ -43,9 +42,10 @@ class RenderedQueries:
     def _query(
         self, rng: np.random.Generator, obj: TrainingObject, pose: QueryPose, R_ref: np.ndarray
     ) -> dict[str, np.ndarray]:
-        direction = near(rng, pose.anchor, REFINED_SPREAD if pose.refined else ANCHOR_SPREAD)
+        wide = rng.random() < WIDE
+        direction = near(rng, pose.anchor, pose.spread(wide))
         distance = pose.distance or draw_distance(rng)
-        turn = pose.turn(rng)
+        turn = pose.turn(rng, wide)
         T = template_camera(obj.mesh, direction, self.size, distance=distance)[1]
         T = transform(rotation_z(align_roll(T[:3, :3], R_ref) + turn), np.zeros(3)) @ T
         query = compose(rng, obj.renderer, T, self.size, self.stage)

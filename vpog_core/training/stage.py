@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import cv2
@@ -12,9 +13,11 @@ from vpog_core.io.image_file import read_radiance
 from vpog_core.objects.lighting import Environment
 from vpog_core.objects.renderer import Renderer
 from vpog_core.objects.template_set import template_camera
+from vpog_core.synthetic.hands import make_hand
 from vpog_core.training.query_composer import Sprite
 from vpog_core.types import VPOGError
 
+HANDS = 24
 SPRITE_SIZE = 112
 """Side of a flat picture of clutter, pixels."""
 
@@ -53,9 +56,18 @@ class Stage:
         """Of some object."""
         return self.objects[rng.integers(len(self.objects))].renderer
 
+    def hand(self, rng: np.random.Generator) -> Renderer:
+        """Of a hand with its forearm, one of `HANDS`."""
+        return _hand(int(rng.integers(HANDS)))
+
     def environment(self, rng: np.random.Generator) -> Environment | None:
         """Some room or landscape; None where none are known."""
         return self.environments[rng.integers(len(self.environments))] if len(self.environments) else None
+
+
+@lru_cache(maxsize=HANDS)
+def _hand(seed: int) -> Renderer:
+    return Renderer(make_hand(seed))
 
 
 def made_up_surface(rng: np.random.Generator, size: int) -> np.ndarray:

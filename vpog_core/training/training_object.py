@@ -1,11 +1,10 @@
-"""Objects in training: their templates at hand, their meshes loaded when they are rendered."""
+"""Objects in training: meshes and symmetries kept in the bank, meshes loaded when they are rendered."""
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,16 +15,9 @@ from vpog_core.geometry.symmetry import Symmetry
 from vpog_core.objects.mesh import Mesh
 from vpog_core.objects.renderer import Renderer
 from vpog_core.training.disk_cache import made_once
+from vpog_core.training.mesh_bank import RendererCache, read_mesh, write_mesh
 from vpog_core.training.mesh_source import ObjectSource
-from vpog_core.training.symmetry_bank import bank_symmetry, has_symmetry
-from vpog_core.training.template_bank import (
-    BankedTemplates,
-    bank_templates,
-    open_templates,
-    read_mesh,
-    templates_folder,
-    write_mesh,
-)
+from vpog_core.training.symmetry_bank import bank_symmetries
 from vpog_core.types import VPOGError
 
 if TYPE_CHECKING:
@@ -34,29 +26,32 @@ if TYPE_CHECKING:
 MESH_FILE = "mesh/mesh.npz"
 
 
+def _no_symmetries() -> tuple[Symmetry, Symmetry]:
+    return Symmetry.none(), Symmetry.none()
+
+
 class TrainingObject:
     """One object.
 
     Args:
         name: for people; kind: the source it counts for.
-        templates: its banked views; None where only its mesh is needed.
         open_renderer: gives its renderer, which knows its mesh; called at every use.
         views: the images it is annotated in; None: its queries are rendered.
-        symmetry: the motions after which it looks the same; None: there are none, or they are not known.
+        find_symmetries: gives the motions after which it looks the same, and those after which its bare shape
+            does; called once, when first asked for.
     """
 
     def __init__(
         self,
         name: str,
-        templates: BankedTemplates | None,
         open_renderer: Callable[[], Renderer],
         kind: str = "meshes",
         views: ObjectViews | None = None,
-        symmetry: Symmetry | None = None,
+        find_symmetries: Callable[[], tuple[Symmetry, Symmetry]] = _no_symmetries,
     ) -> None:
-        self.name, self.templates, self.kind, self.views = name, templates, kind, views
+        self.name, self.kind, self.views = name, kind, views
         self.open_renderer = open_renderer
-        self.symmetry = Symmetry.none() if symmetry is None else symmetry
+        self.find_symmetries = find_symmetries
 
     @property
     def renderer(self) -> Renderer:
@@ -68,91 +63,58 @@ class TrainingObject:
         """Its mesh."""
         return self.renderer.mesh
 
+    @property
+    def symmetry(self) -> Symmetry:
+        """The motions after which it looks the same."""
+        return self._symmetries[0]
 
-class RendererCache:
-    """Renderers by mesh file; of more than `capacity`, the one unused the longest goes."""
+    @property
+    def shape_symmetry(self) -> Symmetry:
+        """The motions after which its bare shape is the same."""
+        return self._symmetries[1]
 
-    def __init__(self, capacity: int) -> None:
-        self.capacity = capacity
-        self._renderers: OrderedDict[Path, Renderer] = OrderedDict()
-
-    def get(self, file: Path) -> Renderer:
-        """The renderer of a mesh file in the bank."""
-        renderer = self._renderers.pop(file, None) or Renderer(read_mesh(file))
-        self._renderers[file] = renderer
-        if len(self._renderers) > self.capacity:
-            self._renderers.popitem(last=False)
-        return renderer
-
-    def __getstate__(self) -> dict:
-        return {"capacity": self.capacity, "_renderers": OrderedDict()}
+    @cached_property
+    def _symmetries(self) -> tuple[Symmetry, Symmetry]:
+        return self.find_symmetries()
 
 
-def load_object(
-    source: ObjectSource,
-    bank: Path,
-    size: int | None,
-    cache: RendererCache | None = None,
-    symmetry: bool = False,
-) -> TrainingObject:
-    """The object of a source; what of it is not in the bank yet is made now.
-
-    Args:
-        size: side of its templates, pixels; None: it has none.
-        symmetry: find out what its symmetry is.
+def load_object(source: ObjectSource, bank: Path, cache: RendererCache | None = None) -> TrainingObject:
+    """Return the object of a source; its mesh is put into the bank now, its symmetries when first asked for.
 
     Raises:
         VPOGError: its mesh cannot be used.
     """
-    folder = prepare_object(source, bank, size)
+    folder = prepare_object(source, bank)
     renderer = partial((cache or RendererCache(1)).get, folder / MESH_FILE)
-    templates = None if size is None else open_templates(templates_folder(folder, size))
-    known = bank_symmetry(folder, partial(read_mesh, folder / MESH_FILE)) if symmetry else None
-    return TrainingObject(source.name, templates, renderer, source.kind, symmetry=known)
+    symmetries = partial(bank_symmetries, folder, partial(read_mesh, folder / MESH_FILE))
+    return TrainingObject(source.name, renderer, source.kind, find_symmetries=symmetries)
 
 
-def prepare_object(source: ObjectSource, bank: Path, size: int | None, symmetry: bool = False) -> Path:
-    """Put an object's mesh and what else is asked for into the bank; returns its folder there."""
+def prepare_object(source: ObjectSource, bank: Path) -> Path:
+    """Put an object's mesh into the bank; returns its folder there."""
     folder = source.folder(bank)
     file = folder / MESH_FILE
     made_once(file.parent, lambda f: write_mesh(source.load(), f / file.name))
-    if size is not None and not templates_folder(folder, size).is_dir():
-        bank_templates(read_mesh(file), folder, size)
-    if symmetry:
-        bank_symmetry(folder, partial(read_mesh, file))
     return folder
 
 
 def prepare_objects(
-    sources: Sequence[ObjectSource],
-    bank: Path,
-    size: int | None,
-    processes: int,
-    progress: bool = True,
-    symmetry: bool = False,
+    sources: Sequence[ObjectSource], bank: Path, processes: int, progress: bool = True
 ) -> None:
-    """Put all objects into the bank, in parallel.
+    """Put the meshes of all objects into the bank, in parallel.
 
     Args:
-        size: side of the templates, pixels; None: no templates.
         processes: 0 takes every core.
-        symmetry: find out what the symmetries are, too.
 
     Raises:
         VPOGError: an object cannot be used.
     """
-    missing = [s for s in sources if not _banked(s.folder(bank), size, symmetry)]
+    missing = [s for s in sources if not (s.folder(bank) / MESH_FILE).parent.is_dir()]
     if not missing:
         return
-    bar = tqdm(
-        total=len(missing),
-        desc="meshes" if size is None else "templates",
-        unit="object",
-        mininterval=2,
-        disable=not progress,
-    )
+    bar = tqdm(total=len(missing), desc="meshes", unit="object", mininterval=2, disable=not progress)
     with bar, ProcessPoolExecutor(processes or None, initializer=_one_thread) as pool:
-        jobs = [pool.submit(_prepare, source, bank, size, symmetry) for source in missing]
+        jobs = [pool.submit(_prepare, source, bank) for source in missing]
         try:
             for job in jobs:
                 if message := job.result():
@@ -163,15 +125,9 @@ def prepare_objects(
             raise
 
 
-def _banked(folder: Path, size: int | None, symmetry: bool) -> bool:
-    """Tell whether an object's folder holds all that is asked for."""
-    made = (folder / MESH_FILE).parent if size is None else templates_folder(folder, size)
-    return made.is_dir() and (has_symmetry(folder) or not symmetry)
-
-
-def _prepare(source: ObjectSource, bank: Path, size: int | None, symmetry: bool) -> str:
+def _prepare(source: ObjectSource, bank: Path) -> str:
     try:
-        prepare_object(source, bank, size, symmetry)
+        prepare_object(source, bank)
     except VPOGError as error:
         return str(error)
     return ""

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import cv2
 import numpy as np
 from torch.utils.data import Dataset
 
-from vpog_core.geometry.camera import roll_matrix
-from vpog_core.geometry.se3 import rotation_z, transform
 from vpog_core.objects.template_set import template_camera
-from vpog_core.objects.viewpoints import align_roll, viewpoint_directions
+from vpog_core.objects.viewpoints import align_roll, upright_rotation, viewpoint_directions
 from vpog_core.training.augmentation import degrade
 from vpog_core.training.bop_queries import AnnotatedQueries
+from vpog_core.training.looks import OWN, LookParams, draw_look, look_generator
 from vpog_core.training.objective import Batch
 from vpog_core.training.query_pose import QueryMaker, QueryPose
 from vpog_core.training.rendered_queries import RenderedQueries
 from vpog_core.training.stage import Stage
-from vpog_core.training.template_bank import BankedTemplates
 from vpog_core.training.template_selector import TemplateSelector
+from vpog_core.training.template_views import render_templates
 from vpog_core.training.training_object import TrainingObject
 
 
@@ -36,6 +34,7 @@ class VPOGTrainDataset(Dataset):
         length: items.
         weights: groups drawn from each kind of object, relative; None: every object alike.
         photometry: lens, sensor and file effects are applied here; else somewhere later.
+        looks: what objects wear.
     """
 
     batch_type = Batch
@@ -53,11 +52,15 @@ class VPOGTrainDataset(Dataset):
         length: int = 10_000_000,
         weights: Mapping[str, float] | None = None,
         photometry: bool = True,
+        looks: LookParams = OWN,
     ) -> None:
         self.objects, self.stage, self.size, self.seed = objects, stage, size, seed
         self.queries, self.cluster, self.negatives, self.length = queries, cluster, negatives, length
-        self.refined_share, self.photometry = refined_share, photometry
+        self.refined_share, self.photometry, self.looks = refined_share, photometry, looks
         self._rendered, self._annotated = RenderedQueries(stage, size), AnnotatedQueries(size)
+        # The cameras of templates look at boxes, a degree or so beside: views are chosen as well by these.
+        upright = np.stack([upright_rotation(d) for d in viewpoint_directions()])
+        self._selector = TemplateSelector(upright, cluster, negatives)
         self._odds = object_odds([obj.kind for obj in objects], weights) if weights else None
 
     def __len__(self) -> int:
@@ -68,27 +71,33 @@ class VPOGTrainDataset(Dataset):
 
         query_rgb [G, P, P, 3] uint8, query_depth [G, P, P], query_K [G, 3, 3], query_T [G, 4, 4],
         template_rgb [T, P, P, 3] uint8, template_depth [S, P, P], template_K [S, 3, 3],
-        template_T [T, 4, 4], directions [S, 3] (in the reference view's frame), diameter [].
+        template_T [T, 4, 4], directions [S, 3] (in the reference view's frame), diameter [],
+        distance [G, T] (radians between query and template).
+
+        Of the poses of a symmetric object that look alike, query_T is the one nearest to the reference, and
+        distance that to the nearest one.
         """
         rng = np.random.default_rng([self.seed, index])
-        obj = self._object(rng)
+        obj = draw_look(look_generator(self.seed, index), self._object(rng), self.looks, self.stage.photos)
         maker: QueryMaker = self._annotated if obj.views is not None else self._rendered
         pose = maker.pose(rng, obj, refined=rng.random() < self.refined_share)
-        banked = obj.templates
-        selector = TemplateSelector(banked.T_virt_obj[:, :3, :3], self.cluster, self.negatives)
-        selection = selector.draw(rng, pose.anchor, exact=pose.refined)
-        templates = self._templates(banked, selection)
+        selection = self._selector.draw(rng, pose.anchor, exact=pose.refined)
+        templates = render_templates(obj.renderer, selection, self.size)
         if pose.refined:
             self._render_reference(rng, obj, pose, templates)
-        R_ref = templates["template_T"][0, :3, :3]
+        T_ref = templates["template_T"][0]
+        R_ref = T_ref[:3, :3]
         queries = maker.queries(rng, obj, pose, R_ref, self.queries)
         if self.photometry:
             queries = [{**query, "query_rgb": degrade(rng, query["query_rgb"])} for query in queries]
         group = {key: np.stack([q[key] for q in queries]) for key in queries[0]}
+        group["query_T"] = np.stack([obj.symmetry.nearest(T, T_ref) for T in group["query_T"]])
+        rotations = group["query_T"][:, :3, :3], templates["template_T"][:, :3, :3]
+        group["distance"] = obj.symmetry.least_angles(*rotations)
         directions = viewpoint_directions()[selection.views[: self.cluster]]
         directions[0] = pose.anchor if pose.refined else directions[0]
         group["directions"] = directions @ R_ref.T
-        group["diameter"] = np.array(banked.diameter)
+        group["diameter"] = np.array(obj.mesh.diameter)
         group = {**group, **templates}
         return {k: v if v.dtype == np.uint8 else v.astype(np.float32) for k, v in group.items()}
 
@@ -96,19 +105,6 @@ class VPOGTrainDataset(Dataset):
         if self._odds is None:
             return self.objects[rng.integers(len(self.objects))]
         return self.objects[rng.choice(len(self.objects), p=self._odds)]
-
-    def _templates(self, banked: BankedTemplates, selection) -> dict[str, np.ndarray]:
-        out = {"template_rgb": [], "template_depth": [], "template_K": [], "template_T": []}
-        for n, (view, roll) in enumerate(zip(selection.views, selection.rolls, strict=True)):
-            turn = roll_matrix(roll, self.size)
-            size = (self.size, self.size)
-            out["template_rgb"].append(cv2.warpAffine(np.asarray(banked.rgb[view]), turn, size))
-            out["template_T"].append(transform(rotation_z(roll), np.zeros(3)) @ banked.T_virt_obj[view])
-            if n < selection.cluster:
-                depth = np.asarray(banked.depth[view], dtype=np.float32)
-                out["template_depth"].append(cv2.warpAffine(depth, turn, size, flags=cv2.INTER_NEAREST))
-                out["template_K"].append(banked.K[view])
-        return {key: np.stack(values) for key, values in out.items()}
 
     def _render_reference(
         self, rng: np.random.Generator, obj: TrainingObject, pose: QueryPose, templates: dict[str, np.ndarray]

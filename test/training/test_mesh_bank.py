@@ -11,14 +11,11 @@ import pytest
 
 from vpog_core.objects.mesh import Mesh, save_mesh
 from vpog_core.synthetic.objects import make_object
-from vpog_core.training import template_bank
 from vpog_core.training.disk_cache import made_once
+from vpog_core.training.mesh_bank import RendererCache, read_mesh, write_mesh
 from vpog_core.training.mesh_source import ObjectSource
-from vpog_core.training.template_bank import bank_templates, read_mesh, write_mesh
-from vpog_core.training.training_object import RendererCache, load_object, prepare_objects
+from vpog_core.training.training_object import load_object, prepare_objects
 from vpog_core.types import VPOGError
-
-SIZE = 32
 
 
 @pytest.fixture(scope="module")
@@ -32,41 +29,18 @@ def source(mesh, tmp_path) -> ObjectSource:
     return ObjectSource("meshes", "thing", tmp_path / "thing.ply", "m")
 
 
-def test_templates_are_rendered_once_and_mapped(mesh, tmp_path, monkeypatch):
-    first = bank_templates(mesh, tmp_path, SIZE)
-    assert first.rgb.shape == (162, SIZE, SIZE, 3)
-    assert first.depth.shape == (162, SIZE, SIZE)
-    assert isinstance(first.rgb, np.memmap)
-    assert first.diameter == pytest.approx(mesh.diameter)
-
-    def never(*args):
-        raise AssertionError("rendered again")
-
-    monkeypatch.setattr(template_bank, "_render", never)
-    again = bank_templates(mesh, tmp_path, SIZE)
-    assert np.array_equal(again.depth, first.depth)
-    assert np.array_equal(again.T_virt_obj, first.T_virt_obj)
-
-
-def test_another_rule_is_another_folder(mesh, tmp_path, monkeypatch):
-    before = template_bank.templates_folder(tmp_path, SIZE)
-    assert template_bank.templates_folder(tmp_path, 2 * SIZE) != before
-    monkeypatch.setattr(template_bank, "TEMPLATE_DISTANCE", 7.0)
-    template_bank._rule.cache_clear()
-    assert template_bank.templates_folder(tmp_path, SIZE) != before
-    monkeypatch.undo()
-    template_bank._rule.cache_clear()
-    assert template_bank.templates_folder(tmp_path, SIZE) == before
-
-
-def test_a_changed_mesh_is_rendered_anew(source, mesh, tmp_path):
+def test_a_changed_mesh_is_read_anew(source, mesh, tmp_path):
     bank = tmp_path / "bank"
-    first = load_object(source, bank, SIZE)
-    assert load_object(source, bank, SIZE).templates.rgb.filename == first.templates.rgb.filename
+    first = load_object(source, bank)
+    assert first.mesh.diameter == pytest.approx(mesh.diameter)
+    (before,) = bank.glob("*/mesh/mesh.npz")
+    written = before.stat().st_mtime_ns
+    load_object(source, bank)
+    assert list(bank.glob("*/mesh/mesh.npz")) == [before]
+    assert before.stat().st_mtime_ns == written
     save_mesh(Mesh(mesh.vertices * 1.5, mesh.faces, vertex_colors=mesh.vertex_colors), source.path)
-    grown = load_object(source, bank, SIZE)
-    assert grown.templates.diameter == pytest.approx(1.5 * first.templates.diameter, rel=1e-6)
-    assert grown.mesh.diameter == pytest.approx(grown.templates.diameter)
+    grown = load_object(source, bank)
+    assert grown.mesh.diameter == pytest.approx(1.5 * first.mesh.diameter, rel=1e-6)
 
 
 def test_a_changed_texture_is_another_key(tmp_path):
@@ -98,17 +72,15 @@ def test_meshes_are_kept_whole(tmp_path):
 
 def test_objects_are_prepared_in_parallel_and_errors_name_the_mesh(source, tmp_path):
     seeds = [ObjectSource("procedural", f"seed_{n}", seed=900_020 + n) for n in range(2)]
-    prepare_objects([source, *seeds], tmp_path / "bank", SIZE, processes=2, progress=False)
+    prepare_objects([source, *seeds], tmp_path / "bank", processes=2, progress=False)
     for one in (source, *seeds):
-        assert load_object(one, tmp_path / "bank", SIZE).templates.rgb.any()
+        assert load_object(one, tmp_path / "bank").mesh.diameter > 0
     missing = ObjectSource("meshes", "gone", tmp_path / "gone.ply")
     with pytest.raises(VPOGError, match=r"gone\.ply"):
-        prepare_objects([missing], tmp_path / "bank", SIZE, processes=1, progress=False)
+        prepare_objects([missing], tmp_path / "bank", processes=1, progress=False)
     (tmp_path / "bad.ply").write_bytes(b"ply\n")
     with pytest.raises(VPOGError, match=r"bad\.ply' cannot be read"):
-        prepare_objects(
-            [ObjectSource("meshes", "bad", tmp_path / "bad.ply")], tmp_path / "bank", SIZE, 1, False
-        )
+        prepare_objects([ObjectSource("meshes", "bad", tmp_path / "bad.ply")], tmp_path / "bank", 1, False)
 
 
 def test_only_so_many_meshes_stay(source, mesh, tmp_path):

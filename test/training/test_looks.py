@@ -1,0 +1,79 @@
+"""Queries and templates of a sample wear the same look, and its symmetry is the look's."""
+
+import numpy as np
+import pytest
+import trimesh
+
+from vpog_core.geometry.se3 import rotation_angle
+from vpog_core.geometry.symmetry import Symmetry
+from vpog_core.objects.mesh import Mesh
+from vpog_core.objects.renderer import Renderer
+from vpog_core.training.looks import LookParams, draw_look
+from vpog_core.training.stage import Stage
+from vpog_core.training.training_object import TrainingObject
+from vpog_core.training.vpog_dataset import VPOGTrainDataset
+from vpog_core.types import VPOGError
+
+CAN = Symmetry.from_mapping({"continuous": [{"axis": "z"}], "discrete": [{"axis": "x", "order": 2}]})
+
+
+@pytest.fixture(scope="module")
+def can() -> TrainingObject:
+    """A can whose own colours tell every pose."""
+    shape = trimesh.creation.cylinder(0.03, 0.1, sections=32).subdivide().subdivide()
+    colors = (127 + 128 * shape.vertices / np.abs(shape.vertices).max(axis=0)).clip(0, 255)
+    renderer = Renderer(Mesh(shape.vertices, shape.faces, vertex_colors=colors.astype(np.uint8)))
+    return TrainingObject("can", lambda: renderer, find_symmetries=lambda: (Symmetry.none(), CAN))
+
+
+def only(look: str) -> LookParams:
+    return LookParams(**{**dict.fromkeys(vars(LookParams()), 0.0), look: 1.0})
+
+
+def test_the_symmetry_is_the_looks(can):
+    rng = np.random.default_rng(0)
+    assert draw_look(rng, can, only("own"), []) is can
+    assert draw_look(rng, can, only("plain"), []).symmetry.continuous
+    prints = [draw_look(rng, can, only("print"), []).symmetry for _ in range(8)]
+    assert sum(s.is_trivial for s in prints) >= 6  # patterns in near colours may keep some
+    assert draw_look(rng, can, only("plain"), []).mesh is can.mesh
+
+
+def test_a_look_that_never_comes_is_refused():
+    for values in (dict.fromkeys(vars(LookParams()), 0), {"own": -1.0}, {"print": float("nan")}):
+        with pytest.raises(VPOGError, match=r"data\.looks are"):
+            LookParams(**values)
+
+
+def test_targets_of_a_plain_can_are_its_nearest_equivalents(can):
+    """Which turn about its axis it has nobody can see: none is left between query and reference."""
+    sets = {
+        look: VPOGTrainDataset(
+            [can], Stage([], [can]), 64, seed=1, queries=3, negatives=6, refined_share=0.0, looks=only(look)
+        )
+        for look in ("own", "plain")
+    }
+    for index in range(3):
+        own, plain = (sets[look][index] for look in ("own", "plain"))
+        # The same draws, another paint: shape and light are the same, colours and targets are not.
+        np.testing.assert_array_equal(own["template_depth"], plain["template_depth"])
+        assert (own["template_rgb"] != plain["template_rgb"]).any()
+        np.testing.assert_array_equal(own["query_depth"], plain["query_depth"])
+        for R, R_ref in ((T[:3, :3], plain["template_T"][0, :3, :3]) for T in plain["query_T"]):
+            # Turned to the nearest, the rest of the rotation is across the axis.
+            rest = R_ref.T @ R
+            assert abs(rest[0, 1] - rest[1, 0]) < 1e-5
+        assert (plain["distance"] <= own["distance"] + 1e-5).all()
+        angle = rotation_angle(plain["query_T"][0, :3, :3], plain["template_T"][0, :3, :3])
+        assert plain["distance"][0, 0] == pytest.approx(angle, abs=1e-4)
+
+
+def test_templates_wear_what_the_query_wears(can):
+    """Printed in one colour, both are of that colour, whatever the light makes of it in the query."""
+    dataset = VPOGTrainDataset([can], Stage([], [can]), 64, queries=1, photometry=False, looks=only("plain"))
+    for index in range(4):
+        group = dataset[index]
+        mask = group["template_depth"][0] > 0
+        hue = group["template_rgb"][0][mask].astype(float)
+        hue /= np.linalg.norm(hue, axis=1, keepdims=True) + 1e-9
+        assert np.median(np.abs(hue - np.median(hue, axis=0)).max(axis=1)) < 0.05

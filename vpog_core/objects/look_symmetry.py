@@ -1,0 +1,72 @@
+"""Which symmetries of a shape its colours keep: quick enough to ask for every new texture."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vpog_core.geometry.se3 import rotation_from_vector, transform
+from vpog_core.geometry.symmetry import Symmetry
+from vpog_core.objects.renderer import Renderer
+from vpog_core.objects.symmetry_search import COLOR, FEW, GOLDEN_ANGLE
+from vpog_core.objects.template_set import template_camera
+from vpog_core.objects.viewpoints import viewpoint_directions
+
+VIEWS, VIEW_SIZE, POINTS = 12, 20, 400
+"""The surface is sampled where so many small views see it."""
+REACH, DETAIL = 0.02, 0.01
+"""Diameters: how far from its place a turned point may meet the surface, and the detail that counts."""
+ORDERS = (6, 5, 4, 3, 2)
+"""Turns tried about an axis of revolution whose print is not the same all around."""
+
+
+def look_symmetry(renderer: Renderer, shape: Symmetry) -> Symmetry:
+    """Return those symmetries of a shape after which its colours look the same, too.
+
+    Args:
+        renderer: of the mesh in its colours; shape: the symmetry of the bare mesh.
+    """
+    if shape.is_trivial:
+        return shape
+    points, normals = _seen_points(renderer)
+    before = _colors(renderer, points, normals)
+
+    def same(S: np.ndarray) -> bool:
+        after = _colors(renderer, points @ S[:3, :3].T + S[:3, 3], normals @ S[:3, :3].T)
+        differs = np.abs(after - before).max(axis=1) > COLOR  # not where there is no surface: NaN
+        return bool(differs.mean() <= FEW[2])
+
+    kept = [S for n, S in enumerate(shape.discrete) if n == 0 or same(S)]
+    continuous = []
+    for axis, offset in shape.continuous:
+        if all(same(_turn(axis, offset, k * GOLDEN_ANGLE)) for k in range(1, 5)):
+            continuous.append((axis, offset))
+            continue
+        order = next((n for n in ORDERS if same(_turn(axis, offset, 2 * np.pi / n))), 1)
+        turns = [_turn(axis, offset, 2 * np.pi * k / order) for k in range(1, order)]
+        kept += [turn @ S for S in kept for turn in turns]
+    # Of a ball that has a print along one axis only turns about that axis are left.
+    return Symmetry(np.stack(kept), tuple(continuous))
+
+
+def _turn(axis: np.ndarray, offset: np.ndarray, angle: float) -> np.ndarray:
+    R = rotation_from_vector(axis * angle)
+    return transform(R, offset - R @ offset)
+
+
+def _seen_points(renderer: Renderer) -> tuple[np.ndarray, np.ndarray]:
+    """Points [N, 3] and unit normals [N, 3] (object frame) of the surface that is seen from around."""
+    points, normals = [], []
+    for direction in viewpoint_directions()[:VIEWS]:
+        K, T = template_camera(renderer.mesh, direction, VIEW_SIZE)
+        view = renderer.render(T, K, (VIEW_SIZE, VIEW_SIZE))
+        points.append(view.coords[view.mask])
+        normals.append(view.normals[view.mask])
+    points, normals = (np.concatenate(v).astype(np.float64) for v in (points, normals))
+    step = max(1, len(points) // POINTS)
+    return points[::step], normals[::step]
+
+
+def _colors(renderer: Renderer, points: np.ndarray, normals: np.ndarray) -> np.ndarray:
+    """[N, 3] colours of the surface at places, NaN where there is none."""
+    diameter = renderer.mesh.diameter
+    return renderer.colors_at(points, normals, REACH * diameter, DETAIL * diameter)

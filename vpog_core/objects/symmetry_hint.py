@@ -1,0 +1,69 @@
+"""Tell of objects that look symmetric and are not declared so: their poses flip between those alike."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import shlex
+from pathlib import Path
+
+from vpog_core.objects.library import ObjectLibrary
+from vpog_core.objects.symmetry_search import find_symmetry
+from vpog_core.types import VPOGError
+from vpog_core.whole_file import write_whole
+
+RULE = "symmetry-1"
+"""Raise it when the search finds others than before."""
+
+
+def symmetry_hint(library: ObjectLibrary, class_id: str, mesh: str | Path | None = None) -> str:
+    """Return a sentence on an object that looks symmetric where nothing is said of it; "" for all others.
+
+    The search takes a tenth of a second or two, once: what it found is kept beside the templates.
+
+    Args:
+        mesh: the file as people know it, where the library's own is a copy.
+
+    Raises:
+        VPOGError: unknown object, or a mesh that cannot be used.
+    """
+    object_id = library.resolve(class_id)
+    entry = library.entries[object_id]
+    if entry.symmetry_given or not entry.symmetry.is_trivial:
+        return ""
+    found = _found(library, object_id)
+    if not found:
+        return ""
+    turns = "any turn about an axis" if "continuous" in found else "a turn"
+    unit = "" if entry.unit == "auto" else f" --unit {entry.unit}"
+    command = f"vpog symmetry {shlex.quote(str(mesh or entry.mesh))}{unit}"
+    return (
+        f"The object '{object_id}' looks the same after {turns}, and no symmetry is declared, so its pose "
+        f"may jump between those that look alike: `{command}` prints the entry for objects.yaml "
+        f"(`{object_id}: {{symmetry: }}` there says that it has none)."
+    )
+
+
+def _found(library: ObjectLibrary, object_id: str) -> dict:
+    """Return what the search finds, from the cache where the mesh's file is as it was."""
+    path = _cache_path(library, object_id)
+    with contextlib.suppress(OSError, ValueError):
+        known = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(known, dict):
+            return known
+    found = find_symmetry(library.mesh(object_id)).settings()
+    with contextlib.suppress(OSError):
+        write_whole(path, json.dumps(found))
+    return found
+
+
+def _cache_path(library: ObjectLibrary, object_id: str) -> Path:
+    entry = library.entries[object_id]
+    try:
+        content = entry.mesh.read_bytes()
+    except OSError as error:
+        raise VPOGError(f"The mesh '{entry.mesh}' cannot be read ({error.strerror}): put it back.") from error
+    digest = hashlib.sha256(f"{RULE} {entry.unit} ".encode() + content).hexdigest()[:16]
+    safe = "".join(c if c.isalnum() or c in "-_" else "_" for c in object_id)
+    return library.cache_dir / f"{safe}-symmetry-{digest}.json"
