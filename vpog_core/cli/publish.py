@@ -86,7 +86,7 @@ def _check_tree(tree: Path, name: str) -> None:
 
 def _key(arguments: argparse.Namespace) -> str:
     """A folder's name for one weights file and the refiner beside it, so that no other's results are used."""
-    from vpog_core.inference.estimator import DEFAULT_REFINER
+    from vpog_core.inference.networks import DEFAULT_REFINER
 
     try:
         content = Path(arguments.weights).read_bytes()
