@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 
 from vpog_core.inference.failures import Failures
-from vpog_core.inference.onboarding import OnboardedObject, describe_templates
+from vpog_core.inference.onboarding import DESCRIPTOR_FORMAT, OnboardedObject, describe_templates
 from vpog_core.models.vpog_model import VPOGModel
 from vpog_core.objects.library import ObjectLibrary
 from vpog_core.objects.renderer import Renderer
@@ -94,11 +94,12 @@ class ObjectStore:
 
     def _descriptors(self, templates: TemplateSet, progress: Progress | None) -> torch.Tensor:
         """Retrieval descriptors of the templates: from the cache when these weights made it, else now."""
-        if templates.features_key != self.key:
+        key = f"{self.key}-{DESCRIPTOR_FORMAT}"
+        if templates.features_key != key:
             step = (lambda done, total: progress(done, total, templates.object_id)) if progress else None
             made = describe_templates(self.model, templates, step)
             templates.features = {"descriptors": made.half().cpu().numpy()}
-            templates.features_key = self.key
+            templates.features_key = key
             self.library.store(templates)
         device = self.model.mean.device
         return torch.from_numpy(templates.features["descriptors"]).to(device).float()

@@ -23,6 +23,8 @@ ROLLS = 12
 """In-plane turns each template is described at: 30 degrees apart, so 15 degrees are left at most."""
 VIEWS_AT_ONCE = 6
 """TemplateViews described in one pass of the network, each at all its rolls."""
+DESCRIPTOR_FORMAT = "2"
+"""Raise it when `describe_templates` makes other descriptors of the same weights: caches are then made anew."""
 CLUSTERS_KEPT = 64
 """Encoded clusters kept per object; the same few are met again and again."""
 IMAGES_AT_ONCE = 64
