@@ -75,16 +75,27 @@ def test_patches_without_weight_have_no_say():
     crops[:, 20:] = 0
     logits = head.logits(crops.flatten(1), templates)
     torch.testing.assert_close(logits[0], logits[1])
-    # A crop's weights matter against each other alone.
-    torch.testing.assert_close(head.logits(3 * crops.flatten(1), templates), logits)
-    assert head.logits(torch.zeros(1, GRID**2 * 8), templates).isfinite().all()
+
+
+@torch.no_grad()
+def test_a_crops_weights_are_fractions_and_a_templates_are_gates():
+    torch.manual_seed(0)
+    head, tokens = RetrievalHead(16, 8, GRID), torch.randn(3, GRID**2, 16)
+    crop, template = (v.unflatten(1, (-1, 8)) for v in (head(tokens), head.of_templates(tokens)))
+    torch.testing.assert_close(crop.norm(dim=-1).sum(dim=1), torch.ones(3))
+    assert ((template.norm(dim=-1) > 0.5) & (template.norm(dim=-1) < 1)).all()
+    # A similarity is a weighted mean of cosines: a logit is no larger than the scale.
+    assert head.logits(head(tokens), head.of_templates(tokens)).abs().max() < torch.e**3
 
 
 @torch.no_grad()
 def test_groups_of_queries_are_compared_with_their_own_templates():
     torch.manual_seed(0)
     head = RetrievalHead(16, 8, 3)
-    queries, templates = head(torch.randn(8, 9, 16)).view(2, 4, -1), head(torch.randn(10, 9, 16)).view(2, 5, -1)
+    queries, templates = (
+        head(torch.randn(8, 9, 16)).view(2, 4, -1),
+        head.of_templates(torch.randn(10, 9, 16)).view(2, 5, -1),
+    )
     together = head.logits(queries, templates)
     assert together.shape == (2, 4, 5)
     for n in range(2):
@@ -113,14 +124,17 @@ def test_steps_teach_it_to_find_the_views_of_crops_that_show_a_part():
 
     head, (test, truth) = RetrievalHead(192, 16, GRID), parts(60)
 
+    def logits(crops):
+        return head.logits(head(crops), head.of_templates(tokens(views)))
+
     def right():
         with torch.no_grad():
-            return (head.logits(head(test), head(tokens(views))).argmax(dim=1) == truth).float().mean().item()
+            return (logits(test).argmax(dim=1) == truth).float().mean().item()
 
     before, optimizer = right(), torch.optim.Adam(head.parameters(), lr=3e-3)
     for _ in range(25):
         crops, which = parts(16)
-        loss = F.cross_entropy(head.logits(head(crops), head(tokens(views))), which)
+        loss = F.cross_entropy(logits(crops), which)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

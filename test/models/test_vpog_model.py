@@ -65,10 +65,10 @@ def test_every_parameter_learns(model, config):
     matches = model.match(query, templates, directions)
     pairs = torch.tensor([[0, 0, 24, 24], [1, 2, 5, 12]])
     flow = model.flow_of_pairs(matches, pairs)
-    described = model.describe(query)
+    described, of_templates = model.describe(query), model.describe_templates(query)
     outputs = [
         matches.logits, model.encoder_logits(query, templates), flow.flow, flow.confidence_logits,
-        flow.cell_logits.clamp_min(-100), model.retrieval_head.logits(described, described),
+        flow.cell_logits.clamp_min(-100), model.retrieval_head.logits(described, of_templates),
     ]  # fmt: skip
     torch.manual_seed(3)
     sum(

@@ -11,10 +11,9 @@ from vpog_core.geometry.framing import crop_hull
 from vpog_core.geometry.se3 import invert
 from vpog_core.types import Camera, Detection, VPOGError
 
-
 SAME_SCALE, SAME_PLACE = 1.1, 0.06
-"""A crop that would change by less is not taken anew: its scale by this factor, its middle by this fraction of
-its side."""
+"""A crop that would change by less is not taken anew: its scale by this factor, its middle by this
+fraction of its side."""
 
 
 @dataclass

@@ -24,7 +24,7 @@ ROLLS = 12
 VIEWS_AT_ONCE = 6
 """TemplateViews described in one pass of the network, each at all its rolls."""
 DESCRIPTOR_FORMAT = "2"
-"""Raise it when `describe_templates` makes other descriptors of the same weights: caches are then made anew."""
+"""Raise it when `describe_templates` makes other descriptors of the same weights: caches are made anew."""
 CLUSTERS_KEPT = 64
 """Encoded clusters kept per object; the same few are met again and again."""
 IMAGES_AT_ONCE = 64
@@ -160,7 +160,7 @@ def describe_templates(
         views = range(start, min(start + VIEWS_AT_ONCE, count))
         rolled = np.stack([turned(templates.images[v], roll_angle(r)) for v in views for r in range(ROLLS)])
         with torch.inference_mode():
-            descriptors.append(model.describe(encode_images(model, rolled)))
+            descriptors.append(model.describe_templates(encode_images(model, rolled)))
         if progress:
             progress(views.stop, count)
     return torch.cat(descriptors)

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from vpog_core import cancellation
+from vpog_core.geometry.se3 import transform_points
 from vpog_core.inference.alignment import align
 from vpog_core.inference.calibration import Calibration
-from vpog_core.geometry.se3 import transform_points
 from vpog_core.inference.crop import check_image, crop_detection, pose_in_crop, recrop
 from vpog_core.inference.hypothesis import PoseHypothesis
 from vpog_core.inference.matching import CLUSTER_SIZE, match_and_solve, stack

@@ -10,7 +10,6 @@ from functools import lru_cache
 from typing import Protocol
 
 import numpy as np
-import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 

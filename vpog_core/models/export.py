@@ -14,15 +14,16 @@ from vpog_core.models.vpog_model import Encoded, Matches, VPOGModel
 
 class Encode(nn.Module):
     """images [N, 3, H, W], float in 0..1 or uint8 -> tokens [N, Nq, D], stem [N, C, H / 4, W / 4],
-    retrieval descriptors [N, Nq * retrieval_dim]."""
+    retrieval descriptors [N, Nq * retrieval_dim] of the images as crops, and as templates."""
 
     def __init__(self, model: VPOGModel) -> None:
         super().__init__()
         self.model = model
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         encoded = self.model.encode(images)
-        return encoded.tokens, encoded.stem, self.model.describe(encoded)
+        described = self.model.describe(encoded), self.model.describe_templates(encoded)
+        return encoded.tokens, encoded.stem, *described
 
 
 class Match(nn.Module):

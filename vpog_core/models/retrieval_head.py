@@ -18,6 +18,10 @@ A box around the visible part magnifies the object: at 30 % visible the crop cov
 """
 
 
+OPEN = 2.0
+"""Bias that template weights begin with: nearly all of 1."""
+
+
 @dataclass(frozen=True)
 class Placement:
     """Where a crop lies in a template's image: template = scale * crop + (x, y), about both middles.
@@ -35,9 +39,11 @@ class Placement:
 class RetrievalHead(nn.Module):
     """Describe images by their encoder tokens, and compare crops with templates by the descriptors.
 
-    A patch's descriptor is a unit vector times a learned weight in 0..1: background and occluders lose their
-    say. A crop is laid over a template in each of `placements`, and the products of the descriptors that come
-    to lie on each other are summed. All placements and templates are one matrix product.
+    A patch's descriptor is a unit vector times a learned weight: of a crop's patches the fraction of
+    attention, so that background and occluders lose their say; of a template's patches a number in 0..1. A
+    crop is laid over a template in each of `placements`, and the products of the descriptors that come to lie
+    on each other are summed: a weighted mean of similarities. All placements and templates are one matrix
+    product, and the best placement counts.
 
     Args:
         dim: width of the tokens; retrieval_dim: channels per patch; grid: patches along a side.
@@ -46,16 +52,21 @@ class RetrievalHead(nn.Module):
     def __init__(self, dim: int, retrieval_dim: int, grid: int) -> None:
         super().__init__()
         self.project = nn.Sequential(nn.Linear(dim, dim), nn.GELU(), nn.Linear(dim, retrieval_dim))
-        self.weight = nn.Linear(dim, 1)
+        self.share = nn.Linear(dim, 1, bias=False)  # a bias would leave the softmax as it is
+        self.gate = nn.Linear(dim, 1)
+        nn.init.constant_(self.gate.bias, OPEN)
         self.log_scale = nn.Parameter(torch.tensor(3.0))
         self.placement_bias = nn.Parameter(torch.zeros(len(placements())))
         """What each placement is ahead of others, in logits."""
         self.register_buffer("overlays", placement_matrices(grid), persistent=False)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Return descriptors [N, Nq * retrieval_dim] of tokens [N, Nq, D]."""
-        directions = F.normalize(self.project(tokens), dim=-1)
-        return (directions * self.weight(tokens).sigmoid()).flatten(1)
+        """Return descriptors [N, Nq * retrieval_dim] of crops' tokens [N, Nq, D]."""
+        return (self._directions(tokens) * self.share(tokens).softmax(dim=-2)).flatten(1)
+
+    def of_templates(self, tokens: Tensor) -> Tensor:
+        """Return descriptors [N, Nq * retrieval_dim] of templates' tokens [N, Nq, D]."""
+        return (self._directions(tokens) * self.gate(tokens).sigmoid()).flatten(1)
 
     def logits(self, queries: Tensor, templates: Tensor) -> Tensor:
         """Compare crops with templates: logits [..., Q, T].
@@ -63,7 +74,7 @@ class RetrievalHead(nn.Module):
         Args:
             queries: descriptors [..., Q, C]; templates: descriptors [..., T, C].
         """
-        return self.placement_logits(queries, templates).logsumexp(dim=-2)
+        return self.placement_logits(queries, templates).amax(dim=-2)
 
     def placement_logits(self, queries: Tensor, templates: Tensor) -> Tensor:
         """Compare crops with templates in each placement: logits [..., Q, H, T], arguments as of `logits`."""
@@ -72,22 +83,19 @@ class RetrievalHead(nn.Module):
         similarity = similarity.unflatten(-2, placed.shape[-3:-1])
         return similarity * self.log_scale.exp() + self.placement_bias[:, None]
 
-    def _placed(self, queries: Tensor) -> Tensor:
-        """Lay descriptors of crops [..., Q, C] over a template's grid in every placement: [..., Q, H, C].
+    def _directions(self, tokens: Tensor) -> Tensor:
+        return F.normalize(self.project(tokens), dim=-1)
 
-        They are divided by the sum of a crop's weights, so that a similarity is a weighted mean.
-        """
+    def _placed(self, queries: Tensor) -> Tensor:
+        """Lay descriptors of crops [..., Q, C] over a template's grid in every placement: [..., Q, H, C]."""
         patches = queries.unflatten(-1, (self.overlays.shape[-1], -1))
-        patches = patches / patches.norm(dim=-1, keepdim=True).sum(dim=-2, keepdim=True).clamp_min(1e-6)
         return torch.einsum("hji,...ic->...hjc", self.overlays, patches).flatten(-2)
 
 
 @lru_cache(maxsize=1)
 def placements() -> tuple[Placement, ...]:
     """Return the H placements that are tried."""
-    return tuple(
-        Placement(scale, step * x, step * y) for scale, step in PLACES for y in STEPS for x in STEPS
-    )
+    return tuple(Placement(scale, step * x, step * y) for scale, step in PLACES for y in STEPS for x in STEPS)
 
 
 def placement_matrices(grid: int) -> Tensor:

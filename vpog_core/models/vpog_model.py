@@ -105,8 +105,15 @@ class VPOGModel(nn.Module):
         return Encoded(*(v.to(images.dtype) for v in (self.encoder(images, stem), stem)))
 
     def describe(self, encoded: Encoded) -> Tensor:
-        """Return retrieval descriptors [N, C] of encoded images [N]; `retrieval_head.logits` compares them."""
+        """Return the retrieval descriptors [N, C] of encoded crops [N]."""
         return self.retrieval_head(encoded.tokens).to(encoded.tokens.dtype)
+
+    def describe_templates(self, encoded: Encoded) -> Tensor:
+        """Return the retrieval descriptors [N, C] of encoded templates [N].
+
+        `retrieval_head.logits` compares the descriptors of crops with them.
+        """
+        return self.retrieval_head.of_templates(encoded.tokens).to(encoded.tokens.dtype)
 
     def match(self, query: Encoded, templates: Encoded, directions: Tensor) -> Matches:
         """Match query crops [B] against templates [B, S] seen along `directions`.

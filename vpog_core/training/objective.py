@@ -62,7 +62,7 @@ class Batch:
         return self.template_depth.shape[1]
 
     def images(self) -> Tensor:
-        """Return the images that are matched: [O * (G + S), 3, P, P] uint8, queries first within each group."""
+        """Return what is matched: [O * (G + S), 3, P, P] uint8, queries first within each group."""
         matched = torch.cat((self.query_rgb, self.template_rgb[:, : self.cluster_size]), dim=1)
         return matched.flatten(0, 1).permute(0, 3, 1, 2)
 
@@ -188,12 +188,15 @@ def _flow_part(step: _Step) -> tuple[Tensor, dict[str, Tensor]]:
 
 def _retrieval_part(step: _Step) -> tuple[Tensor, dict[str, Tensor]]:
     groups, queries = step.batch.query_rgb.shape[:2]
-    matched = Encoded(*(v.flatten(0, 1) for v in vars(step.encoded).values()))
-    descriptors = step.model.describe(matched).unflatten(0, (groups, -1))
+    crops, cluster = (
+        Encoded(*(v[:, rows].flatten(0, 1) for v in vars(step.encoded).values()))
+        for rows in (slice(queries), slice(queries, None))
+    )
+    described = step.model.describe(crops).unflatten(0, (groups, -1))
+    templates = [step.model.describe_templates(cluster).unflatten(0, (groups, -1))]
     if step.batch.template_rgb.shape[1] > step.batch.cluster_size:
-        further = step.model.describe(step.candidates).unflatten(0, (groups, -1))
-        descriptors = torch.cat((descriptors, further), dim=1)
-    logits = step.model.retrieval_head.logits(descriptors[:, :queries], descriptors[:, queries:])
+        templates.append(step.model.describe_templates(step.candidates).unflatten(0, (groups, -1)))
+    logits = step.model.retrieval_head.logits(described, torch.cat(templates, dim=1))
     return retrieval_loss(logits, step.batch.rotation_distance())
 
 
