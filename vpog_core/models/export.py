@@ -77,7 +77,7 @@ def example_inputs(model: VPOGModel, crops: int = 1, templates: int = 4) -> dict
     size, device = model.config.image_size, model.mean.device
     images = torch.full((crops, 3, size, size), 0.5, device=device)
     with torch.no_grad():
-        tokens, stem, _ = Encode(model)(images)
+        tokens, stem, *_ = Encode(model)(images)
         of_templates = (v[:, None].repeat(1, templates, *(1,) * (v.ndim - 1)) for v in (tokens, stem))
         directions = torch.tensor([0.0, 0.0, -1.0], device=device).repeat(crops, templates, 1)
         match_inputs = (tokens, stem, *of_templates, directions)
