@@ -179,7 +179,7 @@ def test_every_number_learns(small_config, from_stem):
     described, of_templates = network.describe(query), network.describe_templates(query)
     outputs = [
         matches.logits, network.encoder_logits(query, templates), flow.flow, flow.confidence,
-        flow.cell_logits.softmax(dim=-1), network.retrieval_head.logits(described, of_templates),
+        flow.cell_logits.softmax(dim=-1), network.retrieval_head.placement_logits(described, of_templates),
     ]  # fmt: skip
     sum((out * torch.randn_like(out)).sum() for out in outputs).backward()
     gradients = {name: p.grad.abs() for name, p in network.named_parameters()}

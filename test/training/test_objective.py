@@ -98,9 +98,10 @@ METRICS = [
 def test_each_part_alone_lowers_its_own_metric(model, batch, name, metric, goal, bound):
     """Steps on one object: accuracies gain `bound`, errors fall to that share of where they began."""
     before = mean_scores(model, batch, name)
-    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+    # The best of many placements changes from step to step where those are large.
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3 if name == "retrieval" else 3e-3)
     torch.manual_seed(2)
-    for step in range(12 if "classification" in name or name == "regularization" else 30):
+    for step in range(25 if name in ("flow", "pose", "retrieval") else 12):
         loss, _ = objective(model, batch, only(name), offset=supervised_pixel(step), predicted_share=0.0)
         optimizer.zero_grad()
         loss.backward()
