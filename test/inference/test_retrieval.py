@@ -5,8 +5,16 @@ import pytest
 import torch
 
 from vpog_core.geometry.se3 import rotation_angle
+from vpog_core.inference.crop import crop_detection
+from vpog_core.inference.estimator import DEFAULT_WEIGHTS
 from vpog_core.inference.onboarding import ROLLS, encode_images, roll_angle, turned
 from vpog_core.inference.retrieval import SEPARATION, retrieve, template_logits
+from vpog_core.models.checkpoint import load_weights
+from vpog_core.models.retrieval_head import Placement, placements
+from vpog_core.objects.renderer import Renderer
+from vpog_core.objects.template_set import template_camera
+from vpog_core.objects.viewpoints import viewpoint_directions
+from vpog_core.types import Camera, Detection
 
 
 def descriptor_of(described, view, roll_index):
@@ -50,3 +58,31 @@ def test_descriptors_are_view_major(described):
     with torch.inference_mode():
         own = model.describe_templates(encode_images(model, picture[None]))[0]
     torch.testing.assert_close(described.descriptors[17 * ROLLS + 3], own, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("part", [[0, 0, 0.6, 1], [0, 0.4, 1, 1], [0.15, 0.15, 0.85, 0.85]])
+def test_shipped_weights_find_the_views_of_boxes_around_a_part(mesh, part):
+    """Of a real mesh and the shipped weights: what a box cuts off shifts and magnifies the rest."""
+    model, renderer = load_weights(DEFAULT_WEIGHTS), Renderer(mesh)
+    views = viewpoint_directions()[::4]
+    rendered = [renderer.render(T, K, (112, 112)) for K, T in (template_camera(mesh, d, 112) for d in views)]
+    crops = []
+    for view in rendered[::4]:
+        rows, columns = np.nonzero(view.mask)
+        low, side = np.array([columns.min(), rows.min()]), np.array([np.ptp(columns), np.ptp(rows)])
+        box = np.concatenate([low + part[:2] * side, low + part[2:] * side])
+        camera = Camera(np.array([[500.0, 0, 55.5], [0, 500, 55.5], [0, 0, 1]]), 112, 112)
+        crops.append(crop_detection(view.rgb, camera, Detection("thing", box), 112).rgb)
+    with torch.inference_mode():
+        templates = model.describe_templates(encode_images(model, np.stack([v.rgb for v in rendered])))
+        described = model.describe(encode_images(model, np.stack(crops)))
+        logits = model.retrieval_head.placement_logits(described, templates)
+    in_place = placements().index(Placement(1.0, 0.0, 0.0))
+    own = torch.arange(0, len(views), 4)[:, None]
+
+    def rank(scores):
+        return (scores > scores.gather(1, own)).sum(dim=1).float().mean().item()
+
+    # How many of 41 views are before the right one: some 0.1, in place up to 6; chance is 20.
+    assert rank(logits.amax(dim=1)) < 2
+    assert rank(logits.amax(dim=1)) < rank(logits[:, in_place])
