@@ -2,15 +2,8 @@ import cv2
 import numpy as np
 import pytest
 
-from vpog_core.geometry.se3 import (
-    invert,
-    rotation_x,
-    rotation_y,
-    rotation_z,
-    transform,
-    transform_points,
-)
-from vpog_core.inference.crop import crop_detection, pose_in_crop, recrop
+from vpog_core.geometry.se3 import invert, rotation_x, rotation_y, rotation_z, transform
+from vpog_core.inference.crop import crop_detection
 from vpog_core.objects.renderer import Light, Renderer
 from vpog_core.types import Camera, Detection, VPOGError
 
@@ -73,38 +66,3 @@ def test_without_a_mask():
 def test_unusable_detections_say_why(box, mask, part):
     with pytest.raises(VPOGError, match=part):
         crop_detection(IMAGE, CAMERA, Detection("thing", np.array(box), mask=mask), 112)
-
-
-def taken(mesh, part):
-    """The crop around a part of an object's box: [2, 2] fractions (x, y) of its low and high corner."""
-    renderer = Renderer(mesh)
-    T_cam_obj = transform(rotation_x(2.0) @ rotation_y(0.5), [0.05, -0.04, 0.6])
-    shown = renderer.render(T_cam_obj, CAMERA.K, (480, 640))
-    hull = transform_points(T_cam_obj, mesh.hull_points)
-    pixels = hull @ CAMERA.K.T
-    pixels = pixels[:, :2] / pixels[:, 2:]
-    low, high = pixels.min(axis=0), pixels.max(axis=0)
-    box = (low + np.asarray(part) * (high - low)).ravel()
-    return shown, hull, crop_detection(shown.rgb, CAMERA, Detection("thing", box, mask=shown.mask), 112)
-
-
-@pytest.mark.parametrize("part", [[[0, 0], [0.5, 1]], [[0.3, 0.2], [1, 0.8]], [[-0.5, -0.5], [1.5, 1.5]]])
-def test_a_crop_of_a_part_is_taken_anew_around_the_whole_object(mesh, part):
-    shown, hull, crop = taken(mesh, part)
-    _, _, whole = taken(mesh, [[0, 0], [1, 1]])
-    new = recrop(crop, shown.rgb, CAMERA, shown.mask, hull)
-    # The crop of the object's own box, to a pixel.
-    assert np.abs(new.virtual.R_virt_cam - whole.virtual.R_virt_cam).max() < 0.005
-    assert new.virtual.K[0, 0] == pytest.approx(whole.virtual.K[0, 0], rel=0.02)
-    assert new.mask.sum() == pytest.approx(whole.mask.sum(), rel=0.05)
-    T_cam_obj = transform(rotation_z(0.3), [0.0, 0.1, 0.7])
-    np.testing.assert_allclose(new.virtual.T_cam_virt @ pose_in_crop(new, T_cam_obj), T_cam_obj, atol=1e-12)
-
-
-def test_a_crop_that_would_change_little_or_cannot_be_taken_stays(mesh):
-    shown, hull, crop = taken(mesh, [[0.02, 0], [1, 0.98]])
-    assert recrop(crop, shown.rgb, CAMERA, shown.mask, hull) is crop
-    behind, aside = hull * (1, 1, -1), hull + np.array([0.4, 0, 0])
-    assert recrop(crop, shown.rgb, CAMERA, shown.mask, behind) is crop
-    assert recrop(crop, shown.rgb, CAMERA, shown.mask, aside) is crop  # where the mask is empty
-    assert recrop(crop, shown.rgb, CAMERA, None, aside) is not crop

@@ -13,8 +13,7 @@ from vpog_core.inference.query import Prior, Query, accept_tracked, keep_better,
 
 def hypothesis(score, degrees=0.0, shift=0.0, axis=rotation_y) -> PoseHypothesis:
     T = transform(axis(np.radians(degrees)), [shift, 0, 0.5])
-    crop = SimpleNamespace(virtual=SimpleNamespace(T_cam_virt=np.eye(4)))
-    return PoseHypothesis(crop, None, None, None, SimpleNamespace(T_virt_obj=T), None, score)
+    return PoseHypothesis(None, None, None, None, SimpleNamespace(T_virt_obj=T), None, score)
 
 
 def nothing() -> PoseHypothesis:

@@ -7,13 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vpog_core.geometry.camera import VirtualCamera, look_at_crop, warp
-from vpog_core.geometry.framing import crop_hull
-from vpog_core.geometry.se3 import invert
 from vpog_core.types import Camera, Detection, VPOGError
-
-SAME_SCALE, SAME_PLACE = 1.1, 0.06
-"""A crop that would change by less is not taken anew: its scale by this factor, its middle by this
-fraction of its side."""
 
 
 @dataclass
@@ -36,45 +30,10 @@ def crop_detection(image: np.ndarray, camera: Camera, detection: Detection, size
     Raises:
         VPOGError: the box is empty or outside the image; the mask is empty or of another size.
     """
-    return _take(image, camera, detection.mask, look_at_crop(camera, detection.box, size))
-
-
-def recrop(crop: Crop, image: np.ndarray, camera: Camera, mask: np.ndarray | None, hull: np.ndarray) -> Crop:
-    """Take a crop anew around where a pose puts the whole object; a box shows the visible part alone.
-
-    Args:
-        crop: as it is; image, camera, mask: what it was taken from, as for `crop_detection`.
-        hull: [N, 3] the object's hull, metres, camera frame.
-
-    Returns:
-        the new crop; the old one where that would show next to the same, or nothing that can be used.
-    """
-    old, new = crop.virtual, crop_hull(hull, crop.virtual.size)
-    if new is None or _nearly_same(old, new):
-        return crop
-    try:
-        return _take(image, camera, mask, new)
-    except VPOGError:  # the mask lies beside the pose
-        return crop
-
-
-def pose_in_crop(crop: Crop, T_cam_obj: np.ndarray) -> np.ndarray:
-    """Convert a pose [4, 4] in the real camera's frame to the crop's virtual camera."""
-    return invert(crop.virtual.T_cam_virt) @ T_cam_obj
-
-
-def _nearly_same(old: VirtualCamera, new: VirtualCamera) -> bool:
-    """Tell whether two crops show nearly the same part of an image."""
-    middle = old.R_virt_cam @ new.R_virt_cam[2]
-    away = np.abs(middle[:2] / middle[2]).max() * old.K[0, 0] / old.size if middle[2] > 0 else np.inf
-    return away < SAME_PLACE and abs(np.log(new.K[0, 0] / old.K[0, 0])) < np.log(SAME_SCALE)
-
-
-def _take(image: np.ndarray, camera: Camera, given: np.ndarray | None, virtual: VirtualCamera) -> Crop:
-    """Take the crop that a virtual camera sees; `given` is the detection's mask, or None."""
+    virtual = look_at_crop(camera, detection.box, size)
     mask = None
-    if given is not None:
-        given = np.asarray(given)
+    if detection.mask is not None:
+        given = np.asarray(detection.mask)
         if given.shape != image.shape[:2]:
             shape = "x".join(str(n) for n in (*given.shape[1::-1], *given.shape[2:]))
             raise VPOGError(

@@ -16,10 +16,9 @@ import torch
 from torch import Tensor
 
 from vpog_core import cancellation
-from vpog_core.geometry.se3 import transform_points
 from vpog_core.inference.alignment import align
 from vpog_core.inference.calibration import Calibration
-from vpog_core.inference.crop import check_image, crop_detection, pose_in_crop, recrop
+from vpog_core.inference.crop import check_image, crop_detection
 from vpog_core.inference.hypothesis import PoseHypothesis
 from vpog_core.inference.matching import CLUSTER_SIZE, match_and_solve, stack
 from vpog_core.inference.object_store import ObjectStore
@@ -224,30 +223,11 @@ def _rematch(setup: Setup, queries: Sequence[Query], num_refined: int) -> list[Q
         for hypothesis in query.hypotheses[:num_refined]
         if hypothesis.has_pose and not hypothesis.converged
     ]
-    cropped = _recropped(setup, [(queries[n], h) for n, h in chosen])
-    tried = (
-        (row, _rendered_cluster(setup, q, pose_in_crop(q.crop, h.T_cam_obj)))
-        for row, (q, (_, h)) in enumerate(zip(cropped, chosen, strict=True))
-    )
+    tried = ((n, _rendered_cluster(setup, queries[n], h.T_virt_obj)) for n, h in chosen)
     refined = list(queries)
-    for (n, before), (_, after) in zip(chosen, _match_and_solve(setup, cropped, tried), strict=True):
+    for (n, before), (_, after) in zip(chosen, _match_and_solve(setup, queries, tried), strict=True):
         refined[n] = keep_better(refined[n], before, after)
     return refined
-
-
-def _recropped(setup: Setup, pairs: Sequence[tuple[Query, PoseHypothesis]]) -> list[Query]:
-    """Return each pair's query with a crop around where its hypothesis puts the whole object, encoded."""
-    cropped = list(queries := [q for q, _ in pairs])
-    for row, (query, hypothesis) in enumerate(pairs):
-        T, seen = hypothesis.T_cam_obj, query.observation
-        hull = transform_points(T, setup.objects.renderer(query.target).mesh.hull_points)
-        cropped[row] = replace(query, crop=recrop(query.crop, seen.image, seen.camera, seen.mask, hull))
-    rows = [n for n, query in enumerate(queries) if cropped[n].crop is not query.crop]
-    if rows:
-        encoded = encode_images(setup.model, np.stack([cropped[n].crop.rgb for n in rows]))
-        for k, n in enumerate(rows):
-            cropped[n] = replace(cropped[n], encoding=encoded[k : k + 1])
-    return cropped
 
 
 def _compared(setup: Setup, queries: Sequence[Query]) -> list[RefinedPose | None]:

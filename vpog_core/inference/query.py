@@ -126,5 +126,5 @@ def _differ(symmetry: Symmetry, one: PoseHypothesis, other: PoseHypothesis) -> b
     """Tell whether two hypotheses show the object from different views."""
     if not (one.has_pose and other.has_pose):
         return False
-    nearest = symmetry.nearest(one.T_cam_obj, other.T_cam_obj)  # their crops may differ
-    return rotation_angle(nearest[:3, :3], other.T_cam_obj[:3, :3]) > DIFFERENT_VIEW
+    nearest = symmetry.nearest(one.T_virt_obj, other.T_virt_obj)
+    return rotation_angle(nearest[:3, :3], other.T_virt_obj[:3, :3]) > DIFFERENT_VIEW

@@ -51,6 +51,6 @@ def cluster_at_pose(
 
 def has_converged(before: PoseHypothesis, after: PoseHypothesis) -> bool:
     """Tell whether a refinement moved the pose so little that another would change next to nothing."""
-    A, B = before.T_cam_obj, after.T_cam_obj  # their crops may differ
+    A, B = before.T_virt_obj, after.T_virt_obj
     shift = np.linalg.norm(A[:3, 3] - B[:3, 3]) / max(np.linalg.norm(A[:3, 3]), 1e-9)
     return bool(rotation_angle(A[:3, :3], B[:3, :3]) < CONVERGED_ROTATION and shift < CONVERGED_SHIFT)
