@@ -62,7 +62,11 @@ def test_a_part_of_a_template_finds_it_and_where_it_lies(scale, x, y):
     crop = F.normalize(torch.einsum("ji,jc->ic", under, templates[13]), dim=-1) * seen[:, None]
     logits = head.placement_logits(crop.flatten()[None], templates.flatten(1))[0]
     best, template = divmod(int(logits.argmax()), 20)
-    assert (best, template) == (number, 13)
+    assert template == 13
+    # To a step of scale and half a patch: patches that lie between two are less alike than those on one.
+    found = placements()[best]
+    assert abs(found.scale - scale) < 0.21
+    assert max(abs(found.x * GRID - x), abs(found.y * GRID - y)) <= 0.5
     assert head.logits(crop.flatten()[None], templates.flatten(1)).argmax() == 13
 
 
