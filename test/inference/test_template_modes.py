@@ -7,6 +7,7 @@ import torch
 from vpog_core.geometry.se3 import rotation_angle
 from vpog_core.inference.matching import match_and_solve
 from vpog_core.inference.onboarding import ROLLS, encode_images, turned
+from vpog_core.inference.retrieval import template_logits
 from vpog_core.inference.template_modes import GlobalMode, likely_rolls, view_groups
 from vpog_core.objects.viewpoints import viewpoint_directions
 
@@ -45,8 +46,7 @@ def test_the_roll_of_a_rolled_template_is_found(described, small_model):
     view = view_groups()[7][0]
     picture = turned(described.templates.images[view], 2 * np.pi * 4 / ROLLS)
     descriptor = small_model.describe(encode_images(small_model, picture[None]))[0]
-    similarity = (described.descriptors @ descriptor).numpy().reshape(162, ROLLS)
-    assert 4 in likely_rolls(similarity, described, view_groups()[7], 2)
+    assert 4 in likely_rolls(template_logits(descriptor, described), described, view_groups()[7], 2)
 
 
 def test_every_group_is_tried_at_its_rolls(described, small_model):

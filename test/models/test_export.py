@@ -33,7 +33,8 @@ def answers(model, device="cpu", bfloat16=False):
         index = torch.arange(model.config.num_patches, device=device).expand(1, 4, -1).contiguous()
         flow = model.flow(matches, index)
     out = {
-        "tokens": encoded.tokens, "descriptors": model.describe(encoded), "logits": matches.logits,
+        "tokens": encoded.tokens, "descriptors": model.describe(encoded),
+        "template descriptors": model.describe_templates(encoded), "logits": matches.logits,
         "flow": flow.flow, "confidence": flow.confidence,
     }  # fmt: skip
     return {name: value.float().cpu() for name, value in out.items()}

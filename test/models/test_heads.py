@@ -2,7 +2,6 @@ import pytest
 import torch
 
 from vpog_core.models.classification_head import ClassificationHead
-from vpog_core.models.retrieval_head import RetrievalHead
 
 
 def identity_head(**options) -> ClassificationHead:
@@ -78,26 +77,3 @@ def test_temperature_divides_the_logits():
     two.load_state_dict(one.state_dict())
     inputs = torch.randn(1, 16, 32), torch.randn(1, 2, 16, 32), torch.randn(1, 2, 1, 32)
     torch.testing.assert_close(one(*inputs), 2 * two(*inputs))
-
-
-def test_descriptors_are_unit_and_their_product_a_weighted_mean():
-    torch.manual_seed(0)
-    head = RetrievalHead(32, 8)
-    descriptors = head(torch.randn(5, 16, 32))
-    assert descriptors.shape == (5, 16 * 8)
-    torch.testing.assert_close(descriptors.norm(dim=-1), torch.ones(5), atol=1e-5, rtol=0)
-    similarity = descriptors @ descriptors.T
-    assert (similarity.argmax(dim=1) == torch.arange(5)).all()
-    patches = descriptors.unflatten(1, (16, 8))
-    shares = patches.square().sum(dim=-1)
-    torch.testing.assert_close(shares.sum(dim=1), torch.ones(5), atol=1e-5, rtol=0)
-
-
-def test_retrieval_logits_are_scaled_similarities():
-    torch.manual_seed(0)
-    head = RetrievalHead(32, 8)
-    descriptors = head(torch.randn(5, 16, 32))
-    logits = head.logits(descriptors[None, :2], descriptors[None, 2:])
-    assert logits.shape == (1, 2, 3)
-    expected = (descriptors[0] * descriptors[2]).sum() * torch.e**3
-    torch.testing.assert_close(logits[0, 0, 0], expected, atol=1e-4, rtol=1e-4)

@@ -176,10 +176,10 @@ def test_every_number_learns(small_config, from_stem):
     directions = F.normalize(torch.randn(2, 2, 3), dim=-1)
     matches = network.match(query, templates, directions)
     flow = network.flow(matches, torch.randint(0, n, (2, 2, n)))
-    described = network.describe(query)
+    described, of_templates = network.describe(query), network.describe_templates(query)
     outputs = [
         matches.logits, network.encoder_logits(query, templates), flow.flow, flow.confidence,
-        flow.cell_logits.softmax(dim=-1), network.retrieval_head.logits(described, described),
+        flow.cell_logits.softmax(dim=-1), network.retrieval_head.placement_logits(described, of_templates),
     ]  # fmt: skip
     sum((out * torch.randn_like(out)).sum() for out in outputs).backward()
     gradients = {name: p.grad.abs() for name, p in network.named_parameters()}

@@ -13,10 +13,10 @@ SHAPES = {
     "query_depth": (4, 112, 112),
     "query_K": (4, 3, 3),
     "query_T": (4, 4, 4),
-    "template_rgb": (12, 112, 112, 3),
+    "template_rgb": (28, 112, 112, 3),
     "template_depth": (4, 112, 112),
     "template_K": (4, 3, 3),
-    "template_T": (12, 4, 4),
+    "template_T": (28, 4, 4),
     "directions": (4, 3),
     "diameter": (),
     "distance": (4, 12),
@@ -111,7 +111,7 @@ def test_queries_lie_around_the_cluster(dataset):
 def test_rotation_distance_is_the_geodesic(group):
     batch = Batch(**{key: torch.from_numpy(np.asarray(value))[None] for key, value in group.items()})
     distance = batch.rotation_distance()
-    assert distance.shape == (1, 4, 12)
+    assert distance.shape == (1, 4, 28)
     expected = rotation_angle(group["query_T"][1, :3, :3], group["template_T"][9, :3, :3])
     assert distance[0, 1, 9].item() == pytest.approx(expected, abs=1e-5)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 
 from vpog_core.inference.failures import Failures
-from vpog_core.inference.onboarding import OnboardedObject, describe_templates
+from vpog_core.inference.onboarding import DESCRIPTOR_FORMAT, OnboardedObject, describe_templates
 from vpog_core.models.vpog_model import VPOGModel
 from vpog_core.objects.library import ObjectLibrary
 from vpog_core.objects.renderer import Renderer
@@ -98,7 +98,7 @@ class ObjectStore:
 
     def _features_key(self) -> str:
         """What the features of these weights are called in the cache."""
-        return self.key
+        return f"{self.key}-{DESCRIPTOR_FORMAT}"
 
     def _refuse(self, strict: bool) -> None:
         """Raise why nothing can be done: all objects are left out, or, where strict, one is."""

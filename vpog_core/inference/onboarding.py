@@ -23,6 +23,8 @@ ROLLS = 12
 """In-plane turns each template is described at: 30 degrees apart, so 15 degrees are left at most."""
 VIEWS_AT_ONCE = 6
 """TemplateViews described in one pass of the network, each at all its rolls."""
+DESCRIPTOR_FORMAT = "2"
+"""Raise it when `describe_templates` makes other descriptors of the same weights: caches are made anew."""
 CLUSTERS_KEPT = 64
 """Encoded clusters kept per object; the same few are met again and again."""
 IMAGES_AT_ONCE = 64
@@ -162,7 +164,7 @@ def describe_templates(
         views = range(start, min(start + VIEWS_AT_ONCE, count))
         rolled = np.stack([turned(templates.images[v], roll_angle(r)) for v in views for r in range(ROLLS)])
         with torch.inference_mode():
-            descriptors.append(model.describe(encode_images(model, rolled)))
+            descriptors.append(model.describe_templates(encode_images(model, rolled)))
         if progress:
             progress(views.stop, count)
     return torch.cat(descriptors)

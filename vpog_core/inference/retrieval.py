@@ -17,22 +17,28 @@ SEPARATION = np.radians(35.0)
 
 @dataclass(frozen=True)
 class RetrievedView:
-    """A template's view and roll, with the similarity (-1..1) of the crop to it."""
+    """A template's view and roll, with the logit that the crop shows it: higher is likelier."""
 
     view: int
     roll_index: int
-    similarity: float
+    logit: float
+
+
+def template_logits(descriptor: Tensor, target: OnboardedObject) -> np.ndarray:
+    """Compare a crop's descriptor [C] with all templates: logits [V, ROLLS]."""
+    with torch.inference_mode():
+        logits = target.model.retrieval_head.logits(descriptor[None], target.descriptors)[0]
+    return logits.float().cpu().numpy().reshape(-1, ROLLS)
 
 
 def retrieve(descriptor: Tensor, target: OnboardedObject, count: int) -> list[RetrievedView]:
     """Find the best `count` views for a crop's descriptor [C], best first, at least SEPARATION apart."""
-    with torch.inference_mode():
-        similarity = (target.descriptors @ descriptor).float().cpu().numpy()
+    logits = template_logits(descriptor, target).ravel()
     chosen: list[RetrievedView] = []
-    for index in np.argsort(-similarity)[:200]:
+    for index in np.argsort(-logits)[:200]:
         view, roll_index = divmod(int(index), ROLLS)
         if all(_apart(target, view, roll_index, other) for other in chosen):
-            chosen.append(RetrievedView(view, roll_index, float(similarity[index])))
+            chosen.append(RetrievedView(view, roll_index, float(logits[index])))
         if len(chosen) == count:
             break
     return chosen

@@ -10,13 +10,12 @@ from functools import lru_cache
 from typing import Protocol
 
 import numpy as np
-import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from vpog_core.inference.matching import CLUSTER_SIZE
 from vpog_core.inference.onboarding import ROLLS, Cluster, OnboardedObject
-from vpog_core.inference.retrieval import retrieve
+from vpog_core.inference.retrieval import retrieve, template_logits
 from vpog_core.objects.viewpoints import align_roll, viewpoint_directions
 
 GROUPS = 42
@@ -80,10 +79,9 @@ class GlobalMode:
 
     def clusters(self, descriptor: Tensor, target: OnboardedObject) -> Iterator[Cluster]:
         """Yield all groups at their likeliest rolls, group by group."""
-        with torch.inference_mode():
-            similarity = (target.descriptors @ descriptor).float().cpu().numpy().reshape(-1, ROLLS)
+        logits = template_logits(descriptor, target)
         for views in view_groups():
-            for roll_index in likely_rolls(similarity, target, views, self.rolls):
+            for roll_index in likely_rolls(logits, target, views, self.rolls):
                 yield target.group(views, roll_index)
 
     def retry_clusters(self, descriptor: Tensor, target: OnboardedObject) -> Iterator[Cluster]:
@@ -107,12 +105,12 @@ def view_groups() -> tuple[tuple[int, ...], ...]:
 
 
 def likely_rolls(
-    similarity: np.ndarray, target: OnboardedObject, views: tuple[int, ...], count: int
+    logits: np.ndarray, target: OnboardedObject, views: tuple[int, ...], count: int
 ) -> list[int]:
-    """Find the `count` rolls of a group's first view at which its views are most similar to the crop.
+    """Find the `count` rolls of a group's first view at which the crop most likely shows one of its views.
 
     Args:
-        similarity: [V, ROLLS] of the crop to each template at each roll.
+        logits: [V, ROLLS], see `template_logits`.
     """
     if count >= ROLLS:
         return list(range(ROLLS))
@@ -120,5 +118,5 @@ def likely_rolls(
     turns = [align_roll(rotations[v], rotations[views[0]]) for v in views]
     shifts = [round(turn / (2 * np.pi) * ROLLS) for turn in turns]
     # A view turned with the group's roll k stands at its own roll k + shift.
-    aligned = np.stack([np.roll(similarity[v], -shift) for v, shift in zip(views, shifts, strict=True)])
+    aligned = np.stack([np.roll(logits[v], -shift) for v, shift in zip(views, shifts, strict=True)])
     return [int(k) for k in np.argsort(-aligned.max(axis=0), kind="stable")[:count]]

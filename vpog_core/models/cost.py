@@ -69,7 +69,7 @@ def network_cost(config: VPOGConfig) -> Cost:
         templates = Encoded(*(v[None].expand(1, CLUSTER, *v.shape[1:]) for v in (crop.tokens, crop.stem)))
         match, matches = _counted(lambda: model.match(crop, templates, directions))
         flow, _ = _counted(lambda: model.flow(matches, index))
-        retrieve, _ = _counted(lambda: model.describe(crop) @ descriptors.T)
+        retrieve, _ = _counted(lambda: model.retrieval_head.logits(model.describe(crop), descriptors))
     return Cost(
         parameters=_parameters(model),
         encoder=_parameters(model.encoder) + _parameters(model.stem),

@@ -14,15 +14,16 @@ from vpog_core.models.vpog_model import Encoded, Matches, VPOGModel
 
 class Encode(nn.Module):
     """images [N, 3, H, W], float in 0..1 or uint8 -> tokens [N, Nq, D], stem [N, C, H / 4, W / 4],
-    retrieval descriptors [N, Nq * retrieval_dim]."""
+    retrieval descriptors [N, Nq * retrieval_dim] of the images as crops, and as templates."""
 
     def __init__(self, model: VPOGModel) -> None:
         super().__init__()
         self.model = model
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         encoded = self.model.encode(images)
-        return encoded.tokens, encoded.stem, self.model.describe(encoded)
+        described = self.model.describe(encoded), self.model.describe_templates(encoded)
+        return encoded.tokens, encoded.stem, *described
 
 
 class Match(nn.Module):
@@ -76,7 +77,7 @@ def example_inputs(model: VPOGModel, crops: int = 1, templates: int = 4) -> dict
     size, device = model.config.image_size, model.mean.device
     images = torch.full((crops, 3, size, size), 0.5, device=device)
     with torch.no_grad():
-        tokens, stem, _ = Encode(model)(images)
+        tokens, stem, *_ = Encode(model)(images)
         of_templates = (v[:, None].repeat(1, templates, *(1,) * (v.ndim - 1)) for v in (tokens, stem))
         directions = torch.tensor([0.0, 0.0, -1.0], device=device).repeat(crops, templates, 1)
         match_inputs = (tokens, stem, *of_templates, directions)

@@ -69,7 +69,7 @@ class VPOGModel(nn.Module):
         dim = config.embed_dim
         self.stem = ConvStem()
         self.encoder = Encoder(config, self.stem.channels)
-        self.retrieval_head = RetrievalHead(dim, config.retrieval_dim)
+        self.retrieval_head = RetrievalHead(dim, config.retrieval_dim, config.grid)
         self.encoder_head = ClassificationHead(dim, config.temperature, config.rope_base)
         self.encoder_unseen = nn.Parameter(torch.zeros(config.template_added, dim))
         self.token_manager = TokenManager(dim, config.query_added, config.template_added)
@@ -105,8 +105,15 @@ class VPOGModel(nn.Module):
         return Encoded(*(v.to(images.dtype) for v in (self.encoder(images, stem), stem)))
 
     def describe(self, encoded: Encoded) -> Tensor:
-        """Retrieval descriptors [N, C] of encoded images [N]."""
+        """Return the retrieval descriptors [N, C] of encoded crops [N]."""
         return self.retrieval_head(encoded.tokens).to(encoded.tokens.dtype)
+
+    def describe_templates(self, encoded: Encoded) -> Tensor:
+        """Return the retrieval descriptors [N, C] of encoded templates [N].
+
+        `retrieval_head.logits` compares the descriptors of crops with them.
+        """
+        return self.retrieval_head.of_templates(encoded.tokens).to(encoded.tokens.dtype)
 
     def match(self, query: Encoded, templates: Encoded, directions: Tensor) -> Matches:
         """Match query crops [B] against templates [B, S] seen along `directions`.

@@ -58,7 +58,7 @@ class DataConfig:
     image_size: int = 112
     queries: int = 4
     cluster: int = 4
-    negatives: int = 8
+    negatives: int = 24
     refined_share: float = 0.3
     weights: dict[str, float] = field(default_factory=dict)
     looks: LookParams = field(default_factory=LookParams)

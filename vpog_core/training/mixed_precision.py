@@ -9,7 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-CALLED = ("encode", "describe", "match", "encoder_logits", "flow", "flow_of_pairs", "trace")
+CALLED = (
+    "encode", "describe", "describe_templates", "match", "encoder_logits", "flow", "flow_of_pairs", "trace",
+)  # fmt: skip
 """The network's methods."""
 
 

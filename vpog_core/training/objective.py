@@ -61,10 +61,19 @@ class Batch:
         """The same on a device."""
         return Batch(**{key: value.to(device, non_blocking=True) for key, value in vars(self).items()})
 
+    @property
+    def cluster_size(self) -> int:
+        """S."""
+        return self.template_depth.shape[1]
+
     def images(self) -> Tensor:
-        """[O * (G + T), 3, P, P] uint8, queries first within each group."""
-        stacked = torch.cat((self.query_rgb, self.template_rgb), dim=1).flatten(0, 1)
-        return stacked.permute(0, 3, 1, 2)
+        """Return what is matched: [O * (G + S), 3, P, P] uint8, queries first within each group."""
+        matched = torch.cat((self.query_rgb, self.template_rgb[:, : self.cluster_size]), dim=1)
+        return matched.flatten(0, 1).permute(0, 3, 1, 2)
+
+    def candidate_images(self) -> Tensor:
+        """Return the further templates, which only retrieval sees: [O * (T - S), 3, P, P] uint8."""
+        return self.template_rgb[:, self.cluster_size :].flatten(0, 1).permute(0, 3, 1, 2)
 
     def per_query(self, templates: Tensor) -> Tensor:
         """[O, S, ...] -> [O * G, S, ...]: each query's own copy of its group's templates."""
@@ -77,7 +86,7 @@ class Batch:
 
     def cluster(self) -> Views:
         """The posed depth images [O * G, S] every query is matched against."""
-        of = self.template_depth.shape[1]
+        of = self.cluster_size
         posed = (self.template_depth, self.template_K[:, :of], self.template_T[:, :of])
         return Views(*(self.per_query(v) for v in posed))
 
@@ -128,18 +137,24 @@ class _Step:
 
     @cached_property
     def encoded(self) -> Encoded:
-        """Of all images [O, G + T], queries first."""
+        """Of the images that are matched [O, G + S], queries first."""
         encoded = self.model.encode(self.batch.images())
         return Encoded(*(v.unflatten(0, (len(self.batch.diameter), -1)) for v in vars(encoded).values()))
 
     @cached_property
+    def candidates(self) -> Encoded:
+        """Of the further templates [O * (T - S)], without gradient.
+
+        The retrieval head learns from them, the encoder from queries and clusters alone: a third of the cost.
+        """
+        with torch.no_grad():
+            return self.model.encode(self.batch.candidate_images())
+
+    @cached_property
     def pairing(self) -> tuple[Encoded, Encoded]:
         """Queries [O * G] and each one's cluster [O * G, S]."""
-        queries, cluster = self.batch.query_rgb.shape[1], self.batch.template_depth.shape[1]
-        split = [
-            v.split((queries, cluster, v.shape[1] - queries - cluster), 1)
-            for v in vars(self.encoded).values()
-        ]
+        queries = self.batch.query_rgb.shape[1]
+        split = [v.split((queries, self.batch.cluster_size), 1) for v in vars(self.encoded).values()]
         return Encoded(*(v[0].flatten(0, 1) for v in split)), Encoded(
             *(self.batch.per_query(v[1]) for v in split)
         )
@@ -176,10 +191,16 @@ def _flow_part(step: _Step) -> tuple[Tensor, dict[str, Tensor]]:
 
 def _retrieval_part(step: _Step) -> tuple[Tensor, dict[str, Tensor]]:
     groups, queries = step.batch.query_rgb.shape[:2]
-    flat = Encoded(*(v.flatten(0, 1) for v in vars(step.encoded).values()))
-    descriptors = step.model.describe(flat).unflatten(0, (groups, -1))
-    similarity = step.model.retrieval_head.logits(descriptors[:, :queries], descriptors[:, queries:])
-    return retrieval_loss(similarity, step.batch.rotation_distance())
+    crops, cluster = (
+        Encoded(*(v[:, rows].flatten(0, 1) for v in vars(step.encoded).values()))
+        for rows in (slice(queries), slice(queries, None))
+    )
+    described = step.model.describe(crops).unflatten(0, (groups, -1))
+    templates = [step.model.describe_templates(cluster).unflatten(0, (groups, -1))]
+    if step.batch.template_rgb.shape[1] > step.batch.cluster_size:
+        templates.append(step.model.describe_templates(step.candidates).unflatten(0, (groups, -1)))
+    logits = step.model.retrieval_head.logits(described, torch.cat(templates, dim=1))
+    return retrieval_loss(logits, step.batch.rotation_distance())
 
 
 def _regularization_part(step: _Step) -> tuple[Tensor, dict[str, Tensor]]:

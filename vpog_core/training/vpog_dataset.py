@@ -47,7 +47,7 @@ class VPOGTrainDataset(Dataset):
         seed: int = 0,
         queries: int = 4,
         cluster: int = 4,
-        negatives: int = 8,
+        negatives: int = 24,
         refined_share: float = 0.3,
         length: int = 10_000_000,
         weights: Mapping[str, float] | None = None,
