@@ -6,7 +6,7 @@ import torch
 
 from vpog_core.geometry.se3 import rotation_angle
 from vpog_core.inference.crop import crop_detection
-from vpog_core.inference.estimator import DEFAULT_WEIGHTS
+from vpog_core.inference.networks import DEFAULT_WEIGHTS
 from vpog_core.inference.onboarding import ROLLS, encode_images, roll_angle, turned
 from vpog_core.inference.retrieval import SEPARATION, retrieve, template_logits
 from vpog_core.models.checkpoint import load_weights
