@@ -32,6 +32,8 @@ class QueryOdds:
         specular: lamps have highlights; gloss: the surface mirrors its surroundings; metal: it mostly does.
         sprites: flat cut-outs of other objects' templates behind the object, at most.
         blurred_background: the camera is focused on the object.
+        moved_outline: the object looks larger or smaller than its mesh by up to a pixel of the crop, as
+            lenses, bright surfaces and inexact meshes make it; what is printed on it stays in its place.
     """
 
     layout: LayoutOdds = field(default_factory=LayoutOdds)
@@ -43,6 +45,7 @@ class QueryOdds:
     metal: float = 0.06
     sprites: int = 2
     blurred_background: float = 0.2
+    moved_outline: float = 0.6
 
 
 @dataclass
@@ -106,6 +109,8 @@ def compose(
     light = random_illumination(rng, layout.up, stage.environment(rng), odds)
     picture = render_scene(rng, layout.actors, K, (size, size), canvas, light, layout.ground)
     rgb, own = _soften_rims(_film(picture.rgb), picture.owner), picture.owner == 0
+    if rng.random() < odds.moved_outline:
+        rgb = _moved_outline(rng, rgb, own)
     if layout.cut_out is not None:
         flat, alpha = layout.cut_out.placed(K, size)
         rgb += alpha * (flat * rng.uniform(0.6, 1.2) - rgb)
@@ -214,6 +219,22 @@ def _soften_rims(rgb: np.ndarray, owner: np.ndarray) -> np.ndarray:
     rim = cv2.morphologyEx((owner + 1).astype(np.uint8), cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)) > 0
     rgb[rim] = cv2.GaussianBlur(rgb, (3, 3), 0.7)[rim]
     return rgb
+
+
+def _moved_outline(rng: np.random.Generator, rgb: np.ndarray, own: np.ndarray) -> np.ndarray:
+    """Let the object's colours spread over its outline by up to one pixel, or its surroundings' over it.
+
+    Args:
+        rgb: [P, P, 3] float32; own: [P, P] bool, where the object is seen.
+    """
+    spreads = own if rng.random() < 0.5 else ~own
+    weight = spreads.astype(np.float32)
+    share = cv2.blur(weight, (3, 3))
+    reached = ~spreads & (share > 0)
+    near = cv2.blur(rgb * weight[..., None], (3, 3))[reached] / share[reached][:, None]
+    moved = rgb.copy()
+    moved[reached] += rng.uniform() * (near - rgb[reached])
+    return moved
 
 
 def _middle(sprite: Sprite) -> np.ndarray:
