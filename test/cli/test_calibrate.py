@@ -11,6 +11,7 @@ from vpog_core.evaluation.calibration_scenes import StageSamples
 from vpog_core.inference.calibration import (
     ALIGNED_FEATURES,
     FEATURES,
+    REFINED_FEATURES,
     TRACKED_FEATURES,
     CalibrationSamples,
     read_calibration,
@@ -33,16 +34,25 @@ def weights(tmp_path_factory) -> Path:
     return path
 
 
-def answers(count=300, seed=0) -> tuple[StageSamples, ...]:
-    """Matched, with covariances half as large as errors; aligned, a third; tracked. Some were not moved."""
-    rng, made = np.random.default_rng(seed), []
-    for features, factor in ((FEATURES, 2.0), (ALIGNED_FEATURES, 3.0), (TRACKED_FEATURES, 1.5)):
+KINDS = {
+    "matched": (FEATURES, 2.0),
+    "aligned": (ALIGNED_FEATURES, 3.0),
+    "refined": (REFINED_FEATURES, 4.0),
+    "tracked": (TRACKED_FEATURES, 1.5),
+}
+"""Features of the samples of each kind, and errors over covariances."""
+
+
+def answers(count=300, seed=0) -> dict[str, StageSamples]:
+    """Samples of each kind; some of the aligned ones were not moved."""
+    rng, made = np.random.default_rng(seed), {}
+    for name, (features, factor) in KINDS.items():
         right = rng.random(count) < 0.6
         score_features = rng.normal(size=(count, len(features))) + right[:, None]
         judged = CalibrationSamples(score_features, right, factor * rng.chisquare(6, count))
-        made.append(StageSamples(judged, np.arange(count) % 24, np.arange(count) % 2 == 0))
-    made[1].samples.distance[::4] = np.nan
-    return tuple(made)
+        made[name] = StageSamples(judged, np.arange(count) % 24, np.arange(count) % 2 == 0)
+    made["aligned"].samples.distance[::4] = np.nan
+    return made
 
 
 def contents(path: Path):
@@ -55,7 +65,7 @@ def test_what_is_fitted_is_reported_and_stored_and_the_network_stays(weights, mo
     output = tmp_path / "calibrated.safetensors"
     assert main(["calibrate", "--weights", str(weights), "--output", str(output)]) == 0
     said = capsys.readouterr().out
-    assert said.count("score error") == 3 + 1
+    assert said.count("score error") == 4 + 1
     assert "nan" not in said
     assert str(output) in said
     calibration = read_calibration(output)
@@ -63,6 +73,8 @@ def test_what_is_fitted_is_reported_and_stored_and_the_network_stays(weights, mo
     assert calibration.covariance == pytest.approx(2.0, rel=0.3)
     assert calibration.aligned.covariance == pytest.approx(3.0, rel=0.3)
     assert len(calibration.aligned.coefficients) == len(calibration.coefficients) + 1
+    assert calibration.refined.covariance == pytest.approx(4.0, rel=0.3)
+    assert len(calibration.refined.coefficients) == len(REFINED_FEATURES)
     assert calibration.tracked.covariance == pytest.approx(1.5, rel=0.3)
     assert calibration.tracked.num_samples == 200
     (before, tensors), (after, same) = contents(weights), contents(output)

@@ -12,7 +12,7 @@ from vpog_core.evaluation import calibration_scenes
 from vpog_core.evaluation.calibration_scenes import StageSamples
 from vpog_core.evaluation.frame_run import FrameRunner
 from vpog_core.evaluation.weights_card import BEGIN, END, write_block
-from vpog_core.inference.calibration import ALIGNED_FEATURES, FEATURES, CalibrationSamples, read_calibration
+from vpog_core.inference.calibration import SIGNS, CalibrationSamples, read_calibration
 from vpog_core.models.checkpoint import save_weights
 from vpog_core.models.config import VPOGConfig
 from vpog_core.models.vpog_model import VPOGModel
@@ -44,15 +44,15 @@ def tree(tmp_path) -> Path:
     return tmp_path / "tree"
 
 
-def samples(count=300) -> tuple[StageSamples, ...]:
+def samples(count=300) -> dict[str, StageSamples]:
     """Poses as an able network would have found them: what is fitted is shown in test_calibrate."""
-    rng, made = np.random.default_rng(0), []
-    for features in (FEATURES, ALIGNED_FEATURES):
+    rng, made = np.random.default_rng(0), {}
+    for name, signs in SIGNS.items():
         correct = rng.random(count) < 0.6
-        values = rng.normal(size=(count, len(features))) + correct[:, None]
+        values = rng.normal(size=(count, len(signs))) + correct[:, None]
         found = CalibrationSamples(values, correct, 2 * rng.chisquare(6, count))
-        made.append(StageSamples(found, np.arange(count) % 24, np.arange(count) % 2 == 0))
-    return tuple(made)
+        made[name] = StageSamples(found, np.arange(count) % 24, np.arange(count) % 2 == 0)
+    return made
 
 
 def test_weights_card_and_results_in_one_go(weights, tree, tmp_path, monkeypatch, capsys):

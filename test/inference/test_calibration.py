@@ -8,6 +8,8 @@ from scipy.spatial.transform import Rotation
 from vpog_core.geometry.se3 import transform
 from vpog_core.inference.calibration import (
     FEATURES,
+    REFINED_FEATURES,
+    SIGNS,
     TRACKED_FEATURES,
     Calibration,
     CalibrationSamples,
@@ -35,7 +37,7 @@ def made_up(count: int, seed: int, factor: float = 3.0) -> CalibrationSamples:
 
 def test_a_fit_is_honest_on_other_answers():
     """With 400 to fit and 2000 to check; ten bins of 200 leave an error of 0.03 by chance alone."""
-    calibration, others = fit(made_up(400, 0)), made_up(2000, 1)
+    calibration, others = fit(made_up(400, 0), SIGNS["matched"]), made_up(2000, 1)
     probability = calibration.probability(others.score_features)
     assert calibration_error(probability, others.correct) < 0.07
     even = Calibration(0.0, (0.0,) * 3).probability(others.score_features)
@@ -50,13 +52,13 @@ def test_no_feature_counts_for_what_it_speaks_against():
     """Few answers, whose errors happen to be larger where they are right."""
     answers = made_up(60, 5)
     answers.score_features[:, 2] += 0.3 * answers.correct
-    support, agreement, error = fit(answers).coefficients
+    support, agreement, error = fit(answers, SIGNS["matched"]).coefficients
     assert min(support, agreement) >= 0
     assert error == 0
 
 
 def test_covariances_get_the_size_of_the_errors_of_right_poses():
-    calibration, others = fit(made_up(4000, 2, factor=3.0)), made_up(4000, 3, factor=3.0)
+    calibration, others = fit(made_up(4000, 2, factor=3.0), SIGNS["matched"]), made_up(4000, 3, factor=3.0)
     # The median of some 2000 distances is known to 2 %.
     assert calibration.covariance == pytest.approx(3.0, rel=0.06)
     assert coverage(others, calibration.covariance, 0.5) == pytest.approx(0.5, abs=0.08)
@@ -84,22 +86,23 @@ def test_squared_distance_is_in_standard_deviations():
 
 def test_too_little_to_fit_by_is_refused():
     with pytest.raises(VPOGError, match="more scenes"):
-        fit(made_up(20, 0))
+        fit(made_up(20, 0), SIGNS["matched"])
     moved = made_up(100, 0)
     moved.distance[:] = np.nan
     with pytest.raises(VPOGError, match="covariance"):
-        fit(moved)
+        fit(moved, SIGNS["matched"])
     sure = made_up(100, 0)
     sure.correct[:] = True
     with pytest.raises(VPOGError, match="100 of 100"):
-        fit(sure)
+        fit(sure, SIGNS["matched"])
 
 
 def test_it_travels_with_the_weights(small_model, tmp_path, caplog):
     path = tmp_path / "net.safetensors"
     aligned = ScoreCalibrator(-0.5, (1.5, 2.5, -3.5, 4.5), 0.7, 122)
     tracked = ScoreCalibrator(-0.6, tuple(0.5 * n for n in range(len(TRACKED_FEATURES))), 0.8, 121)
-    calibration = Calibration(0.5, (1.0, 2.0, -3.0), 1.7, 123, aligned, tracked)
+    refined = ScoreCalibrator(-0.7, tuple(0.25 * n for n in range(len(REFINED_FEATURES))), 0.9, 120)
+    calibration = Calibration(0.5, (1.0, 2.0, -3.0), 1.7, 123, aligned, refined, tracked)
     save_weights(small_model, path, calibration.to_metadata())
     with caplog.at_level(logging.INFO):
         assert read_calibration(path) == calibration

@@ -28,7 +28,7 @@ def compared(monkeypatch, hypotheses, similarities, count=1):
         followed[n] = worth_following(similarities[n])
         return Alignment(T, similarities[n], similarities[n])
 
-    def apply(h, alignment, calibration):
+    def apply(h, alignment, refined, calibration):
         features = np.append(h.score_features, alignment.similarity)
         return SimpleNamespace(of=of[id(h.T_cam_obj)], score=float(calibration.aligned.probability(features)))
 

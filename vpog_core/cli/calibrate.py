@@ -76,24 +76,23 @@ def run_calibrate(arguments: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from vpog_core.evaluation.calibration_scenes import collect
-    from vpog_core.inference.calibration import SIGNS, TRACKED_SIGNS, Calibration, fit
+    from vpog_core.inference.calibration import SIGNS, Calibration, fit
     from vpog_core.inference.networks import DEFAULT_WEIGHTS
 
     if arguments.scenes < CHECKED:
         raise VPOGError(f"--scenes {arguments.scenes}: give {CHECKED} at least, of which one checks.")
     weights = Path(arguments.weights) if arguments.weights else DEFAULT_WEIGHTS
-    calibrators = []
+    calibrators = {}
     with tqdm(total=arguments.scenes, desc="scenes", delay=1, file=sys.stderr) as bar:
         asked = (weights, arguments.scenes, arguments.frames, arguments.device, arguments.workers)
         stages = collect(*asked, progress=bar.update)
-    titles = {"matched": SIGNS, "aligned": SIGNS, "tracked": TRACKED_SIGNS}
-    for (title, signs), stage in zip(titles.items(), stages, strict=True):
+    for name, stage in stages.items():
         checks = stage.scene % CHECKED == CHECKED - 1
-        calibrators.append(fit(_part(stage.samples, ~checks), signs))
+        calibrators[name] = fit(_part(stage.samples, ~checks), SIGNS[name])
         fitted, checked = (_part(stage.samples, stage.best & chosen) for chosen in (~checks, checks))
-        print(_report(title, calibrators[-1], fitted, checked))
+        print(_report(name, calibrators[name], fitted, checked))
     print(_LEGEND)
-    calibration = Calibration.of(*calibrators)
+    calibration = Calibration.of(**calibrators)
     if not arguments.dry_run:
         output = Path(arguments.output) if arguments.output else weights
         store(weights, output, calibration, arguments.half)

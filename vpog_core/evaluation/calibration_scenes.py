@@ -13,9 +13,12 @@ from vpog_core.crew import Crew
 from vpog_core.evaluation.pose_error import add
 from vpog_core.evaluation.tracking_samples import MOTIONS, covered, moved
 from vpog_core.inference.calibration import (
+    ALIGNED_FEATURES,
     DEFAULT_ALIGNED,
+    DEFAULT_REFINED,
     DEFAULT_TRACKED,
     FEATURES,
+    REFINED_FEATURES,
     Calibration,
     CalibrationSamples,
     squared_distance,
@@ -43,8 +46,6 @@ STAGES = tuple(
     Options(alignments=rounds, alternatives=ALTERNATIVES, retry_views=0) for rounds in (0, Options.alignments)
 )
 """Poses from matches alone, and poses aligned with the image."""
-NUM_STAGES = len(STAGES) + 1
-"""The last stage: poses that were followed from an earlier image."""
 
 
 @dataclass
@@ -71,16 +72,17 @@ class SceneEvaluator:
         """Estimate the poses of one scene.
 
         Returns:
-            for each of the stages a row for each pose: score features, correct, squared distance, scene,
-            best.
+            for each of `STAGES`, and for poses that were followed, a row for each pose: score features,
+            correct, squared distance, scene, best.
         """
         meshes = {f"object_{n}": make_object(FIRST_SEED + OBJECTS * scene + n) for n in range(OBJECTS)}
         as_solved = Calibration(
             covariance=1.0,
             aligned=replace(DEFAULT_ALIGNED, covariance=1.0),
+            refined=replace(DEFAULT_REFINED, covariance=1.0),
             tracked=replace(DEFAULT_TRACKED, covariance=1.0),
         )
-        rows = tuple([] for _ in range(NUM_STAGES))
+        rows = tuple([] for _ in (*STAGES, "tracked"))
         rng = np.random.default_rng([scene, 11])
         with tempfile.TemporaryDirectory(prefix="vpog_") as temporary:
             for name, mesh in meshes.items():
@@ -105,24 +107,34 @@ def collect(
     device: str,
     workers: int = 1,
     progress: Callable[[], None] = lambda: None,
-) -> tuple[StageSamples, ...]:
-    """Collect the poses, matched, aligned and followed, a network finds in scenes of `frames` frames each.
+) -> dict[str, StageSamples]:
+    """Collect the poses that a network finds in scenes of `frames` frames each.
 
     Args:
         workers: processes; progress: told after each scene.
 
+    Returns:
+        Samples for each calibrator of `calibration.SIGNS`.
+
     Raises:
         VPOGError: unreadable weights, or no pose found at all.
     """
-    rows = tuple([] for _ in range(NUM_STAGES))
+    matched, compared, tracked = rows = ([], [], [])
     with Crew(SceneEvaluator, (weights, device, frames), min(workers, scenes)) as crew:
         for found in crew.map(SceneEvaluator.run, range(scenes)):
             for stage, more in zip(rows, found, strict=True):
                 stage.extend(more)
             progress()
-    if not all(rows):
+    # A pose that the refiner said something of is a sample with and without what it said.
+    of_kind = {
+        "matched": matched,
+        "aligned": [(row[0][: len(ALIGNED_FEATURES)], *row[1:]) for row in compared],
+        "refined": [row for row in compared if len(row[0]) == len(REFINED_FEATURES)],
+        "tracked": tracked,
+    }
+    if not all(of_kind.values()):
         raise VPOGError(f"'{weights}' finds no pose at all: train longer before calibrating.")
-    return tuple(_table(sorted(stage, key=lambda row: row[3])) for stage in rows)
+    return {name: _table(sorted(found, key=lambda row: row[3])) for name, found in of_kind.items()}
 
 
 def scene_frames(

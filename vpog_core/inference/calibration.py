@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,13 +25,21 @@ ALIGNED_FEATURES = (*FEATURES, "similarity")
 """What the score of an aligned pose is a function of; similarity: -1..1, see `alignment.RenderedView`."""
 FEATURES_IN_FILE = (*FEATURES, "likeness")
 """What weights files call `ALIGNED_FEATURES`; a calibration of other features is not used."""
+REFINED_FEATURES = (*ALIGNED_FEATURES, "visible", "precision")
+"""What the score is a function of where the refiner compared the pose with the image before: the fraction of
+the object that is visible and agrees, and the flow's mean logarithmic scale, see `refine.RefinedPose`."""
 TRACKED_FEATURES = ("agreement", "precision", "step", "similarity")
 """What the score of a pose that was followed from an earlier image is a function of, see
 `tracked_pose.compute_tracked_features`."""
 MIN_SAMPLES = 40
 """A fit needs this many poses at least."""
-SIGNS, TRACKED_SIGNS = (1, 1, -1, 1), (1, -1, -1, 1)
-"""Signs that coefficients may have, of `ALIGNED_FEATURES` and of `TRACKED_FEATURES`."""
+SIGNS = {
+    "matched": (1, 1, -1),
+    "aligned": (1, 1, -1, 1),
+    "refined": (1, 1, -1, 1, 1, -1),
+    "tracked": (1, -1, -1, 1),
+}
+"""The calibrators that go with weights, and the signs that the coefficients of each may have."""
 RIDGE = 0.003
 """Strength of the pull of the fitted coefficients towards zero."""
 
@@ -69,6 +77,8 @@ class ScoreCalibrator:
 
 DEFAULT_ALIGNED = ScoreCalibrator(-2.87, (1.02, 1.68, -7.84, 6.30), 3.05)
 """Fitted to a vpog-tiny on 520 poses of 30 unseen procedural objects, half of them correct."""
+DEFAULT_REFINED = replace(DEFAULT_ALIGNED, coefficients=(*DEFAULT_ALIGNED.coefficients, 0.0, 0.0))
+"""What the refiner saw counts once `vpog calibrate` has weighed it."""
 DEFAULT_TRACKED = ScoreCalibrator(-2.72, (2.10, -0.80, -0.36, 4.77), 2.81)
 """Fitted to a refiner-tiny on 606 poses of 48 unseen procedural objects, 53 % of them correct."""
 
@@ -82,6 +92,7 @@ class Calibration(ScoreCalibrator):
 
     Attributes:
         aligned: for poses that were aligned with the image, of `ALIGNED_FEATURES`.
+        refined: for those that the refiner compared with the image as well, of `REFINED_FEATURES`.
         tracked: for poses that were followed from an earlier image, of `TRACKED_FEATURES`.
     """
 
@@ -90,14 +101,23 @@ class Calibration(ScoreCalibrator):
     covariance: float = 1.16
     num_samples: int = 0
     aligned: ScoreCalibrator = DEFAULT_ALIGNED
+    refined: ScoreCalibrator = DEFAULT_REFINED
     tracked: ScoreCalibrator = DEFAULT_TRACKED
 
     @classmethod
     def of(
-        cls, matched: ScoreCalibrator, aligned: ScoreCalibrator, tracked: ScoreCalibrator = DEFAULT_TRACKED
+        cls,
+        matched: ScoreCalibrator,
+        aligned: ScoreCalibrator,
+        refined: ScoreCalibrator = DEFAULT_REFINED,
+        tracked: ScoreCalibrator = DEFAULT_TRACKED,
     ) -> Calibration:
-        """Join the calibrations of matched, of aligned and of followed poses."""
-        return cls(*(getattr(matched, f.name) for f in fields(ScoreCalibrator)), aligned, tracked)
+        """Join the calibrators of matched, aligned, refined and followed poses."""
+        return cls(*(getattr(matched, f.name) for f in fields(ScoreCalibrator)), aligned, refined, tracked)
+
+    def compared(self, score_features: np.ndarray) -> ScoreCalibrator:
+        """Return the calibrator for a pose that was compared with the image, by what is known of it [F]."""
+        return self.refined if len(score_features) == len(REFINED_FEATURES) else self.aligned
 
     def to_metadata(self) -> dict[str, str]:
         """Return the entry for a weights file's metadata."""
@@ -105,6 +125,7 @@ class Calibration(ScoreCalibrator):
             **_to_file(self),
             "aligned": _to_file(self.aligned),
             "features": FEATURES_IN_FILE,
+            "refined": {**_to_file(self.refined), "features": REFINED_FEATURES},
             "tracked": {**_to_file(self.tracked), "features": TRACKED_FEATURES},
         }
         return {METADATA_KEY: json.dumps(values)}
@@ -113,7 +134,8 @@ class Calibration(ScoreCalibrator):
     def from_metadata(cls, metadata: Mapping[str, str]) -> Calibration | None:
         """Read the calibration of a weights file; None where it has none, or one of other features.
 
-        Where it holds nothing for followed poses, or for other features of theirs, they get the default.
+        Where it holds nothing for refined or for followed poses, or for other features of theirs, they get
+        the default.
 
         Raises:
             VPOGError: there is one that cannot be understood.
@@ -125,7 +147,8 @@ class Calibration(ScoreCalibrator):
             values = json.loads(text)
             if tuple(values.pop("features")) != FEATURES_IN_FILE:
                 return None
-            tracked = _tracked_from_file(values.pop("tracked", None))
+            refined = _optional_from_file(values.pop("refined", None), REFINED_FEATURES, DEFAULT_REFINED)
+            tracked = _optional_from_file(values.pop("tracked", None), TRACKED_FEATURES, DEFAULT_TRACKED)
             aligned, matched = _from_file(values.pop("aligned")), _from_file(values)
         except (json.JSONDecodeError, AttributeError, KeyError, TypeError, ValueError) as error:
             raise VPOGError(
@@ -133,8 +156,9 @@ class Calibration(ScoreCalibrator):
             ) from error
         matched.check(len(FEATURES))
         aligned.check(len(ALIGNED_FEATURES))
+        refined.check(len(REFINED_FEATURES))
         tracked.check(len(TRACKED_FEATURES))
-        return cls.of(matched, aligned, tracked)
+        return cls.of(matched, aligned, refined, tracked)
 
 
 def _to_file(calibrator: ScoreCalibrator) -> dict:
@@ -157,10 +181,12 @@ def _from_file(values: Mapping) -> ScoreCalibrator:
     return ScoreCalibrator(float(bias), coefficients, float(covariance), int(cases))
 
 
-def _tracked_from_file(values: dict | None) -> ScoreCalibrator:
-    """Read the calibrator of followed poses; the default where there is none of these features."""
-    if values is None or tuple(values.pop("features")) != TRACKED_FEATURES:
-        return DEFAULT_TRACKED
+def _optional_from_file(
+    values: dict | None, features: Sequence[str], default: ScoreCalibrator
+) -> ScoreCalibrator:
+    """Read a calibrator that older files lack; the default where there is none of these features."""
+    if values is None or tuple(values.pop("features")) != tuple(features):
+        return default
     return _from_file(values)
 
 
@@ -204,7 +230,7 @@ class CalibrationSamples:
         return len(self.correct)
 
 
-def fit(samples: CalibrationSamples, signs: Sequence[int] = SIGNS) -> ScoreCalibrator:
+def fit(samples: CalibrationSamples, signs: Sequence[int]) -> ScoreCalibrator:
     """Fit a calibrator to poses whose truth is known, of whichever features.
 
     The score is fitted by logistic regression with a weak ridge, the sign of each coefficient given by
@@ -231,7 +257,7 @@ def fit(samples: CalibrationSamples, signs: Sequence[int] = SIGNS) -> ScoreCalib
         gradient = np.concatenate([[slope.sum()], slope @ X + 2 * RIDGE * w[1:]])
         return float(np.logaddexp(0.0, -margin).mean() + RIDGE * np.sum(w[1:] ** 2)), gradient
 
-    bounds = [(None, None), *((0, None) if sign > 0 else (None, 0) for sign in signs[: X.shape[1]])]
+    bounds = [(None, None), *((0, None) if sign > 0 else (None, 0) for sign in signs)]
     w = minimize(loss, np.zeros(X.shape[1] + 1), jac=True, method="L-BFGS-B", bounds=bounds).x
     coefficients = w[1:] / scale
     return ScoreCalibrator(

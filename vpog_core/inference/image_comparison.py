@@ -17,7 +17,7 @@ from vpog_core.inference.alignment import align
 from vpog_core.inference.calibration import Calibration
 from vpog_core.inference.hypothesis import PoseHypothesis
 from vpog_core.inference.onboarding import OnboardedObject
-from vpog_core.inference.pose_solver import apply_alignment
+from vpog_core.inference.pose_solver import apply_alignment, compute_compared_features
 from vpog_core.inference.query import Query
 from vpog_core.inference.refine import PoseToRefine, RefinedPose
 from vpog_core.inference.refine import refine as refine_poses
@@ -26,6 +26,10 @@ from vpog_core.objects.renderer import Renderer
 
 FLOW_GAIN = 0.1
 """Similarity that following the flow may add; 95 of 100 poses gain less than 0.05 after the refiner."""
+BEST_REFINED = RefinedPose(
+    np.eye(4), visible=1.0, agreement=1.0, precision=-1.5, rays=np.zeros((0, 3)), points=np.zeros((0, 3))
+)
+"""What the refiner says of a pose at best: all is visible and agrees, to a quarter of a pixel."""
 NO_BAR = -np.inf
 
 
@@ -55,9 +59,11 @@ class ImageComparison:
         """
         first = self._compare([(q, h, NO_BAR) for q in queries for h in q.hypotheses[:count]])
         found = [[next(first) for _ in q.hypotheses[:count]] for q in queries]
+        # The best that a comparison can say of a hypothesis.
+        best = BEST_REFINED if self.refiner is not None and self.refiner_rounds else None
         bars = [min((h.score for h in done), default=NO_BAR) for done in found]
         waiting = [
-            [h for h in q.hypotheses[count:] if self._may_reach(h, 1.0, bar)]
+            [h for h in q.hypotheses[count:] if self._may_reach(h, 1.0, bar, best)]
             for q, bar in zip(queries, bars, strict=True)
         ]
         rest = [(q, h, bar) for q, bar, some in zip(queries, bars, waiting, strict=True) for h in some]
@@ -103,13 +109,15 @@ class ImageComparison:
             hypothesis.T_cam_obj,
             self.alignments,
             refined,
-            lambda similarity: self._may_reach(hypothesis, similarity + FLOW_GAIN, bar),
+            lambda similarity: self._may_reach(hypothesis, similarity + FLOW_GAIN, bar, refined),
         )
-        return apply_alignment(hypothesis, alignment, self.calibration)
+        return apply_alignment(hypothesis, alignment, refined, self.calibration)
 
-    def _may_reach(self, hypothesis: PoseHypothesis, similarity: float, bar: float) -> bool:
+    def _may_reach(
+        self, hypothesis: PoseHypothesis, similarity: float, bar: float, refined: RefinedPose | None
+    ) -> bool:
         """Tell whether a hypothesis of such a similarity would score as high as a bar."""
         if not hypothesis.has_pose or bar == NO_BAR:
             return bar == NO_BAR
-        features = np.append(hypothesis.score_features, min(similarity, 1.0))
-        return float(self.calibration.aligned.probability(features)) >= bar
+        features = compute_compared_features(hypothesis, min(similarity, 1.0), refined)
+        return float(self.calibration.compared(features).probability(features)) >= bar

@@ -29,6 +29,7 @@ from vpog_core.inference.correspondence import (
 from vpog_core.inference.crop import Crop
 from vpog_core.inference.hypothesis import Consensus, PoseHypothesis
 from vpog_core.inference.onboarding import Cluster
+from vpog_core.inference.refine import RefinedPose
 from vpog_core.models.config import PATCH
 
 MAX_ERROR = 3.0 / 112.0
@@ -108,25 +109,45 @@ def draw_samples(
 
 
 def apply_alignment(
-    hypothesis: PoseHypothesis, alignment: Alignment, calibration: Calibration
+    hypothesis: PoseHypothesis, alignment: Alignment, refined: RefinedPose | None, calibration: Calibration
 ) -> PoseHypothesis:
     """Return a hypothesis as its alignment with the image leaves it, scored by matches and image together.
+
+    `refined` is what the refiner made of the pose, or None; it is part of the score.
 
     Where the alignment moved the pose, and the new one still agrees with matches, it takes the place of the
     old one, with the covariance that the aligned points give it.
     """
-    moved = _moved(hypothesis, alignment, calibration) if alignment.moved else {}
-    similarity = alignment.similarity if moved else alignment.similarity_before
-    features = np.append(hypothesis.score_features, similarity)
-    score = float(calibration.aligned.probability(features))
+    features = compute_compared_features(hypothesis, alignment.similarity, refined)
+    calibrator = calibration.compared(features)
+    moved = _moved(hypothesis, alignment, calibrator.covariance) if alignment.moved else {}
+    if not moved:
+        features = compute_compared_features(hypothesis, alignment.similarity_before, refined)
+    score = float(calibrator.probability(features))
     return replace(hypothesis, score_features=features, score=score, **moved)
 
 
-def _moved(hypothesis: PoseHypothesis, alignment: Alignment, calibration: Calibration) -> dict:
-    """The fields of a hypothesis that a new pose changes; none where the new pose is not determined."""
+def compute_compared_features(
+    hypothesis: PoseHypothesis, similarity: float, refined: RefinedPose | None
+) -> np.ndarray:
+    """Compute what the score of a pose that was compared with the image is a function of.
+
+    Returns:
+        [F] as `calibration.ALIGNED_FEATURES` names it; as `REFINED_FEATURES` where the
+        refiner said something.
+    """
+    said = [] if refined is None or refined.rays is None else [refined.agreement, refined.precision]
+    return np.array([*hypothesis.score_features, similarity, *said])
+
+
+def _moved(hypothesis: PoseHypothesis, alignment: Alignment, factor: float) -> dict:
+    """The fields of a hypothesis that a new pose changes; none where the new pose is not determined.
+
+    `factor` on the variances is the calibration's.
+    """
     crop = hypothesis.crop
     shown = (alignment.rays, alignment.points, alignment.weights)
-    found = support_of(crop, alignment.T_cam_obj, *shown, calibration.aligned.covariance)
+    found = support_of(crop, alignment.T_cam_obj, *shown, factor)
     if found is None:
         return {}
     support, covariance = found
