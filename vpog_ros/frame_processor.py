@@ -79,7 +79,11 @@ class FrameProcessor:
         if frame.detections is None:
             return []
         detections, refused = self._reader.read(
-            frame.detections, camera.width, camera.height, settings.max_detections
+            frame.detections,
+            camera.width,
+            camera.height,
+            settings.max_detections,
+            numbered=not settings.tracking,
         )
         for sentence in refused:
             self._refused(sentence)
@@ -139,9 +143,9 @@ class FrameProcessor:
     ) -> Estimates:
         self._tracker.settings = _tracker_settings(settings)
         estimates = self._tracker.estimate(image, camera, detections, time=frame.time_s)
-        followed = self._tracker.boxes
-        self._reader.keep_numbers(followed)
-        goes_on = bool(followed) and settings.tracking_without_detections and self._estimator.can_track
+        goes_on = (
+            bool(self._tracker.boxes) and settings.tracking_without_detections and self._estimator.can_track
+        )
         self._offer_images_alone(settings.tracking_detector_timeout if goes_on else None)
         return estimates
 
