@@ -89,6 +89,6 @@ def _rows(detections: Sequence[Detection]) -> dict[str, list[int]]:
 
 
 def _box(detection: Detection) -> np.ndarray:
-    """Return the box [4]; what is none counts as an empty one, and the estimator says what is wrong with it."""
+    """Return the box [4]; an empty one for what is none: the estimator says what is wrong with it."""
     box = np.asarray(detection.box, dtype=np.float64)
     return box if box.shape == (4,) else np.zeros(4)

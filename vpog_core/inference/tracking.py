@@ -70,9 +70,10 @@ class Tracker:
         tracker = Tracker(estimator)
         poses = tracker.estimate(image, camera, detections, time=stamp)
 
-    Each object has a track, and keeps its number however its detector numbers it (see `track_numbers`). An object is followed by comparing a render at the last pose with the
-    image (see `tracked_pose`); where that does not convince it is looked for among all views, if a detection
-    tells where. Detections are needed to begin and to recover: in images without one an object is
+    Each object has a track, and keeps its number however its detector numbers it (see `track_numbers`). An
+    object is followed by comparing a render at the last pose with the image (see `tracked_pose`); where that
+    does not convince it is looked for among all views, if a detection tells where. Detections are needed to
+    begin and to recover: in images without one an object is
     followed for `max_age` seconds, as long as the image agrees.
 
     Without a refiner (`Options.refiner_rounds` 0) nothing is followed: every detection is estimated anew, and

@@ -129,8 +129,8 @@ def assign(
 ) -> list[Key | None]:
     """Find the track that each detection belongs to, by its box and its number; None: it is new.
 
-    Boxes belong to the tracks of their class so that they overlap most altogether, one with the track's number
-    before others: so an object that its detector numbers anew stays the same object. Where an object was
+    Boxes belong to the tracks of their class so that they overlap most altogether, one with the track's
+    number before others: so an object that its detector numbers anew stays the same object. Where an object was
     expected goes before where it was last.
 
     Args:

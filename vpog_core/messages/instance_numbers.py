@@ -17,8 +17,8 @@ FAR = 1e6
 """Pixels; boxes that reach further are no boxes, and get a number all the same."""
 
 MEMORY_FRAMES = 100
-"""An object that is not detected in so many frames gives its number away: late, so that one that was hidden for
-a while does not come back to find another object under its number."""
+"""An object that is not detected in so many frames gives its number away: late, so that one that was hidden
+for a while does not come back to find another object under its number."""
 
 NO_NUMBER = -1
 """`Detection.instance` of what its detector gives no number."""
