@@ -11,6 +11,7 @@ import pytest
 
 pytest.importorskip("rclpy")
 
+from geometry_msgs.msg import PoseStamped
 from sensor_msgs.msg import CameraInfo, Image, RegionOfInterest
 from std_srvs.srv import Trigger
 from visualization_msgs.msg import Marker
@@ -128,9 +129,15 @@ def test_poses_are_right(active, scene, mesh):
     assert np.median(translations) < TRANSLATION_TOLERANCE_DIAMETERS, told
 
 
-def test_target_pose_and_markers_agree_with_the_poses(unfollowed, scene):
+def test_target_pose_and_markers_agree_with_the_poses(unfollowed, scene, mesh):
     active = unfollowed
     frame = scene.render(0.0)
+    active.answer(active.send(frame.image, scene.camera, [whole(frame)]))
+    active.listen("alone", PoseStamped, "/vpog_node/objects/carton/pose")
+    alone = active.received["alone"]
+    topic = "/vpog_node/objects/carton/pose"
+    assert active.spin_until(lambda: active.node.count_publishers(topic), 10.0)
+    active.spin_until(lambda: False, 0.5)  # The node's side of the match.
     for messages in active.received.values():
         messages.clear()
     stamp = active.send(frame.image, scene.camera, [whole(frame)])
@@ -140,14 +147,19 @@ def test_target_pose_and_markers_agree_with_the_poses(unfollowed, scene):
     def shown() -> list:
         return [m for message in markers for m in message.markers if stamp_to_ns(m.header.stamp) == stamp]
 
-    assert active.spin_until(lambda: active.received["pose"] and shown(), 10.0)
+    assert active.spin_until(lambda: active.received["pose"] and shown() and alone, 10.0)
     assert active.received["pose"][-1].pose == best.pose.pose
     assert stamp_to_ns(active.received["pose"][-1].header.stamp) == stamp
     (marker,) = shown()
     assert marker.pose == best.pose.pose
     # Until it is said to be gone: answers may come more seldom than any lifetime.
     assert (marker.lifetime.sec, marker.lifetime.nanosec) == (0, 0)
-    assert Path(marker.mesh_resource.removeprefix("file://")).is_file()
+    assert marker.type == Marker.TRIANGLE_LIST
+    corners = np.array([[p.x, p.y, p.z] for p in marker.points])
+    np.testing.assert_allclose(np.ptp(corners, axis=0), np.ptp(mesh.vertices, axis=0), rtol=0.05)
+    assert 0.15 <= marker.color.a <= 0.85
+    (own,) = [m for m in alone if stamp_to_ns(m.header.stamp) == stamp]
+    assert own.pose == best.pose.pose
     active.send(frame.image, scene.camera, [])
 
     def removed() -> bool:

@@ -135,6 +135,15 @@ class Tracker:
         self._numbers.keep(self.boxes)
         return found
 
+    def follow(self, image: np.ndarray, camera: Camera, time: float) -> Estimates:
+        """Follow all tracked objects to a later image, however long ago they were detected."""
+        settings = self.settings
+        self.settings = replace(settings, without_detections=True, max_age=float("inf"))
+        try:
+            return self.estimate(image, camera, [], time)
+        finally:
+            self.settings = settings
+
     def reset(self) -> None:
         """Forget all tracks."""
         self._tracks.clear()

@@ -130,8 +130,8 @@ def assign(
     """Find the track that each detection belongs to, by its box and its number; None: it is new.
 
     Boxes belong to the tracks of their class so that they overlap most altogether, one with the track's
-    number before others: so an object that its detector numbers anew stays the same object. Where an object was
-    expected goes before where it was last.
+    number before others: so an object that its detector numbers anew stays the same object. Where an object
+    is expected goes before where it was last.
 
     Args:
         given: the detector's number of each detection; None: none that can be trusted.
