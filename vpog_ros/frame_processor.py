@@ -101,8 +101,8 @@ class FrameProcessor:
         self._notices.warn_while(
             "max_age",
             f"Images are {age:.3f} s old when their turn comes, over max_age ({max_age:g} s), and are "
-            "dropped: raise max_age, or compare the camera's clock with this machine's; a bag is played with --clock, "
-            "and use_sim_time is true then."
+            "dropped: raise max_age, or compare the camera's clock with this machine's; a bag is played with "
+            "--clock, and use_sim_time is true then."
             if old
             else "",
         )

@@ -71,8 +71,8 @@ class TargetFrame:
             )
         except optional.tf2_ros.TransformException as error:
             raise VPOGError(
-                f"No transform from '{header.frame_id}' to '{self.frame}' (target_frame) at the image's time, "
-                f"so its poses are not published: {' '.join(str(error).split())}"
+                f"No transform from '{header.frame_id}' to '{self.frame}' (target_frame) at the image's "
+                f"time, so its poses are not published: {' '.join(str(error).split())}"
             ) from error
         return matrix_of(found)
 
