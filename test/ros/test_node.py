@@ -93,6 +93,14 @@ def unfollowed(active):
     assert active.set_parameter("tracking_without_detections", True) == (True, "")
 
 
+@pytest.fixture
+def untracked(active):
+    """Every detection is answered for itself."""
+    assert active.set_parameter("tracking", False) == (True, "")
+    yield active
+    assert active.set_parameter("tracking", True) == (True, "")
+
+
 def whole(frame) -> Detection:
     return Detection("carton", frame.boxes_visible[0], 0.9)
 
@@ -186,7 +194,8 @@ def test_a_dump_holds_what_was_given_and_answered(active, scene, dump_dir):
     assert told["settings"]["diagnostics"]["state"] == "active"
 
 
-def test_pictures_are_drawn_for_who_looks(active, scene):
+def test_pictures_are_drawn_for_who_looks(untracked, scene):
+    active = untracked  # A pose that was followed has no match to draw.
     listeners = [active.listen(kind, Image, f"/vpog_node/{kind}_image") for kind in ("overlay", "flow")]
     frame = scene.render(0.0)
     pictures = [active.received["overlay"], active.received["flow"]]
@@ -203,7 +212,8 @@ def test_pictures_are_drawn_for_who_looks(active, scene):
         active.node.destroy_subscription(listener)
 
 
-def test_aliases_are_answered_with_the_object_s_name(active, scene):
+def test_aliases_are_answered_with_the_object_s_name(untracked, scene):
+    active = untracked
     frame = scene.render(0.0)
     detection = Detection("parcel", frame.boxes_visible[0], instance=4)
     (pose,) = active.answer(active.send(frame.image, scene.camera, [detection])).poses
