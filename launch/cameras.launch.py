@@ -1,4 +1,4 @@
-"""A node for each camera: ros2 launch vpog_ros cameras.launch.py cameras:=front,wrist objects_dir:=/path/to/meshes"""
+"""A node for each camera: ros2 launch vpog_ros cameras.launch.py cameras:=front,wrist objects_dir:=MESHES"""
 
 import re
 from pathlib import Path

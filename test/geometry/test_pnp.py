@@ -2,8 +2,8 @@ import numpy as np
 import poselib
 import pytest
 
-from vpog_core.geometry.pnp import pose_covariance, refine_pose, rotate_covariance, solve_pnp
-from vpog_core.geometry.se3 import (
+from vpog_core.geometry.pnp import pose_covariance, refine_pose, solve_pnp
+from vpog_core.geometry.se3 import rotate_covariance, (
     random_rotation,
     rotation_angle,
     rotation_from_vector,

@@ -265,6 +265,30 @@ def test_an_object_is_followed_while_the_detector_is_silent(patient, scene, dete
     assert patient.answer(patient.send(frame.image, scene.camera, detections)).poses == []
 
 
+def test_an_answer_is_carried_to_the_newest_image(active, scene):
+    """The second image comes while the first one is looked at among all views."""
+    for name, value in (("tracking", False), ("publish_at_newest", True)):
+        assert active.set_parameter(name, value) == (True, "")
+    first, second = scene.render(0.0), scene.render(0.1)
+    active.answer(active.send(first.image, scene.camera, [whole(first)]))  # Nothing is tracked any more.
+    assert active.set_parameter("tracking", True) == (True, "")
+    try:
+        for _ in range(5):  # The second image may come before the first one is taken, or after its answer.
+            stamps = [active.send(first.image, scene.camera, [whole(first)])]
+            active.spin_until(lambda: False, 0.1)
+            stamps.append(active.send(second.image, scene.camera, None))
+            assert active.spin_until(lambda: any(active.answers_to(stamp) for stamp in stamps), 30.0)  # noqa: B023
+            if active.answers_to(stamps[1]):
+                break
+        (pose,) = active.answer(stamps[1]).poses
+    finally:
+        assert active.set_parameter("publish_at_newest", False) == (True, "")
+    assert active.answers_to(stamps[0]) == []
+    assert (pose.detected, pose.tracked) == (False, True)
+    R, R_true = pose_from_message(pose.pose.pose)[:3, :3], second.T_cam_obj[0][:3, :3]
+    assert np.rad2deg(rotation_angle(R, R_true)) < ROTATION_TOLERANCE_DEG
+
+
 def test_silence_is_no_frame_where_objects_are_not_followed(unfollowed, scene):
     frame = scene.render(0.0)
     unfollowed.answer(unfollowed.send(frame.image, scene.camera, [whole(frame)]))

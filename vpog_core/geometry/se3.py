@@ -35,9 +35,9 @@ def covariance_at(covariance: np.ndarray, arm: np.ndarray) -> np.ndarray:
 
 
 def rotate_covariance(covariance: np.ndarray, R_a_b: np.ndarray) -> np.ndarray:
-    """Convert the covariance [6, 6] of a pose in frame b to one in frame a, by the rotation [3, 3]."""
-    both = np.kron(np.eye(2), R_a_b)
-    return both @ covariance @ both.T
+    """Convert the covariance [6, 6] of a pose in frame b to one in frame a (same origin), by R_a_b [3, 3]."""
+    turn = np.kron(np.eye(2), R_a_b)
+    return turn @ covariance @ turn.T
 
 
 def rotation_angle(R_a: np.ndarray, R_b: np.ndarray) -> float:
