@@ -204,8 +204,8 @@ TABLE: dict[str, Spec] = {
     ),
     "alternatives": Spec(
         0,
-        "Next best poses, of different views, published of each object on ~/objects/NAME/alternatives, where it "
-        "was looked for among all views; a pose that is followed has none.",
+        "Next best poses, of different views, published of each object on ~/objects/NAME/alternatives, where "
+        "it was looked for among all views; a pose that is followed has none.",
         unit="poses",
         minimum=0,
         maximum=15,

@@ -39,7 +39,7 @@ class TargetFrame:
                 f"target_frame is '{frame}' and tf2_ros is not installed: install it, or leave target_frame "
                 "empty."
             )
-        self._buffer = optional.tf2_ros.Buffer(node=node)
+        self._buffer = optional.tf2_ros.Buffer()
         self._listener = optional.tf2_ros.TransformListener(self._buffer, node, spin_thread=False)
 
     def close(self) -> None:

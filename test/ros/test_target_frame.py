@@ -30,9 +30,6 @@ class TransformException(Exception):
 class Buffer:
     """Knows the camera in the map from second 10 on."""
 
-    def __init__(self, node) -> None:
-        pass
-
     def lookup_transform(self, target, source, time, timeout) -> TransformStamped:
         if (target, source) != ("map", "camera"):
             raise TransformException(f'"{target}" passed to lookupTransform does not exist.')

@@ -15,6 +15,7 @@ pytest.importorskip("rclpy")
 import rclpy
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray
+from geometry_msgs.msg import PoseArray
 from rclpy.parameter import Parameter
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, Image
@@ -48,6 +49,7 @@ class Reader:
     def __init__(self, library: ObjectLibrary) -> None:
         self.library, self.object_ids = library, list(library.ids)
         self.detect_s = 0.0
+        self.more: dict = {}
 
     def estimate(self, image, camera, detections, priors=None) -> Estimates:
         priors = priors or [None] * len(detections)
@@ -55,7 +57,7 @@ class Reader:
             time.sleep(self.detect_s)
         T = transform(np.eye(3), [image[0, 0, 0] * 1e-3, 0.0, 0.5])
         return Estimates(
-            PoseEstimate(d.class_id, d.instance, T, 0.9, np.eye(6) * 1e-6, tracked=p is not None)
+            PoseEstimate(d.class_id, d.instance, T, 0.9, np.eye(6) * 1e-6, tracked=p is not None, **self.more)
             for d, p in zip(detections, priors, strict=True)
         )
 
@@ -262,6 +264,27 @@ def test_without_the_filter_poses_are_as_they_were_found(start):
         rig.send(stamp + n * 33_000_000, x_mm)
         assert rig.spin_until(lambda n=n: len(rig.answers) == n + 1)
     assert rig.answers[-1].poses[0].pose.pose.position.x == pytest.approx(0.2)
+
+
+def test_alternatives_and_samples_have_topics_of_their_own(start):
+    rig = start()
+    T = transform(np.eye(3), [0.0, 0.0, 0.7])
+    rig.estimator.more = {"alternatives": [PoseEstimate("mug", 0, T, 0.3)], "samples": np.stack([T] * 5)}
+    stamp, topics = now_ns(), [f"/timed/objects/mug/{kind}" for kind in ("alternatives", "samples")]
+    rig.send(stamp)
+    assert rig.spin_until(rig.stamps)
+    came = [rig.listen(PoseArray, topic) for topic in topics]
+    assert rig.spin_until(lambda: all(rig.node.count_subscribers(topic) for topic in topics))
+
+    def answered() -> bool:
+        rig.send(stamp + 10**7 * (1 + len(rig.answers)))
+        rig.spin_for(0.1)
+        return all(came)
+
+    assert rig.spin_until(answered)
+    assert [len(messages[0].poses) for messages in came] == [1, 5]
+    assert came[0][0].header.frame_id == "camera"
+    assert came[0][0].poses[0].position.z == 0.7
 
 
 def test_objects_that_are_renumbered_keep_their_numbers(start):
