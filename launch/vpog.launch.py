@@ -30,7 +30,17 @@ TOPICS = {
 NO_FRAME = (
     "fixed_frame is not given: RViz shows no meshes until its Fixed Frame is set to the images' frame_id."
 )
-PARAMETERS = ("objects_dir", "weights", "device", "mode", "target_object", "image_transport")
+PARAMETERS = (
+    "objects_dir",
+    "cache_dir",
+    "weights",
+    "device",
+    "mode",
+    "target_object",
+    "target_frame",
+    "tf_prefix",
+    "image_transport",
+)
 
 
 def text_of(name: str) -> str:

@@ -121,7 +121,7 @@ class Detection:
         box: [4] float64 (x0, y0, x1, y1), pixels.
         score: the detector's confidence, 0..1.
         mask: [H, W] bool in the image's size, or None.
-        instance: tells objects of one class apart within a frame.
+        instance: tells objects of one class apart within a frame; less than 0: its detector gives no number.
     """
 
     class_id: str

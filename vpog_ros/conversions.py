@@ -85,15 +85,20 @@ def transform_stamped(T: np.ndarray, header: Header, child_frame_id: str) -> Tra
     return TransformStamped(header=header, child_frame_id=child_frame_id, transform=content)
 
 
+def triangle_points(vertices: np.ndarray, faces: np.ndarray) -> list[Point]:
+    """The corners of a mesh's triangles, as a marker of type TRIANGLE_LIST has them."""
+    return [Point(x=x, y=y, z=z) for x, y, z in vertices[faces].reshape(-1, 3).tolist()]
+
+
 def mesh_marker(
-    estimate: PoseEstimate, header: Header, mesh_uri: str, number: int, lifetime_s: float
+    estimate: PoseEstimate, header: Header, corners: list[Point], number: int, lifetime_s: float
 ) -> Marker:
-    """A marker, colour left to set, that shows the mesh at `mesh_uri` (metres) at the estimate's pose."""
+    """A marker, colour left to set, that shows triangles (metres) at the estimate's pose."""
     marker = Marker(
-        header=header, ns=estimate.class_id, id=number, type=Marker.MESH_RESOURCE, action=Marker.ADD
+        header=header, ns=estimate.class_id, id=number, type=Marker.TRIANGLE_LIST, action=Marker.ADD
     )
     marker.pose = pose_to_message(estimate.T_cam_obj)
     marker.scale = Vector3(x=1.0, y=1.0, z=1.0)
-    marker.mesh_resource = mesh_uri
+    marker.points = corners
     marker.lifetime = Duration(sec=int(lifetime_s), nanosec=int(lifetime_s % 1 * 1e9))
     return marker

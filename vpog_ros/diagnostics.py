@@ -123,6 +123,7 @@ def build_message(
         "images received": counts.images,
         "detections received": counts.detections,
         "frames matched": counts.matched,
+        "frames matched by stamp_tolerance": counts.matched_nearly,
         "images without detections": counts.alone,
         "frames dropped, node busy": counts.dropped_busy,
         "detections dropped, no image": counts.dropped_unmatched,

@@ -45,6 +45,8 @@ def load_estimator(settings: Settings, progress: Progress):
         refiner_weights=settings.refiner_weights or None,
         refiner_rounds=settings.refiner_rounds,
         alignments=settings.alignments,
+        alternatives=settings.alternatives,
+        samples=settings.samples,
     )
     estimator.onboard(progress=progress, strict=settings.strict_objects)
     return estimator

@@ -1,4 +1,4 @@
-"""Meets images and detections by exact stamp and hands the newest pair to one worker.
+"""Meets images and detections by their stamps and hands the newest pair to one worker.
 
 Where objects are followed and the detector falls silent, images are handed over alone.
 """
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vpog_core.messages.arrival_order import ArrivalOrder
-from vpog_core.messages.ring import remember
+from vpog_core.messages.ring import nearest, remember
 
 UNMATCHED_S = 2.0
 """Detections that match no image for so long are a fault somebody should be told of."""
@@ -55,6 +55,7 @@ class Counts:
     images: int = 0
     detections: int = 0
     matched: int = 0
+    matched_nearly: int = 0
     alone: int = 0
     taken: int = 0
     dropped_busy: int = 0
@@ -69,6 +70,9 @@ class FrameBuffer:
     always gets the newest frame and latency stays bounded. Newest means last arrived, so stamps may jump
     back (a bag played again) without blocking anything. What has no stamp is paired by `ArrivalOrder`.
 
+    Stamps meet exactly. Where a tolerance is given, detections whose own image has not come meet the image
+    whose stamp is nearest, of those that have come.
+
     An image whose detections have not come is offered alone only when it is asked for, see
     `offer_images_alone`; it never takes the place of a pair. Its detections may still come, and are offered
     with it then.
@@ -77,6 +81,7 @@ class FrameBuffer:
     capacity: int = 30
     counts: Counts = field(default_factory=Counts)
     clock: Callable[[], float] = time.monotonic
+    tolerance_ns: int = 0
 
     def __post_init__(self) -> None:
         if self.capacity < 1:
@@ -106,9 +111,10 @@ class FrameBuffer:
                 return
             remember(self._past, stamp_ns, None, PAST_STAMPS)
             remember(self._images, stamp_ns, image, self.capacity)
-            detections = self._detections.pop(stamp_ns, None)
-            if detections is not None:
-                self._offer(stamp_ns, image, detections)
+            meets = nearest(self._detections, stamp_ns, self.tolerance_ns)
+            if meets is not None:
+                self.counts.matched_nearly += meets != stamp_ns
+                self._offer(stamp_ns, image, self._detections.pop(meets))
                 return
             if self._unpaired_since is None:
                 self._unpaired_since = self.clock()
@@ -125,9 +131,11 @@ class FrameBuffer:
         with self._changed:
             self.counts.detections += 1
             self._newest_detections = stamp_ns
-            image = self._images.get(stamp_ns) if stamp_ns else self._order.take_image()
+            meets = nearest(self._images, stamp_ns, self.tolerance_ns) if stamp_ns else None
+            image = self._images.get(meets) if stamp_ns else self._order.take_image()
             if image is not None:
-                self._offer(stamp_ns, image, detections)
+                self.counts.matched_nearly += stamp_ns != (meets or 0)
+                self._offer(meets or 0, image, detections)
                 return
             if self._unmatched_since is None:
                 self._unmatched_since = self.clock()
@@ -147,6 +155,16 @@ class FrameBuffer:
             self.counts.taken += 1
             return frame
 
+    def take_newest_image(self) -> Frame | None:
+        """Take the image that has come last, alone; None where none has come that has a stamp."""
+        with self._changed:
+            if not self._images:
+                return None
+            stamp_ns = next(reversed(self._images))
+            if self._waiting is not None and self._waiting.detections is None:
+                self._waiting = None  # It would be answered twice.
+            return Frame(stamp_ns, self._images[stamp_ns], None, self.clock())
+
     def close(self) -> None:
         """Let everybody who waits go."""
         with self._changed:
@@ -161,7 +179,7 @@ class FrameBuffer:
             unstamped = both and not self._newest_image and not self._newest_detections
             since = self._unmatched_since
             if both and not unstamped and since is not None and self.clock() - since >= UNMATCHED_S:
-                if self._newest_detections in self._past:
+                if nearest(self._past, self._newest_detections, self.tolerance_ns) is not None:
                     late = LATE.format(self.capacity)
                 elif not self._newest_met:  # Else images are lost on the way, or come no more.
                     unmatched = unmatched_sentence(self._newest_image, self._newest_detections)
@@ -207,5 +225,5 @@ def unmatched_sentence(image_ns: int, detections_ns: int) -> str:
         "Images and detections come and their stamps never match: the newest image is of "
         f"{image_ns * 1e-9:.6f} s and the newest detections are of {detections_ns * 1e-9:.6f} s, "
         f"{abs(difference_s):.6f} s {'later' if difference_s > 0 else 'earlier'}: "
-        "the detector must copy the image's header."
+        "the detector must copy the image's header; where it cannot, set stamp_tolerance."
     )

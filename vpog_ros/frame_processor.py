@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from std_msgs.msg import Header
@@ -16,19 +16,30 @@ from vpog_core.messages.reading import camera_from_info
 from vpog_core.types import Camera, Detection, Estimates, PoseEstimate, VPOGError
 from vpog_ros import parameters
 from vpog_ros.diagnostics import Statistics
-from vpog_ros.frame_buffer import Frame
+from vpog_ros.frame_buffer import Frame, FrameBuffer
 from vpog_ros.image_conversion import image_to_rgb
 from vpog_ros.notices import Notices
 from vpog_ros.parameters import Settings
 from vpog_ros.publishers import Publishers
+
+TOO_OLD = "frames dropped, older than max_age"
+LOST = "poses lost on the way to the newest image"
+
+
+@dataclass(frozen=True)
+class View:
+    """A frame, read: its image [H, W, 3] uint8 RGB and camera."""
+
+    frame: Frame
+    image: np.ndarray
+    camera: Camera
 
 
 class FrameProcessor:
     """Lives from activate to deactivate.
 
     Args:
-        offer_images_alone: told after each frame after how many seconds without detections images are to come
-            without; None: not at all.
+        buffer: where the frames come from; has newer images, and is told when images are wanted alone.
     """
 
     def __init__(
@@ -38,13 +49,14 @@ class FrameProcessor:
         outputs: Publishers,
         statistics: Statistics,
         notices: Notices,
-        offer_images_alone: Callable[[float | None], None],
+        buffer: FrameBuffer,
     ) -> None:
         settings = parameters.read(node)
         self._node = node
         self._estimator = estimator
         self._tracker = _tracker(estimator)
-        self._offer_images_alone = offer_images_alone
+        self._filters = _pose_filters(estimator.library)
+        self._buffer = buffer
         self._outputs = outputs
         self._statistics = statistics
         self._notices = notices
@@ -61,25 +73,60 @@ class FrameProcessor:
             VPOGError: the frame cannot be used.
         """
         settings, start = parameters.read(self._node), time.monotonic()
-        header = frame.image.header
+        if self._is_too_old(frame, settings.max_age):
+            return
+        view = self._view(frame, settings)
+        detections = self._detections(frame, view.camera, settings)
+        self._statistics.duration("latency convert", time.monotonic() - start)
+        estimates = self._estimate(view, detections, settings)
+        if settings.publish_at_newest:
+            view, estimates = self._at_newest(view, estimates, settings)
+        estimates = self._filtered(estimates, view.frame.time_s, settings)
+        header = view.frame.image.header
+        accepted = self._accepted(estimates, settings)
+        try:
+            self._outputs.publish_poses(accepted, header, settings)
+            self._statistics.event("poses")
+            self._statistics.duration("latency work", time.monotonic() - start)
+            self._tell_age(view.frame.stamp_ns)
+        finally:
+            self._outputs.publish_pictures(view.image, view.camera, estimates, header, settings.min_score)
+
+    def _is_too_old(self, frame: Frame, max_age: float) -> bool:
+        """Tell whether a frame is to be dropped for its age, count it, and warn while that is so."""
+        now_ns = self._node.get_clock().now().nanoseconds
+        known = frame.stamp_ns and now_ns
+        age = (now_ns - frame.stamp_ns) * 1e-9 if known else time.monotonic() - frame.arrival_s
+        old = 0 < max_age < age
+        self._notices.warn_while(
+            "max_age",
+            f"Images are {age:.3f} s old when their turn comes, over max_age ({max_age:g} s), and are "
+            "dropped: raise max_age, or compare the camera's clock with this machine's; a bag is played with "
+            "--clock, and use_sim_time is true then."
+            if old
+            else "",
+        )
+        if old:
+            self._statistics.leave_out(TOO_OLD)
+        return old
+
+    def _view(self, frame: Frame, settings: Settings) -> View:
+        """Read a frame's image and its calibration."""
         camera = self._camera(frame, settings)
         image = self._rgb(frame.image)
         _check_image(image, camera)
-        detections = self._detections(frame, camera, settings)
-        self._statistics.duration("latency convert", time.monotonic() - start)
-        estimates = self._estimate(image, camera, detections, frame, settings)
-        self._outputs.publish_poses(self._accepted(estimates, settings), header, settings)
-        self._statistics.event("poses")
-        self._statistics.duration("latency work", time.monotonic() - start)
-        self._tell_age(frame.stamp_ns)
-        self._outputs.publish_pictures(image, camera, estimates, header, settings.min_score)
+        return View(frame, image, camera)
 
     def _detections(self, frame: Frame, camera: Camera, settings: Settings) -> list[Detection]:
         """The frame's detections of known objects; none where the detector is silent."""
         if frame.detections is None:
             return []
         detections, refused = self._reader.read(
-            frame.detections, camera.width, camera.height, settings.max_detections
+            frame.detections,
+            camera.width,
+            camera.height,
+            settings.max_detections,
+            numbered=not settings.tracking,
         )
         for sentence in refused:
             self._refused(sentence)
@@ -121,29 +168,64 @@ class FrameProcessor:
             self._notices.say_once("bit depth", self._bit_depth.note, of=self._bit_depth.note)
         return image
 
-    def _estimate(
-        self, image, camera: Camera, detections: list[Detection], frame: Frame, settings: Settings
-    ) -> Estimates:
+    def _estimate(self, view: View, detections: list[Detection], settings: Settings) -> Estimates:
         if settings.tracking:
-            estimates = self._follow(image, camera, detections, frame, settings)
+            estimates = self._follow(view, detections, settings)
         else:
             self._tracker.reset()
-            self._offer_images_alone(None)
-            estimates = self._estimator.estimate(image, camera, detections)
+            self._buffer.offer_images_alone(None)
+            estimates = self._estimator.estimate(view.image, view.camera, detections)
         for stage, seconds in estimates.timings.items():
             self._statistics.duration(f"latency {stage}", seconds)
         return estimates
 
-    def _follow(
-        self, image, camera: Camera, detections: list[Detection], frame: Frame, settings: Settings
-    ) -> Estimates:
+    def _follow(self, view: View, detections: list[Detection], settings: Settings) -> Estimates:
         self._tracker.settings = _tracker_settings(settings)
-        estimates = self._tracker.estimate(image, camera, detections, time=frame.time_s)
-        followed = self._tracker.boxes
-        self._reader.keep_numbers(followed)
-        goes_on = bool(followed) and settings.tracking_without_detections and self._estimator.can_track
-        self._offer_images_alone(settings.tracking_detector_timeout if goes_on else None)
+        estimates = self._tracker.estimate(view.image, view.camera, detections, time=view.frame.time_s)
+        goes_on = bool(self._tracker.boxes) and settings.tracking_without_detections
+        goes_on = goes_on and self._estimator.can_track
+        self._buffer.offer_images_alone(settings.tracking_detector_timeout if goes_on else None)
         return estimates
+
+    def _at_newest(
+        self, view: View, estimates: Estimates, settings: Settings
+    ) -> tuple[View, list[PoseEstimate]]:
+        """Follow the objects to the newest image; what was there stays where none can be followed."""
+        if not (settings.tracking and self._estimator.can_track):
+            self._notices.say_once(
+                "newest",
+                "publish_at_newest has no effect: it needs tracking, and refiner_rounds of 1 or more.",
+            )
+            return view, estimates
+        start, posed = time.monotonic(), [e for e in estimates if e.T_cam_obj is not None]
+        newest = self._buffer.take_newest_image() if posed and view.frame.stamp_ns else None
+        # An earlier one is of a bag that begins again.
+        if newest is None or newest.stamp_ns <= view.frame.stamp_ns:
+            return view, estimates
+        try:
+            there = self._view(newest, settings)
+        except VPOGError as error:
+            self._statistics.failure("frame", str(error))
+            return view, estimates
+        carried = self._tracker.follow(there.image, there.camera, time=newest.time_s)
+        self._statistics.duration("latency to newest image", time.monotonic() - start)
+        self._statistics.leave_out(LOST, max(0, len(posed) - len(carried)))
+        if not carried:
+            return view, estimates
+        refused = [e for e in estimates if e.T_cam_obj is None]
+        return there, [*refused, *carried]
+
+    def _filtered(
+        self, estimates: list[PoseEstimate], time_s: float, settings: Settings
+    ) -> list[PoseEstimate]:
+        """Filter the poses that are published, where that is asked for."""
+        if not settings.pose_filter:
+            self._filters.reset()
+            return estimates
+        self._filters.max_gap = settings.tracking_max_gap
+        taken = [e for e in estimates if e.T_cam_obj is not None and e.score >= settings.min_score]
+        others = [e for e in estimates if not any(e is one for one in taken)]
+        return [*others, *self._filters.filter(taken, time_s)]
 
     def _accepted(self, estimates: list[PoseEstimate], settings: Settings) -> list[PoseEstimate]:
         accepted = []
@@ -189,6 +271,12 @@ def _tracker(estimator):
     from vpog_core.inference.tracking import Tracker
 
     return Tracker(estimator)
+
+
+def _pose_filters(library):
+    from vpog_core.inference.filtered import PoseFilters
+
+    return PoseFilters(library)
 
 
 def _tracker_settings(settings: Settings):

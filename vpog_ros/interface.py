@@ -56,6 +56,22 @@ OUTPUTS = (
     ),
     Row("~/pose", "geometry_msgs/msg/PoseStamped", "The best pose, of `target_object` where that is set."),
     Row(
+        "~/objects/NAME/pose",
+        "geometry_msgs/msg/PoseStamped",
+        "The best pose of one object; the topic is made when the object is first seen. NAME is the object's "
+        "name, with what ROS does not allow in names replaced.",
+    ),
+    Row(
+        "~/objects/NAME/alternatives",
+        "geometry_msgs/msg/PoseArray",
+        "Its next best poses, where `alternatives` is not 0.",
+    ),
+    Row(
+        "~/objects/NAME/samples",
+        "geometry_msgs/msg/PoseArray",
+        "Poses drawn from the distribution of the best one, where `samples` is not 0.",
+    ),
+    Row(
         "~/detections_3d",
         "vision_msgs/msg/Detection3DArray",
         "The same poses with the meshes' boxes.",
@@ -67,7 +83,11 @@ OUTPUTS = (
         "sensor_msgs/msg/Image",
         "Crop, template and matches of each detection; drawn while somebody subscribes.",
     ),
-    Row("~/markers", "visualization_msgs/msg/MarkerArray", "The meshes at their poses, for RViz."),
+    Row(
+        "~/markers",
+        "visualization_msgs/msg/MarkerArray",
+        "The meshes at their poses, for RViz; the surer, the more opaque.",
+    ),
     Row(
         "/tf",
         "tf2_msgs/msg/TFMessage",
@@ -105,7 +125,8 @@ HEAD = """\
 
 Made from the code by `python -m vpog_ros.interface`; do not edit. Names are those before remapping; `~` is
 the node's name. Stamp and `frame_id` of what is published about an image are the image's. Poses map points of
-the object into the camera's optical frame (x right, y down, z forward), in metres.
+the object into the camera's optical frame (x right, y down, z forward), in metres. With `target_frame` poses
+are given in that frame; with `publish_at_newest` they are of the newest image.
 """
 
 TAIL = """\

@@ -8,6 +8,11 @@ except ImportError:
     TFMessage = None
 
 try:
+    import tf2_ros
+except ImportError:
+    tf2_ros = None
+
+try:
     from vision_msgs.msg import Detection2DArray, Detection3D, Detection3DArray, ObjectHypothesisWithPose
 except ImportError:
     Detection2DArray = Detection3D = Detection3DArray = ObjectHypothesisWithPose = None
@@ -30,6 +35,8 @@ def what_is_off() -> list[str]:
     sentences = []
     if TFMessage is None:
         sentences.append("tf2_msgs is not installed: object frames are not broadcast on /tf.")
+    if tf2_ros is None:
+        sentences.append("tf2_ros is not installed: the parameter target_frame cannot be used.")
     if Detection2DArray is None:
         sentences.append(
             "vision_msgs is not installed: the topic detections and the topic ~/detections_3d are off; "

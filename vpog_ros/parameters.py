@@ -122,6 +122,28 @@ TABLE: dict[str, Spec] = {
     "image_buffer_size": Spec(
         30, "Images kept to wait for their detections.", unit="images", minimum=1, maximum=300
     ),
+    "stamp_tolerance": Spec(
+        0.0,
+        "How far the stamps of detections may be from their image's, for detectors that stamp anew: they "
+        "meet the nearest image that has come; 0: stamps must be equal.",
+        unit="s",
+        minimum=0.0,
+        maximum=10.0,
+    ),
+    "max_age": Spec(
+        0.0,
+        "A frame whose image is older than this when its turn comes is dropped and counted; 0: none is.",
+        LIVE,
+        "s",
+        minimum=0.0,
+        maximum=3600.0,
+    ),
+    "publish_at_newest": Spec(
+        False,
+        "Follow the objects from the image that was worked on to the newest one, and publish their poses "
+        "there, with its stamp: for slow machines; needs tracking.",
+        LIVE,
+    ),
     "max_detections": Spec(
         16, "Detections used of one frame, best scores first.", LIVE, "detections", minimum=1, maximum=256
     ),
@@ -174,6 +196,31 @@ TABLE: dict[str, Spec] = {
         minimum=0.05,
         maximum=60.0,
     ),
+    "pose_filter": Spec(
+        False,
+        "Filter each object's pose at constant velocity, weighed by the covariances; a jump is published "
+        "once a second image confirms it; false: poses are as they were found.",
+        LIVE,
+    ),
+    "alternatives": Spec(
+        0,
+        "Next best poses, of different views, published of each object on ~/objects/NAME/alternatives, where "
+        "it was looked for among all views; a pose that is followed has none.",
+        unit="poses",
+        minimum=0,
+        maximum=15,
+    ),
+    "samples": Spec(
+        0,
+        "Poses drawn from the distribution of each pose, published on ~/objects/NAME/samples.",
+        unit="poses",
+        minimum=0,
+        maximum=1000,
+    ),
+    "target_frame": Spec(
+        "",
+        "Frame in which poses are published, found by tf2 at the image's time; empty: the camera's.",
+    ),
     "min_score": Spec(
         0.05,
         "Poses of a lower score are not published, and drawn grey; 0: all are published.",
@@ -191,6 +238,14 @@ TABLE: dict[str, Spec] = {
         "s",
         minimum=0.0,
         maximum=3600.0,
+    ),
+    "marker_triangles": Spec(
+        2000,
+        "Triangles of a mesh in its marker, at most; meshes of more are simplified.",
+        LIVE,
+        "triangles",
+        minimum=12,
+        maximum=50000,
     ),
     "dump_dir": Spec(
         "",

@@ -2,31 +2,36 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-from pathlib import Path
-from urllib.parse import quote
-
 import numpy as np
-from geometry_msgs.msg import PoseStamped
+from geometry_msgs.msg import Point, PoseStamped
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import Image
 from std_msgs.msg import ColorRGBA, Header
 from visualization_msgs.msg import Marker, MarkerArray
 
-from vpog_core.objects.mesh import Mesh, save_mesh
+from vpog_core.objects.mesh_simplification import simplify
 from vpog_core.types import Camera, PoseEstimate
 from vpog_core.visualization.estimate_drawing import estimate_drawings, object_colour
 from vpog_core.visualization.flow_image import draw_match
 from vpog_core.visualization.overlay import draw_poses
-from vpog_ros import optional
-from vpog_ros.conversions import mesh_marker, object_pose, pose_stamped, pose_to_message, transform_stamped
+from vpog_ros import optional, parameters
+from vpog_ros.conversions import (
+    mesh_marker,
+    object_pose,
+    pose_stamped,
+    pose_to_message,
+    transform_stamped,
+    triangle_points,
+)
 from vpog_ros.image_conversion import rgb_to_image
 from vpog_ros.msg import ObjectPoseArray
+from vpog_ros.object_topics import ObjectTopics
 from vpog_ros.parameters import Settings
+from vpog_ros.target_frame import TargetFrame
 
-MARKER_OPACITY = 0.6
+MIN_OPACITY, MAX_OPACITY = 0.15, 0.85
+"""Of the meshes in RViz, at scores of 0 and 1: what is not sure is pale."""
 
 
 class Publishers:
@@ -37,7 +42,11 @@ class Publishers:
         Args:
             node: the lifecycle node.
             library: the estimator's ObjectLibrary, for meshes.
+
+        Raises:
+            VPOGError: target_frame is set and cannot be used.
         """
+        self._target_frame = TargetFrame(node, parameters.read(node).target_frame)
         self._node = node
         self._library = library
         self._all = []
@@ -51,7 +60,8 @@ class Publishers:
         if optional.Detection3DArray:
             self.detections_3d = self._create(optional.Detection3DArray, "~/detections_3d")
         self._shown: set[tuple[str, int]] = set()
-        self._mesh_folder = Path(tempfile.mkdtemp(prefix="vpog_markers_"))
+        self._triangles: dict[tuple[str, int], list[Point]] = {}
+        self._objects = ObjectTopics(self._create_now, node.get_logger().info)
 
     def _create(self, message_type, topic: str, depth: int = 10):
         qos = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=depth, reliability=ReliabilityPolicy.RELIABLE)
@@ -61,24 +71,36 @@ class Publishers:
         self._all.append(publisher)
         return publisher
 
+    def _create_now(self, message_type, topic: str):
+        """Create a publisher while the node is active already."""
+        publisher = self._create(message_type, topic)
+        publisher.on_activate(None)
+        return publisher
+
     def destroy(self) -> None:
         """Take the topics down."""
         self.clear_markers()
         for publisher in self._all:
             self._node.destroy_lifecycle_publisher(publisher)
         self._all.clear()
-        shutil.rmtree(self._mesh_folder, ignore_errors=True)
+        self._target_frame.close()
 
     def publish_poses(self, estimates: list[PoseEstimate], header: Header, settings: Settings) -> None:
-        """Publish what is not a picture: poses, target pose, frames, 3D detections, markers.
+        """Publish what is not an image: poses, target pose, frames, 3D detections, markers.
 
         Args:
             estimates: those that have a pose and are to be published.
+            header: of their image.
+
+        Raises:
+            VPOGError: the poses cannot be given in target_frame, and are not published.
         """
+        estimates, header = self._target_frame.of(estimates, header)
         self.poses.publish(ObjectPoseArray(header=header, poses=[object_pose(e) for e in estimates]))
         target = self._target(estimates, settings.target_object)
         if target is not None:
             self.pose.publish(pose_stamped(target, header))
+        self._objects.publish(estimates, header, self._library.ids)
         if self.tf is not None and settings.publish_tf and estimates and header.frame_id:
             self.tf.publish(
                 optional.TFMessage(transforms=[self._frame(e, header, settings) for e in estimates])
@@ -131,12 +153,12 @@ class Publishers:
     def _markers(self, estimates: list[PoseEstimate], header: Header, settings: Settings) -> list[Marker]:
         markers = []
         for estimate in estimates:
-            uri = self._mesh_uri(estimate.class_id)
-            marker = mesh_marker(estimate, header, uri, estimate.instance, settings.marker_lifetime)
+            corners = self._corners(estimate.class_id, settings.marker_triangles)
+            marker = mesh_marker(estimate, header, corners, estimate.instance, settings.marker_lifetime)
             red, green, blue = (
                 channel / 255.0 for channel in object_colour(self._library.ids, estimate.class_id)
             )
-            marker.color = ColorRGBA(r=red, g=green, b=blue, a=MARKER_OPACITY)
+            marker.color = ColorRGBA(r=red, g=green, b=blue, a=_opacity(estimate.score))
             markers.append(marker)
         return markers
 
@@ -152,13 +174,13 @@ class Publishers:
         if self.markers.is_activated:
             self.markers.publish(MarkerArray(markers=[Marker(action=Marker.DELETEALL)]))
 
-    def _mesh_uri(self, class_id: str) -> str:
-        """A copy of the mesh in metres: RViz does not know in which unit the original is."""
-        path = self._mesh_folder / f"{quote(class_id, safe='')}.ply"
-        if not path.exists():
+    def _corners(self, class_id: str, max_triangles: int) -> list[Point]:
+        """The triangles of an object's mesh, within the message: RViz may run where no file of ours is."""
+        key = (class_id, max_triangles)
+        if key not in self._triangles:
             mesh = self._library.mesh(class_id)
-            save_mesh(Mesh(mesh.vertices, mesh.faces), path)
-        return path.as_uri()
+            self._triangles[key] = triangle_points(*simplify(mesh.vertices, mesh.faces, max_triangles))
+        return self._triangles[key]
 
     def _detection_3d(self, estimate: PoseEstimate, header: Header):
         """vision_msgs/Detection3D: the object's pose and, as box, the mesh's extents along its own axes."""
@@ -175,3 +197,8 @@ class Publishers:
         message.bbox.center = pose_to_message(T_cam_box)
         message.bbox.size.x, message.bbox.size.y, message.bbox.size.z = (float(v) for v in high - low)
         return message
+
+
+def _opacity(score: float) -> float:
+    """Of the mesh of a pose with a score from 0 to 1."""
+    return MIN_OPACITY + (MAX_OPACITY - MIN_OPACITY) * float(np.clip(score, 0.0, 1.0))

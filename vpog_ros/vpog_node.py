@@ -200,14 +200,15 @@ class VpogNode(LifecycleNodeMixin, Node):
 
     def _activate(self, settings: Settings) -> None:
         self._notices.start_anew()
-        self._buffer = FrameBuffer(settings.image_buffer_size, counts=self._totals)
+        tolerance_ns = round(settings.stamp_tolerance * 1e9)
+        self._buffer = FrameBuffer(settings.image_buffer_size, self._totals, tolerance_ns=tolerance_ns)
         processor = FrameProcessor(
             self,
             self._dump.recorded(self._estimator),
             self._outputs,
             self._statistics,
             self._notices,
-            self._buffer.offer_images_alone,
+            self._buffer,
         )
         process = self._dump.told(processor.process)
         self._worker = Worker(self._buffer, process, self._statistics, self.get_logger())

@@ -2,9 +2,10 @@ import numpy as np
 import poselib
 import pytest
 
-from vpog_core.geometry.pnp import pose_covariance, refine_pose, rotate_covariance, solve_pnp
+from vpog_core.geometry.pnp import pose_covariance, refine_pose, solve_pnp
 from vpog_core.geometry.se3 import (
     random_rotation,
+    rotate_covariance,
     rotation_angle,
     rotation_from_vector,
     transform,

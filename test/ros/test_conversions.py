@@ -248,7 +248,7 @@ class TestPose:
 
     def test_marker(self):
         estimate = PoseEstimate("mug", T_cam_obj=pose())
-        marker = conversions.mesh_marker(estimate, Header(), "file:///mug.ply", 4, 1.5)
-        assert (marker.type, marker.ns, marker.id) == (marker.MESH_RESOURCE, "mug", 4)
+        marker = conversions.mesh_marker(estimate, Header(), [], 4, 1.5)
+        assert (marker.type, marker.ns, marker.id) == (marker.TRIANGLE_LIST, "mug", 4)
         assert (marker.lifetime.sec, marker.lifetime.nanosec) == (1, 500_000_000)
         assert marker.scale.x == marker.scale.y == marker.scale.z == 1.0

@@ -87,6 +87,61 @@ def test_nearly_the_same_stamp_is_another_frame():
     assert buffer.take(0.0) is None
 
 
+def nearly(**more) -> FrameBuffer:
+    return FrameBuffer(tolerance_ns=5, **more)
+
+
+@pytest.mark.parametrize(("detections", "image"), [(105, 100), (117, 120), (112, 110), (110, 110)])
+def test_with_a_tolerance_detections_meet_the_nearest_image(detections, image):
+    buffer = nearly()
+    for stamp in (90, 100, 110, 120):
+        buffer.add_image(stamp, f"image {stamp}")
+    buffer.add_detections(detections, "boxes")
+    assert buffer.take(0.0) == Frame(image, f"image {image}", "boxes")
+    assert buffer.counts.matched_nearly == (detections != image)
+
+
+@pytest.mark.parametrize("detections", [84, 126])
+def test_a_tolerance_has_an_end(detections):
+    buffer = nearly()
+    for stamp in (90, 120):
+        buffer.add_image(stamp, "image")
+    buffer.add_detections(detections, "boxes")
+    assert buffer.take(0.0) is None
+
+
+def test_with_a_tolerance_detections_may_come_first():
+    buffer = nearly()
+    buffer.add_detections(100, "first")
+    buffer.add_detections(107, "second")
+    buffer.add_image(104, "image")
+    assert buffer.take(0.0) == Frame(104, "image", "second")
+
+
+def test_without_stamps_nothing_is_near():
+    buffer = nearly()
+    buffer.add_image(3, "image")
+    buffer.add_detections(0, "boxes")
+    assert buffer.take(0.0) is None
+
+
+def test_the_newest_image_is_the_last_that_came():
+    clock = Clock()
+    buffer = FrameBuffer(clock=clock)
+    assert buffer.take_newest_image() is None
+    for stamp in (1000, 10):  # A bag begins again.
+        buffer.add_image(stamp, f"image {stamp}")
+    assert buffer.take_newest_image() == Frame(10, "image 10", None)
+    # An image that waited to be answered alone is not answered a second time.
+    buffer.offer_images_alone(after_s=0.0)
+    buffer.add_image(20, "image 20")
+    assert buffer.take_newest_image() == Frame(20, "image 20", None)
+    assert buffer.take(0.0) is None
+    buffer.add_detections(20, "boxes")
+    assert buffer.take_newest_image() == Frame(20, "image 20", None)
+    assert buffer.take(0.0) == Frame(20, "image 20", "boxes")
+
+
 def test_newest_wins_and_drops_are_counted():
     buffer = FrameBuffer()
     for stamp in range(1, 6):

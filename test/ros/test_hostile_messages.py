@@ -30,7 +30,7 @@ from vpog_core.objects.mesh import save_mesh
 from vpog_core.synthetic.objects import make_object
 from vpog_core.types import VPOGError
 from vpog_ros.diagnostics import Statistics
-from vpog_ros.frame_buffer import Frame
+from vpog_ros.frame_buffer import Frame, FrameBuffer
 from vpog_ros.frame_processor import FrameProcessor
 from vpog_ros.notices import Notices
 from vpog_ros.vpog_node import SUCCESS, VpogNode
@@ -90,7 +90,7 @@ def process(node):
 
     def process(image, info: CameraInfo, detections) -> tuple[str, list]:
         sink, notices = Sink(), Notices(node.get_logger())
-        processor = FrameProcessor(node, node._estimator, sink, Statistics(), notices, lambda after_s: None)
+        processor = FrameProcessor(node, node._estimator, sink, Statistics(), notices, FrameBuffer())
         stamp_ns = image.header.stamp.sec * 1_000_000_000 + image.header.stamp.nanosec
         processor.camera_infos.add(info)
         try:

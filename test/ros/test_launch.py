@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import runpy
+import sys
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import pytest
 import yaml
@@ -23,10 +26,17 @@ ARGUMENTS = {
         "device",
         "mode",
         "target_object",
+        "target_frame",
+        "tf_prefix",
+        "cache_dir",
         "image_transport",
         "rviz",
         "fixed_frame",
         "params_file",
+    },
+    "cameras": {
+        *("cameras", "objects_dir", "cache_dir", "weights", "device", "target_frame", "params_file"),
+        *("image", "camera_info", "detections", "instances", "yolo_detections"),
     },
     "demo": {"frames", "seed", "device", "weights", "output", "min_share", "rviz"},
 }
@@ -55,6 +65,26 @@ def test_arguments_are_declared_and_described(name):
         assert argument.description.endswith(".")
     if "mode" in declared:
         assert "One of: cluster, global." in declared["mode"].description
+
+
+@pytest.fixture
+def cameras(monkeypatch):
+    """The launch file for several cameras; of `launch`, which may be missing, only names are needed."""
+    for name in ("launch", "launch.actions", "launch.launch_description_sources", "launch.substitutions",
+                 "launch_ros", "launch_ros.actions"):  # fmt: skip
+        monkeypatch.setitem(sys.modules, name, MagicMock())
+    return runpy.run_path(str(ROOT / "launch" / "cameras.launch.py"))
+
+
+@pytest.mark.parametrize("given", ["", "front,,wrist", "front,front", "2nd", "a/b", "front;wrist", "über"])
+def test_names_that_are_no_namespaces_are_refused(cameras, given):
+    with pytest.raises(ValueError, match=f"cameras is '{given}': give different names"):
+        cameras["names_of"](given)
+
+
+def test_cameras_have_what_the_launch_file_of_one_takes(cameras):
+    assert cameras["names_of"]("front, wrist_2") == ["front", "wrist_2"]
+    assert {*cameras["SHARED"], *cameras["TOPICS"], "tf_prefix"} <= ARGUMENTS["vpog"]
 
 
 def test_rviz_s_topics_follow_the_node_s_namespace_and_its_frame_is_no_camera_s():

@@ -11,6 +11,7 @@ import pytest
 
 pytest.importorskip("rclpy")
 
+from geometry_msgs.msg import PoseStamped
 from sensor_msgs.msg import CameraInfo, Image, RegionOfInterest
 from std_srvs.srv import Trigger
 from visualization_msgs.msg import Marker
@@ -92,6 +93,14 @@ def unfollowed(active):
     assert active.set_parameter("tracking_without_detections", True) == (True, "")
 
 
+@pytest.fixture
+def untracked(active):
+    """Every detection is answered for itself."""
+    assert active.set_parameter("tracking", False) == (True, "")
+    yield active
+    assert active.set_parameter("tracking", True) == (True, "")
+
+
 def whole(frame) -> Detection:
     return Detection("carton", frame.boxes_visible[0], 0.9)
 
@@ -128,9 +137,15 @@ def test_poses_are_right(active, scene, mesh):
     assert np.median(translations) < TRANSLATION_TOLERANCE_DIAMETERS, told
 
 
-def test_target_pose_and_markers_agree_with_the_poses(unfollowed, scene):
+def test_target_pose_and_markers_agree_with_the_poses(unfollowed, scene, mesh):
     active = unfollowed
     frame = scene.render(0.0)
+    active.answer(active.send(frame.image, scene.camera, [whole(frame)]))
+    active.listen("alone", PoseStamped, "/vpog_node/objects/carton/pose")
+    alone = active.received["alone"]
+    topic = "/vpog_node/objects/carton/pose"
+    assert active.spin_until(lambda: active.node.count_publishers(topic), 10.0)
+    active.spin_until(lambda: False, 0.5)  # The node's side of the match.
     for messages in active.received.values():
         messages.clear()
     stamp = active.send(frame.image, scene.camera, [whole(frame)])
@@ -140,14 +155,19 @@ def test_target_pose_and_markers_agree_with_the_poses(unfollowed, scene):
     def shown() -> list:
         return [m for message in markers for m in message.markers if stamp_to_ns(m.header.stamp) == stamp]
 
-    assert active.spin_until(lambda: active.received["pose"] and shown(), 10.0)
+    assert active.spin_until(lambda: active.received["pose"] and shown() and alone, 10.0)
     assert active.received["pose"][-1].pose == best.pose.pose
     assert stamp_to_ns(active.received["pose"][-1].header.stamp) == stamp
     (marker,) = shown()
     assert marker.pose == best.pose.pose
     # Until it is said to be gone: answers may come more seldom than any lifetime.
     assert (marker.lifetime.sec, marker.lifetime.nanosec) == (0, 0)
-    assert Path(marker.mesh_resource.removeprefix("file://")).is_file()
+    assert marker.type == Marker.TRIANGLE_LIST
+    corners = np.array([[p.x, p.y, p.z] for p in marker.points])
+    np.testing.assert_allclose(np.ptp(corners, axis=0), np.ptp(mesh.vertices, axis=0), rtol=0.05)
+    assert 0.15 <= marker.color.a <= 0.85
+    (own,) = [m for m in alone if stamp_to_ns(m.header.stamp) == stamp]
+    assert own.pose == best.pose.pose
     active.send(frame.image, scene.camera, [])
 
     def removed() -> bool:
@@ -174,7 +194,8 @@ def test_a_dump_holds_what_was_given_and_answered(active, scene, dump_dir):
     assert told["settings"]["diagnostics"]["state"] == "active"
 
 
-def test_pictures_are_drawn_for_who_looks(active, scene):
+def test_pictures_are_drawn_for_who_looks(untracked, scene):
+    active = untracked  # A pose that was followed has no match to draw.
     listeners = [active.listen(kind, Image, f"/vpog_node/{kind}_image") for kind in ("overlay", "flow")]
     frame = scene.render(0.0)
     pictures = [active.received["overlay"], active.received["flow"]]
@@ -191,7 +212,8 @@ def test_pictures_are_drawn_for_who_looks(active, scene):
         active.node.destroy_subscription(listener)
 
 
-def test_aliases_are_answered_with_the_object_s_name(active, scene):
+def test_aliases_are_answered_with_the_object_s_name(untracked, scene):
+    active = untracked
     frame = scene.render(0.0)
     detection = Detection("parcel", frame.boxes_visible[0], instance=4)
     (pose,) = active.answer(active.send(frame.image, scene.camera, [detection])).poses
@@ -241,6 +263,30 @@ def test_an_object_is_followed_while_the_detector_is_silent(patient, scene, dete
     assert patient.set_parameter("tracking_max_age", 0.05) == (True, "")
     frame = scene.render(0.4)
     assert patient.answer(patient.send(frame.image, scene.camera, detections)).poses == []
+
+
+def test_an_answer_is_carried_to_the_newest_image(active, scene):
+    """The second image comes while the first one is looked at among all views."""
+    for name, value in (("tracking", False), ("publish_at_newest", True)):
+        assert active.set_parameter(name, value) == (True, "")
+    first, second = scene.render(0.0), scene.render(0.1)
+    active.answer(active.send(first.image, scene.camera, [whole(first)]))  # Nothing is tracked any more.
+    assert active.set_parameter("tracking", True) == (True, "")
+    try:
+        for _ in range(5):  # The second image may come before the first one is taken, or after its answer.
+            stamps = [active.send(first.image, scene.camera, [whole(first)])]
+            active.spin_until(lambda: False, 0.1)
+            stamps.append(active.send(second.image, scene.camera, None))
+            assert active.spin_until(lambda: any(active.answers_to(stamp) for stamp in stamps), 30.0)  # noqa: B023
+            if active.answers_to(stamps[1]):
+                break
+        (pose,) = active.answer(stamps[1]).poses
+    finally:
+        assert active.set_parameter("publish_at_newest", False) == (True, "")
+    assert active.answers_to(stamps[0]) == []
+    assert (pose.detected, pose.tracked) == (False, True)
+    R, R_true = pose_from_message(pose.pose.pose)[:3, :3], second.T_cam_obj[0][:3, :3]
+    assert np.rad2deg(rotation_angle(R, R_true)) < ROTATION_TOLERANCE_DEG
 
 
 def test_silence_is_no_frame_where_objects_are_not_followed(unfollowed, scene):

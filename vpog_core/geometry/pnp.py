@@ -159,13 +159,6 @@ def pose_covariance(
     return covariance if np.linalg.eigvalsh(covariance[3:, 3:])[-1] < _MAX_ROTATION_SIGMA**2 else None
 
 
-def rotate_covariance(covariance: np.ndarray, R: np.ndarray) -> np.ndarray:
-    """A pose covariance [6, 6] given in frame b, in frame a, by R_a_b [3, 3] (same origin)."""
-    turn = np.zeros((6, 6))
-    turn[:3, :3] = turn[3:, 3:] = R
-    return turn @ covariance @ turn.T
-
-
 def _usable(points_2d, points_3d, weights):
     """Mask [M] of the correspondences that count, and the points and weights under it in float64."""
     u = np.asarray(points_2d, dtype=np.float64).reshape(-1, 2)

@@ -24,6 +24,22 @@ def transform_points(T: np.ndarray, points: np.ndarray) -> np.ndarray:
     return points @ T[:3, :3].T + T[:3, 3]
 
 
+def covariance_at(covariance: np.ndarray, arm: np.ndarray) -> np.ndarray:
+    """Convert the covariance [6, 6] of a pose to an origin moved by `arm` [3].
+
+    Both are in the frame that the pose maps into, in the order (x, y, z, rotation about x, y, z).
+    """
+    lever = np.eye(6)
+    lever[:3, 3:] = -skew(arm)
+    return lever @ covariance @ lever.T
+
+
+def rotate_covariance(covariance: np.ndarray, R_a_b: np.ndarray) -> np.ndarray:
+    """Convert the covariance [6, 6] of a pose in frame b to one in frame a (same origin), by R_a_b [3, 3]."""
+    turn = np.kron(np.eye(2), R_a_b)
+    return turn @ covariance @ turn.T
+
+
 def rotation_angle(R_a: np.ndarray, R_b: np.ndarray) -> float:
     """Geodesic distance of two rotations [3, 3] on SO(3), radians.
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vpog_core.geometry.pnp import PnPResult, rotate_covariance
+from vpog_core.geometry.pnp import PnPResult
+from vpog_core.geometry.se3 import rotate_covariance
 from vpog_core.inference.correspondence import Correspondences, DenseMatch
 from vpog_core.inference.crop import Crop
 from vpog_core.inference.onboarding import Cluster

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from vpog_core.geometry.se3 import invert, skew
+from vpog_core.geometry.se3 import covariance_at, invert
 from vpog_core.inference.calibration import Calibration
 from vpog_core.inference.hypothesis import PoseHypothesis
 from vpog_core.inference.match_view import match_view
@@ -51,7 +51,7 @@ def _estimate_of(query: Query, hypothesis: PoseHypothesis, T_ref: np.ndarray | N
         query.detection.instance,
         T_cam_obj,
         hypothesis.score,
-        _of_moved_origin(hypothesis.covariance, T_found[:3, :3] @ shift),
+        covariance_at(hypothesis.covariance, T_found[:3, :3] @ shift),
         int(hypothesis.pnp.inlier.sum()),
         hypothesis.pnp.reprojection_error,
         score_features=hypothesis.score_features,
@@ -67,10 +67,3 @@ def _samples(
         return None
     move = invert(best.T_cam_obj) @ T_cam_obj
     return best.crop.virtual.T_cam_virt @ draw_samples(best, count, calibration) @ move
-
-
-def _of_moved_origin(covariance: np.ndarray, arm: np.ndarray) -> np.ndarray:
-    """Convert the covariance [6, 6] of a pose to an origin moved by `arm` [3] (camera frame, metres)."""
-    lever = np.eye(6)
-    lever[:3, 3:] = -skew(arm)
-    return lever @ covariance @ lever.T

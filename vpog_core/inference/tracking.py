@@ -10,6 +10,7 @@ import numpy as np
 
 from vpog_core.inference.estimator import PoseEstimator
 from vpog_core.inference.query import Prior
+from vpog_core.inference.track_numbers import TrackNumbers
 from vpog_core.inference.tracks import (
     Key,
     Track,
@@ -18,6 +19,8 @@ from vpog_core.inference.tracks import (
     is_same_object,
     moved_with_box,
     moved_with_pose,
+    predicted_box,
+    velocity_after,
 )
 from vpog_core.types import Camera, Detection, Estimates, PoseEstimate, VPOGError
 
@@ -67,9 +70,10 @@ class Tracker:
         tracker = Tracker(estimator)
         poses = tracker.estimate(image, camera, detections, time=stamp)
 
-    Each (class, instance) has a track. An object is followed by comparing a render at the last pose with the
-    image (see `tracked_pose`); where that does not convince it is looked for among all views, if a detection
-    tells where. Detections are needed to begin and to recover: in images without one an object is
+    Each object has a track, and keeps its number however its detector numbers it (see `track_numbers`). An
+    object is followed by comparing a render at the last pose with the image (see `tracked_pose`); where that
+    does not convince it is looked for among all views, if a detection tells where. Detections are needed to
+    begin and to recover: in images without one an object is
     followed for `max_age` seconds, as long as the image agrees.
 
     Without a refiner (`Options.refiner_rounds` 0) nothing is followed: every detection is estimated anew, and
@@ -82,6 +86,7 @@ class Tracker:
     def __init__(self, estimator: PoseEstimator, settings: TrackerSettings = DEFAULT_SETTINGS) -> None:
         self.estimator, self.settings = estimator, settings
         self._tracks: dict[Key, Track] = {}
+        self._numbers = TrackNumbers()
         self._answers = 0
         self._said = False
 
@@ -103,32 +108,55 @@ class Tracker:
             time: of the image, seconds; one that lies further back than `max_gap` starts all tracks anew.
 
         Returns:
-            An estimate for each detection, in their order, as `PoseEstimator.estimate` gives them; then one
-            for each object that was followed without a detection, which `PoseEstimate.detected` tells. Those
-            that are lost have none.
+            An estimate for each detection, in their order, as `PoseEstimator.estimate` gives them, but under
+            the number that its object had before, whatever number the detection has; then one for each
+            object that was followed without a detection, which `PoseEstimate.detected` tells. Those that are
+            lost have none.
         """
         self._answers += 1
         self._tell_what_is_off()
         self._forget(time)
-        keys = assign(detections, self._tracks)
+        given = self._numbers.trusted(detections)
+        keys = self._assign(detections, given, camera, time)
+        alone = self._undetected(keys, time)
+        detections = self._numbers.numbered(detections, given, keys, {k: t.given for k, t in alone.items()})
         priors = [None if key is None else self._prior(self._tracks[key], d, camera)
                   for key, d in zip(keys, detections, strict=True)]  # fmt: skip
-        followed = self._to_follow(set(keys), detections, camera, time)
+        followed = self._to_follow(alone, detections, camera)
         asked = [*detections, *(detection for detection, _ in followed.values())]
         priors += [prior for _, prior in followed.values()]
         results = self.estimator.estimate(image, camera, asked, priors)
-        # Tracks of detections under the detections' own numbers, which may be others than before.
-        before = [self._tracks.pop(key, None) for key in keys]
-        for detection, track, result in zip(detections, before, results, strict=False):
-            self._remember_detected(detection, track, result, time)
+        detections, results = self._handed_over(detections, given, keys, followed, results)
+        for detection, number, key, result in zip(detections, given, keys, results, strict=False):
+            self._remember_detected(detection, number, key, result, time)
         found = Estimates(results[: len(detections)], results.timings)
         for key, result in zip(followed, results[len(detections) :], strict=True):
             found += self._remember_followed(key, result, found, camera, time)
+        self._numbers.keep(self.boxes)
         return found
+
+    def follow(self, image: np.ndarray, camera: Camera, time: float) -> Estimates:
+        """Follow all tracked objects to a later image, however long ago they were detected."""
+        settings = self.settings
+        self.settings = replace(settings, without_detections=True, max_age=float("inf"))
+        try:
+            return self.estimate(image, camera, [], time)
+        finally:
+            self.settings = settings
 
     def reset(self) -> None:
         """Forget all tracks."""
         self._tracks.clear()
+
+    def _assign(
+        self, detections: Sequence[Detection], given: Sequence[int | None], camera: Camera, time: float
+    ) -> list[Key | None]:
+        """Find the tracks of detections, and out whether their detector's numbers can be trusted."""
+        mesh = self.estimator.library.mesh
+        predicted = {key: predicted_box(t, time, camera, mesh(key[0])) for key, t in self._tracks.items()}
+        keys = assign(detections, given, self._tracks, predicted)
+        self._numbers.compare(given, keys, {key: track.given for key, track in self._tracks.items()})
+        return keys
 
     def _tell_what_is_off(self) -> None:
         """Log once that nothing is followed, where that is so."""
@@ -159,18 +187,26 @@ class Tracker:
         score = self.settings.min_score if self.estimator.can_track else None
         return Prior(T_cam_obj, score, look_anew=due, detected=detected)
 
+    def _undetected(self, keys: Sequence[Key | None], time: float) -> dict[Key, Track]:
+        """Return the tracks that no detection belongs to and that are to be followed without."""
+        if not (self.settings.without_detections and self.estimator.can_track):
+            return {}
+        oldest = time - self.settings.max_age
+        return {
+            key: track
+            for key, track in self._tracks.items()
+            if key not in keys and not track.lost and track.detected >= oldest
+        }
+
     def _to_follow(
-        self, taken: set[Key | None], detections: Sequence[Detection], camera: Camera, time: float
+        self, alone: dict[Key, Track], detections: Sequence[Detection], camera: Camera
     ) -> dict[Key, tuple[Detection, Prior]]:
         """What to ask of each object that was tracked and is not detected: its box, made of its pose."""
         asked: dict[Key, tuple[Detection, Prior]] = {}
-        if not (self.settings.without_detections and self.estimator.can_track):
-            return asked
-        numbers = {(d.class_id, d.instance) for d in detections}
-        for key, track in self._tracks.items():
+        taken = {(d.class_id, d.instance) for d in detections}
+        for key, track in alone.items():
             # A number that a detection has elsewhere is no longer this object's.
-            old = track.lost or time - track.detected > self.settings.max_age
-            if old or key in taken or key in numbers:
+            if key in taken:
                 continue
             box = box_of_pose(track.T_cam_obj, camera, self.estimator.library.mesh(key[0]))
             if box is not None:
@@ -178,16 +214,47 @@ class Tracker:
                 asked[key] = (Detection(key[0], box, instance=key[1]), prior)
         return asked
 
+    def _handed_over(
+        self,
+        detections: Sequence[Detection],
+        given: Sequence[int | None],
+        keys: Sequence[Key | None],
+        followed: dict[Key, tuple[Detection, Prior]],
+        results: Estimates,
+    ) -> tuple[list[Detection], Estimates]:
+        """Give new objects without a number the numbers of those that are lost in this image: they jumped."""
+        count = len(detections)
+        lost = [key for key, e in zip(followed, results[count:], strict=True) if e.T_cam_obj is None]
+        detections, results = list(detections), Estimates(results, results.timings)
+        for n, detection in enumerate(detections):
+            of_class = [key for key in lost if key[0] == detection.class_id]
+            if keys[n] is None and given[n] is None and results[n].T_cam_obj is not None and of_class:
+                lost.remove(of_class[0])
+                detections[n] = replace(detection, instance=of_class[0][1])
+                results[n] = replace(results[n], instance=of_class[0][1])
+        return detections, results
+
     def _remember_detected(
-        self, detection: Detection, track: Track | None, result: PoseEstimate, time: float
+        self,
+        detection: Detection,
+        number: int | None,
+        known_as: Key | None,
+        result: PoseEstimate,
+        time: float,
     ) -> None:
+        """Remember an object that was detected; number: its detector's; known_as: its track, or None."""
         key = (detection.class_id, detection.instance)
+        track = self._tracks.pop(key, None)
+        track = track if known_as is not None else None
         if result.T_cam_obj is None:
-            self._tracks.pop(key, None)
             return
         unchecked = track.unchecked + 1 if track is not None and result.tracked else 0
         box = np.asarray(detection.box, dtype=np.float64)
-        self._tracks[key] = Track(result.T_cam_obj, box, time, time, self._answers, unchecked)
+        mesh = self.estimator.library.mesh(detection.class_id)
+        moved = velocity_after(track, result.T_cam_obj, time, mesh)
+        self._tracks[key] = Track(
+            result.T_cam_obj, box, time, time, self._answers, unchecked, False, number, *moved
+        )
 
     def _remember_followed(
         self, key: Key, result: PoseEstimate, detected: Estimates, camera: Camera, time: float
@@ -195,14 +262,18 @@ class Tracker:
         """The estimate of an object that was followed; none where it was lost, or was detected as another."""
         track, mesh = self._tracks[key], self.estimator.library.mesh(key[0])
         if result.T_cam_obj is None:
-            self._tracks[key] = replace(track, lost=True)
+            if track.answer != self._answers:  # Else its number has gone to a detection of this image.
+                self._tracks[key] = replace(track, lost=True)
             return []
         poses = [e.T_cam_obj for e in detected if e.class_id == key[0] and e.T_cam_obj is not None]
         if any(is_same_object(result.T_cam_obj, T, mesh) for T in poses):
             del self._tracks[key]
             return []
+        velocity, step = velocity_after(track, result.T_cam_obj, time, mesh)
         self._tracks[key] = replace(
             track,
+            velocity=velocity,
+            step=step,
             T_cam_obj=result.T_cam_obj,
             box=moved_with_pose(track, result.T_cam_obj, camera, mesh),
             time=time,

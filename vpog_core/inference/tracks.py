@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
+from scipy.optimize import linear_sum_assignment
 
 from vpog_core.geometry.boxes import overlap
 from vpog_core.geometry.camera import clip_box, pixel_rays, project
@@ -19,6 +20,12 @@ OTHER_NUMBER = 0.3
 """Intersection over union above which a box of another number, or of a new one, belongs to a track."""
 SAME_NUMBER = 0.5
 """What the same number is worth beside that, where the boxes overlap at all."""
+SMOOTHING = 0.5
+"""Weight of the newest step in an object's velocity."""
+MAX_STEPS = 2.0
+"""A velocity is trusted for so many times the time that it was measured over."""
+MAX_ZOOM = 2.0
+"""A box grows or shrinks by no more from one image to the next."""
 TOO_NEAR = 0.2
 """Two objects of a class whose middles are nearer than this (diameters) are one object."""
 
@@ -36,6 +43,8 @@ class Track:
         detected: time of the image in which it was detected last.
         unchecked: answers since all views were looked at.
         lost: the last image did not show it at that pose.
+        given: the number that its detector gave it last; None: none, or none that can be trusted.
+        velocity: [3] metres per second of its middle in the camera frame, found over `step` seconds.
     """
 
     T_cam_obj: np.ndarray
@@ -45,6 +54,9 @@ class Track:
     answer: int = 0
     unchecked: int = 0
     lost: bool = False
+    given: int | None = None
+    velocity: np.ndarray = field(default_factory=lambda: np.zeros(3))
+    step: float = 0.0
 
 
 def moved_with_box(track: Track, box: np.ndarray, camera: Camera, mesh: Mesh) -> np.ndarray:
@@ -67,10 +79,32 @@ def moved_with_box(track: Track, box: np.ndarray, camera: Camera, mesh: Mesh) ->
 
 def moved_with_pose(track: Track, T_cam_obj: np.ndarray, camera: Camera, mesh: Mesh) -> np.ndarray:
     """Return the box [4] of a track whose object has moved to another pose [4, 4]."""
-    centres = [transform_points(T, mesh.center) for T in (track.T_cam_obj, T_cam_obj)]
-    before, after = project(camera, np.array(centres))
-    shift = np.tile(after - before, 2)
-    return track.box + shift if np.isfinite(shift).all() else track.box
+    centres = np.array([transform_points(T, mesh.center) for T in (track.T_cam_obj, T_cam_obj)])
+    if not (centres[:, 2] > 0).all():
+        return track.box
+    before, after = project(camera, centres)
+    half = (np.asarray(track.box[2:]) - np.asarray(track.box[:2])) / 2
+    half = half * np.clip(centres[0, 2] / centres[1, 2], 1 / MAX_ZOOM, MAX_ZOOM)
+    middle = _middle(track.box) + after - before
+    box = np.concatenate([middle - half, middle + half])
+    return box if np.isfinite(box).all() else track.box
+
+
+def velocity_after(track: Track | None, T_cam_obj: np.ndarray, time: float, mesh: Mesh) -> tuple:
+    """Find the velocity [3] and the step, seconds, of an object that is now at a pose [4, 4]; see `Track`."""
+    if track is None or track.lost or not time > track.time:
+        return np.zeros(3), 0.0
+    way = transform_points(T_cam_obj, mesh.center) - transform_points(track.T_cam_obj, mesh.center)
+    newest, step = way / (time - track.time), time - track.time
+    return (newest if not track.step else track.velocity + SMOOTHING * (newest - track.velocity)), step
+
+
+def predicted_box(track: Track, time: float, camera: Camera, mesh: Mesh) -> np.ndarray:
+    """Predict the box [4] of a track's object at a time, from how it moved before."""
+    seconds = np.clip(time - track.time, 0.0, MAX_STEPS * track.step)
+    T = track.T_cam_obj.copy()
+    T[:3, 3] += track.velocity * seconds
+    return moved_with_pose(track, T, camera, mesh)
 
 
 def box_of_pose(T_cam_obj: np.ndarray, camera: Camera, mesh: Mesh) -> np.ndarray | None:
@@ -87,27 +121,43 @@ def box_of_pose(T_cam_obj: np.ndarray, camera: Camera, mesh: Mesh) -> np.ndarray
         return None
 
 
-def assign(detections: Sequence[Detection], tracks: dict[Key, Track]) -> list[Key | None]:
+def assign(
+    detections: Sequence[Detection],
+    given: Sequence[int | None],
+    tracks: Mapping[Key, Track],
+    predicted: Mapping[Key, np.ndarray],
+) -> list[Key | None]:
     """Find the track that each detection belongs to, by its box and its number; None: it is new.
 
-    A box belongs to the track of its class that it overlaps most, one of its own number before others: so an
-    object that its detector numbers anew stays the same object.
+    Boxes belong to the tracks of their class so that they overlap most altogether, one with the track's
+    number before others: so an object that its detector numbers anew stays the same object. Where an object
+    is expected goes before where it was last.
+
+    Args:
+        given: the detector's number of each detection; None: none that can be trusted.
+        predicted: of each track the box [4] in which its object is expected.
     """
-    pairs = []
-    for row, detection in enumerate(detections):
-        box = np.asarray(detection.box, dtype=np.float64)
-        if box.shape != (4,) or not np.isfinite(box).all():
-            continue  # The estimator says what is wrong with it.
-        for key, track in tracks.items():
-            shared = overlap(box, track.box)
-            same = key[1] == detection.instance
-            if key[0] == detection.class_id and shared > (0.0 if same else OTHER_NUMBER):
-                pairs.append((shared + SAME_NUMBER * same, row, key))
+    last = {key: track.box for key, track in tracks.items()}
     found: list[Key | None] = [None] * len(detections)
-    for _, row, key in sorted(pairs, reverse=True):
-        if found[row] is None and key not in found:
-            found[row] = key
+    for boxes in (predicted, last):
+        rows = [n for n, key in enumerate(found) if key is None]
+        keys = [key for key in tracks if key not in found]
+        worth = np.array([[_worth(detections[n], given[n], key, tracks[key], boxes[key]) for key in keys]
+                          for n in rows]).reshape(len(rows), len(keys))  # fmt: skip
+        for i, j in zip(*linear_sum_assignment(-worth), strict=True):
+            if worth[i, j] > 0:
+                found[rows[i]] = keys[j]
     return found
+
+
+def _worth(detection: Detection, number: int | None, key: Key, track: Track, expected: np.ndarray) -> float:
+    """Tell how well a detection fits a track: 0 where it cannot be its."""
+    box = np.asarray(detection.box, dtype=np.float64)
+    if key[0] != detection.class_id or box.shape != (4,) or not np.isfinite(box).all():
+        return 0.0  # The estimator says what is wrong with such a box.
+    same = number is not None and number == track.given
+    shared = overlap(box, expected)
+    return shared + SAME_NUMBER * same if shared > (0.0 if same else OTHER_NUMBER) else 0.0
 
 
 def is_same_object(T_cam_obj: np.ndarray, other: np.ndarray, mesh: Mesh) -> bool:

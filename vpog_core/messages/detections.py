@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 
-from vpog_core.messages.instance_numbers import InstanceNumbers
+from vpog_core.messages.instance_numbers import NO_NUMBER, InstanceNumbers
 from vpog_core.messages.reading import detection_from_instance
 from vpog_core.types import MAX_SIDE, Detection, VPOGError
 
@@ -60,13 +60,17 @@ class DetectionReader:
         self._notices = notices
         self._numbers = InstanceNumbers()
 
-    def read(self, message, width: int, height: int, most: int) -> tuple[list[Detection], list[str]]:
-        """The best detections of known objects, and a sentence for each that is broken.
+    def read(
+        self, message, width: int, height: int, most: int, numbered: bool = True
+    ) -> tuple[list[Detection], list[str]]:
+        """Read the best detections of known objects, and a sentence for each that is broken.
 
         Args:
             message: of one of `DETECTION_TYPES`.
             width, height: of the image, pixels.
             most: how many are taken, best scores first.
+            numbered: objects of a class are numbered here, by where they were in the last image; False: what
+                the detector does not tell apart is left to a tracker, as `NO_NUMBER`.
         """
         if hasattr(message, "instances"):
             candidates = [self._of_instance(item) for item in message.instances]
@@ -89,15 +93,10 @@ class DetectionReader:
                 usable.append((candidate, detection_of(candidate, width, height)))
             except VPOGError as error:
                 refused.append(f"{candidate.object_id}: {error}")
-        return self._numbered(usable), refused
+        return self._numbered(usable, numbered), refused
 
-    def keep_numbers(self, boxes: Mapping[tuple[str, int], np.ndarray]) -> None:
-        """Keep the numbers of objects that are being followed, given their boxes [4] by object and number."""
-        for (object_id, number), box in boxes.items():
-            self._numbers.keep(object_id, number, box)
-
-    def _numbered(self, usable: list[tuple[Candidate, Detection]]) -> list[Detection]:
-        """The detections, each with a number that no other of its object has in this frame."""
+    def _numbered(self, usable: list[tuple[Candidate, Detection]], numbered: bool) -> list[Detection]:
+        """Number the detections: as the detector does, or so that none of an object has another's number."""
         self._numbers.next_frame()
         rows = defaultdict(list)
         for row, (candidate, _) in enumerate(usable):
@@ -105,8 +104,12 @@ class DetectionReader:
         result = [detection for _, detection in usable]
         for object_id, own in rows.items():
             given = [usable[row][0].number for row in own]
-            numbers = self._numbers.assign(object_id, given, [result[row].box for row in own])
-            if self._numbers.is_ambiguous(object_id, given):
+            ambiguous = self._numbers.is_ambiguous(object_id, given)
+            if numbered:
+                numbers = self._numbers.assign(object_id, given, [result[row].box for row in own])
+            else:
+                numbers = [NO_NUMBER if ambiguous or number is None else number for number in given]
+            if ambiguous:
                 self._notices.say_once(
                     "numbers",
                     f"The detector gives one number to several objects of class '{object_id}': they are "

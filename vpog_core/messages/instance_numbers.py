@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
@@ -16,8 +16,12 @@ MIN_OVERLAP = 0.1
 FAR = 1e6
 """Pixels; boxes that reach further are no boxes, and get a number all the same."""
 
-MEMORY_FRAMES = 10
-"""An object that is not detected in so many frames gives its number away."""
+MEMORY_FRAMES = 100
+"""An object that is not detected in so many frames gives its number away: late, so that one that was hidden
+for a while does not come back to find another object under its number."""
+
+NO_NUMBER = -1
+"""`Detection.instance` of what its detector gives no number."""
 
 
 class InstanceNumbers:
@@ -49,17 +53,34 @@ class InstanceNumbers:
             given: the detector's number of each, 0 or more; None where it gives none.
             boxes: [4] (x0, y0, x1, y1) of each, pixels.
         """
+        numbers = [None] * len(given) if self.is_ambiguous(class_id, given) else given
+        return self.fill(class_id, numbers, boxes)
+
+    def fill(
+        self,
+        class_id: str,
+        numbers: Sequence[int | None],
+        boxes: Sequence[np.ndarray],
+        taken: Collection[int] = (),
+    ) -> list[int]:
+        """Number the detections of one class in this frame that have no number yet.
+
+        Args:
+            numbers: of each, all different; None where it is to be found.
+            boxes: [4] (x0, y0, x1, y1) of each, pixels.
+            taken: numbers of other objects, which are not given to these.
+        """
         boxes = [np.clip(np.nan_to_num(box), -FAR, FAR) for box in boxes]
-        numbers = [None] * len(given) if self.is_ambiguous(class_id, given) else list(given)
         memory = self._remembered(class_id)
-        overlaps = {n: [overlap(box, old) for box in boxes] for n, (old, _) in memory.items()}
+        known = {n: item for n, item in memory.items() if n not in taken}
+        overlaps = {n: [overlap(box, old) for box in boxes] for n, (old, _) in known.items()}
         numbers = filled(numbers, overlaps, MIN_OVERLAP)
-        last = {n: old for n, (old, frame) in memory.items() if frame == self._frame - 1}
+        last = {n: old for n, (old, frame) in known.items() if frame == self._frame - 1}
         nearness = {n: [-distance(box, old) for box in boxes] for n, old in last.items()}
         numbers = filled(numbers, nearness, -np.inf)
         for row, box in enumerate(boxes):
             if numbers[row] is None:
-                numbers[row] = lowest_free({*memory, *numbers})
+                numbers[row] = lowest_free({*memory, *numbers, *taken})
             self._seen[class_id][numbers[row]] = (box, self._frame)
         return numbers
 
@@ -68,6 +89,10 @@ class InstanceNumbers:
         if any(count > 1 for number, count in Counter(given).items() if number is not None):
             self._ambiguous.add(class_id)
         return class_id in self._ambiguous
+
+    def distrust(self, class_id: str) -> None:
+        """Take a class's numbers for ambiguous from now on: its detector gave one to another object."""
+        self._ambiguous.add(class_id)
 
     def _remembered(self, class_id: str) -> dict[int, tuple[np.ndarray, int]]:
         """Last box and its frame of the numbers that are still spoken for."""

@@ -6,6 +6,12 @@ from collections import OrderedDict
 from typing import Any
 
 
+def nearest(ring: OrderedDict[int, Any], key: int, tolerance: int) -> int | None:
+    """Find the key of a ring that is nearest to another one; None where none is as near as the tolerance."""
+    found = min(ring, key=lambda other: abs(other - key), default=None)
+    return None if found is None or abs(found - key) > tolerance else found
+
+
 def remember(ring: OrderedDict[int, Any], key: int, value: Any, capacity: int | None) -> int:
     """Put a value into a ring as its newest; return how many older ones fell out (capacity None: none)."""
     ring.pop(key, None)

@@ -64,6 +64,7 @@ class FrameReader:
         max_detections: used of one frame, best scores first.
         rectified: the images are rectified: `P` of their CameraInfo holds.
         said: tells users what is left out.
+        numbered: see `DetectionReader.read`.
     """
 
     def __init__(
@@ -74,7 +75,9 @@ class FrameReader:
         max_detections: int,
         rectified: bool,
         said: SaidOnce,
+        numbered: bool = True,
     ) -> None:
+        self._numbered = numbered
         self._detections = DetectionReader(library, said, said, left_out)
         self._camera_infos = camera_infos
         self._max_detections, self._rectified = max_detections, rectified
@@ -108,7 +111,9 @@ class FrameReader:
     def _read_detections(self, frame: RecordedFrame, camera: Camera) -> tuple[list[Detection], list[str]]:
         message = frame.detections.read()
         try:
-            return self._detections.read(message, camera.width, camera.height, self._max_detections)
+            return self._detections.read(
+                message, camera.width, camera.height, self._max_detections, self._numbered
+            )
         except AttributeError as error:
             raise VPOGError(
                 f"The bag's {frame.detections.msgtype} has other fields than are known ({error}): record it "

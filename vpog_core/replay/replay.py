@@ -100,6 +100,7 @@ class Replay:
             settings.max_detections,
             settings.rectified,
             self._said,
+            numbered=not settings.tracking,
         )
         bar = tqdm(
             recorded_frames(self._bag, self.topics, self.pairs),

@@ -1,0 +1,104 @@
+"""Poses in another frame. tf2_ros may not be installed: a stand-in answers as its Buffer does."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy")
+
+from geometry_msgs.msg import TransformStamped
+from std_msgs.msg import Header
+
+from vpog_core.geometry.se3 import rotation_from_vector, rotation_z, transform
+from vpog_core.types import PoseEstimate, VPOGError
+from vpog_ros import conversions, optional
+from vpog_ros.target_frame import TargetFrame
+
+T_MAP_CAM = transform(rotation_from_vector(np.array([0.3, -1.0, 0.5])), np.array([1.0, 2.0, 0.5]))
+HEADER = Header(frame_id="camera")
+HEADER.stamp.sec = 12
+
+
+class TransformException(Exception):
+    pass
+
+
+class Buffer:
+    """Knows the camera in the map from second 10 on."""
+
+    def lookup_transform(self, target, source, time, timeout) -> TransformStamped:
+        if (target, source) != ("map", "camera"):
+            raise TransformException(f'"{target}" passed to lookupTransform does not exist.')
+        if time.nanoseconds < 10e9:
+            raise TransformException("Lookup would require extrapolation into the past.")
+        return conversions.transform_stamped(T_MAP_CAM, Header(frame_id=target), source)
+
+
+class TransformListener:
+    def __init__(self, buffer, node, spin_thread) -> None:
+        pass
+
+    def unregister(self) -> None:
+        pass
+
+
+@pytest.fixture
+def tf2(monkeypatch):
+    names = (Buffer, TransformListener, TransformException)
+    monkeypatch.setattr(optional, "tf2_ros", SimpleNamespace(**{item.__name__: item for item in names}))
+
+
+@pytest.fixture
+def estimate() -> PoseEstimate:
+    T = transform(rotation_z(0.4), [0.1, -0.2, 0.7])
+    covariance = np.diag([1.0, 4.0, 9.0, 0.1, 0.2, 0.3])
+    return PoseEstimate("mug", 0, T, 0.9, covariance, samples=np.stack([T, T]))
+
+
+def test_poses_and_their_covariance_are_turned(tf2, estimate):
+    estimate.alternatives = [replace(estimate)]
+    frame = TargetFrame(None, "map")
+    (found,), header = frame.of([estimate], HEADER)
+    assert (header.frame_id, header.stamp) == ("map", HEADER.stamp)
+    for T in (found.T_cam_obj, *found.samples, found.alternatives[0].T_cam_obj):
+        np.testing.assert_allclose(T, T_MAP_CAM @ estimate.T_cam_obj, atol=1e-12)
+    # Along the camera's axes, wherever they point in the map, it is as sure as before.
+    for n, axis in enumerate(T_MAP_CAM[:3, :3].T):
+        assert axis @ found.covariance[:3, :3] @ axis == pytest.approx(estimate.covariance[n, n])
+        assert axis @ found.covariance[3:, 3:] @ axis == pytest.approx(estimate.covariance[n + 3, n + 3])
+    frame.close()
+
+
+@pytest.mark.parametrize(
+    ("target", "second", "why"),
+    [
+        ("odom", 12, '"odom" passed to lookupTransform does not exist.'),
+        ("map", 9, "extrapolation into the past"),
+    ],
+)
+def test_a_frame_that_is_not_there_is_one_sentence(tf2, estimate, target, second, why):
+    header = Header(frame_id="camera")
+    header.stamp.sec = second
+    with pytest.raises(VPOGError, match=f"No transform from 'camera' to '{target}'.*{why}"):
+        TargetFrame(None, target).of([estimate], header)
+
+
+def test_images_without_a_frame_are_named(tf2, estimate):
+    with pytest.raises(VPOGError, match="the images have no frame_id"):
+        TargetFrame(None, "map").of([estimate], Header())
+
+
+@pytest.mark.parametrize("frame", ["", "camera"])
+def test_the_camera_s_own_frame_needs_no_transform(tf2, estimate, frame):
+    assert TargetFrame(None, frame).of([estimate], HEADER) == ([estimate], HEADER)
+
+
+def test_without_tf2_a_target_frame_is_refused(monkeypatch):
+    monkeypatch.setattr(optional, "tf2_ros", None)
+    TargetFrame(None, "").close()
+    with pytest.raises(VPOGError, match="target_frame is 'map' and tf2_ros is not installed"):
+        TargetFrame(None, "map")

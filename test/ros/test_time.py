@@ -1,0 +1,301 @@
+"""The node and time: stamps that nearly match, old images, answers at the newest image, simulated time.
+
+The real node in this process, over DDS; its estimator reads the pose from the image, as it is told to.
+"""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy")
+
+import rclpy
+from builtin_interfaces.msg import Time
+from diagnostic_msgs.msg import DiagnosticArray
+from geometry_msgs.msg import PoseArray
+from rclpy.parameter import Parameter
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import CameraInfo, Image
+from std_msgs.msg import Header
+from vpog_ros.msg import Instance2DArray, ObjectPoseArray
+
+from vpog_core.geometry.se3 import transform
+from vpog_core.messages.reading import stamp_to_ns
+from vpog_core.objects.library import ObjectLibrary
+from vpog_core.objects.mesh import save_mesh
+from vpog_core.synthetic.objects import make_object
+from vpog_core.types import Camera, Detection, Estimates, PoseEstimate
+from vpog_ros import conversions
+from vpog_ros.image_conversion import rgb_to_image
+from vpog_ros.vpog_node import SUCCESS, VpogNode
+
+CAMERA = Camera(K=np.array([[50.0, 0, 31.5], [0, 50, 23.5], [0, 0, 1]]), width=64, height=48)
+BOX = np.array([20.0, 15.0, 45.0, 35.0])
+
+
+def image_of(x_mm: int) -> np.ndarray:
+    """An image that tells where the object is."""
+    return np.full((48, 64, 3), x_mm, np.uint8)
+
+
+class Reader:
+    """An estimator that reads x, millimetres, from the image; slow where an object is detected."""
+
+    device, left_out, can_track = "cpu", {}, True
+
+    def __init__(self, library: ObjectLibrary) -> None:
+        self.library, self.object_ids = library, list(library.ids)
+        self.detect_s = 0.0
+        self.more: dict = {}
+
+    def estimate(self, image, camera, detections, priors=None) -> Estimates:
+        priors = priors or [None] * len(detections)
+        if any(prior is None or prior.detected for prior in priors):
+            time.sleep(self.detect_s)
+        T = transform(np.eye(3), [image[0, 0, 0] * 1e-3, 0.0, 0.5])
+        return Estimates(
+            PoseEstimate(d.class_id, d.instance, T, 0.9, np.eye(6) * 1e-6, tracked=p is not None, **self.more)
+            for d, p in zip(detections, priors, strict=True)
+        )
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory) -> ObjectLibrary:
+    folder = tmp_path_factory.mktemp("objects")
+    save_mesh(make_object(900_023, vertices=300), folder / "mug.ply")
+    return ObjectLibrary(folder)
+
+
+class Rig:
+    """The node, a camera, a detector, and an ear."""
+
+    def __init__(self, library: ObjectLibrary, **parameters) -> None:
+        self.context = rclpy.Context()
+        rclpy.init(context=self.context)
+        self.estimator = Reader(library)
+        overrides = [Parameter(n, value=v) for n, v in {"diagnostics_period": 0.1, **parameters}.items()]
+        self.node = VpogNode(
+            lambda *_: self.estimator, "timed", context=self.context, parameter_overrides=overrides
+        )
+        self.peer = rclpy.create_node("peer", context=self.context)
+        self.executor = rclpy.executors.SingleThreadedExecutor(context=self.context)
+        for item in (self.node, self.peer):
+            self.executor.add_node(item)
+        assert self.node.trigger_configure() == SUCCESS
+        assert self.node.trigger_activate() == SUCCESS
+        kinds = {"image": Image, "camera_info": CameraInfo, "instances": Instance2DArray}
+        self.senders = {n: self.peer.create_publisher(kind, n, 10) for n, kind in kinds.items()}
+        self.clock = self.peer.create_publisher(Clock, "/clock", 10)
+        self.answers = self.listen(ObjectPoseArray, "/timed/poses")
+        self.told = self.listen(DiagnosticArray, "/diagnostics")
+        met = self.spin_until(
+            lambda: (
+                all(s.get_subscription_count() for s in self.senders.values())
+                and self.node.count_subscribers("/timed/poses")
+            )
+        )
+        assert met, "the node does not listen"
+
+    def listen(self, message_type, topic: str) -> list:
+        came: list = []
+        self.peer.create_subscription(message_type, topic, came.append, 50)
+        return came
+
+    def spin_until(self, condition, timeout_s: float = 10.0) -> bool:
+        deadline = time.monotonic() + timeout_s
+        while not condition():
+            if time.monotonic() > deadline:
+                return False
+            self.executor.spin_once(timeout_sec=0.02)
+        return True
+
+    def spin_for(self, seconds: float) -> None:
+        self.spin_until(lambda: False, seconds)
+
+    def send(
+        self, stamp_ns: int, x_mm: int = 0, detector_ns: int | None = None, detected: bool = True
+    ) -> None:
+        """Send an image, and what the detector says of it, under a stamp of its own where one is given."""
+        header, own = _header(stamp_ns), _header(stamp_ns if detector_ns is None else detector_ns)
+        self.senders["camera_info"].publish(conversions.camera_to_info(CAMERA, header))
+        self.senders["image"].publish(rgb_to_image(image_of(x_mm), header))
+        if detected:
+            instances = [conversions.instance_from_detection(Detection("mug", BOX), own)]
+            self.senders["instances"].publish(Instance2DArray(header=own, instances=instances))
+
+    def told_values(self) -> dict[str, str]:
+        status = self.told[-1].status[0]
+        return {item.key: item.value for item in status.values} | {"message": status.message}
+
+    def stamps(self) -> list[int]:
+        """The stamps of the answers that hold a pose."""
+        return [stamp_to_ns(m.header.stamp) for m in self.answers if m.poses]
+
+    def close(self) -> None:
+        self.executor.shutdown()
+        self.node.destroy_node()
+        self.peer.destroy_node()
+        self.context.try_shutdown()
+
+
+def _header(stamp_ns: int) -> Header:
+    return Header(frame_id="camera", stamp=_time(stamp_ns))
+
+
+def _time(ns: int) -> Time:
+    return Time(sec=ns // 10**9, nanosec=ns % 10**9)
+
+
+@pytest.fixture
+def start(library):
+    rigs: list[Rig] = []
+
+    def start(**parameters) -> Rig:
+        rigs.append(Rig(library, **parameters))
+        return rigs[-1]
+
+    yield start
+    for rig in rigs:
+        rig.close()
+
+
+def now_ns() -> int:
+    return time.time_ns()
+
+
+def test_a_detector_that_stamps_anew_meets_the_nearest_image(start):
+    rig = start(stamp_tolerance=0.04)
+    stamp = now_ns()
+    rig.send(stamp, 10, stamp + 30_000_000)
+    assert rig.spin_until(rig.stamps)
+    assert rig.stamps() == [stamp]
+    assert rig.spin_until(lambda: rig.told_values()["frames matched by stamp_tolerance"] == "1")
+    rig.send(stamp + 100_000_000, 20, stamp + 150_000_000)
+    rig.spin_for(0.3)
+    assert rig.stamps() == [stamp]
+
+
+def test_old_images_are_dropped_counted_and_told_of(start):
+    rig = start(max_age=0.5)
+    old, new = now_ns() - 2_000_000_000, now_ns()
+    rig.send(old)
+    assert rig.spin_until(
+        lambda: rig.told and rig.told_values().get("frames dropped, older than max_age") == "1"
+    )
+    assert rig.spin_until(lambda: "over max_age (0.5 s), and are dropped" in rig.told_values()["message"])
+    rig.send(new)
+    assert rig.spin_until(rig.stamps)
+    assert rig.stamps() == [new]
+    assert rig.spin_until(lambda: "max_age" not in rig.told_values()["message"])
+
+
+@pytest.mark.parametrize("newest", [True, False])
+def test_a_slow_answer_is_carried_to_the_newest_image(start, newest):
+    rig = start(publish_at_newest=newest, tracking_without_detections=False)
+    rig.estimator.detect_s = 0.4
+    first, x_mm = now_ns(), list(range(10, 60, 10))
+    rig.send(first, x_mm[0])
+    rig.spin_for(0.2)
+    for n in range(1, 5):  # While the node is at work.
+        rig.send(first + n * 10_000_000, x_mm[n], detected=False)
+    assert rig.spin_until(rig.stamps)
+    (pose,) = rig.answers[-1].poses
+    expected = 4 if newest else 0
+    assert rig.stamps() == [first + expected * 10_000_000]
+    assert pose.pose.pose.position.x == pytest.approx(x_mm[expected] * 1e-3)
+    assert pose.detected is not newest
+    assert pose.detection_age == pytest.approx(expected * 0.01, abs=1e-4)
+
+
+def test_an_answer_that_nothing_can_carry_is_published_as_it_is(start):
+    rig = start(publish_at_newest=True, tracking=False)
+    stamp = now_ns()
+    rig.send(stamp + 10_000_000, detected=False)
+    rig.send(stamp)
+    assert rig.spin_until(rig.stamps)
+    assert rig.stamps() == [stamp]
+
+
+def test_a_bag_in_a_loop_ten_times_as_fast_with_simulated_time(start):
+    """Each second of the bag takes a tenth of one; then it begins again."""
+    rig = start(use_sim_time=True, max_age=1.5, publish_at_newest=True, pose_filter=True)
+    loops = []
+    for _ in range(2):
+        before = len(rig.answers)
+        for n in range(10):
+            stamp = (100 + n) * 10**8
+            rig.clock.publish(Clock(clock=_time(stamp)))
+            rig.spin_for(0.005)
+            rig.send(stamp, n)
+            rig.spin_for(0.005)
+        assert rig.spin_until(lambda before=before: 10_900_000_000 in _stamps(rig.answers[before:]))
+        rig.spin_for(0.1)
+        loops.append(_stamps(rig.answers[before:]))
+    for stamps in loops:
+        assert stamps == sorted(stamps)
+        assert stamps[0] < 10_500_000_000
+    assert rig.spin_until(lambda: rig.told and "frames dropped" in str(rig.told_values()))
+    assert "frames dropped, older than max_age" not in rig.told_values()
+    # Ages are those of the bag's clock, and not of this machine's, which is years later.
+    assert float(rig.told_values()["latency from image stamp p95 [ms]"]) < 1500
+
+
+def _stamps(messages) -> list[int]:
+    return [stamp_to_ns(message.header.stamp) for message in messages]
+
+
+def test_filtered_poses_leave_a_single_jump_out(start):
+    rig = start(pose_filter=True)
+    stamp, found = now_ns(), []
+    for n, x_mm in enumerate([10, 10, 10, 10, 200, 10, 200, 200]):
+        rig.send(stamp + n * 33_000_000, x_mm)
+        assert rig.spin_until(lambda n=n: len(rig.answers) == n + 1)
+        found.append(rig.answers[-1].poses[0].pose.pose.position.x)
+    np.testing.assert_allclose(found, [0.01] * 7 + [0.2], atol=1e-3)
+
+
+def test_without_the_filter_poses_are_as_they_were_found(start):
+    rig = start()
+    stamp = now_ns()
+    for n, x_mm in enumerate([10, 200]):
+        rig.send(stamp + n * 33_000_000, x_mm)
+        assert rig.spin_until(lambda n=n: len(rig.answers) == n + 1)
+    assert rig.answers[-1].poses[0].pose.pose.position.x == pytest.approx(0.2)
+
+
+def test_alternatives_and_samples_have_topics_of_their_own(start):
+    rig = start()
+    T = transform(np.eye(3), [0.0, 0.0, 0.7])
+    rig.estimator.more = {"alternatives": [PoseEstimate("mug", 0, T, 0.3)], "samples": np.stack([T] * 5)}
+    stamp, topics = now_ns(), [f"/timed/objects/mug/{kind}" for kind in ("alternatives", "samples")]
+    rig.send(stamp)
+    assert rig.spin_until(rig.stamps)
+    came = [rig.listen(PoseArray, topic) for topic in topics]
+    assert rig.spin_until(lambda: all(rig.node.count_subscribers(topic) for topic in topics))
+
+    def answered() -> bool:
+        rig.send(stamp + 10**7 * (1 + len(rig.answers)))
+        rig.spin_for(0.1)
+        return all(came)
+
+    assert rig.spin_until(answered)
+    assert [len(messages[0].poses) for messages in came] == [1, 5]
+    assert came[0][0].header.frame_id == "camera"
+    assert came[0][0].poses[0].position.z == 0.7
+
+
+def test_objects_that_are_renumbered_keep_their_numbers(start):
+    rig = start()
+    stamp = now_ns()
+    header = _header(stamp)
+    for n, given in enumerate([3, 4, -1, 3]):
+        header = _header(stamp + n * 33_000_000)
+        rig.senders["camera_info"].publish(conversions.camera_to_info(CAMERA, header))
+        rig.senders["image"].publish(rgb_to_image(image_of(10), header))
+        message = conversions.instance_from_detection(Detection("mug", BOX, instance=given), header)
+        rig.senders["instances"].publish(Instance2DArray(header=header, instances=[message]))
+        assert rig.spin_until(lambda n=n: len(rig.answers) == n + 1)
+    assert [pose.instance for answer in rig.answers for pose in answer.poses] == [3] * 4

@@ -1,0 +1,58 @@
+"""The poses of tracked objects, filtered: each object's by a filter of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from vpog_core.geometry import pose_filter
+from vpog_core.geometry.pose_filter import FilterState
+from vpog_core.inference.tracks import Key
+from vpog_core.objects.library import ObjectLibrary
+from vpog_core.types import PoseEstimate
+
+
+class PoseFilters:
+    """Filters for all objects, from image to image; see `geometry.pose_filter`.
+
+    Args:
+        library: tells the objects' symmetries.
+        max_gap: seconds without a pose after which an object's filter begins anew.
+    """
+
+    def __init__(self, library: ObjectLibrary, max_gap: float = 1.0) -> None:
+        self.max_gap = max_gap
+        self._library = library
+        self._states: dict[Key, FilterState] = {}
+        self._last: dict[Key, int] = {}
+        self._answers = 0
+
+    def filter(self, estimates: Sequence[PoseEstimate], time: float) -> list[PoseEstimate]:
+        """Filter the poses of an image; estimates without a pose stay as they are.
+
+        Args:
+            time: of the image, seconds; one that is not later than the last begins anew.
+        """
+        self._answers += 1
+        return [e if e.T_cam_obj is None else self._filtered(e, time) for e in estimates]
+
+    def reset(self) -> None:
+        """Forget all poses."""
+        self._states.clear()
+
+    def _filtered(self, estimate: PoseEstimate, time: float) -> PoseEstimate:
+        key, measured = (
+            (estimate.class_id, estimate.instance),
+            (estimate.T_cam_obj, estimate.covariance, time),
+        )
+        state = self._states.get(key)
+        # Answers that come seldom are no gap: what the last one held is taken up however long ago it was.
+        recent = state is not None and (
+            time - state.time <= self.max_gap or self._last[key] >= self._answers - 1
+        )
+        if recent and time > state.time:
+            state = pose_filter.update(state, *measured, self._library.symmetry(estimate.class_id))
+        else:
+            state = pose_filter.start(*measured)
+        self._states[key], self._last[key] = state, self._answers
+        return replace(estimate, T_cam_obj=state.T, covariance=state.covariance)
