@@ -51,7 +51,7 @@ class Publishers:
         if optional.Detection3DArray:
             self.detections_3d = self._create(optional.Detection3DArray, "~/detections_3d")
         self._shown: set[tuple[str, int]] = set()
-        self._mesh_folder = Path(tempfile.mkdtemp(prefix="vpog_markers_"))
+        self._mesh_root = self._mesh_folder = Path(tempfile.mkdtemp(prefix="vpog_markers_"))
 
     def _create(self, message_type, topic: str, depth: int = 10):
         qos = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=depth, reliability=ReliabilityPolicy.RELIABLE)
@@ -67,7 +67,12 @@ class Publishers:
         for publisher in self._all:
             self._node.destroy_lifecycle_publisher(publisher)
         self._all.clear()
-        shutil.rmtree(self._mesh_folder, ignore_errors=True)
+        shutil.rmtree(self._mesh_root, ignore_errors=True)
+
+    def use(self, library) -> None:
+        """Show the objects of another library from now on, under other names: RViz keeps what it has read."""
+        self._library = library
+        self._mesh_folder = Path(tempfile.mkdtemp(dir=self._mesh_root))
 
     def publish_poses(self, estimates: list[PoseEstimate], header: Header, settings: Settings) -> None:
         """Publish what is not a picture: poses, target pose, frames, 3D detections, markers.

@@ -1,0 +1,203 @@
+"""Where a request wants its objects to be looked for: by its own boxes, else by the detector's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import copy
+from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
+
+from std_msgs.msg import Header
+
+from vpog_core.messages.detections import DetectionReader, shortened
+from vpog_core.messages.reading import stamp_to_ns
+from vpog_core.types import Camera, Detection, VPOGError
+from vpog_ros.msg import Instance2DArray, ObjectWithoutPose
+from vpog_ros.newest_detections import Detected, NewestDetections
+
+MOST_AGE_S = 5.0
+"""Between an image and the detections of another that are used in it; beyond, an object may be anywhere."""
+MOST_NAMES = 256
+"""Objects and instances of one request."""
+
+NO_DETECTION = "No detection of '{}' has come: start its detector, or give a box or a mask in `instances`."
+NOTHING = (
+    "No detection of any object has come: start the detector, or name the objects and give their boxes or "
+    "masks in `instances`."
+)
+OLD = (
+    "The newest detection of '{}' is {:.1f} s from the image, more than {:g}: let its detector run, or give "
+    "a box or a mask in `instances`."
+)
+
+_SILENT = SimpleNamespace(leave_out=lambda *_: None, say_once=lambda *_, **__: None)
+"""What is left out of a request is said in its answer."""
+
+
+@dataclass
+class Asked:
+    """What a request asks for, as far as it can be known.
+
+    Attributes:
+        detections: to be estimated.
+        missing: the objects without one, with the reason.
+        ages: seconds between the image and the detections of an object, where they are of another image.
+    """
+
+    detections: list[Detection] = field(default_factory=list)
+    missing: list[ObjectWithoutPose] = field(default_factory=list)
+    ages: dict[str, float] = field(default_factory=dict)
+
+
+class RequestDetections:
+    """Makes the detections of requests.
+
+    Args:
+        library: gives the estimator's library.
+        why_not: tells why an object cannot be answered now, or ""; see `ObjectManager.why_not`.
+        left_out: gives the objects that cannot be used, with the reasons.
+        newest: what the detectors have sent.
+    """
+
+    def __init__(
+        self,
+        library: Callable,
+        why_not: Callable[[str], str],
+        left_out: Callable[[], dict],
+        newest: NewestDetections,
+    ) -> None:
+        self._library, self._why_not, self._left_out, self._newest = library, why_not, left_out, newest
+
+    def find(self, goal, header: Header, camera: Camera, most: int, final: bool) -> Asked | None:
+        """Find the detections of a request.
+
+        Args:
+            goal: of the action; header: of its image; camera: of its size.
+            most: detections that are used.
+            final: detections of the image itself are no longer waited for.
+
+        Returns:
+            None where they may still come.
+
+        Raises:
+            VPOGError: the request cannot be understood.
+        """
+        if max(len(goal.objects), len(goal.instances)) > MOST_NAMES:
+            raise VPOGError(f"A request names {MOST_NAMES} objects and instances at most: ask in parts.")
+        asked = Asked()
+        wanted = self._resolved(goal.objects, asked)
+        if goal.objects and not wanted:
+            return asked
+        if goal.instances:
+            self._of_instances(goal, wanted, header, camera, most, asked)
+        elif not self._of_topics(wanted, header, camera, most, final, asked):
+            return None
+        return asked
+
+    def _resolved(self, names: list[str], asked: Asked) -> list[str]:
+        """The objects that names stand for; those that stand for none are missing."""
+        found = []
+        for name in names:
+            try:
+                found.append(self._library().resolve(name))
+            except VPOGError as error:
+                asked.missing.append(missing(shortened(name), str(error)[:1000]))
+        return list(dict.fromkeys(found))
+
+    def _of_instances(self, goal, wanted: list[str], header, camera: Camera, most: int, asked: Asked) -> None:
+        """Take the boxes and masks that the request gives."""
+        instances = []
+        for given in goal.instances:
+            instance = copy(given)
+            if not instance.class_id:
+                if len(wanted) != 1:
+                    raise VPOGError(
+                        "An instance has no class_id, and `objects` does not name exactly one: name it."
+                    )
+                instance.class_id = wanted[0]
+            names = self._resolved([instance.class_id], asked)
+            if names and (not wanted or names[0] in wanted):
+                instances.append(instance)
+        self._read(Instance2DArray(header=header, instances=instances), None, camera, most, asked)
+        self._tell_missing(wanted, asked, "No box or mask of '{}' is in `instances`: give one.")
+
+    def _of_topics(
+        self, wanted: list[str], header, camera: Camera, most: int, final: bool, asked: Asked
+    ) -> bool:
+        """Take the detectors' detections; returns whether there are all that can be."""
+        stamp_ns = stamp_to_ns(header.stamp)
+        own = self._newest.of_stamp(stamp_ns)
+        if own is not None:
+            self._read(own.message, wanted, camera, most, asked)
+        seen = {d.class_id for d in asked.detections}
+        if not final and (not wanted or set(wanted) - seen) and (own is None or wanted):
+            return False
+        if own is not None and not wanted:
+            return True
+        old: dict[str, str] = {}
+        for object_id, detected in self._newest_of_objects(wanted).items():
+            if object_id in seen:
+                continue
+            age = abs(detected.age_s(stamp_ns))
+            if age > MOST_AGE_S:
+                old[object_id] = OLD.format(object_id, age, MOST_AGE_S)
+                continue
+            self._read(detected.message, [object_id], camera, most, asked)
+            asked.ages[object_id] = age
+        for object_id, sentence in old.items():
+            asked.missing.append(missing(object_id, sentence))
+        self._tell_missing([name for name in wanted if name not in old], asked, NO_DETECTION)
+        if not (wanted or asked.detections or asked.missing):
+            raise VPOGError(NOTHING)
+        return True
+
+    def _newest_of_objects(self, wanted: list[str]) -> dict[str, Detected]:
+        """The newest message that shows each object."""
+        found: dict[str, Detected] = {}
+        for name, detected in self._newest.by_class().items():
+            try:
+                object_id = self._library().resolve(name)
+            except VPOGError:
+                continue
+            before = found.get(object_id)
+            if (not wanted or object_id in wanted) and (before is None or before.came_s < detected.came_s):
+                found[object_id] = detected
+        return found
+
+    def _read(self, message, wanted: list[str] | None, camera: Camera, most: int, asked: Asked) -> None:
+        """Read the detections of a message, of the objects that are wanted (none named: all)."""
+        reader = DetectionReader(self._library(), _SILENT, _SILENT)
+        detections, refused = reader.read(message, camera.width, camera.height, most)
+        asked.detections += [d for d in detections if not wanted or d.class_id in wanted]
+        for sentence in refused:
+            object_id, _, reason = sentence.partition(": ")
+            if not wanted or object_id in wanted:
+                asked.missing.append(missing(object_id, reason))
+
+    def _tell_missing(self, wanted: list[str], asked: Asked, sentence: str) -> None:
+        known = {d.class_id for d in asked.detections} | {m.class_id for m in asked.missing}
+        asked.missing += [missing(n, sentence.format(n)) for n in wanted if n not in known]
+
+    def onboarding(self, names: list[str]) -> str:
+        """Say which of some objects are not ready yet, or ""; they are onboarded from now on."""
+        reasons = []
+        for object_id in self._resolved(names, Asked()):
+            reason = self._why_not(object_id)
+            if reason and object_id not in self._left_out():
+                reasons.append(reason)
+        return " ".join(reasons)
+
+    def usable(self, asked: Asked) -> Asked:
+        """Return what is asked for without the objects that are left out, which are missing then."""
+        left_out = self._left_out()
+        unusable = {d.class_id for d in asked.detections} & left_out.keys()
+        return replace(
+            asked,
+            detections=[d for d in asked.detections if d.class_id not in unusable],
+            missing=[*asked.missing, *(missing(name, left_out[name]) for name in sorted(unusable))],
+        )
+
+
+def missing(object_id: str, reason: str) -> ObjectWithoutPose:
+    """Make the message of an object that has no detection to be estimated."""
+    return ObjectWithoutPose(class_id=object_id, instance=-1, reason=reason)
