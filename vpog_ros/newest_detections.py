@@ -27,7 +27,7 @@ class Detected:
     came_s: float
 
     def age_s(self, stamp_ns: int) -> float:
-        """Seconds from the detections' image to another: by the stamps, else from when they came until now."""
+        """Seconds from the detections' image to another: by the stamps, else since they came."""
         if self.stamp_ns and stamp_ns:
             return (stamp_ns - self.stamp_ns) * 1e-9
         return time.monotonic() - self.came_s
