@@ -103,7 +103,7 @@ SERVICES = (
     Row(
         "~/add_object",
         "vpog_ros/srv/AddObject",
-        "Adds an object, by a mesh in `objects_dir` or by the bytes of one, and onboards it in the background.",
+        "Adds an object, by a mesh in `objects_dir` or the bytes of one, and onboards it in the background.",
     ),
     Row(
         "~/reload_objects",

@@ -26,6 +26,7 @@ NO_IMAGE = (
     "No image has come on {} since: check that the camera runs, or send image and camera_info in the request."
 )
 NO_CAMERA = "No CameraInfo has come on {} yet: check the topic's name, or send camera_info in the request."
+OTHER_CAMERA = "The image is {}x{} and the CameraInfo {}x{}: publish the image's own on {}, or send it."
 
 
 @dataclass(frozen=True)
@@ -95,12 +96,9 @@ class RequestServer:
             request.wait_for("waiting", NO_IMAGE.format(topic))
             return None
         header = request.image.header
-        info = request.goal.camera_info if request.goal.camera_info.width else None
-        info = self._info_of(stamp_to_ns(header.stamp)) if info is None else info
-        if info is None:
-            request.wait_for("waiting", NO_CAMERA.format(self._node.resolve_topic_name("camera_info")))
+        camera = self._camera(request, settings)
+        if camera is None:
             return None
-        camera = camera_from_info(info, settings.rectified)
         final = time.monotonic() - request.image_came_s > GRACE_S
         if request.asked is None:
             most = settings.max_detections
@@ -113,6 +111,24 @@ class RequestServer:
             request.wait_for("onboarding", onboarding)
             return None
         return self._estimate(request, camera, self._detections.usable(request.asked), settings)
+
+    def _camera(self, request: EstimationRequest, settings: Settings) -> Camera | None:
+        """The calibration of a request's image; None while it has not come, which the request is told."""
+        if request.goal.camera_info.width:
+            return camera_from_info(request.goal.camera_info, settings.rectified)
+        topic = self._node.resolve_topic_name("camera_info")
+        info = self._info_of(stamp_to_ns(request.image.header.stamp))
+        if info is None:
+            request.wait_for("waiting", NO_CAMERA.format(topic))
+            return None
+        camera = camera_from_info(info, settings.rectified)
+        # A compressed image tells no size.
+        size = [getattr(request.image, side, getattr(camera, side)) for side in ("width", "height")]
+        if size != [camera.width, camera.height]:
+            sizes = (*size, camera.width, camera.height, topic)
+            request.wait_for("waiting", OTHER_CAMERA.format(*sizes))
+            return None
+        return camera
 
     def _estimate(
         self, request: EstimationRequest, camera: Camera, asked: Asked, settings: Settings
