@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from vpog_core.messages.camera_infos import CameraInfos
 from vpog_ros.estimation_request import OpenRequests
 from vpog_ros.estimation_services import EstimationServices
 from vpog_ros.frame_buffer import FrameBuffer
@@ -36,6 +37,7 @@ class OnDemand:
         self._processor: FrameProcessor | None = None
         self._outputs: Publishers | None = None
         self._detections = NewestDetections()
+        self._infos = CameraInfos(wait_s=0.0)
         self.objects: ObjectManager | None = None
         self.requests = OpenRequests(self._wake)
         self.requests.close(NOT_ACTIVE)
@@ -56,6 +58,8 @@ class OnDemand:
         """Take requests; returns what the worker is to do between its frames."""
         manager = self.objects
         self._buffer, self._processor = buffer, processor
+        # Of their own: the worker waits for nothing on behalf of a request.
+        self._infos = CameraInfos(wait_s=0.0)
         detections = RequestDetections(
             lambda: estimator.library, manager.why_not, lambda: estimator.left_out, self._detections
         )
@@ -65,7 +69,7 @@ class OnDemand:
             self.requests,
             detections,
             processor.read_image,
-            processor.camera_infos.of_image,
+            self._infos.of_image,
             self._publish,
         )
         processor.why_not = manager.why_not
@@ -96,6 +100,13 @@ class OnDemand:
         """An image came; returns whether it is to be looked at without being asked."""
         self.requests.add_image(message)
         return not self.only
+
+    def add_camera_info(self, message) -> None:
+        """A calibration came."""
+        self._infos.add(message)
+        self.requests.wake_if_open()
+        if self._processor is not None:
+            self._processor.camera_infos.add(message)
 
     def add_detections(self, message) -> bool:
         """Detections came; returns whether they are to be looked at without being asked."""

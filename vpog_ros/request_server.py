@@ -22,6 +22,9 @@ from vpog_ros.worker import describe
 GRACE_S = 0.5
 """How long detections of the image itself are waited for before older ones are taken."""
 
+INFO_GRACE_S = 0.1
+"""The same of the image's own CameraInfo."""
+
 NO_IMAGE = (
     "No image has come on {} since: check that the camera runs, or send image and camera_info in the request."
 )
@@ -117,8 +120,10 @@ class RequestServer:
         if request.goal.camera_info.width:
             return camera_from_info(request.goal.camera_info, settings.rectified)
         topic = self._node.resolve_topic_name("camera_info")
-        info = self._info_of(stamp_to_ns(request.image.header.stamp))
-        if info is None:
+        stamp = request.image.header.stamp
+        info = self._info_of(stamp_to_ns(stamp))
+        own = info is not None and info.header.stamp == stamp
+        if info is None or not (own or time.monotonic() - request.image_came_s > INFO_GRACE_S):
             request.wait_for("waiting", NO_CAMERA.format(topic))
             return None
         camera = camera_from_info(info, settings.rectified)

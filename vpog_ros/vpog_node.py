@@ -203,7 +203,7 @@ class VpogNode(LifecycleNodeMixin, Node):
         between_frames = self._on_demand.activate(recorded, processor, self._buffer)
         self._worker = Worker(self._buffer, process, self._statistics, self.get_logger(), between_frames)
         self._worker.start()
-        specs = self._input_specs(settings, processor.camera_infos.add)
+        specs = self._input_specs(settings, self._on_demand.add_camera_info)
         self._inputs = Inputs(self, specs, self._input_group, {"instances", *optional.DETECTION_INPUTS})
         if sentence := parameters.ignored(self):
             self.get_logger().warning(sentence)
