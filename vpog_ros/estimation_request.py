@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+from vpog_core.messages.detections import shortened
 from vpog_core.types import VPOGError
 from vpog_ros.action import Estimate
+from vpog_ros.msg import ObjectWithoutPose
 
 MOST_OPEN = 8
 """Requests that wait at a time; further ones are answered with a sentence."""
 MOST_TIMEOUT_S = 3600.0
+MOST_NAMES = 256
+"""Objects and instances of one request."""
 
 BUSY = f"{MOST_OPEN} requests wait already: ask again when one of them is answered."
 LATE = "Nothing was estimated within {:g} s. {}"
@@ -20,9 +24,10 @@ Answer = Estimate.Result
 """Poses, reasons, and why there is none; what the action gives back."""
 
 
-def refusal(sentence: str) -> Answer:
-    """Make the answer that only says why there is none."""
-    return Answer(message=sentence)
+def refusal(sentence: str, names: Sequence[str] = ()) -> Answer:
+    """Make the answer that only says why there is none, of all objects that were asked for by name."""
+    without = [ObjectWithoutPose(class_id=shortened(n), instance=-1, reason=sentence) for n in names]
+    return Answer(message=sentence, without_pose=without)
 
 
 class EstimationRequest:
@@ -107,7 +112,8 @@ class EstimationRequest:
             self.answer(refusal("Cancelled."))
         elif now > self._deadline and not self._working:
             waited = self._stage[1] or "The node was busy with other images: ask with a longer timeout."
-            self.answer(refusal(LATE.format(self.timeout_s, waited)))
+            names = self.goal.objects[:MOST_NAMES]
+            self.answer(refusal(LATE.format(self.timeout_s, waited), names))
 
 
 class OpenRequests:

@@ -12,19 +12,15 @@ from std_msgs.msg import Header
 from vpog_core.messages.detections import DetectionReader, shortened
 from vpog_core.messages.reading import stamp_to_ns
 from vpog_core.types import Camera, Detection, VPOGError
+from vpog_ros.estimation_request import MOST_NAMES
 from vpog_ros.msg import Instance2DArray, ObjectWithoutPose
 from vpog_ros.newest_detections import Detected, NewestDetections
 
 MOST_AGE_S = 5.0
 """Between an image and the detections of another that are used in it; beyond, an object may be anywhere."""
-MOST_NAMES = 256
-"""Objects and instances of one request."""
 
-NO_DETECTION = "No detection of '{}' has come: start its detector, or give a box or a mask in `instances`."
-NOTHING = (
-    "No detection of any object has come: start the detector, or name the objects and give their boxes or "
-    "masks in `instances`."
-)
+NOT_YET = "The detections of the image have not come yet: give a box or a mask in `instances`."
+NO_DETECTION = "No detection of {} has come: start its detector, or give a box or a mask in `instances`."
 OLD = (
     "The newest detection of '{}' is {:.1f} s from the image, more than {:g}: let its detector run, or give "
     "a box or a mask in `instances`."
@@ -42,11 +38,13 @@ class Asked:
         detections: to be estimated.
         missing: the objects without one, with the reason.
         ages: seconds between the image and the detections of an object, where they are of another image.
+        waits_for: a sentence on detections that may still come, or "".
     """
 
     detections: list[Detection] = field(default_factory=list)
     missing: list[ObjectWithoutPose] = field(default_factory=list)
     ages: dict[str, float] = field(default_factory=dict)
+    waits_for: str = ""
 
 
 class RequestDetections:
@@ -68,16 +66,13 @@ class RequestDetections:
     ) -> None:
         self._library, self._why_not, self._left_out, self._newest = library, why_not, left_out, newest
 
-    def find(self, goal, header: Header, camera: Camera, most: int, final: bool) -> Asked | None:
+    def find(self, goal, header: Header, camera: Camera, most: int, final: bool) -> Asked:
         """Find the detections of a request.
 
         Args:
             goal: of the action; header: of its image; camera: of its size.
             most: detections that are used.
             final: detections of the image itself are no longer waited for.
-
-        Returns:
-            None where they may still come.
 
         Raises:
             VPOGError: the request cannot be understood.
@@ -90,8 +85,8 @@ class RequestDetections:
             return asked
         if goal.instances:
             self._of_instances(goal, wanted, header, camera, most, asked)
-        elif not self._of_topics(wanted, header, camera, most, final, asked):
-            return None
+        else:
+            asked.waits_for = self._of_topics(wanted, header, camera, most, final, asked)
         return asked
 
     def _resolved(self, names: list[str], asked: Asked) -> list[str]:
@@ -123,33 +118,33 @@ class RequestDetections:
 
     def _of_topics(
         self, wanted: list[str], header, camera: Camera, most: int, final: bool, asked: Asked
-    ) -> bool:
-        """Take the detectors' detections; returns whether there are all that can be."""
+    ) -> str:
+        """Take the detectors' detections; returns what is waited for, in a sentence, or ""."""
         stamp_ns = stamp_to_ns(header.stamp)
         own = self._newest.of_stamp(stamp_ns)
         if own is not None:
             self._read(own.message, wanted, camera, most, asked)
-        seen = {d.class_id for d in asked.detections}
-        if not final and (not wanted or set(wanted) - seen) and (own is None or wanted):
-            return False
-        if own is not None and not wanted:
-            return True
-        old: dict[str, str] = {}
+        told = {item.class_id for item in (*asked.detections, *asked.missing)}
+        complete = set(wanted) <= told if wanted else own is not None
+        if complete:
+            return ""
+        if not final:
+            return NOT_YET
         for object_id, detected in self._newest_of_objects(wanted).items():
-            if object_id in seen:
-                continue
             age = abs(detected.age_s(stamp_ns))
-            if age > MOST_AGE_S:
-                old[object_id] = OLD.format(object_id, age, MOST_AGE_S)
+            if object_id in told:
                 continue
-            self._read(detected.message, [object_id], camera, most, asked)
-            asked.ages[object_id] = age
-        for object_id, sentence in old.items():
-            asked.missing.append(missing(object_id, sentence))
-        self._tell_missing([name for name in wanted if name not in old], asked, NO_DETECTION)
-        if not (wanted or asked.detections or asked.missing):
-            raise VPOGError(NOTHING)
-        return True
+            if age > MOST_AGE_S:
+                asked.missing.append(missing(object_id, OLD.format(object_id, age, MOST_AGE_S)))
+            else:
+                self._read(detected.message, [object_id], camera, most, asked)
+                asked.ages[object_id] = age
+        if own is None and not asked.detections:
+            return " ".join(m.reason for m in asked.missing) or NO_DETECTION.format(
+                " or ".join(wanted) or "any"
+            )
+        self._tell_missing(wanted, asked, NO_DETECTION)
+        return ""
 
     def _newest_of_objects(self, wanted: list[str]) -> dict[str, Detected]:
         """The newest message that shows each object."""

@@ -104,11 +104,11 @@ class RequestServer:
             return None
         final = time.monotonic() - request.image_came_s > GRACE_S
         if request.asked is None:
-            most = settings.max_detections
-            request.asked = self._detections.find(request.goal, header, camera, most, final)
-        if request.asked is None:
-            request.wait_for("waiting", "The detections of the image have not come yet.")
-            return None
+            asked = self._detections.find(request.goal, header, camera, settings.max_detections, final)
+            if asked.waits_for:
+                request.wait_for("waiting", asked.waits_for)
+                return None
+            request.asked = asked
         onboarding = self._detections.onboarding([d.class_id for d in request.asked.detections])
         if onboarding:
             request.wait_for("onboarding", onboarding)
