@@ -86,7 +86,10 @@ class EstimationServices:
                 handle.abort()
             return answer
 
-        goal_handle.execute(conclude)
+        try:
+            goal_handle.execute(conclude)
+        except RuntimeError:  # It was cancelled while rclpy looked whether it was.
+            goal_handle.execute(conclude)
 
     def _call(self, call: EstimateOnce.Request, response: EstimateOnce.Response) -> EstimateOnce.Response:
         answers: list[Answer] = []

@@ -105,8 +105,9 @@ class OnDemand:
         """A calibration came."""
         self._infos.add(message)
         self.requests.wake_if_open()
-        if self._processor is not None:
-            self._processor.camera_infos.add(message)
+        processor = self._processor
+        if processor is not None:
+            processor.camera_infos.add(message)
 
     def add_detections(self, message) -> bool:
         """Detections came; returns whether they are to be looked at without being asked."""
@@ -144,17 +145,21 @@ class OnDemand:
         }
 
     def _exchange(self) -> None:
-        changed = None if self.objects is None else self.objects.exchange()
-        if changed is not None:
-            store = self._estimator.objects
-            self._outputs.use(store.library)
-            if self._processor is not None:
-                self._processor.use(store.library, store.left_out, changed)
+        # As they are now: another thread may release them.
+        manager, estimator, outputs, processor = self.objects, self._estimator, self._outputs, self._processor
+        changed = None if manager is None else manager.exchange()
+        if changed is None or outputs is None:
+            return
+        store = estimator.objects
+        outputs.use(store.library)
+        if processor is not None:
+            processor.use(store.library, store.left_out, changed)
 
     def _publish(self, found: Found) -> None:
         """Publish what was found on request, where nothing else is published."""
-        if self.only and self._processor is not None:
-            self._processor.publish(found.image, found.camera, found.estimates, found.header)
+        processor = self._processor
+        if self.only and processor is not None:
+            processor.publish(found.image, found.camera, found.estimates, found.header)
 
     def _wake(self) -> None:
         buffer = self._buffer

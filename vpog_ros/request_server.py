@@ -14,6 +14,7 @@ from vpog_core.messages.reading import camera_from_info, stamp_to_ns
 from vpog_core.types import Camera, Estimates, VPOGError
 from vpog_ros.conversions import object_pose
 from vpog_ros.estimation_request import Answer, EstimationRequest, OpenRequests, refusal
+from vpog_ros.frame_dump import context_of
 from vpog_ros.msg import ObjectPoseArray, ObjectWithoutPose
 from vpog_ros.parameters import Settings
 from vpog_ros.request_detections import Asked, RequestDetections
@@ -47,7 +48,7 @@ class RequestServer:
 
     Args:
         node: for names, parameters and the log.
-        estimator: of the node; its memory of topics' objects, the tracker, is not used.
+        estimator: of the node, see `FrameDump.recorded`; what the topics follow, the tracker, is not used.
         requests: those that are open.
         detections: makes the detections of a request.
         read_image: reads an image message.
@@ -146,6 +147,7 @@ class RequestServer:
         request.tell("convert")
         image, header = self._read_image(request.image), request.image.header
         check_image(image, camera)
+        self._estimator.context = context_of(header)
         estimates = Estimates()
         if asked.detections:
             with tell_stages(request.tell):

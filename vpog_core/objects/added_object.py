@@ -60,17 +60,22 @@ class AddedObject:
         Raises:
             VPOGError: they cannot be written, or objects.yaml has no place for a line.
         """
-        path = self.folder / self.mesh
+        path, settings = self.folder / self.mesh, _settings_file(self.folder)
+        before = _content_of(settings)
         try:
             if self.data is not None:
                 write_whole(path, self.data)
             if self.settings:
-                append_object(_settings_file(self.folder), self.name, self.settings)
+                append_object(settings, self.name, self.settings)
             read_entries(self.folder)
         except (OSError, VPOGError) as error:
-            if self.data is not None:
-                with suppress(OSError):
-                    path.unlink()
+            with suppress(OSError):
+                if self.data is not None:
+                    path.unlink(missing_ok=True)
+                if before is None:
+                    settings.unlink(missing_ok=True)
+                elif settings.read_bytes() != before:
+                    write_whole(settings, before)
             if isinstance(error, VPOGError):
                 raise
             raise VPOGError(
@@ -215,6 +220,16 @@ def _refuse_existing(folder: Path, place: str) -> None:
             raise VPOGError(
                 f"There is a file '{path.name}' in the objects folder already: take another name."
             )
+
+
+def _content_of(path: Path) -> bytes | None:
+    """Read a file; None where there is none."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise VPOGError(f"'{path}' cannot be read ({error.strerror}): check its permissions.") from error
 
 
 def _settings_file(folder: Path) -> Path:
