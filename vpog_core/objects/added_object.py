@@ -25,7 +25,7 @@ MOST_BYTES = 64 * 2**20
 """Of a mesh that is sent."""
 MOST_OBJECTS = 1000
 """Objects of a folder, beyond which none is added."""
-MOST_SYMMETRY = 4096
+MOST_SYMMETRY = 1000
 """Characters that describe a symmetry."""
 MOST_CHARACTERS = 64
 """Characters of a name."""
