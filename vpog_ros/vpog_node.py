@@ -88,9 +88,9 @@ class VpogNode(LifecycleNodeMixin, Node):
         # Beside the callbacks: writing takes a moment.
         own_group = MutuallyExclusiveCallbackGroup()
         self._dump = FrameDump(self, own_group, lambda: self.settings, self._diagnosis)
+        self._on_demand = OnDemand(self)
         self.add_on_set_parameters_callback(self._check_parameters)
         parameters.declare(self)
-        self._on_demand = OnDemand(self)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         # On a clock that always runs: with simulated time the node's own stands still until /clock comes.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
