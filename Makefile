@@ -7,7 +7,7 @@ DEMO   ?=
 
 export ROS_AUTOMATIC_DISCOVERY_RANGE := LOCALHOST
 
-PACKAGE_FILES := CMakeLists.txt package.xml $(shell find msg launch config scripts vpog_ros vpog_core -type f \
+PACKAGE_FILES := CMakeLists.txt package.xml $(shell find msg srv action launch config scripts vpog_ros vpog_core -type f \
                    -not -name '*.pyc' 2>/dev/null)
 
 .DEFAULT_GOAL := help

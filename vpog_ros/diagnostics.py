@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
@@ -99,6 +100,7 @@ def build_message(
     device: str,
     stamp,
     warnings: Sequence[str] = (),
+    more: Mapping[str, object] = MappingProxyType({}),
 ) -> DiagnosticArray:
     """The node's DiagnosticArray: one status that reads well in rqt_runtime_monitor.
 
@@ -106,6 +108,7 @@ def build_message(
         state: the lifecycle state's label.
         activity: what the node is busy with, such as onboarding; empty when there is nothing to say.
         warnings: sentences that hold now.
+        more: values to show beside the node's own.
     """
     level, summary = DiagnosticStatus.OK, activity or state
     if statistics.last_error and state in ("unconfigured", "finalized"):
@@ -128,6 +131,7 @@ def build_message(
         "frames dropped, node busy": counts.dropped_busy,
         "detections dropped, no image": counts.dropped_unmatched,
     }
+    values |= more
     values |= dict(sorted(statistics.left_out.items())) | dict(sorted(statistics.hints.items()))
     values |= {f"failures, {kind}": number for kind, number in sorted(statistics.failures.items())}
     values |= {f"rate {name} [Hz]": f"{rate:.1f}" for name, rate in statistics.rates().items()}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import sys
 from collections.abc import Callable
 
 from rclpy.logging import get_logger
@@ -48,5 +50,25 @@ def load_estimator(settings: Settings, progress: Progress):
         alternatives=settings.alternatives,
         samples=settings.samples,
     )
-    estimator.onboard(progress=progress, strict=settings.strict_objects)
+    if settings.onboard_when_asked:
+        estimator.objects.check(settings.strict_objects)
+    else:
+        estimator.onboard(progress=progress, strict=settings.strict_objects)
     return estimator
+
+
+def say_what_is_odd(estimator, logger) -> None:
+    """Log the objects that are left out, and what is left out of other meshes or doubtful about them."""
+    for object_id, sentence in estimator.left_out.items():
+        logger.error(f"'{object_id}' is left out. {sentence}")
+    for object_id in estimator.object_ids:
+        for note in estimator.library.notes(object_id):
+            logger.warning(note)
+
+
+def free_memory() -> None:
+    """Give back what an estimator held that nobody has any more."""
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.empty_cache()

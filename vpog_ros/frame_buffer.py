@@ -95,7 +95,7 @@ class FrameBuffer:
         self._unmatched_since: float | None = None
         self._newest_met = False
         self._waiting: Frame | None = None
-        self._closed = False
+        self._closed = self._woken = False
         self._alone_after_s: float | None = None
         self._unpaired_since: float | None = None
         self._changed = threading.Condition()
@@ -146,9 +146,12 @@ class FrameBuffer:
                 self.counts.dropped_unmatched += fallen
 
     def take(self, timeout_s: float) -> Frame | None:
-        """The newest pair, waiting for one if need be; None after the timeout or once closed."""
+        """The newest pair, waiting for one if need be; None after the timeout, once woken or closed."""
         with self._changed:
-            self._changed.wait_for(lambda: self._waiting is not None or self._closed, timeout_s)
+            self._changed.wait_for(
+                lambda: self._waiting is not None or self._closed or self._woken, timeout_s
+            )
+            self._woken = False
             if self._closed or self._waiting is None:
                 return None
             frame, self._waiting = self._waiting, None
@@ -164,6 +167,12 @@ class FrameBuffer:
             if self._waiting is not None and self._waiting.detections is None:
                 self._waiting = None  # It would be answered twice.
             return Frame(stamp_ns, self._images[stamp_ns], None, self.clock())
+
+    def wake(self) -> None:
+        """Let who waits for a frame go, or who will wait next: there is other work."""
+        with self._changed:
+            self._woken = True
+            self._changed.notify_all()
 
     def close(self) -> None:
         """Let everybody who waits go."""

@@ -49,9 +49,7 @@ class FrameDump:
         recorded = self._recorded
 
         def work(frame):
-            header = frame.image.header
-            stamp = f"{header.stamp.sec}.{header.stamp.nanosec:09d}"
-            recorded.context = {"stamp": stamp, "frame_id": header.frame_id}
+            recorded.context = context_of(frame.image.header)
             return process(frame)
 
         return work
@@ -88,6 +86,12 @@ class FrameDump:
         name = f"frame_{call.context.get('stamp', 'unknown')}"
         about = dataclasses.asdict(settings) | {"diagnostics": _values(self._diagnostics())}
         return write_dump(folder, name, call, recorded, weights, about)
+
+
+def context_of(header) -> dict[str, str]:
+    """Say which frame it is that a call of the estimator is about."""
+    stamp = f"{header.stamp.sec}.{header.stamp.nanosec:09d}"
+    return {"stamp": stamp, "frame_id": header.frame_id}
 
 
 def _values(message: DiagnosticArray) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,6 +66,13 @@ class FrameProcessor:
         self._calibration: tuple = ()
         self._doubt = ""
         self.camera_infos = CameraInfos()
+        self.why_not: Callable[[str], str] = lambda object_id: ""
+        """Tells why an object cannot be answered now, or ""."""
+
+    def use(self, library, left_out: Collection[str], changed: Collection[str]) -> None:
+        """Work with another library from now on; the objects that have changed are met for the first time."""
+        self._reader.use(library, left_out)
+        self._tracker.forget(changed)
 
     def process(self, frame: Frame) -> None:
         """Estimate and publish the poses of one frame.
@@ -113,9 +121,17 @@ class FrameProcessor:
     def _view(self, frame: Frame, settings: Settings) -> View:
         """Read a frame's image and its calibration."""
         camera = self._camera(frame, settings)
-        image = self._rgb(frame.image)
+        image = self.read_image(frame.image)
         _check_image(image, camera)
         return View(frame, image, camera)
+
+    def publish(
+        self, image: np.ndarray, camera: Camera, estimates: list[PoseEstimate], header: Header
+    ) -> None:
+        """Publish estimates that somebody has asked for."""
+        settings = parameters.read(self._node)
+        self._outputs.publish_poses(self._accepted(estimates, settings), header, settings)
+        self._outputs.publish_pictures(image, camera, estimates, header, settings.min_score)
 
     def _detections(self, frame: Frame, camera: Camera, settings: Settings) -> list[Detection]:
         """The frame's detections of known objects; none where the detector is silent."""
@@ -130,7 +146,15 @@ class FrameProcessor:
         )
         for sentence in refused:
             self._refused(sentence)
-        return detections
+        return [detection for detection in detections if self._is_ready(detection.class_id)]
+
+    def _is_ready(self, object_id: str) -> bool:
+        """Tell whether an object can be answered now; if not, count it and say why, once."""
+        reason = self.why_not(object_id)
+        if reason:
+            self._statistics.leave_out("detections of objects not ready")
+            self._notices.say_once("not ready", reason, of=object_id)
+        return not reason
 
     def _camera(self, frame: Frame, settings: Settings) -> Camera:
         """The image's calibration, with what is odd about it said."""
@@ -162,7 +186,8 @@ class FrameProcessor:
         self._notices.warn_while("no frame_id", empty)
         self._notices.warn_while("other frame_id", other)
 
-    def _rgb(self, message) -> np.ndarray:
+    def read_image(self, message) -> np.ndarray:
+        """Read an image message as [H, W, 3] uint8 RGB, by the bits that the images so far have used."""
         image = image_to_rgb(message, self._bit_depth)
         if self._bit_depth.note:
             self._notices.say_once("bit depth", self._bit_depth.note, of=self._bit_depth.note)

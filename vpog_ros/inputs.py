@@ -190,8 +190,8 @@ class Inputs:
         for item in self._inputs:
             node.get_logger().info(item.found())
 
-    def watch(self, notices: Notices) -> None:
-        """Adapt to publishers that came or went, and warn of topics on which nothing comes."""
+    def watch(self, notices: Notices, quiet: bool = False) -> None:
+        """Adapt to publishers that came or went, and warn of topics on which nothing comes, unless quiet."""
         now = time.monotonic()
         with self._lock:
             if self._closed:
@@ -199,7 +199,7 @@ class Inputs:
             for item in self._inputs:
                 if item.adapt(now):
                     self._node.get_logger().info(item.found())
-        silences = {item.spec.name: item.silence(now, self._since) for item in self._inputs}
+        silences = {i.spec.name: "" if quiet else i.silence(now, self._since) for i in self._inputs}
         spare = {name: silences.pop(name) for name in self._alternatives if name in silences}
         for name, sentence in silences.items():
             notices.warn_while(name, sentence)

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 from vpog_ros.parameters import CONFIGURE, LIVE, START, TABLE, Spec
 
-TF2, VISION, YOLO = "tf2_msgs", "vision_msgs", "yolo_msgs"
+TF2, VISION, YOLO, ACTION = "tf2_msgs", "vision_msgs", "yolo_msgs", "rclpy.action"
 
 
 @dataclass(frozen=True)
 class Row:
-    """One topic or service.
+    """One topic, service or action.
 
     Attributes:
         name: as the node has it, before remapping; `~` is the node's name.
@@ -109,6 +109,37 @@ SERVICES = (
         "Writes the inputs and answers of the last answered frame into "
         "a new folder below `dump_dir`; `vpog estimate --from` finds its poses again.",
     ),
+    Row(
+        "~/estimate_once",
+        "vpog_ros/srv/EstimateOnce",
+        "Poses of objects in one image, as `~/estimate` gives them, for callers that only want the answer.",
+    ),
+    Row(
+        "~/list_objects",
+        "vpog_ros/srv/ListObjects",
+        "The objects, each with its state (ready, onboarding, cached, not_onboarded, left_out), diameter and "
+        "symmetry.",
+    ),
+    Row(
+        "~/add_object",
+        "vpog_ros/srv/AddObject",
+        "Adds an object, by a mesh in `objects_dir` or the bytes of one, and onboards it in the background.",
+    ),
+    Row(
+        "~/reload_objects",
+        "std_srvs/srv/Trigger",
+        "Reads `objects_dir` anew and onboards what is new or has changed, in the background.",
+    ),
+)
+
+ACTIONS = (
+    Row(
+        "~/estimate",
+        "vpog_ros/action/Estimate",
+        "Poses of objects in one image, the next that comes or one in the goal; see "
+        "[on_demand.md](on_demand.md).",
+        ACTION,
+    ),
 )
 
 LIFECYCLE = "lifecycle_msgs"
@@ -143,6 +174,7 @@ def interface_page() -> str:
         ("Subscribed topics", INPUTS),
         ("Published topics", OUTPUTS),
         ("Services", SERVICES),
+        ("Actions", ACTIONS),
     ):
         parts.append(f"## {title}\n\n{_rows(rows)}")
     parts.append(

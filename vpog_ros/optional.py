@@ -22,6 +22,11 @@ try:
 except ImportError:
     YoloDetectionArray = None
 
+try:
+    from rclpy.action import ActionServer, CancelResponse
+except ImportError:
+    ActionServer = CancelResponse = None
+
 DETECTION_INPUTS = {
     name: kind
     for name, kind in (("detections", Detection2DArray), ("yolo_detections", YoloDetectionArray))
@@ -44,4 +49,6 @@ def what_is_off() -> list[str]:
         )
     if YoloDetectionArray is None:
         sentences.append("yolo_msgs is not installed: the topic yolo_detections is off.")
+    if ActionServer is None:
+        sentences.append("rclpy.action is not installed: the action ~/estimate is off; use ~/estimate_once.")
     return sentences

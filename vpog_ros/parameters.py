@@ -24,6 +24,9 @@ WHEN_TEXT = {
 }
 
 
+CONTINUOUS, ON_DEMAND = "continuous", "on_demand"
+"""When the node works."""
+
 QOS_OVERRIDES = "qos_overrides."
 """Prefix of the parameters of a topic's quality of service; all of them are `START`."""
 
@@ -104,6 +107,10 @@ TABLE: dict[str, Spec] = {
     "strict_objects": Spec(
         False, "Refuse to configure where one object cannot be used; false: it alone is left out."
     ),
+    "onboard_when_asked": Spec(
+        False,
+        "Onboard an object when its pose is first asked for, in the background; false: all at configure.",
+    ),
     "cache_dir": Spec("", "Folder for the objects' rendered templates; empty: the user's cache folder."),
     "image_transport": Spec(
         "raw",
@@ -143,6 +150,21 @@ TABLE: dict[str, Spec] = {
         "Follow the objects from the image that was worked on to the newest one, and publish their poses "
         "there, with its stamp: for slow machines; needs tracking.",
         LIVE,
+    ),
+    "trigger": Spec(
+        CONTINUOUS,
+        "When the node works; continuous: on images that have detections, and when asked, on_demand: only "
+        "when asked, by ~/estimate or ~/estimate_once.",
+        LIVE,
+        choices=(CONTINUOUS, ON_DEMAND),
+    ),
+    "request_timeout": Spec(
+        10.0,
+        "How long ~/estimate and ~/estimate_once wait for what they need, where the request does not say.",
+        LIVE,
+        "s",
+        minimum=0.1,
+        maximum=3600.0,
     ),
     "max_detections": Spec(
         16, "Detections used of one frame, best scores first.", LIVE, "detections", minimum=1, maximum=256

@@ -25,6 +25,8 @@ END_S = 1.3
 """From Ctrl-C until the process ends whatever its threads do."""
 WRITE_S = 0.3
 """Then, how long a file that is being written may take to be whole."""
+THREADS = 5
+"""Of the executor; ~/estimate_once and ~/add_object may hold one each."""
 SPIN_S = 0.5
 """How often the executor looks whether the process is to end."""
 
@@ -60,7 +62,7 @@ def run(make_node: Callable, args: list[str] | None = None) -> int:
 
 def serve(node, told_to_end: threading.Event) -> None:
     """Spin a node until the event is set, then destroy it, so that nobody on DDS goes on calling it."""
-    executor = MultiThreadedExecutor(num_threads=3)
+    executor = MultiThreadedExecutor(num_threads=THREADS)
     executor.add_node(node)
     spinner = threading.Thread(target=spin, args=(executor, told_to_end), name="spinner", daemon=True)
     starter = threading.Thread(target=node.start, name="autostart", daemon=True)

@@ -85,6 +85,11 @@ class Publishers:
         self._all.clear()
         self._target_frame.close()
 
+    def use(self, library) -> None:
+        """Show the objects of another library from now on."""
+        self._library = library
+        self._triangles.clear()
+
     def publish_poses(self, estimates: list[PoseEstimate], header: Header, settings: Settings) -> None:
         """Publish what is not an image: poses, target pose, frames, 3D detections, markers.
 

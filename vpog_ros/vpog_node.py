@@ -7,9 +7,7 @@ if __name__ == "__main__":
 
     prepare(interrupted=0)
 
-import contextlib
 import dataclasses
-import gc
 import sys
 import threading
 import time
@@ -24,11 +22,10 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from vpog_core.cancellation import Cancelled, stop_when
 from vpog_core.messages.reading import stamp_to_ns
-from vpog_core.objects.symmetry_hint import symmetry_hint
 from vpog_core.types import VPOGError
 from vpog_ros import optional, parameters
 from vpog_ros.diagnostics import Statistics, build_message
-from vpog_ros.estimator_loading import EstimatorFactory, load_estimator
+from vpog_ros.estimator_loading import EstimatorFactory, free_memory, load_estimator, say_what_is_odd
 from vpog_ros.frame_buffer import Counts, FrameBuffer
 from vpog_ros.frame_dump import FrameDump
 from vpog_ros.frame_processor import FrameProcessor
@@ -36,6 +33,7 @@ from vpog_ros.image_conversion import cv_bridge_works
 from vpog_ros.inputs import Inputs, InputSpec
 from vpog_ros.msg import Instance2DArray
 from vpog_ros.notices import Notices
+from vpog_ros.on_demand import OnDemand
 from vpog_ros.parameters import Settings
 from vpog_ros.process import run
 from vpog_ros.publishers import Publishers
@@ -90,6 +88,7 @@ class VpogNode(LifecycleNodeMixin, Node):
         # Beside the callbacks: writing takes a moment.
         own_group = MutuallyExclusiveCallbackGroup()
         self._dump = FrameDump(self, own_group, lambda: self.settings, self._diagnosis)
+        self._on_demand = OnDemand(self)
         self.add_on_set_parameters_callback(self._check_parameters)
         parameters.declare(self)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
@@ -149,9 +148,8 @@ class VpogNode(LifecycleNodeMixin, Node):
             estimator.library.resolve(settings.target_object)
         self._outputs = Publishers(self, estimator.library)
         self._estimator = estimator
-        for object_id, sentence in self._left_out().items():
-            self.get_logger().error(f"'{object_id}' is left out. {sentence}")
-        self._say_notes()
+        self._on_demand.configure(estimator, self._outputs)
+        say_what_is_odd(estimator, self.get_logger())
         images = "cv_bridge" if cv_bridge_works() else "rosbags-image"
         names = ", ".join(name for name in estimator.object_ids if name not in self._left_out())
         self.get_logger().info(f"Ready on {estimator.device}, images through {images}, objects: {names}.")
@@ -159,16 +157,6 @@ class VpogNode(LifecycleNodeMixin, Node):
     def _left_out(self) -> dict[str, str]:
         """The objects that cannot be used, each with the sentence that says why."""
         return {} if self._estimator is None else self._estimator.left_out
-
-    def _say_notes(self) -> None:
-        """Log what the objects' mesh files hold and was left out, and what is doubtful about them."""
-        for object_id in self._estimator.object_ids:
-            with contextlib.suppress(VPOGError):  # A mesh that cannot be used has been said already.
-                for note in self._estimator.library.mesh(object_id).notes:
-                    self.get_logger().warning(note)
-                if hint := symmetry_hint(self._estimator.library, object_id):
-                    self._statistics.hints[f"symmetry of {object_id}"] = hint
-                    self.get_logger().warning(hint)
 
     def _configure_failed(self, sentence: str, log: str) -> TransitionCallbackReturn:
         self._statistics.failure("configure", sentence)
@@ -200,20 +188,23 @@ class VpogNode(LifecycleNodeMixin, Node):
 
     def _activate(self, settings: Settings) -> None:
         self._notices.start_anew()
+        self._on_demand.prepare()
         tolerance_ns = round(settings.stamp_tolerance * 1e9)
         self._buffer = FrameBuffer(settings.image_buffer_size, self._totals, tolerance_ns=tolerance_ns)
+        recorded = self._dump.recorded(self._estimator)
         processor = FrameProcessor(
             self,
-            self._dump.recorded(self._estimator),
+            recorded,
             self._outputs,
             self._statistics,
             self._notices,
             self._buffer,
         )
         process = self._dump.told(processor.process)
-        self._worker = Worker(self._buffer, process, self._statistics, self.get_logger())
+        between_frames = self._on_demand.activate(recorded, processor, self._buffer)
+        self._worker = Worker(self._buffer, process, self._statistics, self.get_logger(), between_frames)
         self._worker.start()
-        specs = self._input_specs(settings, processor.camera_infos.add)
+        specs = self._input_specs(settings, self._on_demand.add_camera_info)
         self._inputs = Inputs(self, specs, self._input_group, {"instances", *optional.DETECTION_INPUTS})
         if sentence := parameters.ignored(self):
             self.get_logger().warning(sentence)
@@ -255,6 +246,7 @@ class VpogNode(LifecycleNodeMixin, Node):
         return SUCCESS
 
     def _stop_work(self) -> None:
+        self._on_demand.deactivate()
         if self._inputs is not None:
             self._inputs.close()
         if self._worker is not None and not self._worker.stop():
@@ -264,6 +256,7 @@ class VpogNode(LifecycleNodeMixin, Node):
         self._worker = self._buffer = self._inputs = None
 
     def _release(self) -> None:
+        self._on_demand.release()
         if self._outputs is not None:
             self._outputs.destroy()
         self._outputs = self._estimator = None
@@ -271,15 +264,13 @@ class VpogNode(LifecycleNodeMixin, Node):
         self._why_inactive = ""
         if self._stopping.is_set():
             return  # The process ends, and gives everything back at once.
-        gc.collect()
-        torch = sys.modules.get("torch")
-        if torch is not None and torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        free_memory()
 
     def destroy_node(self) -> None:
         self.request_stop()
         self._stop_work()
         self._release()
+        self._on_demand.destroy()
         super().destroy_node()
         # It holds the node on DDS, where others would go on calling it for a while.
         self._state_machine = None
@@ -288,19 +279,21 @@ class VpogNode(LifecycleNodeMixin, Node):
 
     def _on_image(self, message: Image | CompressedImage) -> None:
         self._statistics.event("images")
-        if self._buffer is not None:
+        wanted = self._on_demand.add_image(message)
+        if wanted and self._buffer is not None:
             self._buffer.add_image(stamp_to_ns(message.header.stamp), message)
 
     def _on_detections(self, message) -> None:
         self._statistics.event("detections")
-        if self._buffer is not None:
+        wanted = self._on_demand.add_detections(message)
+        if wanted and self._buffer is not None:
             self._buffer.add_detections(stamp_to_ns(message.header.stamp), message)
 
     def _watch(self) -> None:
         """Say what keeps the node from its work: silent topics, stamps that never match, time that stands."""
         inputs, buffer = self._inputs, self._buffer
         if inputs is not None and buffer is not None:
-            inputs.watch(self._notices)
+            inputs.watch(self._notices, quiet=self._on_demand.only)
             for kind, sentence in buffer.troubles().items():
                 self._notices.warn_while(kind, sentence)
         else:
@@ -315,16 +308,22 @@ class VpogNode(LifecycleNodeMixin, Node):
     def _diagnosis(self) -> DiagnosticArray:
         """Make the message that tells how the node does now."""
         estimator = self._estimator
-        warnings = [self._why_inactive, *self._left_out().values(), *self._notices.warnings()]
+        warnings = [
+            self._why_inactive,
+            *self._left_out().values(),
+            *self._on_demand.warnings(),
+            *self._notices.warnings(),
+        ]
         return build_message(
             self._statistics,
             dataclasses.replace(self._totals),
             self.get_fully_qualified_name(),
             self._state_machine.current_state[1],
-            self._activity,
+            self._activity or self._on_demand.activity(),
             estimator.device if estimator is not None else "",
             self.get_clock().now().to_msg(),
             [sentence for sentence in warnings if sentence],
+            self._on_demand.values(),
         )
 
     def start(self) -> None:
@@ -340,6 +339,7 @@ class VpogNode(LifecycleNodeMixin, Node):
     def request_stop(self) -> None:
         """End what is under way at its next step: an onboarding, or a frame."""
         self._stopping.set()
+        self._on_demand.deactivate()
 
 
 def main() -> int:

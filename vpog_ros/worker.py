@@ -22,13 +22,23 @@ class Worker:
     """Takes the newest frame from a buffer, again and again, and processes it in a thread of its own.
 
     Whatever `process` raises is counted, logged, and forgotten with its frame.
+
+    Args:
+        between_frames: called before each frame, and soon after `buffer.wake()`, in the same thread: for what
+            must not happen during a frame. True: there is more to do than one call did.
     """
 
     def __init__(
-        self, buffer: FrameBuffer, process: Callable[[Frame], None], statistics: Statistics, logger
+        self,
+        buffer: FrameBuffer,
+        process: Callable[[Frame], None],
+        statistics: Statistics,
+        logger,
+        between_frames: Callable[[], bool] = lambda: False,
     ) -> None:
         self._buffer = buffer
         self._process = process
+        self._between_frames = between_frames
         self._statistics = statistics
         self._logger = logger
         self._stop = threading.Event()
@@ -47,21 +57,24 @@ class Worker:
     def _run(self) -> None:
         with stop_when(self._stop.is_set):
             while not self._stop.is_set():
-                frame = self._buffer.take(POLL_S)
+                more = self._guarded(self._between_frames)
+                frame = self._buffer.take(0.0 if more else POLL_S)
                 if frame is not None:
-                    self._work_on(frame)
+                    self._guarded(self._process, frame)
 
-    def _work_on(self, frame: Frame) -> None:
+    def _guarded(self, work: Callable, *arguments):
+        """Return what some work returns; None, counted and logged, where it fails."""
         try:
-            self._process(frame)
+            return work(*arguments)
         except Cancelled:
-            return
+            return None
         except VPOGError as error:
             self._statistics.failure("frame", str(error))
             self._logger.warning(str(error), throttle_duration_sec=5.0)
         except Exception as error:
             self._statistics.failure("frame", f"{type(error).__name__}: {error}")
             self._logger.error(f"A frame was given up: {describe(error)}", throttle_duration_sec=5.0)
+        return None
 
 
 def describe(error: Exception) -> str:

@@ -143,6 +143,13 @@ def test_reset_forgets(estimator):
     assert estimator.priors == [None]
 
 
+def test_objects_that_have_changed_are_met_for_the_first_time(estimator):
+    tracker = Tracker(estimator)
+    ask(tracker, 0.0, Detection("thing", BOX), Detection("other", BOX))
+    tracker.forget({"other"})
+    assert {key[0] for key in tracker.boxes} == {"thing"}
+
+
 def test_what_is_gone_takes_no_memory(estimator):
     """Detectors that never use a number twice."""
     tracker = Tracker(estimator)

@@ -46,6 +46,10 @@ def test_messages_import_and_serialize(install):
         "assert deserialize_message(serialize_message(sent), ObjectPoseArray) == sent\n"
         "boxes = Instance2DArray(instances=[Instance2D(class_id='mug')])\n"
         "assert deserialize_message(serialize_message(boxes), Instance2DArray) == boxes\n"
+        "from vpog_ros.action import Estimate\n"
+        "from vpog_ros.srv import AddObject, EstimateOnce, ListObjects\n"
+        "goal = Estimate.Goal(objects=['mug'], instances=boxes.instances)\n"
+        "assert deserialize_message(serialize_message(goal), Estimate.Goal) == goal\n"
         "print('same')\n"
     )
     assert in_workspace(install, f'python -c "{code}"').strip() == "same"

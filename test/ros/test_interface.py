@@ -12,7 +12,18 @@ pytest.importorskip("rclpy")
 import rclpy
 
 from vpog_ros import optional
-from vpog_ros.interface import INPUTS, LIFECYCLE, OUTPUTS, SERVICES, TF2, VISION, YOLO, interface_page
+from vpog_ros.interface import (
+    ACTION,
+    ACTIONS,
+    INPUTS,
+    LIFECYCLE,
+    OUTPUTS,
+    SERVICES,
+    TF2,
+    VISION,
+    YOLO,
+    interface_page,
+)
 from vpog_ros.vpog_node import VpogNode
 
 PAGE = Path(__file__).parents[2] / "docs" / "interface.md"
@@ -24,6 +35,7 @@ INSTALLED = {
     TF2: optional.TFMessage is not None,
     VISION: optional.Detection2DArray is not None,
     YOLO: optional.YoloDetectionArray is not None,
+    ACTION: optional.ActionServer is not None,
 }
 
 
@@ -43,8 +55,8 @@ def node():
 
 
 def own(found) -> set[tuple[str, str]]:
-    """(name, type) of what is the node's own."""
-    pairs = {(name, kind) for name, kinds in found for kind in kinds}
+    """(name, type) of what is the node's own, less the topics and services that actions are made of."""
+    pairs = {(name, kind) for name, kinds in found for kind in kinds if "/_action/" not in name}
     return {pair for pair in pairs if not pair[1].startswith(OF_EVERY_NODE)}
 
 
@@ -75,3 +87,9 @@ def test_topics_are_those_of_the_node(node):
 def test_services_are_those_of_the_node(node):
     found = node.get_service_names_and_types_by_node("vpog_node", "/")
     assert own(found) == described(node, SERVICES)
+
+
+def test_actions_are_those_of_the_node(node):
+    action = pytest.importorskip("rclpy.action")
+    found = action.get_action_server_names_and_types_by_node(node, "vpog_node", "/")
+    assert own(found) == described(node, ACTIONS)

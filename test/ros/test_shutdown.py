@@ -155,3 +155,46 @@ def test_after_deactivate(slow_node, client):
 def test_with_a_frame_in_work(slow_node, client):
     put_to_work(client)
     assert stop(slow_node) < BOUND_S
+
+
+@pytest.fixture
+def goal_in_work(slow_node, client):
+    """A handle of a goal that takes long and is being worked on."""
+    from rclpy.action import ActionClient
+    from std_msgs.msg import Header
+    from vpog_ros.action import Estimate
+
+    from vpog_ros.conversions import camera_to_info, instance_from_detection
+    from vpog_ros.image_conversion import rgb_to_image
+
+    header = Header(frame_id="camera")
+    image = np.random.default_rng(0).integers(0, 255, (240, 320, 3), np.uint8)
+    camera = Camera(np.array([[300.0, 0, 160], [0, 300, 120], [0, 0, 1]]), 320, 240)
+    box = np.array([100.0, 60, 220, 180])
+    goal = Estimate.Goal(image=rgb_to_image(image, header), camera_info=camera_to_info(camera, header))
+    goal.instances = [
+        instance_from_detection(Detection("carton", box + n, instance=n), header) for n in range(16)
+    ]
+    action = ActionClient(client.node, Estimate, "/vpog_node/estimate")
+    assert client.spin_until(action.server_is_ready, 20.0)
+    stages: list[str] = []
+    sent = action.send_goal_async(goal, lambda message: stages.append(message.feedback.stage))
+    assert client.spin_until(lambda: "match" in stages, 20.0)
+    yield sent.result()
+    action.destroy()
+
+
+def test_a_goal_in_work_ends_within_a_second_of_being_cancelled(goal_in_work, client):
+    from action_msgs.msg import GoalStatus
+
+    result = goal_in_work.get_result_async()
+    begin = time.monotonic()
+    goal_in_work.cancel_goal_async()
+    assert client.spin_until(result.done, 20.0)
+    assert time.monotonic() - begin < 1.0
+    assert result.result().status == GoalStatus.STATUS_CANCELED
+    client.shake_hands()  # The worker has given it up, too.
+
+
+def test_with_a_goal_in_work(goal_in_work, slow_node):
+    assert stop(slow_node) < BOUND_S

@@ -54,6 +54,7 @@ class DumpedObjects(ObjectLibrary):
             self.entries[name] = ObjectEntry(name, path, "m", read_symmetry_values(values["symmetry"]), ())
         self._names = {name: name for name in self.entries}
         self._broken, self._templates = {}, {}
+        self._paths, self._outdated = {}, {}
 
 
 def _read_mesh(path: Path) -> Mesh:

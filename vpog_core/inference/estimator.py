@@ -63,10 +63,24 @@ class PoseEstimator:
         loaded = isinstance(weights, Networks)
         self.networks = weights if loaded else Networks.load(weights, refiner_weights, device, precision)
         folder = isinstance(objects, (str, Path))
-        self.library = ObjectLibrary(objects, cache_dir) if folder else objects
+        library = ObjectLibrary(objects, cache_dir) if folder else objects
         self._failures = Failures()
         self._doubts: set[str] = set()
-        self._objects = ObjectStore(self.model, self.library, self.networks.key, self._failures)
+        self._objects = ObjectStore(self.model, library, self.networks.key, self._failures)
+
+    @property
+    def objects(self) -> ObjectStore:
+        """The onboarded objects; may be exchanged for `ObjectStore.renewed` ones between two estimates."""
+        return self._objects
+
+    @objects.setter
+    def objects(self, store: ObjectStore) -> None:
+        self._objects = store
+
+    @property
+    def library(self) -> ObjectLibrary:
+        """The objects known."""
+        return self._objects.library
 
     @property
     def model(self) -> VPOGModel:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import torch
 
+from vpog_core import cancellation
 from vpog_core.inference.failures import Failures
 from vpog_core.inference.onboarding import DESCRIPTOR_FORMAT, OnboardedObject, describe_templates
 from vpog_core.models.vpog_model import VPOGModel
@@ -30,12 +31,15 @@ class ObjectStore:
         failures: tells what goes wrong.
 
     Attributes:
-        left_out: objects that `onboard_all` found to be unusable, each with the sentence that says why.
+        left_out: objects that were found to be unusable, each with the sentence that says why.
+        outdated: objects that go on with the mesh they had, each with the sentence that says why the one in
+            its file cannot be used.
     """
 
     def __init__(self, model: VPOGModel, library: ObjectLibrary, key: str, failures: Failures) -> None:
         self.model, self.library, self.key = model, library, key
         self.left_out: dict[str, str] = {}
+        self.outdated: dict[str, str] = {}
         self._failures = failures
         self._objects: dict[str, OnboardedObject] = {}
         self._renderers: dict[str, Renderer] = {}
@@ -55,13 +59,19 @@ class ObjectStore:
         self.left_out = self.library.broken(opened)
         self._refuse(strict)
         for object_id in opened:
-            if object_id not in self.left_out:
-                try:
-                    self.get(object_id, progress)
-                except Exception as error:
-                    self.left_out[object_id] = self._failures.reason(f"Onboarding '{object_id}'", error)
-                    self._refuse(strict)
+            if object_id not in self.left_out and self.onboard_or_leave_out(object_id, progress):
+                self._refuse(strict)
         return dict(self.left_out)
+
+    def check(self, strict: bool) -> None:
+        """Read all meshes where `strict`, and refuse them all where one cannot be used; nothing is onboarded.
+
+        Raises:
+            VPOGError: with `strict`, one of the objects cannot be used.
+        """
+        if strict:
+            self.left_out = self.library.broken()
+            self._refuse(strict)
 
     def get(self, class_id: str, progress: Progress | None = None) -> OnboardedObject:
         """Return an object ready for matching, onboarded now if it was not yet.
@@ -81,6 +91,45 @@ class ObjectStore:
             self._objects[object_id] = OnboardedObject(templates, self.model, descriptors)
         return self._objects[object_id]
 
+    def is_open(self, object_id: str) -> bool:
+        """Tell whether an object's templates are in memory."""
+        return object_id in self._objects
+
+    def is_cached(self, object_id: str) -> bool:
+        """Tell whether an object is onboarded in the cache, by these weights and with the mesh as it is."""
+        path = self.library.cached_templates(object_id, self.model.config.image_size)
+        return path is not None and features_key_of(path) == self._features_key()
+
+    def onboard_or_leave_out(self, object_id: str, progress: Progress | None = None) -> str:
+        """Onboard an object; returns "", or the sentence that says why it cannot be used and is left out."""
+        try:
+            self.get(object_id, progress)
+        except Exception as error:
+            self.left_out[object_id] = self._failures.reason(f"Onboarding '{object_id}'", error)
+        return self.left_out.get(object_id, "")
+
+    def renewed(self, library: ObjectLibrary) -> tuple[ObjectStore, set[str]]:
+        """Make a store of the folder's library as it is read now; this one stays as it is.
+
+        Objects whose files have not changed are taken as they are; so are those whose mesh cannot be used any
+        more, see `outdated`. What is new or has changed is not onboarded yet.
+
+        Returns:
+            the store, and the names of the objects of this one that have changed or are gone.
+        """
+        store = ObjectStore(self.model, library, self.key, self._failures)
+        changed = set(self.library.ids) - set(library.ids)
+        for object_id, onboarded in list(self._objects.items()):
+            cancellation.check()
+            if not library.take_over(self.library, object_id, self.model.config.image_size):
+                changed.add(object_id)
+                continue
+            store._objects[object_id] = onboarded
+            if object_id in self._renderers:
+                store._renderers[object_id] = self._renderers[object_id]
+        store.outdated = library.outdated()
+        return store, changed
+
     def renderer(self, target: OnboardedObject) -> Renderer:
         """Return the renderer of an onboarded object's mesh, made when it is first needed."""
         object_id = target.templates.object_id
@@ -92,9 +141,7 @@ class ObjectStore:
         """Names of the objects that are onboarded in the cache, where there are too many to open all."""
         if len(self.library.ids) <= OPENED_AT_ONCE:
             return set()
-        paths = {n: self.library.cached_templates(n, self.model.config.image_size) for n in self.library.ids}
-        key = self._features_key()
-        return {n for n, path in paths.items() if path is not None and features_key_of(path) == key}
+        return {object_id for object_id in self.library.ids if self.is_cached(object_id)}
 
     def _features_key(self) -> str:
         """What the features of these weights are called in the cache."""

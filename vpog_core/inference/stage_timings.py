@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 from vpog_core import cancellation
+
+_on_stage: ContextVar[Callable[[str], None] | None] = ContextVar("on_stage", default=None)
+
+
+@contextmanager
+def tell_stages(on_stage: Callable[[str], None]) -> Iterator[None]:
+    """Call `on_stage(name)` at the begin of each stage of what is estimated within, in this thread."""
+    token = _on_stage.set(on_stage)
+    try:
+        yield
+    finally:
+        _on_stage.reset(token)
 
 
 class StageTimings:
@@ -26,6 +39,9 @@ class StageTimings:
     def stage(self, name: str) -> Iterator[None]:
         """Measure what is done within as a stage; the work can be cancelled before it."""
         cancellation.check()
+        on_stage = _on_stage.get()
+        if on_stage is not None:
+            on_stage(name)
         self.seconds.setdefault(name, 0.0)
         self._inner.append(0.0)
         begin = time.perf_counter()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -147,6 +147,10 @@ class Tracker:
     def reset(self) -> None:
         """Forget all tracks."""
         self._tracks.clear()
+
+    def forget(self, object_ids: Collection[str]) -> None:
+        """Forget the tracks of some objects, as their mesh is another now."""
+        self._tracks = {key: track for key, track in self._tracks.items() if key[0] not in object_ids}
 
     def _assign(
         self, detections: Sequence[Detection], given: Sequence[int | None], camera: Camera, time: float

@@ -60,6 +60,10 @@ class DetectionReader:
         self._notices = notices
         self._numbers = InstanceNumbers()
 
+    def use(self, library, left_out: Collection[str] = ()) -> None:
+        """Read detections of another library's objects from now on; numbers are kept."""
+        self._library, self._left_out = library, frozenset(left_out)
+
     def read(
         self, message, width: int, height: int, most: int, numbered: bool = True
     ) -> tuple[list[Detection], list[str]]:

@@ -63,6 +63,8 @@ class ObjectLibrary:
         self._meshes: dict[str, Mesh] = {}
         self._broken: dict[str, str] = {}
         self._templates: dict[tuple[str, int], TemplateSet] = {}
+        self._paths: dict[tuple[str, int], Path] = {}
+        self._outdated: dict[str, str] = {}
 
     @property
     def ids(self) -> list[str]:
@@ -103,6 +105,11 @@ class ObjectLibrary:
         if object_id not in self._meshes:
             self._meshes[object_id] = self._read_mesh(object_id)
         return self._meshes[object_id]
+
+    def notes(self, object_id: str) -> tuple[str, ...]:
+        """Sentences on what is left out of an object's mesh, or doubtful about it; () until it is read."""
+        mesh = self._meshes.get(object_id)
+        return () if mesh is None else mesh.notes
 
     def broken(self, among: Iterable[str] | None = None) -> dict[str, str]:
         """Objects whose mesh cannot be used, each with the sentence that says why.
@@ -181,7 +188,7 @@ class ObjectLibrary:
         return self._templates[object_id, size]
 
     def _read_or_build(self, object_id: str, size: int, progress) -> TemplateSet:
-        path = self.templates_path(object_id, size)
+        path = self._paths[object_id, size] = self.templates_path(object_id, size)
         if path.is_file():
             try:
                 templates = load_template_set(path)
@@ -193,6 +200,35 @@ class ObjectLibrary:
         templates = build_template_set(self.mesh(object_id), object_id, size, progress=progress)
         self.store(templates, path)
         return templates
+
+    def take_over(self, older: ObjectLibrary, object_id: str, size: int) -> bool:
+        """Take an object from a library of this folder that was read before, unless it is another now.
+
+        An object of which the files have changed, and cannot be used any more, stays as it was read before.
+
+        Args:
+            size: of the templates, pixels.
+
+        Returns:
+            whether the object was taken.
+        """
+        path = older._paths.get((object_id, size))
+        if path is None or object_id not in self.entries:
+            return False
+        try:
+            if self.templates_path(object_id, size).name != path.name:
+                return False
+        except VPOGError as error:
+            self._outdated[object_id] = f"{error} '{object_id}' goes on with the mesh it had."
+            self._broken.pop(object_id, None)
+        self._meshes[object_id] = older._meshes[object_id]
+        self._templates[object_id, size] = older._templates[object_id, size]
+        self._paths[object_id, size] = path
+        return True
+
+    def outdated(self) -> dict[str, str]:
+        """Objects that `take_over` left as they were, each with the sentence that says why."""
+        return dict(self._outdated)
 
     def store(self, templates: TemplateSet, path: Path | None = None) -> bool:
         """Write templates (with their features) to the cache; False where the cache cannot be written."""

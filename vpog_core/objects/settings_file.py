@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+import json
+from collections.abc import Container, Mapping
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from vpog_core.types import VPOGError
+from vpog_core.whole_file import write_whole
 
 _STRING = "tag:yaml.org,2002:str"
 _NULL = "tag:yaml.org,2002:null"
@@ -39,6 +42,43 @@ def read_names(path: Path, names: Container[str]):
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise VPOGError(f"'{path}' is not valid YAML ({reason}): fix that line.") from error
+
+
+def append_object(path: Path, object_id: str, settings: Mapping[str, Any]) -> None:
+    """Add a line to objects.yaml, or make the file; what is there stays as it is, comments too.
+
+    Raises:
+        VPOGError: the file is not written with an object a line, or the like.
+        OSError: it cannot be written.
+    """
+    # JSON is YAML.
+    line = f"{json.dumps(object_id, ensure_ascii=False)}: {json.dumps(settings, ensure_ascii=False)}"
+    names = ("mesh", "unit", "aliases")
+    before = read_names(path, names) if path.exists() else None
+    text = path.read_text(encoding="utf-8-sig") if before else "objects:\n"
+    indent = "  "
+    if before:
+        first = next(
+            (row for row in text.splitlines() if row[:1] in (" ", "\t") and row.strip()[:1] not in "#"), ""
+        )
+        indent = first[: len(first) - len(first.lstrip())]
+    known = dict((before or {}).get("objects") or {})
+    content = f"{text.rstrip()}\n{indent}{line}\n"
+    if _content(content, names) != {"objects": known | {object_id: dict(settings)}}:
+        raise VPOGError(
+            f"'{path}' is not written with one object a line: add the line `{line}` to it yourself."
+        )
+    write_whole(path, content)
+
+
+def _content(text: str, names: Container[str]):
+    """Return what a text holds, read as `read_names` does; None where it is no YAML."""
+    try:
+        node = yaml.SafeLoader(text).get_single_node()
+        _keep_names(Path(), node, names, set())
+        return yaml.SafeLoader(text).construct_document(node)
+    except (yaml.YAMLError, VPOGError):
+        return None
 
 
 def _keep_names(path: Path, node: yaml.Node, names: Container[str], seen: set[int]) -> None:

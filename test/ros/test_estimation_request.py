@@ -1,0 +1,107 @@
+"""Requests are answered once, in time, and only as many wait as may."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+pytest.importorskip("rclpy")
+
+from std_msgs.msg import Header
+from vpog_ros.action import Estimate
+from vpog_ros.msg import Instance2D, Instance2DArray
+
+from vpog_core.types import VPOGError
+from vpog_ros.estimation_request import BUSY, MOST_OPEN, EstimationRequest, OpenRequests, refusal
+from vpog_ros.newest_detections import MOST_CLASSES, NewestDetections
+
+
+class Caller:
+    """Remembers its answers."""
+
+    def __init__(self, requests: OpenRequests, timeout: float = 5.0) -> None:
+        self.answers: list[str] = []
+        self.cancelled = False
+        self.request = EstimationRequest(
+            Estimate.Goal(timeout=timeout),
+            10.0,
+            lambda answer: self.answers.append(answer.message),
+            is_cancelled=lambda: self.cancelled,
+        )
+        requests.add(self.request)
+
+
+@pytest.fixture
+def requests() -> OpenRequests:
+    return OpenRequests(lambda: None)
+
+
+def test_the_first_answer_counts(requests):
+    caller = Caller(requests)
+    caller.request.answer(refusal("one"))
+    caller.request.answer(refusal("two"))
+    assert caller.answers == ["one"]
+    assert requests.open() == []
+    assert requests.answered == 1
+
+
+def test_who_waits_too_long_is_told_what_was_missing(requests):
+    caller, patient = Caller(requests, timeout=0.01), Caller(requests)
+    caller.request.wait_for("waiting", "No image has come.")
+    time.sleep(0.02)
+    requests.expire()
+    assert caller.answers == ["Nothing was estimated within 0.01 s. No image has come."]
+    assert patient.answers == []
+
+
+def test_work_that_was_begun_is_not_late_but_can_be_cancelled(requests):
+    caller = Caller(requests, timeout=0.01)
+    caller.request.begin_work()
+    time.sleep(0.02)
+    requests.expire()
+    assert caller.answers == []
+    caller.cancelled = True
+    requests.expire()
+    assert caller.answers == ["Cancelled."]
+
+
+def test_closing_answers_what_is_open_and_what_comes(requests):
+    first = Caller(requests)
+    requests.close("The node sleeps.")
+    second = Caller(requests)
+    requests.close("")
+    third = Caller(requests)
+    assert (first.answers, second.answers, third.answers) == (["The node sleeps."], ["The node sleeps."], [])
+
+
+def test_so_many_wait_and_no_more(requests):
+    callers = [Caller(requests) for _ in range(MOST_OPEN + 1)]
+    assert [caller.answers for caller in callers] == [[]] * MOST_OPEN + [[BUSY]]
+    callers[0].request.answer(refusal("done"))
+    assert Caller(requests).answers == []
+
+
+@pytest.mark.parametrize("timeout", [-1.0, float("nan"), float("inf"), 1e9])
+def test_timeouts_that_make_no_sense_are_refused(requests, timeout):
+    with pytest.raises(VPOGError, match="give up to 3600 s"):
+        Caller(requests, timeout)
+
+
+def message(stamp: int, *names: str) -> Instance2DArray:
+    header = Header()
+    header.stamp.sec = stamp
+    return Instance2DArray(header=header, instances=[Instance2D(class_id=name) for name in names])
+
+
+def test_the_newest_detections_of_each_class_are_known_and_no_more():
+    newest = NewestDetections()
+    newest.add(message(1, "mug", "can"))
+    newest.add(message(2, "can"))
+    assert {name: d.stamp_ns // 10**9 for name, d in newest.by_class().items()} == {"mug": 1, "can": 2}
+    assert newest.of_stamp(2 * 10**9).message.instances[0].class_id == "can"
+    assert newest.of_stamp(1 * 10**9) is None
+    for number in range(3 * MOST_CLASSES):
+        newest.add(message(3, f"class {number}", "x" * 100_000))
+    assert len(newest.by_class()) == MOST_CLASSES
+    assert "x" * 100_000 not in newest.by_class()

@@ -1,0 +1,181 @@
+"""Requests for poses that are asked for once: they wait for what they need, and are answered exactly once."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from vpog_core.messages.detections import shortened
+from vpog_core.types import VPOGError
+from vpog_ros.action import Estimate
+from vpog_ros.msg import ObjectWithoutPose
+
+MOST_OPEN = 8
+"""Requests that wait at a time; further ones are answered with a sentence."""
+MOST_TIMEOUT_S = 3600.0
+MOST_NAMES = 256
+"""Objects and instances of one request."""
+
+BUSY = f"{MOST_OPEN} requests wait already: ask again when one of them is answered."
+LATE = "Nothing was estimated within {:g} s. {}"
+
+Answer = Estimate.Result
+"""Poses, reasons, and why there is none; what the action gives back."""
+
+
+def refusal(sentence: str, names: Sequence[str] = ()) -> Answer:
+    """Make the answer that only says why there is none, of all objects that were asked for by name."""
+    without = [ObjectWithoutPose(class_id=shortened(n), instance=-1, reason=sentence) for n in names]
+    return Answer(message=sentence, without_pose=without)
+
+
+class EstimationRequest:
+    """One request. Thread-safe; the first answer counts.
+
+    Args:
+        goal: objects, instances, image, camera_info, timeout, as in Estimate.action.
+        default_timeout_s: where the goal says none.
+        on_answer: called once, in the thread that has the answer.
+        on_stage: called with (stage, sentence) when another thing is being done or waited for.
+        is_cancelled: tells whether the caller wants no answer any more.
+
+    Raises:
+        VPOGError: a timeout that cannot be used.
+    """
+
+    def __init__(
+        self,
+        goal,
+        default_timeout_s: float,
+        on_answer: Callable[[Answer], None],
+        on_stage: Callable[[str, str], None] = lambda stage, sentence: None,
+        is_cancelled: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self.timeout_s = goal.timeout or default_timeout_s
+        if not 0.0 < self.timeout_s <= MOST_TIMEOUT_S:
+            raise VPOGError(
+                f"The timeout is {goal.timeout}: give up to {MOST_TIMEOUT_S:g} s, or 0 for request_timeout."
+            )
+        self.goal = goal
+        self.image = goal.image if goal.image.width else None
+        self.image_came_s = time.monotonic()
+        self.asked = None
+        """What was found that it asks for, once that is known; see `request_detections.Asked`."""
+        self.is_cancelled = is_cancelled
+        self._deadline = time.monotonic() + self.timeout_s
+        self._on_answer, self._on_stage = on_answer, on_stage
+        self._stage = ("", "")
+        self._working = self._answered = False
+        self._lock = threading.Lock()
+
+    @property
+    def is_open(self) -> bool:
+        """Tell whether an answer is still wanted."""
+        return not self._answered
+
+    def take_image(self, message) -> None:
+        """Give the request an image, where it waits for one."""
+        if self.image is None:
+            self.image, self.image_came_s = message, time.monotonic()
+
+    def renew_image(self) -> None:
+        """Wait for another image, unless the goal has brought its own."""
+        if not self.goal.image.width:
+            self.image = None
+
+    def begin_work(self) -> None:
+        """The wait is over."""
+        self._working = True
+
+    def wait_for(self, stage: str, sentence: str) -> None:
+        """Say what the request waits for; the sentence is its answer if it waits too long."""
+        self.tell(stage, sentence)
+
+    def tell(self, stage: str, sentence: str = "") -> None:
+        """Say what is being done, once."""
+        if (stage, sentence) != self._stage and self.is_open:
+            self._stage = (stage, sentence)
+            self._on_stage(stage, sentence)
+
+    def answer(self, answer: Answer) -> None:
+        """Answer, unless it is answered already."""
+        with self._lock:
+            if self._answered:
+                return
+            self._answered = True
+        self._on_answer(answer)
+
+    def expire(self, now: float) -> None:
+        """Answer what was cancelled, and what has waited too long."""
+        if self.is_cancelled():
+            self.answer(refusal("Cancelled."))
+        elif now > self._deadline and not self._working:
+            waited = self._stage[1] or "The node was busy with other images: ask with a longer timeout."
+            names = self.goal.objects[:MOST_NAMES]
+            self.answer(refusal(LATE.format(self.timeout_s, waited), names))
+
+
+class OpenRequests:
+    """The requests that are not answered yet, in the order they came. Thread-safe.
+
+    Args:
+        wake: called when there may be something to do for who serves them.
+    """
+
+    def __init__(self, wake: Callable[[], None]) -> None:
+        self._wake = wake
+        self._lock = threading.Lock()
+        self._requests: list[EstimationRequest] = []
+        self._closed = ""
+        self.answered = 0
+
+    def close(self, sentence: str) -> None:
+        """Answer all, and those to come, with a sentence; "": take requests from now on."""
+        with self._lock:
+            self._closed = sentence
+            requests, self._requests = self._requests, []
+        for request in requests if sentence else ():
+            request.answer(refusal(sentence))
+
+    def add(self, request: EstimationRequest) -> None:
+        """Take a request, or answer it with the reason why it is not taken."""
+        with self._lock:
+            self._drop_answered()
+            sentence = self._closed or (BUSY if len(self._requests) >= MOST_OPEN else "")
+            if not sentence:
+                self._requests.append(request)
+        if sentence:
+            request.answer(refusal(sentence))
+        else:
+            self._wake()
+
+    def open(self) -> list[EstimationRequest]:
+        """Those that wait for an answer."""
+        with self._lock:
+            self._drop_answered()
+            return list(self._requests)
+
+    def add_image(self, message) -> None:
+        """An image came: those that wait for one take it."""
+        waiting = [request for request in self.open() if request.image is None]
+        for request in waiting:
+            request.take_image(message)
+        if waiting:
+            self._wake()
+
+    def wake_if_open(self) -> None:
+        """Something came that a request may wait for."""
+        if self.open():
+            self._wake()
+
+    def expire(self) -> None:
+        """Answer those that were cancelled or have waited too long; call it several times a second."""
+        now = time.monotonic()
+        for request in self.open():
+            request.expire(now)
+
+    def _drop_answered(self) -> None:
+        still = [request for request in self._requests if request.is_open]
+        self.answered += len(self._requests) - len(still)
+        self._requests = still

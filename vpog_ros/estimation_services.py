@@ -1,0 +1,108 @@
+"""The action ~/estimate and the service ~/estimate_once: poses when they are asked for."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Callable
+
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
+from rclpy.clock import Clock, ClockType
+
+from vpog_core.types import VPOGError
+from vpog_ros import optional
+from vpog_ros.action import Estimate
+from vpog_ros.estimation_request import Answer, EstimationRequest, OpenRequests, refusal
+from vpog_ros.srv import EstimateOnce
+
+EXPIRE_S = 0.2
+"""How often it is looked whether a request was cancelled or has waited too long."""
+
+
+class EstimationServices:
+    """Turns goals and calls into requests. No thread of the executor waits for a goal; one does for a call.
+
+    Args:
+        node: the node that has them.
+        requests: where the requests wait for the worker.
+        timeout_s: gives the parameter request_timeout.
+    """
+
+    def __init__(self, node, requests: OpenRequests, timeout_s: Callable[[], float]) -> None:
+        self._node, self._requests, self._timeout_s = node, requests, timeout_s
+        # In turn: each call holds a thread of the executor until it is answered.
+        calls = MutuallyExclusiveCallbackGroup()
+        node.create_service(EstimateOnce, "~/estimate_once", self._call, callback_group=calls)
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        group = MutuallyExclusiveCallbackGroup()
+        node.create_timer(EXPIRE_S, requests.expire, callback_group=group, clock=steady)
+        self._action = None
+        if optional.ActionServer is not None:
+            self._action = optional.ActionServer(
+                node,
+                Estimate,
+                "~/estimate",
+                execute_callback=lambda goal_handle: Estimate.Result(),  # Never called: see _finish.
+                handle_accepted_callback=self._accept,
+                cancel_callback=lambda goal_handle: optional.CancelResponse.ACCEPT,
+                callback_group=ReentrantCallbackGroup(),
+            )
+
+    def destroy(self) -> None:
+        """Take the action down, which a node does not do by itself."""
+        if self._action is not None:
+            self._action.destroy()
+            self._action = None
+
+    def _accept(self, goal_handle) -> None:
+        def tell(stage: str, sentence: str) -> None:
+            goal_handle.publish_feedback(Estimate.Feedback(stage=stage, message=sentence))
+
+        self._open(
+            goal_handle.request,
+            functools.partial(self._finish, goal_handle),
+            tell,
+            lambda: goal_handle.is_cancel_requested,
+        )
+
+    def _open(self, goal, on_answer: Callable[[Answer], None], *more) -> EstimationRequest | None:
+        try:
+            request = EstimationRequest(goal, self._timeout_s(), on_answer, *more)
+        except VPOGError as error:
+            on_answer(refusal(str(error)))
+            return None
+        self._requests.add(request)
+        return request
+
+    def _finish(self, goal_handle, answer: Answer) -> None:
+        """Give a goal its answer. Called in any thread; the executor does the rest at once."""
+
+        def conclude(handle) -> Answer:
+            if handle.is_cancel_requested:
+                handle.canceled()
+            elif answer.poses.poses:
+                handle.succeed()
+            else:
+                handle.abort()
+            return answer
+
+        try:
+            goal_handle.execute(conclude)
+        except RuntimeError:  # It was cancelled while rclpy looked whether it was.
+            goal_handle.execute(conclude)
+
+    def _call(self, call: EstimateOnce.Request, response: EstimateOnce.Response) -> EstimateOnce.Response:
+        answers: list[Answer] = []
+        answered = threading.Event()
+
+        def on_answer(answer: Answer) -> None:
+            answers.append(answer)
+            answered.set()
+
+        self._open(call, on_answer)
+        # Its time runs out also where this is the executor's only thread.
+        while not answered.wait(EXPIRE_S):
+            self._requests.expire()
+        response.poses, response.without_pose = answers[0].poses, answers[0].without_pose
+        response.message, response.success = answers[0].message, bool(answers[0].poses.poses)
+        return response

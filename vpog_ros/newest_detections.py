@@ -1,0 +1,75 @@
+"""The newest detections of each class: where to look for an object when nobody says where it is."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from vpog_core.messages.reading import stamp_to_ns
+from vpog_core.messages.ring import remember
+
+MOST_CLASSES = 64
+"""Classes that are remembered, those of which detections came last."""
+MOST_CHARACTERS = 256
+"""Of the name of a class; longer ones are nobody's."""
+
+
+@dataclass(frozen=True)
+class Detected:
+    """A message of detections; stamp_ns: of its header (0: none); came_s: when it came, monotonic."""
+
+    message: Any
+    stamp_ns: int
+    came_s: float
+
+    def age_s(self, stamp_ns: int) -> float:
+        """Seconds from the detections' image to another: by the stamps, else since they came."""
+        if self.stamp_ns and stamp_ns:
+            return (stamp_ns - self.stamp_ns) * 1e-9
+        return time.monotonic() - self.came_s
+
+
+class NewestDetections:
+    """Thread-safe memory of the last message that holds a detection of each class."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._by_class: OrderedDict[str, Detected] = OrderedDict()
+        self._last: Detected | None = None
+
+    def add(self, message) -> None:
+        """A message of detections came."""
+        detected = Detected(message, stamp_to_ns(message.header.stamp), self._clock())
+        with self._lock:
+            self._last = detected
+            for name in class_names(message):
+                self._by_class.pop(name, None)
+                remember(self._by_class, name, detected, MOST_CLASSES)
+
+    def of_stamp(self, stamp_ns: int) -> Detected | None:
+        """The last message, where it is of this stamp."""
+        with self._lock:
+            last = self._last
+        return last if last is not None and stamp_ns and last.stamp_ns == stamp_ns else None
+
+    def by_class(self) -> dict[str, Detected]:
+        """The last message of each class, by the detector's name of it."""
+        with self._lock:
+            return dict(self._by_class)
+
+
+def class_names(message) -> set[str]:
+    """Every name that the detections of a message may be called by."""
+    items = message.instances if hasattr(message, "instances") else message.detections
+    return {name for item in items for name in _names(item) if 0 < len(name) <= MOST_CHARACTERS}
+
+
+def _names(item) -> Iterable[str]:
+    if hasattr(item, "results"):
+        return [result.hypothesis.class_id for result in item.results]
+    return [item.class_name, str(item.class_id)] if hasattr(item, "class_name") else [item.class_id]

@@ -1,0 +1,174 @@
+"""Objects that come and change while the node runs: onboarded beside it, exchanged between frames."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+
+from vpog_core.cancellation import Cancelled, stop_when
+from vpog_core.objects.library import ObjectLibrary
+from vpog_core.types import VPOGError
+
+ASKED = "'{}' is being onboarded, which takes some time once: its poses come after that."
+
+
+class ObjectManager:
+    """Lives from configure to cleanup.
+
+    A single thread reads the objects folder anew and onboards objects, one after the other. A library that
+    was read anew is exchanged for the old one by `exchange`, which the worker calls between two frames.
+
+    Args:
+        estimator: of which the objects are.
+        on_change: called, in any thread, when an object is ready or left out, or the library is new.
+        logger: of the node.
+        when_asked: objects are onboarded when they are first asked for, and not as soon as they are known.
+    """
+
+    def __init__(self, estimator, on_change: Callable[[], None], logger, when_asked: bool = False) -> None:
+        self._estimator, self._on_change, self._logger = estimator, on_change, logger
+        self._when_asked = when_asked
+        self._lock = threading.Lock()
+        self._wanted: deque[str] = deque()
+        self._library: ObjectLibrary | None = None
+        self._exchange: tuple[object, set[str]] | None = None
+        self._work = threading.Event()
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self.activity = ""
+        """What is being done now, or ""."""
+        self.last_error = ""
+        """Why the folder could not be read anew when that was last tried, or ""."""
+        self.outdated: list[str] = []
+        """Sentences on the objects whose new mesh cannot be used, and that go on with the old one."""
+
+    @property
+    def store(self):
+        """The newest objects: those the estimator has, or is about to have."""
+        waiting = self._exchange
+        return self._estimator.objects if waiting is None else waiting[0]
+
+    def why_not(self, object_id: str) -> str:
+        """Tell why an object cannot be answered now, or ""; if it never was onboarded, it is from now on."""
+        store = self._estimator.objects
+        if object_id in store.left_out:
+            return store.left_out[object_id]
+        if store.is_open(object_id) or store.is_cached(object_id):
+            return ""
+        self.onboard([object_id])
+        return ASKED.format(object_id)
+
+    def onboard(self, object_ids: list[str]) -> None:
+        """Onboard objects in the background, those that are not already waiting for it."""
+        with self._lock:
+            self._wanted.extend(name for name in object_ids if name not in self._wanted)
+        self._begin()
+
+    def renew(self) -> None:
+        """Read the objects folder anew in the background, and onboard what is new or has changed.
+
+        Raises:
+            VPOGError: the folder or its settings cannot be read; nothing has changed.
+        """
+        old = self.store.library
+        library = ObjectLibrary(old.folder, old.cache_dir)
+        with self._lock:
+            self._library = library
+        self._begin()
+
+    def waiting(self) -> list[str]:
+        """Names of the objects that are being onboarded or wait for it."""
+        with self._lock:
+            return list(self._wanted)
+
+    def exchange(self) -> set[str] | None:
+        """Give the estimator the objects that were read anew; call it between two frames.
+
+        Returns:
+            the names of the objects whose mesh is another now or gone; None where nothing was read.
+        """
+        with self._lock:
+            waiting, self._exchange = self._exchange, None
+            if waiting is None:
+                return None
+            self._estimator.objects = waiting[0]
+        self._on_change()
+        return waiting[1]
+
+    def stop(self) -> None:
+        """End what is under way at its next step."""
+        self._stop.set()
+        self._work.set()
+
+    def _begin(self) -> None:
+        with self._lock:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="onboarding", daemon=True)
+                self._thread.start()
+        self._work.set()
+
+    def _run(self) -> None:
+        with stop_when(self._stop.is_set):
+            while not self._stop.is_set():
+                self._work.wait()
+                self._work.clear()
+                try:
+                    while self._step():
+                        self._on_change()
+                except Cancelled:
+                    return
+                except Exception as error:
+                    self._fail(error)
+                finally:
+                    self.activity = ""
+
+    def _step(self) -> bool:
+        """Do one thing that is to be done; returns whether there was one."""
+        with self._lock:
+            library, self._library = self._library, None
+            wanted = self._wanted[0] if self._wanted else None
+        if library is not None:
+            self._read(library)
+            return True
+        if wanted is None:
+            return False
+        store = self.store
+        if wanted in store.library.entries:
+            sentence = store.onboard_or_leave_out(wanted, self._tell)
+            if sentence:
+                self._logger.error(f"'{wanted}' is left out. {sentence}")
+            else:
+                self._logger.info(f"'{wanted}' is ready.")
+                for note in store.library.notes(wanted):
+                    self._logger.warning(note)
+        if store is self.store:  # Else it is onboarded again, of what was read meanwhile.
+            with self._lock:
+                self._wanted.remove(wanted)
+        return True
+
+    def _read(self, library: ObjectLibrary) -> None:
+        self.activity = "reading the objects anew"
+        with self._lock:
+            before = self._exchange
+        store, changed = self.store.renewed(library)
+        new = [] if self._when_asked else list(library.ids)
+        new = [name for name in new if not (store.is_open(name) or store.is_cached(name))]
+        with self._lock:
+            changed |= before[1] if before else set()
+            self._exchange = (store, changed)
+            self._wanted.extend(name for name in new if name not in self._wanted)
+        self.outdated = list(store.outdated.values())
+        for sentence in self.outdated:
+            self._logger.warning(sentence)
+        self.last_error = ""
+        told = f"{len(library.ids)} objects, {len(new)} to onboard, {len(changed)} changed or gone"
+        self._logger.info(f"The objects folder was read anew: {told}.")
+
+    def _tell(self, done: int, total: int, name: str) -> None:
+        self.activity = f"onboarding {name}: {done} of {total}"
+
+    def _fail(self, error: Exception) -> None:
+        sentence = str(error) if isinstance(error, VPOGError) else f"{type(error).__name__}: {error}"
+        self.last_error = f"The objects could not be read anew. {sentence}"
+        self._logger.error(self.last_error)

@@ -1,0 +1,167 @@
+"""All that the node does when it is asked, beside its topics: poses on demand, and objects while it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from vpog_core.messages.camera_infos import CameraInfos
+from vpog_ros.estimation_request import OpenRequests
+from vpog_ros.estimation_services import EstimationServices
+from vpog_ros.frame_buffer import FrameBuffer
+from vpog_ros.frame_processor import FrameProcessor
+from vpog_ros.newest_detections import NewestDetections
+from vpog_ros.object_manager import ObjectManager
+from vpog_ros.object_services import ObjectServices
+from vpog_ros.parameters import ON_DEMAND
+from vpog_ros.publishers import Publishers
+from vpog_ros.request_detections import RequestDetections
+from vpog_ros.request_server import Found, RequestServer
+
+NOT_ACTIVE = (
+    "The node is not active, and estimates poses when it is: configure and activate it, and ask again."
+)
+IDLE = "waiting to be asked (trigger: on_demand)"
+
+
+class OnDemand:
+    """Joins services, requests and objects; follows the node through its states.
+
+    Args:
+        node: the node, with `settings`.
+    """
+
+    def __init__(self, node) -> None:
+        self._node = node
+        self._buffer: FrameBuffer | None = None
+        self._estimator = None
+        self._processor: FrameProcessor | None = None
+        self._outputs: Publishers | None = None
+        self._detections = NewestDetections()
+        self._infos = CameraInfos(wait_s=0.0)
+        self.objects: ObjectManager | None = None
+        self.requests = OpenRequests(self._wake)
+        self.requests.close(NOT_ACTIVE)
+        self._services = EstimationServices(node, self.requests, lambda: node.settings.request_timeout)
+        ObjectServices(node, lambda: self.objects)
+
+    def configure(self, estimator, outputs: Publishers) -> None:
+        """Look after the objects of an estimator."""
+        logger, when_asked = self._node.get_logger(), self._node.settings.onboard_when_asked
+        self._estimator, self._outputs = estimator, outputs
+        self.objects = ObjectManager(estimator, self._wake, logger, when_asked)
+
+    def prepare(self) -> None:
+        """Exchange what was read anew while the node was not active, before it becomes so."""
+        self._exchange()
+
+    def activate(self, estimator, processor: FrameProcessor, buffer: FrameBuffer) -> Callable[[], bool]:
+        """Take requests; returns what the worker is to do between its frames."""
+        manager = self.objects
+        self._buffer, self._processor = buffer, processor
+        # Of their own: the worker waits for nothing on behalf of a request.
+        self._infos = CameraInfos(wait_s=0.0)
+        detections = RequestDetections(
+            lambda: estimator.library, manager.why_not, lambda: estimator.left_out, self._detections
+        )
+        server = RequestServer(
+            self._node,
+            estimator,
+            self.requests,
+            detections,
+            processor.read_image,
+            self._infos.of_image,
+            self._publish,
+        )
+        processor.why_not = manager.why_not
+        self.requests.close("")
+
+        def between_frames() -> bool:
+            self._exchange()
+            return server.serve(lambda: self._node.settings)
+
+        return between_frames
+
+    def deactivate(self, sentence: str = NOT_ACTIVE) -> None:
+        """Answer what is open, and what comes, with a sentence."""
+        self.requests.close(sentence)
+        self._buffer = self._processor = None
+
+    def release(self) -> None:
+        """End the work on objects."""
+        if self.objects is not None:
+            self.objects.stop()
+        self.objects = self._outputs = self._estimator = None
+
+    def destroy(self) -> None:
+        """Take the services down."""
+        self._services.destroy()
+
+    def add_image(self, message) -> bool:
+        """An image came; returns whether it is to be looked at without being asked."""
+        self.requests.add_image(message)
+        return not self.only
+
+    def add_camera_info(self, message) -> None:
+        """A calibration came."""
+        self._infos.add(message)
+        self.requests.wake_if_open()
+        processor = self._processor
+        if processor is not None:
+            processor.camera_infos.add(message)
+
+    def add_detections(self, message) -> bool:
+        """Detections came; returns whether they are to be looked at without being asked."""
+        self._detections.add(message)
+        self.requests.wake_if_open()
+        return not self.only
+
+    @property
+    def only(self) -> bool:
+        """Tell whether the node works only when it is asked."""
+        return self._node.get_parameter("trigger").value == ON_DEMAND
+
+    def activity(self) -> str:
+        """Say what is being done, or ""."""
+        manager = self.objects
+        if manager is not None and manager.activity:
+            others = len(manager.waiting()) - 1
+            return manager.activity + (f", {others} more to come" if others > 0 else "")
+        return IDLE if self._buffer is not None and self.only else ""
+
+    def warnings(self) -> list[str]:
+        """Sentences on objects that hold now."""
+        manager = self.objects
+        told = [] if manager is None else [manager.last_error, *manager.outdated]
+        return [sentence for sentence in told if sentence]
+
+    def values(self) -> dict[str, str]:
+        """What /diagnostics is to show."""
+        manager = self.objects
+        return {
+            "trigger": self._node.get_parameter("trigger").value,
+            "requests waiting": len(self.requests.open()),
+            "requests answered": self.requests.answered,
+            "objects to onboard": 0 if manager is None else len(manager.waiting()),
+        }
+
+    def _exchange(self) -> None:
+        # As they are now: another thread may release them.
+        manager, estimator, outputs, processor = self.objects, self._estimator, self._outputs, self._processor
+        changed = None if manager is None else manager.exchange()
+        if changed is None or outputs is None:
+            return
+        store = estimator.objects
+        outputs.use(store.library)
+        if processor is not None:
+            processor.use(store.library, store.left_out, changed)
+
+    def _publish(self, found: Found) -> None:
+        """Publish what was found on request, where nothing else is published."""
+        processor = self._processor
+        if self.only and processor is not None:
+            processor.publish(found.image, found.camera, found.estimates, found.header)
+
+    def _wake(self) -> None:
+        buffer = self._buffer
+        if buffer is not None:
+            buffer.wake()

@@ -1,0 +1,198 @@
+"""Where a request wants its objects to be looked for: by its own boxes, else by the detector's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import copy
+from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
+
+from std_msgs.msg import Header
+
+from vpog_core.messages.detections import DetectionReader, shortened
+from vpog_core.messages.reading import stamp_to_ns
+from vpog_core.types import Camera, Detection, VPOGError
+from vpog_ros.estimation_request import MOST_NAMES
+from vpog_ros.msg import Instance2DArray, ObjectWithoutPose
+from vpog_ros.newest_detections import Detected, NewestDetections
+
+MOST_AGE_S = 5.0
+"""Between an image and the detections of another that are used in it; beyond, an object may be anywhere."""
+
+NOT_YET = "The detections of the image have not come yet: give a box or a mask in `instances`."
+NO_DETECTION = "No detection of {} has come: start its detector, or give a box or a mask in `instances`."
+OLD = (
+    "The newest detection of '{}' is {:.1f} s from the image, more than {:g}: let its detector run, or give "
+    "a box or a mask in `instances`."
+)
+
+_SILENT = SimpleNamespace(leave_out=lambda *_: None, say_once=lambda *_, **__: None)
+"""What is left out of a request is said in its answer."""
+
+
+@dataclass
+class Asked:
+    """What a request asks for, as far as it can be known.
+
+    Attributes:
+        detections: to be estimated.
+        missing: the objects without one, with the reason.
+        ages: seconds between the image and the detections of an object, where they are of another image.
+        waits_for: a sentence on detections that may still come, or "".
+    """
+
+    detections: list[Detection] = field(default_factory=list)
+    missing: list[ObjectWithoutPose] = field(default_factory=list)
+    ages: dict[str, float] = field(default_factory=dict)
+    waits_for: str = ""
+
+
+class RequestDetections:
+    """Makes the detections of requests.
+
+    Args:
+        library: gives the estimator's library.
+        why_not: tells why an object cannot be answered now, or ""; see `ObjectManager.why_not`.
+        left_out: gives the objects that cannot be used, with the reasons.
+        newest: what the detectors have sent.
+    """
+
+    def __init__(
+        self,
+        library: Callable,
+        why_not: Callable[[str], str],
+        left_out: Callable[[], dict],
+        newest: NewestDetections,
+    ) -> None:
+        self._library, self._why_not, self._left_out, self._newest = library, why_not, left_out, newest
+
+    def find(self, goal, header: Header, camera: Camera, most: int, final: bool) -> Asked:
+        """Find the detections of a request.
+
+        Args:
+            goal: of the action; header: of its image; camera: of its size.
+            most: detections that are used.
+            final: detections of the image itself are no longer waited for.
+
+        Raises:
+            VPOGError: the request cannot be understood.
+        """
+        if max(len(goal.objects), len(goal.instances)) > MOST_NAMES:
+            raise VPOGError(f"A request names {MOST_NAMES} objects and instances at most: ask in parts.")
+        asked = Asked()
+        wanted = self._resolved(goal.objects, asked)
+        if goal.objects and not wanted:
+            return asked
+        if goal.instances:
+            self._of_instances(goal, wanted, header, camera, most, asked)
+        else:
+            asked.waits_for = self._of_topics(wanted, header, camera, most, final, asked)
+        return asked
+
+    def _resolved(self, names: list[str], asked: Asked) -> list[str]:
+        """The objects that names stand for; those that stand for none are missing."""
+        found = []
+        for name in names:
+            try:
+                found.append(self._library().resolve(name))
+            except VPOGError as error:
+                asked.missing.append(missing(shortened(name), str(error)[:1000]))
+        return list(dict.fromkeys(found))
+
+    def _of_instances(self, goal, wanted: list[str], header, camera: Camera, most: int, asked: Asked) -> None:
+        """Take the boxes and masks that the request gives."""
+        instances = []
+        for given in goal.instances:
+            instance = copy(given)
+            if not instance.class_id:
+                if len(wanted) != 1:
+                    raise VPOGError(
+                        "An instance has no class_id, and `objects` does not name exactly one: name it."
+                    )
+                instance.class_id = wanted[0]
+            names = self._resolved([instance.class_id], asked)
+            if names and (not wanted or names[0] in wanted):
+                instances.append(instance)
+        self._read(Instance2DArray(header=header, instances=instances), None, camera, most, asked)
+        self._tell_missing(wanted, asked, "No box or mask of '{}' is in `instances`: give one.")
+
+    def _of_topics(
+        self, wanted: list[str], header, camera: Camera, most: int, final: bool, asked: Asked
+    ) -> str:
+        """Take the detectors' detections; returns what is waited for, in a sentence, or ""."""
+        stamp_ns = stamp_to_ns(header.stamp)
+        own = self._newest.of_stamp(stamp_ns)
+        if own is not None:
+            self._read(own.message, wanted, camera, most, asked)
+        told = {item.class_id for item in (*asked.detections, *asked.missing)}
+        complete = set(wanted) <= told if wanted else own is not None
+        if complete:
+            return ""
+        if not final:
+            return NOT_YET
+        for object_id, detected in self._newest_of_objects(wanted).items():
+            age = abs(detected.age_s(stamp_ns))
+            if object_id in told:
+                continue
+            if age > MOST_AGE_S:
+                asked.missing.append(missing(object_id, OLD.format(object_id, age, MOST_AGE_S)))
+            else:
+                self._read(detected.message, [object_id], camera, most, asked)
+                asked.ages[object_id] = age
+        if own is None and not asked.detections:
+            return " ".join(m.reason for m in asked.missing) or NO_DETECTION.format(
+                " or ".join(wanted) or "any"
+            )
+        self._tell_missing(wanted, asked, NO_DETECTION)
+        return ""
+
+    def _newest_of_objects(self, wanted: list[str]) -> dict[str, Detected]:
+        """The newest message that shows each object."""
+        found: dict[str, Detected] = {}
+        for name, detected in self._newest.by_class().items():
+            try:
+                object_id = self._library().resolve(name)
+            except VPOGError:
+                continue
+            before = found.get(object_id)
+            if (not wanted or object_id in wanted) and (before is None or before.came_s < detected.came_s):
+                found[object_id] = detected
+        return found
+
+    def _read(self, message, wanted: list[str] | None, camera: Camera, most: int, asked: Asked) -> None:
+        """Read the detections of a message, of the objects that are wanted (none named: all)."""
+        reader = DetectionReader(self._library(), _SILENT, _SILENT)
+        detections, refused = reader.read(message, camera.width, camera.height, most)
+        asked.detections += [d for d in detections if not wanted or d.class_id in wanted]
+        for sentence in refused:
+            object_id, _, reason = sentence.partition(": ")
+            if not wanted or object_id in wanted:
+                asked.missing.append(missing(object_id, reason))
+
+    def _tell_missing(self, wanted: list[str], asked: Asked, sentence: str) -> None:
+        known = {d.class_id for d in asked.detections} | {m.class_id for m in asked.missing}
+        asked.missing += [missing(n, sentence.format(n)) for n in wanted if n not in known]
+
+    def onboarding(self, names: list[str]) -> str:
+        """Say which of some objects are not ready yet, or ""; they are onboarded from now on."""
+        reasons = []
+        for object_id in self._resolved(names, Asked()):
+            reason = self._why_not(object_id)
+            if reason and object_id not in self._left_out():
+                reasons.append(reason)
+        return " ".join(reasons)
+
+    def usable(self, asked: Asked) -> Asked:
+        """Return what is asked for without the objects that are left out, which are missing then."""
+        left_out = self._left_out()
+        unusable = {d.class_id for d in asked.detections} & left_out.keys()
+        return replace(
+            asked,
+            detections=[d for d in asked.detections if d.class_id not in unusable],
+            missing=[*asked.missing, *(missing(name, left_out[name]) for name in sorted(unusable))],
+        )
+
+
+def missing(object_id: str, reason: str) -> ObjectWithoutPose:
+    """Make the message of an object that has no detection to be estimated."""
+    return ObjectWithoutPose(class_id=object_id, instance=-1, reason=reason)

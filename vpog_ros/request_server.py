@@ -1,0 +1,179 @@
+"""The work on requests that are asked once, in the worker's thread and between its frames."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from std_msgs.msg import Header
+
+from vpog_core.cancellation import Cancelled, stop_when
+from vpog_core.messages.reading import camera_from_info, stamp_to_ns
+from vpog_core.types import Camera, Estimates, VPOGError
+from vpog_ros.conversions import object_pose
+from vpog_ros.estimation_request import Answer, EstimationRequest, OpenRequests, refusal
+from vpog_ros.frame_dump import context_of
+from vpog_ros.msg import ObjectPoseArray, ObjectWithoutPose
+from vpog_ros.parameters import Settings
+from vpog_ros.request_detections import Asked, RequestDetections
+from vpog_ros.worker import describe
+
+GRACE_S = 0.5
+"""How long detections of the image itself are waited for before older ones are taken."""
+
+INFO_GRACE_S = 0.1
+"""The same of the image's own CameraInfo."""
+
+NO_IMAGE = (
+    "No image has come on {} since: check that the camera runs, or send image and camera_info in the request."
+)
+NO_CAMERA = "No CameraInfo has come on {} yet: check the topic's name, or send camera_info in the request."
+OTHER_CAMERA = "The image is {}x{} and the CameraInfo {}x{}: publish the image's own on {}, or send it."
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was found in an image for a request."""
+
+    image: object
+    camera: Camera
+    estimates: Estimates
+    header: Header
+
+
+class RequestServer:
+    """Lives from activate to deactivate; called by the worker alone.
+
+    Args:
+        node: for names, parameters and the log.
+        estimator: of the node, see `FrameDump.recorded`; what the topics follow, the tracker, is not used.
+        requests: those that are open.
+        detections: makes the detections of a request.
+        read_image: reads an image message.
+        info_of: gives the CameraInfo of an image's stamp, or None.
+        on_found: told of each answer, where poses are to be published as well.
+    """
+
+    def __init__(
+        self,
+        node,
+        estimator,
+        requests: OpenRequests,
+        detections: RequestDetections,
+        read_image: Callable,
+        info_of: Callable[[int], object],
+        on_found: Callable[[Found], None],
+    ) -> None:
+        self._node, self._estimator, self._requests = node, estimator, requests
+        self._detections, self._read_image, self._info_of = detections, read_image, info_of
+        self._on_found = on_found
+
+    def serve(self, settings: Callable[[], Settings]) -> bool:
+        """Answer the first request that has all it needs; returns whether one was answered."""
+        for request in self._requests.open():
+            with stop_when(lambda request=request: not request.is_open):
+                try:
+                    answer = self._answer(request, settings())
+                except Cancelled:
+                    return True
+                except VPOGError as error:
+                    answer = refusal(str(error))
+                except Exception as error:
+                    self._node.get_logger().error(f"A request was given up: {describe(error)}")
+                    answer = refusal(f"The estimate failed ({type(error).__name__}: {error}): see the log.")
+            if answer is not None:
+                request.answer(answer)
+                return True
+        return False
+
+    def _answer(self, request: EstimationRequest, settings: Settings) -> Answer | None:
+        """Answer a request; None while something is missing, which the request is told."""
+        onboarding = self._detections.onboarding(request.goal.objects)
+        if onboarding:
+            request.wait_for("onboarding", onboarding)
+            request.renew_image()  # What is seen then is wanted, not what was seen before.
+            return None
+        if request.image is None:
+            topic = self._node.resolve_topic_name("image")
+            request.wait_for("waiting", NO_IMAGE.format(topic))
+            return None
+        header = request.image.header
+        camera = self._camera(request, settings)
+        if camera is None:
+            return None
+        final = time.monotonic() - request.image_came_s > GRACE_S
+        if request.asked is None:
+            asked = self._detections.find(request.goal, header, camera, settings.max_detections, final)
+            if asked.waits_for:
+                request.wait_for("waiting", asked.waits_for)
+                return None
+            request.asked = asked
+        onboarding = self._detections.onboarding([d.class_id for d in request.asked.detections])
+        if onboarding:
+            request.wait_for("onboarding", onboarding)
+            return None
+        return self._estimate(request, camera, self._detections.usable(request.asked), settings)
+
+    def _camera(self, request: EstimationRequest, settings: Settings) -> Camera | None:
+        """The calibration of a request's image; None while it has not come, which the request is told."""
+        if request.goal.camera_info.width:
+            return camera_from_info(request.goal.camera_info, settings.rectified)
+        topic = self._node.resolve_topic_name("camera_info")
+        stamp = request.image.header.stamp
+        info = self._info_of(stamp_to_ns(stamp))
+        own = info is not None and info.header.stamp == stamp
+        if info is None or not (own or time.monotonic() - request.image_came_s > INFO_GRACE_S):
+            request.wait_for("waiting", NO_CAMERA.format(topic))
+            return None
+        camera = camera_from_info(info, settings.rectified)
+        # A compressed image tells no size.
+        size = [getattr(request.image, side, getattr(camera, side)) for side in ("width", "height")]
+        if size != [camera.width, camera.height]:
+            sizes = (*size, camera.width, camera.height, topic)
+            request.wait_for("waiting", OTHER_CAMERA.format(*sizes))
+            return None
+        return camera
+
+    def _estimate(
+        self, request: EstimationRequest, camera: Camera, asked: Asked, settings: Settings
+    ) -> Answer:
+        # Imported here, as everything that takes the network's library with it.
+        from vpog_core.inference.crop import check_image
+        from vpog_core.inference.stage_timings import tell_stages
+
+        request.begin_work()
+        request.tell("convert")
+        image, header = self._read_image(request.image), request.image.header
+        check_image(image, camera)
+        self._estimator.context = context_of(header)
+        estimates = Estimates()
+        if asked.detections:
+            with tell_stages(request.tell):
+                estimates = self._estimator.estimate(image, camera, asked.detections)
+        estimates = Estimates([self._aged(e, asked.ages) for e in estimates], estimates.timings)
+        self._on_found(Found(image, camera, estimates, header))
+        return _answer_of(estimates, asked.missing, header, settings.min_score)
+
+    @staticmethod
+    def _aged(estimate, ages: dict[str, float]):
+        """Return an estimate that says how old the detection is that it was made of."""
+        age = ages.get(estimate.class_id, 0.0)
+        return dataclasses.replace(estimate, detected=not age, detection_age=age)
+
+
+def _answer_of(estimates, missing: list[ObjectWithoutPose], header: Header, min_score: float) -> Answer:
+    """Make the answer of estimates, and of the objects that nothing was estimated of."""
+    poses, without = [], list(missing)
+    for estimate in estimates:
+        reason = estimate.reason
+        if estimate.T_cam_obj is not None and estimate.score < min_score:
+            reason = f"The pose found has a score of {estimate.score:.2f}, under min_score ({min_score:g})."
+        if estimate.T_cam_obj is not None and not reason:
+            poses.append(object_pose(estimate))
+        else:
+            row = ObjectWithoutPose(class_id=estimate.class_id, instance=estimate.instance, reason=reason)
+            without.append(row)
+    message = "" if poses else " ".join(["No pose was found.", *dict.fromkeys(w.reason for w in without)])
+    return Answer(poses=ObjectPoseArray(header=header, poses=poses), without_pose=without, message=message)
