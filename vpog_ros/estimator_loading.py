@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from rclpy.logging import get_logger
 
+from vpog_core.objects.symmetry_hint import symmetry_hint
 from vpog_core.types import VPOGError
 from vpog_ros.parameters import Settings
 
@@ -57,13 +58,24 @@ def load_estimator(settings: Settings, progress: Progress):
     return estimator
 
 
-def say_what_is_odd(estimator, logger) -> None:
-    """Log the objects that are left out, and what is left out of other meshes or doubtful about them."""
+def say_what_is_odd(estimator, logger) -> dict[str, str]:
+    """Log the objects that are left out, and what is left out of other meshes or doubtful about them.
+
+    Returns:
+        what is shown on /diagnostics as well: hints on the symmetry of objects.
+    """
+    hints = {}
     for object_id, sentence in estimator.left_out.items():
         logger.error(f"'{object_id}' is left out. {sentence}")
     for object_id in estimator.object_ids:
         for note in estimator.library.notes(object_id):
             logger.warning(note)
+        # An object that is opened when it is first asked for is not searched now.
+        hint = symmetry_hint(estimator.library, object_id) if estimator.library.is_read(object_id) else ""
+        if hint:
+            hints[f"symmetry of {object_id}"] = hint
+            logger.warning(hint)
+    return hints
 
 
 def free_memory() -> None:

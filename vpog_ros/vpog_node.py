@@ -149,7 +149,7 @@ class VpogNode(LifecycleNodeMixin, Node):
         self._outputs = Publishers(self, estimator.library)
         self._estimator = estimator
         self._on_demand.configure(estimator, self._outputs)
-        say_what_is_odd(estimator, self.get_logger())
+        self._statistics.hints = say_what_is_odd(estimator, self.get_logger())
         images = "cv_bridge" if cv_bridge_works() else "rosbags-image"
         names = ", ".join(name for name in estimator.object_ids if name not in self._left_out())
         self.get_logger().info(f"Ready on {estimator.device}, images through {images}, objects: {names}.")

@@ -106,6 +106,10 @@ class ObjectLibrary:
             self._meshes[object_id] = self._read_mesh(object_id)
         return self._meshes[object_id]
 
+    def is_read(self, object_id: str) -> bool:
+        """Tell whether an object's mesh has been read."""
+        return object_id in self._meshes
+
     def notes(self, object_id: str) -> tuple[str, ...]:
         """Sentences on what is left out of an object's mesh, or doubtful about it; () until it is read."""
         mesh = self._meshes.get(object_id)
