@@ -86,7 +86,7 @@ class PoseEstimator:
     @property
     def can_track(self) -> bool:
         """Tell whether poses known before can be followed: by the refiner, in one round at least."""
-        return self.refiner is not None and self.options.refiner_rounds > 0
+        return self.networks.refiner is not None and self.options.refiner_rounds > 0
 
     def onboard(
         self, object_id: str | None = None, progress: Progress | None = None, strict: bool = False
