@@ -24,6 +24,10 @@ TOPICS = {
         "yolo_detections",
         "Boxes and masks of yolo_ros, yolo_msgs/DetectionArray, stamped like their image.",
     ),
+    "label_map": (
+        "label_map",
+        "Label map, sensor_msgs/Image, stamped like its image; see label_names and label_regions.",
+    ),
     "instances": ("instances", "2D boxes and masks, vpog_ros/Instance2DArray, stamped like their image."),
 }
 

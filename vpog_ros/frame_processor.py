@@ -12,6 +12,7 @@ from vpog_core.geometry.camera_checks import camera_doubts
 from vpog_core.io.bit_depth import BitDepth
 from vpog_core.messages.camera_infos import CameraInfos, calibration
 from vpog_core.messages.detections import DetectionReader
+from vpog_core.messages.label_maps import LabelMapReader, names_of_info, parse_names
 from vpog_core.messages.reading import camera_from_info
 from vpog_core.types import Camera, Detection, Estimates, PoseEstimate, VPOGError
 from vpog_ros import parameters
@@ -44,15 +45,28 @@ class FrameProcessor:
         self._node = node
         self._estimator = estimator
         self._tracker = _tracker(estimator)
+        self._reset = False
         self._offer_images_alone = offer_images_alone
         self._outputs = outputs
         self._statistics = statistics
         self._notices = notices
-        self._reader = DetectionReader(estimator.library, statistics, notices, estimator.left_out)
+        self._label_maps = LabelMapReader(parse_names(settings.label_names), settings.label_regions)
+        self._reader = DetectionReader(
+            estimator.library, statistics, notices, estimator.left_out, self._label_maps
+        )
         self._bit_depth = BitDepth(settings.image_bits)
         self._calibration: tuple = ()
         self._doubt = ""
         self.camera_infos = CameraInfos()
+
+    def reset_tracking(self) -> None:
+        """Forget the objects that are followed, before the next frame."""
+        self._reset = True
+
+    def add_label_info(self, message) -> None:
+        """Take in the names of labels, a vision_msgs/LabelInfo; those of the parameter go before them."""
+        given = parse_names(parameters.read(self._node).label_names)
+        self._label_maps.names = names_of_info(message) | given
 
     def process(self, frame: Frame) -> None:
         """Estimate and publish the poses of one frame.
@@ -137,6 +151,9 @@ class FrameProcessor:
     def _follow(
         self, image, camera: Camera, detections: list[Detection], frame: Frame, settings: Settings
     ) -> Estimates:
+        if self._reset:
+            self._reset = False
+            self._tracker.reset()
         self._tracker.settings = _tracker_settings(settings)
         estimates = self._tracker.estimate(image, camera, detections, time=frame.time_s)
         followed = self._tracker.boxes

@@ -122,6 +122,17 @@ TABLE: dict[str, Spec] = {
     "image_buffer_size": Spec(
         30, "Images kept to wait for their detections.", unit="images", minimum=1, maximum=300
     ),
+    "label_names": Spec(
+        "",
+        "Classes of the labels on label_map, such as '1: mug, 2: drill'; a label without a name is a class "
+        "of its own number, as an alias in objects.yaml may be.",
+    ),
+    "label_regions": Spec(
+        "connected",
+        "What an instance on label_map is; connected: each connected region of a label, value: all pixels of "
+        "a label.",
+        choices=("connected", "value"),
+    ),
     "max_detections": Spec(
         16, "Detections used of one frame, best scores first.", LIVE, "detections", minimum=1, maximum=256
     ),

@@ -13,14 +13,13 @@ import gc
 import sys
 import threading
 import time
-from collections.abc import Callable
 
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNodeMixin, LifecycleState, TransitionCallbackReturn
 from rclpy.node import Node
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from sensor_msgs.msg import CompressedImage, Image
 
 from vpog_core.cancellation import Cancelled, stop_when
 from vpog_core.messages.reading import stamp_to_ns
@@ -32,12 +31,13 @@ from vpog_ros.frame_buffer import Counts, FrameBuffer
 from vpog_ros.frame_dump import FrameDump
 from vpog_ros.frame_processor import FrameProcessor
 from vpog_ros.image_conversion import cv_bridge_works
-from vpog_ros.inputs import Inputs, InputSpec
-from vpog_ros.msg import Instance2DArray
+from vpog_ros.input_specs import DETECTIONS, input_specs
+from vpog_ros.inputs import Inputs
 from vpog_ros.notices import Notices
 from vpog_ros.parameters import Settings
 from vpog_ros.process import run
 from vpog_ros.publishers import Publishers
+from vpog_ros.tracking_reset import TrackingReset
 from vpog_ros.worker import Worker, describe
 
 SUCCESS = TransitionCallbackReturn.SUCCESS
@@ -89,6 +89,7 @@ class VpogNode(LifecycleNodeMixin, Node):
         # Beside the callbacks: writing takes a moment.
         own_group = MutuallyExclusiveCallbackGroup()
         self._dump = FrameDump(self, own_group, lambda: self.settings, self._diagnosis)
+        self._tracking_reset = TrackingReset(self, own_group)
         self.add_on_set_parameters_callback(self._check_parameters)
         parameters.declare(self)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
@@ -205,30 +206,14 @@ class VpogNode(LifecycleNodeMixin, Node):
             self._notices,
             self._buffer.offer_images_alone,
         )
+        self._tracking_reset.processor = processor
         process = self._dump.told(processor.process)
         self._worker = Worker(self._buffer, process, self._statistics, self.get_logger())
         self._worker.start()
-        specs = self._input_specs(settings, processor.camera_infos.add)
-        self._inputs = Inputs(self, specs, self._input_group, {"instances", *optional.DETECTION_INPUTS})
+        specs = input_specs(self, settings, self._on_image, self._on_detections, processor)
+        self._inputs = Inputs(self, specs, self._input_group, DETECTIONS)
         if sentence := parameters.ignored(self):
             self.get_logger().warning(sentence)
-
-    def _input_specs(self, settings: Settings, on_camera_info: Callable) -> list[InputSpec]:
-        image, image_type = self.resolve_topic_name("image"), Image
-        if settings.image_transport == "compressed":
-            # As image_transport names it; a user may have remapped to that already.
-            image_type = CompressedImage
-            image = image if image.endswith("/compressed") else f"{image}/compressed"
-        info, instances = (self.resolve_topic_name(name) for name in ("camera_info", "instances"))
-        specs = [
-            InputSpec("camera_info", info, CameraInfo, on_camera_info, depth=10, latched=True),
-            InputSpec("image", image, image_type, self._on_image),
-            InputSpec("instances", instances, Instance2DArray, self._on_detections, 10, reliable=True),
-        ]
-        for name, kind in optional.DETECTION_INPUTS.items():
-            topic = self.resolve_topic_name(name)
-            specs.append(InputSpec(name, topic, kind, self._on_detections, 10, reliable=True))
-        return specs
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         self._stop_work()
@@ -256,7 +241,7 @@ class VpogNode(LifecycleNodeMixin, Node):
             self.get_logger().warning(
                 "The frame in work has not ended yet: it ends at its next step, and is not published."
             )
-        self._worker = self._buffer = self._inputs = None
+        self._worker = self._buffer = self._inputs = self._tracking_reset.processor = None
 
     def _release(self) -> None:
         if self._outputs is not None:

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from vpog_core.messages.instance_numbers import InstanceNumbers
+from vpog_core.messages.label_maps import LabelledRegion, LabelledRegions, LabelMapReader
 from vpog_core.messages.reading import detection_from_instance
 from vpog_core.types import MAX_SIDE, Detection, VPOGError
 
@@ -25,6 +26,7 @@ UNKNOWN = "detections of unknown classes"
 UNUSABLE = "detections of objects left out"
 NO_CLASS = "detections without a class"
 CUT = "detections over max_detections"
+SPECKS = "specks of label maps"
 
 MAX_NUMBER = 2**31 - 1
 """Largest number that `ObjectPose.instance` holds."""
@@ -51,23 +53,37 @@ class DetectionReader:
         statistics: counts what is left out, by `leave_out(kind, number)`.
         notices: tells users of it, by `say_once(kind, sentence, of)`.
         left_out: the objects that cannot be used, which the node has named when it was configured.
+        label_maps: reads label maps.
     """
 
-    def __init__(self, library, statistics, notices, left_out: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        library,
+        statistics,
+        notices,
+        left_out: Collection[str] = (),
+        label_maps: LabelMapReader | None = None,
+    ) -> None:
         self._library = library
         self._left_out = frozenset(left_out)
         self._statistics = statistics
         self._notices = notices
         self._numbers = InstanceNumbers()
+        self._label_maps = label_maps or LabelMapReader()
 
     def read(self, message, width: int, height: int, most: int) -> tuple[list[Detection], list[str]]:
         """The best detections of known objects, and a sentence for each that is broken.
 
         Args:
-            message: of one of `DETECTION_TYPES`.
+            message: of one of `DETECTION_TYPES`, or a label map, a sensor_msgs/Image.
             width, height: of the image, pixels.
             most: how many are taken, best scores first.
+
+        Raises:
+            VPOGError: a label map that holds no labels.
         """
+        if hasattr(message, "encoding"):
+            message = self._of_labels(message)
         if hasattr(message, "instances"):
             candidates = [self._of_instance(item) for item in message.instances]
         else:
@@ -116,6 +132,12 @@ class DetectionReader:
             for row, number in zip(own, numbers, strict=True):
                 result[row] = replace(result[row], instance=number)
         return result
+
+    def _of_labels(self, message) -> LabelledRegions:
+        regions = self._label_maps.read(message)
+        if regions.specks:
+            self._statistics.leave_out(SPECKS, regions.specks)
+        return regions
 
     def _of_instance(self, message) -> Candidate | None:
         object_id = self._known([message.class_id])
@@ -188,6 +210,8 @@ def detection_of(candidate: Candidate, width: int, height: int) -> Detection:
         VPOGError: the mask cannot be used.
     """
     message = candidate.message
+    if isinstance(message, LabelledRegion):
+        return message.detection(candidate.object_id, width, height)
     if hasattr(message, "roi"):
         detection = detection_from_instance(message, width, height)
         return replace(detection, class_id=candidate.object_id)
