@@ -59,6 +59,9 @@ def _object_pose(estimate: PoseEstimate):
         score=float(estimate.score),
         inliers=int(estimate.inliers),
         reprojection_error=float(estimate.reprojection_error),
+        tracked=bool(estimate.tracked),
+        detected=bool(estimate.detected),
+        detection_age=float(estimate.detection_age),
     )
 
 
