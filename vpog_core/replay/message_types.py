@@ -81,8 +81,12 @@ def typestore_of(msgtype: str, definition: MessageDefinition, topic: str) -> Typ
 
 
 def _types_of_idl(text: str) -> dict:
-    """Read the types of a definition in IDL: several files, each after a line of = and its name."""
-    separator, types = "=" * 80 + "\n", {}
-    for part in filter(None, text.split(separator)):
-        types.update(get_types_from_idl(part.partition("\n")[2] if part.startswith("IDL: ") else part))
+    """Read the types of a definition in IDL: several files, each after a line of = and one with its name.
+
+    What the files include is among them, so the lines that say so are left out: rosbags cannot read them.
+    """
+    types = {}
+    for part in filter(None, text.split("=" * 80 + "\n")):
+        lines = [line for line in part.splitlines() if not line.startswith(("IDL: ", "#include"))]
+        types.update(get_types_from_idl("\n".join(lines)))
     return types
