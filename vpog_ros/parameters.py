@@ -134,7 +134,21 @@ TABLE: dict[str, Spec] = {
         choices=("connected", "value"),
     ),
     "max_detections": Spec(
-        16, "Detections used of one frame, best scores first.", LIVE, "detections", minimum=1, maximum=256
+        16,
+        "Detections used of one frame, best scores first; those left out come first in the next frame.",
+        LIVE,
+        "detections",
+        minimum=1,
+        maximum=256,
+    ),
+    "max_rate": Spec(
+        0.0,
+        "Frames begun a second at most, to leave the processor to others; the newest are taken, the others "
+        "are counted as dropped; 0: as many as can be.",
+        LIVE,
+        "Hz",
+        minimum=0.0,
+        maximum=1000.0,
     ),
     "tracking": Spec(
         True,

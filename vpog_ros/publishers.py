@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-from pathlib import Path
 from urllib.parse import quote
 
 import numpy as np
@@ -25,6 +22,7 @@ from vpog_ros.conversions import mesh_marker, object_pose, pose_stamped, pose_to
 from vpog_ros.image_conversion import rgb_to_image
 from vpog_ros.msg import ObjectPoseArray
 from vpog_ros.parameters import Settings
+from vpog_ros.scratch_folder import ScratchFolder
 
 MARKER_OPACITY = 0.6
 
@@ -51,7 +49,7 @@ class Publishers:
         if optional.Detection3DArray:
             self.detections_3d = self._create(optional.Detection3DArray, "~/detections_3d")
         self._shown: set[tuple[str, int]] = set()
-        self._mesh_folder = Path(tempfile.mkdtemp(prefix="vpog_markers_"))
+        self._scratch = ScratchFolder("vpog_markers_")
 
     def _create(self, message_type, topic: str, depth: int = 10):
         qos = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=depth, reliability=ReliabilityPolicy.RELIABLE)
@@ -67,7 +65,7 @@ class Publishers:
         for publisher in self._all:
             self._node.destroy_lifecycle_publisher(publisher)
         self._all.clear()
-        shutil.rmtree(self._mesh_folder, ignore_errors=True)
+        self._scratch.remove()
 
     def publish_poses(self, estimates: list[PoseEstimate], header: Header, settings: Settings) -> None:
         """Publish what is not a picture: poses, target pose, frames, 3D detections, markers.
@@ -154,7 +152,7 @@ class Publishers:
 
     def _mesh_uri(self, class_id: str) -> str:
         """A copy of the mesh in metres: RViz does not know in which unit the original is."""
-        path = self._mesh_folder / f"{quote(class_id, safe='')}.ply"
+        path = self._scratch.path / f"{quote(class_id, safe='')}.ply"
         if not path.exists():
             mesh = self._library.mesh(class_id)
             save_mesh(Mesh(mesh.vertices, mesh.faces), path)

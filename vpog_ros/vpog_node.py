@@ -13,6 +13,7 @@ import gc
 import sys
 import threading
 import time
+from importlib import import_module
 
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
@@ -52,6 +53,9 @@ NO_CLOCK = (
 )
 NO_CLOCK_S = 5.0
 """Simulated time that has not begun after so long is told of."""
+
+NETWORKS = "vpog_core.inference.estimator"
+"""Takes seconds to import."""
 
 
 class VpogNode(LifecycleNodeMixin, Node):
@@ -208,7 +212,9 @@ class VpogNode(LifecycleNodeMixin, Node):
         )
         self._tracking_reset.processor = processor
         process = self._dump.told(processor.process)
-        self._worker = Worker(self._buffer, process, self._statistics, self.get_logger())
+        self._worker = Worker(
+            self._buffer, process, self._statistics, self.get_logger(), lambda: self.settings.max_rate
+        )
         self._worker.start()
         specs = input_specs(self, settings, self._on_image, self._on_detections, processor)
         self._inputs = Inputs(self, specs, self._input_group, DETECTIONS)
@@ -322,9 +328,16 @@ class VpogNode(LifecycleNodeMixin, Node):
         self._stopping.set()
 
 
+def make_node() -> VpogNode:
+    """Make the node, and load the networks' library beside it: configure, which needs it, is then quicker."""
+    node = VpogNode()
+    threading.Thread(target=import_module, args=[NETWORKS], name="imports", daemon=True).start()
+    return node
+
+
 def main() -> int:
     """Run the node until it is told to end; returns the process's exit status."""
-    return run(VpogNode)
+    return run(make_node)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import numpy as np
 from vpog_core.messages.instance_numbers import InstanceNumbers
 from vpog_core.messages.label_maps import LabelledRegion, LabelledRegions, LabelMapReader
 from vpog_core.messages.reading import detection_from_instance
+from vpog_core.messages.turns import Turns
 from vpog_core.types import MAX_SIDE, Detection, VPOGError
 
 DETECTION_TYPES = (
@@ -70,6 +71,7 @@ class DetectionReader:
         self._notices = notices
         self._numbers = InstanceNumbers()
         self._label_maps = label_maps or LabelMapReader()
+        self._turns = Turns()
 
     def read(self, message, width: int, height: int, most: int) -> tuple[list[Detection], list[str]]:
         """The best detections of known objects, and a sentence for each that is broken.
@@ -77,7 +79,7 @@ class DetectionReader:
         Args:
             message: of one of `DETECTION_TYPES`, or a label map, a sensor_msgs/Image.
             width, height: of the image, pixels.
-            most: how many are taken, best scores first.
+            most: how many are taken, best scores first; those left out come first in the next image.
 
         Raises:
             VPOGError: a label map that holds no labels.
@@ -92,15 +94,8 @@ class DetectionReader:
                 for item in message.detections
             ]
         known = sorted((c for c in candidates if c is not None), key=lambda c: -c.score)
-        if len(known) > most:
-            self._statistics.leave_out(CUT, len(known) - most)
-            self._notices.say_once(
-                CUT,
-                f"A message holds {len(known)} detections of known objects and the best {most} are used: "
-                "raise max_detections to use more.",
-            )
         usable, refused = [], []
-        for candidate in known[:most]:
+        for candidate in self._in_turns(known, most):
             try:
                 usable.append((candidate, detection_of(candidate, width, height)))
             except VPOGError as error:
@@ -132,6 +127,20 @@ class DetectionReader:
             for row, number in zip(own, numbers, strict=True):
                 result[row] = replace(result[row], instance=number)
         return result
+
+    def _in_turns(self, known: list[Candidate], most: int) -> list[Candidate]:
+        """Choose the candidates to use: the best, after those that were left out of the last image."""
+        objects = [candidate.object_id for candidate in known]
+        boxes = np.array([rough_box(candidate.message) for candidate in known]).reshape(-1, 4)
+        rows = self._turns.choose(objects, boxes, most)
+        if len(known) > most:
+            self._statistics.leave_out(CUT, len(known) - most)
+            self._notices.say_once(
+                CUT,
+                f"A message holds {len(known)} detections of known objects and {most} are used, the best "
+                "scores first; the others come first in the next image: raise max_detections to use more.",
+            )
+        return [known[row] for row in rows]
 
     def _of_labels(self, message) -> LabelledRegions:
         regions = self._label_maps.read(message)
@@ -219,6 +228,17 @@ def detection_of(candidate: Candidate, width: int, height: int) -> Detection:
         mask = mask_of_outline(message.mask, width, height)
         return Detection(candidate.object_id, box_of_yolo(message.bbox), candidate.score, mask)
     return Detection(candidate.object_id, box_of_vision(message.bbox), candidate.score)
+
+
+def rough_box(message) -> np.ndarray:
+    """Read the box [4] of a detection's message without its mask; of no size where the mask alone tells."""
+    if isinstance(message, LabelledRegion):
+        return message.box
+    if hasattr(message, "roi"):
+        roi = message.roi
+        x, y = roi.x_offset, roi.y_offset
+        return np.array([x, y, x + roi.width, y + roi.height], np.float64)
+    return box_of_yolo(message.bbox) if hasattr(message, "class_name") else box_of_vision(message.bbox)
 
 
 def box_of_vision(bbox) -> np.ndarray:
