@@ -331,8 +331,14 @@ class VpogNode(LifecycleNodeMixin, Node):
 def make_node() -> VpogNode:
     """Make the node, and load the networks' library beside it: configure, which needs it, is then quicker."""
     node = VpogNode()
-    threading.Thread(target=import_module, args=[NETWORKS], name="imports", daemon=True).start()
+    threading.Thread(target=_import_networks, name="imports", daemon=True).start()
     return node
+
+
+def _import_networks() -> None:
+    # What is missing is said at configure.
+    with contextlib.suppress(Exception):
+        import_module(NETWORKS)
 
 
 def main() -> int:
