@@ -41,7 +41,7 @@ ELEMENTS = {"publish": "topic", "subscribe": "topic", "reply": "service"}
 HEAD = """\
 <?xml version="1.0" encoding="UTF-8"?>
 <!-- What the pose node may publish, subscribe to and answer; everything else is denied.
-     Made from the code by `python -m vpog_ros.sros_policy`, which also takes remappings: image:=/camera/image.
+     Made from the code by `python -m vpog_ros.sros_policy`, which takes remappings: image:=/camera/image.
      ros2 security create_enclave KEYSTORE ENCLAVE
      ros2 security create_permission KEYSTORE ENCLAVE THIS_FILE -->
 <policy version="0.2.0">

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 
@@ -14,7 +15,7 @@ from rclpy.parameter import Parameter
 from vpog_core.objects.mesh import save_mesh
 from vpog_core.synthetic.objects import make_object
 from vpog_core.synthetic.scene import make_scene
-from vpog_core.types import Detection, VPOGError
+from vpog_core.types import Camera, Detection, VPOGError
 from vpog_ros.click_boxes import BoxDrawing, KeyEvent, Mouse, MouseEvent, draw_boxes
 from vpog_ros.click_outbox import MAX_TRIES, WAIT_S, Outbox
 from vpog_ros.click_window import NO_DISPLAY, NO_WINDOWS, why_no_window
@@ -214,6 +215,34 @@ def test_clicks_in_rqt_image_view_make_the_box_where_there_is_no_window(active, 
     finally:
         clicker.close()
         active.node.destroy_publisher(mouse)
+
+
+def test_a_camera_that_stops_and_returns_in_another_resolution_is_answered(active, scene, mesh):
+    frame, node = scene.render(0.0), active.node
+    kinds = (active.image.msg_type, active.camera_info.msg_type)
+    node.destroy_publisher(active.image)
+    node.destroy_publisher(active.camera_info)
+    # A topic is named after five seconds of silence.
+    assert active.spin_until(lambda: "Nobody publishes sensor_msgs/msg/Image" in told(active), 20.0)
+    active.image, active.camera_info = (
+        node.create_publisher(kind, name, 5)
+        for kind, name in zip(kinds, ("image", "camera_info"), strict=True)
+    )
+    half = cv2.resize(frame.image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    K = np.diag([0.5, 0.5, 1.0]) @ scene.camera.K
+    K[:2, 2] -= 0.25  # The middle of the first pixel was a quarter of a large one further.
+    camera = Camera(K, half.shape[1], half.shape[0])
+    stamp = active.send(half, camera, [Detection("carton", frame.boxes_visible[0] / 2, 0.9)])
+    (pose,) = active.answer(stamp).poses
+    shift = pose_from_message(pose.pose.pose)[:3, 3] - frame.T_cam_obj[0][:3, 3]
+    assert np.linalg.norm(shift) < 0.1 * mesh.diameter
+    assert active.spin_until(lambda: "Nobody" not in told(active), 20.0)
+
+
+def told(client) -> str:
+    """What /diagnostics says now."""
+    seen = client.received["diagnostics"]
+    return seen[-1].status[0].message if seen else ""
 
 
 def test_without_a_class_the_click_node_says_what_to_give(client):
