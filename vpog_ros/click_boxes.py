@@ -9,11 +9,13 @@ import cv2
 import numpy as np
 
 from vpog_core.types import VPOGError
+from vpog_core.visualization.ink import draw_text, text_size
 
 MIN_SIDE = 8
 """Pixels; a smaller box shows too little of an object to find its pose."""
 
 WIDTH = 2
+FONT_SIZE, LINE_HEIGHT = 14, 22
 COLOUR = (255, 200, 0)
 """Of boxes that are drawn, RGB."""
 
@@ -101,13 +103,17 @@ def draw_boxes(image: np.ndarray, boxes: list[tuple[str, np.ndarray]], lines: li
     for name, box in boxes:
         low, high = (tuple(int(v) for v in np.round(corner)) for corner in (box[:2], box[2:]))
         cv2.rectangle(canvas, low, high, COLOUR, round(WIDTH * scale))
-        _draw_text(canvas, name, (low[0], max(low[1] - 6, 12)), scale)
-    for row, line in enumerate(lines, start=1):
-        _draw_text(canvas, line, (8, round(22 * scale * row)), scale)
+        _draw_text(canvas, name, (low[0], max(low[1] - round(LINE_HEIGHT * scale), 0)), scale)
+    for row, line in enumerate(filter(None, lines)):
+        _draw_text(canvas, line, (8, round(8 + LINE_HEIGHT * scale * row)), scale)
     return canvas
 
 
 def _draw_text(canvas: np.ndarray, text: str, at: tuple[int, int], scale: float) -> None:
-    for colour, width in (((0, 0, 0), 3), (COLOUR, 1)):
-        thickness = round(width * scale)
-        cv2.putText(canvas, text, at, cv2.FONT_HERSHEY_SIMPLEX, 0.5 * scale, colour, thickness, cv2.LINE_AA)
+    """Write a line in place on a darkened ground, its upper left corner at a pixel (x, y)."""
+    size = round(FONT_SIZE * scale)
+    width, height = text_size(text, size)
+    x, y = at
+    ground = canvas[max(y - 2, 0) : y + height + 2, max(x - 3, 0) : x + width + 3]
+    ground[...] = ground // 3
+    draw_text(canvas, text, at, size, COLOUR)

@@ -81,7 +81,7 @@ class ClickNode(Node):
         self._drawing = BoxDrawing()
         self._bit_depth = BitDepth()
         self._outbox = Outbox()
-        self._status = ""
+        self._sentence = self._poses = ""
         self._image: Image | CompressedImage | None = None
         self._size = (0, 0)
         self._is_new = False
@@ -166,7 +166,8 @@ class ClickNode(Node):
             box = corners_to_box(self._drawing.corner, self._drawing.point, *self._size)
             drawn.append((self.class_id, box))
         names = " ".join(f"{n}:{name}" for n, name in enumerate(self._classes[:9], start=1))
-        self._window.show(draw_boxes(image, drawn, [f"[{self.class_id}]  {names}", HELP, self._status]))
+        lines = [f"[{self.class_id}]  {names}", HELP, self._poses, self._sentence]
+        self._window.show(draw_boxes(image, drawn, lines))
 
     # Inputs.
 
@@ -245,13 +246,13 @@ class ClickNode(Node):
 
     def _on_poses(self, message: ObjectPoseArray) -> None:
         poses = ", ".join(f"{p.class_id}_{p.instance} {p.score:.2f}" for p in message.poses)
-        self._status = f"poses (score): {poses}" if poses else "no pose"
+        self._poses = f"poses (score): {poses}" if poses else "no pose"
         detected = [pose.class_id for pose in message.poses if pose.detected]
         if found := self._outbox.answered(stamp_to_ns(message.header.stamp), detected):
             self._say(f"{_names(found)}: found, poses (score): {poses}. Press c before you draw it again.")
 
     def _say(self, sentence: str) -> None:
-        self._status = sentence
+        self._sentence = sentence
         self._is_new = self._image is not None
         self.get_logger().info(sentence)
 
