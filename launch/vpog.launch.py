@@ -1,5 +1,6 @@
 """The pose node: ros2 launch vpog_ros vpog.launch.py objects_dir:=/path/to/meshes image:=/camera/image_raw"""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from launch.actions import DeclareLaunchArgument, LogInfo, OpaqueFunction
@@ -24,6 +25,10 @@ TOPICS = {
         "yolo_detections",
         "Boxes and masks of yolo_ros, yolo_msgs/DetectionArray, stamped like their image.",
     ),
+    "label_map": (
+        "label_map",
+        "Label map, sensor_msgs/Image, stamped like its image; see label_names and label_regions.",
+    ),
     "instances": ("instances", "2D boxes and masks, vpog_ros/Instance2DArray, stamped like their image."),
 }
 
@@ -40,66 +45,130 @@ PARAMETERS = (
     "target_frame",
     "tf_prefix",
     "image_transport",
+    "autostart",
 )
+OTHERS = {
+    "params_file": (
+        str(SHARE / "config" / "vpog.yaml"),
+        "Parameters of the node; the arguments of this file that are given go over it.",
+    ),
+    "namespace": ("", "Namespace of the nodes, and of topics that do not begin with a slash."),
+    "use_sim_time": (
+        "",
+        "Take the time from /clock: true or false. Not given: as in params_file, else false.",
+    ),
+    "log_level": ("info", "Level of the nodes' log: debug, info, warn, error or fatal."),
+    "reliability": (
+        "",
+        "Reliability asked for of the images: reliable or best_effort. Not given: as in params_file, else "
+        "what the camera offers.",
+    ),
+    "click": (
+        "false",
+        "Start vpog_click, to draw a box around an object instead of a detector: true or false. What is "
+        "found is then followed for an hour, which is tracking_max_age.",
+    ),
+    "rviz": ("false", "Start RViz: true or false."),
+    "fixed_frame": ("", "Frame RViz shows everything in: the images' frame_id, or one tf joins with it."),
+}
+CLICK_MAX_AGE_S = 3600.0
+"""There is one box to begin with, and no detector that sees the object again."""
 
 
 def text_of(name: str) -> str:
     """What an argument means that is a parameter of the node: the node's own words."""
     spec = TABLE[name]
     choices = f" One of: {', '.join(spec.choices)}." if spec.choices else ""
+    choices = " true or false." if isinstance(spec.default, bool) else choices
     return f"{spec.description}{choices} Not given: as in params_file."
 
 
-def node(context) -> list:
-    """The node, with the parameters file first and the arguments that are given over it."""
-    given = {name: LaunchConfiguration(name).perform(context) for name in PARAMETERS}
-    # As strings: a class called "3" stays one.
-    overrides = {name: ParameterValue(value, value_type=str) for name, value in given.items() if value}
+def given_parameters(value: Callable[[str], str]) -> dict:
+    """The parameters that the arguments set, over those of the file.
+
+    Args:
+        value: gives the value of an argument.
+    """
+    # By type: a class called "3" stays a string.
+    given = {
+        name: ParameterValue(value(name), value_type=type(TABLE[name].default))
+        for name in PARAMETERS
+        if value(name)
+    }
+    if value("use_sim_time"):
+        given["use_sim_time"] = ParameterValue(value("use_sim_time"), value_type=bool)
+    if value("reliability"):
+        topic = f"qos_overrides.{image_topic(value)}.subscription.reliability"
+        given[topic] = ParameterValue(value("reliability"), value_type=str)
+    return given
+
+
+def image_topic(value: Callable[[str], str]) -> str:
+    """The full name of the topic that images come on."""
+    topic, namespace = value("image"), value("namespace").strip("/")
+    if not topic.startswith("/"):
+        topic = f"/{namespace}/{topic}" if namespace else f"/{topic}"
+    compressed = value("image_transport") == "compressed" and not topic.endswith("/compressed")
+    return f"{topic}/compressed" if compressed else topic
+
+
+def nodes(context) -> list:
+    """The pose node and, where it is asked for, the click node, each with the file's parameters first."""
+
+    def value(name: str) -> str:
+        return LaunchConfiguration(name).perform(context)
+
+    given, click = given_parameters(value), is_true(value("click"))
+    more = {"tracking_max_age": ParameterValue(str(CLICK_MAX_AGE_S), value_type=float)} if click else {}
     return [
         Node(
             package="vpog_ros",
-            executable="vpog_node",
-            name="vpog_node",
+            executable=executable,
+            name=executable,
+            namespace=value("namespace"),
             output="screen",
-            parameters=[LaunchConfiguration("params_file"), overrides],
-            remappings=[(name, LaunchConfiguration(name)) for name in TOPICS],
+            parameters=[value("params_file"), parameters],
+            remappings=[(name, value(name)) for name in TOPICS],
+            ros_arguments=["--log-level", value("log_level")],
         )
+        for executable, parameters in [
+            ("vpog_node", given | more),
+            *([("vpog_click", given)] if click else []),
+        ]
     ]
+
+
+def is_true(text: str) -> bool:
+    """Read an argument that is true or false."""
+    if text.lower() not in ("true", "false"):
+        raise ValueError(f"click is '{text}': it must be true or false.")
+    return text.lower() == "true"
 
 
 def rviz(context) -> list:
     """RViz with the frame that the arguments name."""
     frame = LaunchConfiguration("fixed_frame").perform(context)
-    arguments = ["-d", str(SHARE / "config" / "vpog.rviz"), *(["-f", frame] if frame else [])]
+    simulated = LaunchConfiguration("use_sim_time").perform(context)
     # The topics of the file are relative: RViz looks for them in the namespace it shares with the node.
-    started = Node(package="rviz2", executable="rviz2", arguments=arguments)
+    started = Node(
+        package="rviz2",
+        executable="rviz2",
+        namespace=LaunchConfiguration("namespace"),
+        arguments=["-d", str(SHARE / "config" / "vpog.rviz"), *(["-f", frame] if frame else [])],
+        parameters=[{"use_sim_time": ParameterValue(simulated, value_type=bool)}] if simulated else [],
+    )
     return [started] if frame else [LogInfo(msg=NO_FRAME), started]
 
 
 def generate_launch_description() -> LaunchDescription:
-    topics = [
-        DeclareLaunchArgument(name, default_value=default, description=text)
-        for name, (default, text) in TOPICS.items()
-    ]
-    parameters = [
-        DeclareLaunchArgument(name, default_value="", description=text_of(name)) for name in PARAMETERS
-    ]
+    arguments = {**TOPICS, **{name: ("", text_of(name)) for name in PARAMETERS}, **OTHERS}
     return LaunchDescription(
         [
-            *topics,
-            *parameters,
-            DeclareLaunchArgument(
-                "params_file",
-                default_value=str(SHARE / "config" / "vpog.yaml"),
-                description="Parameters of the node; the arguments above go over it.",
+            *(
+                DeclareLaunchArgument(name, default_value=default, description=text)
+                for name, (default, text) in arguments.items()
             ),
-            DeclareLaunchArgument("rviz", default_value="false", description="Start RViz: true or false."),
-            DeclareLaunchArgument(
-                "fixed_frame",
-                default_value="",
-                description="Frame RViz shows everything in: the images' frame_id, or one tf joins with it.",
-            ),
-            OpaqueFunction(function=node),
+            OpaqueFunction(function=nodes),
             OpaqueFunction(function=rviz, condition=IfCondition(LaunchConfiguration("rviz"))),
         ]
     )

@@ -13,6 +13,7 @@ from vpog_core.geometry.camera_checks import camera_doubts
 from vpog_core.io.bit_depth import BitDepth
 from vpog_core.messages.camera_infos import CameraInfos, calibration
 from vpog_core.messages.detections import DetectionReader
+from vpog_core.messages.label_maps import LabelMapReader, names_of_info, parse_names
 from vpog_core.messages.reading import camera_from_info
 from vpog_core.types import Camera, Detection, Estimates, PoseEstimate, VPOGError
 from vpog_ros import parameters
@@ -58,10 +59,14 @@ class FrameProcessor:
         self._tracker = _tracker(estimator)
         self._filters = _pose_filters(estimator.library)
         self._buffer = buffer
+        self._reset = False
         self._outputs = outputs
         self._statistics = statistics
         self._notices = notices
-        self._reader = DetectionReader(estimator.library, statistics, notices, estimator.left_out)
+        self._label_maps = LabelMapReader(parse_names(settings.label_names), settings.label_regions)
+        self._reader = DetectionReader(
+            estimator.library, statistics, notices, estimator.left_out, self._label_maps
+        )
         self._bit_depth = BitDepth(settings.image_bits)
         self._calibration: tuple = ()
         self._doubt = ""
@@ -73,6 +78,15 @@ class FrameProcessor:
         """Work with another library from now on; the objects that have changed are met for the first time."""
         self._reader.use(library, left_out)
         self._tracker.forget(changed)
+
+    def reset_tracking(self) -> None:
+        """Forget the objects that are followed, before the next frame."""
+        self._reset = True
+
+    def add_label_info(self, message) -> None:
+        """Take in the names of labels, a vision_msgs/LabelInfo; those of the parameter go before them."""
+        given = parse_names(parameters.read(self._node).label_names)
+        self._label_maps.names = names_of_info(message) | given
 
     def process(self, frame: Frame) -> None:
         """Estimate and publish the poses of one frame.
@@ -205,6 +219,9 @@ class FrameProcessor:
         return estimates
 
     def _follow(self, view: View, detections: list[Detection], settings: Settings) -> Estimates:
+        if self._reset:
+            self._reset = False
+            self._tracker.reset()
         self._tracker.settings = _tracker_settings(settings)
         estimates = self._tracker.estimate(view.image, view.camera, detections, time=view.frame.time_s)
         goes_on = bool(self._tracker.boxes) and settings.tracking_without_detections

@@ -32,6 +32,7 @@ class InputSpec:
         depth: messages kept for the node.
         reliable: what to ask for while there is no publisher.
         latched: a message published before the node came is wanted, and one is enough.
+        wanted: it is told of where nobody publishes it.
     """
 
     name: str
@@ -41,6 +42,7 @@ class InputSpec:
     depth: int = 5
     reliable: bool = False
     latched: bool = False
+    wanted: bool = True
 
     @property
     def type_name(self) -> str:
@@ -199,7 +201,8 @@ class Inputs:
             for item in self._inputs:
                 if item.adapt(now):
                     self._node.get_logger().info(item.found())
-        silences = {i.spec.name: "" if quiet else i.silence(now, self._since) for i in self._inputs}
+        told = [item for item in self._inputs if item.spec.wanted or item.publishers]
+        silences = {item.spec.name: "" if quiet else item.silence(now, self._since) for item in told}
         spare = {name: silences.pop(name) for name in self._alternatives if name in silences}
         for name, sentence in silences.items():
             notices.warn_while(name, sentence)

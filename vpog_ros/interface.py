@@ -46,6 +46,18 @@ INPUTS = (
         "2D detections of yolo_ros: boxes, and outlines as masks.",
         YOLO,
     ),
+    Row(
+        "label_map",
+        "sensor_msgs/msg/Image",
+        "2D detections as an image whose pixels are numbers of classes (mono8, mono16, 8UC1, 16UC1; 0: no "
+        "object), of the size and with the header of its image; see `label_names` and `label_regions`.",
+    ),
+    Row(
+        "label_info",
+        "vision_msgs/msg/LabelInfo",
+        "Names of those numbers, latched.",
+        VISION,
+    ),
 )
 
 OUTPUTS = (
@@ -108,6 +120,11 @@ SERVICES = (
         "std_srvs/srv/Trigger",
         "Writes the inputs and answers of the last answered frame into "
         "a new folder below `dump_dir`; `vpog estimate --from` finds its poses again.",
+    ),
+    Row(
+        "~/reset_tracking",
+        "std_srvs/srv/Trigger",
+        "Forgets the objects that are followed: each is looked for anew where it is detected.",
     ),
     Row(
         "~/estimate_once",

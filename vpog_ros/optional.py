@@ -18,6 +18,11 @@ except ImportError:
     Detection2DArray = Detection3D = Detection3DArray = ObjectHypothesisWithPose = None
 
 try:
+    from vision_msgs.msg import LabelInfo
+except ImportError:  # Also of a vision_msgs that is older than this message.
+    LabelInfo = None
+
+try:
     from yolo_msgs.msg import DetectionArray as YoloDetectionArray
 except ImportError:
     YoloDetectionArray = None

@@ -166,8 +166,33 @@ TABLE: dict[str, Spec] = {
         minimum=0.1,
         maximum=3600.0,
     ),
+    "label_names": Spec(
+        "",
+        "Classes of the labels on label_map, such as '1: mug, 2: drill'; a label without a name is a class "
+        "of its own number, as an alias in objects.yaml may be.",
+    ),
+    "label_regions": Spec(
+        "connected",
+        "What an instance on label_map is; connected: each connected region of a label, value: all pixels of "
+        "a label.",
+        choices=("connected", "value"),
+    ),
     "max_detections": Spec(
-        16, "Detections used of one frame, best scores first.", LIVE, "detections", minimum=1, maximum=256
+        16,
+        "Detections used of one frame, best scores first; those left out come first in the next frame.",
+        LIVE,
+        "detections",
+        minimum=1,
+        maximum=256,
+    ),
+    "max_rate": Spec(
+        0.0,
+        "Frames begun a second at most, to leave the processor to others; the newest are taken, the others "
+        "are counted as dropped; 0: as many as can be.",
+        LIVE,
+        "Hz",
+        minimum=0.0,
+        maximum=1000.0,
     ),
     "tracking": Spec(
         True,

@@ -7,18 +7,19 @@ if __name__ == "__main__":
 
     prepare(interrupted=0)
 
+import contextlib
 import dataclasses
 import sys
 import threading
 import time
-from collections.abc import Callable
+from importlib import import_module
 
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNodeMixin, LifecycleState, TransitionCallbackReturn
 from rclpy.node import Node
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from sensor_msgs.msg import CompressedImage, Image
 
 from vpog_core.cancellation import Cancelled, stop_when
 from vpog_core.messages.reading import stamp_to_ns
@@ -30,13 +31,14 @@ from vpog_ros.frame_buffer import Counts, FrameBuffer
 from vpog_ros.frame_dump import FrameDump
 from vpog_ros.frame_processor import FrameProcessor
 from vpog_ros.image_conversion import cv_bridge_works
-from vpog_ros.inputs import Inputs, InputSpec
-from vpog_ros.msg import Instance2DArray
+from vpog_ros.input_specs import DETECTIONS, input_specs
+from vpog_ros.inputs import Inputs
 from vpog_ros.notices import Notices
 from vpog_ros.on_demand import OnDemand
 from vpog_ros.parameters import Settings
 from vpog_ros.process import run
 from vpog_ros.publishers import Publishers
+from vpog_ros.tracking_reset import TrackingReset
 from vpog_ros.worker import Worker, describe
 
 SUCCESS = TransitionCallbackReturn.SUCCESS
@@ -51,6 +53,9 @@ NO_CLOCK = (
 )
 NO_CLOCK_S = 5.0
 """Simulated time that has not begun after so long is told of."""
+
+NETWORKS = "vpog_core.inference.estimator"
+"""Takes seconds to import."""
 
 
 class VpogNode(LifecycleNodeMixin, Node):
@@ -89,6 +94,7 @@ class VpogNode(LifecycleNodeMixin, Node):
         own_group = MutuallyExclusiveCallbackGroup()
         self._dump = FrameDump(self, own_group, lambda: self.settings, self._diagnosis)
         self._on_demand = OnDemand(self)
+        self._tracking_reset = TrackingReset(self, own_group)
         self.add_on_set_parameters_callback(self._check_parameters)
         parameters.declare(self)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
@@ -200,31 +206,23 @@ class VpogNode(LifecycleNodeMixin, Node):
             self._notices,
             self._buffer,
         )
+        self._tracking_reset.processor = processor
         process = self._dump.told(processor.process)
         between_frames = self._on_demand.activate(recorded, processor, self._buffer)
-        self._worker = Worker(self._buffer, process, self._statistics, self.get_logger(), between_frames)
+        self._worker = Worker(
+            self._buffer,
+            process,
+            self._statistics,
+            self.get_logger(),
+            between_frames,
+            lambda: self.settings.max_rate,
+        )
         self._worker.start()
-        specs = self._input_specs(settings, self._on_demand.add_camera_info)
-        self._inputs = Inputs(self, specs, self._input_group, {"instances", *optional.DETECTION_INPUTS})
+        infos = self._on_demand.add_camera_info
+        specs = input_specs(self, settings, self._on_image, self._on_detections, infos, processor)
+        self._inputs = Inputs(self, specs, self._input_group, DETECTIONS)
         if sentence := parameters.ignored(self):
             self.get_logger().warning(sentence)
-
-    def _input_specs(self, settings: Settings, on_camera_info: Callable) -> list[InputSpec]:
-        image, image_type = self.resolve_topic_name("image"), Image
-        if settings.image_transport == "compressed":
-            # As image_transport names it; a user may have remapped to that already.
-            image_type = CompressedImage
-            image = image if image.endswith("/compressed") else f"{image}/compressed"
-        info, instances = (self.resolve_topic_name(name) for name in ("camera_info", "instances"))
-        specs = [
-            InputSpec("camera_info", info, CameraInfo, on_camera_info, depth=10, latched=True),
-            InputSpec("image", image, image_type, self._on_image),
-            InputSpec("instances", instances, Instance2DArray, self._on_detections, 10, reliable=True),
-        ]
-        for name, kind in optional.DETECTION_INPUTS.items():
-            topic = self.resolve_topic_name(name)
-            specs.append(InputSpec(name, topic, kind, self._on_detections, 10, reliable=True))
-        return specs
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         self._stop_work()
@@ -253,7 +251,7 @@ class VpogNode(LifecycleNodeMixin, Node):
             self.get_logger().warning(
                 "The frame in work has not ended yet: it ends at its next step, and is not published."
             )
-        self._worker = self._buffer = self._inputs = None
+        self._worker = self._buffer = self._inputs = self._tracking_reset.processor = None
 
     def _release(self) -> None:
         self._on_demand.release()
@@ -342,9 +340,22 @@ class VpogNode(LifecycleNodeMixin, Node):
         self._on_demand.deactivate()
 
 
+def make_node() -> VpogNode:
+    """Make the node, and load the networks' library beside it: configure, which needs it, is then quicker."""
+    node = VpogNode()
+    threading.Thread(target=_import_networks, name="imports", daemon=True).start()
+    return node
+
+
+def _import_networks() -> None:
+    # What is missing is said at configure.
+    with contextlib.suppress(Exception):
+        import_module(NETWORKS)
+
+
 def main() -> int:
     """Run the node until it is told to end; returns the process's exit status."""
-    return run(VpogNode)
+    return run(make_node)
 
 
 if __name__ == "__main__":

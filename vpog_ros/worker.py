@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 import traceback
 from collections.abc import Callable
 
@@ -16,6 +18,9 @@ STOP_S = 2.0
 
 POLL_S = 0.5
 """How long the worker waits for a frame before it looks whether it is to stop."""
+
+REST_S = 0.05
+"""How long the worker rests at once where frames come faster than `max_rate`."""
 
 
 class Worker:
@@ -35,12 +40,19 @@ class Worker:
         statistics: Statistics,
         logger,
         between_frames: Callable[[], bool] = lambda: False,
+        max_rate: Callable[[], float] = lambda: 0.0,
     ) -> None:
+        """
+        Args:
+            max_rate: gives how many frames a second are begun at most; 0: as many as can be.
+        """
         self._buffer = buffer
         self._process = process
         self._between_frames = between_frames
         self._statistics = statistics
         self._logger = logger
+        self._max_rate = max_rate
+        self._began_s = -math.inf
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="pose worker", daemon=True)
 
@@ -58,9 +70,19 @@ class Worker:
         with stop_when(self._stop.is_set):
             while not self._stop.is_set():
                 more = self._guarded(self._between_frames)
+                if (rest_s := self._rest_s()) > 0:
+                    if not more:
+                        self._stop.wait(min(rest_s, REST_S))
+                    continue
                 frame = self._buffer.take(0.0 if more else POLL_S)
                 if frame is not None:
+                    self._began_s = time.monotonic()
                     self._guarded(self._process, frame)
+
+    def _rest_s(self) -> float:
+        """How long to wait before the next frame; the newest then is taken."""
+        rate = self._max_rate()
+        return self._began_s + 1.0 / rate - time.monotonic() if rate > 0 else 0.0
 
     def _guarded(self, work: Callable, *arguments):
         """Return what some work returns; None, counted and logged, where it fails."""

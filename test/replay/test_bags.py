@@ -199,3 +199,45 @@ def test_a_type_without_a_definition_is_told_of(tmp_path, recording, write_frame
         metadata.read_text().replace("vpog_ros/msg/Instance2DArray", "vision_msgs/msg/Detection2DArray")
     )
     assert "holds no definition of vision_msgs/msg/Detection2DArray" in refusal(tmp_path / "bag")
+
+
+IDL = """\
+// generated from rosidl_adapter/resource/msg.idl.em
+#include "geometry_msgs/msg/Point.idl"
+
+module lab_msgs {
+  module msg {
+    struct Mark {
+      string name;
+      geometry_msgs::msg::Point place;
+    };
+  };
+};
+"""
+POINT_IDL = """\
+module geometry_msgs {
+  module msg {
+    struct Point {
+      double x;
+      double y;
+      double z;
+    };
+  };
+};
+"""
+
+
+def test_messages_that_are_described_in_idl_are_read(tmp_path):
+    """`ros2 bag record` stores IDL where a package has no .msg file, each file after a line of its name."""
+    store = get_typestore(Stores.LATEST)
+    store.register(get_types_from_msg("string name\ngeometry_msgs/Point place", "lab_msgs/msg/Mark"))
+    head = "=" * 80 + "\nIDL: "
+    definition = f"{head}lab_msgs/msg/Mark\n{IDL}\n{head}geometry_msgs/msg/Point\n{POINT_IDL}"
+    point = store.types["geometry_msgs/msg/Point"](x=1.0, y=2.0, z=3.0)
+    message = store.types["lab_msgs/msg/Mark"](name="corner", place=point)
+    with Writer(tmp_path / "bag", version=8, storage_plugin=StoragePlugin.MCAP) as writer:
+        connection = writer.add_connection("/mark", "lab_msgs/msg/Mark", msgdef=definition, rihs01="RIHS01_0")
+        writer.write(connection, 5, store.serialize_cdr(message, "lab_msgs/msg/Mark"))
+    with open_bag(tmp_path / "bag") as bag:
+        (read,) = (item.read() for item in bag.messages(["/mark"]))
+    assert (read.name, read.place.y) == ("corner", 2.0)

@@ -56,6 +56,7 @@ def test_bag_of_results_holds_what_the_node_publishes(output):
     with open_bag(output / "poses") as results:
         assert results.types == {
             "/vpog_node/poses": "vpog_ros/msg/ObjectPoseArray",
+            "/vpog_node/markers": "visualization_msgs/msg/MarkerArray",
             "/vpog_node/pose": "geometry_msgs/msg/PoseStamped",
             "/vpog_node/overlay_image": "sensor_msgs/msg/Image",
             "/vpog_node/flow_image": "sensor_msgs/msg/Image",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import SimpleNamespace
+from xml.etree import ElementTree
 
 import pytest
 
@@ -24,9 +25,11 @@ from vpog_ros.interface import (
     YOLO,
     interface_page,
 )
+from vpog_ros.sros_policy import policy
 from vpog_ros.vpog_node import VpogNode
 
 PAGE = Path(__file__).parents[2] / "docs" / "interface.md"
+POLICY = Path(__file__).parents[2] / "sros" / "vpog_node.policy.xml"
 OF_EVERY_NODE = ("rcl_interfaces", "rosgraph_msgs", "type_description_interfaces", LIFECYCLE)
 """Packages of topics and services that nodes have without asking for them."""
 
@@ -93,3 +96,42 @@ def test_actions_are_those_of_the_node(node):
     action = pytest.importorskip("rclpy.action")
     found = action.get_action_server_names_and_types_by_node(node, "vpog_node", "/")
     assert own(found) == described(node, ACTIONS)
+
+
+def of_policy(kind: str) -> set[str]:
+    """Names that the SROS2 policy allows the node to publish, subscribe to, or answer."""
+    elements = ElementTree.parse(POLICY).getroot().iter()
+    return {item.text for element in elements if element.get(kind) == "ALLOW" for item in element}
+
+
+def names_of(found) -> set[str]:
+    return {name for name, _ in found}
+
+
+def missing_here(rows) -> set[str]:
+    """Topics that are off on this machine."""
+    names = [row.name for row in rows if not INSTALLED[row.needs]]
+    return {name.replace("~", "/vpog_node") if name[0] in "~/" else f"/{name}" for name in names}
+
+
+def test_the_sros2_policy_is_made_from_the_code_and_allows_what_the_node_has(node):
+    told = "run `python -m vpog_ros.sros_policy > sros/vpog_node.policy.xml` in the environment."
+    assert POLICY.read_text() == policy(), told
+    outputs = names_of(node.get_publisher_names_and_types_by_node("vpog_node", "/"))
+    inputs = names_of(node.get_subscriber_names_and_types_by_node("vpog_node", "/"))
+    services = names_of(node.get_service_names_and_types_by_node("vpog_node", "/"))
+    assert of_policy("publish") - missing_here(OUTPUTS) == outputs
+    # With simulated time alone the node listens to these.
+    assert of_policy("subscribe") - missing_here(INPUTS) - {"/clock", "/parameter_events"} <= inputs
+    assert inputs <= of_policy("subscribe")
+    assert services <= of_policy("reply")
+    # Of Jazzy and later.
+    assert of_policy("reply") - services <= {"/vpog_node/get_type_description"}
+
+
+def test_the_sros2_policy_follows_remappings_and_names():
+    own = policy("poses", "/arm", {"image": "/camera/image_raw"})
+    assert '<enclave path="/arm/poses">' in own
+    assert "<topic>/camera/image_raw</topic>" in own
+    assert "<topic>/arm/camera_info</topic>" in own
+    assert "<service>/arm/poses/reset_tracking</service>" in own

@@ -12,6 +12,12 @@ from unittest.mock import MagicMock
 import pytest
 import yaml
 
+pytest.importorskip("rclpy")
+
+from vpog_ros.parameters import TABLE
+
+from .launch_stand_in import run
+
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted((ROOT / "launch").glob("*.launch.py"))
 ARGUMENTS = {
@@ -33,6 +39,13 @@ ARGUMENTS = {
         "rviz",
         "fixed_frame",
         "params_file",
+        "namespace",
+        "use_sim_time",
+        "log_level",
+        "autostart",
+        "reliability",
+        "label_map",
+        "click",
     },
     "cameras": {
         *("cameras", "objects_dir", "cache_dir", "weights", "device", "target_frame", "params_file"),
@@ -85,6 +98,60 @@ def test_names_that_are_no_namespaces_are_refused(cameras, given):
 def test_cameras_have_what_the_launch_file_of_one_takes(cameras):
     assert cameras["names_of"]("front, wrist_2") == ["front", "wrist_2"]
     assert {*cameras["SHARED"], *cameras["TOPICS"], "tf_prefix"} <= ARGUMENTS["vpog"]
+
+
+VPOG = ROOT / "launch" / "vpog.launch.py"
+
+
+def test_without_arguments_the_node_has_the_parameters_of_the_file(monkeypatch):
+    (node,) = run(monkeypatch, VPOG)
+    assert (node.package, node.executable, node.namespace) == ("vpog_ros", "vpog_node", "")
+    assert node.parameters == [str(ROOT / "config" / "vpog.yaml"), {}]
+    assert dict(node.remappings)["image"] == "image"
+    assert node.ros_arguments == ["--log-level", "info"]
+
+
+def test_arguments_go_over_the_file_by_the_types_of_the_parameters(monkeypatch):
+    (node,) = run(
+        monkeypatch, VPOG, target_object="3", autostart="false", use_sim_time="true", log_level="debug",
+        namespace="arm", image="camera/image_raw", image_transport="compressed", reliability="best_effort",
+        params_file="own.yaml",
+    )  # fmt: skip
+    file, given = node.parameters
+    assert file == "own.yaml"
+    assert given == {
+        "target_object": "3",
+        "autostart": False,
+        "use_sim_time": True,
+        "image_transport": "compressed",
+        "qos_overrides./arm/camera/image_raw/compressed.subscription.reliability": "best_effort",
+    }
+    assert given.keys() - {"use_sim_time"} <= {*TABLE, *(name for name in given if name.startswith("qos_"))}
+    assert node.namespace == "arm"
+    assert node.ros_arguments == ["--log-level", "debug"]
+
+
+def test_click_starts_the_click_node_on_the_same_topics_and_one_box_lasts(monkeypatch):
+    topics = {"image": "/camera/color/image_raw", "instances": "/boxes"}
+    pose, click = run(monkeypatch, VPOG, click="true", objects_dir="/meshes", **topics)
+    assert click.executable == "vpog_click"
+    assert click.remappings == pose.remappings
+    assert click.parameters[1] == {"objects_dir": "/meshes"}
+    spec = TABLE["tracking_max_age"]
+    assert spec.default < pose.parameters[1]["tracking_max_age"] <= spec.maximum
+
+
+def test_rviz_shares_the_namespace_and_the_clock(monkeypatch):
+    _, told, rviz = run(monkeypatch, VPOG, rviz="true", namespace="arm", use_sim_time="true")
+    assert "fixed_frame is not given" in told.msg
+    assert (rviz.namespace, rviz.parameters) == ("arm", [{"use_sim_time": True}])
+    _, rviz = run(monkeypatch, VPOG, rviz="true", fixed_frame="camera")
+    assert rviz.arguments[-2:] == ["-f", "camera"]
+
+
+def test_an_argument_that_is_not_there_is_refused(monkeypatch):
+    with pytest.raises(KeyError, match="has no argument imge"):
+        run(monkeypatch, VPOG, imge="/camera/image_raw")
 
 
 def test_rviz_s_topics_follow_the_node_s_namespace_and_its_frame_is_no_camera_s():

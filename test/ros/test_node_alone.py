@@ -25,6 +25,7 @@ from vpog_core.synthetic.objects import make_object
 from vpog_core.types import Camera, PoseEstimate
 from vpog_core.visualization.overlay import PALETTE
 from vpog_ros import diagnostics, optional, vpog_node
+from vpog_ros.input_specs import input_specs
 from vpog_ros.parameters import Settings
 from vpog_ros.vpog_node import FAILURE, SUCCESS, VpogNode
 
@@ -152,7 +153,9 @@ def test_the_image_topic_follows_image_transport(start, monkeypatch, remapped, t
         "resolve_topic_name",
         lambda name: f"/{remapped if name == 'image' else name}".replace("//", "/"),
     )
-    specs = {spec.name: spec for spec in node._input_specs(node.settings, print)}
+    processor = SimpleNamespace(camera_infos=SimpleNamespace(add=print), add_label_info=print)
+    found = input_specs(node, node.settings, print, print, processor)
+    specs = {spec.name: spec for spec in found}
     assert specs["image"].topic == topic
     assert specs["image"].type_name.endswith("CompressedImage") is (transport == "compressed")
 

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import threading
+import time
 
+import numpy as np
 import pytest
 
 pytest.importorskip("rclpy")
@@ -68,3 +70,35 @@ def test_stop_waits_for_the_frame_in_work():
     go.set()
     assert worker.stop(timeout_s=5.0)
     assert ended == [1]
+
+
+def test_frames_begin_at_the_highest_rate_and_the_newest_is_taken():
+    buffer, times, seen = FrameBuffer(), [], []
+
+    def process(frame) -> None:
+        times.append(time.monotonic())
+        seen.append(frame.stamp_ns)
+
+    worker = Worker(buffer, process, Statistics(), Log(), lambda: 5.0)
+    worker.start()
+    for stamp in range(1, 101):
+        feed(buffer, stamp)
+        time.sleep(0.01)
+    deadline = time.monotonic() + 5.0
+    while seen[-1:] != [100] and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert worker.stop()
+    # A wait is never cut short; how much longer it takes depends on the machine.
+    assert min(np.diff(times)) >= 0.2
+    assert seen[0] == 1
+    assert seen[-1] == 100
+    assert buffer.counts.dropped_busy == 100 - len(seen)
+
+
+def test_a_worker_that_waits_for_its_rate_stops_at_once():
+    buffer, done = FrameBuffer(), threading.Event()
+    worker = Worker(buffer, lambda frame: done.set(), Statistics(), Log(), lambda: 0.01)
+    worker.start()
+    feed(buffer, 1)
+    assert done.wait(5.0)
+    assert worker.stop(timeout_s=1.0)

@@ -6,17 +6,19 @@ import argparse
 import sys
 from pathlib import Path
 
-from vpog_core.cli.numbers import count, fraction, positive
+from vpog_core.cli.numbers import count, fraction, positive, seconds
 from vpog_core.types import VPOGError
 
 REPLAY_HELP = """\
 Poses of a recorded bag (MCAP or SQLite), without ROS. Images, camera calibrations and 2D detections are
-read and paired as the node does; no frame is dropped. Into --output go
+read and paired as the node does; no frame is dropped. Objects that were found are followed in images that
+have no detections. Into --output go
 
   poses/       a bag with the results on the node's topics: ObjectPoseArray, PoseStamped, frames on /tf,
-               overlay and flow images; RViz, Foxglove and `ros2 bag play` open it
+               meshes as markers, overlay and flow images; RViz, Foxglove and `ros2 bag play` open it
+  meshes/      the meshes that the markers show
   overlay.mp4  the overlays as a video
-  poses.csv    a row for each detection: metres, quaternion, score, why there is no pose
+  poses.csv    a row for each detection or followed object: metres, quaternion, score, why there is no pose
 
 A replay that was stopped or killed goes on where it was when the same command is given again."""
 
@@ -62,6 +64,25 @@ def _add_replay(parser) -> None:
         help="poses under it are not published, and drawn grey (default: %(default)s)",
     )
     parser.add_argument("--no-tracking", action="store_true", help="look at each frame by itself")
+    parser.add_argument(
+        "--only-detected",
+        action="store_true",
+        help="answer no image, and follow no object, without detections",
+    )
+    parser.add_argument(
+        "--detector-timeout",
+        type=seconds,
+        default=0.5,
+        metavar="S",
+        help="images wait so long for detections before they are answered without (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--max-age",
+        type=seconds,
+        default=5.0,
+        metavar="S",
+        help="an object is followed so long after its last detection (default: %(default)s)",
+    )
     parser.add_argument("--no-images", action="store_true", help="no images in the bag, which keeps it small")
     parser.add_argument("--rerun", action="store_true", help="also write poses.rrd for the Rerun viewer")
     _add_storage(parser)
@@ -142,6 +163,9 @@ def _settings(arguments: argparse.Namespace):
         rectified=arguments.rectified,
         max_detections=arguments.max_detections,
         tracking=not arguments.no_tracking,
+        without_detections=not arguments.only_detected,
+        detector_timeout=arguments.detector_timeout,
+        max_age=arguments.max_age,
         min_score=arguments.min_score,
         images=not arguments.no_images,
         storage=arguments.storage,
@@ -152,8 +176,10 @@ def _settings(arguments: argparse.Namespace):
 def _tell_start(replay) -> None:
     topics, pairs = replay.topics, replay.pairs
     print(f"images {topics.image}, calibration {topics.camera_info}, detections {topics.detections}")
+    alone = f", {pairs.alone} of them without detections" if pairs.alone else ""
     print(
-        f"{pairs.images} images, {pairs.detections} messages of detections: {len(pairs.frames)} frames.",
+        f"{pairs.images} images, {pairs.detections} messages of detections: "
+        f"{len(pairs.frames)} frames{alone}.",
         flush=True,
     )
     done = len(replay.journal.results)

@@ -11,7 +11,9 @@ import cv2
 import numpy as np
 
 from vpog_core.messages.instance_numbers import NO_NUMBER, InstanceNumbers
+from vpog_core.messages.label_maps import LabelledRegion, LabelledRegions, LabelMapReader
 from vpog_core.messages.reading import detection_from_instance
+from vpog_core.messages.turns import Turns
 from vpog_core.types import MAX_SIDE, Detection, VPOGError
 
 DETECTION_TYPES = (
@@ -25,6 +27,7 @@ UNKNOWN = "detections of unknown classes"
 UNUSABLE = "detections of objects left out"
 NO_CLASS = "detections without a class"
 CUT = "detections over max_detections"
+SPECKS = "specks of label maps"
 
 MAX_NUMBER = 2**31 - 1
 """Largest number that `ObjectPose.instance` holds."""
@@ -51,14 +54,24 @@ class DetectionReader:
         statistics: counts what is left out, by `leave_out(kind, number)`.
         notices: tells users of it, by `say_once(kind, sentence, of)`.
         left_out: the objects that cannot be used, which the node has named when it was configured.
+        label_maps: reads label maps.
     """
 
-    def __init__(self, library, statistics, notices, left_out: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        library,
+        statistics,
+        notices,
+        left_out: Collection[str] = (),
+        label_maps: LabelMapReader | None = None,
+    ) -> None:
         self._library = library
         self._left_out = frozenset(left_out)
         self._statistics = statistics
         self._notices = notices
         self._numbers = InstanceNumbers()
+        self._label_maps = label_maps or LabelMapReader()
+        self._turns = Turns()
 
     def use(self, library, left_out: Collection[str] = ()) -> None:
         """Read detections of another library's objects from now on; numbers are kept."""
@@ -70,12 +83,17 @@ class DetectionReader:
         """Read the best detections of known objects, and a sentence for each that is broken.
 
         Args:
-            message: of one of `DETECTION_TYPES`.
+            message: of one of `DETECTION_TYPES`, or a label map, a sensor_msgs/Image.
             width, height: of the image, pixels.
-            most: how many are taken, best scores first.
+            most: how many are taken, best scores first; those left out come first in the next image.
             numbered: objects of a class are numbered here, by where they were in the last image; False: what
                 the detector does not tell apart is left to a tracker, as `NO_NUMBER`.
+
+        Raises:
+            VPOGError: a label map that holds no labels.
         """
+        if hasattr(message, "encoding"):
+            message = self._of_labels(message)
         if hasattr(message, "instances"):
             candidates = [self._of_instance(item) for item in message.instances]
         else:
@@ -84,15 +102,8 @@ class DetectionReader:
                 for item in message.detections
             ]
         known = sorted((c for c in candidates if c is not None), key=lambda c: -c.score)
-        if len(known) > most:
-            self._statistics.leave_out(CUT, len(known) - most)
-            self._notices.say_once(
-                CUT,
-                f"A message holds {len(known)} detections of known objects and the best {most} are used: "
-                "raise max_detections to use more.",
-            )
         usable, refused = [], []
-        for candidate in known[:most]:
+        for candidate in self._in_turns(known, most):
             try:
                 usable.append((candidate, detection_of(candidate, width, height)))
             except VPOGError as error:
@@ -123,6 +134,26 @@ class DetectionReader:
             for row, number in zip(own, numbers, strict=True):
                 result[row] = replace(result[row], instance=number)
         return result
+
+    def _in_turns(self, known: list[Candidate], most: int) -> list[Candidate]:
+        """Choose the candidates to use: the best, after those that were left out of the last image."""
+        objects = [candidate.object_id for candidate in known]
+        boxes = np.array([rough_box(candidate.message) for candidate in known]).reshape(-1, 4)
+        rows = self._turns.choose(objects, boxes, most)
+        if len(known) > most:
+            self._statistics.leave_out(CUT, len(known) - most)
+            self._notices.say_once(
+                CUT,
+                f"A message holds {len(known)} detections of known objects and {most} are used, the best "
+                "scores first; the others come first in the next image: raise max_detections to use more.",
+            )
+        return [known[row] for row in rows]
+
+    def _of_labels(self, message) -> LabelledRegions:
+        regions = self._label_maps.read(message)
+        if regions.specks:
+            self._statistics.leave_out(SPECKS, regions.specks)
+        return regions
 
     def _of_instance(self, message) -> Candidate | None:
         object_id = self._known([message.class_id])
@@ -195,6 +226,8 @@ def detection_of(candidate: Candidate, width: int, height: int) -> Detection:
         VPOGError: the mask cannot be used.
     """
     message = candidate.message
+    if isinstance(message, LabelledRegion):
+        return message.detection(candidate.object_id, width, height)
     if hasattr(message, "roi"):
         detection = detection_from_instance(message, width, height)
         return replace(detection, class_id=candidate.object_id)
@@ -202,6 +235,17 @@ def detection_of(candidate: Candidate, width: int, height: int) -> Detection:
         mask = mask_of_outline(message.mask, width, height)
         return Detection(candidate.object_id, box_of_yolo(message.bbox), candidate.score, mask)
     return Detection(candidate.object_id, box_of_vision(message.bbox), candidate.score)
+
+
+def rough_box(message) -> np.ndarray:
+    """Read the box [4] of a detection's message without its mask; of no size where the mask alone tells."""
+    if isinstance(message, LabelledRegion):
+        return message.box
+    if hasattr(message, "roi"):
+        roi = message.roi
+        x, y = roi.x_offset, roi.y_offset
+        return np.array([x, y, x + roi.width, y + roi.height], np.float64)
+    return box_of_yolo(message.bbox) if hasattr(message, "class_name") else box_of_vision(message.bbox)
 
 
 def box_of_vision(bbox) -> np.ndarray:

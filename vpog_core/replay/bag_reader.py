@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rosbags.interfaces import MessageDefinitionFormat
 from rosbags.rosbag2 import Reader, ReaderError
 
 from vpog_core.replay.message_types import typestore_of
@@ -73,10 +72,7 @@ class Bag:
             VPOGError: a type that the bag does not define, or a bag that is broken inside.
         """
         connections = [c for c in self._reader.connections if c.topic in topics]
-        stores = {}
-        for c in connections:
-            described = c.msgdef.format == MessageDefinitionFormat.MSG
-            stores[c.id] = typestore_of(c.msgtype, c.msgdef.data if described else "", c.topic)
+        stores = {c.id: typestore_of(c.msgtype, c.msgdef, c.topic) for c in connections}
         try:
             for connection, time_ns, raw in self._reader.messages(connections):
                 yield BagMessage(connection.topic, time_ns, raw, connection.msgtype, stores[connection.id])

@@ -84,11 +84,8 @@ class FrameReader:
         self._bit_depth = BitDepth()
         self._said = said
 
-    def read(self, frame: RecordedFrame, with_detections: bool = True) -> FrameInputs:
-        """Read one frame.
-
-        Args:
-            with_detections: False where the image is wanted alone.
+    def read(self, frame: RecordedFrame) -> FrameInputs:
+        """Read one frame; an image alone has no detections.
 
         Raises:
             VPOGError: the image or its calibration cannot be used.
@@ -105,7 +102,8 @@ class FrameReader:
                 f"The image is {image.shape[1]}x{image.shape[0]} and its CameraInfo is for "
                 f"{camera.width}x{camera.height}: give the calibration of this image with --camera-info."
             )
-        detections, refused = self._read_detections(frame, camera) if with_detections else ([], [])
+        alone = frame.detections is None
+        detections, refused = ([], []) if alone else self._read_detections(frame, camera)
         return FrameInputs(message.header.frame_id, image, camera, detections, refused)
 
     def _read_detections(self, frame: RecordedFrame, camera: Camera) -> tuple[list[Detection], list[str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +21,11 @@ class FrameResult:
     """What came of one frame.
 
     Attributes:
-        estimates: of all its detections, also those without a pose.
+        estimates: of all its detections, also those without a pose, and of the objects that were followed.
         failure: why the whole frame could not be used, or "".
         refused: a sentence for each detection that could not be used.
         seconds: that the estimate took.
+        skipped: an image without detections, where no object was followed: it was not answered.
     """
 
     number: int
@@ -32,6 +33,7 @@ class FrameResult:
     failure: str = ""
     refused: list[str] = field(default_factory=list)
     seconds: float = 0.0
+    skipped: bool = False
 
     def published(self, min_score: float) -> list[PoseEstimate]:
         """Choose the estimates that are published: those with a pose of at least this score."""
@@ -80,6 +82,14 @@ class Journal:
         # Not the result itself, whose estimates hold on to all that was matched.
         self.results.append(_from_json(values))
 
+    def go_back_to(self, number: int) -> None:
+        """Forget the results from this frame on."""
+        self._file.close()
+        del self.results[number:]
+        lines = self._path.read_bytes().splitlines(keepends=True)
+        write_whole(self._path, b"".join(lines[:number]))
+        self._file = self._path.open("a", encoding="utf-8")
+
     def flow_path(self, number: int) -> Path:
         """Return where the image of a frame's matches is kept."""
         return self.folder / f"flow_{number:06d}.png"
@@ -115,18 +125,21 @@ def start_anew(output: Path) -> None:
     """Delete what a replay wrote into its output folder, and nothing else."""
     if not (output / FOLDER / "plan.json").is_file():
         return
-    for name in ("poses", FOLDER):
+    for name in ("poses", "meshes", FOLDER):
         shutil.rmtree(output / name, ignore_errors=True)
     for name in ("poses.csv", "overlay.mp4", "poses.rrd"):
         (output / name).unlink(missing_ok=True)
     (output / FOLDER).mkdir()
 
 
-_FIELDS = ("class_id", "instance", "score", "inliers", "reprojection_error", "reason", "tracked")
+_FIELDS = (
+    "class_id", "instance", "score", "inliers", "reprojection_error", "reason", "tracked", "detected",
+    "detection_age",
+)  # fmt: skip
 
 
 def _to_json(result: FrameResult) -> dict:
-    fields = asdict(FrameResult(result.number, [], result.failure, result.refused, result.seconds))
+    fields = asdict(replace(result, estimates=[]))
     return fields | {"estimates": [_estimate_to_json(e) for e in result.estimates]}
 
 

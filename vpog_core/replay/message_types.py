@@ -5,7 +5,14 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
-from rosbags.typesys import Stores, TypesysError, get_types_from_msg, get_typestore
+from rosbags.interfaces import MessageDefinition, MessageDefinitionFormat
+from rosbags.typesys import (
+    Stores,
+    TypesysError,
+    get_types_from_idl,
+    get_types_from_msg,
+    get_typestore,
+)
 from rosbags.typesys.store import Typestore
 
 import vpog_core
@@ -44,19 +51,22 @@ def message_folder() -> Path:
     raise VPOGError(f"There are no message files beside '{package}': install the package again.")
 
 
-def typestore_of(msgtype: str, definition: str, topic: str) -> Typestore:
+def typestore_of(msgtype: str, definition: MessageDefinition, topic: str) -> Typestore:
     """Make the types that a topic's messages are read with.
 
     Args:
-        definition: the message's definition as the bag holds it, in the .msg format; "" where it has none.
+        definition: the message's definition as the bag holds it, in the .msg format or in IDL, or none.
 
     Raises:
         VPOGError: the bag has no definition of the type, and it is none that comes with this package.
     """
-    if definition:
+    if definition.format != MessageDefinitionFormat.NONE and definition.data:
         store = get_typestore(Stores.EMPTY)
         try:
-            store.register(get_types_from_msg(definition, msgtype))
+            if definition.format == MessageDefinitionFormat.IDL:
+                store.register(_types_of_idl(definition.data))
+            else:
+                store.register(get_types_from_msg(definition.data, msgtype))
         except TypesysError as error:
             raise VPOGError(
                 f"The bag's definition of {msgtype}, on '{topic}', cannot be read ({error}): record it again."
@@ -68,3 +78,15 @@ def typestore_of(msgtype: str, definition: str, topic: str) -> Typestore:
             "(`ros2 bag record --storage mcap`), or with ROS 2 Jazzy or later, which store definitions."
         )
     return own_typestore()
+
+
+def _types_of_idl(text: str) -> dict:
+    """Read the types of a definition in IDL: several files, each after a line of = and one with its name.
+
+    What the files include is among them, so the lines that say so are left out: rosbags cannot read them.
+    """
+    types = {}
+    for part in filter(None, text.split("=" * 80 + "\n")):
+        lines = [line for line in part.splitlines() if not line.startswith(("IDL: ", "#include"))]
+        types.update(get_types_from_idl("\n".join(lines)))
+    return types

@@ -9,6 +9,7 @@ from typing import Any
 from vpog_core.messages.arrival_order import ArrivalOrder
 from vpog_core.messages.camera_infos import CameraInfos, calibration
 from vpog_core.messages.reading import stamp_to_ns
+from vpog_core.replay.alone import AloneRule, Arrival, frames_of
 from vpog_core.replay.bag_reader import Bag, BagMessage
 from vpog_core.replay.topics import Topics
 from vpog_core.types import VPOGError
@@ -19,23 +20,29 @@ class Pairs:
     """What a bag holds, found by one look through it.
 
     Attributes:
-        frames: (row of the image, row of the detections) of every pair, in the order in which both are there;
-            a row is the place of a message in its topic.
+        frames: (row of the image, row of the detections) of every pair, in the order in which both are there,
+            and (row of the image, None) of images that are answered alone, where objects are followed; a row
+            is the place of a message in its topic.
         camera_infos: the calibrations.
         images, detections: how many messages there are.
         stamps: [images] of the images, nanoseconds; 0 where there is none.
     """
 
-    frames: list[tuple[int, int]] = field(default_factory=list)
+    frames: list[tuple[int, int | None]] = field(default_factory=list)
     camera_infos: CameraInfos = field(default_factory=lambda: CameraInfos(kept=None, wait_s=0.0))
     images: int = 0
     detections: int = 0
     stamps: list[int] = field(default_factory=list)
 
+    @property
+    def alone(self) -> int:
+        """How many of the frames are images without detections."""
+        return sum(detections is None for _, detections in self.frames)
+
 
 @dataclass(frozen=True)
 class RecordedFrame:
-    """An image and the detections made in it, as messages.
+    """An image and the detections made in it, or None, as messages.
 
     Attributes:
         number: of the frame, from 0.
@@ -46,7 +53,7 @@ class RecordedFrame:
     stamp_ns: int
     image_time_ns: int
     image: BagMessage
-    detections: BagMessage
+    detections: BagMessage | None
 
     @property
     def time_s(self) -> float:
@@ -54,8 +61,11 @@ class RecordedFrame:
         return 1e-9 * (self.stamp_ns or self.image_time_ns)
 
 
-def find_pairs(bag: Bag, topics: Topics) -> Pairs:
+def find_pairs(bag: Bag, topics: Topics, alone: AloneRule | None = None) -> Pairs:
     """Pair images and detections by their stamps, exactly; what has no stamp while both take turns.
+
+    Args:
+        alone: when images without detections are frames too; None: never.
 
     Raises:
         VPOGError: nothing can be paired, or the bag cannot be read.
@@ -70,9 +80,11 @@ def find_pairs(bag: Bag, topics: Topics) -> Pairs:
         content = message.read()
         pairing.go_on_to(1e-9 * message.time_ns)
         adders[message.topic](content, stamp_to_ns(content.header.stamp))
-    if not pairing.pairs.frames:
-        raise VPOGError(_nothing_paired(pairing.pairs, list(pairing.waiting), topics))
-    return pairing.pairs
+    pairs = pairing.pairs
+    pairs.frames = frames_of(pairing.arrivals, pairs.stamps, alone)
+    if not pairs.frames:
+        raise VPOGError(_nothing_paired(pairs, list(pairing.waiting), topics))
+    return pairs
 
 
 class _Pairing:
@@ -80,10 +92,12 @@ class _Pairing:
 
     Attributes:
         waiting: stamps of detections whose image has not come, with their rows.
+        arrivals: pairs, and images that came before their detections or have none.
     """
 
     def __init__(self) -> None:
         self.pairs = Pairs()
+        self.arrivals: list[Arrival] = []
         self.waiting: dict[int, list[int]] = {}
         self._images: dict[int, int] = {}
         self._now_s = 0.0
@@ -109,13 +123,14 @@ class _Pairing:
             self._unstamped.add_image(row)
             return
         self._images[stamp_ns] = row
-        self.pairs.frames += [(row, other) for other in self.waiting.pop(stamp_ns, [])]
+        for other in self.waiting.pop(stamp_ns, [None]):
+            self.arrivals.append(Arrival(self._now_s, row, other))
 
     def add_detections(self, _, stamp_ns: int) -> None:
         row, self.pairs.detections = self.pairs.detections, self.pairs.detections + 1
         image = self._images.get(stamp_ns) if stamp_ns else self._unstamped.take_image()
         if image is not None:
-            self.pairs.frames.append((image, row))
+            self.arrivals.append(Arrival(self._now_s, image, row))
         elif stamp_ns:
             self.waiting.setdefault(stamp_ns, []).append(row)
 
@@ -125,7 +140,8 @@ def recorded_frames(bag: Bag, topics: Topics, pairs: Pairs) -> Iterator[Recorded
     uses: dict[str, dict[int, int]] = {topics.image: {}, topics.detections: {}}
     for frame in pairs.frames:
         for topic, row in zip(uses, frame, strict=True):
-            uses[topic][row] = uses[topic].get(row, 0) + 1
+            if row is not None:
+                uses[topic][row] = uses[topic].get(row, 0) + 1
     held: dict[str, dict[int, BagMessage]] = {topic: {} for topic in uses}
     rows = dict.fromkeys(uses, 0)
     number = 0
@@ -138,11 +154,13 @@ def recorded_frames(bag: Bag, topics: Topics, pairs: Pairs) -> Iterator[Recorded
             image_row, detections_row = pairs.frames[number]
             image = held[topics.image].get(image_row)
             detections = held[topics.detections].get(detections_row)
-            if image is None or detections is None:
+            if image is None or (detections is None and detections_row is not None):
                 break
             yield RecordedFrame(number, pairs.stamps[image_row], image.time_ns, image, detections)
             number += 1
             for topic, used in ((topics.image, image_row), (topics.detections, detections_row)):
+                if used is None:
+                    continue
                 uses[topic][used] -= 1
                 if not uses[topic][used]:
                     del held[topic][used]

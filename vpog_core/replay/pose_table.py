@@ -11,12 +11,14 @@ from vpog_core.replay.journal import FrameResult
 
 COLUMNS = (
     "frame", "stamp", "class_id", "instance", "x", "y", "z", "qx", "qy", "qz", "qw",
-    "score", "inliers", "reprojection_error", "tracked", "published", "reason",
+    "score", "inliers", "reprojection_error", "tracked", "detected", "published", "reason",
 )  # fmt: skip
 
 
 def pose_table(results: Iterable[FrameResult], stamps_ns: list[int], min_score: float) -> str:
-    """Write a row for each detection as CSV: metres, quaternions, stamps in seconds; no pose: empty cells.
+    """Write a row for each detection and each followed object as CSV: metres, quaternions, stamps in seconds.
+
+    Cells of what has no pose are empty.
 
     Args:
         stamps_ns: of the frames, by their number.
@@ -46,5 +48,5 @@ def _rows(result: FrameResult, min_score: float) -> Iterator[list]:
         yield [
             *(estimate.class_id, estimate.instance, *pose),
             *(f"{estimate.score:.4f}", estimate.inliers, f"{estimate.reprojection_error:.3f}"),
-            *(int(estimate.tracked), int(published), estimate.reason),
+            *(int(estimate.tracked), int(estimate.detected), int(published), estimate.reason),
         ]

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 import vpog_core
 from vpog_core.inference.estimator import PoseEstimator
-from vpog_core.inference.tracking import Tracker
+from vpog_core.inference.tracking import Tracker, TrackerSettings
 from vpog_core.replay.bag_reader import Bag
 from vpog_core.replay.frame_reader import FrameInputs, FrameReader, SaidOnce
 from vpog_core.replay.journal import FrameResult, Journal
@@ -29,7 +29,7 @@ class Summary:
     """How a replay went.
 
     Attributes:
-        frames: images with detections; failed: those that could not be used.
+        frames: images that were answered; failed: those that could not be used.
         poses: that are published; unsure: under min_score; none: detections without a pose.
         seconds: that estimating a frame took, the median; 0 where there was none.
     """
@@ -66,6 +66,7 @@ class Replay:
         self._said = SaidOnce()
         self.topics, self.pairs = prepared
         self.journal = Journal(settings.output, _plan(settings, estimator, bag, self.topics, self.pairs))
+        self._go_back_to_detections()
 
     @staticmethod
     def prepare(settings: ReplaySettings, bag: Bag) -> tuple[Topics, Pairs]:
@@ -75,7 +76,13 @@ class Replay:
             VPOGError: topics are missing or several fit, nothing can be paired, or the bag is broken.
         """
         topics = choose_topics(bag, settings.image, settings.camera_info, settings.detections)
-        return topics, find_pairs(bag, topics)
+        return topics, find_pairs(bag, topics, settings.alone)
+
+    def _go_back_to_detections(self) -> None:
+        """Let the next frame be one with detections: what was followed is not known any more."""
+        frames, done = self.pairs.frames, len(self.journal.results)
+        if done < len(frames) and frames[done][1] is None:
+            self.journal.go_back_to(max(n for n in range(done) if frames[n][1] is not None))
 
     def run(self) -> Summary:
         """Estimate the frames that are not done yet, then write the results of all of them.
@@ -122,11 +129,18 @@ class Replay:
         done = len(self.journal.results)
         if done == len(self.pairs.frames):
             return
-        tracker = Tracker(self._estimator)
+        rule = self.settings.alone
+        tracker = Tracker(
+            self._estimator,
+            TrackerSettings(without_detections=rule is not None, max_age=self.settings.max_age),
+        )
         for frame, inputs in self._frames("estimating", done):
             if isinstance(inputs, VPOGError):
                 self._said.say_once("frame", f"A frame is left out: {inputs}", of=str(inputs))
                 self.journal.add(FrameResult(frame.number, failure=str(inputs)))
+                continue
+            if frame.detections is None and not (tracker.boxes and self._estimator.can_track):
+                self.journal.add(FrameResult(frame.number, skipped=True))
                 continue
             start = time.monotonic()
             estimates = self._poses(tracker, inputs, inputs.detections, frame.time_s)
@@ -159,7 +173,7 @@ class Replay:
         write_table(self.settings, self.journal, stamps)
 
     def _summary(self) -> Summary:
-        results = self.journal.results
+        results = [result for result in self.journal.results if not result.skipped]
         estimates = [e for result in results for e in result.estimates]
         posed = sum(e.T_cam_obj is not None for e in estimates)
         published = sum(len(result.published(self.settings.min_score)) for result in results)
@@ -189,6 +203,9 @@ def _plan(settings: ReplaySettings, estimator: PoseEstimator, bag: Bag, topics: 
         "--max-detections": settings.max_detections,
         "--rectified": settings.rectified,
         "--no-tracking": not settings.tracking,
+        "--only-detected": not settings.without_detections,
+        "--detector-timeout": settings.detector_timeout,
+        "--max-age": settings.max_age,
         "--no-images": not settings.images,
     }
 

@@ -12,6 +12,7 @@ import numpy as np
 from vpog_core.replay.bag_writer import BagWriter, new_bag
 from vpog_core.replay.frame_reader import FrameInputs
 from vpog_core.replay.journal import FrameResult, Journal
+from vpog_core.replay.mesh_markers import MeshMarkers
 from vpog_core.replay.pairing import RecordedFrame
 from vpog_core.replay.pose_table import pose_table
 from vpog_core.replay.result_messages import header, image, object_pose_array, pose_stamped, transforms
@@ -24,7 +25,7 @@ from vpog_core.whole_file import write_whole
 NODE = "/vpog_node"
 """Results are on the topics of a node of this name."""
 
-BAG, VIDEO, TABLE, RERUN = "poses", "overlay.mp4", "poses.csv", "poses.rrd"
+BAG, MESHES, VIDEO, TABLE, RERUN = "poses", "meshes", "overlay.mp4", "poses.csv", "poses.rrd"
 
 
 class ResultsWriter:
@@ -43,6 +44,7 @@ class ResultsWriter:
         self._bag_context = new_bag(self._folder / BAG, settings.storage)
         self._video = VideoWriter(self._folder / VIDEO, fps)
         self._bag: BagWriter | None = None
+        self._markers = MeshMarkers(library, self._folder / MESHES, settings.output / MESHES)
         self._rerun = _rerun_log(self._folder, library, settings)
 
     def __enter__(self) -> ResultsWriter:
@@ -55,7 +57,7 @@ class ResultsWriter:
             self._rerun.close()
         self._bag_context.__exit__(kind, error, trace)
         if kind is None:
-            for name in (BAG, VIDEO, RERUN):
+            for name in (BAG, MESHES, VIDEO, RERUN):
                 _replace(self._folder / name, self._settings.output / name)
         shutil.rmtree(self._folder, ignore_errors=True)
 
@@ -71,9 +73,10 @@ class ResultsWriter:
         self._video.write(overlay)
         if self._rerun is not None:
             self._rerun.write(frame, inputs, result)
-        if result.failure:
+        if result.failure or result.skipped:
             return
         messages = {f"{NODE}/poses": object_pose_array(published, head)}
+        messages[f"{NODE}/markers"] = self._markers.of_frame(published, head)
         best = max(published, key=lambda e: e.score, default=None)
         if best is not None:
             messages[f"{NODE}/pose"] = pose_stamped(best, head)

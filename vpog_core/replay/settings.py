@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from vpog_core.replay.alone import AloneRule
+
 
 @dataclass(frozen=True)
 class ReplaySettings:
@@ -16,6 +18,9 @@ class ReplaySettings:
         rectified: the images are rectified, `P` of their CameraInfo holds.
         max_detections: used of one frame, best scores first.
         tracking: look first where an instance was in the last frame.
+        without_detections: follow objects in images where no detection shows them as well.
+        detector_timeout: seconds that images wait for detections before they are answered without.
+        max_age: seconds after its last detection for which an object is followed.
         min_score: poses under it are not published, and drawn grey.
         images: write overlay and flow into the bag of results.
         storage: of the bag of results.
@@ -30,7 +35,17 @@ class ReplaySettings:
     rectified: bool = False
     max_detections: int = 16
     tracking: bool = True
+    without_detections: bool = True
+    detector_timeout: float = 0.5
+    max_age: float = 5.0
     min_score: float = 0.05
     images: bool = True
     storage: str = "mcap"
     rerun: bool = False
+
+    @property
+    def alone(self) -> AloneRule | None:
+        """When images are answered without detections; None: never."""
+        if not (self.tracking and self.without_detections):
+            return None
+        return AloneRule(self.detector_timeout, self.max_age)

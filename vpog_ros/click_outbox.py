@@ -1,0 +1,77 @@
+"""Which drawn boxes go out with which image: with one that is answered, or with every one."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from vpog_core.types import Detection
+
+WAIT_S = 5.0
+"""How long the pose node may take to answer an image, before the boxes are sent with a newer one."""
+MAX_TRIES = 5
+"""Images with which a box is sent until its object is found in one."""
+
+
+class Outbox:
+    """Holds the boxes that are drawn, and those of them whose objects have not been found yet.
+
+    One image is enough: the pose node follows what it has found.
+
+    Attributes:
+        boxes: all since the last `clear`; waiting: those to be found.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.boxes: list[Detection] = []
+        self.waiting: list[Detection] = []
+        self._clock = clock
+        self._sent: deque[int] = deque(maxlen=100)
+        self._tries = 0
+        self._next_s = 0.0
+
+    def add(self, box: Detection) -> None:
+        """Take in a box that was drawn."""
+        self.boxes.append(box)
+        self.waiting.append(box)
+        self._tries, self._next_s = 0, 0.0
+
+    def clear(self) -> None:
+        """Forget all boxes."""
+        self.boxes.clear()
+        self.waiting.clear()
+
+    def with_image(self, stamp_ns: int, repeat: bool) -> list[Detection]:
+        """Return the boxes to publish with an image.
+
+        Args:
+            repeat: all boxes go out with every image.
+        """
+        due = bool(self.waiting) and self._clock() >= self._next_s and self._tries < MAX_TRIES
+        if due:
+            self._tries, self._next_s = self._tries + 1, self._clock() + WAIT_S
+        if not (due or (repeat and self.boxes)):
+            return []
+        self._sent.append(stamp_ns)
+        return list(self.boxes if repeat else self.waiting)
+
+    def given_up(self) -> list[Detection]:
+        """Return the boxes that were sent often enough without an answer, and wait for them no longer."""
+        if not self.waiting or self._tries < MAX_TRIES or self._clock() < self._next_s:
+            return []
+        lost, self.waiting = self.waiting, []
+        return lost
+
+    def answered(self, stamp_ns: int, classes: Sequence[str]) -> list[Detection]:
+        """Take in the answer to an image, and return the boxes whose objects it holds.
+
+        Args:
+            classes: of the objects that were found where a box showed them.
+        """
+        if stamp_ns not in self._sent:
+            return []
+        found = [box for box in self.waiting if box.class_id in classes]
+        self.waiting = [box for box in self.waiting if box.class_id not in classes]
+        self._next_s = 0.0
+        return found

@@ -1,0 +1,48 @@
+"""Which topics the node listens to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+
+from vpog_ros import optional
+from vpog_ros.frame_processor import FrameProcessor
+from vpog_ros.inputs import InputSpec
+from vpog_ros.msg import Instance2DArray
+from vpog_ros.parameters import Settings
+
+DETECTIONS = {"instances", "label_map", *optional.DETECTION_INPUTS}
+"""Topics of detections: one of them is enough."""
+
+
+def input_specs(
+    node,
+    settings: Settings,
+    on_image: Callable,
+    on_detections: Callable,
+    on_camera_info: Callable,
+    processor: FrameProcessor,
+) -> list[InputSpec]:
+    """Return the topics to listen to, with what is called for each of their messages."""
+    image, image_type = node.resolve_topic_name("image"), Image
+    if settings.image_transport == "compressed":
+        # As image_transport names it; a user may have remapped to that already.
+        image_type = CompressedImage
+        image = image if image.endswith("/compressed") else f"{image}/compressed"
+
+    def spec(name: str, kind: type, on_message: Callable, depth: int = 10, **more) -> InputSpec:
+        return InputSpec(name, node.resolve_topic_name(name), kind, on_message, depth, **more)
+
+    specs = [
+        spec("camera_info", CameraInfo, on_camera_info, latched=True),
+        InputSpec("image", image, image_type, on_image),
+        spec("instances", Instance2DArray, on_detections, reliable=True),
+    ]
+    for name, kind in optional.DETECTION_INPUTS.items():
+        specs.append(spec(name, kind, on_detections, reliable=True))
+    specs.append(spec("label_map", Image, on_detections, 5, reliable=True, wanted=False))
+    if optional.LabelInfo is not None:
+        info = processor.add_label_info
+        specs.append(spec("label_info", optional.LabelInfo, info, reliable=True, latched=True, wanted=False))
+    return specs
