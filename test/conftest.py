@@ -6,6 +6,7 @@ import os
 import shutil
 import tarfile
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -14,6 +15,7 @@ import pytest
 
 from vpog_core.bop.rle import encode_rle
 from vpog_core.geometry.se3 import rotation_x, rotation_y, transform
+from vpog_core.inference.calibration import Calibration
 from vpog_core.models.config import VPOGConfig
 from vpog_core.models.refiner_config import RefinerConfig
 from vpog_core.objects.mesh import Mesh, save_mesh
@@ -37,6 +39,17 @@ def refiner_config() -> RefinerConfig:
         image_size=32, stem_dim=8, fine_dim=16, coarse_dim=16, attention_layers=1, attention_heads=2,
         coarse_reach=2, fine_reach=1, fine_hidden=16,
     )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def convinced() -> dict[str, str]:
+    """Metadata of weights whose every pose convinces.
+
+    An untrained network's poses do not: further views are tried for each, which takes most of the time.
+    """
+    own = Calibration()
+    kinds = {name: replace(getattr(own, name), bias=30.0) for name in ("aligned", "refined", "tracked")}
+    return replace(own, bias=30.0, **kinds).to_metadata()
 
 
 @pytest.fixture(scope="session")

@@ -27,10 +27,10 @@ LAST = re.compile(
 
 
 @pytest.fixture(scope="module")
-def weights(tmp_path_factory):
+def weights(tmp_path_factory, convinced):
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("net") / "untrained.safetensors"
-    save_weights(VPOGModel(VPOGConfig(**SIZES)).eval(), path)
+    save_weights(VPOGModel(VPOGConfig(**SIZES)).eval(), path, convinced)
     return path
 
 

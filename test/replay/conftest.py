@@ -92,13 +92,13 @@ def objects_dir(tmp_path_factory, recording) -> Path:
 
 
 @pytest.fixture(scope="session")
-def small_weights(tmp_path_factory, small_config) -> str:
+def small_weights(tmp_path_factory, small_config, convinced) -> str:
     """Weights that know nothing, but give poses quickly: what is tested is what becomes of them."""
     import torch
 
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("weights") / "small.safetensors"
-    save_weights(VPOGModel(small_config), path)
+    save_weights(VPOGModel(small_config), path, convinced)
     return str(path)
 
 

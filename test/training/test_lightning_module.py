@@ -125,7 +125,10 @@ def test_gradients_are_clipped_by_their_norm(module, monkeypatch):
 
 
 def test_recomputed_blocks_give_equal_gradients(network, batch):
-    """And are computed twice: one encoder block, a global one, a local one for query and for templates."""
+    """And are computed twice: one encoder block, a global one, a local one for query and for templates.
+
+    The encoder block is computed once for the further templates, which have no backward pass.
+    """
 
     def gradients() -> tuple[dict, int]:
         blocks = (
@@ -147,7 +150,7 @@ def test_recomputed_blocks_give_equal_gradients(network, batch):
         network, LossConfig(), OptimizerConfig(), SchedulerConfig(), groups=1, epoch_steps=1
     ).checkpoint_blocks()
     recomputed, twice = gradients()
-    assert twice == 2 * once
+    assert twice == 2 * once - 1
     assert all(torch.equal(recomputed[key], plain[key]) for key in plain)
 
 

@@ -144,7 +144,7 @@ def test_pip_and_colcon_install_every_file():
     expected = {
         (f"share/vpog_ros/config/train/{p.parent.relative_to(folder)}", p.name)
         for p in folder.rglob("*.yaml")
-    }
+    } | {("share/vpog_ros/msg", p.name) for p in (root / "msg").glob("*.msg")}
     assert installed == {(place.removesuffix("/."), name) for place, name in expected}
     assert "install(DIRECTORY launch config" in (root / "CMakeLists.txt").read_text()
 

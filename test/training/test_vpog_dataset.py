@@ -19,7 +19,7 @@ SHAPES = {
     "template_T": (28, 4, 4),
     "directions": (4, 3),
     "diameter": (),
-    "distance": (4, 12),
+    "distance": (4, 28),
 }
 
 

@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 from vpog_core.cli.numbers import positive
-from vpog_core.models.precision import PRECISIONS
 from vpog_core.threads import usable_cores, use_threads
 from vpog_core.types import VPOGError
 
@@ -46,7 +45,9 @@ def add_command(add) -> None:
     )
     parser.add_argument("--weights", metavar="FILE", help="a .safetensors file (default: the one shipped)")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="(default: cpu)")
-    parser.add_argument("--precision", choices=PRECISIONS, default="auto", help="(default: auto)")
+    parser.add_argument(
+        "--precision", choices=("auto", "float32", "bfloat16"), default="auto", help="(default: auto)"
+    )
     parser.add_argument(
         "--threads", type=positive, metavar="N", help="of an operation (default: all cores of this process)"
     )
