@@ -60,6 +60,7 @@ class OnDemand:
         self._buffer, self._processor = buffer, processor
         # Of their own: the worker waits for nothing on behalf of a request.
         self._infos = CameraInfos(wait_s=0.0)
+        self._detections.label_maps = processor.label_maps
         detections = RequestDetections(
             lambda: estimator.library, manager.why_not, lambda: estimator.left_out, self._detections
         )
