@@ -153,8 +153,8 @@ def test_the_image_topic_follows_image_transport(start, monkeypatch, remapped, t
         "resolve_topic_name",
         lambda name: f"/{remapped if name == 'image' else name}".replace("//", "/"),
     )
-    processor = SimpleNamespace(camera_infos=SimpleNamespace(add=print), add_label_info=print)
-    found = input_specs(node, node.settings, print, print, processor)
+    processor = SimpleNamespace(add_label_info=print)
+    found = input_specs(node, node.settings, print, print, print, processor)
     specs = {spec.name: spec for spec in found}
     assert specs["image"].topic == topic
     assert specs["image"].type_name.endswith("CompressedImage") is (transport == "compressed")

@@ -6,6 +6,7 @@ The real node in this process, over DDS; its estimator reads the pose from the i
 from __future__ import annotations
 
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -45,6 +46,7 @@ class Reader:
     """An estimator that reads x, millimetres, from the image; slow where an object is detected."""
 
     device, left_out, can_track = "cpu", {}, True
+    objects = SimpleNamespace(left_out={}, is_open=lambda object_id: True)
 
     def __init__(self, library: ObjectLibrary) -> None:
         self.library, self.object_ids = library, list(library.ids)
