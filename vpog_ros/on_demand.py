@@ -12,7 +12,7 @@ from vpog_ros.frame_processor import FrameProcessor
 from vpog_ros.newest_detections import NewestDetections
 from vpog_ros.object_manager import ObjectManager
 from vpog_ros.object_services import ObjectServices
-from vpog_ros.parameters import ON_DEMAND
+from vpog_ros.parameter_table import ON_DEMAND
 from vpog_ros.publishers import Publishers
 from vpog_ros.request_detections import RequestDetections
 from vpog_ros.request_server import Found, RequestServer
