@@ -122,7 +122,8 @@ def slow_node(start_node, client, workshop, tmp_path):
     )  # fmt: skip
     client.bring_to("active")
     client.shake_hands()
-    return node
+    yield node
+    node.stop()  # A second one of its name would be told what is meant for the next.
 
 
 def put_to_work(client) -> None:
