@@ -303,3 +303,18 @@ def test_objects_that_are_renumbered_keep_their_numbers(start):
         rig.senders["instances"].publish(Instance2DArray(header=header, instances=[message]))
         assert rig.spin_until(lambda n=n: len(rig.answers) == n + 1)
     assert [pose.instance for answer in rig.answers for pose in answer.poses] == [3] * 4
+
+
+def test_a_label_map_is_looked_at_as_detections_are(start):
+    rig = start(label_names="3: mug")
+    label_map = rig.peer.create_publisher(Image, "label_map", 10)
+    assert rig.spin_until(label_map.get_subscription_count)
+    stamp = now_ns()
+    labels = np.zeros((48, 64), np.uint8)
+    labels[15:35, 20:45] = 3
+    message = Image(header=_header(stamp), height=48, width=64, encoding="mono8", step=64)
+    message.data = labels.tobytes()
+    rig.send(stamp, 10, detected=False)
+    label_map.publish(message)
+    assert rig.spin_until(rig.stamps)
+    assert rig.answers[-1].poses[0].class_id == "mug"
