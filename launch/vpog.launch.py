@@ -10,7 +10,7 @@ from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
 from launch import LaunchDescription
-from vpog_ros.parameters import TABLE
+from vpog_ros.parameter_table import TABLE
 
 SHARE = Path(__file__).resolve().parent.parent
 

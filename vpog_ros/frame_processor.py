@@ -63,9 +63,9 @@ class FrameProcessor:
         self._outputs = outputs
         self._statistics = statistics
         self._notices = notices
-        self._label_maps = LabelMapReader(parse_names(settings.label_names), settings.label_regions)
+        self.label_maps = LabelMapReader(parse_names(settings.label_names), settings.label_regions)
         self._reader = DetectionReader(
-            estimator.library, statistics, notices, estimator.left_out, self._label_maps
+            estimator.library, statistics, notices, estimator.left_out, self.label_maps
         )
         self._bit_depth = BitDepth(settings.image_bits)
         self._calibration: tuple = ()
@@ -78,6 +78,7 @@ class FrameProcessor:
         """Work with another library from now on; the objects that have changed are met for the first time."""
         self._reader.use(library, left_out)
         self._tracker.forget(changed)
+        self._filters.use(library, changed)
 
     def reset_tracking(self) -> None:
         """Forget the objects that are followed, before the next frame."""
@@ -86,7 +87,7 @@ class FrameProcessor:
     def add_label_info(self, message) -> None:
         """Take in the names of labels, a vision_msgs/LabelInfo; those of the parameter go before them."""
         given = parse_names(parameters.read(self._node).label_names)
-        self._label_maps.names = names_of_info(message) | given
+        self.label_maps.names = names_of_info(message) | given
 
     def process(self, frame: Frame) -> None:
         """Estimate and publish the poses of one frame.
@@ -222,6 +223,7 @@ class FrameProcessor:
         if self._reset:
             self._reset = False
             self._tracker.reset()
+            self._filters.reset()
         self._tracker.settings = _tracker_settings(settings)
         estimates = self._tracker.estimate(view.image, view.camera, detections, time=view.frame.time_s)
         goes_on = bool(self._tracker.boxes) and settings.tracking_without_detections

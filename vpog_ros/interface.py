@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vpog_ros.parameters import CONFIGURE, LIVE, START, TABLE, Spec
+from vpog_ros.parameter_table import CONFIGURE, LIVE, START, TABLE, Spec
 
 TF2, VISION, YOLO, ACTION = "tf2_msgs", "vision_msgs", "yolo_msgs", "rclpy.action"
 

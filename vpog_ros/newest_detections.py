@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections import OrderedDict
@@ -9,8 +10,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from vpog_core.messages.label_maps import LabelMapReader
 from vpog_core.messages.reading import stamp_to_ns
 from vpog_core.messages.ring import remember
+from vpog_core.types import VPOGError
 
 MOST_CLASSES = 64
 """Classes that are remembered, those of which detections came last."""
@@ -34,9 +37,14 @@ class Detected:
 
 
 class NewestDetections:
-    """Thread-safe memory of the last message that holds a detection of each class."""
+    """Thread-safe memory of the last message that holds a detection of each class.
+
+    Attributes:
+        label_maps: reads label maps, which are messages of detections too.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.label_maps = LabelMapReader()
         self._clock = clock
         self._lock = threading.Lock()
         self._by_class: OrderedDict[str, Detected] = OrderedDict()
@@ -45,9 +53,10 @@ class NewestDetections:
     def add(self, message) -> None:
         """A message of detections came."""
         detected = Detected(message, stamp_to_ns(message.header.stamp), self._clock())
+        names = class_names(message, self.label_maps)
         with self._lock:
             self._last = detected
-            for name in class_names(message):
+            for name in names:
                 self._by_class.pop(name, None)
                 remember(self._by_class, name, detected, MOST_CLASSES)
 
@@ -63,8 +72,13 @@ class NewestDetections:
             return dict(self._by_class)
 
 
-def class_names(message) -> set[str]:
-    """Every name that the detections of a message may be called by."""
+def class_names(message, label_maps: LabelMapReader) -> set[str]:
+    """Every name that the detections of a message may be called by; none of a label map that is broken."""
+    if hasattr(message, "encoding"):
+        # Whoever asks for the poses of its image is told what is wrong with it.
+        with contextlib.suppress(VPOGError):
+            return label_maps.class_names(message)
+        return set()
     items = message.instances if hasattr(message, "instances") else message.detections
     return {name for item in items for name in _names(item) if 0 < len(name) <= MOST_CHARACTERS}
 

@@ -12,7 +12,7 @@ from vpog_ros.frame_processor import FrameProcessor
 from vpog_ros.newest_detections import NewestDetections
 from vpog_ros.object_manager import ObjectManager
 from vpog_ros.object_services import ObjectServices
-from vpog_ros.parameters import ON_DEMAND
+from vpog_ros.parameter_table import ON_DEMAND
 from vpog_ros.publishers import Publishers
 from vpog_ros.request_detections import RequestDetections
 from vpog_ros.request_server import Found, RequestServer
@@ -60,6 +60,7 @@ class OnDemand:
         self._buffer, self._processor = buffer, processor
         # Of their own: the worker waits for nothing on behalf of a request.
         self._infos = CameraInfos(wait_s=0.0)
+        self._detections.label_maps = processor.label_maps
         detections = RequestDetections(
             lambda: estimator.library, manager.why_not, lambda: estimator.left_out, self._detections
         )

@@ -161,7 +161,7 @@ class RequestDetections:
 
     def _read(self, message, wanted: list[str] | None, camera: Camera, most: int, asked: Asked) -> None:
         """Read the detections of a message, of the objects that are wanted (none named: all)."""
-        reader = DetectionReader(self._library(), _SILENT, _SILENT)
+        reader = DetectionReader(self._library(), _SILENT, _SILENT, label_maps=self._newest.label_maps)
         detections, refused = reader.read(message, camera.width, camera.height, most)
         asked.detections += [d for d in detections if not wanted or d.class_id in wanted]
         for sentence in refused:

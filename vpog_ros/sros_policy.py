@@ -9,11 +9,12 @@ import argparse
 from collections.abc import Mapping
 from xml.sax.saxutils import escape, quoteattr
 
-from vpog_ros.interface import INPUTS, OUTPUTS, SERVICES
+from vpog_ros.interface import ACTIONS, INPUTS, OUTPUTS, SERVICES
 
 OF_EVERY_NODE = {
     "publish": ("/rosout", "/parameter_events"),
     "subscribe": ("/clock", "/parameter_events"),
+    "execute": (),
     "reply": (
         "~/describe_parameters",
         "~/get_parameter_types",
@@ -27,6 +28,7 @@ OF_EVERY_NODE = {
 OF_LIFECYCLE_NODES = {
     "publish": ("~/transition_event",),
     "subscribe": (),
+    "execute": (),
     "reply": (
         "~/change_state",
         "~/get_available_states",
@@ -35,8 +37,11 @@ OF_LIFECYCLE_NODES = {
         "~/get_transition_graph",
     ),
 }
-ROWS = {"publish": OUTPUTS, "subscribe": INPUTS, "reply": SERVICES}
-ELEMENTS = {"publish": "topic", "subscribe": "topic", "reply": "service"}
+WITH_TARGET_FRAME = ("/tf", "/tf_static")
+"""Topics that the node listens to where `target_frame` is set."""
+
+ROWS = {"publish": OUTPUTS, "subscribe": INPUTS, "reply": SERVICES, "execute": ACTIONS}
+ELEMENTS = {"publish": "topic", "subscribe": "topic", "reply": "service", "execute": "action"}
 
 HEAD = """\
 <?xml version="1.0" encoding="UTF-8"?>
@@ -57,12 +62,17 @@ TAIL = """\
 
 
 def allowed(kind: str, node: str, namespace: str, remapped: Mapping[str, str]) -> list[str]:
-    """Return the full names of what the node may do of a kind: publish, subscribe, or reply.
+    """Return the full names of what the node may do of a kind: publish, subscribe, reply, or execute.
+
+    NAME in a row's name stands for any object's name, and is `*` here, which DDS Security matches with any.
 
     Args:
         remapped: other names of topics, by the names in the interface.
     """
-    names = [*(row.name for row in ROWS[kind]), *OF_LIFECYCLE_NODES[kind], *OF_EVERY_NODE[kind]]
+    names = [row.name.replace("NAME", "*") for row in ROWS[kind]]
+    names += [*OF_LIFECYCLE_NODES[kind], *OF_EVERY_NODE[kind]]
+    if kind == "subscribe":
+        names += WITH_TARGET_FRAME
     return sorted({_full(remapped.get(name, name), node, namespace) for name in names})
 
 

@@ -11,7 +11,6 @@ import contextlib
 import dataclasses
 import sys
 import threading
-import time
 from importlib import import_module
 
 from diagnostic_msgs.msg import DiagnosticArray
@@ -25,6 +24,7 @@ from vpog_core.cancellation import Cancelled, stop_when
 from vpog_core.messages.reading import stamp_to_ns
 from vpog_core.types import VPOGError
 from vpog_ros import optional, parameters
+from vpog_ros.clock_watch import ClockWatch
 from vpog_ros.diagnostics import Statistics, build_message
 from vpog_ros.estimator_loading import EstimatorFactory, free_memory, load_estimator, say_what_is_odd
 from vpog_ros.frame_buffer import Counts, FrameBuffer
@@ -47,19 +47,12 @@ FAILURE = TransitionCallbackReturn.FAILURE
 WATCH_S = 0.5
 """How often the node looks at its inputs: publishers that came or went, topics on which nothing comes."""
 
-NO_CLOCK = (
-    "use_sim_time is true and nothing comes on /clock: start the simulator, play the bag with --clock, or "
-    "set use_sim_time to false."
-)
-NO_CLOCK_S = 5.0
-"""Simulated time that has not begun after so long is told of."""
-
 NETWORKS = "vpog_core.inference.estimator"
 """Takes seconds to import."""
 
 
 class VpogNode(LifecycleNodeMixin, Node):
-    """See the README for topics and `vpog_ros.parameters` for parameters."""
+    """See the README for topics and `vpog_ros.parameter_table` for parameters."""
 
     def __init__(
         self, estimator_factory: EstimatorFactory = load_estimator, node_name: str = "vpog_node", **kwargs
@@ -89,7 +82,7 @@ class VpogNode(LifecycleNodeMixin, Node):
         self._statistics = Statistics()
         self._notices = Notices(self.get_logger())
         self._totals = Counts()
-        self._started_s = time.monotonic()
+        self._clock_watch = ClockWatch(self)
         # Beside the callbacks: writing takes a moment.
         own_group = MutuallyExclusiveCallbackGroup()
         self._dump = FrameDump(self, own_group, lambda: self.settings, self._diagnosis)
@@ -199,12 +192,7 @@ class VpogNode(LifecycleNodeMixin, Node):
         self._buffer = FrameBuffer(settings.image_buffer_size, self._totals, tolerance_ns=tolerance_ns)
         recorded = self._dump.recorded(self._estimator)
         processor = FrameProcessor(
-            self,
-            recorded,
-            self._outputs,
-            self._statistics,
-            self._notices,
-            self._buffer,
+            self, recorded, self._outputs, self._statistics, self._notices, self._buffer
         )
         self._tracking_reset.processor = processor
         process = self._dump.told(processor.process)
@@ -296,9 +284,7 @@ class VpogNode(LifecycleNodeMixin, Node):
                 self._notices.warn_while(kind, sentence)
         else:
             self._notices.end_warnings()
-        late = time.monotonic() - self._started_s > NO_CLOCK_S
-        stands = self.get_parameter("use_sim_time").value and not self.get_clock().now().nanoseconds
-        self._notices.warn_while("clock", NO_CLOCK if late and stands else "")
+        self._notices.warn_while("clock", self._clock_watch.trouble())
 
     def _publish_diagnostics(self) -> None:
         self._diagnostics.publish(self._diagnosis())

@@ -143,6 +143,13 @@ def test_reset_forgets(estimator):
     assert estimator.priors == [None]
 
 
+def test_reset_forgets_the_numbers_of_objects(estimator):
+    tracker = Tracker(estimator)
+    ask(tracker, 0.0, Detection("mug", BOX, instance=-1), Detection("mug", BOX + 200.0, instance=-1))
+    tracker.reset()
+    assert numbers_of(tracker, 0.1, Detection("mug", BOX + 200.0, instance=-1)) == [0]
+
+
 def test_objects_that_have_changed_are_met_for_the_first_time(estimator):
     tracker = Tracker(estimator)
     ask(tracker, 0.0, Detection("thing", BOX), Detection("other", BOX))

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import time
 
+import numpy as np
 import pytest
 
 pytest.importorskip("rclpy")
 
+from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 from vpog_ros.action import Estimate
 from vpog_ros.msg import Instance2D, Instance2DArray
 
-from vpog_core.types import VPOGError
+from vpog_core.messages.label_maps import LabelMapReader
+from vpog_core.types import Camera, VPOGError
 from vpog_ros.estimation_request import BUSY, MOST_OPEN, EstimationRequest, OpenRequests, refusal
 from vpog_ros.newest_detections import MOST_CLASSES, NewestDetections
+from vpog_ros.request_detections import RequestDetections
 
 
 class Caller:
@@ -105,3 +109,46 @@ def test_the_newest_detections_of_each_class_are_known_and_no_more():
         newest.add(message(3, f"class {number}", "x" * 100_000))
     assert len(newest.by_class()) == MOST_CLASSES
     assert "x" * 100_000 not in newest.by_class()
+
+
+def label_map(encoding: str = "mono8") -> Image:
+    """A label map of 20x20 pixels with the label 3 in its right half, of second 1."""
+    header = Header()
+    header.stamp.sec = 1
+    data = (bytes(10) + b"\3" * 10) * 20
+    return Image(header=header, height=20, width=20, encoding=encoding, step=20, data=data)
+
+
+class Library:
+    """Knows the mug alone."""
+
+    def resolve(self, class_id: str) -> str:
+        if class_id != "mug":
+            raise VPOGError(f"no object is called '{class_id}'")
+        return class_id
+
+
+@pytest.mark.parametrize("second", [1, 2])
+def test_label_maps_tell_where_to_look_as_other_detections_do(second):
+    newest = NewestDetections()
+    newest.label_maps = LabelMapReader({3: "mug"})
+    newest.add(label_map())
+    header = Header()
+    header.stamp.sec = second
+    detections = RequestDetections(Library, lambda name: "", dict, newest)
+    camera = Camera(np.array([[20.0, 0, 10], [0, 20, 10], [0, 0, 1]]), 20, 20)
+    asked = detections.find(Estimate.Goal(objects=["mug"]), header, camera, most=16, final=True)
+    (mug,) = asked.detections
+    assert mug.box.tolist() == [10, 0, 19, 19]
+    assert mug.mask[:, 10:].all()
+    assert asked.ages == ({} if second == 1 else {"mug": 1.0})
+
+
+def test_a_broken_label_map_hinders_no_callback_and_is_told_to_who_asks():
+    newest = NewestDetections()
+    newest.add(label_map("rgb8"))
+    detections = RequestDetections(Library, lambda name: "", dict, newest)
+    camera = Camera(np.array([[20.0, 0, 10], [0, 20, 10], [0, 0, 1]]), 20, 20)
+    header = newest.of_stamp(10**9).message.header
+    with pytest.raises(VPOGError, match="encoding 'rgb8'"):
+        detections.find(Estimate.Goal(objects=["mug"]), header, camera, most=16, final=True)

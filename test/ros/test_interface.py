@@ -105,12 +105,13 @@ def of_policy(kind: str) -> set[str]:
 
 
 def names_of(found) -> set[str]:
-    return {name for name, _ in found}
+    """Names less those of the topics and services that actions are made of."""
+    return {name for name, _ in found if "/_action/" not in name}
 
 
 def missing_here(rows) -> set[str]:
     """Topics that are off on this machine."""
-    names = [row.name for row in rows if not INSTALLED[row.needs]]
+    names = [row.name for row in rows if not INSTALLED[row.needs] and "NAME" not in row.name]
     return {name.replace("~", "/vpog_node") if name[0] in "~/" else f"/{name}" for name in names}
 
 
@@ -120,11 +121,14 @@ def test_the_sros2_policy_is_made_from_the_code_and_allows_what_the_node_has(nod
     outputs = names_of(node.get_publisher_names_and_types_by_node("vpog_node", "/"))
     inputs = names_of(node.get_subscriber_names_and_types_by_node("vpog_node", "/"))
     services = names_of(node.get_service_names_and_types_by_node("vpog_node", "/"))
-    assert of_policy("publish") - missing_here(OUTPUTS) == outputs
-    # With simulated time alone the node listens to these.
-    assert of_policy("subscribe") - missing_here(INPUTS) - {"/clock", "/parameter_events"} <= inputs
+    of_objects = {f"/vpog_node/objects/*/{kind}" for kind in ("pose", "alternatives", "samples")}
+    assert of_policy("publish") - missing_here(OUTPUTS) == outputs | of_objects
+    # With simulated time, or with a target_frame, alone the node listens to these.
+    sometimes = {"/clock", "/parameter_events", "/tf", "/tf_static"}
+    assert of_policy("subscribe") - missing_here(INPUTS) - sometimes <= inputs
     assert inputs <= of_policy("subscribe")
     assert services <= of_policy("reply")
+    assert of_policy("execute") == {"/vpog_node/estimate"}
     # Of Jazzy and later.
     assert of_policy("reply") - services <= {"/vpog_node/get_type_description"}
 
@@ -135,3 +139,4 @@ def test_the_sros2_policy_follows_remappings_and_names():
     assert "<topic>/camera/image_raw</topic>" in own
     assert "<topic>/arm/camera_info</topic>" in own
     assert "<service>/arm/poses/reset_tracking</service>" in own
+    assert "<action>/arm/poses/estimate</action>" in own

@@ -14,7 +14,7 @@ import yaml
 
 pytest.importorskip("rclpy")
 
-from vpog_ros.parameters import TABLE
+from vpog_ros.parameter_table import TABLE
 
 from .launch_stand_in import run
 

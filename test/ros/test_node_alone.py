@@ -24,7 +24,7 @@ from vpog_core.objects.mesh import save_mesh
 from vpog_core.synthetic.objects import make_object
 from vpog_core.types import Camera, PoseEstimate
 from vpog_core.visualization.overlay import PALETTE
-from vpog_ros import diagnostics, optional, vpog_node
+from vpog_ros import clock_watch, diagnostics, optional
 from vpog_ros.input_specs import input_specs
 from vpog_ros.parameters import Settings
 from vpog_ros.vpog_node import FAILURE, SUCCESS, VpogNode
@@ -131,7 +131,7 @@ def test_why_it_is_not_active_is_one_sentence_and_stays_on_diagnostics(start, mo
 
 
 def test_without_clock_diagnostics_come_and_name_it(start, monkeypatch):
-    monkeypatch.setattr(vpog_node, "NO_CLOCK_S", 0.1)
+    monkeypatch.setattr(clock_watch, "NO_CLOCK_S", 0.1)
     alone = start(use_sim_time=True, diagnostics_period=0.1)
     came = alone.listen(DiagnosticArray, "/diagnostics")
     assert alone.spin_until(lambda: any("/clock" in message.status[0].message for message in came))
@@ -153,8 +153,8 @@ def test_the_image_topic_follows_image_transport(start, monkeypatch, remapped, t
         "resolve_topic_name",
         lambda name: f"/{remapped if name == 'image' else name}".replace("//", "/"),
     )
-    processor = SimpleNamespace(camera_infos=SimpleNamespace(add=print), add_label_info=print)
-    found = input_specs(node, node.settings, print, print, processor)
+    processor = SimpleNamespace(add_label_info=print)
+    found = input_specs(node, node.settings, print, print, print, processor)
     specs = {spec.name: spec for spec in found}
     assert specs["image"].topic == topic
     assert specs["image"].type_name.endswith("CompressedImage") is (transport == "compressed")

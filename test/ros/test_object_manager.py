@@ -41,9 +41,9 @@ class Managed:
     """A manager of a folder's objects, and what it says."""
 
     def __init__(self, root, folder, when_asked: bool) -> None:
-        self.estimator = PoseEstimator(
-            folder, root / "net.safetensors", device="cpu", cache_dir=folder / "cache"
-        )
+        # What is to be onboarded in the test has a cache of its own; else one object is onboarded once.
+        cache = folder / "cache" if when_asked else root / "cache"
+        self.estimator = PoseEstimator(folder, root / "net.safetensors", device="cpu", cache_dir=cache)
         self.said: list[str] = []
         self._changed = threading.Condition()
         logger = SimpleNamespace(info=self.said.append, warning=self.said.append, error=self.said.append)

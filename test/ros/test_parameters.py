@@ -10,7 +10,8 @@ pytest.importorskip("rclpy")
 from rclpy.parameter import Parameter
 
 from vpog_ros import parameters
-from vpog_ros.parameters import LIVE, TABLE, Settings, check_all, descriptor, problem
+from vpog_ros.parameter_table import LIVE, TABLE
+from vpog_ros.parameters import Settings, check_all, descriptor, problem
 
 ROOT = Path(__file__).resolve().parents[2]
 

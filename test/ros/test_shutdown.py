@@ -35,7 +35,7 @@ OBJECTS = 12
 
 @pytest.fixture(scope="module")
 def workshop(tmp_path_factory) -> dict[str, Path]:
-    """A small network that was never trained, a folder of one object, and one of many."""
+    """A small network that was never trained, a folder of one object, one of many, and a cache."""
     torch.manual_seed(0)
     config = VPOGConfig(
         image_size=48, window=3, embed_dim=64, depth=1, num_heads=2, embed_from_stem=True, aa_depth=1,
@@ -47,7 +47,7 @@ def workshop(tmp_path_factory) -> dict[str, Path]:
     (root / "many").mkdir()
     for number in range(OBJECTS):
         shutil.copy(root / "one" / "carton.ply", root / "many" / f"carton_{number}.ply")
-    return {"weights": root / "net.safetensors", "one": root / "one", "many": root / "many"}
+    return {"weights": root / "net.safetensors", **{n: root / n for n in ("one", "many", "cache")}}
 
 
 class Program:
@@ -114,15 +114,16 @@ def test_while_onboarding(tmp_path, workshop):
 
 
 @pytest.fixture
-def slow_node(start_node, client, workshop, tmp_path):
+def slow_node(start_node, client, workshop):
     """An active node that takes long for each frame: all views, at all rolls."""
     node = start_node(
-        objects_dir=workshop["one"], weights=workshop["weights"], cache_dir=tmp_path, mode="global", rolls=12,
-        diagnostics_period=0.1, device="cpu",
+        objects_dir=workshop["one"], weights=workshop["weights"], cache_dir=workshop["cache"],
+        mode="global", rolls=12, diagnostics_period=0.1, device="cpu",
     )  # fmt: skip
     client.bring_to("active")
     client.shake_hands()
-    return node
+    yield node
+    node.stop()  # A second one of its name would be told what is meant for the next.
 
 
 def put_to_work(client) -> None:
@@ -218,7 +219,7 @@ def test_in_every_state_sigterm_ends_it_and_after_twenty_cycles_nothing_has_grow
 ):
     """Threads and open files are counted: a cycle that leaves one behind leaves fifteen here."""
     given = {
-        "objects_dir": workshop["one"], "weights": workshop["weights"], "cache_dir": tmp_path / "cache",
+        "objects_dir": workshop["one"], "weights": workshop["weights"], "cache_dir": workshop["cache"],
         "device": "cpu",
     }  # fmt: skip
     node = start_node(**given, autostart="false")

@@ -79,7 +79,7 @@ def test_frames_begin_at_the_highest_rate_and_the_newest_is_taken():
         times.append(time.monotonic())
         seen.append(frame.stamp_ns)
 
-    worker = Worker(buffer, process, Statistics(), Log(), lambda: 5.0)
+    worker = Worker(buffer, process, Statistics(), Log(), max_rate=lambda: 5.0)
     worker.start()
     for stamp in range(1, 101):
         feed(buffer, stamp)
@@ -97,7 +97,7 @@ def test_frames_begin_at_the_highest_rate_and_the_newest_is_taken():
 
 def test_a_worker_that_waits_for_its_rate_stops_at_once():
     buffer, done = FrameBuffer(), threading.Event()
-    worker = Worker(buffer, lambda frame: done.set(), Statistics(), Log(), lambda: 0.01)
+    worker = Worker(buffer, lambda frame: done.set(), Statistics(), Log(), max_rate=lambda: 0.01)
     worker.start()
     feed(buffer, 1)
     assert done.wait(5.0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from vpog_core.geometry import pose_filter
@@ -35,6 +35,11 @@ class PoseFilters:
         """
         self._answers += 1
         return [e if e.T_cam_obj is None else self._filtered(e, time) for e in estimates]
+
+    def use(self, library: ObjectLibrary, changed: Collection[str]) -> None:
+        """Work with another library from now on; the poses of objects that have changed are forgotten."""
+        self._library = library
+        self._states = {key: state for key, state in self._states.items() if key[0] not in changed}
 
     def reset(self) -> None:
         """Forget all poses."""

@@ -145,8 +145,9 @@ class Tracker:
             self.settings = settings
 
     def reset(self) -> None:
-        """Forget all tracks."""
+        """Forget all tracks, and the numbers of their objects."""
         self._tracks.clear()
+        self._numbers = TrackNumbers()
 
     def forget(self, object_ids: Collection[str]) -> None:
         """Forget the tracks of some objects, as their mesh is another now."""

@@ -86,9 +86,21 @@ class LabelMapReader:
         found: list[LabelledRegion] = []
         for label in np.unique(labels):
             if label != BACKGROUND:
-                found += self._regions(labels == label, self.names.get(int(label), str(label)))
+                found += self._regions(labels == label, self._class_of(label))
         kept = [region for region in found if region.area >= MIN_PIXELS]
         return LabelledRegions(sorted(kept, key=lambda region: -region.area), len(found) - len(kept))
+
+    def class_names(self, message) -> set[str]:
+        """Return the classes of the labels in a label map, without looking for regions.
+
+        Raises:
+            VPOGError: it holds no labels, or its fields do not fit together.
+        """
+        labels = np.flatnonzero(np.bincount(labels_of(message).ravel()))
+        return {self._class_of(label) for label in labels if label != BACKGROUND}
+
+    def _class_of(self, label: int) -> str:
+        return self.names.get(int(label), str(label))
 
     def _regions(self, mask: np.ndarray, class_id: str) -> list[LabelledRegion]:
         pixels = mask.astype(np.uint8)
