@@ -114,23 +114,6 @@ def align(
     return best
 
 
-def align_once(renderer: Renderer, observation: Observation, T_cam_obj: np.ndarray) -> Alignment | None:
-    """Move a pose T_cam_obj [4, 4] that is nearly right to where the flow leads, without looking at it again.
-
-    It costs half of a round of `align`, which compares a render at the new pose with the image, too.
-
-    Returns:
-        The alignment, as similar as the pose was before; None where the pose cannot be compared.
-    """
-    view = RenderedView.of(renderer, observation, T_cam_obj)
-    if view is None:
-        return None
-    found = _follow_flow(view)
-    if found is None or not _near(T_cam_obj, found.T_cam_obj):
-        found = Alignment(T_cam_obj, 0.0, 0.0)
-    return replace(found, similarity=view.similarity, similarity_before=view.similarity)
-
-
 def _taken_over(refined: RefinedPose, similarity: float, before: float) -> Alignment:
     """The alignment that a refiner's correction is."""
     return Alignment(refined.T_cam_obj, similarity, before, refined.rays, refined.points, refined.weights)

@@ -15,7 +15,7 @@ import numpy as np
 
 from vpog_core import cancellation
 from vpog_core.geometry.pnp import PnPResult, reprojection_distance
-from vpog_core.inference.alignment import align_once
+from vpog_core.inference.alignment import align
 from vpog_core.inference.calibration import ScoreCalibrator
 from vpog_core.inference.hypothesis import PoseHypothesis
 from vpog_core.inference.pose_solver import support_of
@@ -26,6 +26,9 @@ from vpog_core.objects.renderer import Renderer
 
 MAX_ROUNDS = 2
 """Rounds of the refiner; the last is left out for poses that the one before hardly moved."""
+FLOW_ROUNDS = 2
+"""Rounds of flow, at most, each kept where the image is more similar. With one round, taken unseen, an object
+whose turn only its print tells is up to 14 % of its diameter off from image to image; with two, 5 %."""
 SETTLED = 0.2
 """A round that moves a pose by less than this (diameters, mean over its points) is the last. On unseen
 synthetic objects another round changes nothing then, and halves the error after longer steps."""
@@ -86,8 +89,9 @@ def _hypothesis(
     if found.reason or found.rays is None or not len(found.points):
         return None
     cancellation.check()
-    aligned = align_once(renderer, query.observation, found.T_cam_obj)
-    moved = aligned if aligned is not None and aligned.moved else found
+    # Flow begins where the image is more similar: where the refiner leads, or where the object was.
+    aligned = align(renderer, query.observation, query.prior.T_cam_obj, FLOW_ROUNDS, found)
+    moved = aligned if aligned.moved else found
     shown = (moved.rays, moved.points, moved.weights)
     solved = support_of(query.crop, moved.T_cam_obj, *shown, calibrator.covariance, iterations=0)
     if solved is None:
@@ -96,7 +100,7 @@ def _hypothesis(
     points = (support.points_2d, support.points_3d, query.crop.virtual.K)
     error = float(np.sqrt(np.mean(reprojection_distance(support.T, *points) ** 2)))
     pnp = PnPResult(support.T, np.ones(len(support.sigma), bool), error, covariance)
-    features = compute_tracked_features(found, step, 0.0 if aligned is None else aligned.similarity)
+    features = compute_tracked_features(found, step, aligned.similarity)
     score = float(calibrator.probability(features))
     return PoseHypothesis(query.crop, None, None, None, pnp, features, score, support=support, converged=True)
 
