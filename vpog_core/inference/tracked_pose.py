@@ -26,9 +26,9 @@ from vpog_core.objects.renderer import Renderer
 
 MAX_ROUNDS = 2
 """Rounds of the refiner; the last is left out for poses that the one before hardly moved."""
-FLOW_ROUNDS = 2
+FLOW_ROUNDS = 3
 """Rounds of flow, at most, each kept where the image is more similar. With one round, taken unseen, an object
-whose turn only its print tells is up to 14 % of its diameter off from image to image; with two, 5 %."""
+whose turn only its print tells is up to 14 % of its diameter off from image to image; with three, 5 %."""
 SETTLED = 0.2
 """A round that moves a pose by less than this (diameters, mean over its points) is the last. On unseen
 synthetic objects another round changes nothing then, and halves the error after longer steps."""
