@@ -215,7 +215,7 @@ TABLE: dict[str, Spec] = {
         maximum=1.0,
     ),
     "tracking_retrieve_every": Spec(
-        30,
+        5,
         "Frames after which a tracked instance is looked for among all views again; 0: never.",
         unit="frames",
         minimum=0,

@@ -46,7 +46,7 @@ class TrackerSettings:
     """
 
     min_score: float = 0.4
-    retrieve_every: int = 30
+    retrieve_every: int = 5
     max_gap: float = 1.0
     without_detections: bool = True
     max_age: float = 5.0
