@@ -62,7 +62,7 @@ def test_a_mesh_that_changed_is_read_and_told_of(cached, monkeypatch):
 
 def test_other_weights_open_and_describe_the_objects_again(cached):
     estimator = PoseEstimator(**cached)
-    estimator._objects.key = "other weights"
+    estimator.objects.key = "other weights"
     told = []
     estimator.onboard(progress=lambda *step: told.append(step))
     assert {name for _, _, name in told} == {f"{n} (describing views)" for n in ("thing", "second")}

@@ -44,6 +44,9 @@ class PoseEstimator:
         precision: see `Networks.load`.
         options: fields of `Options`, `mode` among them.
 
+    Attributes:
+        objects: the onboarded objects; may be exchanged for `ObjectStore.renewed` ones between two estimates.
+
     Raises:
         VPOGError: weights or folder missing or not fitting, unknown mode, device not there.
     """
@@ -66,21 +69,12 @@ class PoseEstimator:
         library = ObjectLibrary(objects, cache_dir) if folder else objects
         self._failures = Failures()
         self._doubts: set[str] = set()
-        self._objects = ObjectStore(self.model, library, self.networks.key, self._failures)
-
-    @property
-    def objects(self) -> ObjectStore:
-        """The onboarded objects; may be exchanged for `ObjectStore.renewed` ones between two estimates."""
-        return self._objects
-
-    @objects.setter
-    def objects(self, store: ObjectStore) -> None:
-        self._objects = store
+        self.objects = ObjectStore(self.model, library, self.networks.key, self._failures)
 
     @property
     def library(self) -> ObjectLibrary:
         """The objects known."""
-        return self._objects.library
+        return self.objects.library
 
     @property
     def model(self) -> VPOGModel:
@@ -123,18 +117,18 @@ class PoseEstimator:
             Cancelled: within `cancellation.stop_when`.
         """
         if object_id is None:
-            return self._objects.onboard_all(progress, strict)
-        self._objects.get(object_id, progress)
+            return self.objects.onboard_all(progress, strict)
+        self.objects.get(object_id, progress)
         return self.left_out
 
     @property
     def left_out(self) -> dict[str, str]:
         """Objects that `onboard` could not use, each with the sentence that says why."""
-        return dict(self._objects.left_out)
+        return dict(self.objects.left_out)
 
     def onboarded(self, class_id: str) -> OnboardedObject:
         """Return an object ready for matching, onboarded now if it was not yet."""
-        return self._objects.get(class_id)
+        return self.objects.get(class_id)
 
     def estimate(
         self,
@@ -196,7 +190,7 @@ class PoseEstimator:
 
     def renderer(self, class_id: str) -> Renderer:
         """Return what renders an object, onboarded now if it was not yet."""
-        return self._objects.renderer(self.onboarded(class_id))
+        return self.objects.renderer(self.onboarded(class_id))
 
     def _tell_doubts(self, camera: Camera) -> None:
         """Log what is odd about a camera nobody has checked yet, as one made by hand; each sentence once."""
@@ -213,10 +207,7 @@ class PoseEstimator:
                 _LOG.warning("%s", doubt)
 
     def _setup(self) -> pipeline.Setup:
-        networks = self.networks
-        return pipeline.Setup(
-            networks.model, self._objects, self.options, networks.calibration, networks.refiner
-        )
+        return pipeline.Setup(self.networks, self.objects, self.options)
 
     def _answer(self, setup: pipeline.Setup, queries: Sequence[Query]) -> list[PoseEstimate]:
         """Find the poses of queries; where that fails for all of them together, one by one."""

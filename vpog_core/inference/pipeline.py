@@ -15,11 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vpog_core.inference.calibration import Calibration
 from vpog_core.inference.crop import check_image, crop_detection
 from vpog_core.inference.hypothesis import PoseHypothesis
 from vpog_core.inference.image_comparison import ImageComparison
 from vpog_core.inference.matching import CLUSTER_SIZE, match_and_solve, stack
+from vpog_core.inference.networks import Networks
 from vpog_core.inference.object_store import ObjectStore
 from vpog_core.inference.observation import Observation
 from vpog_core.inference.onboarding import Cluster, OnboardedObject, encode_images
@@ -28,8 +28,6 @@ from vpog_core.inference.query import MAX_HYPOTHESES, Prior, Query, accept_track
 from vpog_core.inference.refinement import cluster_at_pose
 from vpog_core.inference.stage_timings import StageTimings
 from vpog_core.inference.tracked_pose import follow
-from vpog_core.models.refiner import RefinerNet
-from vpog_core.models.vpog_model import VPOGModel
 from vpog_core.types import Camera, Detection
 
 MAX_RETRY_HYPOTHESES = 2
@@ -43,11 +41,9 @@ Tried = Iterable[tuple[int, Cluster]]
 class Setup:
     """Hold what all steps of one call work with."""
 
-    model: VPOGModel
+    networks: Networks
     objects: ObjectStore
     options: Options
-    calibration: Calibration
-    refiner: RefinerNet | None = None
     timings: StageTimings = field(default_factory=StageTimings)
 
     def stage(self, name: str):
@@ -68,7 +64,7 @@ def crop(setup: Setup, image: np.ndarray, camera: Camera, detection: Detection, 
     target = setup.objects.get(detection.class_id)
     return Query(
         detection,
-        crop_detection(image, camera, detection, setup.model.config.image_size),
+        crop_detection(image, camera, detection, setup.networks.model.config.image_size),
         Observation(image, camera, detection.mask),
         target,
         setup.objects.library.symmetry(detection.class_id),
@@ -113,7 +109,7 @@ def find_anew(setup: Setup, queries: Sequence[Query]) -> list[Query]:
 def encode(setup: Setup, queries: Sequence[Query]) -> list[Query]:
     """Encode the crops of all queries in one pass of the network."""
     with setup.stage("encode"):
-        encoded = encode_images(setup.model, np.stack([q.crop.rgb for q in queries]))
+        encoded = encode_images(setup.networks.model, np.stack([q.crop.rgb for q in queries]))
         return [replace(q, encoding=encoded[n : n + 1]) for n, q in enumerate(queries)]
 
 
@@ -121,14 +117,14 @@ def track(setup: Setup, queries: Sequence[Query]) -> list[Query]:
     """Follow the objects whose poses are known before, without other networks; accept what scores enough."""
     rows = [n for n, q in enumerate(queries) if q.may_be_tracked]
     found = list(queries)
-    if setup.refiner is None or not setup.options.refiner_rounds or not rows:
+    if setup.networks.refiner is None or not setup.options.refiner_rounds or not rows:
         return found
     with setup.stage("track"):
         followed = follow(
-            setup.refiner,
+            setup.networks.refiner,
             [queries[n] for n in rows],
             lambda query: setup.objects.renderer(query.target),
-            setup.calibration.tracked,
+            setup.networks.calibration.tracked,
             setup.options.refiner_rounds,
         )
         for n, hypothesis in zip(rows, followed, strict=True):
@@ -139,7 +135,7 @@ def track(setup: Setup, queries: Sequence[Query]) -> list[Query]:
 def retrieve(setup: Setup, queries: Sequence[Query]) -> list[Query]:
     """Describe the crops of the queries in one pass of the network."""
     with setup.stage("retrieve"), torch.inference_mode():
-        descriptors = setup.model.describe(stack([q.encoding for q in queries]))
+        descriptors = setup.networks.model.describe(stack([q.encoding for q in queries]))
         return [replace(q, descriptor=d) for q, d in zip(queries, descriptors, strict=True)]
 
 
@@ -216,8 +212,8 @@ def _rendered_cluster(setup: Setup, query: Query, T_virt_obj: np.ndarray) -> Clu
 def _match_and_solve(
     setup: Setup, queries: Sequence[Query], tried: Tried
 ) -> Iterator[tuple[int, PoseHypothesis]]:
-    how = setup.options.matching, setup.calibration
-    return match_and_solve(setup.model, queries, tried, *how, stage=setup.stage)
+    how = setup.options.matching, setup.networks.calibration
+    return match_and_solve(setup.networks.model, queries, tried, *how, stage=setup.stage)
 
 
 def _rematch(setup: Setup, queries: Sequence[Query], num_refined: int) -> list[Query]:
@@ -238,10 +234,10 @@ def _rematch(setup: Setup, queries: Sequence[Query], num_refined: int) -> list[Q
 def _image_comparison(setup: Setup) -> ImageComparison:
     options = setup.options
     return ImageComparison(
-        setup.refiner,
+        setup.networks.refiner,
         options.refiner_rounds,
         options.alignments,
-        setup.calibration,
+        setup.networks.calibration,
         setup.objects.renderer,
         setup.stage,
     )
