@@ -76,7 +76,7 @@ def errors_along(refiner, renderer: Renderer, frames: int) -> Iterator[float]:
 
 
 def test_errors_do_not_add_up(refiner, renderers):
-    """Of 45 degrees in all, a tenth that is lost in each image would be seen."""
+    """The object turns by 45 degrees in all: a tenth lost in each image would be seen."""
     for renderer in renderers[:2]:
         errors = list(errors_along(refiner, renderer, 15))
         assert np.median(errors[8:]) < 0.05, errors

@@ -263,7 +263,7 @@ def test_an_object_that_its_detector_numbers_anew_keeps_its_number(estimator):
 
 @pytest.mark.parametrize("given", [0, -1, 5])
 def test_objects_of_one_number_are_told_apart(estimator, given):
-    """What a detector without numbers sends, and what `Detection` has where none is said."""
+    """Each number is what some detectors without numbers send, or what `Detection` has by default."""
     tracker = Tracker(estimator, TrackerSettings(without_detections=False))
     mugs = [Detection("mug", BOX + shift, instance=given) for shift in (0.0, 200.0)]
     assert numbers_of(tracker, 0.0, *mugs) == [0, 1]

@@ -1,4 +1,4 @@
-"""What a network computes in at inference is chosen by its device, or by the user."""
+"""Tests that the device, or the user, chooses what a network computes in at inference."""
 
 import pytest
 import torch

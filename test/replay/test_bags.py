@@ -1,4 +1,4 @@
-"""What is read of bags, how images and detections are paired, and what is refused."""
+"""Tests of what is read of bags, of how images and detections are paired, and what is refused."""
 
 from __future__ import annotations
 

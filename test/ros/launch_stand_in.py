@@ -19,7 +19,7 @@ PROCESS_OPTIONS = {
     "additional_env",
     "on_exit",
 }
-"""Of launch's ExecuteProcess, which launch_ros's Node passes on."""
+"""Take the arguments of launch's ExecuteProcess, which launch_ros's Node passes on."""
 
 
 class LaunchConfiguration:

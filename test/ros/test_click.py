@@ -240,7 +240,7 @@ def test_a_camera_that_stops_and_returns_in_another_resolution_is_answered(activ
 
 
 def told(client) -> str:
-    """What /diagnostics says now."""
+    """Return what /diagnostics says now."""
     seen = client.received["diagnostics"]
     return seen[-1].status[0].message if seen else ""
 

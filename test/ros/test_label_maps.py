@@ -48,7 +48,7 @@ class Library:
 
 @pytest.fixture
 def said() -> SimpleNamespace:
-    """What counts and says what is left out; `counted` holds the numbers."""
+    """Count and remember what is left out; `counted` holds the numbers."""
     counted = {}
 
     def leave_out(kind: str, number: int = 1) -> None:

@@ -359,7 +359,7 @@ def test_reloading_takes_what_is_new_and_keeps_what_cannot_be_replaced(asker, fr
 
 
 def test_the_client_of_the_documentation_runs(asker, frame):
-    """It names its object itself; an image comes while it waits."""
+    """The box names its object itself; an image comes while the goal waits."""
     page = (Path(__file__).parents[2] / "docs" / "on_demand.md").read_text()
     code = page.split("```python\n")[1].split("```")[0]
     assert len(code.splitlines()) <= 18

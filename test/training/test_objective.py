@@ -118,7 +118,7 @@ def test_each_part_alone_lowers_its_own_metric(model, batch, name, metric, goal,
 
 @torch.no_grad()
 def test_retrieval_trains_the_score_that_inference_asks(model, batch):
-    """Of all templates, though those beside the cluster are encoded without gradient."""
+    """The loss is of all templates, though those beside the cluster are encoded without gradient."""
 
     def encoded(rgb):
         return model.encode(rgb[0].permute(0, 3, 1, 2))

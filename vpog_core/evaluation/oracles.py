@@ -42,7 +42,7 @@ STAGES = {
     "refiner": "true template cluster and roll, then the refiner alone",
     "start": "true pose, then the refiner alone",
 }
-"""What is given, as tables say it."""
+"""Names of the oracles, and what tables call each: what is given."""
 
 
 @dataclass
