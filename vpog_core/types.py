@@ -173,6 +173,7 @@ class PoseEstimate:
         samples: [N, 4, 4] poses, all as likely, from the distribution of this one, where asked for.
         score_features: [F] what the score is a function of (`inference.calibration.FEATURES`, and the
             similarity where the pose was compared with the image), or None.
+        similarity: of the image and a render at the pose, -1..1; None where they were not compared.
         aligned: aligning it with the image has moved it.
         tracked: followed from the pose known before, without a look at other views.
         detected: a detection of this image shows the object; else it was followed without one.
@@ -191,6 +192,7 @@ class PoseEstimate:
     alternatives: list[PoseEstimate] = field(default_factory=list)
     samples: np.ndarray | None = None
     score_features: np.ndarray | None = None
+    similarity: float | None = None
     aligned: bool = False
     tracked: bool = False
     detected: bool = True

@@ -11,9 +11,9 @@ from vpog_core.inference.hypothesis import PoseHypothesis
 from vpog_core.inference.query import Prior, Query, accept_tracked, keep_better, rank
 
 
-def hypothesis(score, degrees=0.0, shift=0.0, axis=rotation_y) -> PoseHypothesis:
+def hypothesis(score, degrees=0.0, shift=0.0, axis=rotation_y, similarity=0.8) -> PoseHypothesis:
     T = transform(axis(np.radians(degrees)), [shift, 0, 0.5])
-    return PoseHypothesis(None, None, None, None, SimpleNamespace(T_virt_obj=T), None, score)
+    return PoseHypothesis(None, None, None, None, SimpleNamespace(T_virt_obj=T), None, score, similarity)
 
 
 def nothing() -> PoseHypothesis:
@@ -85,6 +85,14 @@ def test_what_is_found_where_it_was_may_be_enough(score, look_anew, tracked):
     assert found.tracked is tracked
     assert found.is_open is not tracked
     assert (found.best is not None) is tracked
+    assert found.followed.score == 0.5
+
+
+@pytest.mark.parametrize(("accepted", "tracked"), [(0.7, True), (0.9, False)])
+def test_where_the_image_is_less_similar_than_before_other_views_are_looked_at(accepted, tracked):
+    prior = Prior(np.eye(4), 0.4, accept_similarity=accepted)
+    found = accept_tracked(query(prior=prior), hypothesis(0.5, similarity=0.8))
+    assert (found.tracked, found.is_open) == (tracked, not tracked)
     assert found.followed.score == 0.5
 
 

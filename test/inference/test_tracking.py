@@ -8,7 +8,7 @@ import pytest
 
 from vpog_core.geometry.camera import project
 from vpog_core.geometry.se3 import rotation_z, transform, transform_points
-from vpog_core.inference.tracking import Tracker, TrackerSettings
+from vpog_core.inference.tracking import SIMILARITY_DROP, Tracker, TrackerSettings
 from vpog_core.inference.tracks import Track, assign, box_of_pose, moved_with_box
 from vpog_core.types import Camera, Detection, Estimates, PoseEstimate, VPOGError
 
@@ -31,6 +31,7 @@ class Scripted:
     score: float = 0.9
     pose: np.ndarray | None = field(default_factory=lambda: POSE)
     can_track: bool = True
+    similarity: float = 0.8
     asked: list = field(default_factory=list)
     priors: list = field(default_factory=list)
 
@@ -45,7 +46,10 @@ class Scripted:
     def _answer(self, detection, prior) -> PoseEstimate:
         tried = prior is not None and prior.accept_score is not None and not prior.look_anew
         enough = tried and self.score >= prior.accept_score
-        return PoseEstimate(detection.class_id, detection.instance, self.pose, self.score, tracked=enough)
+        return PoseEstimate(
+            detection.class_id, detection.instance, self.pose, self.score,
+            similarity=self.similarity, tracked=enough,
+        )  # fmt: skip
 
 
 @pytest.fixture
@@ -123,6 +127,28 @@ def test_all_views_are_looked_at_every_n_frames(estimator):
     assert looked == [True, False, False, False] * 2 + [True, False]
     never = Tracker(estimator, TrackerSettings(retrieve_every=0))
     assert sum(not ask(never, 0.1 * frame)[0].tracked for frame in range(50)) == 1
+
+
+def test_the_similarity_that_is_accepted_follows_the_best_since_all_views_were_looked_at(estimator):
+    tracker = Tracker(estimator, TrackerSettings(retrieve_every=4))
+    accepted = []
+    for frame, similarity in enumerate((0.6, 0.9, 0.8, 0.7, 0.5, 0.5)):
+        estimator.similarity = similarity
+        ask(tracker, 0.1 * frame)
+        accepted += [p.accept_similarity + SIMILARITY_DROP for p in estimator.priors if p is not None]
+    # The fifth answer is of all views again: what the image was like before it counts no longer.
+    np.testing.assert_allclose(accepted, [0.6, 0.9, 0.9, 0.9, 0.5])
+
+
+def test_an_object_that_turns_is_expected_to_turn_on(estimator):
+    tracker = Tracker(estimator)
+    for frame, angle in enumerate((0.0, 0.3, 0.6)):
+        estimator.pose = POSE @ transform(rotation_z(angle), np.zeros(3))
+        ask(tracker, 0.1 * frame)
+        prior = estimator.priors[0]
+    turned = prior.T_cam_obj[:3, :3].T @ prior.T_turned[:3, :3]
+    np.testing.assert_allclose(turned, rotation_z(0.3), atol=1e-9)
+    np.testing.assert_allclose(*(transform_points(T, MESH.center) for T in (prior.T_turned, prior.T_cam_obj)))
 
 
 def test_no_pose_ends_a_track(estimator):

@@ -29,6 +29,7 @@ class PoseHypothesis:
         score_features: [F] what the score is a function of, see `calibration.FEATURES`, with the similarity
             once the pose was compared with the image, or `calibration.TRACKED_FEATURES`; None without a pose.
         score: 0..1, the probability that the pose is correct.
+        similarity: of the image and a render at the pose, -1..1; None where they were not compared.
         support: what a pose that was aligned or followed was solved from, in place of `pairs`; else None.
         converged: further rendering and matching would change next to nothing.
     """
@@ -40,6 +41,7 @@ class PoseHypothesis:
     pnp: PnPResult | None
     score_features: np.ndarray | None
     score: float
+    similarity: float | None = None
     support: Consensus | None = None
     converged: bool = False
 

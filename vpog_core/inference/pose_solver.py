@@ -121,10 +121,10 @@ def apply_alignment(
     features = compute_compared_features(hypothesis, alignment.similarity, refined)
     calibrator = calibration.compared(features)
     moved = _moved(hypothesis, alignment, calibrator.covariance) if alignment.moved else {}
-    if not moved:
-        features = compute_compared_features(hypothesis, alignment.similarity_before, refined)
+    similarity = alignment.similarity if moved else alignment.similarity_before
+    features = compute_compared_features(hypothesis, similarity, refined)
     score = float(calibrator.probability(features))
-    return replace(hypothesis, score_features=features, score=score, **moved)
+    return replace(hypothesis, score_features=features, score=score, similarity=similarity, **moved)
 
 
 def compute_compared_features(

@@ -38,12 +38,17 @@ class Prior:
         look_anew: other views are looked at even so, and the best pose of all is given.
         detected: a detector has seen the object in this image. Where it has not, the detection's box is made
             of the prior, and the object is given up where it scores less than `accept_score`.
+        accept_similarity: all views are looked at as well where the image is less similar to what is found by
+            following than this, -1..1.
+        T_turned: [4, 4] where the object should be if it has turned on as it turned before; None: unknown.
     """
 
     T_cam_obj: np.ndarray
     accept_score: float | None = None
     look_anew: bool = False
     detected: bool = True
+    accept_similarity: float = -1.0
+    T_turned: np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,7 +141,7 @@ def accept_tracked(query: Query, followed: PoseHypothesis | None) -> Query:
     prior = query.prior
     if followed is None or followed.score < prior.accept_score:
         return replace(query, followed=followed, reason="" if prior.detected else LOST)
-    if prior.look_anew:
+    if prior.look_anew or followed.similarity < prior.accept_similarity:
         return replace(query, followed=followed)
     return replace(query, followed=followed, hypotheses=(followed,), tracked=True)
 

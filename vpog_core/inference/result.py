@@ -55,6 +55,7 @@ def _estimate_of(query: Query, hypothesis: PoseHypothesis, T_ref: np.ndarray | N
         int(hypothesis.pnp.inlier.sum()),
         hypothesis.pnp.reprojection_error,
         score_features=hypothesis.score_features,
+        similarity=hypothesis.similarity,
         aligned=hypothesis.support is not None,
     )
 

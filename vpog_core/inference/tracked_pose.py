@@ -15,7 +15,8 @@ import numpy as np
 
 from vpog_core import cancellation
 from vpog_core.geometry.pnp import PnPResult, reprojection_distance
-from vpog_core.inference.alignment import align
+from vpog_core.geometry.se3 import rotation_angle
+from vpog_core.inference.alignment import RenderedView, align
 from vpog_core.inference.calibration import ScoreCalibrator
 from vpog_core.inference.hypothesis import PoseHypothesis
 from vpog_core.inference.pose_solver import support_of
@@ -29,9 +30,15 @@ MAX_ROUNDS = 2
 FLOW_ROUNDS = 3
 """Rounds of flow, at most, each kept where the image is more similar. With one round, taken unseen, an object
 whose turn only its print tells is up to 14 % of its diameter off from image to image; with three, 5 %."""
+MIN_TURN = np.radians(5.0)
+"""An object that turns by less from one image to the next is looked for where it was."""
 SETTLED = 0.2
 """A round that moves a pose by less than this (diameters, mean over its points) is the last. On unseen
 synthetic objects another round changes nothing then, and halves the error after longer steps."""
+
+
+Corrected = tuple[RefinedPose, float]
+"""What the refiner made of a pose, and how far its last round moved it, in diameters."""
 
 
 def follow(
@@ -52,17 +59,41 @@ def follow(
         A hypothesis for each query, whose score tells how far the image agrees; None where the object is out
         of the image, or the image shows too little of it for any pose.
     """
-    poses = [PoseToRefine(renderer_of(q), q.observation, q.prior.T_cam_obj) for q in queries]
-    refined = _refined(refiner, poses, min(rounds, MAX_ROUNDS))
+    # Begin where each object was, and where it should have turned to.
+    starts = [_starts(query, renderer_of(query)) for query in queries]
+    # Let the refiner correct all of these poses.
+    poses = [start for of_query in starts for start in of_query]
+    refined = iter(zip(poses, _refined(refiner, poses, min(rounds, MAX_ROUNDS)), strict=True))
+    # Go on from the one that the image is most similar to, by flow.
+    corrected = [_most_similar([next(refined) for _ in of_query]) for of_query in starts]
     return [
-        _hypothesis(query, pose.renderer, found, step, calibrator)
-        for query, pose, (found, step) in zip(queries, poses, refined, strict=True)
+        _hypothesis(query, start, found, step, calibrator)
+        for query, (start, (found, step)) in zip(queries, corrected, strict=True)
     ]
 
 
-def _refined(
-    refiner: RefinerNet, poses: Sequence[PoseToRefine], rounds: int
-) -> list[tuple[RefinedPose, float]]:
+def _starts(query: Query, renderer: Renderer) -> list[PoseToRefine]:
+    """Return the poses to follow an object from: the one known before, and that turned on, where it turns."""
+    prior = query.prior
+    start = PoseToRefine(renderer, query.observation, prior.T_cam_obj)
+    if prior.T_turned is None or rotation_angle(prior.T_turned[:3, :3], prior.T_cam_obj[:3, :3]) < MIN_TURN:
+        return [start]
+    return [start, replace(start, T_cam_obj=prior.T_turned)]
+
+
+def _most_similar(corrected: Sequence[tuple[PoseToRefine, Corrected]]) -> tuple[PoseToRefine, Corrected]:
+    """Return the start, with what the refiner made of it, that the image is most similar to."""
+    return corrected[0] if len(corrected) == 1 else max(corrected, key=_similarity)
+
+
+def _similarity(corrected: tuple[PoseToRefine, Corrected]) -> float:
+    """Tell how similar the image is to a render at a corrected pose, -1..1; -1 where nothing is compared."""
+    start, (found, _) = corrected
+    view = RenderedView.of(start.renderer, start.observation, found.T_cam_obj)
+    return -1.0 if view is None or found.reason else view.similarity
+
+
+def _refined(refiner: RefinerNet, poses: Sequence[PoseToRefine], rounds: int) -> list[Corrected]:
     """Refine poses until they settle; each with how far its last round moved it, in diameters."""
     found = [(RefinedPose(pose.T_cam_obj), 0.0) for pose in poses]
     moving = list(range(len(poses)))
@@ -83,14 +114,14 @@ def _step(start: PoseToRefine, T_cam_obj: np.ndarray) -> float:
 
 
 def _hypothesis(
-    query: Query, renderer: Renderer, found: RefinedPose, step: float, calibrator: ScoreCalibrator
+    query: Query, start: PoseToRefine, found: RefinedPose, step: float, calibrator: ScoreCalibrator
 ) -> PoseHypothesis | None:
     """The hypothesis that a refined pose leads to, with covariance and score; None where there is none."""
     if found.reason or found.rays is None or not len(found.points):
         return None
     cancellation.check()
     # Flow begins where the image is more similar: where the refiner leads, or where the object was.
-    aligned = align(renderer, query.observation, query.prior.T_cam_obj, FLOW_ROUNDS, found)
+    aligned = align(start.renderer, query.observation, start.T_cam_obj, FLOW_ROUNDS, found)
     moved = aligned if aligned.moved else found
     shown = (moved.rays, moved.points, moved.weights)
     solved = support_of(query.crop, moved.T_cam_obj, *shown, calibrator.covariance, iterations=0)
@@ -102,7 +133,9 @@ def _hypothesis(
     pnp = PnPResult(support.T, np.ones(len(support.sigma), bool), error, covariance)
     features = compute_tracked_features(found, step, aligned.similarity)
     score = float(calibrator.probability(features))
-    return PoseHypothesis(query.crop, None, None, None, pnp, features, score, support=support, converged=True)
+    return PoseHypothesis(
+        query.crop, None, None, None, pnp, features, score, aligned.similarity, support, converged=True
+    )
 
 
 def compute_tracked_features(found: RefinedPose, step: float, similarity: float) -> np.ndarray:

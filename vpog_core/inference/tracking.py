@@ -20,11 +20,18 @@ from vpog_core.inference.tracks import (
     moved_with_box,
     moved_with_pose,
     predicted_box,
+    turned_on,
     velocity_after,
 )
 from vpog_core.types import Camera, Detection, Estimates, PoseEstimate, VPOGError
 
 _LOG = logging.getLogger(__name__)
+
+
+SIMILARITY_DROP = 0.15
+"""An object is looked for among all views where its render at the pose it was followed to is less similar to
+the image by this than it was at best since all views were looked at last. From one image to the next shade
+and a partial view take away up to 0.1, a wrong turn of an object with print on it 0.2 and more."""
 
 
 @dataclass(frozen=True)
@@ -120,9 +127,9 @@ class Tracker:
         keys = self._assign(detections, given, camera, time)
         alone = self._undetected(keys, time)
         detections = self._numbers.numbered(detections, given, keys, {k: t.given for k, t in alone.items()})
-        priors = [None if key is None else self._prior(self._tracks[key], d, camera)
+        priors = [None if key is None else self._prior(self._tracks[key], d, camera, time)
                   for key, d in zip(keys, detections, strict=True)]  # fmt: skip
-        followed = self._to_follow(alone, detections, camera)
+        followed = self._to_follow(alone, detections, camera, time)
         asked = [*detections, *(detection for detection, _ in followed.values())]
         priors += [prior for _, prior in followed.values()]
         results = self.estimator.estimate(image, camera, asked, priors)
@@ -180,17 +187,18 @@ class Tracker:
         recent = time - track.time <= self.settings.max_gap or track.answer >= self._answers - 1
         return time >= track.time - self.settings.max_gap and recent
 
-    def _prior(self, track: Track, detection: Detection, camera: Camera) -> Prior:
+    def _prior(self, track: Track, detection: Detection, camera: Camera, time: float) -> Prior:
         """The last pose, moved as the box moved."""
         mesh = self.estimator.library.mesh(detection.class_id)
         T_cam_obj = moved_with_box(track, detection.box, camera, mesh)
-        return self._prior_at(T_cam_obj, track, detected=True)
+        return self._prior_at(T_cam_obj, track, turned_on(T_cam_obj, track, time, mesh), detected=True)
 
-    def _prior_at(self, T_cam_obj: np.ndarray, track: Track, detected: bool) -> Prior:
+    def _prior_at(self, T_cam_obj: np.ndarray, track: Track, T_turned: np.ndarray, detected: bool) -> Prior:
         every = self.settings.retrieve_every
         due = bool(every) and track.unchecked + 1 >= every
         score = self.settings.min_score if self.estimator.can_track else None
-        return Prior(T_cam_obj, score, look_anew=due, detected=detected)
+        similarity = track.similarity - SIMILARITY_DROP
+        return Prior(T_cam_obj, score, due, detected, similarity, T_turned)
 
     def _undetected(self, keys: Sequence[Key | None], time: float) -> dict[Key, Track]:
         """Return the tracks that no detection belongs to and that are to be followed without."""
@@ -204,7 +212,7 @@ class Tracker:
         }
 
     def _to_follow(
-        self, alone: dict[Key, Track], detections: Sequence[Detection], camera: Camera
+        self, alone: dict[Key, Track], detections: Sequence[Detection], camera: Camera, time: float
     ) -> dict[Key, tuple[Detection, Prior]]:
         """What to ask of each object that was tracked and is not detected: its box, made of its pose."""
         asked: dict[Key, tuple[Detection, Prior]] = {}
@@ -213,9 +221,11 @@ class Tracker:
             # A number that a detection has elsewhere is no longer this object's.
             if key in taken:
                 continue
-            box = box_of_pose(track.T_cam_obj, camera, self.estimator.library.mesh(key[0]))
+            mesh = self.estimator.library.mesh(key[0])
+            box = box_of_pose(track.T_cam_obj, camera, mesh)
             if box is not None:
-                prior = self._prior_at(track.T_cam_obj, track, detected=False)
+                T_turned = turned_on(track.T_cam_obj, track, time, mesh)
+                prior = self._prior_at(track.T_cam_obj, track, T_turned, detected=False)
                 asked[key] = (Detection(key[0], box, instance=key[1]), prior)
         return asked
 
@@ -253,12 +263,12 @@ class Tracker:
         track = track if known_as is not None else None
         if result.T_cam_obj is None:
             return
-        unchecked = track.unchecked + 1 if track is not None and result.tracked else 0
+        unchecked, similarity = _since_last_look(track, result)
         box = np.asarray(detection.box, dtype=np.float64)
         mesh = self.estimator.library.mesh(detection.class_id)
         moved = velocity_after(track, result.T_cam_obj, time, mesh)
         self._tracks[key] = Track(
-            result.T_cam_obj, box, time, time, self._answers, unchecked, False, number, *moved
+            result.T_cam_obj, box, time, time, self._answers, unchecked, similarity, False, number, *moved
         )
 
     def _remember_followed(
@@ -275,6 +285,7 @@ class Tracker:
             del self._tracks[key]
             return []
         velocity, step = velocity_after(track, result.T_cam_obj, time, mesh)
+        unchecked, similarity = _since_last_look(track, result)
         self._tracks[key] = replace(
             track,
             velocity=velocity,
@@ -283,6 +294,15 @@ class Tracker:
             box=moved_with_pose(track, result.T_cam_obj, camera, mesh),
             time=time,
             answer=self._answers,
-            unchecked=track.unchecked + 1 if result.tracked else 0,
+            unchecked=unchecked,
+            similarity=similarity,
         )
         return [replace(result, detected=False, detection_age=max(0.0, time - track.detected))]
+
+
+def _since_last_look(track: Track | None, result: PoseEstimate) -> tuple[int, float]:
+    """Count the answers since all views were looked at, and find their highest similarity."""
+    similarity = -1.0 if result.similarity is None else result.similarity
+    if track is None or not result.tracked:
+        return 0, similarity
+    return track.unchecked + 1, max(track.similarity, similarity)

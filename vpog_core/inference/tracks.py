@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
+from scipy.spatial.transform import Rotation
 
 from vpog_core.geometry.boxes import overlap
 from vpog_core.geometry.camera import clip_box, pixel_rays, project
-from vpog_core.geometry.se3 import transform_points
+from vpog_core.geometry.se3 import rotation_from_vector, transform_points
 from vpog_core.objects.mesh import Mesh
 from vpog_core.types import Camera, Detection, VPOGError
 
@@ -42,9 +43,11 @@ class Track:
         time: of that image, seconds; answer: which of the tracker's answers that was.
         detected: time of the image in which it was detected last.
         unchecked: answers since all views were looked at.
+        similarity: of image and render, the highest of those answers.
         lost: the last image did not show it at that pose.
         given: the number that its detector gave it last; None: none, or none that can be trusted.
-        velocity: [3] metres per second of its middle in the camera frame, found over `step` seconds.
+        velocity: [6] metres per second of its middle and radians per second, about the axes of the camera
+            frame; found over `step` seconds.
     """
 
     T_cam_obj: np.ndarray
@@ -53,9 +56,10 @@ class Track:
     detected: float
     answer: int = 0
     unchecked: int = 0
+    similarity: float = -1.0
     lost: bool = False
     given: int | None = None
-    velocity: np.ndarray = field(default_factory=lambda: np.zeros(3))
+    velocity: np.ndarray = field(default_factory=lambda: np.zeros(6))
     step: float = 0.0
 
 
@@ -91,20 +95,35 @@ def moved_with_pose(track: Track, T_cam_obj: np.ndarray, camera: Camera, mesh: M
 
 
 def velocity_after(track: Track | None, T_cam_obj: np.ndarray, time: float, mesh: Mesh) -> tuple:
-    """Find the velocity [3] and the step, seconds, of an object that is now at a pose [4, 4]; see `Track`."""
+    """Find the velocity [6] and the step, seconds, of an object that is now at a pose [4, 4]; see `Track`."""
     if track is None or track.lost or not time > track.time:
-        return np.zeros(3), 0.0
-    way = transform_points(T_cam_obj, mesh.center) - transform_points(track.T_cam_obj, mesh.center)
-    newest, step = way / (time - track.time), time - track.time
+        return np.zeros(6), 0.0
+    shift = transform_points(T_cam_obj, mesh.center) - transform_points(track.T_cam_obj, mesh.center)
+    turn = Rotation.from_matrix(T_cam_obj[:3, :3] @ track.T_cam_obj[:3, :3].T).as_rotvec()
+    step = time - track.time
+    newest = np.concatenate([shift, turn]) / step
     return (newest if not track.step else track.velocity + SMOOTHING * (newest - track.velocity)), step
 
 
 def predicted_box(track: Track, time: float, camera: Camera, mesh: Mesh) -> np.ndarray:
     """Predict the box [4] of a track's object at a time, from how it moved before."""
-    seconds = np.clip(time - track.time, 0.0, MAX_STEPS * track.step)
     T = track.T_cam_obj.copy()
-    T[:3, 3] += track.velocity * seconds
+    T[:3, 3] += track.velocity[:3] * _trusted_seconds(track, time)
     return moved_with_pose(track, T, camera, mesh)
+
+
+def turned_on(T_cam_obj: np.ndarray, track: Track, time: float, mesh: Mesh) -> np.ndarray:
+    """Turn a track's object at a pose [4, 4] about its middle as far as its velocity says."""
+    centre = transform_points(T_cam_obj, mesh.center)
+    T = T_cam_obj.copy()
+    T[:3, :3] = rotation_from_vector(track.velocity[3:] * _trusted_seconds(track, time)) @ T_cam_obj[:3, :3]
+    T[:3, 3] += centre - transform_points(T, mesh.center)
+    return T
+
+
+def _trusted_seconds(track: Track, time: float) -> float:
+    """Return the seconds, of those since a track's image, for which its velocity is trusted."""
+    return float(np.clip(time - track.time, 0.0, MAX_STEPS * track.step))
 
 
 def box_of_pose(T_cam_obj: np.ndarray, camera: Camera, mesh: Mesh) -> np.ndarray | None:
