@@ -53,7 +53,7 @@ class TrackerSettings:
     """
 
     min_score: float = 0.4
-    retrieve_every: int = 5
+    retrieve_every: int = 15
     max_gap: float = 1.0
     without_detections: bool = True
     max_age: float = 5.0
