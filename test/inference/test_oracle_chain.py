@@ -21,7 +21,7 @@ from vpog_core.models.vpog_model import Matches
 from vpog_core.objects.renderer import Renderer
 from vpog_core.objects.template_set import template_camera
 from vpog_core.objects.viewpoints import align_roll, nearest_viewpoints, view_from, viewpoint_directions
-from vpog_core.training.flow_computer import FlowComputer, Labels, Views
+from vpog_core.training.losses.labels import FlowComputer, Labels, Views
 from vpog_core.types import Camera, Detection
 
 SIZE = 112

@@ -5,11 +5,12 @@ import torch
 from vpog_core.models.config import VPOGConfig
 from vpog_core.objects.renderer import Renderer
 from vpog_core.synthetic.objects import make_object
-from vpog_core.training.pose_perturbation import PerturbationConfig
-from vpog_core.training.refiner_dataset import RefinerBatch, RefinerDataset
-from vpog_core.training.stage import Stage
-from vpog_core.training.training_object import TrainingObject
-from vpog_core.training.vpog_dataset import VPOGTrainDataset
+from vpog_core.training.data.batch import RefinerBatch
+from vpog_core.training.data.refiner_dataset import RefinerDataset
+from vpog_core.training.data.vpog_dataset import VPOGTrainDataset
+from vpog_core.training.synthesis.pose_perturbation import PerturbationConfig
+from vpog_core.training.synthesis.scene_assets import Stage
+from vpog_core.training.synthesis.training_object import TrainingObject
 
 
 @pytest.fixture(scope="session")

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from vpog_core.training import augmentation, device_augmentation
-from vpog_core.training.augmentation import SOURCE_STEP, Photometry, Strengths, degrade, draw
+from vpog_core.training.synthesis import augmentation, device_augmentation
+from vpog_core.training.synthesis.augmentation import SOURCE_STEP, Photometry, Strengths, degrade, draw
 
 QUIET = Strengths(
     gamma=(1, 1), gain=(1, 1), contrast=(1, 1), offset=0, white_balance=0, saturation=(1, 1), grey=0,

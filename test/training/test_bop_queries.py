@@ -9,12 +9,14 @@ import torch
 
 from vpog_core.geometry.se3 import rotation_angle
 from vpog_core.objects.renderer import Renderer
-from vpog_core.training.bop_source import BopSource
-from vpog_core.training.data_config import DataConfig
-from vpog_core.training.objective import LABEL_STRIDE, Batch
-from vpog_core.training.stage import Stage
-from vpog_core.training.training_object import TrainingObject, load_object
-from vpog_core.training.vpog_dataset import VPOGTrainDataset
+from vpog_core.training.data.batch import Batch
+from vpog_core.training.data.bop_source import BopSource
+from vpog_core.training.data.data_config import DataConfig
+from vpog_core.training.data.object_cache import load_object
+from vpog_core.training.data.vpog_dataset import VPOGTrainDataset
+from vpog_core.training.losses.labels import LABEL_STRIDE, matching_labels
+from vpog_core.training.synthesis.scene_assets import Stage
+from vpog_core.training.synthesis.training_object import TrainingObject
 from vpog_core.types import VPOGError
 
 SIZE = 112
@@ -91,9 +93,8 @@ def test_labels_lead_to_the_point_the_pixel_shows(objects, tiny_bop):
     checked = 0
     for index in range(3):
         group = dataset(objects[:1])[index]
-        labels = Batch(**{k: torch.from_numpy(np.asarray(v))[None] for k, v in group.items()}).labels(
-            offset=(1, 3)
-        )
+        batch = Batch(**{k: torch.from_numpy(np.asarray(v))[None] for k, v in group.items()})
+        labels = matching_labels(batch, offset=(1, 3))
         side, n = SIZE // 16, 16 // LABEL_STRIDE
         for g in range(4):
             s, patch, row, column = (v.numpy() for v in labels.seen[g].nonzero().unbind(1))

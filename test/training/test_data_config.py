@@ -10,8 +10,8 @@ import pytest
 
 from vpog_core.objects.mesh import Mesh, save_mesh
 from vpog_core.synthetic.objects import make_object
-from vpog_core.training.data_config import DataConfig, build_datasets
-from vpog_core.training.datasets import HELD_OUT_SEED, object_sources, open_splits
+from vpog_core.training.data.data_config import DataConfig
+from vpog_core.training.data.datasets import HELD_OUT_SEED, build_datasets, object_sources, open_splits
 from vpog_core.types import VPOGError
 
 SIZE = 32

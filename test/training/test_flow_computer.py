@@ -10,7 +10,7 @@ from vpog_core.geometry.se3 import rotation_z, transform, transform_points
 from vpog_core.objects.renderer import Renderer
 from vpog_core.objects.template_set import template_camera
 from vpog_core.synthetic.objects import make_object
-from vpog_core.training.flow_computer import FlowComputer, Labels, Views
+from vpog_core.training.losses.labels import FlowComputer, Labels, Views
 
 SIZE, SIDE, PATCH = 112, 7, 16
 UNSEEN = SIDE**2

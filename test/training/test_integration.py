@@ -12,13 +12,15 @@ from vpog_core.geometry.se3 import rotation_angle
 from vpog_core.inference.correspondence import DenseMatch, MatchSettings, correspondences, dense_matches
 from vpog_core.models.config import PATCH
 from vpog_core.models.vpog_model import VPOGModel
-from vpog_core.training.bop_source import BopSource
-from vpog_core.training.data_config import DataConfig
-from vpog_core.training.flow_computer import FlowComputer, Labels, Views
-from vpog_core.training.objective import Batch, LossWeights, objective
-from vpog_core.training.stage import Stage
-from vpog_core.training.training_object import load_object
-from vpog_core.training.vpog_dataset import VPOGTrainDataset
+from vpog_core.training.data.batch import Batch
+from vpog_core.training.data.bop_source import BopSource
+from vpog_core.training.data.data_config import DataConfig
+from vpog_core.training.data.object_cache import load_object
+from vpog_core.training.data.vpog_dataset import VPOGTrainDataset
+from vpog_core.training.losses.compute import objective
+from vpog_core.training.losses.config import LossWeights
+from vpog_core.training.losses.labels import FlowComputer, Labels, Views, cluster_depth
+from vpog_core.training.synthesis.scene_assets import Stage
 from vpog_core.types import MatchView
 from vpog_core.visualization.flow_image import draw_match
 
@@ -46,7 +48,7 @@ def groups(request) -> VPOGTrainDataset:
 def pixel_labels(batch: Batch) -> Labels:
     """At every pixel, where the objective takes every fourth."""
     query = Views(*(v.flatten(0, 1) for v in (batch.query_depth, batch.query_K, batch.query_T)))
-    return FlowComputer(stride=1)(query, batch.cluster(), batch.per_query(batch.diameter))
+    return FlowComputer(stride=1)(query, cluster_depth(batch), batch.per_query(batch.diameter))
 
 
 def as_match(labels: Labels, query: int) -> DenseMatch:

@@ -10,11 +10,13 @@ pytest.importorskip("lightning")
 
 from vpog_core.geometry.se3 import rotation_z, transform
 from vpog_core.models.vpog_model import VPOGModel
+from vpog_core.training.data.batch import Batch
 from vpog_core.training.data_module import ConsecutiveBatches, shares
 from vpog_core.training.lightning_module import VPOGLightning, decay_groups
+from vpog_core.training.losses.compute import objective
 from vpog_core.training.losses.config import LossConfig
+from vpog_core.training.losses.labels import matching_labels
 from vpog_core.training.mixed_precision import FullPrecisionOutside
-from vpog_core.training.objective import Batch, objective
 from vpog_core.training.train_config import OptimizerConfig, SchedulerConfig
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -155,9 +157,9 @@ def test_recomputed_blocks_give_equal_gradients(network, batch):
 
 
 def test_under_autocast_the_network_is_in_bfloat16_and_the_labels_are_not(network, batch):
-    exact_labels, exact = batch.labels((0, 2)), network.encode(batch.images()).tokens
+    exact_labels, exact = matching_labels(batch, (0, 2)), network.encode(batch.images()).tokens
     with torch.autocast("cpu", dtype=torch.bfloat16), FullPrecisionOutside(network, "cpu") as guarded:
-        labels, tokens = batch.labels((0, 2)), guarded.encode(batch.images()).tokens
+        labels, tokens = matching_labels(batch, (0, 2)), guarded.encode(batch.images()).tokens
     assert torch.equal(labels.flow, exact_labels.flow)
     assert torch.equal(labels.patch_class, exact_labels.patch_class)
     assert tokens.dtype == torch.float32

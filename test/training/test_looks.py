@@ -8,10 +8,10 @@ from vpog_core.geometry.se3 import rotation_angle
 from vpog_core.geometry.symmetry import Symmetry
 from vpog_core.objects.mesh import Mesh
 from vpog_core.objects.renderer import Renderer
-from vpog_core.training.looks import LookParams, draw_look
-from vpog_core.training.stage import Stage
-from vpog_core.training.training_object import TrainingObject
-from vpog_core.training.vpog_dataset import VPOGTrainDataset
+from vpog_core.training.data.vpog_dataset import VPOGTrainDataset
+from vpog_core.training.synthesis.looks import LookParams, draw_look
+from vpog_core.training.synthesis.scene_assets import Stage
+from vpog_core.training.synthesis.training_object import TrainingObject
 from vpog_core.types import VPOGError
 
 CAN = Symmetry.from_mapping({"continuous": [{"axis": "z"}], "discrete": [{"axis": "x", "order": 2}]})

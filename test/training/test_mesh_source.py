@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from vpog_core.training.mesh_source import (
+from vpog_core.training.data.mesh_source import (
     ObjectSource,
     mesh_files,
     photo_files,

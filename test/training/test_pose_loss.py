@@ -13,9 +13,9 @@ from vpog_core.models.vpog_model import VPOGModel
 from vpog_core.objects.renderer import Renderer
 from vpog_core.objects.template_set import template_camera
 from vpog_core.synthetic.objects import make_object
-from vpog_core.training.flow_computer import FlowComputer, Views
+from vpog_core.training.losses.labels import FlowComputer, Views
 from vpog_core.training.losses.pose import SIGMA_PX, pose_loss, shared_weights
-from vpog_core.training.pose_correspondences import PoseCorrespondences, lift, pose_correspondences
+from vpog_core.training.losses.pose_correspondences import PoseCorrespondences, lift, pose_correspondences
 
 SIZE, SIDE = 112, 7
 

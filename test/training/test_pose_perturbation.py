@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from vpog_core.geometry.se3 import random_rotation, rotation_angle, transform
-from vpog_core.training.pose_perturbation import FARTHEST, PerturbationConfig, perturb
+from vpog_core.training.synthesis.pose_perturbation import FARTHEST, PerturbationConfig, perturb
 from vpog_core.types import VPOGError
 
 CENTER, DIAMETER, DISTANCE = np.array([0.01, -0.02, 0.03]), 0.2, 0.8

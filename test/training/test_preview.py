@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from vpog_core.geometry.se3 import rotation_z, transform
-from vpog_core.training.flow_computer import FlowComputer, Views
+from vpog_core.training.losses.labels import FlowComputer, Views
 from vpog_core.training.preview import (
     as_picture,
     painted_query,

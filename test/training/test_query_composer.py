@@ -13,11 +13,17 @@ from vpog_core.objects.renderer import Light, Renderer
 from vpog_core.objects.scene_picture import Actor
 from vpog_core.objects.template_set import template_camera
 from vpog_core.synthetic.objects import make_object
-from vpog_core.training import query_composer, query_layout
-from vpog_core.training.occlusion import MIN_VISIBLE, CoverParams
-from vpog_core.training.query_composer import QueryOdds, Sprite, compose, random_illumination, similarity
-from vpog_core.training.query_layout import LayoutOdds, jitter_box, lay_out
-from vpog_core.training.stage import Stage, made_up_surface, read_environments
+from vpog_core.training.synthesis import query_composer, query_layout
+from vpog_core.training.synthesis.occlusion import MIN_VISIBLE, CoverParams
+from vpog_core.training.synthesis.query_composer import (
+    QueryOdds,
+    Sprite,
+    compose,
+    random_illumination,
+    similarity,
+)
+from vpog_core.training.synthesis.query_layout import LayoutOdds, jitter_box, lay_out
+from vpog_core.training.synthesis.scene_assets import Stage, made_up_surface, read_environments
 from vpog_core.types import VPOGError
 
 SIZE = 112

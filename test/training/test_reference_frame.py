@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from vpog_core.geometry.se3 import invert, rotation_x, rotation_z, transform, transform_points
-from vpog_core.training.stage import Stage
-from vpog_core.training.vpog_dataset import VPOGTrainDataset
+from vpog_core.training.data.vpog_dataset import VPOGTrainDataset
+from vpog_core.training.synthesis.scene_assets import Stage
 
 
 def seen_from_reference(T_virt_obj, center):

@@ -12,12 +12,13 @@ from vpog_core.geometry.symmetry import Symmetry
 from vpog_core.objects.mesh import Mesh
 from vpog_core.objects.renderer import Renderer
 from vpog_core.objects.symmetry_search import find_symmetry
+from vpog_core.training.data.batch import RefinerBatch
+from vpog_core.training.data.refiner_dataset import RefinerDataset
 from vpog_core.training.losses.refiner import refiner_labels
-from vpog_core.training.pose_perturbation import PerturbationConfig
-from vpog_core.training.refiner_dataset import RefinerBatch, RefinerDataset
-from vpog_core.training.refiner_pictures import TILE, label_row
-from vpog_core.training.stage import Stage
-from vpog_core.training.training_object import TrainingObject
+from vpog_core.training.refiner_figures import TILE, label_row
+from vpog_core.training.synthesis.pose_perturbation import PerturbationConfig
+from vpog_core.training.synthesis.scene_assets import Stage
+from vpog_core.training.synthesis.training_object import TrainingObject
 
 SIZE, COUNT = 64, 12
 

@@ -23,15 +23,15 @@ from vpog_core.cli.commands import main
 from vpog_core.models.checkpoint import load_refiner, load_weights
 from vpog_core.objects.mesh import Mesh, save_mesh
 from vpog_core.synthetic.objects import make_object
-from vpog_core.training import symmetry_bank
 from vpog_core.training.callbacks import read_checkpoint
-from vpog_core.training.data_config import DataConfig
-from vpog_core.training.datasets import HELD_OUT_SEED
+from vpog_core.training.checkpoint_shards import pack, unpack
+from vpog_core.training.data import symmetry_cache
+from vpog_core.training.data.batch import RefinerBatch
+from vpog_core.training.data.data_config import DataConfig
+from vpog_core.training.data.datasets import HELD_OUT_SEED
+from vpog_core.training.data.refiner_datasets import build_refiner_datasets
 from vpog_core.training.losses.refiner import refiner_labels
-from vpog_core.training.pose_perturbation import PerturbationConfig
-from vpog_core.training.refiner_dataset import RefinerBatch
-from vpog_core.training.refiner_datasets import build_refiner_datasets
-from vpog_core.training.slices import pack, unpack
+from vpog_core.training.synthesis.pose_perturbation import PerturbationConfig
 from vpog_core.training.train import changed, make_module, train
 from vpog_core.types import VPOGError
 
@@ -253,7 +253,7 @@ def test_symmetries_are_found_once_and_kept_in_the_bank(tmp_path, monkeypatch):
         sets = build_refiner_datasets(config, 32, PerturbationConfig(), progress=False)
         counts = [len(obj.symmetry.discrete) for part in sets for obj in part.objects]
         assert counts == [8, 4]  # the crate and the box
-        monkeypatch.setattr(symmetry_bank, "find_symmetry", None)  # the second time it is read
+        monkeypatch.setattr(symmetry_cache, "find_symmetry", None)  # the second time it is read
 
 
 def test_data_that_a_refiner_cannot_use_is_refused(tmp_path):

@@ -6,10 +6,10 @@ import pytest
 from vpog_core.geometry.se3 import rotation_angle, rotation_z
 from vpog_core.objects.template_set import template_camera
 from vpog_core.objects.viewpoints import align_roll, viewpoint_directions
-from vpog_core.training.stage import Stage
-from vpog_core.training.template_selector import Selection
-from vpog_core.training.template_views import render_templates
-from vpog_core.training.vpog_dataset import VPOGTrainDataset
+from vpog_core.training.data.vpog_dataset import VPOGTrainDataset
+from vpog_core.training.synthesis.scene_assets import Stage
+from vpog_core.training.synthesis.template_selector import Selection
+from vpog_core.training.synthesis.template_views import render_templates
 
 SIZE = 64
 

@@ -14,7 +14,7 @@ from vpog_core.models.refiner_config import REFINER_PRESETS
 from vpog_core.training.compose import config_folder, load_config
 from vpog_core.training.losses.config import LossConfig
 from vpog_core.training.losses.refiner import RefinerLossConfig
-from vpog_core.training.pose_perturbation import PerturbationConfig
+from vpog_core.training.synthesis.pose_perturbation import PerturbationConfig
 from vpog_core.training.train_config import OptimizerConfig, SchedulerConfig, TrainerConfig
 from vpog_core.types import VPOGError
 

@@ -3,10 +3,11 @@ import pytest
 import torch
 
 from vpog_core.geometry.se3 import rotation_angle
-from vpog_core.training.objective import Batch
-from vpog_core.training.stage import Stage
-from vpog_core.training.training_object import TrainingObject
-from vpog_core.training.vpog_dataset import VPOGTrainDataset, object_odds
+from vpog_core.training.data.batch import Batch
+from vpog_core.training.data.vpog_dataset import VPOGTrainDataset, object_odds
+from vpog_core.training.losses.labels import matching_labels
+from vpog_core.training.synthesis.scene_assets import Stage
+from vpog_core.training.synthesis.training_object import TrainingObject
 
 SHAPES = {
     "query_rgb": (4, 112, 112, 3),
@@ -99,7 +100,7 @@ def test_queries_lie_around_the_cluster(dataset):
         ]
         assert max(angles) < 75
         batch = Batch(**{key: torch.from_numpy(np.asarray(value))[None] for key, value in group.items()})
-        labels = batch.labels(offset=(1, 3))
+        labels = matching_labels(batch, offset=(1, 3))
         assert labels.patch_class.shape == (4, 4, 49)
         assert labels.flow.shape == (4, 4, 49, 4, 4, 2)
         seen = labels.patch_class < 49

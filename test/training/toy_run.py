@@ -16,12 +16,12 @@ from vpog_core.models.refiner_config import RefinerConfig
 from vpog_core.objects.mesh import Mesh
 from vpog_core.objects.renderer import Renderer
 from vpog_core.training.compose import load_config
-from vpog_core.training.objective import Batch
-from vpog_core.training.pose_perturbation import PerturbationConfig
-from vpog_core.training.refiner_dataset import RefinerDataset
-from vpog_core.training.stage import Stage
+from vpog_core.training.data.batch import Batch
+from vpog_core.training.data.refiner_dataset import RefinerDataset
+from vpog_core.training.synthesis.pose_perturbation import PerturbationConfig
+from vpog_core.training.synthesis.scene_assets import Stage
+from vpog_core.training.synthesis.training_object import TrainingObject
 from vpog_core.training.train import train
-from vpog_core.training.training_object import TrainingObject
 from vpog_core.types import VPOGError
 
 SIZE = 112

@@ -64,7 +64,7 @@ def run_bench(arguments: argparse.Namespace) -> int:
     # Here: torch is to find the threads' settings.
     from vpog_core.evaluation.speed_report import speed_json, speed_tables, update_document
     from vpog_core.evaluation.speed_run import SpeedPlan, run_speed
-    from vpog_core.whole_file import write_whole
+    from vpog_core.utils.atomic_file import write_whole
 
     plan = SpeedPlan(
         arguments.detections,

@@ -95,7 +95,7 @@ def run_preview(arguments: argparse.Namespace) -> int:
     import numpy as np
 
     from vpog_core.cli.files import write_png
-    from vpog_core.training.sample_statistics import sample_statistics
+    from vpog_core.training.synthesis.sample_statistics import sample_statistics
 
     output = Path(arguments.output)
     if not output.parent.is_dir():
@@ -121,8 +121,8 @@ def _pair_row(pair: dict, index: int):
     """A picture of a refiner's pair with its labels."""
     import torch
 
-    from vpog_core.training.refiner_dataset import RefinerBatch
-    from vpog_core.training.refiner_pictures import label_row
+    from vpog_core.training.data.batch import RefinerBatch
+    from vpog_core.training.refiner_figures import label_row
 
     batch = RefinerBatch(**{key: torch.as_tensor(value)[None] for key, value in pair.items()})
     return label_row(batch, 0, f"{index}")
@@ -138,9 +138,10 @@ def run_bench(arguments: argparse.Namespace) -> int:
 
 def _dataset(arguments: argparse.Namespace):
     """The training set the options describe."""
-    from vpog_core.training.data_config import DataConfig, build_datasets
-    from vpog_core.training.pose_perturbation import PerturbationConfig
-    from vpog_core.training.refiner_datasets import build_refiner_datasets
+    from vpog_core.training.data.data_config import DataConfig
+    from vpog_core.training.data.datasets import build_datasets
+    from vpog_core.training.data.refiner_datasets import build_refiner_datasets
+    from vpog_core.training.synthesis.pose_perturbation import PerturbationConfig
 
     refiner = arguments.network == "refiner"
     if refiner and arguments.bop:

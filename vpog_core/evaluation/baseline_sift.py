@@ -25,7 +25,7 @@ from vpog_core.inference.correspondence import lift
 from vpog_core.objects.library import ObjectLibrary
 from vpog_core.objects.template_set import build_template_set
 from vpog_core.types import Camera, Detection, Estimates, PoseEstimate, VPOGError
-from vpog_core.whole_file import write_whole
+from vpog_core.utils.atomic_file import write_whole
 
 TEMPLATE_SIZE, CROP_SIZE = 224, 448
 """Pixels a side. Crops are larger than most objects are in an image, so that small features are found."""

@@ -9,12 +9,12 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-from vpog_core.crew import Crew
 from vpog_core.evaluation.benchmark import Benchmark, FrameKey
 from vpog_core.evaluation.frame_run import FrameRunner, Plan
 from vpog_core.inference.networks import DEFAULT_REFINER, DEFAULT_WEIGHTS
 from vpog_core.types import VPOGError
-from vpog_core.whole_file import write_whole
+from vpog_core.utils.atomic_file import write_whole
+from vpog_core.utils.worker_pool import Crew
 
 FORMAT = 2
 """Of the frames kept; raise it when what they hold, or how errors are computed, changes."""

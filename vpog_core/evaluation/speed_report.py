@@ -8,7 +8,7 @@ from pathlib import Path
 
 from vpog_core.evaluation.speed_run import FrameTimes, SpeedResult
 from vpog_core.types import VPOGError
-from vpog_core.whole_file import write_whole
+from vpog_core.utils.atomic_file import write_whole
 
 MARKS = "<!-- bench: begin -->", "<!-- bench: end -->"
 """Around the tables in a document."""

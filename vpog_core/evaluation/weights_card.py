@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from vpog_core.types import VPOGError
-from vpog_core.whole_file import write_whole
+from vpog_core.utils.atomic_file import write_whole
 
 BEGIN, END = "<!-- begin {}: written by `vpog publish-weights` -->", "<!-- end {} -->"
 PARTS = ("per_split", "per_group", "per_visibility")

@@ -15,7 +15,7 @@ from vpog_core.models.refiner import RefinerNet
 from vpog_core.models.refiner_config import RefinerConfig
 from vpog_core.models.vpog_model import VPOGModel
 from vpog_core.types import VPOGError
-from vpog_core.whole_file import write_whole
+from vpog_core.utils.atomic_file import write_whole
 
 FORMAT = "1"
 """Of the files written: raised when an older program could no longer read them."""

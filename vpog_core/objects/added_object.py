@@ -19,7 +19,7 @@ from vpog_core.objects.library_entries import SETTINGS, SETTINGS_NAMES, read_ent
 from vpog_core.objects.mesh import MESH_SUFFIXES, UNITS, Mesh, load_mesh
 from vpog_core.objects.settings_file import append_object
 from vpog_core.types import VPOGError
-from vpog_core.whole_file import write_whole
+from vpog_core.utils.atomic_file import write_whole
 
 MOST_BYTES = 64 * 2**20
 """Of a mesh that is sent."""

@@ -8,7 +8,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from vpog_core.whole_file import write_whole
+from vpog_core.utils.atomic_file import write_whole
 
 
 def write_record(record: Path, sources: Sequence[Path], templates: Path) -> None:

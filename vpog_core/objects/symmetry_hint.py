@@ -11,7 +11,7 @@ from pathlib import Path
 from vpog_core.objects.library import ObjectLibrary
 from vpog_core.objects.symmetry_search import find_symmetry
 from vpog_core.types import VPOGError
-from vpog_core.whole_file import write_whole
+from vpog_core.utils.atomic_file import write_whole
 
 RULE = "symmetry-1"
 """Raise it when the search finds others than before."""

@@ -18,7 +18,7 @@ from vpog_core.objects.mesh import Mesh
 from vpog_core.objects.renderer import Renderer
 from vpog_core.objects.viewpoints import upright_rotation, viewpoint_directions
 from vpog_core.types import VPOGError
-from vpog_core.whole_file import write_whole
+from vpog_core.utils.atomic_file import write_whole
 
 TEMPLATE_DISTANCE = 5.0
 """Of the camera from the object's centre, in diameters."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from vpog_core.types import PoseEstimate, VPOGError
-from vpog_core.whole_file import write_whole
+from vpog_core.utils.atomic_file import write_whole
 
 FOLDER = ".replay"
 """Inside the output folder."""

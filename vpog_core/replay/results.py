@@ -18,9 +18,9 @@ from vpog_core.replay.pose_table import pose_table
 from vpog_core.replay.result_messages import header, image, object_pose_array, pose_stamped, transforms
 from vpog_core.replay.settings import ReplaySettings
 from vpog_core.replay.video import VideoWriter
+from vpog_core.utils.atomic_file import write_whole
 from vpog_core.visualization.estimate_drawing import estimate_drawings
 from vpog_core.visualization.overlay import draw_poses
-from vpog_core.whole_file import write_whole
 
 NODE = "/vpog_node"
 """Results are on the topics of a node of this name."""

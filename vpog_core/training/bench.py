@@ -18,9 +18,9 @@ import cv2
 import torch
 from torch.utils.data import DataLoader, Dataset, Subset
 
+from vpog_core.training.data.batch import Batch, RefinerBatch
+from vpog_core.training.losses.labels import matching_labels
 from vpog_core.training.losses.refiner import refiner_labels
-from vpog_core.training.objective import Batch
-from vpog_core.training.refiner_dataset import RefinerBatch
 
 STAGES = {
     "layout": ("query_layout.py", ("lay_out",)),
@@ -120,7 +120,7 @@ def _label(batch: Batch | RefinerBatch, index: int) -> None:
     if isinstance(batch, RefinerBatch):
         refiner_labels(batch)
     else:
-        batch.labels((index % 4, index // 4 % 4))
+        matching_labels(batch, (index % 4, index // 4 % 4))
 
 
 def _samples(dataset: Dataset, item: Mapping) -> int:

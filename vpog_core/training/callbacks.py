@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from vpog_core.models.checkpoint import save_weights
 from vpog_core.types import VPOGError
-from vpog_core.whole_file import write_whole
+from vpog_core.utils.atomic_file import write_whole
 
 CHECKPOINT = "checkpoint.ckpt"
 WEIGHTS = "weights.safetensors"

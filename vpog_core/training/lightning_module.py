@@ -16,7 +16,8 @@ from torch.utils.checkpoint import checkpoint
 from vpog_core.models.layers import Block
 from vpog_core.models.refiner import RefinerNet, ResidualBlock
 from vpog_core.models.vpog_model import VPOGModel
-from vpog_core.training.device_augmentation import augment
+from vpog_core.training.data.batch import Batch, RefinerBatch
+from vpog_core.training.losses.compute import objective, supervised_pixel
 from vpog_core.training.losses.config import LossConfig
 from vpog_core.training.losses.refiner import (
     RefinerLossConfig,
@@ -25,11 +26,10 @@ from vpog_core.training.losses.refiner import (
     refiner_losses,
 )
 from vpog_core.training.mixed_precision import FullPrecisionOutside
-from vpog_core.training.objective import Batch, objective, supervised_pixel
-from vpog_core.training.pictures import draw_batch
-from vpog_core.training.refiner_dataset import RefinerBatch
-from vpog_core.training.refiner_pictures import draw_refiner_batch
+from vpog_core.training.refiner_figures import draw_refiner_batch
+from vpog_core.training.synthesis.device_augmentation import augment
 from vpog_core.training.train_config import OptimizerConfig, SchedulerConfig
+from vpog_core.training.validation_figures import draw_batch
 
 SHOWN = ("loss", "seen_accuracy", "flow_error", "visibility_accuracy", "retrieval_right")
 """Scores on the progress bar, where the objective has them."""

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from vpog_core.models.config import PATCH
-from vpog_core.training.flow_computer import FlowComputer, Labels, Views
+from vpog_core.training.losses.labels import FlowComputer, Labels, Views
 from vpog_core.visualization.flow_image import colour_wheel, flow_range, legend_wheel
 from vpog_core.visualization.ink import draw_text, stroke
 

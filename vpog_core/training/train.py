@@ -32,18 +32,18 @@ from vpog_core.training.callbacks import (
     StopCleanly,
     headline,
 )
-from vpog_core.training.data_config import build_datasets
+from vpog_core.training.data.datasets import build_datasets
+from vpog_core.training.data.refiner_datasets import build_refiner_datasets
 from vpog_core.training.data_module import Build, VPOGDataModule
 from vpog_core.training.lightning_module import (
     NetworkLightning,
     RefinerLightning,
     VPOGLightning,
 )
-from vpog_core.training.pictures import Pictures
-from vpog_core.training.refiner_datasets import build_refiner_datasets
 from vpog_core.training.train_config import TrainConfig
+from vpog_core.training.validation_figures import Pictures
 from vpog_core.types import VPOGError
-from vpog_core.whole_file import write_whole
+from vpog_core.utils.atomic_file import write_whole
 
 LOGGERS = {
     "tensorboard": "TensorBoardLogger", "csv": "CSVLogger", "wandb": "WandbLogger", "mlflow": "MLFlowLogger",

@@ -12,10 +12,10 @@ from typing import Any, get_type_hints
 from vpog_core.models.checkpoint import COARSE, REFINER
 from vpog_core.models.config import VPOGConfig
 from vpog_core.models.refiner_config import RefinerConfig
-from vpog_core.training.data_config import DataConfig
+from vpog_core.training.data.data_config import DataConfig
 from vpog_core.training.losses.config import LossConfig
 from vpog_core.training.losses.refiner import RefinerLossConfig
-from vpog_core.training.pose_perturbation import PerturbationConfig
+from vpog_core.training.synthesis.pose_perturbation import PerturbationConfig
 from vpog_core.types import VPOGError
 
 

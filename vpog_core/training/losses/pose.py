@@ -24,7 +24,7 @@ from vpog_core.geometry.epro_pnp import (
 from vpog_core.geometry.pose_distribution import sample_poses
 from vpog_core.geometry.se3_torch import rotation_log
 from vpog_core.training.losses.classification import masked_mean
-from vpog_core.training.pose_correspondences import PoseCorrespondences
+from vpog_core.training.losses.pose_correspondences import PoseCorrespondences
 
 FREEDOM = 6.0
 SIGMA_PX = (0.5, 64.0)

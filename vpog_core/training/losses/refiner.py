@@ -12,11 +12,11 @@ from vpog_core.geometry.se3_torch import rotation_log
 from vpog_core.inference.refined_pose import refined_pose
 from vpog_core.models.refiner import Comparison, Correlation, Trace
 from vpog_core.models.refiner_config import COARSE_STRIDE, FINE_STRIDE
-from vpog_core.training.flow_computer import FlowComputer, Views
+from vpog_core.training.data.batch import RefinerBatch
 from vpog_core.training.losses.classification import masked_mean
+from vpog_core.training.losses.labels import FlowComputer, Views
 from vpog_core.training.losses.pose import pose_loss
-from vpog_core.training.pose_correspondences import PoseCorrespondences
-from vpog_core.training.refiner_dataset import RefinerBatch
+from vpog_core.training.losses.pose_correspondences import PoseCorrespondences
 from vpog_core.types import VPOGError
 
 VISIBLE_ERROR_PX = 4.0

@@ -1,0 +1,73 @@
+"""Where the queries of a group are seen from, against the reference template."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from vpog_core.training.synthesis.training_object import TrainingObject
+
+DISTANCES = (2.5, 9.0)
+"""Of rendered queries' cameras from the object, in diameters; even in the logarithm."""
+ANCHOR_SPREAD, REFINED_SPREAD = 0.14, 0.05
+"""Of queries' directions about the anchor, each component of the unit vector: about 11 and 4 degrees."""
+WIDE, WIDE_SPREAD, WIDE_TURN = 0.2, 0.3, 0.25
+"""Views that are found of occluded objects are farther off: the fraction of queries that are so, the spread
+of their directions (about 24 degrees), and of their turns (radians)."""
+
+
+@dataclass(frozen=True)
+class QueryPose:
+    """Where a group's queries are seen from.
+
+    Attributes:
+        anchor: [3] unit direction they lie around, object frame.
+        distance: of a refined group, in diameters: its reference is rendered at nearly the queries' pose.
+            None: the reference is one of the templates.
+        view: the object's view the anchor was taken from; -1: from none.
+    """
+
+    anchor: np.ndarray
+    distance: float | None
+    view: int = -1
+
+    @property
+    def refined(self) -> bool:
+        """Whether the reference is rendered at nearly this pose."""
+        return self.distance is not None
+
+    def turn(self, rng: np.random.Generator, wide: bool = False) -> float:
+        """A query's in-plane turn against the reference, radians: what retrieval leaves over."""
+        if self.refined:
+            return rng.normal(0, 0.06)
+        return rng.uniform(-0.26, 0.26) + rng.normal(0, WIDE_TURN if wide else 0.06)
+
+    def spread(self, wide: bool) -> float:
+        """Of the directions about the anchor."""
+        return REFINED_SPREAD if self.refined else WIDE_SPREAD if wide else ANCHOR_SPREAD
+
+
+class QueryMaker(Protocol):
+    """Makes the queries of a group: by rendering, or out of annotated images."""
+
+    def pose(self, rng: np.random.Generator, obj: TrainingObject, refined: bool) -> QueryPose:
+        """Where a group is seen from."""
+        ...
+
+    def queries(
+        self, rng: np.random.Generator, obj: TrainingObject, pose: QueryPose, R_ref: np.ndarray, count: int
+    ) -> list[dict[str, np.ndarray]]:
+        """`count` queries at the roll of R_ref [3, 3]: query_rgb, query_depth, query_K, query_T."""
+        ...
+
+
+def near(rng: np.random.Generator, direction: np.ndarray, spread: float) -> np.ndarray:
+    """A unit direction [3] about another."""
+    return unit(direction + rng.normal(0, spread, 3))
+
+
+def unit(v: np.ndarray) -> np.ndarray:
+    """v [3] at length one."""
+    return v / np.linalg.norm(v)
