@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from vpog_core.utils.worker_pool import Crew
+from vpog_core.utils.worker_pool import WorkerPool
 
 BUSY_S = 60.0
 ENDED_S = 10.0
@@ -38,8 +38,8 @@ def test_workers_have_a_tool_each_and_end_with_work_that_is_interrupted(job):
     moments, tools = [], []
 
     def interrupted() -> None:
-        with Crew(job.make, (), 2) as crew:
-            for tool in crew.map(job.work, [0.0, BUSY_S, BUSY_S]):
+        with WorkerPool(job.make, (), 2) as pool:
+            for tool in pool.map(job.work, [0.0, BUSY_S, BUSY_S]):
                 tools.append(tool)
                 moments.append(time.monotonic())
                 raise KeyboardInterrupt
@@ -52,5 +52,5 @@ def test_workers_have_a_tool_each_and_end_with_work_that_is_interrupted(job):
 
 
 def test_one_worker_is_this_process(job):
-    with Crew(job.make, (), 1) as crew:
-        assert list(crew.map(job.work, [0.0, 0.0])) == [os.getpid()] * 2
+    with WorkerPool(job.make, (), 1) as pool:
+        assert list(pool.map(job.work, [0.0, 0.0])) == [os.getpid()] * 2

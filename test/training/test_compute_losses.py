@@ -7,11 +7,11 @@ import torch
 from vpog_core.models.vpog_model import VPOGModel
 from vpog_core.training.data.batch import Batch
 from vpog_core.training.data.vpog_dataset import VPOGTrainDataset
-from vpog_core.training.losses.compute import meet_predictions, objective, seen_pairs, supervised_pixel
+from vpog_core.training.losses.compute import compute_losses, mix_in_predictions, seen_pairs, supervised_pixel
 from vpog_core.training.losses.config import LossConfig, LossOptions, LossWeights
 from vpog_core.training.losses.labels import matching_labels
 from vpog_core.training.losses.retrieval import retrieval_loss
-from vpog_core.training.synthesis.scene_assets import Stage
+from vpog_core.training.synthesis.scene_assets import SceneAssets
 from vpog_core.types import VPOGError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -21,12 +21,12 @@ NOTHING = LossWeights(**dict.fromkeys(NAMES, 0.0))
 
 @pytest.fixture(scope="module")
 def batch(training_objects) -> Batch:
-    """One group: two queries, two templates to match, two more for retrieval."""
+    """One sample: two queries, two templates to match, two more for retrieval."""
     small = VPOGTrainDataset(
-        training_objects, Stage([], training_objects), 112, seed=3, queries=2, cluster=2, negatives=2
+        training_objects, SceneAssets([], training_objects), 112, seed=3, queries=2, cluster=2, negatives=2
     )
-    group = small[0]
-    return Batch(**{key: torch.from_numpy(np.asarray(value))[None] for key, value in group.items()})
+    sample = small[0]
+    return Batch(**{key: torch.from_numpy(np.asarray(value))[None] for key, value in sample.items()})
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def only(name, weight=1.0) -> LossWeights:
 
 def test_the_loss_is_the_weighted_sum_of_its_parts(model, batch):
     weights = LossWeights()
-    loss, scores = objective(model, batch, weights, offset=(1, 3))
+    loss, scores = compute_losses(model, batch, weights, offset=(1, 3))
     assert loss.requires_grad
     assert not any(v.requires_grad for v in scores.values())
     assert all(torch.isfinite(v) for v in scores.values())
@@ -53,7 +53,7 @@ def test_the_loss_is_the_weighted_sum_of_its_parts(model, batch):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_part_alone(model, batch, name):
     """What counts nothing is neither computed nor scored, and is no part of the loss."""
-    loss, scores = objective(model, batch, only(name, 2.0), offset=(1, 3))
+    loss, scores = compute_losses(model, batch, only(name, 2.0), offset=(1, 3))
     assert [part for part in NAMES if part in scores] == [name]
     assert loss.item() == pytest.approx(2 * scores[name].item(), rel=1e-5)
 
@@ -64,15 +64,15 @@ def test_what_no_part_needs_is_not_run(model, batch, monkeypatch):
 
     for method in ("match", "encode", "describe", "encoder_logits", "flow_of_pairs"):
         monkeypatch.setattr(model, method, forbidden)
-    objective(model, batch, only("regularization"), offset=(0, 2))
-    assert objective(model, batch, NOTHING, offset=(0, 2))[0] == 0.0
+    compute_losses(model, batch, only("regularization"), offset=(0, 2))
+    assert compute_losses(model, batch, NOTHING, offset=(0, 2))[0] == 0.0
 
 
 def test_every_pixel_of_a_patch_is_supervised_in_turn(model, batch):
     """Of flow and confidence, over as many steps as there are pixels in 4x4."""
     head = model.flow_head
     for step in range(16):
-        objective(model, batch, only("flow"), offset=supervised_pixel(step))[0].backward()
+        compute_losses(model, batch, only("flow"), offset=supervised_pixel(step))[0].backward()
     assert (head.residual.weight.grad.abs().amax(dim=1) > 0).all()
     assert (head.confidence.weight.grad.abs().amax(dim=1) > 0).all()
 
@@ -82,7 +82,8 @@ def mean_scores(model, batch, name):
     torch.manual_seed(1)
     with torch.no_grad():
         scores = [
-            objective(model, batch, only(name), offset=(k, k), predicted_share=0.0)[1] for k in range(4)
+            compute_losses(model, batch, only(name), offset=(k, k), predicted_fraction=0.0)[1]
+            for k in range(4)
         ]
     return {key: torch.stack([s[key] for s in scores]).mean().item() for key in scores[0]}
 
@@ -99,13 +100,15 @@ METRICS = [
 
 @pytest.mark.parametrize(("name", "metric", "goal", "bound"), METRICS)
 def test_each_part_alone_lowers_its_own_metric(model, batch, name, metric, goal, bound):
-    """Steps on one object: accuracies gain `bound`, errors fall to that share of where they began."""
+    """Steps on one object: accuracies gain `bound`, errors fall to that fraction of where they began."""
     before = mean_scores(model, batch, name)
     # The best of many placements changes from step to step where those are large.
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3 if name == "retrieval" else 3e-3)
     torch.manual_seed(2)
     for step in range(25 if name in ("flow", "pose", "retrieval") else 12):
-        loss, _ = objective(model, batch, only(name), offset=supervised_pixel(step), predicted_share=0.0)
+        loss, _ = compute_losses(
+            model, batch, only(name), offset=supervised_pixel(step), predicted_fraction=0.0
+        )
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -128,7 +131,7 @@ def test_retrieval_trains_the_score_that_inference_asks(model, batch):
     crops, templates = encoded(batch.query_rgb), encoded(batch.template_rgb)
     logits = model.retrieval_head.logits(model.describe(crops), model.describe_templates(templates))
     expected = retrieval_loss(logits, batch.rotation_distance()[0])[0]
-    assert objective(model, batch, only("retrieval"), (0, 0))[0].item() == pytest.approx(
+    assert compute_losses(model, batch, only("retrieval"), (0, 0))[0].item() == pytest.approx(
         expected.item(), rel=1e-5
     )
 
@@ -144,8 +147,8 @@ def test_the_encoder_learns_from_what_is_matched_alone(model, batch):
     sizes = []
     real = model.encode
     model.encode = lambda images: sizes.append((len(images), torch.is_grad_enabled())) or real(images)
-    objective(model, batch, only("retrieval"), (0, 0))
-    objective(model, without, only("retrieval"), (0, 0))
+    compute_losses(model, batch, only("retrieval"), (0, 0))
+    compute_losses(model, without, only("retrieval"), (0, 0))
     assert sizes == [(4, True), (2, False), (4, True)]
 
 
@@ -153,17 +156,17 @@ def test_the_encoder_learns_from_what_is_matched_alone(model, batch):
 def test_a_batch_without_a_single_match_is_no_nan(model, batch, emptied):
     empty = replace(batch, **{emptied: torch.zeros_like(getattr(batch, emptied))})
     assert (matching_labels(empty, (0, 2)).patch_class == 49).all()
-    loss, scores = objective(model, empty, LossWeights(), offset=(0, 2))
+    loss, scores = compute_losses(model, empty, LossWeights(), offset=(0, 2))
     loss.backward()
     assert all(torch.isfinite(v) for v in scores.values())
     assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
     assert scores["flow_error"] == scores["seen_accuracy"] == 0.0
     if emptied == "template_depth":  # nothing to lift the matches onto
-        assert scores["pose"] == scores["pose_share"] == 0.0
+        assert scores["pose"] == scores["pose_fraction"] == 0.0
 
 
 def test_the_objective_reaches_every_parameter(model, batch):
-    objective(model, batch, LossWeights(regularization=0.0), offset=(2, 0))[0].backward()
+    compute_losses(model, batch, LossWeights(regularization=0.0), offset=(2, 0))[0].backward()
     silent = {
         name
         for name, p in model.named_parameters()
@@ -179,9 +182,9 @@ def test_the_objective_reaches_every_parameter(model, batch):
 def test_options_reach_their_losses(model, batch, change):
     name = "flow" if {"flow_kind", "confidence_weighting"} & set(change) else "classification"
     torch.manual_seed(0)
-    before = objective(model, batch, only(name), (1, 3))[1][name]
+    before = compute_losses(model, batch, only(name), (1, 3))[1][name]
     torch.manual_seed(0)
-    assert objective(model, batch, only(name), (1, 3), options=LossOptions(**change))[1][name] != before
+    assert compute_losses(model, batch, only(name), (1, 3), options=LossOptions(**change))[1][name] != before
 
 
 def test_the_pose_loss_takes_as_many_queries_as_asked(model, batch, monkeypatch):
@@ -190,7 +193,7 @@ def test_the_pose_loss_takes_as_many_queries_as_asked(model, batch, monkeypatch)
     monkeypatch.setattr(model, "flow_of_pairs", lambda m, pairs: sizes.append(len(pairs)) or real(m, pairs))
     for queries in (1, 2, 9):
         options = LossOptions(pose_queries=queries, pose_patches=5, pose_samples=16)
-        objective(model, batch, only("pose"), (1, 3), options=options)
+        compute_losses(model, batch, only("pose"), (1, 3), options=options)
     assert sizes == [5, 10, 10]
 
 
@@ -205,7 +208,7 @@ def test_the_pose_loss_takes_queries_of_every_group(model, batch, monkeypatch):
 
     monkeypatch.setattr("vpog_core.training.losses.compute.pose_loss", watched)
     for queries in (1, 2, 4):
-        objective(model, two, only("pose"), (1, 3), options=LossOptions(pose_queries=queries))
+        compute_losses(model, two, only("pose"), (1, 3), options=LossOptions(pose_queries=queries))
     assert torch.equal(poses[0], two.query_T[:1, 0])
     assert torch.equal(poses[1], two.query_T[:, 0])
     assert torch.equal(poses[2], two.query_T.flatten(0, 1))
@@ -247,11 +250,11 @@ def test_predicted_patches_take_the_place_of_true_ones():
     logits[0, 0, 24, 24 + 7 - 1] = 5.0  # one down, one to the left
     logits[0, 1, 24, 24 + 2] = 5.0
     logits[..., 49] = 9.0  # 'unseen' is no patch
-    new_pairs, new_flow, new_seen = meet_predictions(pairs, flow, seen, logits, share=1.0)
+    new_pairs, new_flow, new_seen = mix_in_predictions(pairs, flow, seen, logits, fraction=1.0)
     assert new_pairs.tolist() == [[0, 0, 24, 30], [0, 0, 24, 30], [0, 1, 24, 26]]
     assert new_flow[0, 2, 3].tolist() == [1.25, -0.75]
     assert new_seen.flatten(1).all(dim=1).tolist() == [True, True, False]
-    kept = meet_predictions(pairs, flow, seen, logits, share=0.0)
+    kept = mix_in_predictions(pairs, flow, seen, logits, fraction=0.0)
     assert all(torch.equal(a, b) for a, b in zip(kept, (pairs, flow, seen), strict=True))
 
 

@@ -15,7 +15,7 @@ from vpog_core.training.data.mesh_cache import RendererCache, read_mesh, write_m
 from vpog_core.training.data.mesh_source import ObjectSource
 from vpog_core.training.data.object_cache import load_object, prepare_objects
 from vpog_core.types import VPOGError
-from vpog_core.utils.disk_cache import made_once
+from vpog_core.utils.disk_cache import build_once
 
 
 @pytest.fixture(scope="module")
@@ -30,16 +30,16 @@ def source(mesh, tmp_path) -> ObjectSource:
 
 
 def test_a_changed_mesh_is_read_anew(source, mesh, tmp_path):
-    bank = tmp_path / "bank"
-    first = load_object(source, bank)
+    cache_dir = tmp_path / "cache"
+    first = load_object(source, cache_dir)
     assert first.mesh.diameter == pytest.approx(mesh.diameter)
-    (before,) = bank.glob("*/mesh/mesh.npz")
+    (before,) = cache_dir.glob("*/mesh/mesh.npz")
     written = before.stat().st_mtime_ns
-    load_object(source, bank)
-    assert list(bank.glob("*/mesh/mesh.npz")) == [before]
+    load_object(source, cache_dir)
+    assert list(cache_dir.glob("*/mesh/mesh.npz")) == [before]
     assert before.stat().st_mtime_ns == written
     save_mesh(Mesh(mesh.vertices * 1.5, mesh.faces, vertex_colors=mesh.vertex_colors), source.path)
-    grown = load_object(source, bank)
+    grown = load_object(source, cache_dir)
     assert grown.mesh.diameter == pytest.approx(1.5 * first.mesh.diameter, rel=1e-6)
 
 
@@ -72,15 +72,15 @@ def test_meshes_are_kept_whole(tmp_path):
 
 def test_objects_are_prepared_in_parallel_and_errors_name_the_mesh(source, tmp_path):
     seeds = [ObjectSource("procedural", f"seed_{n}", seed=900_020 + n) for n in range(2)]
-    prepare_objects([source, *seeds], tmp_path / "bank", processes=2, progress=False)
+    prepare_objects([source, *seeds], tmp_path / "cache", processes=2, progress=False)
     for one in (source, *seeds):
-        assert load_object(one, tmp_path / "bank").mesh.diameter > 0
+        assert load_object(one, tmp_path / "cache").mesh.diameter > 0
     missing = ObjectSource("meshes", "gone", tmp_path / "gone.ply")
     with pytest.raises(VPOGError, match=r"gone\.ply"):
-        prepare_objects([missing], tmp_path / "bank", processes=1, progress=False)
+        prepare_objects([missing], tmp_path / "cache", processes=1, progress=False)
     (tmp_path / "bad.ply").write_bytes(b"ply\n")
     with pytest.raises(VPOGError, match=r"bad\.ply' cannot be read"):
-        prepare_objects([ObjectSource("meshes", "bad", tmp_path / "bad.ply")], tmp_path / "bank", 1, False)
+        prepare_objects([ObjectSource("meshes", "bad", tmp_path / "bad.ply")], tmp_path / "cache", 1, False)
 
 
 def test_only_so_many_meshes_stay(source, mesh, tmp_path):
@@ -105,7 +105,7 @@ def _make_slowly(folder: str, word: str) -> None:
             (partial / str(part)).write_text(word)
         time.sleep(0.1)
 
-    made_once(Path(folder), make)
+    build_once(Path(folder), make)
 
 
 def test_two_processes_may_make_the_same_folder(tmp_path):
@@ -130,5 +130,5 @@ def test_a_failed_attempt_leaves_nothing(tmp_path):
         raise VPOGError("no")
 
     with pytest.raises(VPOGError, match="no"):
-        made_once(tmp_path / "folder", fail)
+        build_once(tmp_path / "folder", fail)
     assert list(tmp_path.iterdir()) == []

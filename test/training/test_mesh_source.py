@@ -116,6 +116,6 @@ def test_folders_that_are_of_no_use_are_named(tmp_path):
             read(str(tmp_path / "nowhere"))
         with pytest.raises(VPOGError, match=f"'{tmp_path}' holds no"):
             read(str(tmp_path))
-    (tmp_path / "broken.jpg").write_bytes(b"no picture")
+    (tmp_path / "broken.jpg").write_bytes(b"no image")
     with pytest.raises(VPOGError, match=r"broken\.jpg' cannot be read"):
         read_photo(tmp_path / "broken.jpg")

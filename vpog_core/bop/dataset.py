@@ -29,7 +29,7 @@ KEPT_SCENES = 4
 
 @dataclass
 class _FolderFiles:
-    """The pictures of one frame in a scene's folders, those of a sensor where there are several."""
+    """The images of one frame in a scene's folders, those of a sensor where there are several."""
 
     scene: Path
     image_id: int
@@ -45,7 +45,7 @@ class _FolderFiles:
         return _by_numbers(self.scene / folder).get(numbers)
 
     @property
-    def picture(self) -> Path:
+    def image_path(self) -> Path:
         folders = IMAGE_FOLDERS
         if self.sensor:
             # HOT3D keeps the images of its sensor gray1 in the folder gray1.
@@ -62,10 +62,10 @@ class _FolderFiles:
         return f"{folder}_{self.sensor}" if self.sensor else folder
 
     def image_size(self) -> tuple[int, int]:
-        return encoded_size(self.picture.read_bytes(), str(self.picture))
+        return encoded_size(self.image_path.read_bytes(), str(self.image_path))
 
     def image(self) -> np.ndarray:
-        return decode_rgb(self.picture.read_bytes(), str(self.picture))
+        return decode_rgb(self.image_path.read_bytes(), str(self.image_path))
 
     def depth(self) -> np.ndarray | None:
         path = self._find(self._of_sensor("depth"))
@@ -178,11 +178,11 @@ class BopDataset:
             yield self.frame(section, image_id)
 
     def files(self, section: int, image_id: int, depth_scale: float, places: np.ndarray) -> FrameFiles:
-        """The pictures of a frame; `places` is for shards."""
+        """The images of a frame; `places` is for shards."""
         return _FolderFiles(self._layout.scenes[section], image_id, depth_scale, self._layout.sensor)
 
     def frame(self, scene_id: int, image_id: int) -> BopFrame:
-        """One frame; its pictures are read when asked for.
+        """One frame; its images are read when asked for.
 
         Raises:
             VPOGError: no such scene or image, or a broken annotation.

@@ -1,4 +1,4 @@
-"""JSON, pictures and depth maps as BOP stores them, with errors in sentences."""
+"""JSON, images and depth maps as BOP stores them, with errors in sentences."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def parse_json(data: bytes, name: str):
 
 
 def decode_rgb(data: bytes, name: str) -> np.ndarray:
-    """[H, W, 3] uint8 RGB of an encoded colour or gray picture, 8 or 16 bits deep."""
+    """[H, W, 3] uint8 RGB of an encoded colour or gray image, 8 or 16 bits deep."""
     return to_rgb(decode_image(data, name).pixels, name)
 
 

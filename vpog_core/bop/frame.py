@@ -19,7 +19,7 @@ KNOWN_FIELDS = ("obj_id", "cam_R_m2c", "cam_t_m2c")
 
 
 class FrameFiles(Protocol):
-    """Where the pictures of one frame come from: a scene's folders, or a shard."""
+    """Where the images of one frame come from: a scene's folders, or a shard."""
 
     def image_size(self) -> tuple[int, int]: ...
     def image(self) -> np.ndarray: ...
@@ -87,13 +87,13 @@ class BopFrame:
 
     @cached_property
     def camera(self) -> Camera:
-        """The camera of this image; its size is the picture's."""
+        """The camera of this image; its size is the image's."""
         width, height = self.files.image_size()
         # Of images that were cut out of larger ones; the evaluation checks whole datasets.
         return Camera(self.K, width, height, checked=True)
 
     def image(self) -> np.ndarray:
-        """[H, W, 3] uint8 RGB, of the colour or the gray picture."""
+        """[H, W, 3] uint8 RGB, of the colour or the gray image."""
         return self.files.image()
 
     def depth(self) -> np.ndarray | None:

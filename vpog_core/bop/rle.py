@@ -19,7 +19,7 @@ def decode_rle(rle: dict, name: str) -> np.ndarray:
     https://github.com/cocodataset/cocoapi/blob/master/common/maskApi.c.
 
     Raises:
-        VPOGError: keys are missing, or the runs do not fill the picture.
+        VPOGError: keys are missing, or the runs do not fill the image.
     """
     counts, (height, width) = rle_counts(rle, name)
     values = np.arange(len(counts)) % 2 == 1

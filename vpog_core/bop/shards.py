@@ -21,9 +21,9 @@ from vpog_core.io.image_file import encoded_size
 from vpog_core.types import VPOGError
 
 SHARD_NAMES = "shard-*.tar"
-PICTURES = ("rgb.jpg", "rgb.png", "rgb.jpeg", "gray.png", "gray.tiff", "gray.tif", "gray.jpg")
+IMAGE_NAMES = ("rgb.jpg", "rgb.png", "rgb.jpeg", "gray.png", "gray.tiff", "gray.tif", "gray.jpg")
 DEPTHS = ("depth.png", "depth.tif", "depth.tiff")
-PARTS = ("picture", "depth", "mask", "mask_visib")
+PARTS = ("image", "depth", "mask", "mask_visib")
 """What is looked up by place later on; the rest of a frame is read with its annotations."""
 MODEL_LISTS = {
     "gso_models.json": ("gso_id",),
@@ -35,7 +35,7 @@ Places = dict[str, tuple[int, int]]
 
 
 class ShardFiles:
-    """The pictures of one frame of a shard.
+    """The images of one frame of a shard.
 
     Args:
         shard: the tar file; places: [4, 2] int (offset, size) of `PARTS`, size 0 where there is none.
@@ -55,9 +55,9 @@ class ShardFiles:
 
     @cached_property
     def _picture(self) -> bytes:
-        data = self._read("picture")
+        data = self._read("image")
         if data is None:
-            raise VPOGError(f"'{self._where}' has no rgb or gray picture: download the shard again.")
+            raise VPOGError(f"'{self._where}' has no rgb or gray image: download the shard again.")
         return data
 
     def image_size(self) -> tuple[int, int]:
@@ -133,7 +133,7 @@ class BopShards:
             yield from self.section_frames(section)
 
     def files(self, section: int, image_id: int, depth_scale: float, places: np.ndarray) -> ShardFiles:
-        """The pictures of a frame whose places [4, 2] are known from before."""
+        """The images of a frame whose places [4, 2] are known from before."""
         return ShardFiles(self._shards[section], places, depth_scale)
 
     @cached_property
@@ -204,7 +204,7 @@ def frame_places(shard: Path) -> dict[str, Places]:
 
 def part_places(members: Places) -> np.ndarray:
     """[4, 2] int64 (offset, size) of `PARTS`; zeros where there is none."""
-    names = (PICTURES, DEPTHS, ("mask.json",), ("mask_visib.json",))
+    names = (IMAGE_NAMES, DEPTHS, ("mask.json",), ("mask_visib.json",))
     found = [next((members[ext] for ext in choice if ext in members), (0, 0)) for choice in names]
     return np.array(found, dtype=np.int64)
 

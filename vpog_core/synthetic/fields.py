@@ -147,7 +147,7 @@ def cut(field: Field, away: Field) -> Field:
 
 
 def warped(field: Field, taper: float = 0.0, twist: float = 0.0, bend: float = 0.0) -> Field:
-    """A field narrowed along z (share per metre), twisted about z (rad / m) or bent in x (1 / m)."""
+    """A field narrowed along z (fraction per metre), twisted about z (rad / m) or bent in x (1 / m)."""
 
     def warp(p: np.ndarray) -> np.ndarray:
         x, y, z = p[..., 0], p[..., 1], p[..., 2]

@@ -19,13 +19,13 @@ def make_object(
 
     Args:
         seed: any non-negative integer.
-        photo: [h, w, 3] uint8 RGB, a picture to use in the texture.
+        photo: [h, w, 3] uint8 RGB, an image to use in the texture.
         kind: one of `shapes.RECIPES`; None draws one.
         vertices: about how many; as the colours sit on them, more show finer print.
     """
     shape = make_shape(seed, kind, vertices)
     colors = color_shape(np.random.default_rng([int(seed), 2]), shape, photo)
     mesh = Mesh(shape.vertices, shape.faces, vertex_colors=colors)
-    # Half way (in ratio) to the usual size, so that small and large ones fit one picture.
+    # Half way (in ratio) to the usual size, so that small and large ones fit one image.
     scale = np.sqrt(USUAL_DIAMETER / mesh.diameter)
     return Mesh(shape.vertices * scale, shape.faces, vertex_colors=colors)

@@ -50,7 +50,7 @@ def make_print(
     Args:
         height, width: pixels.
         colors: [C, 3] uint8, C >= 3; the first is the ground.
-        photo: [h, w, 3] uint8, a picture to place on the panel.
+        photo: [h, w, 3] uint8, an image to place on the panel.
         busy: about how much there is on it; 1 is a usual package.
 
     Returns:

@@ -16,7 +16,7 @@ from vpog_core.synthetic.objects import make_object
 from vpog_core.synthetic.table import TableTop
 from vpog_core.types import Camera, VPOGError
 
-SHARE_OF_HEIGHT = 0.25
+HEIGHT_FRACTION = 0.25
 """About how much of the image's height an object's diameter covers."""
 
 
@@ -29,7 +29,7 @@ NOISE_ROOM = 128
 
 @dataclass
 class SceneFrame:
-    """One picture of the scene and the truth about its N objects, in the order they were given.
+    """One image of the scene and the truth about its N objects, in the order they were given.
 
     Attributes:
         image: [H, W, 3] uint8 RGB.
@@ -49,7 +49,7 @@ class SceneFrame:
 
 
 @dataclass
-class _Actor:
+class _SceneObject:
     """A thing on the table: where it stands, how it turns and floats (metres, radians, per second)."""
 
     renderer: Renderer
@@ -109,18 +109,18 @@ class DemoScene:
             _scaled(make_object(10_000_000 + int(rng.integers(1e6)), vertices=8000), self._unit * 0.8)
             for _ in range(distractors)
         ]
-        self._actors = self._arrange(rng, list(meshes) + others)
+        self._objects = self._arrange(rng, list(meshes) + others)
         largest = max(mesh.diameter for mesh in meshes)
-        self._distance = (0.6 * self._unit + 0.4 * largest) * focal / (SHARE_OF_HEIGHT * H)
+        self._distance = (0.6 * self._unit + 0.4 * largest) * focal / (HEIGHT_FRACTION * H)
         self._swing = rng.uniform(0, 2 * np.pi, 3)
         self._lights = _soft_lights(rng)
         self._table = TableTop(rng, 6 * self._unit)
         self._noise = _noise_bank(rng, size, noise)
         self._seed = int(seed)
 
-    def _arrange(self, rng: np.random.Generator, meshes: list[Mesh]) -> list[_Actor]:
+    def _arrange(self, rng: np.random.Generator, meshes: list[Mesh]) -> list[_SceneObject]:
         """Places on rings around the middle, at least most of a diameter apart; every third object floats."""
-        actors: list[_Actor] = []
+        objects: list[_SceneObject] = []
         order = rng.permutation(len(meshes))
         places = _spread(rng, [meshes[i].diameter for i in order], self._unit)
         at = {int(index): place for index, place in zip(order, places, strict=True)}
@@ -128,8 +128,8 @@ class DemoScene:
             told = index < self._count
             floats = told and (index + int(rng.integers(3))) % 3 == 0
             rest = _resting_rotation(rng, mesh, floats)
-            actors.append(
-                _Actor(
+            objects.append(
+                _SceneObject(
                     renderer=Renderer(mesh),
                     place=at[index],
                     rest=rest,
@@ -139,7 +139,7 @@ class DemoScene:
                     phase=rng.uniform(0, 2 * np.pi),
                 )
             )
-        return actors
+        return objects
 
     def camera_pose(self, t: float) -> np.ndarray:
         """T_world_cam [4, 4] at t seconds."""
@@ -157,11 +157,11 @@ class DemoScene:
         """The frame at t seconds; the same t gives the same frame."""
         T_world_cam = self.camera_pose(t)
         T_cam_world = invert(T_world_cam)
-        poses = [actor.pose(t) for actor in self._actors]
+        poses = [obj.pose(t) for obj in self._objects]
         towards = T_world_cam[:3, :3] @ np.asarray(self._lights[0].direction)
         hulls = [
-            transform_points(T, actor.renderer.mesh.hull_points)
-            for T, actor in zip(poses, self._actors, strict=True)
+            transform_points(T, obj.renderer.mesh.hull_points)
+            for T, obj in zip(poses, self._objects, strict=True)
         ]
         shape = (self.camera.height, self.camera.width)
         image = self._table.draw(self.camera.K, T_cam_world, shape, hulls, towards)
@@ -180,26 +180,26 @@ class DemoScene:
         """Draw every object over the image where it is nearest; visible masks [N, H, W], pixels alone [N]."""
         H, W = image.shape[:2]
         nearest = np.full((H, W), np.inf, dtype=np.float32)
-        owner = np.full((H, W), -1, dtype=np.int16)
+        instance_map = np.full((H, W), -1, dtype=np.int16)
         alone = np.zeros(self._count)
-        for index, (actor, T) in enumerate(zip(self._actors, poses, strict=True)):
-            x0, y0, x1, y1 = actor.renderer.window(T, self.camera.K, (H, W))
+        for index, (obj, T) in enumerate(zip(self._objects, poses, strict=True)):
+            x0, y0, x1, y1 = obj.renderer.window(T, self.camera.K, (H, W))
             if x1 <= x0 or y1 <= y0:
                 continue
             K = self.camera.K.copy()
             K[:2, 2] -= (x0, y0)
-            part = actor.renderer.render(T, K, (y1 - y0, x1 - x0), self._lights)
+            part = obj.renderer.render(T, K, (y1 - y0, x1 - x0), self._lights)
             if index < self._count:
                 alone[index] = part.mask.sum()
             view = np.s_[y0:y1, x0:x1]
             front = part.mask & (part.depth < nearest[view])
             nearest[view][front] = part.depth[front]
-            owner[view][front] = index
+            instance_map[view][front] = index
             image[view][front] = part.rgb[front]
-        return owner[None] == np.arange(self._count)[:, None, None], alone
+        return instance_map[None] == np.arange(self._count)[:, None, None], alone
 
     def _amodal_box(self, index: int, T: np.ndarray) -> np.ndarray:
-        points = self._actors[index].renderer.mesh.hull_points @ T[:3, :3].T + T[:3, 3]
+        points = self._objects[index].renderer.mesh.hull_points @ T[:3, :3].T + T[:3, 3]
         pixels = points[:, :2] / points[:, 2:] * self.camera.K[[0, 1], [0, 1]] + self.camera.K[:2, 2]
         return np.concatenate([pixels.min(axis=0), pixels.max(axis=0)])
 
@@ -212,15 +212,15 @@ class DemoScene:
         return cv2.add(image, grain, dtype=cv2.CV_8U)
 
 
-def jitter_box(rng: np.random.Generator, box: np.ndarray, share: float) -> np.ndarray:
-    """A box [4] (x0, y0, x1, y1) as a detector gives it: each side errs by up to `share` of its size."""
+def jitter_box(rng: np.random.Generator, box: np.ndarray, fraction: float) -> np.ndarray:
+    """A box [4] (x0, y0, x1, y1) as a detector gives it: each side errs by up to `fraction` of its size."""
     size = np.array([box[2] - box[0], box[3] - box[1]])
-    return box + rng.uniform(-share, share, 4) * np.tile(size, 2)
+    return box + rng.uniform(-fraction, fraction, 4) * np.tile(size, 2)
 
 
 def _scaled(mesh: Mesh, diameter: float) -> Mesh:
-    share = diameter / mesh.diameter
-    return Mesh(mesh.vertices * share, mesh.faces, vertex_colors=mesh.vertex_colors)
+    fraction = diameter / mesh.diameter
+    return Mesh(mesh.vertices * fraction, mesh.faces, vertex_colors=mesh.vertex_colors)
 
 
 def _spread(rng: np.random.Generator, diameters: list[float], unit: float) -> list[np.ndarray]:

@@ -53,10 +53,10 @@ class TableTop:
         top = cv2.warpPerspective(
             lit, plane @ world, (W, H), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
         )
-        share = self._outline(K, T_cam_world, size)
-        image = cv2.copyTo(top, share, room)
-        rim = (share > 0) & (share < 255)
-        part = share[rim, None] / 255.0
+        coverage = self._outline(K, T_cam_world, size)
+        image = cv2.copyTo(top, coverage, room)
+        rim = (coverage > 0) & (coverage < 255)
+        part = coverage[rim, None] / 255.0
         image[rim] = np.round(top[rim] * part + room[rim] * (1 - part))
         return image
 
@@ -72,12 +72,12 @@ class TableTop:
                 kept.append(a)
             if (a[2] > near) != (b[2] > near):
                 kept.append(a + (b - a) * (near - a[2]) / (b[2] - a[2]))
-        share = np.zeros(size, dtype=np.uint8)
+        coverage = np.zeros(size, dtype=np.uint8)
         if kept:
             pixels = np.array(kept) @ K.T
             pixels = np.round(pixels[:, :2] / pixels[:, 2:] * 16).astype(np.int32)
-            cv2.fillConvexPoly(share, pixels, 255, cv2.LINE_AA, shift=4)
-        return share
+            cv2.fillConvexPoly(coverage, pixels, 255, cv2.LINE_AA, shift=4)
+        return coverage
 
     def _with_shadows(self, hulls: list[np.ndarray], towards_light: np.ndarray) -> np.ndarray:
         """The texture darkened: a cast shadow along the light and a tighter contact shadow straight below."""
@@ -134,8 +134,8 @@ def cloth(rng: Rng) -> np.ndarray:
         stripe = ground * rng.uniform(0.55, 0.8, 3)
         period = int(rng.integers(60, 140))
         on = (np.arange(TEXELS) % period) < period * rng.uniform(0.2, 0.5)
-        share = 0.5 * (on[:, None] * 1.0 + on[None] * 1.0)
-        image = image + (stripe - image) * share[..., None].astype(np.float32)
+        fraction = 0.5 * (on[:, None] * 1.0 + on[None] * 1.0)
+        image = image + (stripe - image) * fraction[..., None].astype(np.float32)
     shade = 1 + weave + 0.03 * _grain(rng, 100, 100) + 0.03 * _grain(rng, 2, 2)
     return np.clip(image * shade[..., None], 0, 255).astype(np.uint8)
 

@@ -58,8 +58,8 @@ def _direction(rng: Rng) -> np.ndarray:
     return direction / np.linalg.norm(direction)
 
 
-def _mix(a: np.ndarray, b: np.ndarray, share: np.ndarray) -> np.ndarray:
-    return a + (b - a) * np.clip(share, 0, 1)[:, None]
+def _mix(a: np.ndarray, b: np.ndarray, fraction: np.ndarray) -> np.ndarray:
+    return a + (b - a) * np.clip(fraction, 0, 1)[:, None]
 
 
 def _stripes(rng: Rng, p: np.ndarray, colors: np.ndarray, size: float) -> np.ndarray:
@@ -215,9 +215,9 @@ def _panel(
     """A print for a side of wide x high metres, as fine as vertices `step` apart can show."""
     scale = 220 / max(wide, high)
     panel = make_print(rng, max(24, int(high * scale)), max(24, int(wide * scale)), colors, photo, busy)
-    share = 1.0 / (0.7 * step * scale)
-    if share < 1:
-        panel = cv2.resize(panel, None, fx=share, fy=share, interpolation=cv2.INTER_AREA)
+    fraction = 1.0 / (0.7 * step * scale)
+    if fraction < 1:
+        panel = cv2.resize(panel, None, fx=fraction, fy=fraction, interpolation=cv2.INTER_AREA)
     return panel
 
 
@@ -233,9 +233,9 @@ def image_texture(
     """
     rng = np.random.default_rng(0) if rng is None else rng
     low, size = points.min(axis=0), _extent(points)
-    share = min(1.0, size / _spacing(points) / (0.7 * min(image.shape[:2])))
-    if share < 1:
-        image = cv2.resize(image, None, fx=share, fy=share, interpolation=cv2.INTER_AREA)
+    fraction = min(1.0, size / _spacing(points) / (0.7 * min(image.shape[:2])))
+    if fraction < 1:
+        image = cv2.resize(image, None, fx=fraction, fy=fraction, interpolation=cv2.INTER_AREA)
     aspect = image.shape[0] / image.shape[1]
     side = facing_side(normals)
     out = np.zeros((len(points), 3), dtype=np.float32)

@@ -72,11 +72,11 @@ class Bench:
         return "\n".join(lines)
 
 
-def bench(dataset: Dataset, groups: int = 24, workers: int = 0) -> Bench:
+def bench(dataset: Dataset, items: int = 24, workers: int = 0) -> Bench:
     """Measure a training set.
 
     Args:
-        groups: items drawn for each measurement; workers: processes of the loader, 0 leaves that part out.
+        items: items drawn for each measurement; workers: processes of the loader, 0 leaves that part out.
     """
     cv2.setNumThreads(0)
     threads = torch.get_num_threads()
@@ -84,11 +84,11 @@ def bench(dataset: Dataset, groups: int = 24, workers: int = 0) -> Bench:
     try:
         _take(dataset, range(2))
         begin = time.process_time()
-        samples = _take(dataset, range(2, 2 + groups))
+        samples = _take(dataset, range(2, 2 + items))
         plain = 1e3 * (time.process_time() - begin) / samples
         profile = cProfile.Profile(time.process_time, builtins=False)
         profile.enable()
-        samples = _take(dataset, range(2, 2 + groups))
+        samples = _take(dataset, range(2, 2 + items))
         profile.disable()
     finally:
         torch.set_num_threads(threads)
@@ -101,7 +101,7 @@ def bench(dataset: Dataset, groups: int = 24, workers: int = 0) -> Bench:
     out = Bench(plain, stages, unit * sum(_seconds(stats, *where) for where in FLOOR))
     if workers:
         out.workers = workers
-        out.per_second, out.worker_milliseconds = _loader(dataset, groups, workers)
+        out.per_second, out.worker_milliseconds = _loader(dataset, items, workers)
     return out
 
 
@@ -124,7 +124,7 @@ def _label(batch: Batch | RefinerBatch, index: int) -> None:
 
 
 def _samples(dataset: Dataset, item: Mapping) -> int:
-    """Images of a camera in an item: queries of a group, or the one of a pair."""
+    """Images of a camera in an item: queries of an item, or the one of a pair."""
     return math.prod(item[dataset.batch_type.IMAGES].shape[:-3])
 
 
@@ -136,15 +136,15 @@ def _seconds(stats: pstats.Stats, file: str, names: tuple[str, ...]) -> float:
     )
 
 
-def _loader(dataset: Dataset, groups: int, workers: int) -> tuple[float, float]:
+def _loader(dataset: Dataset, items: int, workers: int) -> tuple[float, float]:
     """Samples a second and milliseconds of the workers' CPU time for each, without the workers' start."""
-    first, count = 10_000, max(groups, 4 * workers)
+    first, count = 10_000, max(items, 4 * workers)
     loader = DataLoader(Subset(dataset, range(first, first + count)), batch_size=None, num_workers=workers,
                         worker_init_fn=_one_thread)  # fmt: skip
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     samples, warm, begin = 0, 0, time.perf_counter()
-    for number, group in enumerate(loader):
-        samples += _samples(dataset, group)
+    for number, item in enumerate(loader):
+        samples += _samples(dataset, item)
         if number + 1 == workers:
             warm, begin = samples, time.perf_counter()
     seconds = time.perf_counter() - begin

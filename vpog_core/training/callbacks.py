@@ -17,11 +17,13 @@ from tqdm import tqdm
 
 from vpog_core.models.checkpoint import save_weights
 from vpog_core.types import VPOGError
-from vpog_core.utils.atomic_file import write_whole
+from vpog_core.utils.atomic_file import atomic_write
 
 CHECKPOINT = "checkpoint.ckpt"
 WEIGHTS = "weights.safetensors"
 HISTORY = "history.json"
+RENAMED_SCORES = {"pose_share": "pose_fraction", "near_pose_share": "near_pose_fraction"}
+"""New names of scores in the history of runs that earlier versions began."""
 HEADLINE = (
     "loss", "seen_accuracy", "unseen_accuracy", "flow_error", "visibility_accuracy", "retrieval_error",
     "rotation_error", "rotation_start", "translation_error", "translation_start",
@@ -74,7 +76,11 @@ class RunFiles(L.Callback):
         return {"seconds": self.seconds, "history": self.history}
 
     def load_state_dict(self, state_dict: dict) -> None:
-        self.seconds, self.history = state_dict["seconds"], state_dict["history"]
+        self.seconds = state_dict["seconds"]
+        self.history = [
+            {RENAMED_SCORES.get(name, name): value for name, value in entry.items()}
+            for entry in state_dict["history"]
+        ]
 
     def on_train_start(self, trainer, pl_module) -> None:
         self._last = time.monotonic()
@@ -93,7 +99,7 @@ class RunFiles(L.Callback):
         trainer.save_checkpoint(self.folder / CHECKPOINT)
         if trainer.is_global_zero:
             save_weights(pl_module.averaged, self.folder / WEIGHTS, {"steps": str(trainer.global_step)})
-            write_whole(self.folder / HISTORY, json.dumps(self.history, indent=1))
+            atomic_write(self.folder / HISTORY, json.dumps(self.history, indent=1))
         trainer.strategy.barrier("run files")
         self._last = time.monotonic()
 

@@ -35,7 +35,7 @@ from vpog_core.training.callbacks import (
     read_checkpoint,
 )
 from vpog_core.types import VPOGError
-from vpog_core.utils.atomic_file import write_whole
+from vpog_core.utils.atomic_file import atomic_write
 
 MIB = 2**20
 PIECE = 16 * MIB
@@ -73,7 +73,7 @@ def pack(run: str | Path, pieces: str | Path, budget: int = BUDGET) -> str:
         (pieces / name).write_bytes(part)
         listed.append({"name": name, "sha256": hashlib.sha256(part).hexdigest()})
     manifest = {"fidelity": fidelity, "pieces": listed, "config": config}
-    write_whole(pieces / MANIFEST, json.dumps(manifest, indent=1))
+    atomic_write(pieces / MANIFEST, json.dumps(manifest, indent=1))
     return fidelity
 
 
@@ -88,9 +88,9 @@ def unpack(pieces: str | Path, run: str | Path) -> str:
     content = b"".join(_piece(pieces, entry) for entry in manifest["pieces"])
     checkpoint = restored(torch.load(io.BytesIO(content), map_location="cpu", weights_only=True))
     run.mkdir(parents=True, exist_ok=True)
-    write_whole(run / "config.yaml", yaml.safe_dump(manifest["config"], sort_keys=False))
+    atomic_write(run / "config.yaml", yaml.safe_dump(manifest["config"], sort_keys=False))
     history = checkpoint["callbacks"]["RunFiles"]["history"]
-    write_whole(run / HISTORY, json.dumps(history, indent=1))
+    atomic_write(run / HISTORY, json.dumps(history, indent=1))
     network = _network(manifest["config"])
     network.load_state_dict(_part(checkpoint["state_dict"], "averaged."))
     save_weights(network, run / WEIGHTS, {"steps": str(checkpoint["global_step"])})

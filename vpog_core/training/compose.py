@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 import vpog_core
-from vpog_core.training.train_config import TrainConfig, from_values, schema
+from vpog_core.training.train_config import RENAMED, TrainConfig, from_values, schema
 from vpog_core.types import VPOGError
 
 FREE_MAPPINGS = ("trainer.extra", "trainer.logger_options", "data.weights")
@@ -100,7 +100,9 @@ def _sentence(error: Exception) -> str:
 
 
 def _no_setting(key: str) -> str:
-    """The sentence for an unknown key; the hint is a similar key, of its own section rather than another."""
+    """Return the sentence for an unknown key, with its new name or a similar key of the same section."""
+    if key in RENAMED:
+        return f"The setting '{key}' is called '{RENAMED[key]}' now: use that name."
     section, _, leaf = key.rpartition(".")
     known = {name.rpartition(".")[2]: name for name in known_keys() if name.startswith(section)}
     near = difflib.get_close_matches(leaf, known, n=1)

@@ -20,12 +20,18 @@ class ConsecutiveBatches(Sampler[list[int]]):
     """Batches of consecutive items; R processes take them in turn.
 
     Args:
-        groups: items of a batch; batches: how many a process has in the whole run.
+        batch_size: items of a batch; batches: how many a process has in the whole run.
         first: how many of them are done already; rank, ranks: this process among R.
     """
 
-    def __init__(self, groups: int, batches: int, first: int = 0, rank: int = 0, ranks: int = 1) -> None:
-        self.groups, self.batches, self.first, self.rank, self.ranks = groups, batches, first, rank, ranks
+    def __init__(self, batch_size: int, batches: int, first: int = 0, rank: int = 0, ranks: int = 1) -> None:
+        self.batch_size, self.batches, self.first, self.rank, self.ranks = (
+            batch_size,
+            batches,
+            first,
+            rank,
+            ranks,
+        )
 
     def __len__(self) -> int:
         """All batches of the run, the done ones among them: what a progress bar counts to."""
@@ -33,15 +39,15 @@ class ConsecutiveBatches(Sampler[list[int]]):
 
     def __iter__(self) -> Iterator[list[int]]:
         for k in range(self.first, self.batches):
-            start = (k * self.ranks + self.rank) * self.groups
-            yield list(range(start, start + self.groups))
+            start = (k * self.ranks + self.rank) * self.batch_size
+            yield list(range(start, start + self.batch_size))
 
 
-def shares(items: int, groups: int, rank: int, ranks: int) -> list[list[int]]:
+def rank_batches(items: int, batch_size: int, rank: int, ranks: int) -> list[list[int]]:
     """The batches of `rank` over a data set of `items`: all ranks have equally many, none is left out."""
     each = math.ceil(items / ranks)
     mine = [(rank + n * ranks) % items for n in range(each)]
-    return [mine[i : i + groups] for i in range(0, each, groups)]
+    return [mine[i : i + batch_size] for i in range(0, each, batch_size)]
 
 
 class VPOGDataModule(L.LightningDataModule):
@@ -68,21 +74,23 @@ class VPOGDataModule(L.LightningDataModule):
     def train_dataloader(self) -> DataLoader:
         """From the first item that was not trained on."""
         ranks = self.trainer.world_size
-        first = self.trainer.lightning_module.items // (self.config.groups * ranks)
-        sampler = ConsecutiveBatches(self.config.groups, self.batches, first, self.trainer.global_rank, ranks)
-        if len(self.sets[0]) < len(sampler) * ranks * self.config.groups:
+        first = self.trainer.lightning_module.items // (self.config.batch_size * ranks)
+        sampler = ConsecutiveBatches(
+            self.config.batch_size, self.batches, first, self.trainer.global_rank, ranks
+        )
+        if len(self.sets[0]) < len(sampler) * ranks * self.config.batch_size:
             raise VPOGError(
                 f"The training set has {len(self.sets[0])} items and the run needs "
-                f"{len(sampler) * ranks * self.config.groups}: lower trainer.max_epochs."
+                f"{len(sampler) * ranks * self.config.batch_size}: lower trainer.max_epochs."
             )
         return self._loader(self.sets[0], sampler, self.config.workers)
 
     def val_dataloader(self) -> DataLoader:
-        """This process's share of the validation set."""
-        share = shares(
-            len(self.sets[1]), self.config.groups, self.trainer.global_rank, self.trainer.world_size
+        """This process's batches of the validation set."""
+        batches = rank_batches(
+            len(self.sets[1]), self.config.batch_size, self.trainer.global_rank, self.trainer.world_size
         )
-        return self._loader(self.sets[1], share, min(self.config.workers, len(share)))
+        return self._loader(self.sets[1], batches, min(self.config.workers, len(batches)))
 
     def _loader(self, dataset: Dataset, batches, workers: int) -> DataLoader:
         return DataLoader(

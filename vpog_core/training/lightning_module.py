@@ -17,7 +17,7 @@ from vpog_core.models.layers import Block
 from vpog_core.models.refiner import RefinerNet, ResidualBlock
 from vpog_core.models.vpog_model import VPOGModel
 from vpog_core.training.data.batch import Batch, RefinerBatch
-from vpog_core.training.losses.compute import objective, supervised_pixel
+from vpog_core.training.losses.compute import compute_losses, supervised_pixel
 from vpog_core.training.losses.config import LossConfig
 from vpog_core.training.losses.refiner import (
     RefinerLossConfig,
@@ -31,8 +31,8 @@ from vpog_core.training.synthesis.device_augmentation import augment
 from vpog_core.training.train_config import OptimizerConfig, SchedulerConfig
 from vpog_core.training.validation_figures import draw_batch
 
-SHOWN = ("loss", "seen_accuracy", "flow_error", "visibility_accuracy", "retrieval_right")
-"""Scores on the progress bar, where the objective has them."""
+SHOWN = ("loss", "seen_accuracy", "flow_error", "visibility_accuracy")
+"""Scores on the progress bar, where the losses have them."""
 
 
 class NetworkLightning(L.LightningModule):
@@ -43,7 +43,7 @@ class NetworkLightning(L.LightningModule):
 
     Args:
         network: learns; the copy that averages its weights is validated and exported.
-        groups: items in a batch of one process; epoch_steps: optimizer steps of an epoch.
+        batch_size: items in a batch of one process; epoch_steps: optimizer steps of an epoch.
         photometry: lens, sensor and file effects are applied to the images here, on their device.
     """
 
@@ -52,7 +52,7 @@ class NetworkLightning(L.LightningModule):
         network: nn.Module,
         optimizer: OptimizerConfig,
         scheduler: SchedulerConfig,
-        groups: int,
+        batch_size: int,
         epoch_steps: int,
         seed: int = 0,
         photometry: bool = False,
@@ -61,7 +61,8 @@ class NetworkLightning(L.LightningModule):
         self.network = network
         self.averaged = copy.deepcopy(network).requires_grad_(False)
         self.optimizer, self.scheduler = optimizer, scheduler
-        self.groups, self.epoch_steps, self.seed, self.photometry = groups, epoch_steps, seed, photometry
+        self.batch_size, self.epoch_steps = batch_size, epoch_steps
+        self.seed, self.photometry = seed, photometry
         self.items = 0
         """Training items seen so far, by all processes."""
 
@@ -97,18 +98,18 @@ class NetworkLightning(L.LightningModule):
 
     def training_step(self, batch, batch_idx: int) -> Tensor:
         """The loss of one batch."""
-        number = self.items // self.groups + self.global_rank
+        number = self.items // self.batch_size + self.global_rank
         torch.manual_seed((self.seed << 32) + number)
         loss, scores = self._in_precision(self.training_losses, self.network, batch, number)
         shown = {key: scores[key] for key in SHOWN if key in scores}
         rate = self.trainer.optimizers[0].param_groups[0]["lr"]
         scores = {**scores, "lr": rate}
-        self.log_dict({f"train/{key}": value for key, value in scores.items()}, batch_size=self.groups)
-        self.log_dict(shown, prog_bar=True, logger=False, batch_size=self.groups)
+        self.log_dict({f"train/{key}": value for key, value in scores.items()}, batch_size=self.batch_size)
+        self.log_dict(shown, prog_bar=True, logger=False, batch_size=self.batch_size)
         return loss
 
     def on_train_batch_end(self, outputs, batch, batch_idx: int) -> None:
-        self.items += self.groups * self.trainer.world_size
+        self.items += self.batch_size * self.trainer.world_size
 
     def on_validation_epoch_start(self) -> None:
         self.averaged.eval()
@@ -139,7 +140,7 @@ class NetworkLightning(L.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def rate(self, step: int) -> float:
-        """Share of the highest learning rate after `step` steps: linear warm-up times cosine."""
+        """Return the learning rate after `step` steps over the highest one: linear warm-up times cosine."""
         config = self.scheduler
         epochs = step / self.epoch_steps if config.stepwise else step // self.epoch_steps
         down = 0.5 * (1 + math.cos(math.pi * min(1.0, epochs / config.t_max)))
@@ -159,7 +160,7 @@ class NetworkLightning(L.LightningModule):
         optimizer.found_inf = (
             ~norm.isfinite()
         ).float()  # fused optimizers skip the step by it, without waiting
-        self.log("train/gradient_norm", norm, batch_size=self.groups)
+        self.log("train/gradient_norm", norm, batch_size=self.batch_size)
 
     def optimizer_step(self, epoch, batch_idx, optimizer, optimizer_closure=None) -> None:
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
@@ -202,10 +203,10 @@ class VPOGLightning(NetworkLightning):
         return self._losses(network, batch, offset=supervised_pixel(number))
 
     def validation_losses(self, network, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        return self._losses(network, batch, offset=(2, 1), predicted_share=1.0)
+        return self._losses(network, batch, offset=(2, 1), predicted_fraction=1.0)
 
     def _losses(self, network, batch: Batch, **options) -> tuple[Tensor, dict[str, Tensor]]:
-        return objective(network, batch, self.loss.weights, options=self.loss.options, **options)
+        return compute_losses(network, batch, self.loss.weights, options=self.loss.options, **options)
 
     def draw(self, batch: Batch, count: int) -> list[np.ndarray]:
         return draw_batch(self.averaged, batch, count)

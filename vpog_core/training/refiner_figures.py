@@ -28,12 +28,12 @@ def draw_refiner_batch(network: RefinerNet, batch: RefinerBatch, count: int) -> 
             ("flow found", _flow(flow[n], labels.on_object[n])),
             ("visibility found", _grey(visibility[n] * labels.on_object[n])),
         ]
-        rows.append(_tiles(pair_pictures(batch, labels, n) + answer))
+        rows.append(_tiles(pair_images(batch, labels, n) + answer))
     return rows
 
 
-def pair_pictures(batch: RefinerBatch, labels: RefinerLabels, n: int) -> list[tuple[str, np.ndarray]]:
-    """Return names and pictures of a pair and its labels.
+def pair_images(batch: RefinerBatch, labels: RefinerLabels, n: int) -> list[tuple[str, np.ndarray]]:
+    """Return names and images of a pair and its labels.
 
     The last but one paints the same colours on render and image where the labels say they belong together.
     """
@@ -48,9 +48,9 @@ def pair_pictures(batch: RefinerBatch, labels: RefinerLabels, n: int) -> list[tu
 
 
 def label_row(batch: RefinerBatch, n: int, title: str = "") -> np.ndarray:
-    """Draw one pair with its labels, [h, w, 3] uint8; the title goes before the first picture's name."""
-    (name, picture), *others = pair_pictures(batch, refiner_labels(batch), n)
-    return _tiles([(f"{title} {name}".strip(), picture), *others])
+    """Draw one pair with its labels, [h, w, 3] uint8; the title goes before the first image's name."""
+    (name, image), *others = pair_images(batch, refiner_labels(batch), n)
+    return _tiles([(f"{title} {name}".strip(), image), *others])
 
 
 def _painted(image: np.ndarray, render: np.ndarray, labels: RefinerLabels, n: int) -> list[np.ndarray]:
@@ -60,8 +60,8 @@ def _painted(image: np.ndarray, render: np.ndarray, labels: RefinerLabels, n: in
     end = start + labels.flow[n].cpu().numpy()[visible]
     colors = np.stack([start[:, 0] / size, start[:, 1] / size, 1 - start.sum(axis=1) / (2 * size)], axis=1)
     out = []
-    for picture, places in ((render, start), (image, end)):
-        canvas = cv2.resize(picture // 2, (TILE, TILE), interpolation=cv2.INTER_AREA)
+    for shown, places in ((render, start), (image, end)):
+        canvas = cv2.resize(shown // 2, (TILE, TILE), interpolation=cv2.INTER_AREA)
         for place, color in zip(((places + 0.5) * TILE / size).astype(int), colors, strict=True):
             cv2.circle(canvas, tuple(int(v) for v in place), 3, tuple(float(255 * c) for c in color), -1)
         out.append(canvas)
@@ -77,13 +77,11 @@ def _grey(values: torch.Tensor) -> np.ndarray:
     return np.repeat(grey[..., None], 3, axis=2)
 
 
-def _tiles(pictures: list[tuple[str, np.ndarray]]) -> np.ndarray:
-    row = np.empty((TILE + BAR + GAP, len(pictures) * (TILE + GAP) + GAP, 3), np.uint8)
+def _tiles(images: list[tuple[str, np.ndarray]]) -> np.ndarray:
+    row = np.empty((TILE + BAR + GAP, len(images) * (TILE + GAP) + GAP, 3), np.uint8)
     row[:] = BACKGROUND
-    for k, (name, picture) in enumerate(pictures):
+    for k, (name, image) in enumerate(images):
         x = GAP + k * (TILE + GAP)
-        row[BAR : BAR + TILE, x : x + TILE] = cv2.resize(
-            picture, (TILE, TILE), interpolation=cv2.INTER_NEAREST
-        )
+        row[BAR : BAR + TILE, x : x + TILE] = cv2.resize(image, (TILE, TILE), interpolation=cv2.INTER_NEAREST)
         draw_text(row, name, (x + 2, 2), 13, TEXT)
     return row

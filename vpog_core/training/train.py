@@ -40,17 +40,17 @@ from vpog_core.training.lightning_module import (
     RefinerLightning,
     VPOGLightning,
 )
-from vpog_core.training.train_config import TrainConfig
-from vpog_core.training.validation_figures import Pictures
+from vpog_core.training.train_config import RENAMED, TrainConfig
+from vpog_core.training.validation_figures import ValidationFigures
 from vpog_core.types import VPOGError
-from vpog_core.utils.atomic_file import write_whole
+from vpog_core.utils.atomic_file import atomic_write
 
 LOGGERS = {
     "tensorboard": "TensorBoardLogger", "csv": "CSVLogger", "wandb": "WandbLogger", "mlflow": "MLFlowLogger",
     "comet": "CometLogger", "neptune": "NeptuneLogger",
 }  # fmt: skip
 FREE = (
-    "trainer.", "loader.workers", "loader.prefetch", "output", "data.bank", "data.processes",
+    "trainer.", "loader.workers", "loader.prefetch", "output", "data.cache_dir", "data.processes",
     "data.resident_objects",
 )  # fmt: skip
 """Settings that may change between two slices of a run without a word."""
@@ -111,7 +111,7 @@ def train(config: TrainConfig, build: Build | None = None) -> Summary:
         for line in changes:
             print(f"changed since this run was begun: {line}", file=sys.stderr)
         folder.mkdir(parents=True, exist_ok=True)
-        write_whole(folder / "config.yaml", yaml.safe_dump(dataclasses.asdict(config), sort_keys=False))
+        atomic_write(folder / "config.yaml", yaml.safe_dump(dataclasses.asdict(config), sort_keys=False))
     trainer.fit(module, datamodule=data, ckpt_path=str(checkpoint) if begun else None, weights_only=True)
     files = next(c for c in trainer.callbacks if isinstance(c, RunFiles))
     scores = dict(files.history[-1]) if files.history else {}
@@ -133,7 +133,7 @@ def make_module(config: TrainConfig) -> NetworkLightning:
     torch.manual_seed(config.seed)
     make = _refiner_module if config.network == REFINER else _coarse_module
     module = make(
-        config, config.optimizer, config.scheduler, config.loader.groups, config.trainer.epoch_steps,
+        config, config.optimizer, config.scheduler, config.loader.batch_size, config.trainer.epoch_steps,
         config.seed, not config.data.photometry,
     )  # fmt: skip
     if config.trainer.checkpoint_blocks:
@@ -166,8 +166,8 @@ def make_trainer(config: TrainConfig, callbacks: list[L.Callback]) -> L.Trainer:
     callbacks = [*callbacks, ProgressLines(0 if terminal else of.log_every)]
     if terminal:
         callbacks.append(TQDMProgressBar(refresh_rate=5))
-    if of.pictures:
-        callbacks.append(Pictures(folder / "pictures", of.pictures))
+    if of.figures:
+        callbacks.append(ValidationFigures(folder / "figures", of.figures))
     arguments = {
         "accelerator": of.accelerator, "devices": of.devices, "num_nodes": of.num_nodes,
         "strategy": of.strategy, "precision": of.precision,
@@ -218,7 +218,8 @@ def changed(folder: Path, config: TrainConfig) -> list[str]:
     file = folder / "config.yaml"
     if not file.is_file():
         return []
-    before = {"network": COARSE} | dict(_flat(yaml.safe_load(file.read_text())))
+    stored = {RENAMED.get(key, key): value for key, value in _flat(yaml.safe_load(file.read_text()))}
+    before = {"network": COARSE} | stored
     sizes = "refiner." if config.network == REFINER else "model."
     lines = []
     for key, value in _flat(dataclasses.asdict(config)):

@@ -12,7 +12,7 @@ from typing import Any, get_type_hints
 from vpog_core.models.checkpoint import COARSE, REFINER
 from vpog_core.models.config import VPOGConfig
 from vpog_core.models.refiner_config import RefinerConfig
-from vpog_core.training.data.data_config import DataConfig
+from vpog_core.training.data.data_config import RENAMED_KEYS, DataConfig
 from vpog_core.training.losses.config import LossConfig
 from vpog_core.training.losses.refiner import RefinerLossConfig
 from vpog_core.training.synthesis.pose_perturbation import PerturbationConfig
@@ -59,11 +59,11 @@ class LoaderConfig:
     """Batches.
 
     Attributes:
-        groups: objects in a batch of one process, each with its queries and templates.
+        batch_size: objects in a batch of one process, each with its queries and templates.
         workers: processes that render; prefetch: batches each of them keeps ready.
     """
 
-    groups: int = 4
+    batch_size: int = 4
     workers: int = 1
     prefetch: int = 4
 
@@ -95,7 +95,7 @@ class TrainerConfig:
         threads: of torch in the main process, 0 = torch's own choice.
         log_every: steps between two log entries.
         logger: tensorboard, csv, wandb, mlflow, comet, neptune, or none; logger_options: its arguments.
-        pictures: validation samples drawn.
+        figures: validation samples drawn.
         extra: further arguments of `lightning.Trainer`.
     """
 
@@ -114,7 +114,7 @@ class TrainerConfig:
     log_every: int = 50
     logger: str = "tensorboard"
     logger_options: dict[str, Any] = field(default_factory=dict)
-    pictures: int = 3
+    figures: int = 3
     extra: dict[str, Any] = field(default_factory=dict)
 
 
@@ -148,10 +148,10 @@ class TrainConfig:
         if self.network not in (COARSE, REFINER):
             raise VPOGError(f"network is '{self.network}': give {COARSE} or {REFINER}.")
         for of, name, low in (
-            (self.loader, "groups", 1), (self.loader, "workers", 0), (self.loader, "prefetch", 1),
+            (self.loader, "batch_size", 1), (self.loader, "workers", 0), (self.loader, "prefetch", 1),
             (self.scheduler, "t_max", 1), (self.scheduler, "warmup_steps", 0), (self.optimizer, "lr", 0),
             (self.trainer, "max_epochs", 1), (self.trainer, "epoch_steps", 1), (self.trainer, "minutes", 0),
-            (self.trainer, "accumulate", 1), (self.trainer, "pictures", 0), (self.trainer, "log_every", 1),
+            (self.trainer, "accumulate", 1), (self.trainer, "figures", 0), (self.trainer, "log_every", 1),
         ):  # fmt: skip
             if not getattr(of, name) >= low:
                 where = type(of).__name__.removesuffix("Config").lower()
@@ -181,6 +181,12 @@ class TrainConfig:
         return self.trainer.max_epochs * self.trainer.epoch_steps
 
 
+RENAMED = {
+    **{f"data.{old}": f"data.{new}" for old, new in RENAMED_KEYS.items()},
+    "loader.groups": "loader.batch_size",
+    "trainer.pictures": "trainer.figures",
+}
+"""New names of settings that runs of earlier versions have in their config.yaml."""
 SECTIONS = {
     name: kind for name, kind in get_type_hints(TrainConfig).items() if dataclasses.is_dataclass(kind)
 }

@@ -29,8 +29,8 @@ GAP = 8
 TRUE, FOUND = (255, 255, 255), (90, 220, 120)
 
 
-class Pictures(L.Callback):
-    """Draws the first query of a few validation groups with the averaged weights.
+class ValidationFigures(L.Callback):
+    """Draws the first query of a few validation samples with the averaged weights.
 
     One sheet a validation goes to `folder` and to every logger that takes images.
 
@@ -64,34 +64,34 @@ class Pictures(L.Callback):
 
 
 def draw_batch(network: VPOGModel, batch: Batch, count: int) -> list[np.ndarray]:
-    """A row [h, w, 3] uint8 for each of the first groups: the true and the found pose, then the match."""
+    """A row [h, w, 3] uint8 for each of the first samples: the true and the found pose, then the match."""
     rows = []
-    for group in range(min(count, len(batch.diameter))):
-        hypothesis = solve_group(network, batch, group)
-        T_true = batch.query_T[group, 0].double().cpu().numpy()
+    for sample in range(min(count, len(batch.diameter))):
+        hypothesis = solve_sample(network, batch, sample)
+        T_true = batch.query_T[sample, 0].double().cpu().numpy()
         rows.append(_row(hypothesis, T_true))
     return rows
 
 
 @torch.no_grad()
-def solve_group(network: VPOGModel, batch: Batch, group: int) -> PoseHypothesis:
-    """The first query of a group matched with the group's cluster of S templates, and the pose from that."""
-    rgb = batch.template_rgb[group, : batch.template_depth.shape[1]]
-    images = torch.cat((batch.query_rgb[group, :1], rgb)).permute(0, 3, 1, 2).float() / 255.0
+def solve_sample(network: VPOGModel, batch: Batch, sample: int) -> PoseHypothesis:
+    """Match the first query of a sample with its cluster of S templates, and solve its pose."""
+    rgb = batch.template_rgb[sample, : batch.template_depth.shape[1]]
+    images = torch.cat((batch.query_rgb[sample, :1], rgb)).permute(0, 3, 1, 2).float() / 255.0
     encoded = network.encode(images)
     matches = network.match(
         Encoded(encoded.tokens[:1], encoded.stem[:1]),
         Encoded(encoded.tokens[None, 1:], encoded.stem[None, 1:]),
-        batch.directions[group, None],
+        batch.directions[sample, None],
     )
     matches = type(matches)(*(value.float() for value in vars(matches).values()))
     depth, K, T = (
-        v[group].double().cpu().numpy() for v in (batch.template_depth, batch.template_K, batch.template_T)
+        v[sample].double().cpu().numpy() for v in (batch.template_depth, batch.template_K, batch.template_T)
     )
     coords = np.stack([object_points(*view) for view in zip(depth, K, T[: len(depth)], strict=True)])
     query_rgb, query_K = (
-        batch.query_rgb[group, 0].cpu().numpy(),
-        batch.query_K[group, 0].double().cpu().numpy(),
+        batch.query_rgb[sample, 0].cpu().numpy(),
+        batch.query_K[sample, 0].double().cpu().numpy(),
     )
     crop = Crop(query_rgb, None, VirtualCamera(query_K, np.eye(3), len(query_rgb)))
     cluster = SimpleNamespace(rgb=rgb.cpu().numpy(), coords=coords)
@@ -112,16 +112,16 @@ def _row(hypothesis: PoseHypothesis, T_true: np.ndarray) -> np.ndarray:
     K = hypothesis.crop.virtual.K.copy()
     K[:2] *= scale
     K[:2, 2] += (scale - 1) / 2
-    picture = cv2.resize(hypothesis.crop.rgb, (TILE, TILE), interpolation=cv2.INTER_CUBIC)
+    image = cv2.resize(hypothesis.crop.rgb, (TILE, TILE), interpolation=cv2.INTER_CUBIC)
     vertices, faces = _hull(hypothesis.cluster.coords)
     drawings = [PoseDrawing(T_true, vertices, faces, TRUE)]
     if hypothesis.pnp is not None:
         drawings.append(PoseDrawing(hypothesis.pnp.T_virt_obj, vertices, faces, FOUND))
     if len(faces):
-        picture = draw_poses(picture, Camera(K, TILE, TILE), drawings)
+        image = draw_poses(image, Camera(K, TILE, TILE), drawings)
     panel = draw_match(match_view(hypothesis), tile=TILE)
     tile = np.full((len(panel), TILE + GAP, 3), panel[0, 0], np.uint8)
-    tile[-TILE - GAP : -GAP, GAP:] = picture
+    tile[-TILE - GAP : -GAP, GAP:] = image
     draw_text(tile, "pose: white true, green found", (GAP + 2, GAP // 2), TILE // 21)
     return np.concatenate([tile, panel], axis=1)
 

@@ -18,7 +18,7 @@ def wait_for_writers(timeout_s: float) -> bool:
     return _writing.acquire(timeout=timeout_s)
 
 
-def write_whole(path: Path, content: bytes | str) -> None:
+def atomic_write(path: Path, content: bytes | str) -> None:
     """Write a file, text as UTF-8, in folders that are made where missing; what was there is replaced.
 
     Raises:

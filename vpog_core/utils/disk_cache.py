@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 
-def made_once(folder: Path, make: Callable[[Path], None]) -> Path:
+def build_once(folder: Path, make: Callable[[Path], None]) -> Path:
     """The folder, filled by `make(folder)` unless it is there; it is there whole or not at all.
 
     Two processes that make the same one at once both succeed; the first to finish is kept.

@@ -17,11 +17,11 @@ from vpog_core.threads import wait_passively
 from vpog_core.types import VPOGError
 
 
-class Crew:
+class WorkerPool:
     """Processes with a tool each, and a torch thread each; with one worker, this process as it is.
 
-        with Crew(make, arguments, workers) as crew:
-            for result in crew.map(work, items):  # work(make(*arguments), item)
+        with WorkerPool(make, arguments, workers) as pool:
+            for result in pool.map(work, items):  # work(make(*arguments), item)
 
     Args:
         make, arguments: make the tool; for several workers picklable, as `work` and the items are.
@@ -44,7 +44,7 @@ class Crew:
             initargs=(make, arguments),
         )
 
-    def __enter__(self) -> Crew:
+    def __enter__(self) -> WorkerPool:
         return self
 
     def __exit__(self, kind, error, traceback) -> None:

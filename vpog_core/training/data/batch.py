@@ -11,7 +11,7 @@ from torch import Tensor
 
 @dataclass
 class Batch:
-    """O groups of G queries, T templates, the first S of them the cluster: `VPOGTrainDataset`'s.
+    """O samples of G queries, T templates, the first S of them the cluster: `VPOGTrainDataset`'s.
 
     Of a symmetric object `query_T` is the pose nearest to the reference, and `distance` [O, G, T] (radians)
     that to the nearest of the poses that look alike.
@@ -42,7 +42,7 @@ class Batch:
         return self.template_depth.shape[1]
 
     def images(self) -> Tensor:
-        """Return what is matched: [O * (G + S), 3, P, P] uint8, queries first within each group."""
+        """Return what is matched: [O * (G + S), 3, P, P] uint8, queries first within each sample."""
         matched = torch.cat((self.query_rgb, self.template_rgb[:, : self.cluster_size]), dim=1)
         return matched.flatten(0, 1).permute(0, 3, 1, 2)
 
@@ -51,7 +51,7 @@ class Batch:
         return self.template_rgb[:, self.cluster_size :].flatten(0, 1).permute(0, 3, 1, 2)
 
     def per_query(self, templates: Tensor) -> Tensor:
-        """[O, S, ...] -> [O * G, S, ...]: each query's own copy of its group's templates."""
+        """[O, S, ...] -> [O * G, S, ...]: each query's own copy of its sample's templates."""
         return templates.repeat_interleave(self.query_rgb.shape[1], dim=0)
 
     def rotation_distance(self) -> Tensor:

@@ -20,15 +20,15 @@ from vpog_core.training.synthesis.training_object import TrainingObject
 from vpog_core.types import Camera, VPOGError
 
 MIN_VISIBLE = 0.3
-"""Instances of which a smaller share is visible are not used."""
+"""Instances of which a smaller fraction is visible are not used."""
 VISIBLE_BOX = 0.75
 """Boxes that are of the visible part, fraction; the others are of the whole."""
 MIN_DIAGONAL = 24.0
 """Pixels of the visible box's diagonal below which an instance is not used."""
 NEAR, REFINED_NEAR = np.radians(25.0), np.radians(8.0)
-"""A group's queries look from within this of the first one."""
+"""A sample's queries look from within this of the first one."""
 REFINED_RATIO = 0.15
-"""And, in a refined group, from within this share of its distance."""
+"""And, in a refined sample, from within this fraction of its distance."""
 SENSOR_MARGIN = 0.015
 """Measured this much (m) before the model, something else was seen (BOP's delta)."""
 OCCLUDER_MARGIN = 0.005
@@ -39,7 +39,7 @@ class BopImages:
     """The images of one split, and what renders the objects in them.
 
     Args:
-        split: where pictures are read; table: all its frames.
+        split: where images are read; table: all its frames.
         renderers: by obj_id, called at each use; without one an object hides nothing.
     """
 
@@ -58,7 +58,7 @@ class BopImages:
         return rows[~hidden & ~small & (table.T_cam_obj[rows, 2, 3] > 0)]
 
 
-class ObjectViews:
+class AnnotatedViews:
     """The views of one object that a split has.
 
     Args:
@@ -94,7 +94,7 @@ class AnnotatedQueries:
         self.size = size
 
     def pose(self, rng: np.random.Generator, obj: TrainingObject, refined: bool) -> QueryPose:
-        """Near one of the views; a refined group nearer, and at its distance."""
+        """Near one of the views; a refined sample nearer, and at its distance."""
         view = int(rng.integers(len(obj.views)))
         directions, distances = obj.views.cameras(obj.mesh)
         anchor = near(rng, directions[view], REFINED_SPREAD if refined else ANCHOR_SPREAD)
@@ -104,14 +104,14 @@ class AnnotatedQueries:
         self, rng: np.random.Generator, obj: TrainingObject, pose: QueryPose, R_ref: np.ndarray, count: int
     ) -> list[dict[str, np.ndarray]]:
         """The anchor's view and others near it; where there are too few, some again, augmented anew."""
-        pictures: dict[int, tuple[BopFrame, np.ndarray]] = {}
+        images: dict[int, tuple[BopFrame, np.ndarray]] = {}
         out = []
         for view in self._views(rng, obj, pose, count):
             number = int(obj.views.frames[view])
-            if number not in pictures:
+            if number not in images:
                 frame = obj.views.images.table.frame(obj.views.images.split, number)
-                pictures[number] = frame, frame.image()
-            frame, image = pictures[number]
+                images[number] = frame, frame.image()
+            frame, image = images[number]
             index = int(obj.views.rows[view] - obj.views.images.table.first[number])
             out.append(self._query(rng, obj, frame, image, frame.instances[index], R_ref, pose.turn(rng)))
         return out
@@ -215,8 +215,8 @@ def _measured_before(
 def jittered(rng: np.random.Generator, box: np.ndarray) -> np.ndarray:
     """A box [4] (x0, y0, x1, y1) as detectors err: mostly by 4 % of its size, at times by 10 %."""
     extent = box[2:] - box[:2]
-    sloppy = 0.04 if rng.random() < 0.75 else 0.1
-    low, high = box[:2] + rng.normal(0, sloppy, 2) * extent, box[2:] + rng.normal(0, sloppy, 2) * extent
+    noise = 0.04 if rng.random() < 0.75 else 0.1
+    low, high = box[:2] + rng.normal(0, noise, 2) * extent, box[2:] + rng.normal(0, noise, 2) * extent
     return np.concatenate((low, np.maximum(high, low + 4)))
 
 

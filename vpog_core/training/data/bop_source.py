@@ -18,12 +18,12 @@ from vpog_core.bop.models import BopModels, models_folder
 from vpog_core.bop.shards import BopShards
 from vpog_core.geometry.boxes import overlap, projected_box
 from vpog_core.objects.mesh import Mesh
-from vpog_core.training.data.bop_queries import BopImages, ObjectViews
+from vpog_core.training.data.bop_queries import AnnotatedViews, BopImages
 from vpog_core.training.data.data_config import DataConfig
 from vpog_core.training.data.mesh_source import GSO_MESH, GSO_TEXTURES, TEXTURE_SIDE, ObjectSource
 from vpog_core.training.synthesis.training_object import TrainingObject
 from vpog_core.types import VPOGError
-from vpog_core.utils.disk_cache import made_once
+from vpog_core.utils.disk_cache import build_once
 
 SHAPENET_MESH = "models/model_normalized.obj"
 LEAST_OVERLAP = 0.5
@@ -39,7 +39,7 @@ class BopSource:
     """One split: its frames, and where the meshes of its objects are.
 
     Attributes:
-        split: reads pictures; table: all frames; objects: mesh sources by obj_id.
+        split: reads images; table: all frames; objects: mesh sources by obj_id.
     """
 
     split: BopDataset | BopShards
@@ -48,16 +48,16 @@ class BopSource:
 
     @classmethod
     def open(cls, root: Path, split: str, config: DataConfig, progress: bool) -> BopSource:
-        """Read a split, its index from the bank where it is there.
+        """Read a split, its index from the cache where it is there.
 
         Args:
-            config: says where the bank is, and the models that MegaPose's shards show.
+            config: says where the cache is, and the models that MegaPose's shards show.
 
         Raises:
             VPOGError: a split, shard, annotation or model that cannot be used.
         """
         data = open_split(root, split)
-        table = indexed(data, Path(config.bank).expanduser(), config.processes, progress)
+        table = indexed(data, Path(config.cache_dir).expanduser(), config.processes, progress)
         obj_ids = np.unique(np.asarray(table.obj_id)).tolist()
         if not obj_ids:
             raise VPOGError(
@@ -86,13 +86,13 @@ class BopSource:
             source, rows = self.objects[obj_id], images.usable_rows(obj_id)
             if source in used and len(rows):
                 check_model(obj.mesh, self.table, rows, source)
-                views = ObjectViews(images, rows)
+                views = AnnotatedViews(images, rows)
                 out.append(TrainingObject(obj.name, obj.open_renderer, "bop", views, obj.find_symmetries))
         return out
 
 
-def indexed(split: BopDataset | BopShards, bank: Path, processes: int, progress: bool) -> FrameTable:
-    """The table of a split, from the bank where its files have not changed, else read now, in parallel."""
+def indexed(split: BopDataset | BopShards, cache_dir: Path, processes: int, progress: bool) -> FrameTable:
+    """The table of a split, from the cache where its files have not changed, else read now, in parallel."""
     stamps = []
     for section in split.sections:
         for path in split.section_files(section):
@@ -103,7 +103,7 @@ def indexed(split: BopDataset | BopShards, bank: Path, processes: int, progress:
     def make(folder: Path) -> None:
         _read_table(split, processes, progress).save(folder)
 
-    return FrameTable.load(made_once(bank / f"index-{split.name}-{key}", make))
+    return FrameTable.load(build_once(cache_dir / f"index-{split.name}-{key}", make))
 
 
 def _read_table(split: BopDataset | BopShards, processes: int, progress: bool) -> FrameTable:

@@ -10,13 +10,17 @@ from vpog_core.training.synthesis.looks import LookParams
 from vpog_core.types import VPOGError
 
 SOURCES = ("meshes", "gso", "bop", "procedural")
+RENAMED_KEYS = {
+    "bank": "cache_dir", "refined_share": "refined_fraction", "validation_groups": "validation_samples",
+}  # fmt: skip
+"""New names of keys that earlier versions had."""
 MOST_PROCEDURAL = 100_000
 """Seeds 0 to 99,999 are for training; those of validation, tests and evaluation lie above."""
 
 
 @dataclass
 class DataConfig:
-    """Objects, images and how groups are drawn from them. Empty means: not used.
+    """Objects, images and how samples are drawn from them. Empty means: not used.
 
     Attributes:
         meshes: folders of mesh files, rendered on the fly.
@@ -27,15 +31,15 @@ class DataConfig:
         procedural: how many procedural objects, seeds from 0.
         photos: folder of photographs, for backgrounds and procedural textures.
         hdri: folder of equirectangular environment maps (.hdr, .exr), for light.
-        bank: folder where meshes are kept, quick to read, and what was found out about them.
+        cache_dir: folder where meshes are kept, quick to read, and what was found out about them.
         image_size: side of crops and templates, pixels.
-        queries, cluster, negatives: G queries and S matched plus further templates in a group.
-        refined_share: of the groups whose reference is rendered at nearly the queries' pose.
-        weights: groups drawn from each source, relative; empty: by its number of objects.
+        queries, cluster, negatives: G queries and S matched plus further templates in a sample.
+        refined_fraction: of the samples whose reference is rendered at nearly the queries' pose.
+        weights: samples drawn from each source, relative; empty: by its number of objects.
         looks: what objects that are rendered on the fly wear: their own colours, paint, prints, ...
         held_out_every: one object in so many, in the order of their names, is kept for validation; 0: none.
         held_out_procedural: further procedural objects for validation.
-        validation_groups: items of the validation set.
+        validation_samples: items of the validation set.
         photometry: lens, sensor and file effects are applied by the loader's workers; False where the trainer
             applies them on the device.
         resident_objects: meshes kept in memory; beyond, the one unused the longest is dropped.
@@ -51,17 +55,17 @@ class DataConfig:
     procedural: int = 0
     photos: str = ""
     hdri: str = ""
-    bank: str = "runs/bank"
+    cache_dir: str = "runs/cache"
     image_size: int = 112
     queries: int = 4
     cluster: int = 4
     negatives: int = 24
-    refined_share: float = 0.3
+    refined_fraction: float = 0.3
     weights: dict[str, float] = field(default_factory=dict)
     looks: LookParams = field(default_factory=LookParams)
     held_out_every: int = 14
     held_out_procedural: int = 12
-    validation_groups: int = 48
+    validation_samples: int = 48
     photometry: bool = True
     resident_objects: int = 512
     processes: int = 0
@@ -88,6 +92,8 @@ class DataConfig:
         """
         known = [f.name for f in fields(cls)]
         for key in values:
+            if key in RENAMED_KEYS:
+                raise VPOGError(f"data.{key} is called data.{RENAMED_KEYS[key]} now: use that name.")
             if key not in known:
                 raise VPOGError(f"data.{key} is not known: use one of {', '.join(known)}.")
         return cls(**values)
@@ -95,7 +101,7 @@ class DataConfig:
     def _check_numbers(self) -> None:
         lowest = {
             "procedural": 0, "queries": 1, "cluster": 1, "negatives": 0, "held_out_every": 0, "processes": 0,
-            "held_out_procedural": 0, "validation_groups": 1, "resident_objects": 1,
+            "held_out_procedural": 0, "validation_samples": 1, "resident_objects": 1,
             "image_size": 2 * PATCH, "seed": 0,
         }  # fmt: skip
         for name, low in lowest.items():
@@ -112,8 +118,10 @@ class DataConfig:
             raise VPOGError(
                 "data.held_out_every is 1, which leaves nothing to train on: set 0, or 2 or more."
             )
-        if not 0.0 <= self.refined_share <= 1.0:
-            raise VPOGError(f"data.refined_share is {self.refined_share}: set a share between 0 and 1.")
+        if not 0.0 <= self.refined_fraction <= 1.0:
+            raise VPOGError(
+                f"data.refined_fraction is {self.refined_fraction}: set a fraction between 0 and 1."
+            )
 
     def _check_weights(self) -> None:
         if not self.weights:

@@ -22,20 +22,20 @@ from vpog_core.training.data.mesh_source import (
 )
 from vpog_core.training.data.object_cache import load_object, prepare_objects
 from vpog_core.training.data.vpog_dataset import VPOGTrainDataset
-from vpog_core.training.synthesis.scene_assets import Stage, read_environments
+from vpog_core.training.synthesis.scene_assets import SceneAssets, read_environments
 from vpog_core.training.synthesis.training_object import TrainingObject
 from vpog_core.types import VPOGError
 
 HELD_OUT_SEED = 800_000
-"""First seed of validation's procedural objects, and the seed its groups are drawn by."""
+"""First seed of validation's procedural objects, and the seed its samples are drawn by."""
 
 
 def build_datasets(
     config: DataConfig, progress: bool = True, preload: bool = True
 ) -> tuple[VPOGTrainDataset, VPOGTrainDataset]:
-    """The training and the validation set; meshes that are not in the bank yet are put there, in parallel.
+    """The training and the validation set; meshes that are not in the cache yet are put there, in parallel.
 
-    Objects of the validation set are never in the training set. Its groups are the same in every run: their
+    Objects of the validation set are never in the training set. Its samples are the same in every run: their
     seed is fixed.
 
     Args:
@@ -50,10 +50,10 @@ def build_datasets(
     train, held_out = object_sources(config, splits)
     seen_with = [s for split in splits for s in split.objects.values()]
     every = list(dict.fromkeys([*train, *held_out, *seen_with]))
-    bank = Path(config.bank).expanduser()
-    prepare_objects(every, bank, config.processes, progress)
+    cache_dir = Path(config.cache_dir).expanduser()
+    prepare_objects(every, cache_dir, config.processes, progress)
     cache = RendererCache(config.resident_objects)
-    loaded = {source: load_object(source, bank, cache) for source in every}
+    loaded = {source: load_object(source, cache_dir, cache) for source in every}
     if preload:
         first = list(loaded.values())[: config.resident_objects]
         for obj in tqdm(first, desc="objects", unit="object", mininterval=2, disable=not progress):
@@ -61,16 +61,16 @@ def build_datasets(
     sets = [_training_objects(part, splits, loaded) for part in (train, held_out)]
     require_objects(*sets)
     photos = [read_photo(path) for path in photo_files(config.photos)]
-    stage = Stage(photos, sets[0], read_environments(config.hdri))
+    assets = SceneAssets(photos, sets[0], read_environments(config.hdri))
     common = {
         "queries": config.queries, "cluster": config.cluster, "negatives": config.negatives,
-        "refined_share": config.refined_share, "photometry": config.photometry, "looks": config.looks,
+        "refined_fraction": config.refined_fraction, "photometry": config.photometry, "looks": config.looks,
     }  # fmt: skip
     weights = known_weights(config, sets[0])
     return (
-        VPOGTrainDataset(sets[0], stage, config.image_size, config.seed, weights=weights, **common),
+        VPOGTrainDataset(sets[0], assets, config.image_size, config.seed, weights=weights, **common),
         VPOGTrainDataset(
-            sets[1], stage, config.image_size, HELD_OUT_SEED, length=config.validation_groups, **common
+            sets[1], assets, config.image_size, HELD_OUT_SEED, length=config.validation_samples, **common
         ),
     )
 
@@ -123,7 +123,7 @@ def require_objects(train: Sequence, held_out: Sequence) -> None:
 def _training_objects(
     sources: Sequence[ObjectSource], splits: Sequence[BopSource], loaded: dict[ObjectSource, TrainingObject]
 ) -> list[TrainingObject]:
-    """Objects to draw groups of: rendered ones, and annotated ones once for each split that shows them."""
+    """Objects to draw samples of: rendered ones, and annotated ones once for each split that shows them."""
     rendered = [loaded[s] for s in sources if s.kind != "bop"]
     return rendered + [o for split in splits for o in split.training_objects(loaded, set(sources))]
 

@@ -32,7 +32,7 @@ class RendererCache:
         self._renderers: OrderedDict[Path, Renderer] = OrderedDict()
 
     def get(self, file: Path) -> Renderer:
-        """Return the renderer of a mesh file in the bank."""
+        """Return the renderer of a mesh file in the cache."""
         renderer = self._renderers.pop(file, None) or Renderer(read_mesh(file))
         self._renderers[file] = renderer
         if len(self._renderers) > self.capacity:

@@ -72,10 +72,10 @@ class ObjectSource:
             parts += [_stamp(p) for p in (self.path, *_companions(self.path, self.textures))]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
-    def folder(self, bank: Path) -> Path:
-        """Its place in the bank."""
+    def folder(self, cache_dir: Path) -> Path:
+        """Its place in the cache."""
         safe = "".join(c if c.isalnum() or c in "-_" else "_" for c in self.name)[:80]
-        return bank / f"{safe}-{self.key()}"
+        return cache_dir / f"{safe}-{self.key()}"
 
 
 def mesh_files(folder: str, unit: str = "auto") -> list[ObjectSource]:
@@ -128,17 +128,17 @@ def split_held_out(sources: list, every: int) -> tuple[list, list]:
 
 
 def photo_files(folder: str) -> list[Path]:
-    """The pictures of a folder, by name; none for an empty name.
+    """The images of a folder, by name; none for an empty name.
 
     Raises:
-        VPOGError: no such folder, or no picture in it.
+        VPOGError: no such folder, or no image in it.
     """
     if not folder:
         return []
     files = [p for p in _listed(folder, "photos") if p.suffix.lower() in IMAGE_SUFFIXES]
     if not files:
         raise VPOGError(
-            f"The folder '{folder}' holds no picture ({', '.join(IMAGE_SUFFIXES)}): check data.photos."
+            f"The folder '{folder}' holds no image ({', '.join(IMAGE_SUFFIXES)}): check data.photos."
         )
     return files
 

@@ -12,38 +12,38 @@ from tqdm import tqdm
 
 from vpog_core.training.data.mesh_cache import RendererCache, read_mesh, write_mesh
 from vpog_core.training.data.mesh_source import ObjectSource
-from vpog_core.training.data.symmetry_cache import bank_symmetries
+from vpog_core.training.data.symmetry_cache import cached_symmetries
 from vpog_core.training.synthesis.training_object import TrainingObject
 from vpog_core.types import VPOGError
-from vpog_core.utils.disk_cache import made_once
+from vpog_core.utils.disk_cache import build_once
 
 MESH_FILE = "mesh/mesh.npz"
 
 
-def load_object(source: ObjectSource, bank: Path, cache: RendererCache | None = None) -> TrainingObject:
-    """Return the object of a source; its mesh is put into the bank now, its symmetries when first asked for.
+def load_object(source: ObjectSource, cache_dir: Path, cache: RendererCache | None = None) -> TrainingObject:
+    """Return the object of a source; its mesh is put into the cache now, its symmetries when first asked for.
 
     Raises:
         VPOGError: its mesh cannot be used.
     """
-    folder = prepare_object(source, bank)
+    folder = prepare_object(source, cache_dir)
     renderer = partial((cache or RendererCache(1)).get, folder / MESH_FILE)
-    symmetries = partial(bank_symmetries, folder, partial(read_mesh, folder / MESH_FILE))
+    symmetries = partial(cached_symmetries, folder, partial(read_mesh, folder / MESH_FILE))
     return TrainingObject(source.name, renderer, source.kind, find_symmetries=symmetries)
 
 
-def prepare_object(source: ObjectSource, bank: Path) -> Path:
-    """Put an object's mesh into the bank; returns its folder there."""
-    folder = source.folder(bank)
+def prepare_object(source: ObjectSource, cache_dir: Path) -> Path:
+    """Put an object's mesh into the cache; returns its folder there."""
+    folder = source.folder(cache_dir)
     file = folder / MESH_FILE
-    made_once(file.parent, lambda f: write_mesh(source.load(), f / file.name))
+    build_once(file.parent, lambda f: write_mesh(source.load(), f / file.name))
     return folder
 
 
 def prepare_objects(
-    sources: Sequence[ObjectSource], bank: Path, processes: int, progress: bool = True
+    sources: Sequence[ObjectSource], cache_dir: Path, processes: int, progress: bool = True
 ) -> None:
-    """Put the meshes of all objects into the bank, in parallel.
+    """Put the meshes of all objects into the cache, in parallel.
 
     Args:
         processes: 0 takes every core.
@@ -51,12 +51,12 @@ def prepare_objects(
     Raises:
         VPOGError: an object cannot be used.
     """
-    missing = [s for s in sources if not (s.folder(bank) / MESH_FILE).parent.is_dir()]
+    missing = [s for s in sources if not (s.folder(cache_dir) / MESH_FILE).parent.is_dir()]
     if not missing:
         return
     bar = tqdm(total=len(missing), desc="meshes", unit="object", mininterval=2, disable=not progress)
     with bar, ProcessPoolExecutor(processes or None, initializer=_one_thread) as pool:
-        jobs = [pool.submit(_prepare, source, bank) for source in missing]
+        jobs = [pool.submit(_prepare, source, cache_dir) for source in missing]
         try:
             for job in jobs:
                 if message := job.result():
@@ -67,9 +67,9 @@ def prepare_objects(
             raise
 
 
-def _prepare(source: ObjectSource, bank: Path) -> str:
+def _prepare(source: ObjectSource, cache_dir: Path) -> str:
     try:
-        prepare_object(source, bank)
+        prepare_object(source, cache_dir)
     except VPOGError as error:
         return str(error)
     return ""

@@ -16,13 +16,13 @@ from vpog_core.geometry.se3 import rotation_z, transform, transform_points
 from vpog_core.objects.renderer import Render
 from vpog_core.objects.template_set import template_camera
 from vpog_core.training.data.batch import RefinerBatch
-from vpog_core.training.data.vpog_dataset import object_odds
+from vpog_core.training.data.vpog_dataset import object_probabilities
 from vpog_core.training.synthesis.augmentation import degrade
 from vpog_core.training.synthesis.looks import OWN, LookParams, draw_look, look_generator
 from vpog_core.training.synthesis.pose_perturbation import PerturbationConfig, perturb
 from vpog_core.training.synthesis.query_composer import compose
 from vpog_core.training.synthesis.rendered_queries import draw_distance
-from vpog_core.training.synthesis.scene_assets import Stage
+from vpog_core.training.synthesis.scene_assets import SceneAssets
 from vpog_core.training.synthesis.training_object import TrainingObject
 from vpog_core.types import VPOGError
 
@@ -34,7 +34,7 @@ class RefinerDataset(Dataset):
     """Pairs of image and render; item i is drawn by (seed, i): the same on every run.
 
     Args:
-        objects: what is drawn from; stage: backgrounds, clutter and light.
+        objects: what is drawn from; assets: backgrounds, clutter and light.
         size: side of image and render, pixels; seed: of everything random.
         perturbation: how far the rendered poses are off.
         length: items.
@@ -48,7 +48,7 @@ class RefinerDataset(Dataset):
     def __init__(
         self,
         objects: Sequence[TrainingObject],
-        stage: Stage,
+        assets: SceneAssets,
         size: int,
         perturbation: PerturbationConfig,
         seed: int = 0,
@@ -57,10 +57,12 @@ class RefinerDataset(Dataset):
         photometry: bool = True,
         looks: LookParams = OWN,
     ) -> None:
-        self.objects, self.stage, self.size = objects, stage, size
+        self.objects, self.assets, self.size = objects, assets, size
         self.perturbation, self.seed, self.length, self.photometry = perturbation, seed, length, photometry
         self.looks = looks
-        self._odds = object_odds([obj.kind for obj in objects], weights) if weights else None
+        self._probabilities = (
+            object_probabilities([obj.kind for obj in objects], weights) if weights else None
+        )
 
     def __len__(self) -> int:
         return self.length
@@ -68,10 +70,10 @@ class RefinerDataset(Dataset):
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
         """Return the arrays of one pair: a `RefinerBatch` without its first axis."""
         rng = np.random.default_rng([self.seed, index])
-        obj = self.objects[rng.choice(len(self.objects), p=self._odds)]
-        obj = draw_look(look_generator(self.seed, index), obj, self.looks, self.stage.photos)
+        obj = self.objects[rng.choice(len(self.objects), p=self._probabilities)]
+        obj = draw_look(look_generator(self.seed, index), obj, self.looks, self.assets.photos)
         T_true, T_start, frame = self._poses(rng, obj)
-        query = compose(rng, obj.renderer, T_true, self.size, self.stage, frame=frame)
+        query = compose(rng, obj.renderer, T_true, self.size, self.assets, frame=frame)
         T_start = transform(frame.R_virt_cam, np.zeros(3)) @ T_start
         render = self._render(obj, T_start, frame.K)
         T_true = obj.symmetry.nearest(query.T_virt_obj, T_start)

@@ -14,7 +14,7 @@ from vpog_core.training.data.mesh_source import photo_files, read_photo
 from vpog_core.training.data.object_cache import load_object, prepare_objects
 from vpog_core.training.data.refiner_dataset import RefinerDataset
 from vpog_core.training.synthesis.pose_perturbation import PerturbationConfig
-from vpog_core.training.synthesis.scene_assets import Stage, read_environments
+from vpog_core.training.synthesis.scene_assets import SceneAssets, read_environments
 from vpog_core.types import VPOGError
 
 
@@ -36,18 +36,18 @@ def build_refiner_datasets(
     cv2.setNumThreads(0)  # before any fork: OpenCV's thread pool does not survive one
     train, held_out = object_sources(config, [])
     require_objects(train, held_out)
-    bank = Path(config.bank).expanduser()
-    prepare_objects([*train, *held_out], bank, config.processes, progress)
+    cache_dir = Path(config.cache_dir).expanduser()
+    prepare_objects([*train, *held_out], cache_dir, config.processes, progress)
     cache = RendererCache(config.resident_objects)
-    sets = [[load_object(s, bank, cache) for s in sources] for sources in (train, held_out)]
+    sets = [[load_object(s, cache_dir, cache) for s in sources] for sources in (train, held_out)]
     every = [*sets[0], *sets[1]][: config.resident_objects]
     for obj in tqdm(every, desc="objects", unit="object", mininterval=2, disable=not progress):
         obj.open_renderer()
     photos = [read_photo(path) for path in photo_files(config.photos)]
-    stage = Stage(photos, sets[0], read_environments(config.hdri))
+    assets = SceneAssets(photos, sets[0], read_environments(config.hdri))
     common = {"perturbation": perturbation, "photometry": config.photometry, "looks": config.looks}
     weights = known_weights(config, sets[0])
     return (
-        RefinerDataset(sets[0], stage, size, seed=config.seed, weights=weights, **common),
-        RefinerDataset(sets[1], stage, size, seed=HELD_OUT_SEED, length=config.validation_groups, **common),
+        RefinerDataset(sets[0], assets, size, seed=config.seed, weights=weights, **common),
+        RefinerDataset(sets[1], assets, size, seed=HELD_OUT_SEED, length=config.validation_samples, **common),
     )

@@ -1,4 +1,4 @@
-"""Symmetries of training objects, found once for each mesh and kept beside it in the bank."""
+"""Symmetries of training objects, found once for each mesh and kept beside it in the cache."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from pathlib import Path
 from vpog_core.geometry.symmetry import Symmetry
 from vpog_core.objects.mesh import Mesh
 from vpog_core.objects.symmetry_search import find_symmetry
-from vpog_core.utils.disk_cache import made_once
+from vpog_core.utils.disk_cache import build_once
 
 OWN, SHAPE = "symmetry-1", "shape-symmetry-1"
 """The folders of a mesh's symmetries; others when the search finds others than before."""
 FILE = "symmetry.json"
 
 
-def bank_symmetries(folder: Path, mesh: Callable[[], Mesh]) -> tuple[Symmetry, Symmetry]:
+def cached_symmetries(folder: Path, mesh: Callable[[], Mesh]) -> tuple[Symmetry, Symmetry]:
     """Return the symmetry of a mesh in its own colours, and of its bare shape.
 
     Args:
@@ -28,14 +28,14 @@ def bank_symmetries(folder: Path, mesh: Callable[[], Mesh]) -> tuple[Symmetry, S
         bare = replace(mesh(), vertex_colors=None, uv=None, texture=None)
         (place / FILE).write_text(json.dumps(find_symmetry(bare).settings()))
 
-    shape = _read(made_once(folder / SHAPE, find_shape))
+    shape = _read(build_once(folder / SHAPE, find_shape))
 
     def find_own(place: Path) -> None:
         # Colours only take symmetries away.
         found = {} if shape.is_trivial else find_symmetry(mesh()).settings()
         (place / FILE).write_text(json.dumps(found))
 
-    return _read(made_once(folder / OWN, find_own)), shape
+    return _read(build_once(folder / OWN, find_own)), shape
 
 
 def _read(place: Path) -> Symmetry:

@@ -1,4 +1,4 @@
-"""Training groups: a few queries of one object, the templates around them, and cameras for the labels."""
+"""Training samples: a few queries of one object, the templates around them, and cameras for the labels."""
 
 from __future__ import annotations
 
@@ -15,24 +15,25 @@ from vpog_core.training.synthesis.augmentation import degrade
 from vpog_core.training.synthesis.looks import OWN, LookParams, draw_look, look_generator
 from vpog_core.training.synthesis.query_pose import QueryMaker, QueryPose
 from vpog_core.training.synthesis.rendered_queries import RenderedQueries
-from vpog_core.training.synthesis.scene_assets import Stage
+from vpog_core.training.synthesis.scene_assets import SceneAssets
 from vpog_core.training.synthesis.template_selector import TemplateSelector
 from vpog_core.training.synthesis.template_views import render_templates
 from vpog_core.training.synthesis.training_object import TrainingObject
 
 
 class VPOGTrainDataset(Dataset):
-    """Item i is a group of G queries of one object, drawn by (seed, i): the same on every run.
+    """Item i is a sample of G queries of one object, drawn by (seed, i): the same on every run.
 
     Queries are rendered, or cut out of the images an object is annotated in (`TrainingObject.views`).
 
     Args:
-        objects: what is drawn from; stage: backgrounds, clutter and light.
+        objects: what is drawn from; assets: backgrounds, clutter and light.
         size: side of crops and templates, pixels; seed: of everything random.
         queries: G; cluster: S templates for matching; negatives: further templates for retrieval.
-        refined_share: of the groups take as reference a render of nearly the queries' pose, as in refinement.
+        refined_fraction: of the samples whose reference is rendered at nearly the queries' pose, as in
+            refinement.
         length: items.
-        weights: groups drawn from each kind of object, relative; None: every object alike.
+        weights: samples drawn from each kind of object, relative; None: every object alike.
         photometry: lens, sensor and file effects are applied here; else somewhere later.
         looks: what objects wear.
     """
@@ -42,32 +43,34 @@ class VPOGTrainDataset(Dataset):
     def __init__(
         self,
         objects: Sequence[TrainingObject],
-        stage: Stage,
+        assets: SceneAssets,
         size: int,
         seed: int = 0,
         queries: int = 4,
         cluster: int = 4,
         negatives: int = 24,
-        refined_share: float = 0.3,
+        refined_fraction: float = 0.3,
         length: int = 10_000_000,
         weights: Mapping[str, float] | None = None,
         photometry: bool = True,
         looks: LookParams = OWN,
     ) -> None:
-        self.objects, self.stage, self.size, self.seed = objects, stage, size, seed
+        self.objects, self.assets, self.size, self.seed = objects, assets, size, seed
         self.queries, self.cluster, self.negatives, self.length = queries, cluster, negatives, length
-        self.refined_share, self.photometry, self.looks = refined_share, photometry, looks
-        self._rendered, self._annotated = RenderedQueries(stage, size), AnnotatedQueries(size)
+        self.refined_fraction, self.photometry, self.looks = refined_fraction, photometry, looks
+        self._rendered, self._annotated = RenderedQueries(assets, size), AnnotatedQueries(size)
         # The cameras of templates look at boxes, a degree or so beside: views are chosen as well by these.
         upright = np.stack([upright_rotation(d) for d in viewpoint_directions()])
         self._selector = TemplateSelector(upright, cluster, negatives)
-        self._odds = object_odds([obj.kind for obj in objects], weights) if weights else None
+        self._probabilities = (
+            object_probabilities([obj.kind for obj in objects], weights) if weights else None
+        )
 
     def __len__(self) -> int:
         return self.length
 
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
-        """Arrays of one group; G queries, T = cluster + negatives templates, S = cluster.
+        """Arrays of one sample; G queries, T = cluster + negatives templates, S = cluster.
 
         query_rgb [G, P, P, 3] uint8, query_depth [G, P, P], query_K [G, 3, 3], query_T [G, 4, 4],
         template_rgb [T, P, P, 3] uint8, template_depth [S, P, P], template_K [S, 3, 3],
@@ -78,9 +81,9 @@ class VPOGTrainDataset(Dataset):
         distance that to the nearest one.
         """
         rng = np.random.default_rng([self.seed, index])
-        obj = draw_look(look_generator(self.seed, index), self._object(rng), self.looks, self.stage.photos)
+        obj = draw_look(look_generator(self.seed, index), self._object(rng), self.looks, self.assets.photos)
         maker: QueryMaker = self._annotated if obj.views is not None else self._rendered
-        pose = maker.pose(rng, obj, refined=rng.random() < self.refined_share)
+        pose = maker.pose(rng, obj, refined=rng.random() < self.refined_fraction)
         selection = self._selector.draw(rng, pose.anchor, exact=pose.refined)
         templates = render_templates(obj.renderer, selection, self.size)
         if pose.refined:
@@ -90,21 +93,21 @@ class VPOGTrainDataset(Dataset):
         queries = maker.queries(rng, obj, pose, R_ref, self.queries)
         if self.photometry:
             queries = [{**query, "query_rgb": degrade(rng, query["query_rgb"])} for query in queries]
-        group = {key: np.stack([q[key] for q in queries]) for key in queries[0]}
-        group["query_T"] = np.stack([obj.symmetry.nearest(T, T_ref) for T in group["query_T"]])
-        rotations = group["query_T"][:, :3, :3], templates["template_T"][:, :3, :3]
-        group["distance"] = obj.symmetry.least_angles(*rotations)
+        sample = {key: np.stack([q[key] for q in queries]) for key in queries[0]}
+        sample["query_T"] = np.stack([obj.symmetry.nearest(T, T_ref) for T in sample["query_T"]])
+        rotations = sample["query_T"][:, :3, :3], templates["template_T"][:, :3, :3]
+        sample["distance"] = obj.symmetry.least_angles(*rotations)
         directions = viewpoint_directions()[selection.views[: self.cluster]]
         directions[0] = pose.anchor if pose.refined else directions[0]
-        group["directions"] = directions @ R_ref.T
-        group["diameter"] = np.array(obj.mesh.diameter)
-        group = {**group, **templates}
-        return {k: v if v.dtype == np.uint8 else v.astype(np.float32) for k, v in group.items()}
+        sample["directions"] = directions @ R_ref.T
+        sample["diameter"] = np.array(obj.mesh.diameter)
+        sample = {**sample, **templates}
+        return {k: v if v.dtype == np.uint8 else v.astype(np.float32) for k, v in sample.items()}
 
     def _object(self, rng: np.random.Generator) -> TrainingObject:
-        if self._odds is None:
+        if self._probabilities is None:
             return self.objects[rng.integers(len(self.objects))]
-        return self.objects[rng.choice(len(self.objects), p=self._odds)]
+        return self.objects[rng.choice(len(self.objects), p=self._probabilities)]
 
     def _render_reference(
         self, rng: np.random.Generator, obj: TrainingObject, pose: QueryPose, templates: dict[str, np.ndarray]
@@ -120,8 +123,8 @@ class VPOGTrainDataset(Dataset):
             templates[f"template_{key}"][0] = value
 
 
-def object_odds(kinds: Sequence[str], weights: Mapping[str, float]) -> np.ndarray:
-    """[n] odds of objects whose kinds together have the odds of `weights`; objects of one kind are alike."""
+def object_probabilities(kinds: Sequence[str], weights: Mapping[str, float]) -> np.ndarray:
+    """Return [n] probabilities of objects: those of a kind sum to its weight (normalized), and are equal."""
     counts = {kind: kinds.count(kind) for kind in set(kinds)}
-    odds = np.array([weights[kind] / counts[kind] for kind in kinds], dtype=np.float64)
-    return odds / odds.sum()
+    probabilities = np.array([weights[kind] / counts[kind] for kind in kinds], dtype=np.float64)
+    return probabilities / probabilities.sum()

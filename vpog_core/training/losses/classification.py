@@ -15,10 +15,10 @@ def classification_loss(
     Args:
         logits: [B, S, Nq, Nt + A], Nt = Nq patches of a grid and A >= 1 columns that mean 'unseen', whose
             probabilities add up; target: [B, S, Nq] long, Nt for 'unseen'.
-        label_smoothing: share of the label spread over all classes (Szegedy et al. 2016).
+        label_smoothing: fraction of the label spread over all classes (Szegedy et al. 2016).
 
     Returns:
-        the loss; `seen_accuracy` (share of seen patches matched right) and `unseen_accuracy`.
+        the loss; `seen_accuracy` (fraction of seen patches matched right) and `unseen_accuracy`.
     """
     unseen_class = logits.shape[2]
     classes = merge_unseen(logits.flatten(0, 2).float(), unseen_class)

@@ -41,7 +41,7 @@ class LossOptions:
 
     Attributes:
         unseen_weight: of unseen patches against seen ones, each kind averaged apart.
-        label_smoothing: share of a class label that is spread over all classes, 0..1.
+        label_smoothing: fraction of a class label that is spread over all classes, 0..1.
         flow_kind: l1 or huber; huber_px: where Huber's loss turns linear, pixels.
         confidence_weighting: 0: all seen pixels count equally in the flow loss; 1: by their confidence.
         pose_queries: queries of a batch that take part in the pose loss; pose_patches: patches of each;

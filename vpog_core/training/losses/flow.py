@@ -30,7 +30,7 @@ def flow_loss(
 
     Returns:
         the loss; over seen pixels `flow_error` (mean |dx| + |dy|, pixels), `flow_mae` and `flow_rmse` (per
-        coordinate, pixels), `cell_error` (|dx| + |dy| of the correlation alone), `flow_within_2px` (share);
+        coordinate, pixels), `cell_error` (|dx| + |dy| of the correlation alone), `flow_within_2px`;
         over all pixels `confidence_calibration` (expected calibration error, 0..1).
     """
     row, column = offset
@@ -65,14 +65,14 @@ def huber(difference: Tensor, threshold: float) -> Tensor:
     return F.huber_loss(difference, zero, reduction="none", delta=threshold).sum(dim=-1) / threshold
 
 
-def confidence_weights(confidence: Tensor, seen: Tensor, share: float) -> Tensor:
-    """Constants of mean one over the seen pixels, `share` of them in proportion to the confidence."""
+def confidence_weights(confidence: Tensor, seen: Tensor, fraction: float) -> Tensor:
+    """Constants of mean one over the seen pixels, `fraction` of them in proportion to the confidence."""
     mean = masked_mean(confidence, seen).clamp_min(1e-6)
-    return 1 + share * (confidence / mean - 1)
+    return 1 + fraction * (confidence / mean - 1)
 
 
 def calibration_error(confidence: Tensor, right: Tensor, bins: int = 10) -> Tensor:
-    """Expected calibration error: |mean confidence - share right| of each bin, averaged by its pixels.
+    """Expected calibration error: |mean confidence - fraction correct| of each bin, averaged by its pixels.
 
     Guo et al., On Calibration of Modern Neural Networks (2017), section 3. Zero where there are no pixels.
     """

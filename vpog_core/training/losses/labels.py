@@ -16,18 +16,18 @@ from torch import Tensor
 from vpog_core.models.config import PATCH
 from vpog_core.training.data.batch import Batch
 
-HIDDEN_SHARE = 0.02
-"""A point this share of the diameter behind the template's surface is hidden."""
-SLANT_SHARE = 0.12
-"""Neighbouring pixels of a template that differ by less than this share of it are one slanted surface."""
-MIN_SEEN_SHARE = 0.25
-"""A query patch with a smaller share of seen pixels counts as unseen."""
+HIDDEN_FRACTION = 0.02
+"""A point this fraction of the diameter behind the template's surface is hidden."""
+SLANT_FRACTION = 0.12
+"""Neighbouring pixels of a template that differ by less than this fraction of it are one slanted surface."""
+MIN_SEEN_FRACTION = 0.25
+"""A query patch with a smaller fraction of seen pixels counts as unseen."""
 LABEL_STRIDE = 4
 """Labels of a training step are computed at every so many pixels, along both axes."""
 
 
 @dataclass
-class Views:
+class PosedDepth:
     """Posed depth images; `...` is [B] for queries and [B, S] for templates.
 
     Attributes:
@@ -93,7 +93,7 @@ class FlowComputer:
             )
         self.stride, self.offset = stride, offset
 
-    def __call__(self, query: Views, templates: Views, diameter: Tensor) -> Labels:
+    def __call__(self, query: PosedDepth, templates: PosedDepth, diameter: Tensor) -> Labels:
         """Labels of queries [B] against templates [B, S] of objects with `diameter` [B] (metres)."""
         pixels, points, on_object = self.query_points(query)
         in_template, seen = self.visible(points, on_object, query, templates, diameter)
@@ -102,14 +102,14 @@ class FlowComputer:
         count = seen.sum(dim=-1)
         mean = (in_template * seen[..., None]).sum(dim=-2) / count.clamp_min(1)[..., None]
         target = ((mean + 0.5) / PATCH).floor().long().clamp(0, side - 1)
-        is_seen = count >= MIN_SEEN_SHARE * seen.shape[-1]
+        is_seen = count >= MIN_SEEN_FRACTION * seen.shape[-1]
         patch_class = torch.where(is_seen, target[..., 1] * side + target[..., 0], side * side)
         seen = seen & is_seen[..., None]
         flow = self._flow(in_template, _to_patches(pixels, side), target, side)
         n = PATCH // self.stride
         return Labels(patch_class, (flow * seen[..., None]).unflatten(-2, (n, n)), seen.unflatten(-1, (n, n)))
 
-    def query_points(self, query: Views) -> tuple[Tensor, Tensor, Tensor]:
+    def query_points(self, query: PosedDepth) -> tuple[Tensor, Tensor, Tensor]:
         """Pixels [h, w, 2], their object points [B, h, w, 3] and which lie on the object [B, h, w]."""
         side, device = query.depth.shape[-1], query.depth.device
         rows, columns = (torch.arange(o, side, self.stride, device=device) for o in self.offset)
@@ -125,7 +125,7 @@ class FlowComputer:
         return pixels, points, depth > 0
 
     def visible(
-        self, points: Tensor, on_object: Tensor, query: Views, templates: Views, diameter: Tensor
+        self, points: Tensor, on_object: Tensor, query: PosedDepth, templates: PosedDepth, diameter: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Template pixels [B, S, h, w, 2] of the points, and whether each is seen there [B, S, h, w]."""
         R, t = templates.T_view_obj[..., :3, :3], templates.T_view_obj[..., :3, 3]
@@ -136,8 +136,8 @@ class FlowComputer:
         height, width = templates.depth.shape[-2:]
         inside = ((projected >= -0.5) & (projected < projected.new_tensor((width, height)) - 0.5)).all(-1)
         limit = diameter[:, None, None, None]
-        gap = _depth_gap(templates.depth, projected, z, SLANT_SHARE * limit)
-        hidden = gap > HIDDEN_SHARE * limit
+        gap = _depth_gap(templates.depth, projected, z, SLANT_FRACTION * limit)
+        hidden = gap > HIDDEN_FRACTION * limit
         return projected, inside & ~hidden & on_object[:, None]
 
     @staticmethod
@@ -157,16 +157,16 @@ def matching_labels(batch: Batch, offset: tuple[int, int]) -> Labels:
     Args:
         offset: (row, column), 0..3 each, of the first pixel that is labelled.
     """
-    query = Views(*(v.flatten(0, 1) for v in (batch.query_depth, batch.query_K, batch.query_T)))
+    query = PosedDepth(*(v.flatten(0, 1) for v in (batch.query_depth, batch.query_K, batch.query_T)))
     diameter = batch.per_query(batch.diameter)
     return FlowComputer(LABEL_STRIDE, offset)(query, cluster_depth(batch), diameter)
 
 
-def cluster_depth(batch: Batch) -> Views:
+def cluster_depth(batch: Batch) -> PosedDepth:
     """Return the posed depth images [B * Q, S] that every query is matched against."""
     of = batch.cluster_size
     posed = (batch.template_depth, batch.template_K[:, :of], batch.template_T[:, :of])
-    return Views(*(batch.per_query(v) for v in posed))
+    return PosedDepth(*(batch.per_query(v) for v in posed))
 
 
 def _intrinsics(K: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

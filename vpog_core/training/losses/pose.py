@@ -52,9 +52,9 @@ def pose_loss(
         samples: poses drawn for each query; derivative: what the solution's own error counts.
 
     Returns:
-        the loss, per degree of freedom of a pose; `rotation_error` (degrees) and `translation_error` (share
-        of the diameter) of the better minimum, means over the queries with a pose; `pose_share` of all that
-        have one.
+        the loss, per degree of freedom of a pose; `rotation_error` (degrees) and `translation_error` (in
+        diameters) of the better minimum, means over the queries with a pose; `pose_fraction`: of the
+        queries, how many have one.
     """
     problem = PnPProblem(found.points_2d, found.points_3d, shared_weights(found.confidence), K)
     near, other = _two_solutions(problem, T_true)
@@ -74,7 +74,7 @@ def pose_loss(
     scores = {
         "rotation_error": masked_mean(rotation, valid),
         "translation_error": masked_mean(translation, valid),
-        "pose_share": valid.float().mean(),
+        "pose_fraction": valid.float().mean(),
     }
     return masked_mean(values, valid), {k: v.detach() for k, v in scores.items()}
 
@@ -83,7 +83,7 @@ def shared_weights(confidence: Tensor) -> Tensor:
     """Relative inverse standard deviations [B, M], mean one, from confidences [B, M].
 
     A confidence is an inverse variance up to a factor, as for `solve_pnp`. As in the paper, the weights of a
-    query only share out; their scale is set apart.
+    query are relative to each other; their scale is set separately.
     """
     there = confidence > 0
     root = torch.where(there, confidence, torch.ones_like(confidence)).sqrt() * there

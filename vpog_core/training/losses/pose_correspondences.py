@@ -14,7 +14,7 @@ from torch import Tensor
 from vpog_core.models.config import PATCH
 from vpog_core.models.vpog_model import Matches, VPOGModel
 from vpog_core.training.losses.classification import merge_unseen
-from vpog_core.training.losses.labels import Views
+from vpog_core.training.losses.labels import PosedDepth
 
 PIXEL_STRIDE = 8
 """Pixels of one patch that are used lie so far apart: neighbours say nearly the same."""
@@ -39,7 +39,7 @@ class PoseCorrespondences:
 def pose_correspondences(
     model: VPOGModel,
     matches: Matches,
-    templates: Views,
+    templates: PosedDepth,
     diameter: Tensor,
     patches: int,
     offset: tuple[int, int],
@@ -78,7 +78,7 @@ def pose_correspondences(
     return PoseCorrespondences(points_2d, points, confidence.flatten(1) * on_object)
 
 
-def lift(templates: Views, view: Tensor, pixels: Tensor, diameter: Tensor) -> tuple[Tensor, Tensor]:
+def lift(templates: PosedDepth, view: Tensor, pixels: Tensor, diameter: Tensor) -> tuple[Tensor, Tensor]:
     """Object points [B, M, 3] at sub-pixel places [B, M, 2] of templates [B, S], and which lie on the object.
 
     Bilinear, with gradients to the places, where all four pixels around lie on one piece of surface, else
@@ -108,7 +108,7 @@ def lift(templates: Views, view: Tensor, pixels: Tensor, diameter: Tensor) -> tu
     return torch.where(whole[..., None], smooth, here), inside & there[..., 4]
 
 
-def _surface(templates: Views, view: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor]:
+def _surface(templates: PosedDepth, view: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor]:
     """Object points [B, M, n, 3] at whole pixels [B, M, n, 2] of templates [B, M], and which are some."""
     batch, (height, width) = torch.arange(len(view), device=view.device)[:, None], templates.depth.shape[-2:]
     u, v = pixels.long().unbind(dim=-1)

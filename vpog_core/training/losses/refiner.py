@@ -14,7 +14,7 @@ from vpog_core.models.refiner import Comparison, Correlation, Trace
 from vpog_core.models.refiner_config import COARSE_STRIDE, FINE_STRIDE
 from vpog_core.training.data.batch import RefinerBatch
 from vpog_core.training.losses.classification import masked_mean
-from vpog_core.training.losses.labels import FlowComputer, Views
+from vpog_core.training.losses.labels import FlowComputer, PosedDepth
 from vpog_core.training.losses.pose import pose_loss
 from vpog_core.training.losses.pose_correspondences import PoseCorrespondences
 from vpog_core.types import VPOGError
@@ -74,8 +74,8 @@ class RefinerLabels:
 def refiner_labels(batch: RefinerBatch) -> RefinerLabels:
     """Compute where the image shows each surface point of the render, and whether it does."""
     computer = FlowComputer(FINE_STRIDE, (FINE_STRIDE // 2, FINE_STRIDE // 2))
-    render = Views(batch.render_depth, batch.K, batch.T_start)
-    image = Views(batch.image_depth[:, None], batch.K[:, None], batch.T_true[:, None])
+    render = PosedDepth(batch.render_depth, batch.K, batch.T_start)
+    image = PosedDepth(batch.image_depth[:, None], batch.K[:, None], batch.T_true[:, None])
     pixels, points, on_object = computer.query_points(render)
     place, visible = computer.visible(points, on_object, render, image, batch.diameter)
     return RefinerLabels(place[:, 0] - pixels, visible[:, 0], on_object, pixels, points)

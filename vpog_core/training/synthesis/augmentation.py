@@ -1,6 +1,6 @@
-"""What lenses, sensors and files do to a picture: one table of strengths, one draw, two ways to apply it.
+"""What lenses, sensors and files do to an image: one table of params, one draw, two ways to apply it.
 
-`draw` makes the numbers of N pictures at once; `degrade` applies them in numpy and OpenCV, picture by picture
+`draw` makes the numbers of N images at once; `degrade` applies them in numpy and OpenCV, image by image
 (in a data loader), `device_augmentation.augment` in torch, a batch at a time. Lengths are in pixels of a crop
 of 112 and grow with the crop.
 """
@@ -19,21 +19,21 @@ SOURCE_STEP = 14
 
 
 @dataclass(frozen=True)
-class Strengths:
-    """Ranges (low, high), standard deviations, and the share of pictures each effect befalls.
+class PhotometryParams:
+    """Ranges (low, high), standard deviations, and the fraction of images each effect befalls.
 
     Attributes:
         gamma, gain: of the exposure; contrast: about middle grey; offset: std, of the black level.
-        white_balance: std of each channel's gain; saturation: 1 = as rendered; grey: share without colour.
-        vignette, vignette_depth: share, and the light lost in a corner of the image, far from most crops.
-        defocus, defocus_radius: share, and std of the blur or radius of the disc.
+        white_balance: std of each channel's gain; saturation: 1 = as rendered; grey: fraction without colour.
+        vignette, vignette_depth: fraction, and the light lost in a corner of the image, far from most crops.
+        defocus, defocus_radius: fraction, and std of the blur or radius of the disc.
         source: side of the crop in the camera's image, pixels, even in the logarithm: about that of the box
             around the object. Smaller ones are blown up, bilinearly as the estimator's crops are.
-        small_blur: how often these are blurred, too, over the shares of the others.
-        motion, motion_length: share, and length of the smear.
-        noise: share; shot: std at full white, falling with the root; read: std everywhere; of 1 = white.
-        sharpen, sharpen_amount: share, and what cameras add of the difference to a blur.
-        jpeg, jpeg_quality: share, and its quality.
+        small_blur: how often these are blurred, too, over the fractions of the others.
+        motion, motion_length: fraction, and length of the smear.
+        noise: fraction; shot: std at full white, falling with the root; read: std everywhere; of 1 = white.
+        sharpen, sharpen_amount: fraction, and what cameras add of the difference to a blur.
+        jpeg, jpeg_quality: fraction, and its quality.
     """
 
     gamma: tuple[float, float] = (0.7, 1.5)
@@ -62,7 +62,7 @@ class Strengths:
 
 @dataclass
 class Photometry:
-    """The numbers of N pictures, all [N] float32 unless said otherwise.
+    """The numbers of N images, all [N] float32 unless said otherwise.
 
     Attributes:
         gain: [N, 3]; vignette: [N, 3] direction (x, y) across the crop and depth; 0 = none.
@@ -85,16 +85,16 @@ class Photometry:
 
 
 def draw(
-    rng: np.random.Generator, count: int, size: int = REFERENCE_SIZE, strengths: Strengths | None = None
+    rng: np.random.Generator, count: int, size: int = REFERENCE_SIZE, params: PhotometryParams | None = None
 ) -> Photometry:
-    """Numbers for `count` pictures of `size` pixels along each side."""
-    s = Strengths() if strengths is None else strengths
+    """Numbers for `count` images of `size` pixels along each side."""
+    s = PhotometryParams() if params is None else params
 
     def within(limits: tuple[float, float]) -> np.ndarray:
         return rng.uniform(*limits, count)
 
-    def some(share: float, values: np.ndarray) -> np.ndarray:
-        return np.where(rng.random(count) < share, values, 0.0)
+    def some(fraction: float, values: np.ndarray) -> np.ndarray:
+        return np.where(rng.random(count) < fraction, values, 0.0)
 
     angle = rng.uniform(-np.pi, np.pi, count)
     depth = some(s.vignette, within(s.vignette_depth))
@@ -122,7 +122,7 @@ def draw(
     return Photometry(**{name: value.astype(np.float32) for name, value in vars(numbers).items()})
 
 
-def _kernels(rng, count: int, unit: float, s: Strengths, defocused, moved) -> np.ndarray:
+def _kernels(rng, count: int, unit: float, s: PhotometryParams, defocused, moved) -> np.ndarray:
     """[count, k, k] blurs: Gaussians and discs where defocused, lines where moved, else the identity."""
     reach = int(np.ceil((s.motion_length[1] / 2 + 0.5) * unit))
     axis = np.arange(-reach, reach + 1, dtype=np.float64)
@@ -145,13 +145,13 @@ def _kernels(rng, count: int, unit: float, s: Strengths, defocused, moved) -> np
     return kernel / kernel.sum(axis=(1, 2), keepdims=True)
 
 
-def degrade(rng: np.random.Generator, rgb: np.ndarray, strengths: Strengths | None = None) -> np.ndarray:
-    """A picture [P, P, 3] uint8 as some camera would have stored it: the same shape and type."""
-    return apply(rng, rgb, draw(rng, 1, rgb.shape[0], strengths), 0)
+def degrade(rng: np.random.Generator, rgb: np.ndarray, params: PhotometryParams | None = None) -> np.ndarray:
+    """An image [P, P, 3] uint8 as some camera would have stored it: the same shape and type."""
+    return apply(rng, rgb, draw(rng, 1, rgb.shape[0], params), 0)
 
 
 def apply(rng: np.random.Generator, rgb: np.ndarray, numbers: Photometry, index: int) -> np.ndarray:
-    """Picture [P, P, 3] uint8 under the numbers of one index; `rng` makes the noise."""
+    """Image [P, P, 3] uint8 under the numbers of one index; `rng` makes the noise."""
     p = {name: value[index] for name, value in vars(numbers).items()}
     size = rgb.shape[0]
     small = round(size * float(p["scale"]))
@@ -197,15 +197,15 @@ def _jpeg(image: np.ndarray, quality: int) -> np.ndarray:
 
 
 @lru_cache(maxsize=1)
-def _normal_bank() -> np.ndarray:
+def _normal_table() -> np.ndarray:
     return np.random.default_rng(0).standard_normal(1 << 20, dtype=np.float32)
 
 
 def _normals(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     """Standard normals out of a fixed million, from a random place on: drawing new ones would cost most."""
     count = int(np.prod(shape))
-    bank = _normal_bank()
-    if count >= len(bank):
+    table = _normal_table()
+    if count >= len(table):
         return rng.standard_normal(shape, dtype=np.float32)
-    start = int(rng.integers(len(bank) - count))
-    return bank[start : start + count].reshape(shape)
+    start = int(rng.integers(len(table) - count))
+    return table[start : start + count].reshape(shape)

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vpog_core.training.synthesis.augmentation import Photometry, Strengths, draw
+from vpog_core.training.synthesis.augmentation import Photometry, PhotometryParams, draw
 
 # ITU-T T.81 (JPEG), annex K: the quantisation tables that libjpeg scales by the quality.
 _LUMA = (
@@ -29,9 +29,9 @@ _YCC = ((0.299, 0.587, 0.114), (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.
 
 
 def augment(
-    images: Tensor, generator: torch.Generator | None = None, strengths: Strengths | None = None
+    images: Tensor, generator: torch.Generator | None = None, params: PhotometryParams | None = None
 ) -> Tensor:
-    """Pictures as cameras would have stored them.
+    """Images as cameras would have stored them.
 
     Args:
         images: [..., H, W, 3], square, uint8 or float in 0..255.
@@ -43,13 +43,13 @@ def augment(
     flat = images.flatten(0, -4) if images.ndim > 4 else images.reshape(-1, *images.shape[-3:])
     home = generator.device if generator is not None else "cpu"
     seed = torch.randint(2**62, (1,), generator=generator, device=home).item()
-    numbers = draw(np.random.default_rng(seed), len(flat), images.shape[-2], strengths)
+    numbers = draw(np.random.default_rng(seed), len(flat), images.shape[-2], params)
     noise = torch.Generator(images.device).manual_seed(seed)
     return apply(flat, numbers, noise).to(images.dtype).reshape(images.shape)
 
 
 def apply(images: Tensor, numbers: Photometry, generator: torch.Generator | None = None) -> Tensor:
-    """[N, P, P, 3] pictures under their numbers: float32 in whole steps of 0..255.
+    """[N, P, P, 3] images under their numbers: float32 in whole steps of 0..255.
 
     Args:
         generator: of the images' device, for the noise.
@@ -64,13 +64,13 @@ def apply(images: Tensor, numbers: Photometry, generator: torch.Generator | None
         }
         index = torch.from_numpy(chosen).to(rgb.device)
         small = round(size * float(scale))
-        picture = rgb[index]
+        image = rgb[index]
         if small != size:
-            picture = (_area(picture, small) * 255).round() / 255
-        picture = _sensor(picture, part, generator)
+            image = (_area(image, small) * 255).round() / 255
+        image = _sensor(image, part, generator)
         if small != size:
-            picture = F.interpolate(picture, (size, size), mode="bilinear", align_corners=False)
-        out[index] = picture
+            image = F.interpolate(image, (size, size), mode="bilinear", align_corners=False)
+        out[index] = image
     return (out * 255).round().clamp(0, 255).permute(0, 2, 3, 1)
 
 
@@ -103,7 +103,7 @@ def _expose(x: Tensor, p: dict[str, Tensor]) -> Tensor:
 
 
 def _blur(x: Tensor, kernel: Tensor) -> Tensor:
-    """Each picture [N, 3, h, w] by its own kernel [N, k, k]; where that is the identity, nothing is done."""
+    """Each image [N, 3, h, w] by its own kernel [N, k, k]; where that is the identity, nothing is done."""
     blurred = (kernel.amax(dim=(1, 2)) < 1).nonzero()[:, 0]
     if not len(blurred):
         return x
@@ -135,7 +135,7 @@ def _area(x: Tensor, small: int) -> Tensor:
 
 
 def jpeg(x: Tensor, quality: Tensor) -> Tensor:
-    """What a JPEG of each quality [N] (1..100) leaves of pictures [N, 3, h, w] in 0..1.
+    """What a JPEG of each quality [N] (1..100) leaves of images [N, 3, h, w] in 0..1.
 
     The transform and tables of ITU-T T.81 with libjpeg's scaling, chroma at half resolution; entropy coding
     loses nothing and is left out.

@@ -12,7 +12,7 @@ import numpy as np
 
 from vpog_core.geometry.se3 import random_rotation, rotation_z, transform
 from vpog_core.objects.renderer import Renderer
-from vpog_core.objects.scene_picture import Actor, owners
+from vpog_core.objects.scene_picture import SceneObject, render_instance_map
 
 MIN_VISIBLE = 0.3
 """Things that leave a smaller fraction of the object visible are taken away."""
@@ -58,39 +58,39 @@ class CutOut:
 
 def cover(
     rng: np.random.Generator,
-    target: Actor,
+    target: SceneObject,
     visible: np.ndarray,
     whole: int,
     K: np.ndarray,
-    stage,
+    assets,
     params: CoverParams,
-) -> Actor | CutOut | None:
+) -> SceneObject | CutOut | None:
     """Draw a cover for an object; None: it is left as it is.
 
     Args:
         visible: [h, w] bool, where the object is seen so far, in a coarse image of a camera K [3, 3].
         whole: pixels of it that are seen where nothing hides any.
-        stage: gives `renderer(rng)`, `hand(rng)` and `sprite(rng)`.
+        assets: gives `renderer(rng)`, `hand(rng)` and `sprite(rng)`.
     """
     if rng.random() >= params.covered or not visible.any():
         return None
     wanted = rng.uniform(*params.visible) * whole
     kind = rng.choice(3, p=np.array(params.kinds) / np.sum(params.kinds))
     if kind == 2:
-        return _cut_out(rng, visible, K, stage.sprite(rng), wanted)
-    renderer, size = (stage.renderer(rng), 1.0) if kind == 0 else (stage.hand(rng), HAND)
+        return _cut_out(rng, visible, K, assets.sprite(rng), wanted)
+    renderer, size = (assets.renderer(rng), 1.0) if kind == 0 else (assets.hand(rng), HAND)
     return _solid(rng, target, visible, K, renderer, size, wanted)
 
 
 def _solid(
     rng: np.random.Generator,
-    target: Actor,
+    target: SceneObject,
     visible: np.ndarray,
     K: np.ndarray,
     renderer: Renderer,
     relative: float,
     wanted: float,
-) -> Actor:
+) -> SceneObject:
     """Another object between the camera and the target, 0.6 to 1.6 times as large, times `relative`."""
     size = target.scale * target.renderer.mesh.diameter
     middle = target.T_cam_obj[:3, :3] @ (target.scale * target.renderer.mesh.center) + target.T_cam_obj[:3, 3]
@@ -99,13 +99,13 @@ def _solid(
     scale = nearer * relative * size / renderer.mesh.diameter
     R, depth = random_rotation(rng), nearer * middle[2]
 
-    def at(pixel: np.ndarray) -> Actor:
+    def at(pixel: np.ndarray) -> SceneObject:
         place = np.array([*(pixel - K[:2, 2]) / K[0, 0], 1.0]) * depth
-        return Actor(renderer, transform(R, place - R @ (scale * renderer.mesh.center)), scale)
+        return SceneObject(renderer, transform(R, place - R @ (scale * renderer.mesh.center)), scale)
 
     rows, columns = np.nonzero(visible)
     centre = np.array([columns.mean(), rows.mean()])
-    shape = owners([at(centre)], K, visible.shape) == 0
+    shape = render_instance_map([at(centre)], K, visible.shape) == 0
     return at(centre + _slide(rng, visible, shape, wanted))
 
 

@@ -12,7 +12,7 @@ from vpog_core.geometry.se3 import rotation_z
 from vpog_core.objects.lighting import Illumination, Light, Material, unit
 from vpog_core.objects.renderer import Renderer
 from vpog_core.objects.scene_picture import pixel_rays, render_scene
-from vpog_core.training.synthesis.query_layout import Layout, LayoutOdds, lay_out
+from vpog_core.training.synthesis.query_layout import Layout, LayoutParams, lay_out
 
 WALL_DISTANCE = 6.0
 """The ground ends this many diameters behind the object."""
@@ -22,7 +22,7 @@ SHOULDER = 190.0
 
 
 @dataclass(frozen=True)
-class QueryOdds:
+class QueryParams:
     """How often queries look how.
 
     Attributes:
@@ -36,7 +36,7 @@ class QueryOdds:
             lenses, bright surfaces and inexact meshes make it; what is printed on it stays in its place.
     """
 
-    layout: LayoutOdds = field(default_factory=LayoutOdds)
+    layout: LayoutParams = field(default_factory=LayoutParams)
     environment: float = 0.5
     shadow: float = 0.6
     occlusion: float = 0.6
@@ -65,7 +65,7 @@ class Query:
 
 @dataclass
 class Sprite:
-    """A cut-out picture: rgb [h, w, 3] uint8 and alpha [h, w] uint8 (0 or 255)."""
+    """A cut-out image: rgb [h, w, 3] uint8 and alpha [h, w] uint8 (0 or 255)."""
 
     rgb: np.ndarray
     alpha: np.ndarray
@@ -88,8 +88,8 @@ def compose(
     renderer: Renderer,
     T: np.ndarray,
     size: int,
-    stage,
-    odds: QueryOdds | None = None,
+    assets,
+    params: QueryParams | None = None,
     frame: VirtualCamera | None = None,
 ) -> Query:
     """Put an object into a scene and cut out what a detector would, or what `frame` shows.
@@ -97,50 +97,50 @@ def compose(
     Args:
         T: [4, 4] object in a camera that is upright in the image and sees it.
         size: side of the crop, pixels.
-        stage: gives `background(rng, size)`, `sprite(rng)`, `renderer(rng)`, `hand(rng)`, `environment(rng)`.
+        assets: a `SceneAssets`, or what has its methods.
         frame: the crop's camera, where it is known; None: it looks at a detector's box.
     """
-    odds = QueryOdds() if odds is None else odds
-    layout = lay_out(rng, renderer, T, stage, odds.layout)
+    params = QueryParams() if params is None else params
+    layout = lay_out(rng, renderer, T, assets, params.layout)
     layout, K = layout.in_crop(size) if frame is None else (layout.turned(frame.R_virt_cam), frame.K)
-    for actor in layout.actors:
-        actor.material = random_material(rng, odds)
-    canvas = background(rng, layout, K, size, stage, odds)
-    light = random_illumination(rng, layout.up, stage.environment(rng), odds)
-    picture = render_scene(rng, layout.actors, K, (size, size), canvas, light, layout.ground)
-    rgb, own = _soften_rims(_film(picture.rgb), picture.owner), picture.owner == 0
-    if rng.random() < odds.moved_outline:
+    for obj in layout.objects:
+        obj.material = random_material(rng, params)
+    canvas = background(rng, layout, K, size, assets, params)
+    light = random_illumination(rng, layout.up, assets.environment(rng), params)
+    image = render_scene(rng, layout.objects, K, (size, size), canvas, light, layout.ground)
+    rgb, own = _soften_rims(_film(image.rgb), image.instance_map), image.instance_map == 0
+    if rng.random() < params.moved_outline:
         rgb = _moved_outline(rng, rgb, own)
     if layout.cut_out is not None:
         flat, alpha = layout.cut_out.placed(K, size)
         rgb += alpha * (flat * rng.uniform(0.6, 1.2) - rgb)
         own = own & (alpha[..., 0] < 0.5)
-    depth = np.where(own, picture.depth, 0).astype(np.float32)
+    depth = np.where(own, image.depth, 0).astype(np.float32)
     if layout.border is not None:
         beyond = pixel_rays(K, (size, size)) @ layout.border.astype(np.float32) > 0
         rgb[beyond], depth[beyond] = 0, 0
-    return Query(rgb.clip(0, 255).astype(np.uint8), depth, K, layout.actors[0].T_cam_obj)
+    return Query(rgb.clip(0, 255).astype(np.uint8), depth, K, layout.objects[0].T_cam_obj)
 
 
-def random_material(rng: np.random.Generator, odds: QueryOdds) -> Material:
+def random_material(rng: np.random.Generator, params: QueryParams) -> Material:
     """Mostly dull, some with highlights, some that mirror, few of metal."""
     return Material(
-        specular=float(rng.uniform(0, 0.5)) if rng.random() < odds.specular else 0.0,
+        specular=float(rng.uniform(0, 0.5)) if rng.random() < params.specular else 0.0,
         shininess=float(np.exp(rng.uniform(np.log(5), np.log(80)))),
-        gloss=float(rng.uniform(0.2, 0.9)) if rng.random() < odds.gloss else 0.0,
-        metal=float(rng.uniform(0.2, 0.6)) if rng.random() < odds.metal else 0.0,
+        gloss=float(rng.uniform(0.2, 0.9)) if rng.random() < params.gloss else 0.0,
+        metal=float(rng.uniform(0.2, 0.6)) if rng.random() < params.metal else 0.0,
     )
 
 
 def random_illumination(
-    rng: np.random.Generator, up: np.ndarray, environment, odds: QueryOdds
+    rng: np.random.Generator, up: np.ndarray, environment, params: QueryParams
 ) -> Illumination:
     """One to three lamps, mostly white and mostly from above and before; around them a room or even light.
 
     Args:
         up: [3] unit, camera frame, against gravity; environment: an `Environment`, or None.
     """
-    if environment is not None and rng.random() >= odds.environment:
+    if environment is not None and rng.random() >= params.environment:
         environment = None
     count = int(rng.integers(1, 4))
     ambient = rng.uniform(0.25, 0.75)
@@ -159,36 +159,36 @@ def random_illumination(
         lights,
         environment=environment,
         R_env_cam=np.stack([side, up, np.cross(side, up)]),
-        shadow=bool(rng.random() < odds.shadow),
+        shadow=bool(rng.random() < params.shadow),
         softness=float(np.exp(rng.uniform(np.log(0.01), np.log(0.3)))),
-        occlusion=float(rng.uniform(0.3, 0.9)) if rng.random() < odds.occlusion else 0.0,
+        occlusion=float(rng.uniform(0.3, 0.9)) if rng.random() < params.occlusion else 0.0,
     )
 
 
 def background(
-    rng: np.random.Generator, layout: Layout, K: np.ndarray, size: int, stage, odds: QueryOdds
+    rng: np.random.Generator, layout: Layout, K: np.ndarray, size: int, assets, params: QueryParams
 ) -> np.ndarray:
     """[size, size, 3] uint8: a photograph or a made-up surface, the ground before it, flat clutter."""
-    canvas = stage.background(rng, size)
+    canvas = assets.background(rng, size)
     if layout.ground is not None:
-        _draw_ground(rng, canvas, layout, K, stage.background(rng, 3 * size // 2))
+        _draw_ground(rng, canvas, layout, K, assets.background(rng, 3 * size // 2))
     else:
-        for _ in range(rng.integers(0, odds.sprites + 1)):
+        for _ in range(rng.integers(0, params.sprites + 1)):
             centre, angle = rng.uniform(0, size, 2), rng.uniform(-np.pi, np.pi)
-            sprite = stage.sprite(rng)
+            sprite = assets.sprite(rng)
             matrix = similarity(
                 rng.uniform(0.4, 1.2) * size / len(sprite.rgb), angle, _middle(sprite), centre
             )
             rgb, alpha = sprite.placed(matrix, size)
             canvas = (canvas + alpha * (rgb * rng.uniform(0.5, 1.2) - canvas)).clip(0, 255).astype(np.uint8)
-    if rng.random() < odds.blurred_background:
+    if rng.random() < params.blurred_background:
         canvas = cv2.GaussianBlur(canvas, (0, 0), rng.uniform(0.5, 3.0) * size / 112)
     return canvas
 
 
 def _draw_ground(rng, canvas: np.ndarray, layout: Layout, K: np.ndarray, texture: np.ndarray) -> None:
     """Lay a texture on the ground as the camera sees it, up to where the ground ends."""
-    ground, target = layout.ground, layout.actors[0]
+    ground, target = layout.ground, layout.objects[0]
     size = target.renderer.mesh.diameter
     depth = ground.depth(pixel_rays(K, canvas.shape[:2]))
     near = (depth < target.T_cam_obj[2, 3] + WALL_DISTANCE * size).astype(np.uint8)
@@ -214,9 +214,12 @@ def _film(rgb: np.ndarray) -> np.ndarray:
     return rgb
 
 
-def _soften_rims(rgb: np.ndarray, owner: np.ndarray) -> np.ndarray:
+def _soften_rims(rgb: np.ndarray, instance_map: np.ndarray) -> np.ndarray:
     """One ray for each pixel leaves stairs where one thing ends and another begins: smooth those pixels."""
-    rim = cv2.morphologyEx((owner + 1).astype(np.uint8), cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)) > 0
+    rim = (
+        cv2.morphologyEx((instance_map + 1).astype(np.uint8), cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))
+        > 0
+    )
     rgb[rim] = cv2.GaussianBlur(rgb, (3, 3), 0.7)[rim]
     return rgb
 
@@ -229,9 +232,9 @@ def _moved_outline(rng: np.random.Generator, rgb: np.ndarray, own: np.ndarray) -
     """
     spreads = own if rng.random() < 0.5 else ~own
     weight = spreads.astype(np.float32)
-    share = cv2.blur(weight, (3, 3))
-    reached = ~spreads & (share > 0)
-    near = cv2.blur(rgb * weight[..., None], (3, 3))[reached] / share[reached][:, None]
+    fraction = cv2.blur(weight, (3, 3))
+    reached = ~spreads & (fraction > 0)
+    near = cv2.blur(rgb * weight[..., None], (3, 3))[reached] / fraction[reached][:, None]
     moved = rgb.copy()
     moved[reached] += rng.uniform() * (near - rgb[reached])
     return moved

@@ -1,4 +1,4 @@
-"""Where the queries of a group are seen from, against the reference template."""
+"""Where the queries of a sample are seen from, against the reference template."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ of their directions (about 24 degrees), and of their turns (radians)."""
 
 @dataclass(frozen=True)
 class QueryPose:
-    """Where a group's queries are seen from.
+    """Where a sample's queries are seen from.
 
     Attributes:
         anchor: [3] unit direction they lie around, object frame.
-        distance: of a refined group, in diameters: its reference is rendered at nearly the queries' pose.
+        distance: of a refined sample, in diameters: its reference is rendered at nearly the queries' pose.
             None: the reference is one of the templates.
         view: the object's view the anchor was taken from; -1: from none.
     """
@@ -50,10 +50,10 @@ class QueryPose:
 
 
 class QueryMaker(Protocol):
-    """Makes the queries of a group: by rendering, or out of annotated images."""
+    """Makes the queries of a sample: by rendering, or out of annotated images."""
 
     def pose(self, rng: np.random.Generator, obj: TrainingObject, refined: bool) -> QueryPose:
-        """Where a group is seen from."""
+        """Where a sample is seen from."""
         ...
 
     def queries(

@@ -15,7 +15,7 @@ from vpog_core.training.synthesis.query_pose import (
     near,
     unit,
 )
-from vpog_core.training.synthesis.scene_assets import Stage
+from vpog_core.training.synthesis.scene_assets import SceneAssets
 from vpog_core.training.synthesis.training_object import TrainingObject
 
 
@@ -23,14 +23,14 @@ class RenderedQueries:
     """Queries of any object from anywhere.
 
     Args:
-        stage: what surrounds the object; size: side of the crops, pixels.
+        assets: what surrounds the object; size: side of the crops, pixels.
     """
 
-    def __init__(self, stage: Stage, size: int) -> None:
-        self.stage, self.size = stage, size
+    def __init__(self, assets: SceneAssets, size: int) -> None:
+        self.assets, self.size = assets, size
 
     def pose(self, rng: np.random.Generator, obj: TrainingObject, refined: bool) -> QueryPose:
-        """From anywhere; each query draws its own distance, those of a refined group one together."""
+        """From anywhere; each query draws its own distance, those of a refined sample one together."""
         return QueryPose(unit(rng.normal(size=3)), draw_distance(rng) if refined else None)
 
     def queries(
@@ -48,7 +48,7 @@ class RenderedQueries:
         turn = pose.turn(rng, wide)
         T = template_camera(obj.mesh, direction, self.size, distance=distance)[1]
         T = transform(rotation_z(align_roll(T[:3, :3], R_ref) + turn), np.zeros(3)) @ T
-        query = compose(rng, obj.renderer, T, self.size, self.stage)
+        query = compose(rng, obj.renderer, T, self.size, self.assets)
         return {
             "query_rgb": query.rgb,
             "query_depth": query.depth,

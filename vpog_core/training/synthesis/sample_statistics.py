@@ -9,7 +9,7 @@ import numpy as np
 from vpog_core.geometry.boxes import overlap
 from vpog_core.objects.template_set import template_camera
 from vpog_core.training.synthesis.augmentation import draw
-from vpog_core.training.synthesis.query_layout import LayoutOdds, lay_out
+from vpog_core.training.synthesis.query_layout import LayoutParams, lay_out
 from vpog_core.training.synthesis.rendered_queries import draw_distance
 
 VISIBLE = (0.3, 0.45, 0.6, 0.75, 0.9, 1.0)
@@ -21,14 +21,14 @@ def sample_statistics(dataset, count: int = 400, seed: int = 0) -> list[str]:
     """Return lines of text on `count` rendered queries of a training set; nothing is shaded for it.
 
     Args:
-        dataset: its `objects`, `stage` and `size` are used.
+        dataset: its `objects`, `assets` and `size` are used.
     """
     rng = np.random.default_rng([seed, 2])
     visible, overlaps, size = [], [], dataset.size
     for _ in range(count):
         renderer = dataset.objects[rng.integers(len(dataset.objects))].renderer
         T = template_camera(renderer.mesh, rng.normal(size=3), size, distance=draw_distance(rng))[1]
-        layout = lay_out(rng, renderer, T, dataset.stage, LayoutOdds())
+        layout = lay_out(rng, renderer, T, dataset.assets, LayoutParams())
         visible.append(layout.visible)
         overlaps.append(overlap(layout.box.ravel(), layout.whole.ravel()))
     source = draw(rng, 10 * count, size).scale * size

@@ -19,14 +19,14 @@ from vpog_core.types import VPOGError
 
 HANDS = 24
 SPRITE_SIZE = 112
-"""Side of a flat picture of clutter, pixels."""
+"""Side of a flat image of clutter, pixels."""
 
 
-class Stage:
+class SceneAssets:
     """Backgrounds, clutter and light.
 
     Args:
-        photos: [h, w, 3] uint8 pictures.
+        photos: [h, w, 3] uint8 images.
         objects: with a `renderer` each: clutter and occluders.
         environments: light from all around.
     """
@@ -46,7 +46,7 @@ class Stage:
         return made_up_surface(rng, size)
 
     def sprite(self, rng: np.random.Generator) -> Sprite:
-        """A flat picture of some object from anywhere."""
+        """A flat image of some object from anywhere."""
         renderer = self.renderer(rng)
         K, T = template_camera(renderer.mesh, rng.normal(size=3), SPRITE_SIZE)
         render = renderer.render(T, K, (SPRITE_SIZE, SPRITE_SIZE))

@@ -1,4 +1,4 @@
-"""Objects in training: meshes and symmetries kept in the bank, meshes loaded when they are rendered."""
+"""Objects in training: meshes and symmetries kept in the cache, meshes loaded when they are rendered."""
 
 from __future__ import annotations
 
