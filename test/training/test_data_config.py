@@ -94,7 +94,7 @@ def test_megapose_shards_find_their_models(tmp_path, tiny_bop, caplog):
     models = [{"obj_id": 1, "gso_id": "Bowl"}, {"obj_id": 4, "gso_id": "Fruit"}]
     (root / "gso_models.json").write_text(json.dumps(models))
     settings = {
-        "bop": [str(root)], "gso": str(gso), "held_out_every": 2, "cache": str(tmp_path / "cache"),
+        "bop": [str(root)], "gso": str(gso), "held_out_every": 2, "cache_dir": str(tmp_path / "cache"),
         "image_size": SIZE, "processes": 1,
     }  # fmt: skip
     train, validation = build_datasets(DataConfig(**settings), progress=False)

@@ -142,30 +142,30 @@ class BopDataset:
 
     @property
     def name(self) -> str:
-        """Of the dataset: its folder's."""
+        """Return the dataset's name: its folder's."""
         return self.root.resolve().name
 
     @property
     def scene_ids(self) -> list[int]:
-        """Numbers of the scenes, ascending."""
+        """Return numbers of the scenes, ascending."""
         return sorted(self._layout.scenes)
 
     def image_ids(self, scene_id: int) -> list[int]:
-        """Numbers of a scene's images, ascending."""
+        """Return the numbers of a scene's images, ascending."""
         return sorted(self._scene(scene_id).cameras)
 
     def frames(self) -> Iterator[BopFrame]:
-        """All frames, by scene and image."""
+        """Yield all frames, by scene and image."""
         for scene_id in self.scene_ids:
             yield from self.section_frames(scene_id)
 
     @property
     def sections(self) -> list[int]:
-        """What is read in one go: the scenes."""
+        """Return what is read in one go: the scenes."""
         return self.scene_ids
 
     def section_files(self, section: int) -> list[Path]:
-        """The files a scene's annotations are read from."""
+        """Return the files a scene's annotations are read from."""
         return [path for path in self._annotations(section) if path.is_file()]
 
     def in_millimetres(self, scene_id: int) -> bool:
@@ -173,16 +173,16 @@ class BopDataset:
         return self._scene(scene_id).unit == MILLIMETRE
 
     def section_frames(self, section: int) -> Iterator[BopFrame]:
-        """All frames of a scene, by image."""
+        """Yield all frames of a scene, by image."""
         for image_id in self.image_ids(section):
             yield self.frame(section, image_id)
 
     def files(self, section: int, image_id: int, depth_scale: float, places: np.ndarray) -> FrameFiles:
-        """The images of a frame; `places` is for shards."""
+        """Return the images of a frame; `places` is for shards."""
         return _FolderFiles(self._layout.scenes[section], image_id, depth_scale, self._layout.sensor)
 
     def frame(self, scene_id: int, image_id: int) -> BopFrame:
-        """One frame; its images are read when asked for.
+        """Read one frame; its images are read when asked for.
 
         Raises:
             VPOGError: no such scene or image, or a broken annotation.
@@ -193,7 +193,7 @@ class BopDataset:
         return scene.frame(scene_id, image_id)
 
     def targets(self) -> list[tuple[int, int, int, int]]:
-        """(scene_id, image_id, obj_id, inst_count) to be found, by scene, image and object.
+        """List the targets (scene_id, image_id, obj_id, inst_count), by scene, image and object.
 
         From SPLIT_targets_bop19.json or, where that is missing, SPLIT_targets_bop24.json (which may name
         images alone: then every object annotated in them); without either, every annotated object.
@@ -221,7 +221,7 @@ class BopDataset:
 
     @property
     def targets_path(self) -> Path | None:
-        """The file `targets` reads, or None."""
+        """Return the file `targets` reads, or None."""
         for year in ("bop19", "bop24"):
             path = self.root / f"{self.split.split('_')[0]}_targets_{year}.json"
             if path.is_file():
@@ -234,33 +234,33 @@ class BopDataset:
 
     @cached_property
     def models(self) -> BopModels:
-        """The dataset's models."""
+        """Open the dataset's models."""
         return BopModels(self.root / self._models if self._models else models_folder(self.root))
 
     @property
     def model_ids(self) -> list[int]:
-        """Numbers of the models, ascending."""
+        """Return numbers of the models, ascending."""
         return self.models.ids
 
     @property
     def names(self) -> dict[int, str]:
-        """A name for each model."""
+        """Return a name for each model."""
         return self.models.names
 
     def model_path(self, obj_id: int) -> Path:
-        """File of a model (millimetres)."""
+        """Return file of a model (millimetres)."""
         return self.models.path(obj_id)
 
     def mesh(self, obj_id: int) -> Mesh:
-        """A model in metres."""
+        """Load a model, in metres."""
         return self.models.mesh(obj_id)
 
     def diameter(self, obj_id: int) -> float:
-        """Of a model, metres."""
+        """Return the diameter of a model, metres."""
         return self.models.diameter(obj_id)
 
     def symmetry(self, obj_id: int):
-        """Of a model: `vpog_core.geometry.symmetry.Symmetry`, metres."""
+        """Return the symmetry of a model, metres."""
         return self.models.symmetry(obj_id)
 
     def _read_scene(self, scene_id: int) -> _Scene:
@@ -273,7 +273,7 @@ class BopDataset:
 
 
 def _by_numbers(folder: Path) -> dict[tuple[int, ...], Path]:
-    """The images of a folder by the numbers in their names, however many digits these have."""
+    """Return the images of a folder by the numbers in their names, however many digits these have."""
     try:
         return _listing(folder, folder.stat().st_mtime_ns)
     except OSError:

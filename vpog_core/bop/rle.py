@@ -13,7 +13,7 @@ MOST_CHARACTERS = 10
 
 
 def decode_rle(rle: dict, name: str) -> np.ndarray:
-    """[H, W] bool of a COCO run-length mask: {"size": [H, W], "counts": list or compressed string}.
+    """Decode a COCO run-length mask {"size": [H, W], "counts": list or compressed string} to [H, W] bool.
 
     Runs go down the columns and start with background; the compressed form is that of `rleFrString` in
     https://github.com/cocodataset/cocoapi/blob/master/common/maskApi.c.
@@ -27,7 +27,7 @@ def decode_rle(rle: dict, name: str) -> np.ndarray:
 
 
 def rle_counts(rle: dict, name: str) -> tuple[np.ndarray, tuple[int, int]]:
-    """(run lengths [N], (H, W)) of a COCO run-length mask, checked without drawing it.
+    """Return (run lengths [N], (H, W)) of a COCO run-length mask, checked without drawing it.
 
     Raises:
         VPOGError: as `decode_rle`.
@@ -52,7 +52,7 @@ def rle_counts(rle: dict, name: str) -> tuple[np.ndarray, tuple[int, int]]:
 
 
 def encode_rle(mask: np.ndarray) -> dict:
-    """The uncompressed run-length form of a mask [H, W]: what `decode_rle` reads."""
+    """Encode a mask [H, W] as uncompressed run lengths, which `decode_rle` reads."""
     flat = np.asarray(mask, dtype=bool).T.ravel()
     edges = np.flatnonzero(flat[1:] != flat[:-1]) + 1
     counts = np.diff(np.concatenate(([0], edges, [flat.size]))).tolist()

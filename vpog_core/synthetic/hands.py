@@ -31,7 +31,7 @@ def make_hand(seed: int) -> Mesh:
 
 
 def _colors(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Colours [3] of skin (or glove) and sleeve (or bare arm)."""
+    """Draw colours [3] of skin (or glove) and sleeve (or bare arm)."""
     if rng.random() < GLOVE:
         glove = palette(rng)[0]
         return glove, palette(rng)[0]
@@ -50,7 +50,7 @@ def _palm(rng: np.random.Generator) -> trimesh.Trimesh:
 def _finger(
     start: list[float], lengths: np.ndarray, bend: float, spread: float, radius: float
 ) -> list[trimesh.Trimesh]:
-    """Links from `start` on, each bent by `bend` more than the last, the first turned aside by `spread`."""
+    """Make links from `start` on, each bent by `bend` more than the last, the first turned by `spread`."""
     parts, place, angle = [], np.array(start), 0.3 * bend
     for length in lengths:
         ahead = np.array([-np.sin(spread) * np.cos(angle), np.cos(spread) * np.cos(angle), np.sin(angle)])

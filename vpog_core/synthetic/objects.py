@@ -15,7 +15,7 @@ USUAL_DIAMETER = 0.14
 def make_object(
     seed: int, photo: np.ndarray | None = None, kind: str | None = None, vertices: int = 15000
 ) -> Mesh:
-    """A textured object of about 8 to 22 cm, in metres, z up; the same arguments give the same object.
+    """Make a textured object of about 8 to 22 cm, in metres, z up; the same arguments give the same object.
 
     Args:
         seed: any non-negative integer.

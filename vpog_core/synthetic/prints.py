@@ -20,7 +20,7 @@ LETTERS = "ABCDEFGHJKLMNPRSTUVXYZabdeghkmnprstuy0123456789&"
 
 
 def palette(rng: Rng, count: int = 5) -> np.ndarray:
-    """[count, 3] uint8 RGB colours that go together as print does: first the ground, then contrasts."""
+    """Draw [count, 3] uint8 RGB colours that go together as print does: the ground first, then contrasts."""
     # Reds, yellows and blues, as shelves have them, and now and then any.
     hue = rng.choice(SHELF_HUES) + rng.normal(0, 0.015) if rng.random() < 0.6 else rng.random()
     colors = []
@@ -45,7 +45,7 @@ def palette(rng: Rng, count: int = 5) -> np.ndarray:
 def make_print(
     rng: Rng, height: int, width: int, colors: np.ndarray, photo: np.ndarray | None = None, busy: float = 1.0
 ) -> np.ndarray:
-    """A printed panel.
+    """Draw a printed panel.
 
     Args:
         height, width: pixels.

@@ -52,7 +52,7 @@ def repainted(rng: Rng, renderer: Renderer, look: str, photos: Sequence[np.ndarr
 
 
 def plain_color(rng: Rng) -> np.ndarray:
-    """[3] uint8, of paint: greys as machine parts have them, and any colour."""
+    """Draw a paint's colour [3] uint8: greys as machine parts have them, or any colour."""
     if rng.random() < GREY_PAINT:
         return (rng.uniform(25, 235) + rng.normal(0, 4, 3)).clip(0, 255).astype(np.uint8)
     return palette(rng)[0]
@@ -85,16 +85,16 @@ class _BoxMapping:
         self.uv = ((place + inset) / (3, 2)).astype(np.float32)
 
     def shape(self, side: int) -> tuple[int, int]:
-        """(height, width) of what of a tile is used, pixels; it lies in the lower left corner."""
+        """Return (height, width) of the used part of a tile, pixels; it lies in the lower left corner."""
         texels = np.ceil(self.extent * (TILE / self.extent.max())).astype(int).clip(8, TILE)
         return int(texels[SIDES[side][4]]), int(texels[SIDES[side][2]])
 
     def texture(self, tiles: Sequence[np.ndarray]) -> MipTexture:
-        """The texture of six tiles [TILE, TILE, C] in the order of `SIDES`."""
+        """Make the texture of six tiles [TILE, TILE, C] in the order of `SIDES`."""
         return MipTexture(self.mesh, self.uv, np.vstack([np.hstack(tiles[:3]), np.hstack(tiles[3:])]))
 
     def points(self, side: int, count: int) -> np.ndarray:
-        """[count * count, 3] metres, in the mapping's frame: where the pixels of a tile lie on their side."""
+        """Return where the pixels of a tile lie on their side: [count * count, 3] metres, mapping's frame."""
         normal, sign, right, flip, up = SIDES[side]
         line = (np.arange(count) + 0.5) / count * self.extent.max()
         out = np.empty((count, count, 3))
@@ -128,7 +128,7 @@ def _solid_tiles(rng: Rng, mapping: _BoxMapping) -> list[np.ndarray]:
 
 
 def _photo_tiles(rng: Rng, photos: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Parts of one photograph, now and then of several."""
+    """Cut tiles out of one photograph, at times out of several."""
     photo, tiles = photos[rng.integers(len(photos))], []
     for side in range(6):
         if side % 2 and rng.random() < ALIKE:
@@ -149,7 +149,7 @@ def _part(rng: Rng, photo: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def _decals(rng: Rng, mapping: _BoxMapping, photos: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Tiles [TILE, TILE, 4], empty but for labels and stickers; colours are multiplied by alpha."""
+    """Make tiles [TILE, TILE, 4], empty but for labels and stickers; colours are multiplied by alpha."""
     tiles = [np.zeros((TILE, TILE, 4), np.uint8) for _ in range(6)]
     for _ in range(rng.integers(2, 7)):
         side = int(rng.integers(6))

@@ -61,7 +61,7 @@ class _SceneObject:
     phase: float
 
     def pose(self, t: float) -> np.ndarray:
-        """T_world_obj [4, 4]; the world's z = 0 is the table."""
+        """Return T_world_obj [4, 4]; the world's z = 0 is the table."""
         R = rotation_z(self.yaw + self.spin * t) @ self.rest
         mesh = self.renderer.mesh
         height = self.lift * (1 + 0.4 * np.sin(0.9 * t + self.phase))
@@ -76,7 +76,7 @@ def make_scene(
     distractors: int = 2,
     noise: float = 2.0,
 ) -> DemoScene:
-    """A scene by seed: the meshes stand, lie and float over a table while the camera swings around it.
+    """Make a scene by seed: meshes stand, lie and float over a table while the camera swings around it.
 
     Args:
         meshes: the N objects whose poses are told; at most about 8 look well.
@@ -142,7 +142,7 @@ class DemoScene:
         return objects
 
     def camera_pose(self, t: float) -> np.ndarray:
-        """T_world_cam [4, 4] at t seconds."""
+        """Return T_world_cam [4, 4] at t seconds."""
         a, b, c = self._swing
         azimuth = a + 0.5 * np.sin(0.25 * t + b)
         elevation = np.radians(32 + 7 * np.sin(0.31 * t + c))
@@ -154,7 +154,7 @@ class DemoScene:
         return transform(upright_rotation(direction).T, target + distance * direction)
 
     def render(self, t: float) -> SceneFrame:
-        """The frame at t seconds; the same t gives the same frame."""
+        """Render the frame at t seconds; the same t gives the same frame."""
         T_world_cam = self.camera_pose(t)
         T_cam_world = invert(T_world_cam)
         poses = [obj.pose(t) for obj in self._objects]
@@ -204,7 +204,7 @@ class DemoScene:
         return np.concatenate([pixels.min(axis=0), pixels.max(axis=0)])
 
     def _finish(self, image: np.ndarray, t: float) -> np.ndarray:
-        """The lens' softness and the sensor's noise, which differ from frame to frame."""
+        """Add the lens' softness and the sensor's noise, which differ from frame to frame."""
         image = cv2.GaussianBlur(image, (0, 0), 0.5)
         step = np.random.default_rng([self._seed, int(abs(t) * 1000)]).integers(0, NOISE_ROOM, 2)
         H, W = image.shape[:2]
@@ -213,7 +213,7 @@ class DemoScene:
 
 
 def jitter_box(rng: np.random.Generator, box: np.ndarray, fraction: float) -> np.ndarray:
-    """A box [4] (x0, y0, x1, y1) as a detector gives it: each side errs by up to `fraction` of its size."""
+    """Add a detector's errors to a box [4] (x0, y0, x1, y1): up to `fraction` of its size on each side."""
     size = np.array([box[2] - box[0], box[3] - box[1]])
     return box + rng.uniform(-fraction, fraction, 4) * np.tile(size, 2)
 
@@ -224,7 +224,7 @@ def _scaled(mesh: Mesh, diameter: float) -> Mesh:
 
 
 def _spread(rng: np.random.Generator, diameters: list[float], unit: float) -> list[np.ndarray]:
-    """A place [2] for each thing, near the middle and clear of the ones before it as far as there is room."""
+    """Draw a place [2] for each object, near the middle and clear of those before it where there is room."""
     places: list[np.ndarray] = []
     for own in diameters:
         best, best_cost = np.zeros(2), np.inf
@@ -242,7 +242,7 @@ def _spread(rng: np.random.Generator, diameters: list[float], unit: float) -> li
 
 
 def _resting_rotation(rng: np.random.Generator, mesh: Mesh, floats: bool) -> np.ndarray:
-    """Standing most of the time, else lying on a side; what floats is tilted."""
+    """Draw a rotation: standing most of the time, else lying on a side; what floats is tilted."""
     if floats:
         return rotation_x(rng.uniform(-0.7, 0.7)) @ rotation_y(rng.uniform(-0.7, 0.7))
     extent = np.ptp(mesh.bounds, axis=0)
@@ -253,7 +253,7 @@ def _resting_rotation(rng: np.random.Generator, mesh: Mesh, floats: bool) -> np.
 
 
 def _soft_lights(rng: np.random.Generator) -> list[Light]:
-    """A warm key from above, a cool fill from the other side; camera frame."""
+    """Draw a warm key light from above and a cool fill from the other side; camera frame."""
     side = rng.choice([-1.0, 1.0])
     key = (side * rng.uniform(0.3, 0.8), -1.0, -rng.uniform(0.4, 0.8))
     warm = 1.0 + 0.06 * rng.uniform(-1, 1) * np.array([1, 0.2, -1])
@@ -264,7 +264,7 @@ def _soft_lights(rng: np.random.Generator) -> list[Light]:
 
 
 def _noise_bank(rng: np.random.Generator, size: tuple[int, int], sigma: float) -> np.ndarray:
-    """[H + 128, W + 128, 3] int16; a frame takes a window of it."""
+    """Draw noise [H + 128, W + 128, 3] int16; each frame takes a window of it."""
     grain = rng.standard_normal((size[0] + NOISE_ROOM, size[1] + NOISE_ROOM, 3), dtype=np.float32)
     return np.rint(grain * sigma).astype(np.int16)
 

@@ -31,7 +31,7 @@ class TableTop:
         hulls: list[np.ndarray],
         towards_light: np.ndarray,
     ) -> np.ndarray:
-        """[H, W, 3] uint8 background with shadows.
+        """Draw the [H, W, 3] uint8 background with shadows.
 
         Args:
             K: [3, 3]; T_cam_world: [4, 4].
@@ -61,7 +61,7 @@ class TableTop:
         return image
 
     def _outline(self, K: np.ndarray, T_cam_world: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-        """[H, W] uint8: how much of a pixel the table covers, with a smooth rim."""
+        """Compute [H, W] uint8: how much of each pixel the table covers, with a smooth rim."""
         h = self.half
         corners = np.array([[-h, -h, 0], [h, -h, 0], [h, h, 0], [-h, h, 0.0]])
         corners = corners @ T_cam_world[:3, :3].T + T_cam_world[:3, 3]
@@ -80,7 +80,7 @@ class TableTop:
         return coverage
 
     def _with_shadows(self, hulls: list[np.ndarray], towards_light: np.ndarray) -> np.ndarray:
-        """The texture darkened: a cast shadow along the light and a tighter contact shadow straight below."""
+        """Darken the texture by a shadow cast along the light and a tighter contact shadow straight below."""
         small = TEXELS // 4
         light = np.asarray(towards_light, dtype=np.float64)
         slope = light[:2] / max(light[2], 0.35 * float(np.linalg.norm(light)))
@@ -102,7 +102,7 @@ class TableTop:
 
 
 def _grain(rng: Rng, wide: float, high: float) -> np.ndarray:
-    """[TEXELS, TEXELS] float32 smooth noise about -1..1 with blots of wide x high texels."""
+    """Draw [TEXELS, TEXELS] float32 smooth noise about -1..1 with blots of wide x high texels."""
     small = rng.standard_normal((max(2, int(TEXELS / high)), max(2, int(TEXELS / wide)))).astype(np.float32)
     return cv2.resize(small, (TEXELS, TEXELS), interpolation=cv2.INTER_CUBIC) * 0.6
 
@@ -112,7 +112,7 @@ def _image(color: np.ndarray, shade: np.ndarray) -> np.ndarray:
 
 
 def wood_planks(rng: Rng) -> np.ndarray:
-    """[TEXELS, TEXELS, 3] uint8."""
+    """Draw a texture of wooden planks, [TEXELS, TEXELS, 3] uint8."""
     color = rng.uniform(130, 200) * np.array([1.0, rng.uniform(0.74, 0.82), rng.uniform(0.5, 0.66)])
     fibre = _grain(rng, 220, 2) * 0.05 + _grain(rng, 400, 9) * 0.07 + _grain(rng, 300, 60) * 0.05
     plank = TEXELS // int(rng.integers(6, 12))
@@ -126,7 +126,7 @@ def wood_planks(rng: Rng) -> np.ndarray:
 
 
 def cloth(rng: Rng) -> np.ndarray:
-    """[TEXELS, TEXELS, 3] uint8."""
+    """Draw a texture of cloth, [TEXELS, TEXELS, 3] uint8."""
     ground = rng.uniform(150, 225) * (1 + rng.uniform(-0.12, 0.12, 3))
     weave = 0.015 * np.sin(np.arange(TEXELS) * 1.3)[:, None] + 0.015 * np.sin(np.arange(TEXELS) * 1.3)[None]
     image = np.tile(ground, (TEXELS, TEXELS, 1)).astype(np.float32)
@@ -141,7 +141,7 @@ def cloth(rng: Rng) -> np.ndarray:
 
 
 def stone(rng: Rng) -> np.ndarray:
-    """[TEXELS, TEXELS, 3] uint8."""
+    """Draw a texture of stone, [TEXELS, TEXELS, 3] uint8."""
     color = rng.uniform(110, 215) * (1 + rng.uniform(-0.05, 0.05, 3))
     shade = 1 + sum(_grain(rng, size, size) * 0.045 for size in (2, 6, 20, 90, 260))
     return _image(color, shade)

@@ -56,7 +56,7 @@ class Bench:
     worker_milliseconds: float | None = None
 
     def text(self) -> str:
-        """For people."""
+        """Return the costs as text."""
         lines = [
             f"one process: {self.milliseconds:.1f} ms of CPU time a sample, "
             f"{1e3 / self.milliseconds:.1f} samples/s"
@@ -124,7 +124,7 @@ def _label(batch: Batch | RefinerBatch, index: int) -> None:
 
 
 def _samples(dataset: Dataset, item: Mapping) -> int:
-    """Images of a camera in an item: queries of an item, or the one of a pair."""
+    """Count the images of a camera in an item: the queries of a sample, or the one of a pair."""
     return math.prod(item[dataset.batch_type.IMAGES].shape[:-3])
 
 

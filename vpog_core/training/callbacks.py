@@ -47,7 +47,7 @@ class SafeCheckpointIO(TorchCheckpointIO):
 
 
 def read_checkpoint(path: str | Path) -> dict:
-    """A checkpoint's content.
+    """Return a checkpoint's content.
 
     Raises:
         VPOGError: it cannot be read.
@@ -161,10 +161,10 @@ class ProgressLines(L.Callback):
 
 
 def headline(scores: dict[str, float]) -> str:
-    """The scores that a person looks at first."""
+    """Return the most important scores as text."""
     return text({key: scores[key] for key in HEADLINE if key in scores})
 
 
 def text(scores: dict[str, float]) -> str:
-    """`loss 2.345 ...`."""
+    """Return scores as text: `loss 2.345 ...`."""
     return " ".join(f"{key} {value:.3f}" for key, value in scores.items())

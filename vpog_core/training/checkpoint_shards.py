@@ -99,14 +99,14 @@ def unpack(pieces: str | Path, run: str | Path) -> str:
 
 
 def _network(config: dict) -> VPOGModel | RefinerNet:
-    """The network of a run's configuration."""
+    """Make the network of a run's configuration."""
     if config.get("network", COARSE) == REFINER:
         return RefinerNet(RefinerConfig.from_dict(config["refiner"]))
     return VPOGModel(VPOGConfig.from_dict(config["model"]))
 
 
 def _best_fidelity(checkpoint: dict, budget: int) -> str | None:
-    """The first whose tensors, with what is written around each of them, fit a budget of bytes."""
+    """Return the first fidelity whose tensors, with what is written around each, fit a budget of bytes."""
     for fidelity in FIDELITIES:
         tensors = list(_tensors(reduced(checkpoint, fidelity)))
         if sum(t.nbytes for t in tensors) + OVERHEAD * (len(tensors) + 100) <= budget:
@@ -123,7 +123,7 @@ def _tensors(value) -> Iterator[Tensor]:
 
 
 def reduced(checkpoint: dict, fidelity: str) -> dict:
-    """The part of a checkpoint that a fidelity keeps."""
+    """Return the part of a checkpoint that a fidelity keeps."""
     if fidelity == "exact":
         return checkpoint
     tensors, optimizer = checkpoint["state_dict"], checkpoint["optimizer_states"][0]
@@ -137,7 +137,7 @@ def reduced(checkpoint: dict, fidelity: str) -> dict:
 
 
 def restored(checkpoint: dict) -> dict:
-    """A whole checkpoint in float32 from a reduced one."""
+    """Restore a whole checkpoint in float32 from a reduced one."""
     averaged = {k: v.float() for k, v in checkpoint["state_dict"].items() if k.startswith("averaged.")}
     current = {k.replace("averaged.", "network.", 1): v.clone() for k, v in averaged.items()}
     current.update({k: v for k, v in checkpoint["state_dict"].items() if k.startswith("network.")})
@@ -154,7 +154,7 @@ def _with(state: dict, change) -> dict:
 
 
 def _rank_one(state: dict) -> dict:
-    """A second moment [m, ...] as means of its rows and columns; vectors stay."""
+    """Reduce a second moment [m, ...] to the means of its rows and columns; vectors stay."""
     moment = state["exp_avg_sq"]
     if moment.ndim <= 1 or not moment.numel():
         return {"step": state["step"], "exp_avg_sq": moment}

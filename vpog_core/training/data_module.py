@@ -34,7 +34,7 @@ class ConsecutiveBatches(Sampler[list[int]]):
         )
 
     def __len__(self) -> int:
-        """All batches of the run, the done ones among them: what a progress bar counts to."""
+        """Return the number of batches of the whole run, which a progress bar counts to."""
         return self.batches
 
     def __iter__(self) -> Iterator[list[int]]:
@@ -44,7 +44,7 @@ class ConsecutiveBatches(Sampler[list[int]]):
 
 
 def rank_batches(items: int, batch_size: int, rank: int, ranks: int) -> list[list[int]]:
-    """The batches of `rank` over a data set of `items`: all ranks have equally many, none is left out."""
+    """Return the batches of `rank` over `items` of a data set; all ranks have equally many."""
     each = math.ceil(items / ranks)
     mine = [(rank + n * ranks) % items for n in range(each)]
     return [mine[i : i + batch_size] for i in range(0, each, batch_size)]
@@ -72,7 +72,7 @@ class VPOGDataModule(L.LightningDataModule):
         self.sets = self.sets or self.build()
 
     def train_dataloader(self) -> DataLoader:
-        """From the first item that was not trained on."""
+        """Return the loader that begins at the first item that was not trained on."""
         ranks = self.trainer.world_size
         first = self.trainer.lightning_module.items // (self.config.batch_size * ranks)
         sampler = ConsecutiveBatches(
@@ -86,7 +86,7 @@ class VPOGDataModule(L.LightningDataModule):
         return self._loader(self.sets[0], sampler, self.config.workers)
 
     def val_dataloader(self) -> DataLoader:
-        """This process's batches of the validation set."""
+        """Return the loader of this process's batches of the validation set."""
         batches = rank_batches(
             len(self.sets[1]), self.config.batch_size, self.trainer.global_rank, self.trainer.world_size
         )

@@ -97,7 +97,7 @@ class NetworkLightning(L.LightningModule):
             part.forward = torch.compile(part.forward, dynamic=False)
 
     def training_step(self, batch, batch_idx: int) -> Tensor:
-        """The loss of one batch."""
+        """Compute the loss of one batch."""
         number = self.items // self.batch_size + self.global_rank
         torch.manual_seed((self.seed << 32) + number)
         loss, scores = self._in_precision(self.training_losses, self.network, batch, number)
@@ -115,7 +115,7 @@ class NetworkLightning(L.LightningModule):
         self.averaged.eval()
 
     def validation_step(self, batch, batch_idx: int) -> None:
-        """Scores of the averaged weights."""
+        """Log the scores of the averaged weights."""
         torch.manual_seed(batch_idx * self.trainer.world_size + self.global_rank)
         scores = self._in_precision(self.validation_losses, self.averaged, batch)[1]
         self.log_dict(
@@ -151,7 +151,7 @@ class NetworkLightning(L.LightningModule):
     def configure_gradient_clipping(
         self, optimizer, gradient_clip_val=None, gradient_clip_algorithm=None
     ) -> None:
-        """By norm; a step whose gradient is not finite is left out.
+        """Clip the gradient by its norm; a step whose gradient is not finite is skipped.
 
         Lightning's own clipping refuses the fused optimizer in mixed precision, which bfloat16 does not harm.
         """
@@ -254,7 +254,7 @@ class RefinerLightning(NetworkLightning):
 
 
 def decay_groups(network: nn.Module, weight_decay: float) -> list[dict]:
-    """Parameter groups of AdamW: matrices and kernels with decay, vectors (biases, norms) without."""
+    """Return AdamW's parameter groups: matrices and kernels with decay, vectors (biases, norms) without."""
     learning = [p for p in network.parameters() if p.requires_grad]
     return [
         {"params": [p for p in learning if p.ndim > 1], "weight_decay": weight_decay},

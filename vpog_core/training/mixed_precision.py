@@ -51,7 +51,7 @@ class FullPrecisionOutside:
 
 
 def _float(value: Any) -> Any:
-    """Floating point tensors, in dataclasses too, as float32."""
+    """Cast floating point tensors, in dataclasses too, to float32."""
     if isinstance(value, Tensor):
         return value.float() if value.is_floating_point() else value
     return dataclasses.replace(value, **{k: _float(v) for k, v in vars(value).items()})

@@ -25,7 +25,7 @@ _CORNERS = np.array([[[255, 60, 60], [255, 220, 40]], [[170, 60, 255], [40, 210,
 
 
 def preview_row(sample: Mapping[str, np.ndarray], query: int, title: str, tile: int = 224) -> np.ndarray:
-    """One query of a sample, its templates and labels, [h, w, 3] uint8.
+    """Draw one query of a sample, its templates and labels, [h, w, 3] uint8.
 
     Args:
         sample: an item of `VPOGTrainDataset`; query: which of its queries; tile: side of each image.
@@ -57,7 +57,7 @@ def preview_row(sample: Mapping[str, np.ndarray], query: int, title: str, tile: 
 
 
 def sample_labels(sample: Mapping[str, np.ndarray], query: int) -> Labels:
-    """Labels of one query [1] against its cluster [S], at every pixel."""
+    """Compute the labels of one query [1] against its cluster [S], at every pixel."""
     size = len(sample["template_depth"])
 
     def tensor(value: np.ndarray) -> torch.Tensor:
@@ -69,14 +69,14 @@ def sample_labels(sample: Mapping[str, np.ndarray], query: int) -> Labels:
 
 
 def as_image(values: torch.Tensor) -> np.ndarray:
-    """Patches [Nq, 16, 16, ...] -> [P, P, ...]."""
+    """Rearrange patches [Nq, 16, 16, ...] as an image [P, P, ...]."""
     side = round(len(values) ** 0.5)
     image = values.unflatten(0, (side, side)).transpose(1, 2)
     return image.flatten(2, 3).flatten(0, 1).numpy()
 
 
 def template_places(labels: Labels) -> np.ndarray:
-    """[S, P, P, 2] template pixel of every query pixel; meaningless where unseen."""
+    """Return [S, P, P, 2] template pixel of every query pixel; meaningless where unseen."""
     count = labels.patch_class.shape[-1]
     side = round(count**0.5)
     target = labels.patch_class[0].clamp(max=count - 1)
@@ -87,7 +87,7 @@ def template_places(labels: Labels) -> np.ndarray:
 
 
 def patch_colors(count: int) -> np.ndarray:
-    """[count, 3] uint8, one for each patch of a square grid, row-major."""
+    """Return [count, 3] uint8, one for each patch of a square grid, row-major."""
     side = round(count**0.5)
     ends = np.stack([np.linspace(1, 0, side), np.linspace(0, 1, side)])
     grid = np.einsum("ar,bc,abk->rck", ends, ends, _CORNERS).reshape(-1, 3)
@@ -96,7 +96,7 @@ def patch_colors(count: int) -> np.ndarray:
 
 
 def painted_query(rgb: np.ndarray, labels: Labels, template: int, colors: np.ndarray) -> np.ndarray:
-    """The query with its matched pixels coloured, all else grey and dim."""
+    """Draw the query with its matched pixels coloured, all else grey and dim."""
     seen = as_image(labels.seen[0, template])
     color = as_image(torch.from_numpy(colors)[:, None, None].expand(-1, PATCH, PATCH, -1))
     grey = np.repeat(0.45 * rgb.mean(axis=-1, keepdims=True), 3, axis=-1)
@@ -104,7 +104,7 @@ def painted_query(rgb: np.ndarray, labels: Labels, template: int, colors: np.nda
 
 
 def painted_template(rgb: np.ndarray, places: np.ndarray, seen: np.ndarray, colors: np.ndarray) -> np.ndarray:
-    """A template with the seen query pixels' colours where they lie in it."""
+    """Draw a template with the seen query pixels' colours where they lie in it."""
     side = round(len(colors) ** 0.5)
     rows, columns = np.nonzero(seen)
     x, y = np.round(places[rows, columns]).astype(int).T.clip(0, len(rgb) - 1)
@@ -131,7 +131,7 @@ def _tiles(images, names, title: str, tile: int) -> np.ndarray:
 
 
 def _draw_lines(row: np.ndarray, labels: Labels, places: np.ndarray, tile: int, count: int = 10) -> None:
-    """From the middle of some matched patches to their places in the reference."""
+    """Draw lines from the middle of some matched patches to their places in the reference."""
     matched = np.flatnonzero(~labels.unseen[0, 0].numpy())
     side = round(labels.patch_class.shape[-1] ** 0.5)
     zoom, left = tile / (side * PATCH), np.array([2 * 6 + tile, 20])
@@ -149,7 +149,7 @@ def _draw_lines(row: np.ndarray, labels: Labels, places: np.ndarray, tile: int, 
 
 
 def _draw_crosses(row: np.ndarray, labels: Labels, shown: np.ndarray, tile: int) -> None:
-    """On patches that show the object [P, P] and have no match in the reference."""
+    """Draw crosses on patches that show the object [P, P] and have no match in the reference."""
     side = round(labels.patch_class.shape[-1] ** 0.5)
     of_object = shown.reshape(side, PATCH, side, PATCH).any(axis=(1, 3)).ravel()
     zoom, left = tile / (side * PATCH), np.array([2 * 6 + tile, 20])

@@ -129,7 +129,7 @@ def _datasets(config: TrainConfig, progress: bool):
 
 
 def make_module(config: TrainConfig) -> NetworkLightning:
-    """The network, as it begins, with what trains it."""
+    """Make the network, as it begins, with what trains it."""
     torch.manual_seed(config.seed)
     make = _refiner_module if config.network == REFINER else _coarse_module
     module = make(
@@ -160,7 +160,7 @@ def _refiner_module(config: TrainConfig, *common) -> RefinerLightning:
 
 
 def make_trainer(config: TrainConfig, callbacks: list[L.Callback]) -> L.Trainer:
-    """Lightning's trainer; one of its epochs is the whole run, so that the workers never run dry."""
+    """Make Lightning's trainer; one of its epochs is the whole run, so that the workers never run dry."""
     folder, of = Path(config.output), config.trainer
     terminal = sys.stderr.isatty()
     callbacks = [*callbacks, ProgressLines(0 if terminal else of.log_every)]
@@ -188,7 +188,7 @@ def make_trainer(config: TrainConfig, callbacks: list[L.Callback]) -> L.Trainer:
 
 
 def make_logger(name: str, folder: Path, options: dict):
-    """A logger of Lightning by name; its files go to `folder`/log.
+    """Make a logger of Lightning by name; its files go to `folder`/log.
 
     Raises:
         VPOGError: no logger of this name, its package is missing, or it does not take these options.
@@ -210,7 +210,7 @@ def make_logger(name: str, folder: Path, options: dict):
 
 
 def changed(folder: Path, config: TrainConfig) -> list[str]:
-    """What differs from the configuration a run was begun with, as lines.
+    """Return what differs from the configuration a run was begun with, as lines.
 
     Raises:
         VPOGError: the network differs.
@@ -243,7 +243,7 @@ def _flat(values: dict, prefix: str = "") -> Iterator[tuple[str, object]]:
 
 
 def _prepare_process(config: TrainConfig) -> None:
-    """Threads, and quiet about what is meant to be so."""
+    """Set the number of threads, and silence warnings that are expected."""
     cv2.setNumThreads(0)  # before any fork: OpenCV's thread pool does not survive one
     if config.trainer.threads:
         torch.set_num_threads(config.trainer.threads)

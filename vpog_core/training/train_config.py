@@ -177,7 +177,7 @@ class TrainConfig:
 
     @property
     def max_steps(self) -> int:
-        """Optimizer steps of the whole run."""
+        """Return the number of optimizer steps of the whole run."""
         return self.trainer.max_epochs * self.trainer.epoch_steps
 
 
@@ -194,19 +194,19 @@ SECTIONS = {
 
 
 def schema() -> type:
-    """`TrainConfig` with defaults for all sections, mutable throughout: OmegaConf checks types against it."""
+    """Make a mutable `TrainConfig` with defaults for all sections: OmegaConf checks types against it."""
     sections = [(name, kind, field(default_factory=kind)) for name, kind in SECTIONS.items()]
     plain = [("output", str, "runs/train"), ("seed", int, 0), ("network", str, COARSE)]
     return _mutable(dataclasses.make_dataclass("TrainConfig", plain + sections))
 
 
 def from_values(values: dict[str, Any]) -> TrainConfig:
-    """The configuration of nested plain values whose keys are known."""
+    """Make the configuration of nested plain values whose keys are known."""
     return _made(TrainConfig, values)
 
 
 def _mutable(kind: type) -> type:
-    """A copy of a dataclass, not frozen, and the dataclasses in it likewise: OmegaConf locks frozen ones."""
+    """Copy a dataclass, not frozen, and the dataclasses in it likewise: OmegaConf locks frozen ones."""
     hints, made = get_type_hints(kind), []
     for f in dataclasses.fields(kind):
         if dataclasses.is_dataclass(hints[f.name]):

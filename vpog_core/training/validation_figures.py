@@ -64,7 +64,7 @@ class ValidationFigures(L.Callback):
 
 
 def draw_batch(network: VPOGModel, batch: Batch, count: int) -> list[np.ndarray]:
-    """A row [h, w, 3] uint8 for each of the first samples: the true and the found pose, then the match."""
+    """Draw a row [h, w, 3] uint8 for each of the first samples: true and found pose, then the match."""
     rows = []
     for sample in range(min(count, len(batch.diameter))):
         hypothesis = solve_sample(network, batch, sample)
@@ -99,7 +99,7 @@ def solve_sample(network: VPOGModel, batch: Batch, sample: int) -> PoseHypothesi
 
 
 def object_points(depth: np.ndarray, K: np.ndarray, T_view_obj: np.ndarray) -> np.ndarray:
-    """[P, P, 3] metres in the object frame of a posed depth image [P, P]; NaN where it is 0."""
+    """Lift a posed depth image [P, P] to points [P, P, 3], metres, object frame; NaN where it is 0."""
     v, u = np.mgrid[0 : len(depth), 0 : len(depth)]
     rays = np.stack([u, v, np.ones_like(u)], axis=-1) @ np.linalg.inv(K).T
     points = (rays * depth[..., None] - T_view_obj[:3, 3]) @ T_view_obj[:3, :3]
@@ -107,7 +107,7 @@ def object_points(depth: np.ndarray, K: np.ndarray, T_view_obj: np.ndarray) -> n
 
 
 def _row(hypothesis: PoseHypothesis, T_true: np.ndarray) -> np.ndarray:
-    """Poses as outlines of the convex hull of what the templates show: white true, green found."""
+    """Draw poses as outlines of the convex hull of what the templates show: white true, green found."""
     scale = TILE / len(hypothesis.crop.rgb)
     K = hypothesis.crop.virtual.K.copy()
     K[:2] *= scale
@@ -127,7 +127,7 @@ def _row(hypothesis: PoseHypothesis, T_true: np.ndarray) -> np.ndarray:
 
 
 def _hull(coords: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Vertices [V, 3] and faces [F, 3] of the convex hull; no face where the points span no volume."""
+    """Return vertices [V, 3] and faces [F, 3] of the convex hull; no face where the points span no volume."""
     points = coords[np.isfinite(coords).all(axis=-1)]
     try:
         return points, ConvexHull(points).simplices

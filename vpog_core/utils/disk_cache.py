@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 def build_once(folder: Path, make: Callable[[Path], None]) -> Path:
-    """The folder, filled by `make(folder)` unless it is there; it is there whole or not at all.
+    """Return the folder, filled by `make(folder)` unless it exists; it is complete or does not exist.
 
     Two processes that make the same one at once both succeed; the first to finish is kept.
     """

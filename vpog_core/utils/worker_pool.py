@@ -57,7 +57,7 @@ class WorkerPool:
         self.pool.shutdown(cancel_futures=True)
 
     def map(self, work: Callable, items: Iterable) -> Iterator:
-        """Results as they come; of one worker, in order."""
+        """Yield results as they come; with one worker, in order."""
         if self.pool is None:
             yield from (work(self.tool, item) for item in items)
             return
@@ -88,7 +88,7 @@ def _start(make: Callable, arguments: tuple) -> None:
 
 
 def _end_with_parent() -> None:
-    """A killed first process must not leave its workers behind."""
+    """End this worker when the first process ends, even when that was killed."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

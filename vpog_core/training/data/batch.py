@@ -11,9 +11,9 @@ from torch import Tensor
 
 @dataclass
 class Batch:
-    """O samples of G queries, T templates, the first S of them the cluster: `VPOGTrainDataset`'s.
+    """B samples of Q queries, T templates, the first S of them the cluster: `VPOGTrainDataset`'s.
 
-    Of a symmetric object `query_T` is the pose nearest to the reference, and `distance` [O, G, T] (radians)
+    Of a symmetric object `query_T` is the pose nearest to the reference, and `distance` [B, Q, T] (radians)
     that to the nearest of the poses that look alike.
     """
 
@@ -33,29 +33,29 @@ class Batch:
     distance: Tensor
 
     def to(self, device: torch.device | str) -> Batch:
-        """The same on a device."""
+        """Return the same batch on a device."""
         return Batch(**{key: value.to(device, non_blocking=True) for key, value in vars(self).items()})
 
     @property
     def cluster_size(self) -> int:
-        """S."""
+        """Return S."""
         return self.template_depth.shape[1]
 
     def images(self) -> Tensor:
-        """Return what is matched: [O * (G + S), 3, P, P] uint8, queries first within each sample."""
+        """Return what is matched: [B * (Q + S), 3, P, P] uint8, queries first within each sample."""
         matched = torch.cat((self.query_rgb, self.template_rgb[:, : self.cluster_size]), dim=1)
         return matched.flatten(0, 1).permute(0, 3, 1, 2)
 
     def candidate_images(self) -> Tensor:
-        """Return the further templates, which only retrieval sees: [O * (T - S), 3, P, P] uint8."""
+        """Return the further templates, which only retrieval sees: [B * (T - S), 3, P, P] uint8."""
         return self.template_rgb[:, self.cluster_size :].flatten(0, 1).permute(0, 3, 1, 2)
 
     def per_query(self, templates: Tensor) -> Tensor:
-        """[O, S, ...] -> [O * G, S, ...]: each query's own copy of its sample's templates."""
+        """Repeat [B, S, ...] as [B * Q, S, ...]: each query gets its sample's templates."""
         return templates.repeat_interleave(self.query_rgb.shape[1], dim=0)
 
     def rotation_distance(self) -> Tensor:
-        """[O, G, T] radians between each query and each template on SO(3), symmetries taken out."""
+        """Return [B, Q, T] radians between each query and template on SO(3), symmetries taken out."""
         return self.distance
 
 

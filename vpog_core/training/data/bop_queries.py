@@ -49,7 +49,7 @@ class BopImages:
         self.split, self.table, self.renderers = split, table, renderers
 
     def usable_rows(self, obj_id: int) -> np.ndarray:
-        """Rows of an object's instances that are visible and large enough to learn from."""
+        """Return rows of an object's instances that are visible and large enough to learn from."""
         table = self.table
         rows = np.flatnonzero(np.asarray(table.obj_id) == obj_id)
         visible, box = table.visible_fraction[rows], table.boxes[rows, 1]
@@ -74,7 +74,7 @@ class AnnotatedViews:
         return len(self.rows)
 
     def cameras(self, mesh: Mesh) -> tuple[np.ndarray, np.ndarray]:
-        """Directions [n, 3] (unit, object frame) and distances [n] (diameters) the views are taken from."""
+        """Return directions [n, 3] (unit, object frame), distances [n] (diameters) of the views' cameras."""
         if self._cameras is None:
             T = np.asarray(self.images.table.T_cam_obj[self.rows], dtype=np.float64)
             towards = -np.einsum("nij,ni->nj", T[:, :, :3], T[:, :, 3]) - mesh.center
@@ -94,7 +94,7 @@ class AnnotatedQueries:
         self.size = size
 
     def pose(self, rng: np.random.Generator, obj: TrainingObject, refined: bool) -> QueryPose:
-        """Near one of the views; a refined sample nearer, and at its distance."""
+        """Draw a pose near one of the views; of a refined sample nearer, and at the view's distance."""
         view = int(rng.integers(len(obj.views)))
         directions, distances = obj.views.cameras(obj.mesh)
         anchor = near(rng, directions[view], REFINED_SPREAD if refined else ANCHOR_SPREAD)
@@ -103,7 +103,7 @@ class AnnotatedQueries:
     def queries(
         self, rng: np.random.Generator, obj: TrainingObject, pose: QueryPose, R_ref: np.ndarray, count: int
     ) -> list[dict[str, np.ndarray]]:
-        """The anchor's view and others near it; where there are too few, some again, augmented anew."""
+        """Cut out the anchor's view and others near it; too few views are repeated, augmented anew."""
         images: dict[int, tuple[BopFrame, np.ndarray]] = {}
         out = []
         for view in self._views(rng, obj, pose, count):
@@ -119,7 +119,7 @@ class AnnotatedQueries:
     def _views(
         self, rng: np.random.Generator, obj: TrainingObject, pose: QueryPose, count: int
     ) -> np.ndarray:
-        """[count] views, the one the anchor was taken from first."""
+        """Draw [count] views, the one the anchor was taken from first."""
         directions, distances = obj.views.cameras(obj.mesh)
         first = pose.view
         close = directions @ directions[first] > np.cos(REFINED_NEAR if pose.refined else NEAR)
@@ -162,7 +162,7 @@ def visible_depth(
     renderer: Renderer,
     others: Mapping[int, Callable[[], Renderer]],
 ) -> np.ndarray:
-    """[P, P] float32 depth of an instance's model in a crop, metres; 0 where the image does not show it.
+    """Render the depth [P, P] of an instance in a crop, metres; 0 where the image does not show it.
 
     What is visible says the dataset's mask; where it has none, the other annotated objects of the frame
     (`others`, by obj_id) and the depth sensor do, as far as they are there.
@@ -186,7 +186,7 @@ def visible_depth(
 def _hidden_by(
     renderer: Renderer, T_crop_obj: np.ndarray, crop: VirtualCamera, depth: np.ndarray
 ) -> np.ndarray:
-    """[P, P] bool: where another object stands before `depth`."""
+    """Return [P, P] bool: where another object stands before `depth`."""
     size = (crop.size, crop.size)
     x0, y0, x1, y1 = renderer.window(T_crop_obj, crop.K, size)
     if x1 <= x0 or y1 <= y0:
@@ -198,7 +198,7 @@ def _hidden_by(
 def _measured_before(
     measured: np.ndarray, camera: Camera, crop: VirtualCamera, depth: np.ndarray
 ) -> np.ndarray:
-    """[P, P] bool: where the depth sensor [H, W] saw something before `depth`, along the same ray."""
+    """Return [P, P] bool: where the depth sensor [H, W] measured less than `depth` along the same ray."""
     line = np.arange(crop.size)
     u, v = np.meshgrid(line, line)
     rays = np.stack(
@@ -213,7 +213,7 @@ def _measured_before(
 
 
 def jittered(rng: np.random.Generator, box: np.ndarray) -> np.ndarray:
-    """A box [4] (x0, y0, x1, y1) as detectors err: mostly by 4 % of its size, at times by 10 %."""
+    """Add a detector's errors to a box [4] (x0, y0, x1, y1): mostly 4 % of its size, at times 10 %."""
     extent = box[2:] - box[:2]
     noise = 0.04 if rng.random() < 0.75 else 0.1
     low, high = box[:2] + rng.normal(0, noise, 2) * extent, box[2:] + rng.normal(0, noise, 2) * extent
@@ -221,7 +221,7 @@ def jittered(rng: np.random.Generator, box: np.ndarray) -> np.ndarray:
 
 
 def _box(rng: np.random.Generator, instance: BopInstance, mesh: Mesh, camera: Camera) -> np.ndarray:
-    """The box of the visible part, now and then of the whole; of the mesh where the dataset has none."""
+    """Choose the box of the visible part, or at times of the whole; of the mesh where no box is annotated."""
     boxes = [b for b in (instance.box_visible, instance.box_object) if b is not None]
     if not boxes and (projected := projected_box(instance.T_cam_obj, mesh.hull_points, camera.K)) is not None:
         return projected

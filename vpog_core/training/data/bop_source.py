@@ -70,7 +70,7 @@ class BopSource:
     def training_objects(
         self, loaded: dict[ObjectSource, TrainingObject], used: Sequence[ObjectSource]
     ) -> list[TrainingObject]:
-        """Those objects of `used` that have views here, with them.
+        """Return those objects of `used` that are annotated in this split, with their views.
 
         Args:
             loaded: the objects of the split, held out or not: where masks are missing, these hide others.
@@ -92,7 +92,7 @@ class BopSource:
 
 
 def indexed(split: BopDataset | BopShards, cache_dir: Path, processes: int, progress: bool) -> FrameTable:
-    """The table of a split, from the cache where its files have not changed, else read now, in parallel."""
+    """Return the table of a split, from the cache where its files have not changed, else read in parallel."""
     stamps = []
     for section in split.sections:
         for path in split.section_files(section):
@@ -130,7 +130,7 @@ def _read_section(split: BopDataset | BopShards, section: int) -> FrameTable | s
 def model_sources(
     split: BopDataset | BopShards, obj_ids: Sequence[int], folders: dict[str, str]
 ) -> dict[int, ObjectSource]:
-    """Where the meshes of a split's objects are, by obj_id.
+    """Find the meshes of a split's objects, by obj_id.
 
     Shards of MegaPose take theirs from the published sets in `folders` ("gso", "shapenet"); objects that are
     not there are left out, with a warning. All others have a models folder.
@@ -173,7 +173,7 @@ def _megapose_model(folder: Path, kind: str, name: str) -> ObjectSource:
 
 
 def check_model(mesh: Mesh, table: FrameTable, rows: np.ndarray, source: ObjectSource) -> None:
-    """That a model, posed as annotated, fills the annotated boxes.
+    """Check that a model, posed as annotated, fills the annotated boxes.
 
     Raises:
         VPOGError: it does not: another unit, frame or object.

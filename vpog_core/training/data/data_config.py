@@ -33,7 +33,7 @@ class DataConfig:
         hdri: folder of equirectangular environment maps (.hdr, .exr), for light.
         cache_dir: folder where meshes are kept, quick to read, and what was found out about them.
         image_size: side of crops and templates, pixels.
-        queries, cluster, negatives: G queries and S matched plus further templates in a sample.
+        queries, cluster, negatives: Q queries and S matched plus further templates in a sample.
         refined_fraction: of the samples whose reference is rendered at nearly the queries' pose.
         weights: samples drawn from each source, relative; empty: by its number of objects.
         looks: what objects that are rendered on the fly wear: their own colours, paint, prints, ...
@@ -85,7 +85,7 @@ class DataConfig:
 
     @classmethod
     def from_mapping(cls, values: Mapping) -> DataConfig:
-        """From a plain mapping, such as a YAML file's.
+        """Make the configuration from a plain mapping, such as a YAML file's.
 
         Raises:
             VPOGError: unknown keys, or values that do not fit.

@@ -33,7 +33,7 @@ HELD_OUT_SEED = 800_000
 def build_datasets(
     config: DataConfig, progress: bool = True, preload: bool = True
 ) -> tuple[VPOGTrainDataset, VPOGTrainDataset]:
-    """The training and the validation set; meshes that are not in the cache yet are put there, in parallel.
+    """Build the training and the validation set; meshes that are not in the cache yet are put there.
 
     Objects of the validation set are never in the training set. Its samples are the same in every run: their
     seed is fixed.
@@ -76,7 +76,7 @@ def build_datasets(
 
 
 def open_splits(config: DataConfig, progress: bool) -> list[BopSource]:
-    """The splits of `config.bop`: entries ROOT:SPLIT, or ROOT where shards lie in it."""
+    """Open the splits of `config.bop`: entries ROOT:SPLIT, or ROOT where shards lie in it."""
     out = []
     for entry in config.bop:
         root, separator, split = entry.rpartition(":")
@@ -88,7 +88,7 @@ def open_splits(config: DataConfig, progress: bool) -> list[BopSource]:
 def object_sources(
     config: DataConfig, splits: Sequence[BopSource]
 ) -> tuple[list[ObjectSource], list[ObjectSource]]:
-    """Objects for training and those held out: of each kind by name, procedural ones by seed.
+    """List the objects for training and those held out: of each kind by name, procedural ones by seed.
 
     One mesh that is in two kinds is held out in both or in neither.
     """
@@ -123,13 +123,13 @@ def require_objects(train: Sequence, held_out: Sequence) -> None:
 def _training_objects(
     sources: Sequence[ObjectSource], splits: Sequence[BopSource], loaded: dict[ObjectSource, TrainingObject]
 ) -> list[TrainingObject]:
-    """Objects to draw samples of: rendered ones, and annotated ones once for each split that shows them."""
+    """Return the rendered objects, and the annotated ones once for each split that shows them."""
     rendered = [loaded[s] for s in sources if s.kind != "bop"]
     return rendered + [o for split in splits for o in split.training_objects(loaded, set(sources))]
 
 
 def known_weights(config: DataConfig, objects: Sequence[TrainingObject]) -> dict[str, float] | None:
-    """The weights of the kinds there are objects of."""
+    """Return the weights of the kinds that some object has."""
     if not config.weights:
         return None
     kinds = {obj.kind for obj in objects}

@@ -21,6 +21,8 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 TEXTURE_SIDE = 2048
 """Larger textures are brought down to this; a crop shows an object at a few hundred pixels."""
 GSO_MESH, GSO_TEXTURES = "meshes/model.obj", "materials/textures"
+PROCEDURAL_CODE = ("containers", "fields", "objects", "prints", "shape_parts", "shapes", "textures")
+"""Modules of `vpog_core.synthetic` that decide what a procedural object looks like."""
 MEGAPOSE_SCALE = 0.1
 """MegaPose's images show each object scaled by this, in metres."""
 
@@ -50,7 +52,7 @@ class ObjectSource:
     texture_side: int = TEXTURE_SIDE
 
     def load(self) -> Mesh:
-        """The mesh in metres.
+        """Load the mesh, in metres.
 
         Raises:
             VPOGError: a mesh or photograph that cannot be used.
@@ -63,7 +65,7 @@ class ObjectSource:
         return _smaller_texture(mesh, self.texture_side)
 
     def key(self) -> str:
-        """Another one whenever the mesh may be another: when a file, or what makes objects, has changed."""
+        """Return a key that changes with the mesh's files, or with the code that makes procedural objects."""
         parts = [f"{self.kind} {self.name} {self.unit} {self.megapose} {self.texture_side} {self.seed}"]
         if self.path is None:
             parts.append(_recipe())
@@ -73,13 +75,13 @@ class ObjectSource:
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
     def folder(self, cache_dir: Path) -> Path:
-        """Its place in the cache."""
+        """Return the object's folder in the cache."""
         safe = "".join(c if c.isalnum() or c in "-_" else "_" for c in self.name)[:80]
         return cache_dir / f"{safe}-{self.key()}"
 
 
 def mesh_files(folder: str, unit: str = "auto") -> list[ObjectSource]:
-    """Every mesh file of a folder, by name.
+    """List the mesh files of a folder, by name.
 
     Raises:
         VPOGError: no such folder, or no mesh in it.
@@ -93,7 +95,7 @@ def mesh_files(folder: str, unit: str = "auto") -> list[ObjectSource]:
 
 
 def scanned_objects(folder: str) -> list[ObjectSource]:
-    """Google Scanned Objects as published: NAME/meshes/model.obj and NAME/materials/textures/, metres.
+    """List Google Scanned Objects as published: NAME/meshes/model.obj, NAME/materials/textures/, metres.
 
     Raises:
         VPOGError: no such folder, or no object in it.
@@ -110,7 +112,7 @@ def scanned_objects(folder: str) -> list[ObjectSource]:
 
 
 def procedural(first: int, count: int, photos: list[Path]) -> list[ObjectSource]:
-    """Procedural objects by seed; every third carries a photograph, where there are some."""
+    """List procedural objects by seed; every third carries a photograph, where there are some."""
     return [
         ObjectSource(
             "procedural", f"seed_{seed:06d}", seed=seed,
@@ -121,14 +123,14 @@ def procedural(first: int, count: int, photos: list[Path]) -> list[ObjectSource]
 
 
 def split_held_out(sources: list, every: int) -> tuple[list, list]:
-    """(for training, held out): of each `every` in order, the first is held out; a single one is not."""
+    """Split into (for training, held out): the first of each `every` in order is held out."""
     if every == 0 or len(sources) < 2:
         return sources, []
     return [s for i, s in enumerate(sources) if i % every], sources[::every]
 
 
 def photo_files(folder: str) -> list[Path]:
-    """The images of a folder, by name; none for an empty name.
+    """List the images of a folder, by name; none for an empty name.
 
     Raises:
         VPOGError: no such folder, or no image in it.
@@ -144,7 +146,7 @@ def photo_files(folder: str) -> list[Path]:
 
 
 def read_photo(path: Path) -> np.ndarray:
-    """[h, w, 3] uint8 RGB.
+    """Read a photograph: [h, w, 3] uint8 RGB.
 
     Raises:
         VPOGError: the file cannot be read.
@@ -192,7 +194,7 @@ NAMED_FILES = re.compile(rb"^\s*(?:mtllib|map_\w+|comment TextureFile)\s+(.+?)\s
 
 
 def _companions(path: Path, textures: Path | None) -> list[Path]:
-    """Materials and textures a mesh file names, as far as they are there."""
+    """List the materials and textures that a mesh file names and that exist."""
     if path.suffix.lower() not in (".obj", ".ply"):
         return []
     try:
@@ -212,9 +214,7 @@ def _named(text: bytes, folders: list[Path]) -> list[Path]:
 
 @lru_cache(maxsize=1)
 def _recipe() -> str:
-    """Of the code that makes procedural objects."""
+    """Return a digest of the code that makes procedural objects."""
     folder = Path(synthetic_objects.__file__).parent
-    parts = [
-        (folder / f"{name}.py").read_bytes() for name in ("fields", "objects", "prints", "shapes", "textures")
-    ]
+    parts = [(folder / f"{name}.py").read_bytes() for name in PROCEDURAL_CODE]
     return hashlib.sha256(b"".join(parts)).hexdigest()

@@ -22,14 +22,14 @@ from vpog_core.training.synthesis.training_object import TrainingObject
 
 
 class VPOGTrainDataset(Dataset):
-    """Item i is a sample of G queries of one object, drawn by (seed, i): the same on every run.
+    """Item i is a sample of Q queries of one object, drawn by (seed, i): the same on every run.
 
     Queries are rendered, or cut out of the images an object is annotated in (`TrainingObject.views`).
 
     Args:
         objects: what is drawn from; assets: backgrounds, clutter and light.
         size: side of crops and templates, pixels; seed: of everything random.
-        queries: G; cluster: S templates for matching; negatives: further templates for retrieval.
+        queries: Q; cluster: S templates for matching; negatives: further templates for retrieval.
         refined_fraction: of the samples whose reference is rendered at nearly the queries' pose, as in
             refinement.
         length: items.
@@ -70,12 +70,12 @@ class VPOGTrainDataset(Dataset):
         return self.length
 
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
-        """Arrays of one sample; G queries, T = cluster + negatives templates, S = cluster.
+        """Return the arrays of one sample; Q queries, T = cluster + negatives templates, S = cluster.
 
-        query_rgb [G, P, P, 3] uint8, query_depth [G, P, P], query_K [G, 3, 3], query_T [G, 4, 4],
+        query_rgb [Q, P, P, 3] uint8, query_depth [Q, P, P], query_K [Q, 3, 3], query_T [Q, 4, 4],
         template_rgb [T, P, P, 3] uint8, template_depth [S, P, P], template_K [S, 3, 3],
         template_T [T, 4, 4], directions [S, 3] (in the reference view's frame), diameter [],
-        distance [G, T] (radians between query and template).
+        distance [Q, T] (radians between query and template).
 
         Of the poses of a symmetric object that look alike, query_T is the one nearest to the reference, and
         distance that to the nearest one.

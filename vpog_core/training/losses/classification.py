@@ -10,7 +10,7 @@ from torch.nn import functional as F
 def classification_loss(
     logits: Tensor, target: Tensor, unseen_weight: float = 0.5, label_smoothing: float = 0.0
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Loss and accuracies.
+    """Compute the cross-entropy of patch classes, and accuracies.
 
     Args:
         logits: [B, S, Nq, Nt + A], Nt = Nq patches of a grid and A >= 1 columns that mean 'unseen', whose
@@ -35,7 +35,7 @@ def classification_loss(
 
 
 def merge_unseen(logits: Tensor, patches: int) -> Tensor:
-    """Logits [..., patches + A] -> [..., patches + 1]: the added columns as one, probabilities summed."""
+    """Merge the added columns of logits [..., patches + A] into one: [..., patches + 1]."""
     if logits.shape[-1] == patches + 1:
         return logits
     unseen = logits[..., patches:].logsumexp(dim=-1, keepdim=True)
@@ -43,5 +43,5 @@ def merge_unseen(logits: Tensor, patches: int) -> Tensor:
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """Mean of the values under the mask; zero when the mask is empty."""
+    """Compute the mean of the values under the mask; zero when the mask is empty."""
     return (values * mask).sum() / mask.sum().clamp_min(1)

@@ -48,7 +48,7 @@ def compute_losses(
 
 
 def supervised_pixel(step: int) -> tuple[int, int]:
-    """(row, column) of the pixel that a step supervises in every 4x4: each of them once in 16 steps."""
+    """Return (row, column) of the pixel that a step supervises in every 4x4: each once in 16 steps."""
     return step % LABEL_STRIDE, step // LABEL_STRIDE % LABEL_STRIDE
 
 

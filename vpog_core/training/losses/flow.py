@@ -20,7 +20,7 @@ _DEFAULTS = LossOptions()
 def flow_loss(
     flow: Flow, target: Tensor, seen: Tensor, offset: tuple[int, int], options: LossOptions = _DEFAULTS
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Loss over P matched pairs.
+    """Compute the flow and confidence losses of P matched pairs.
 
     Args:
         flow: the head's answer for P pairs.
@@ -60,19 +60,19 @@ def flow_loss(
 
 
 def huber(difference: Tensor, threshold: float) -> Tensor:
-    """Huber's loss of [..., 2], summed over x and y, scaled to the slope of L1 beyond the threshold."""
+    """Compute Huber's loss of [..., 2], summed over x and y, with the slope of L1 beyond the threshold."""
     zero = torch.zeros_like(difference)
     return F.huber_loss(difference, zero, reduction="none", delta=threshold).sum(dim=-1) / threshold
 
 
 def confidence_weights(confidence: Tensor, seen: Tensor, fraction: float) -> Tensor:
-    """Constants of mean one over the seen pixels, `fraction` of them in proportion to the confidence."""
+    """Return weights of mean one over the seen pixels, `fraction` of them proportional to the confidence."""
     mean = masked_mean(confidence, seen).clamp_min(1e-6)
     return 1 + fraction * (confidence / mean - 1)
 
 
 def calibration_error(confidence: Tensor, right: Tensor, bins: int = 10) -> Tensor:
-    """Expected calibration error: |mean confidence - fraction correct| of each bin, averaged by its pixels.
+    """Compute the expected calibration error: |mean confidence - fraction correct| of each bin, averaged.
 
     Guo et al., On Calibration of Modern Neural Networks (2017), section 3. Zero where there are no pixels.
     """
@@ -83,7 +83,7 @@ def calibration_error(confidence: Tensor, right: Tensor, bins: int = 10) -> Tens
 
 
 def correlation_loss(cell_logits: Tensor, target: Tensor) -> Tensor:
-    """Cross-entropy [P, 4, 4] of the cells' distributions with the bilinear weights of the true place.
+    """Compute the cross-entropy [P, 4, 4] of cell distributions with bilinear weights of the true place.
 
     The expected place under these weights is the true place, so the soft-argmax has no bias at its optimum.
     Places outside the window give zero.

@@ -56,16 +56,16 @@ class Labels:
 
     @property
     def unseen(self) -> Tensor:
-        """[B, S, Nq] bool: query patches without a match."""
+        """Return [B, S, Nq] bool: query patches without a match."""
         return self.patch_class == self.patch_class.shape[-1]
 
     @property
     def confidence(self) -> Tensor:
-        """[B, S, Nq, n, n] 0 or 1: what a perfect confidence is."""
+        """Return [B, S, Nq, n, n] 0 or 1: what a perfect confidence is."""
         return self.seen.to(self.flow.dtype)
 
     def all_pairs(self) -> Tensor:
-        """[B, S, Nq, Nt, n, n, 2] flow towards every template patch, not the target alone; zero where unseen.
+        """Return the flow [B, S, Nq, Nt, n, n, 2] towards every template patch; zero where unseen.
 
         From patch j to the target is a whole number of patches: that much more flow leads to the same place.
         """
@@ -94,7 +94,7 @@ class FlowComputer:
         self.stride, self.offset = stride, offset
 
     def __call__(self, query: PosedDepth, templates: PosedDepth, diameter: Tensor) -> Labels:
-        """Labels of queries [B] against templates [B, S] of objects with `diameter` [B] (metres)."""
+        """Compute labels of queries [B] against templates [B, S] of objects with `diameter` [B] (metres)."""
         pixels, points, on_object = self.query_points(query)
         in_template, seen = self.visible(points, on_object, query, templates, diameter)
         side = query.depth.shape[-1] // PATCH
@@ -110,7 +110,7 @@ class FlowComputer:
         return Labels(patch_class, (flow * seen[..., None]).unflatten(-2, (n, n)), seen.unflatten(-1, (n, n)))
 
     def query_points(self, query: PosedDepth) -> tuple[Tensor, Tensor, Tensor]:
-        """Pixels [h, w, 2], their object points [B, h, w, 3] and which lie on the object [B, h, w]."""
+        """Return pixels [h, w, 2], their object points [B, h, w, 3] and which lie on the object [B, h, w]."""
         side, device = query.depth.shape[-1], query.depth.device
         rows, columns = (torch.arange(o, side, self.stride, device=device) for o in self.offset)
         depth = query.depth[:, rows][:, :, columns]
@@ -127,7 +127,7 @@ class FlowComputer:
     def visible(
         self, points: Tensor, on_object: Tensor, query: PosedDepth, templates: PosedDepth, diameter: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Template pixels [B, S, h, w, 2] of the points, and whether each is seen there [B, S, h, w]."""
+        """Project the points: template pixels [B, S, h, w, 2], and which are seen there [B, S, h, w]."""
         R, t = templates.T_view_obj[..., :3, :3], templates.T_view_obj[..., :3, 3]
         in_camera = torch.einsum("bsij,bhwj->bshwi", R, points) + t[:, :, None, None]
         z = in_camera[..., 2].clamp_min(1e-6)
@@ -142,7 +142,7 @@ class FlowComputer:
 
     @staticmethod
     def _flow(in_template: Tensor, pixels: Tensor, target: Tensor, side: int) -> Tensor:
-        """(x_t - centre(j)) - (u - centre(i)), patch units."""
+        """Compute (x_t - centre(j)) - (u - centre(i)), patch units."""
         half = (PATCH - 1) / 2
         of_template = in_template - (target[..., None, :] * PATCH + half)
         index = torch.arange(side * side, device=pixels.device)
@@ -170,12 +170,12 @@ def cluster_depth(batch: Batch) -> PosedDepth:
 
 
 def _intrinsics(K: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """fx, fy, cx, cy of K [..., 3, 3] without skew."""
+    """Return fx, fy, cx, cy of K [..., 3, 3] without skew."""
     return K[..., 0, 0], K[..., 1, 1], K[..., 0, 2], K[..., 1, 2]
 
 
 def _depth_gap(depth: Tensor, pixels: Tensor, z: Tensor, slant: Tensor) -> Tensor:
-    """How far depths z [B, S, h, w] are from the surface that the template shows at `pixels` [B, S, h, w, 2].
+    """Compute how far depths z [B, S, h, w] are from the template's surface at `pixels` [B, S, h, w, 2].
 
     The nearest pixel decides; infinity where it is background. A slanted surface differs from one pixel to
     the next, though: where the four pixels around differ by less than `slant`, they are one surface, and what
@@ -198,7 +198,7 @@ def _depth_gap(depth: Tensor, pixels: Tensor, z: Tensor, slant: Tensor) -> Tenso
 
 
 def _to_patches(values: Tensor, side: int) -> Tensor:
-    """[..., h, w(, 2)] -> [..., side * side, n * n(, 2)], row-major; a last axis of 2 is a pixel vector."""
+    """Regroup [..., h, w(, 2)] as [..., side * side, n * n(, 2)], row-major; a last axis of 2 is a vector."""
     if values.shape[-1] == 2 and values.dtype.is_floating_point:
         return torch.stack([_to_patches(v, side) for v in values.unbind(-1)], dim=-1)
     n = values.shape[-1] // side

@@ -44,7 +44,7 @@ def pose_correspondences(
     patches: int,
     offset: tuple[int, int],
 ) -> PoseCorrespondences:
-    """Correspondences of queries [B] with their templates [B, S].
+    """Sample correspondences of queries [B] with their templates [B, S].
 
     `patches` pairs of a query patch and a template are drawn for each query, likely ones more often; four
     pixels of each make M = 4 * patches.
@@ -79,7 +79,7 @@ def pose_correspondences(
 
 
 def lift(templates: PosedDepth, view: Tensor, pixels: Tensor, diameter: Tensor) -> tuple[Tensor, Tensor]:
-    """Object points [B, M, 3] at sub-pixel places [B, M, 2] of templates [B, S], and which lie on the object.
+    """Lift sub-pixel places [B, M, 2] of templates [B, S] to points [B, M, 3]; tell which show the object.
 
     Bilinear, with gradients to the places, where all four pixels around lie on one piece of surface, else
     the nearest pixel; as `inference.correspondence.lift`, from depth.
@@ -109,7 +109,7 @@ def lift(templates: PosedDepth, view: Tensor, pixels: Tensor, diameter: Tensor) 
 
 
 def _surface(templates: PosedDepth, view: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor]:
-    """Object points [B, M, n, 3] at whole pixels [B, M, n, 2] of templates [B, M], and which are some."""
+    """Lift whole pixels [B, M, n, 2] of templates [B, M] to points [B, M, n, 3]; tell which show the object."""
     batch, (height, width) = torch.arange(len(view), device=view.device)[:, None], templates.depth.shape[-2:]
     u, v = pixels.long().unbind(dim=-1)
     depth = templates.depth.flatten(1)[batch[..., None], (view[..., None] * height + v) * width + u]

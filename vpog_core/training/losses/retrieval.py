@@ -12,7 +12,7 @@ SOFTNESS = math.radians(12.0)
 
 
 def retrieval_loss(logits: Tensor, distance: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-    """Soft cross-entropy of each query with its candidates.
+    """Compute the soft cross-entropy of each query with its candidates.
 
     Args:
         logits: [..., Q, T]; distance: [..., Q, T] radians between query and candidate on SO(3).

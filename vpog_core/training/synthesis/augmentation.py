@@ -87,7 +87,7 @@ class Photometry:
 def draw(
     rng: np.random.Generator, count: int, size: int = REFERENCE_SIZE, params: PhotometryParams | None = None
 ) -> Photometry:
-    """Numbers for `count` images of `size` pixels along each side."""
+    """Draw the numbers for `count` images of `size` pixels along each side."""
     s = PhotometryParams() if params is None else params
 
     def within(limits: tuple[float, float]) -> np.ndarray:
@@ -123,7 +123,7 @@ def draw(
 
 
 def _kernels(rng, count: int, unit: float, s: PhotometryParams, defocused, moved) -> np.ndarray:
-    """[count, k, k] blurs: Gaussians and discs where defocused, lines where moved, else the identity."""
+    """Make [count, k, k] blurs: Gaussians and discs if defocused, lines if moved, else the identity."""
     reach = int(np.ceil((s.motion_length[1] / 2 + 0.5) * unit))
     axis = np.arange(-reach, reach + 1, dtype=np.float64)
     y, x = np.meshgrid(axis, axis, indexing="ij")
@@ -146,12 +146,12 @@ def _kernels(rng, count: int, unit: float, s: PhotometryParams, defocused, moved
 
 
 def degrade(rng: np.random.Generator, rgb: np.ndarray, params: PhotometryParams | None = None) -> np.ndarray:
-    """An image [P, P, 3] uint8 as some camera would have stored it: the same shape and type."""
+    """Degrade an image [P, P, 3] uint8 as some camera would: the same shape and type."""
     return apply(rng, rgb, draw(rng, 1, rgb.shape[0], params), 0)
 
 
 def apply(rng: np.random.Generator, rgb: np.ndarray, numbers: Photometry, index: int) -> np.ndarray:
-    """Image [P, P, 3] uint8 under the numbers of one index; `rng` makes the noise."""
+    """Degrade an image [P, P, 3] uint8 by the numbers of one index; `rng` makes the noise."""
     p = {name: value[index] for name, value in vars(numbers).items()}
     size = rgb.shape[0]
     small = round(size * float(p["scale"]))
@@ -175,7 +175,7 @@ def apply(rng: np.random.Generator, rgb: np.ndarray, numbers: Photometry, index:
 
 
 def expose(rgb: np.ndarray, p: dict[str, np.ndarray]) -> np.ndarray:
-    """[h, w, 3] float32, about 0..1: gamma, gain, vignette, saturation, contrast and black level."""
+    """Apply gamma, gain, vignette, saturation, contrast and black level: [h, w, 3] float32, about 0..1."""
     table = (np.arange(256, dtype=np.float32) / 255.0)[:, None] ** p["gamma"] * p["gain"]
     image = cv2.LUT(rgb, np.ascontiguousarray(table[None], dtype=np.float32))
     if p["vignette"][2] > 0:
@@ -191,7 +191,7 @@ def expose(rgb: np.ndarray, p: dict[str, np.ndarray]) -> np.ndarray:
 
 
 def _jpeg(image: np.ndarray, quality: int) -> np.ndarray:
-    """There and back; channels are swapped on both ways, so that luma and chroma are the right ones."""
+    """Encode and decode; channels are swapped both times, so that luma and chroma are correct."""
     data = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
     return np.ascontiguousarray(cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1])
 
@@ -202,7 +202,7 @@ def _normal_table() -> np.ndarray:
 
 
 def _normals(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    """Standard normals out of a fixed million, from a random place on: drawing new ones would cost most."""
+    """Take standard normals out of a fixed million, from a random place on: new ones would cost the most."""
     count = int(np.prod(shape))
     table = _normal_table()
     if count >= len(table):

@@ -31,7 +31,7 @@ _YCC = ((0.299, 0.587, 0.114), (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.
 def augment(
     images: Tensor, generator: torch.Generator | None = None, params: PhotometryParams | None = None
 ) -> Tensor:
-    """Images as cameras would have stored them.
+    """Degrade images as cameras would.
 
     Args:
         images: [..., H, W, 3], square, uint8 or float in 0..255.
@@ -49,7 +49,7 @@ def augment(
 
 
 def apply(images: Tensor, numbers: Photometry, generator: torch.Generator | None = None) -> Tensor:
-    """[N, P, P, 3] images under their numbers: float32 in whole steps of 0..255.
+    """Degrade [N, P, P, 3] images by their numbers: float32 in whole steps of 0..255.
 
     Args:
         generator: of the images' device, for the noise.
@@ -75,7 +75,7 @@ def apply(images: Tensor, numbers: Photometry, generator: torch.Generator | None
 
 
 def _sensor(x: Tensor, p: dict[str, Tensor], generator: torch.Generator | None) -> Tensor:
-    """[N, 3, h, w] in 0..1, at the resolution the sensor has."""
+    """Degrade [N, 3, h, w] in 0..1, at the resolution the sensor has."""
     x = _expose(x, p)
     x = _blur(x, p["kernel"])
     sigma = (_each(p["read"]) ** 2 + _each(p["shot"]) ** 2 * x.clamp_min(0)).sqrt()
@@ -87,7 +87,7 @@ def _sensor(x: Tensor, p: dict[str, Tensor], generator: torch.Generator | None) 
 
 
 def _each(values: Tensor) -> Tensor:
-    """[N] -> [N, 1, 1, 1]."""
+    """Reshape [N] to [N, 1, 1, 1]."""
     return values[:, None, None, None]
 
 
@@ -103,7 +103,7 @@ def _expose(x: Tensor, p: dict[str, Tensor]) -> Tensor:
 
 
 def _blur(x: Tensor, kernel: Tensor) -> Tensor:
-    """Each image [N, 3, h, w] by its own kernel [N, k, k]; where that is the identity, nothing is done."""
+    """Blur each image [N, 3, h, w] by its own kernel [N, k, k], unless that is the identity."""
     blurred = (kernel.amax(dim=(1, 2)) < 1).nonzero()[:, 0]
     if not len(blurred):
         return x
@@ -117,7 +117,7 @@ def _blur(x: Tensor, kernel: Tensor) -> Tensor:
 
 
 def _soft(x: Tensor) -> Tensor:
-    """A Gaussian of 0.85 pixels over 3 x 3."""
+    """Blur by a Gaussian of 0.85 pixels over 3 x 3."""
     line = torch.exp(-torch.tensor([1.0, 0.0, 1.0], device=x.device) / (2 * 0.85**2))
     line = line / line.sum()
     kernel = (line[:, None] * line).expand(3, 1, 3, 3)
@@ -125,7 +125,7 @@ def _soft(x: Tensor) -> Tensor:
 
 
 def _area(x: Tensor, small: int) -> Tensor:
-    """[N, 3, h, w] -> [N, 3, small, small], each pixel the mean of the area it covers."""
+    """Shrink [N, 3, h, w] to [N, 3, small, small]: each pixel is the mean of the area it covers."""
     size = x.shape[-1]
     edge = torch.arange(small + 1, device=x.device, dtype=x.dtype) * (size / small)
     pixel = torch.arange(size, device=x.device, dtype=x.dtype)
@@ -135,7 +135,7 @@ def _area(x: Tensor, small: int) -> Tensor:
 
 
 def jpeg(x: Tensor, quality: Tensor) -> Tensor:
-    """What a JPEG of each quality [N] (1..100) leaves of images [N, 3, h, w] in 0..1.
+    """Compute what a JPEG of each quality [N] (1..100) leaves of images [N, 3, h, w] in 0..1.
 
     The transform and tables of ITU-T T.81 with libjpeg's scaling, chroma at half resolution; entropy coding
     loses nothing and is left out.
@@ -153,7 +153,7 @@ def jpeg(x: Tensor, quality: Tensor) -> Tensor:
 
 
 def _quantised(x: Tensor, table: tuple[int, ...], scale: Tensor) -> Tensor:
-    """[N, C, h, w] through the 8 x 8 cosine transform, rounded to the scaled table, and back."""
+    """Quantise [N, C, h, w] in the 8 x 8 cosine transform by the scaled table, and transform back."""
     steps = torch.tensor(table, device=x.device, dtype=x.dtype).view(8, 8)
     steps = ((steps * scale[:, None, None] + 50) / 100).floor().clamp(1, 255)[:, None, None, None]
     k = torch.arange(8, device=x.device, dtype=x.dtype)

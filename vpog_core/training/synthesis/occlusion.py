@@ -91,7 +91,7 @@ def _solid(
     relative: float,
     wanted: float,
 ) -> SceneObject:
-    """Another object between the camera and the target, 0.6 to 1.6 times as large, times `relative`."""
+    """Place an object between camera and target, 0.6 to 1.6 times as large as it, times `relative`."""
     size = target.scale * target.renderer.mesh.diameter
     middle = target.T_cam_obj[:3, :3] @ (target.scale * target.renderer.mesh.center) + target.T_cam_obj[:3, 3]
     nearer = 1 - min(rng.uniform(0.5, 1.2) * size / middle[2], 0.6)
@@ -110,7 +110,7 @@ def _solid(
 
 
 def _cut_out(rng: np.random.Generator, visible: np.ndarray, K: np.ndarray, sprite, wanted: float) -> CutOut:
-    """A flat image of something, at any turn."""
+    """Place a flat image of something, at any turn."""
     rows, columns = np.nonzero(visible)
     centre = np.array([columns.mean(), rows.mean()])
     extent = max(np.ptp(rows), np.ptp(columns)) + 1

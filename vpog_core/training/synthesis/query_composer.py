@@ -71,14 +71,14 @@ class Sprite:
     alpha: np.ndarray
 
     def placed(self, matrix: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
-        """rgb [size, size, 3] and alpha [size, size, 1] in 0..1 under a homography [3, 3]."""
+        """Warp by a homography [3, 3]: rgb [size, size, 3] and alpha [size, size, 1] in 0..1."""
         rgb = cv2.warpPerspective(self.rgb, matrix, (size, size), borderMode=cv2.BORDER_REPLICATE)
         alpha = cv2.warpPerspective(self.alpha, matrix, (size, size))
         return rgb, alpha[..., None].astype(np.float32) / 255.0
 
 
 def similarity(scale: float, angle: float, source: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """3x3 matrix that scales, turns (x towards y) and takes the pixel `source` [2] to `target` [2]."""
+    """Return 3x3 matrix that scales, turns (x towards y) and takes the pixel `source` [2] to `target` [2]."""
     A = scale * rotation_z(angle)[:2, :2]
     return np.block([[A, (np.asarray(target) - A @ np.asarray(source))[:, None]], [0.0, 0.0, 1.0]])
 
@@ -123,7 +123,7 @@ def compose(
 
 
 def random_material(rng: np.random.Generator, params: QueryParams) -> Material:
-    """Mostly dull, some with highlights, some that mirror, few of metal."""
+    """Draw a material: mostly dull, some with highlights, some that mirror, few of metal."""
     return Material(
         specular=float(rng.uniform(0, 0.5)) if rng.random() < params.specular else 0.0,
         shininess=float(np.exp(rng.uniform(np.log(5), np.log(80)))),
@@ -135,7 +135,7 @@ def random_material(rng: np.random.Generator, params: QueryParams) -> Material:
 def random_illumination(
     rng: np.random.Generator, up: np.ndarray, environment, params: QueryParams
 ) -> Illumination:
-    """One to three lamps, mostly white and mostly from above and before; around them a room or even light.
+    """Draw one to three lamps, mostly white and from above and before, and a room or even light around.
 
     Args:
         up: [3] unit, camera frame, against gravity; environment: an `Environment`, or None.
@@ -168,7 +168,7 @@ def random_illumination(
 def background(
     rng: np.random.Generator, layout: Layout, K: np.ndarray, size: int, assets, params: QueryParams
 ) -> np.ndarray:
-    """[size, size, 3] uint8: a photograph or a made-up surface, the ground before it, flat clutter."""
+    """Make [size, size, 3] uint8: a photograph or a made-up surface, the ground, flat clutter."""
     canvas = assets.background(rng, size)
     if layout.ground is not None:
         _draw_ground(rng, canvas, layout, K, assets.background(rng, 3 * size // 2))
@@ -207,7 +207,7 @@ def _draw_ground(rng, canvas: np.ndarray, layout: Layout, K: np.ndarray, texture
 
 
 def _film(rgb: np.ndarray) -> np.ndarray:
-    """Bright colours are compressed in place of cut, as cameras do: white things keep their drawing."""
+    """Compress bright colours in place of clipping them, as cameras do."""
     bright = rgb > SHOULDER
     room = 255.0 - SHOULDER
     rgb[bright] = 255.0 - room * np.exp((SHOULDER - rgb[bright]) / room)
@@ -215,7 +215,7 @@ def _film(rgb: np.ndarray) -> np.ndarray:
 
 
 def _soften_rims(rgb: np.ndarray, instance_map: np.ndarray) -> np.ndarray:
-    """One ray for each pixel leaves stairs where one thing ends and another begins: smooth those pixels."""
+    """Smooth the pixels at the edges of objects, which one ray for each pixel leaves jagged."""
     rim = (
         cv2.morphologyEx((instance_map + 1).astype(np.uint8), cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))
         > 0

@@ -67,14 +67,14 @@ class Layout:
     visible: float
 
     def in_crop(self, size: int) -> tuple[Layout, np.ndarray]:
-        """The same in the camera of the look-at crop around the box, and its K [3, 3]."""
+        """Return the layout in the camera of the look-at crop around the box, and its K [3, 3]."""
         low, high = self.box
         R = rotation_towards(np.array([*(low + high) / 2, 1.0]))
         corners = np.array([[x, y, 1.0] for x in self.box[:, 0] for y in self.box[:, 1]])
         return self.turned(R), fit_square(corners @ R.T, size, BOX_PADDING)
 
     def turned(self, R: np.ndarray) -> Layout:
-        """The same in the frame of a camera turned by R_virt_cam [3, 3]; the box stays as it is."""
+        """Return the layout in the frame of a camera turned by R_virt_cam [3, 3]; the box stays as it is."""
         objects = [
             SceneObject(a.renderer, transform(R, np.zeros(3)) @ a.T_cam_obj, a.scale, a.material)
             for a in self.objects
@@ -88,7 +88,7 @@ class Layout:
 def lay_out(
     rng: np.random.Generator, renderer: Renderer, T: np.ndarray, assets, params: LayoutParams
 ) -> Layout:
-    """A layout around one object at T [4, 4]; `assets.renderer(rng)` gives other things."""
+    """Draw a layout around one object at T [4, 4]; `assets.renderer(rng)` gives other objects."""
     target = SceneObject(renderer, T)
     tilt = rotation_z(rng.normal(0, 0.1)) @ rotation_x(rng.uniform(0.15, 1.45))
     up = tilt @ np.array([0.0, -1.0, 0.0])
@@ -124,7 +124,7 @@ def lay_out(
 
 
 def jitter_box(rng: np.random.Generator, box: np.ndarray, params: LayoutParams) -> np.ndarray:
-    """A box [2, 2] (low, high corner) as detectors err: mostly little, now and then a lot."""
+    """Add a detector's errors to a box [2, 2] (low, high corner): mostly small ones, at times large ones."""
     noise = rng.choice(params.box_noise, p=params.box_noise_probabilities)
     low, high = np.sort(box + rng.normal(0, noise, (2, 2)) * (box[1] - box[0]), axis=0)
     least = 0.1 * (box[1] - box[0]).max()
@@ -132,7 +132,7 @@ def jitter_box(rng: np.random.Generator, box: np.ndarray, params: LayoutParams) 
 
 
 def _hull(obj: SceneObject) -> np.ndarray:
-    """Hull points [N, 3] in the camera frame."""
+    """Return hull points [N, 3] in the camera frame."""
     points = obj.renderer.mesh.hull_points * obj.scale
     return points @ obj.T_cam_obj[:3, :3].T + obj.T_cam_obj[:3, 3]
 
@@ -152,7 +152,7 @@ def _placed(renderer: Renderer, R: np.ndarray, scale: float, middle: np.ndarray)
 def _neighbour(
     rng: np.random.Generator, target: SceneObject, ground: Ground, renderer: Renderer
 ) -> SceneObject:
-    """Another object of like size beside the target, at rest on the ground in any pose."""
+    """Place another object of similar size beside the target, at rest on the ground in any pose."""
     size = _diameter(target)
     scale = size * np.exp(rng.uniform(np.log(0.5), np.log(1.5))) / renderer.mesh.diameter
     along = np.cross(ground.normal, rng.normal(size=3))
@@ -164,7 +164,7 @@ def _neighbour(
 
 
 def _in_front(obj: SceneObject) -> bool:
-    """Whether all of it is well before the camera: what reaches to the camera would hide everything."""
+    """Tell whether all of it is well before the camera: what reaches to the camera would hide everything."""
     return bool(_hull(obj)[:, 2].min() > 0.1 * _diameter(obj))
 
 
@@ -174,7 +174,7 @@ def _box(points: np.ndarray) -> np.ndarray:
 
 
 def _fit(box: np.ndarray) -> np.ndarray:
-    """K of the coarse image that holds a box."""
+    """Return K of the coarse image that holds a box."""
     focal = 0.9 * COARSE / (box[1] - box[0]).max()
     centre = (COARSE - 1) / 2 - focal * box.mean(axis=0)
     return np.array([[focal, 0, centre[0]], [0, focal, centre[1]], [0, 0, 1]])
@@ -209,7 +209,7 @@ def _mask_box(mask: np.ndarray, K: np.ndarray) -> np.ndarray:
 
 
 def _cut_by_border(rng, box: np.ndarray, params: LayoutParams) -> tuple[np.ndarray, np.ndarray]:
-    """The box inside the image and the plane beyond which there is no image."""
+    """Draw the image's border: the box inside the image, and the plane beyond which there is no image."""
     axis, high = rng.integers(2), rng.integers(2)
     inward = rng.uniform(*params.border_place) * (box[1] - box[0])[axis]
     place = box[high, axis] + (-inward if high else inward)

@@ -35,17 +35,17 @@ class QueryPose:
 
     @property
     def refined(self) -> bool:
-        """Whether the reference is rendered at nearly this pose."""
+        """Tell whether the reference is rendered at nearly this pose."""
         return self.distance is not None
 
     def turn(self, rng: np.random.Generator, wide: bool = False) -> float:
-        """A query's in-plane turn against the reference, radians: what retrieval leaves over."""
+        """Draw a query's in-plane turn against the reference, radians, as retrieval leaves it."""
         if self.refined:
             return rng.normal(0, 0.06)
         return rng.uniform(-0.26, 0.26) + rng.normal(0, WIDE_TURN if wide else 0.06)
 
     def spread(self, wide: bool) -> float:
-        """Of the directions about the anchor."""
+        """Return the spread of the directions about the anchor."""
         return REFINED_SPREAD if self.refined else WIDE_SPREAD if wide else ANCHOR_SPREAD
 
 
@@ -53,21 +53,21 @@ class QueryMaker(Protocol):
     """Makes the queries of a sample: by rendering, or out of annotated images."""
 
     def pose(self, rng: np.random.Generator, obj: TrainingObject, refined: bool) -> QueryPose:
-        """Where a sample is seen from."""
+        """Draw where a sample is seen from."""
         ...
 
     def queries(
         self, rng: np.random.Generator, obj: TrainingObject, pose: QueryPose, R_ref: np.ndarray, count: int
     ) -> list[dict[str, np.ndarray]]:
-        """`count` queries at the roll of R_ref [3, 3]: query_rgb, query_depth, query_K, query_T."""
+        """Make `count` queries at the roll of R_ref [3, 3]: query_rgb, query_depth, query_K, query_T."""
         ...
 
 
 def near(rng: np.random.Generator, direction: np.ndarray, spread: float) -> np.ndarray:
-    """A unit direction [3] about another."""
+    """Draw a unit direction [3] near another."""
     return unit(direction + rng.normal(0, spread, 3))
 
 
 def unit(v: np.ndarray) -> np.ndarray:
-    """v [3] at length one."""
+    """Scale v [3] to length one."""
     return v / np.linalg.norm(v)

@@ -30,13 +30,13 @@ class RenderedQueries:
         self.assets, self.size = assets, size
 
     def pose(self, rng: np.random.Generator, obj: TrainingObject, refined: bool) -> QueryPose:
-        """From anywhere; each query draws its own distance, those of a refined sample one together."""
+        """Draw a direction; each query draws its own distance, those of a refined sample share one."""
         return QueryPose(unit(rng.normal(size=3)), draw_distance(rng) if refined else None)
 
     def queries(
         self, rng: np.random.Generator, obj: TrainingObject, pose: QueryPose, R_ref: np.ndarray, count: int
     ) -> list[dict[str, np.ndarray]]:
-        """Composed and cropped, each by itself."""
+        """Compose and crop each query by itself."""
         return [self._query(rng, obj, pose, R_ref) for _ in range(count)]
 
     def _query(
@@ -58,5 +58,5 @@ class RenderedQueries:
 
 
 def draw_distance(rng: np.random.Generator) -> float:
-    """Of a camera from the object, in diameters."""
+    """Draw a distance of the camera from the object, in diameters."""
     return float(np.exp(rng.uniform(*np.log(DISTANCES))))

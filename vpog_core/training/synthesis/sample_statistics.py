@@ -41,7 +41,7 @@ def sample_statistics(dataset, count: int = 400, seed: int = 0) -> list[str]:
 
 
 def _histogram(values, edges: tuple[float, ...]) -> str:
-    """Percentages of values between edges; those outside count for the first and the last."""
+    """Return percentages of values between edges; those outside count for the first and the last."""
     inside = np.clip(values, edges[0], np.nextafter(edges[-1], edges[0]))
     parts = np.histogram(inside, edges)[0] / len(inside)
     names = [f"{low:g}-{high:g}" for low, high in pairwise(edges)]

@@ -37,7 +37,7 @@ class SceneAssets:
         self.photos, self.objects, self.environments = photos, objects, environments
 
     def background(self, rng: np.random.Generator, size: int) -> np.ndarray:
-        """[size, size, 3] uint8: part of a photograph, or a plain or cloudy surface."""
+        """Draw [size, size, 3] uint8: part of a photograph, or a plain or cloudy surface."""
         if len(self.photos) and rng.random() < 0.75:
             photo = self.photos[rng.integers(len(self.photos))]
             side = int(min(photo.shape[:2]) * rng.uniform(0.3, 1.0))
@@ -46,22 +46,22 @@ class SceneAssets:
         return made_up_surface(rng, size)
 
     def sprite(self, rng: np.random.Generator) -> Sprite:
-        """A flat image of some object from anywhere."""
+        """Render a flat image of a random object from a random direction."""
         renderer = self.renderer(rng)
         K, T = template_camera(renderer.mesh, rng.normal(size=3), SPRITE_SIZE)
         render = renderer.render(T, K, (SPRITE_SIZE, SPRITE_SIZE))
         return Sprite(render.rgb, render.mask.astype(np.uint8) * 255)
 
     def renderer(self, rng: np.random.Generator) -> Renderer:
-        """Of some object."""
+        """Draw the renderer of an object."""
         return self.objects[rng.integers(len(self.objects))].renderer
 
     def hand(self, rng: np.random.Generator) -> Renderer:
-        """Of a hand with its forearm, one of `HANDS`."""
+        """Draw the renderer of a hand with its forearm, one of `HANDS`."""
         return _hand(int(rng.integers(HANDS)))
 
     def environment(self, rng: np.random.Generator) -> Environment | None:
-        """Some room or landscape; None where none are known."""
+        """Draw an environment map; None where none are known."""
         return self.environments[rng.integers(len(self.environments))] if len(self.environments) else None
 
 
@@ -71,7 +71,7 @@ def _hand(seed: int) -> Renderer:
 
 
 def made_up_surface(rng: np.random.Generator, size: int) -> np.ndarray:
-    """[size, size, 3] uint8: a plain or cloudy colour, some in tiles of two, some with a grain."""
+    """Draw [size, size, 3] uint8: a plain or cloudy colour, some in tiles of two, some with a grain."""
     color = rng.uniform(0, 255) + rng.uniform(-1, 1, 3) * rng.uniform(0, 90)
     cells = int(rng.integers(2, 24))
     noise = rng.normal(0, rng.uniform(0, 40), (cells, cells, 1)) + rng.normal(0, 8, (cells, cells, 3))
@@ -91,7 +91,7 @@ def made_up_surface(rng: np.random.Generator, size: int) -> np.ndarray:
 
 
 def read_environments(folder: str) -> list[Environment]:
-    """The environment maps (.hdr, .exr) of a folder, by name; none for an empty name.
+    """Read the environment maps (.hdr, .exr) of a folder, by name; none for an empty name.
 
     Raises:
         VPOGError: no such folder, or a map that cannot be read.

@@ -20,7 +20,7 @@ LEAST_TURN, VIEW_TURN = 0.4, 0.2
 
 
 def roll_free_distance(R: Tensor, R_ref: Tensor) -> tuple[Tensor, Tensor]:
-    """How far views are apart once the in-plane rotation is taken out.
+    """Compute how far views are apart once the in-plane rotation is taken out.
 
     Args:
         R, R_ref: [..., 3, 3] rotations into camera frames.
@@ -64,12 +64,12 @@ class TemplateSelector:
         self._upright, self._order = (v.to(self.rotations.device) for v in _viewpoints())
 
     def nearest(self, R: Tensor, count: int) -> Tensor:
-        """[B, count] views nearest to cameras R [B, 3, 3] that look at the object, nearest first."""
+        """Return [B, count] views nearest to cameras R [B, 3, 3] that look at the object, nearest first."""
         distance = roll_free_distance(self._upright, R[:, None].to(self._upright))[0]
         return distance.argsort(dim=-1, stable=True)[:, :count]
 
     def select(self, R: Tensor, generator: torch.Generator | None = None, exact: bool = False) -> Selection:
-        """Selections [B, T] for queries seen by cameras R [B, 3, 3], each at a random common roll.
+        """Draw selections [B, T] for queries seen by cameras R [B, 3, 3], each at a random common roll.
 
         Args:
             generator: on the rotations' device.
@@ -94,14 +94,14 @@ class TemplateSelector:
         return Selection(views, rolls + torch.cat([none, turn], dim=1), self.cluster)
 
     def draw(self, rng: np.random.Generator, anchor: np.ndarray, exact: bool = False) -> Selection:
-        """A selection [T], as arrays, for queries around the direction `anchor` [3] (object frame)."""
+        """Draw a selection [T], as arrays, for queries around the direction `anchor` [3] (object frame)."""
         generator = torch.Generator(self.rotations.device).manual_seed(int(rng.integers(2**62)))
         R = torch.as_tensor(upright_rotation(anchor))[None]
         drawn = self.select(R, generator, exact)
         return Selection(np.array(drawn.views[0].tolist()), np.array(drawn.rolls[0].tolist()), self.cluster)
 
     def _negative_kinds(self, u: Tensor, sign: Tensor, generator) -> tuple[Tensor, Tensor, Tensor]:
-        """Ranks from `low` to below `high`, and turns: three wrong rolls, three wrong views, two of any."""
+        """Draw ranks (`low` to below `high`) and turns: three wrong rolls, three wrong views, two of any."""
         kind = torch.arange(self.negatives, device=u.device).expand(len(u), -1) % 8
         roll, view = kind < 3, (kind >= 3) & (kind < 6)
         low = torch.where(view, REFERENCE_NEIGHBOURS, 0)
@@ -113,14 +113,14 @@ class TemplateSelector:
 
 @lru_cache(maxsize=1)
 def _viewpoints() -> tuple[Tensor, Tensor]:
-    """Upright cameras [V, 3, 3] of the viewpoints, and for each all views by distance [V, V]."""
+    """Return upright cameras [V, 3, 3] of the viewpoints, and for each all views by distance [V, V]."""
     upright = torch.as_tensor(np.stack([upright_rotation(d) for d in viewpoint_directions()]))
     distance = roll_free_distance(upright[None], upright[:, None])[0]
     return upright, distance.argsort(dim=-1, stable=True)
 
 
 def rotation_z(angle: Tensor) -> Tensor:
-    """[..., 3, 3] rotations about z by angles [...] (radians)."""
+    """Return [..., 3, 3] rotations about z by angles [...] (radians)."""
     c, s, zero = angle.cos(), angle.sin(), torch.zeros_like(angle)
     rows = torch.stack((c, -s, zero, s, c, zero, zero, zero, zero + 1), dim=-1)
     return rows.unflatten(-1, (3, 3))

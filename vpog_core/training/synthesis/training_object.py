@@ -44,17 +44,17 @@ class TrainingObject:
 
     @property
     def mesh(self) -> Mesh:
-        """Its mesh."""
+        """Return its mesh."""
         return self.renderer.mesh
 
     @property
     def symmetry(self) -> Symmetry:
-        """The motions after which it looks the same."""
+        """Return the motions after which it looks the same."""
         return self._symmetries[0]
 
     @property
     def shape_symmetry(self) -> Symmetry:
-        """The motions after which its bare shape is the same."""
+        """Return the motions after which its bare shape is the same."""
         return self._symmetries[1]
 
     @cached_property
