@@ -23,7 +23,7 @@ from vpog_core.training.synthesis.query_composer import (
     similarity,
 )
 from vpog_core.training.synthesis.query_layout import LayoutParams, jitter_box, lay_out
-from vpog_core.training.synthesis.scene_assets import SceneAssets, made_up_surface, read_environments
+from vpog_core.training.synthesis.scene_assets import SceneAssets, random_surface, read_environments
 from vpog_core.types import VPOGError
 
 SIZE = 112
@@ -292,7 +292,7 @@ def test_the_same_generator_composes_the_same(renderer, assets):
 
 def test_surfaces_are_of_many_kinds():
     rng = np.random.default_rng(0)
-    surfaces = np.stack([made_up_surface(rng, 64) for _ in range(40)])
+    surfaces = np.stack([random_surface(rng, 64) for _ in range(40)])
     assert surfaces.shape == (40, 64, 64, 3)
     assert surfaces.dtype == np.uint8
     assert np.ptp(surfaces.mean(axis=(1, 2, 3))) > 120

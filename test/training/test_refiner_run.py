@@ -32,7 +32,7 @@ from vpog_core.training.data.datasets import HELD_OUT_SEED
 from vpog_core.training.data.refiner_datasets import build_refiner_datasets
 from vpog_core.training.losses.refiner import refiner_labels
 from vpog_core.training.synthesis.pose_perturbation import PerturbationConfig
-from vpog_core.training.train import changed, make_module, train
+from vpog_core.training.train import changed_settings, make_module, train
 from vpog_core.types import VPOGError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -131,11 +131,13 @@ def test_weights_begin_another_run_and_those_of_other_sizes_do_not(whole):
 def test_another_network_is_not_gone_on_with_and_unused_sections_do_not_matter(whole):
     other = toy.toy_refiner_config("refiner.fine_dim=24")
     with pytest.raises(VPOGError, match=r"has refiner.fine_dim 16 and 24 is asked for: give another output"):
-        changed(whole, other)
+        changed_settings(whole, other)
     with pytest.raises(VPOGError, match=r"has network refiner and coarse is asked for"):
-        changed(whole, toy.toy_config())
-    assert changed(whole, toy.toy_refiner_config("model.depth=2", "loss.weights.flow=2")) == []
-    assert changed(whole, toy.toy_refiner_config("refiner_loss.flow=2")) == ["refiner_loss.flow 1.0 -> 2.0"]
+        changed_settings(whole, toy.toy_config())
+    assert changed_settings(whole, toy.toy_refiner_config("model.depth=2", "loss.weights.flow=2")) == []
+    assert changed_settings(whole, toy.toy_refiner_config("refiner_loss.flow=2")) == [
+        "refiner_loss.flow 1.0 -> 2.0"
+    ]
 
 
 def test_recomputed_blocks_give_equal_gradients(refiner_batch):

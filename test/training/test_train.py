@@ -18,7 +18,7 @@ pytest.importorskip("lightning")
 
 from vpog_core.models.checkpoint import load_weights
 from vpog_core.training.callbacks import read_checkpoint
-from vpog_core.training.train import changed, make_logger, make_module, train
+from vpog_core.training.train import changed_settings, make_logger, make_module, train
 from vpog_core.types import VPOGError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -175,7 +175,7 @@ def test_a_run_of_an_earlier_version_goes_on(whole, tmp_path):
     for entry in state["callbacks"]["RunFiles"]["history"]:
         entry["pose_share"] = entry.pop("pose_fraction")
     torch.save(state, tmp_path / "checkpoint.ckpt")
-    assert changed(tmp_path, toy.toy_config("loader.batch_size=2")) == ["loader.batch_size 1 -> 2"]
+    assert changed_settings(tmp_path, toy.toy_config("loader.batch_size=2")) == ["loader.batch_size 1 -> 2"]
     run(tmp_path, "trainer.max_epochs=3")
     assert yaml.safe_load((tmp_path / "config.yaml").read_text())["loader"]["batch_size"] == 1
     history = json.loads((tmp_path / "history.json").read_text())
@@ -188,7 +188,7 @@ def test_a_run_of_an_earlier_version_goes_on(whole, tmp_path):
 
 def test_a_changed_setting_counts_from_the_resume_on(whole, tmp_path):
     run(tmp_path, "trainer.max_epochs=1")
-    assert changed(tmp_path, toy.toy_config("optimizer.lr=1e-3", "trainer.max_epochs=1")) == [
+    assert changed_settings(tmp_path, toy.toy_config("optimizer.lr=1e-3", "trainer.max_epochs=1")) == [
         "optimizer.lr 0.002 -> 0.001"
     ]
     module = make_module(toy.toy_config("optimizer.lr=1e-3", "optimizer.weight_decay=0.5"))

@@ -23,7 +23,7 @@ from vpog_core.types import VPOGError
 IMAGE_FOLDERS = ("rgb", "gray")
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 ANNOTATIONS = ("scene_camera", "scene_gt", "scene_gt_info")
-KEPT_SCENES = 4
+CACHED_SCENES = 4
 """Annotations of so many scenes stay in memory; a scene of a thousand images is some 10 MB of JSON."""
 
 
@@ -131,14 +131,14 @@ class BopDataset:
         self._layout = find_scenes(self.root, split, sensor)
         self._models = models
         # Bound to the instance, so that annotations go when it goes.
-        self._scene = lru_cache(maxsize=KEPT_SCENES)(self._read_scene)
+        self._scene = lru_cache(maxsize=CACHED_SCENES)(self._read_scene)
 
     def __getstate__(self) -> dict:
         return {k: v for k, v in vars(self).items() if k != "_scene"}
 
     def __setstate__(self, state: dict) -> None:
         vars(self).update(state)
-        self._scene = lru_cache(maxsize=KEPT_SCENES)(self._read_scene)
+        self._scene = lru_cache(maxsize=CACHED_SCENES)(self._read_scene)
 
     @property
     def name(self) -> str:

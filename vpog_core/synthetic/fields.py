@@ -106,7 +106,7 @@ def capsule(
 
 
 def superquadric(half: Sequence[float], e1: float, e2: float) -> Field:
-    """Return a superquadric of half sizes [3], exponents e1 (along z), e2 (across): 1 ellipsoid, near 0 box."""
+    """Return a superquadric: half sizes [3], exponents e1 (along z), e2 (across): 1 ellipsoid, near 0 box."""
     a = np.asarray(half, dtype=np.float32)
 
     def field(p: np.ndarray) -> np.ndarray:

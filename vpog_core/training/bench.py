@@ -1,4 +1,4 @@
-"""What a training sample costs: samples per second of the loader alone, and where the time goes.
+"""Measure what a training sample costs: samples per second of the loader, and where the time goes.
 
 A sample is a query, its templates and its labels; of a refiner an image, a render and their labels. Times
 are of the CPU, so that other programs do not count.
@@ -34,12 +34,12 @@ STAGES = {
     "labels": ("bench.py", ("_label",)),
 }
 FLOOR = (("renderer.py", ("cast", "blocked")),)
-"""What no rewriting takes away: the rays."""
+"""Ray casting, the part that no rewriting of this code makes faster."""
 
 
 @dataclass
 class Bench:
-    """Costs of a sample.
+    """The costs of a sample.
 
     Attributes:
         milliseconds: of CPU time, one process; stages: of it, by name, the rest as 'other'.

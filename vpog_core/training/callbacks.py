@@ -1,4 +1,4 @@
-"""Around the steps: what is written, when to stop, what a person reads."""
+"""Callbacks of the trainer: write the run's files, stop cleanly, print progress."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ HEADLINE = (
 
 
 class SafeCheckpointIO(TorchCheckpointIO):
-    """Checkpoints that are whole or not there, and are read as tensors and plain values alone."""
+    """Writes checkpoints atomically, and reads tensors and plain values alone from them."""
 
     def save_checkpoint(self, checkpoint: dict, path, storage_options=None) -> None:
         partial = Path(path).with_suffix(".partial")
@@ -62,7 +62,7 @@ def read_checkpoint(path: str | Path) -> dict:
 
 
 class RunFiles(L.Callback):
-    """After every validation: checkpoint.ckpt, weights.safetensors (averaged) and history.json.
+    """Writes checkpoint.ckpt, weights.safetensors (averaged) and history.json after every validation.
 
     Attributes:
         seconds: of training so far, over all slices; history: one entry for each validation.
@@ -105,7 +105,7 @@ class RunFiles(L.Callback):
 
 
 class StopCleanly(L.Callback):
-    """Ends the run after the step in hand, validated and saved: when the time is up, at Ctrl-C, at SIGTERM.
+    """Ends the run after the current step, validated and saved: when the time is up, at Ctrl-C, at SIGTERM.
 
     Args:
         deadline: in `time.monotonic()`, infinity for none.
@@ -130,13 +130,13 @@ class StopCleanly(L.Callback):
         trainer.should_stop = trainer.should_stop or over
 
     def _note(self, number, frame) -> None:
-        if self.interrupted:  # the second time it is meant at once
+        if self.interrupted:  # asked for twice: end at once
             raise KeyboardInterrupt
         self.interrupted = True
 
 
 class ProgressLines(L.Callback):
-    """A line on stderr for every validation, and now and then for a step.
+    """Prints a line to stderr for every validation, and for one step in `every`.
 
     Args:
         every: steps between two lines; 0 where a progress bar shows them.
@@ -151,7 +151,11 @@ class ProgressLines(L.Callback):
         if trainer.is_global_zero and self.every and step % self.every == 0 and step > self._begin[0]:
             rate = (step - self._begin[0]) / (now - self._begin[1])
             shown = {k: float(v) for k, v in trainer.progress_bar_metrics.items() if k != "v_num"}
-            print(f"step {step}/{trainer.max_steps} {rate:.2f}/s {text(shown)}", file=sys.stderr, flush=True)
+            print(
+                f"step {step}/{trainer.max_steps} {rate:.2f}/s {format_scores(shown)}",
+                file=sys.stderr,
+                flush=True,
+            )
 
     def on_validation_end(self, trainer, pl_module) -> None:
         if trainer.is_global_zero and not trainer.sanity_checking:
@@ -162,9 +166,9 @@ class ProgressLines(L.Callback):
 
 def headline(scores: dict[str, float]) -> str:
     """Return the most important scores as text."""
-    return text({key: scores[key] for key in HEADLINE if key in scores})
+    return format_scores({key: scores[key] for key in HEADLINE if key in scores})
 
 
-def text(scores: dict[str, float]) -> str:
+def format_scores(scores: dict[str, float]) -> str:
     """Return scores as text: `loss 2.345 ...`."""
     return " ".join(f"{key} {value:.3f}" for key, value in scores.items())

@@ -1,4 +1,4 @@
-"""Hydra's part: YAML files and overrides become a `TrainConfig`, and what is wrong becomes a sentence."""
+"""Compose a `TrainConfig` from YAML files and overrides by Hydra; errors become sentences."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Batches in a fixed order: batch k of a run is the same on every machine, in every slice, on any rank."""
+"""Load batches in a fixed order: batch k of a run is the same on every machine and after every resume."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from vpog_core.training.train_config import LoaderConfig
 from vpog_core.types import VPOGError
 
-Build = Callable[[], tuple[Dataset, Dataset]]
+BuildDatasets = Callable[[], tuple[Dataset, Dataset]]
 
 
 class ConsecutiveBatches(Sampler[list[int]]):
-    """Batches of consecutive items; R processes take them in turn.
+    """Yields batches of consecutive items; R processes take them in turn.
 
     Args:
         batch_size: items of a batch; batches: how many a process has in the whole run.
@@ -51,14 +51,14 @@ def rank_batches(items: int, batch_size: int, rank: int, ranks: int) -> list[lis
 
 
 class VPOGDataModule(L.LightningDataModule):
-    """Loaders over the training and validation sets.
+    """Makes the loaders of the training and validation sets.
 
     Args:
         build: makes both sets; called on one process of each machine first, which renders for all.
         config: batches and workers; batches: of one process in the whole run.
     """
 
-    def __init__(self, build: Build, config: LoaderConfig, batches: int) -> None:
+    def __init__(self, build: BuildDatasets, config: LoaderConfig, batches: int) -> None:
         super().__init__()
         self.build, self.config, self.batches = build, config, batches
         self.sets: tuple[Dataset, Dataset] | None = None

@@ -1,4 +1,4 @@
-"""Networks in training: optimizer, schedule, averaged weights, and how each kind computes its losses."""
+"""Train a network: optimizer, schedule, averaged weights, and how each kind computes its losses."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ from vpog_core.training.synthesis.device_augmentation import augment
 from vpog_core.training.train_config import OptimizerConfig, SchedulerConfig
 from vpog_core.training.validation_figures import draw_batch
 
-SHOWN = ("loss", "seen_accuracy", "flow_error", "visibility_accuracy")
+PROGRESS_BAR_SCORES = ("loss", "seen_accuracy", "flow_error", "visibility_accuracy")
 """Scores on the progress bar, where the losses have them."""
 
 
 class NetworkLightning(L.LightningModule):
-    """A network, its averaged copy, and how a step is made.
+    """Trains a network and keeps an averaged copy of its weights.
 
     All that is random in a step is drawn from (seed, number of its batch): a run goes on exactly where it
     stopped, and R processes do what one would do that accumulates R batches.
@@ -101,7 +101,7 @@ class NetworkLightning(L.LightningModule):
         number = self.items // self.batch_size + self.global_rank
         torch.manual_seed((self.seed << 32) + number)
         loss, scores = self._in_precision(self.training_losses, self.network, batch, number)
-        shown = {key: scores[key] for key in SHOWN if key in scores}
+        shown = {key: scores[key] for key in PROGRESS_BAR_SCORES if key in scores}
         rate = self.trainer.optimizers[0].param_groups[0]["lr"]
         scores = {**scores, "lr": rate}
         self.log_dict({f"train/{key}": value for key, value in scores.items()}, batch_size=self.batch_size)
@@ -189,10 +189,10 @@ class NetworkLightning(L.LightningModule):
 
 
 class VPOGLightning(NetworkLightning):
-    """The coarse network in training.
+    """Trains the coarse network.
 
     Args:
-        loss: what its loss is made of; others: as of `NetworkLightning`.
+        loss: weights and options of its loss terms; others: as of `NetworkLightning`.
     """
 
     def __init__(self, network: VPOGModel, loss: LossConfig, *args, **options) -> None:
@@ -222,10 +222,10 @@ class VPOGLightning(NetworkLightning):
 
 
 class RefinerLightning(NetworkLightning):
-    """The refiner in training.
+    """Trains the refiner.
 
     Args:
-        loss: what its loss terms count; others: as of `NetworkLightning`.
+        loss: weights of its loss terms; others: as of `NetworkLightning`.
     """
 
     def __init__(self, network: RefinerNet, loss: RefinerLossConfig, *args, **options) -> None:

@@ -1,4 +1,4 @@
-"""An image of training samples with their labels, so that a person sees errors at a glance.
+"""Draw training samples with their labels, so that errors are visible.
 
 One row for a query: the query; the query with every matched patch in a colour of its own, what is unseen in
 grey, and a cross on patches of the object that are not matched; each template with the same colours painted

@@ -1,4 +1,4 @@
-"""A training run from its configuration: `vpog train`, or `python -m vpog_core.training.train OVERRIDES`."""
+"""Run a training from its configuration: `vpog train`, or `python -m vpog_core.training.train OVERRIDES`."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from vpog_core.training.callbacks import (
 )
 from vpog_core.training.data.datasets import build_datasets
 from vpog_core.training.data.refiner_datasets import build_refiner_datasets
-from vpog_core.training.data_module import Build, VPOGDataModule
+from vpog_core.training.data_module import BuildDatasets, VPOGDataModule
 from vpog_core.training.lightning_module import (
     NetworkLightning,
     RefinerLightning,
@@ -49,12 +49,12 @@ LOGGERS = {
     "tensorboard": "TensorBoardLogger", "csv": "CSVLogger", "wandb": "WandbLogger", "mlflow": "MLFlowLogger",
     "comet": "CometLogger", "neptune": "NeptuneLogger",
 }  # fmt: skip
-FREE = (
+UNREPORTED_SETTINGS = (
     "trainer.", "loader.workers", "loader.prefetch", "output", "data.cache_dir", "data.processes",
     "data.resident_objects",
 )  # fmt: skip
-"""Settings that may change between two slices of a run without a word."""
-UNUSED = {COARSE: ("refiner.", "refiner_loss.", "perturbation."), REFINER: ("model.", "loss.")}
+"""Settings that may change when a run is resumed, without a message."""
+UNUSED_SECTIONS = {COARSE: ("refiner.", "refiner_loss.", "perturbation."), REFINER: ("model.", "loss.")}
 """Sections that a run of each network does not use."""
 _EXPECTED_WARNINGS = (
     ".*does not have many workers.*", ".*your dataloader is not resumable.*",
@@ -63,8 +63,8 @@ _EXPECTED_WARNINGS = (
 
 
 @dataclass
-class Summary:
-    """Where a run stands.
+class TrainingSummary:
+    """Tells where a run stands.
 
     Attributes:
         step: optimizer steps done; minutes: of training, over all slices; scores: of the last validation.
@@ -82,8 +82,8 @@ class Summary:
         return f"{done}; validation: {headline(self.scores)}; weights: {self.weights}"
 
 
-def train(config: TrainConfig, build: Build | None = None) -> Summary:
-    """Train until the run or the time is over; goes on with the run in `config.output`, if there is one.
+def train(config: TrainConfig, build: BuildDatasets | None = None) -> TrainingSummary:
+    """Train until the run or the time is over; resume the run in `config.output`, if there is one.
 
     Prints the summary.
 
@@ -98,7 +98,7 @@ def train(config: TrainConfig, build: Build | None = None) -> Summary:
     folder = Path(config.output)
     checkpoint = folder / CHECKPOINT
     begun = checkpoint.is_file()
-    changes = changed(folder, config) if begun else []
+    changes = changed_settings(folder, config) if begun else []
     module = make_module(config)
     data = VPOGDataModule(
         build or (lambda: _datasets(config, progress=rank_zero_only.rank == 0)),
@@ -115,7 +115,9 @@ def train(config: TrainConfig, build: Build | None = None) -> Summary:
     trainer.fit(module, datamodule=data, ckpt_path=str(checkpoint) if begun else None, weights_only=True)
     files = next(c for c in trainer.callbacks if isinstance(c, RunFiles))
     scores = dict(files.history[-1]) if files.history else {}
-    summary = Summary(trainer.global_step, files.seconds / 60, scores, folder / WEIGHTS, stop.interrupted)
+    summary = TrainingSummary(
+        trainer.global_step, files.seconds / 60, scores, folder / WEIGHTS, stop.interrupted
+    )
     if trainer.is_global_zero:
         print(summary, flush=True)
     return summary
@@ -209,7 +211,7 @@ def make_logger(name: str, folder: Path, options: dict):
         raise VPOGError(f"The logger {name} does not take these trainer.logger_options: {error}.") from error
 
 
-def changed(folder: Path, config: TrainConfig) -> list[str]:
+def changed_settings(folder: Path, config: TrainConfig) -> list[str]:
     """Return what differs from the configuration a run was begun with, as lines.
 
     Raises:
@@ -218,12 +220,13 @@ def changed(folder: Path, config: TrainConfig) -> list[str]:
     file = folder / "config.yaml"
     if not file.is_file():
         return []
-    stored = {RENAMED.get(key, key): value for key, value in _flat(yaml.safe_load(file.read_text()))}
+    stored = {RENAMED.get(key, key): value for key, value in _flatten(yaml.safe_load(file.read_text()))}
     before = {"network": COARSE} | stored
     sizes = "refiner." if config.network == REFINER else "model."
+    ignored = (*UNREPORTED_SETTINGS, *UNUSED_SECTIONS[config.network])
     lines = []
-    for key, value in _flat(dataclasses.asdict(config)):
-        if key.startswith((*FREE, *UNUSED[config.network])) or before.get(key) == value:
+    for key, value in _flatten(dataclasses.asdict(config)):
+        if key.startswith(ignored) or before.get(key) == value:
             continue
         if key.startswith(sizes) or key == "network":
             raise VPOGError(
@@ -234,10 +237,10 @@ def changed(folder: Path, config: TrainConfig) -> list[str]:
     return lines
 
 
-def _flat(values: dict, prefix: str = "") -> Iterator[tuple[str, object]]:
+def _flatten(values: dict, prefix: str = "") -> Iterator[tuple[str, object]]:
     for key, value in values.items():
         if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{key}.")
+            yield from _flatten(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
 

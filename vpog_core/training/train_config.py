@@ -1,4 +1,4 @@
-"""What a training run is made from: dataclasses that the YAML files of config/train fill.
+"""The configuration of a training run: dataclasses that the YAML files of config/train fill.
 
 Every key of those files and of the command line is a field here; an unknown one is refused.
 """
@@ -56,7 +56,7 @@ class SchedulerConfig:
 
 @dataclass
 class LoaderConfig:
-    """Batches.
+    """How batches are loaded.
 
     Attributes:
         batch_size: objects in a batch of one process, each with its queries and templates.
@@ -70,7 +70,7 @@ class LoaderConfig:
 
 @dataclass
 class InitConfig:
-    """What the network begins with.
+    """The weights that training begins with.
 
     Attributes:
         weights: a .safetensors file of the same sizes, '' for none.
@@ -83,7 +83,7 @@ class InitConfig:
 
 @dataclass
 class TrainerConfig:
-    """Handed to `lightning.Trainer`, or about the run as a whole.
+    """Settings of `lightning.Trainer`, and of the run as a whole.
 
     Attributes:
         accelerator, devices, num_nodes, strategy, precision: Lightning's own.

@@ -1,4 +1,4 @@
-"""What the network makes of validation samples: pose, matches and flow, drawn at every validation."""
+"""Draw pose, matches and flow that the network finds in validation samples, at every validation."""
 
 from __future__ import annotations
 

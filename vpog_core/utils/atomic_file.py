@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, whoever is killed or writes the same one meanwhile."""
+"""Write files atomically: a reader sees the old content or the new, even if the writer is killed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def wait_for_writers(timeout_s: float) -> bool:
 
 
 def atomic_write(path: Path, content: bytes | str) -> None:
-    """Write a file, text as UTF-8, in folders that are made where missing; what was there is replaced.
+    """Write a file, text as UTF-8; missing folders are made, an existing file is replaced.
 
     Raises:
         OSError: it cannot be written; nothing is left of it.

@@ -1,4 +1,4 @@
-"""Folders that are made once and then only read, by any number of processes."""
+"""Build folders once that any number of processes then read."""
 
 from __future__ import annotations
 

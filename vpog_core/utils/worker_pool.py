@@ -1,4 +1,4 @@
-"""Work shared by several processes, each of which makes what it works with once."""
+"""Share work among processes, each of which makes its tool (a network, a renderer) once."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from vpog_core.types import VPOGError
 
 
 class WorkerPool:
-    """Processes with a tool each, and a torch thread each; with one worker, this process as it is.
+    """Runs processes with a tool and one torch thread each; with one worker, this process does the work.
 
         with WorkerPool(make, arguments, workers) as pool:
             for result in pool.map(work, items):  # work(make(*arguments), item)
@@ -27,7 +27,7 @@ class WorkerPool:
         make, arguments: make the tool; for several workers picklable, as `work` and the items are.
 
     Raises:
-        VPOGError: what `make` raises of it, here and not in a dying worker.
+        VPOGError: what `make` raises; it is called in this process first.
     """
 
     def __init__(self, make: Callable, arguments: tuple, workers: int) -> None:
@@ -51,7 +51,7 @@ class WorkerPool:
         if self.pool is None:
             return
         if kind is not None:
-            # Nobody waits for what they work on any more; files they write are whole or not there.
+            # Their results are not needed any more; files are written atomically.
             for process in set(multiprocessing.active_children()) - self._others:
                 process.terminate()
         self.pool.shutdown(cancel_futures=True)
@@ -69,13 +69,13 @@ class WorkerPool:
                     yield future.result()
                 except BrokenProcessPool as error:
                     raise VPOGError(
-                        "A worker process died, perhaps for want of memory: run again with fewer --workers; "
+                        "A worker process died, perhaps for lack of memory: run again with fewer --workers; "
                         "what is on disk already is kept."
                     ) from error
 
 
 _tool = None
-"""A worker's own."""
+"""The tool of this worker process."""
 
 
 def _start(make: Callable, arguments: tuple) -> None:

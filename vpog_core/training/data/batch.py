@@ -1,4 +1,4 @@
-"""Batches of both networks: what the data sets give and the losses take."""
+"""Batches of both networks, which the data sets make and the losses read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Queries cut out of annotated images: real photographs and rendered scenes in BOP's format."""
+"""Cut queries out of annotated images: real photographs and rendered scenes in BOP's format."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from vpog_core.geometry.se3 import transform
 from vpog_core.objects.mesh import Mesh
 from vpog_core.objects.renderer import Renderer
 from vpog_core.objects.viewpoints import align_roll
-from vpog_core.training.synthesis.query_pose import ANCHOR_SPREAD, REFINED_SPREAD, QueryPose, near
+from vpog_core.training.synthesis.query_pose import ANCHOR_SPREAD, REFINED_SPREAD, QueryPose, direction_near
 from vpog_core.training.synthesis.training_object import TrainingObject
 from vpog_core.types import Camera, VPOGError
 
 MIN_VISIBLE = 0.3
 """Instances of which a smaller fraction is visible are not used."""
 VISIBLE_BOX = 0.75
-"""Boxes that are of the visible part, fraction; the others are of the whole."""
+"""Fraction of the boxes that are of the visible part; the others are of the whole object."""
 MIN_DIAGONAL = 24.0
-"""Pixels of the visible box's diagonal below which an instance is not used."""
+"""Instances whose visible box has a shorter diagonal, pixels, are not used."""
 NEAR, REFINED_NEAR = np.radians(25.0), np.radians(8.0)
-"""A sample's queries look from within this of the first one."""
+"""Largest angle between the view directions of a sample's first query and its others, radians."""
 REFINED_RATIO = 0.15
-"""And, in a refined sample, from within this fraction of its distance."""
+"""Largest logarithm of the ratio of their distances, in a refined sample."""
 SENSOR_MARGIN = 0.015
-"""Measured this much (m) before the model, something else was seen (BOP's delta)."""
+"""A pixel measured this much (m) before the model shows something else (BOP's delta)."""
 OCCLUDER_MARGIN = 0.005
-"""Metres by which another object has to be nearer to hide something: poses are not exact."""
+"""Another object hides a pixel if it is nearer by this much (m): poses are not exact."""
 
 
 class BopImages:
-    """The images of one split, and what renders the objects in them.
+    """The images of one split, and renderers of the objects in them.
 
     Args:
         split: where images are read; table: all its frames.
@@ -59,7 +59,7 @@ class BopImages:
 
 
 class AnnotatedViews:
-    """The views of one object that a split has.
+    """The annotated views of one object in a split.
 
     Args:
         images: where they lie; rows: [n] of the table.
@@ -84,7 +84,7 @@ class AnnotatedViews:
 
 
 class AnnotatedQueries:
-    """Queries out of the images an object is annotated in.
+    """Cuts queries out of the images an object is annotated in.
 
     Args:
         size: side of the crops, pixels.
@@ -97,7 +97,7 @@ class AnnotatedQueries:
         """Draw a pose near one of the views; of a refined sample nearer, and at the view's distance."""
         view = int(rng.integers(len(obj.views)))
         directions, distances = obj.views.cameras(obj.mesh)
-        anchor = near(rng, directions[view], REFINED_SPREAD if refined else ANCHOR_SPREAD)
+        anchor = direction_near(rng, directions[view], REFINED_SPREAD if refined else ANCHOR_SPREAD)
         return QueryPose(anchor, float(distances[view]) if refined else None, view)
 
     def queries(
@@ -140,7 +140,7 @@ class AnnotatedQueries:
         turn: float,
     ) -> dict[str, np.ndarray]:
         camera = Camera(frame.K, image.shape[1], image.shape[0])
-        box = jittered(rng, _box(rng, instance, obj.mesh, camera))
+        box = jitter_box(rng, _box(rng, instance, obj.mesh, camera))
         level = look_at_crop(camera, box, self.size)
         roll = align_roll(level.R_virt_cam @ instance.T_cam_obj[:3, :3], R_ref) + turn
         crop = look_at_crop(camera, box, self.size, roll=roll)
@@ -164,8 +164,8 @@ def visible_depth(
 ) -> np.ndarray:
     """Render the depth [P, P] of an instance in a crop, metres; 0 where the image does not show it.
 
-    What is visible says the dataset's mask; where it has none, the other annotated objects of the frame
-    (`others`, by obj_id) and the depth sensor do, as far as they are there.
+    The dataset's mask says what is visible; where it has none, the other annotated objects of the frame
+    (`others`, by obj_id) and the depth map do, where there are some.
     """
     T_crop_cam = transform(crop.R_virt_cam, np.zeros(3))
     depth = renderer.render(T_crop_cam @ instance.T_cam_obj, crop.K, (crop.size, crop.size)).depth
@@ -212,7 +212,7 @@ def _measured_before(
     return (sampled > 0) & (sampled < expected - SENSOR_MARGIN)
 
 
-def jittered(rng: np.random.Generator, box: np.ndarray) -> np.ndarray:
+def jitter_box(rng: np.random.Generator, box: np.ndarray) -> np.ndarray:
     """Add a detector's errors to a box [4] (x0, y0, x1, y1): mostly 4 % of its size, at times 10 %."""
     extent = box[2:] - box[:2]
     noise = 0.04 if rng.random() < 0.75 else 0.1

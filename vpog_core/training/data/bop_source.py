@@ -1,4 +1,4 @@
-"""Splits in BOP's format as training sources: their objects, and an index of every annotated instance."""
+"""Use splits in BOP's format as training sources: their objects, and an index of every annotated instance."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from vpog_core.types import VPOGError
 from vpog_core.utils.disk_cache import build_once
 
 SHAPENET_MESH = "models/model_normalized.obj"
-LEAST_OVERLAP = 0.5
-"""Of a projected model's box with the annotated one; less, and the model is not the annotated one."""
-CHECKED = 5
-"""Instances of an object that are compared so."""
+MIN_OVERLAP = 0.5
+"""A model whose projected boxes overlap the annotated ones less (IoU, median) is refused."""
+CHECKED_INSTANCES = 5
+"""Number of an object's instances whose boxes are compared."""
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ class BopSource:
             VPOGError: a split, shard, annotation or model that cannot be used.
         """
         data = open_split(root, split)
-        table = indexed(data, Path(config.cache_dir).expanduser(), config.processes, progress)
+        table = load_index(data, Path(config.cache_dir).expanduser(), config.processes, progress)
         obj_ids = np.unique(np.asarray(table.obj_id)).tolist()
         if not obj_ids:
             raise VPOGError(
@@ -91,7 +91,7 @@ class BopSource:
         return out
 
 
-def indexed(split: BopDataset | BopShards, cache_dir: Path, processes: int, progress: bool) -> FrameTable:
+def load_index(split: BopDataset | BopShards, cache_dir: Path, processes: int, progress: bool) -> FrameTable:
     """Return the table of a split, from the cache where its files have not changed, else read in parallel."""
     stamps = []
     for section in split.sections:
@@ -182,10 +182,10 @@ def check_model(mesh: Mesh, table: FrameTable, rows: np.ndarray, source: ObjectS
     boxes = np.asarray(table.boxes[rows, 0], dtype=np.float64)
     # Some sets clip boxes at the image's border, which lies at about twice the principal point.
     whole = (boxes[:, :2] > 1).all(axis=1) & (boxes[:, 2:] < 2 * K[:, :2, 2] - 2).all(axis=1)
-    chosen = np.flatnonzero(whole)[:CHECKED]
+    chosen = np.flatnonzero(whole)[:CHECKED_INSTANCES]
     projected = [projected_box(np.asarray(table.T_cam_obj[rows[n]]), mesh.hull_points, K[n]) for n in chosen]
     overlaps = [0.0 if p is None else overlap(p, boxes[n]) for p, n in zip(projected, chosen, strict=True)]
-    if overlaps and np.median(overlaps) < LEAST_OVERLAP:
+    if overlaps and np.median(overlaps) < MIN_OVERLAP:
         raise VPOGError(
             f"The model '{source.path}' does not fill the boxes it is annotated with (overlap "
             f"{np.median(overlaps):.2f}): it is another object, or in another unit or frame; replace it."

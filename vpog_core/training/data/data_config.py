@@ -1,4 +1,4 @@
-"""What to train on, as one checked configuration."""
+"""The configuration of the training data, checked when it is made."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ class DataConfig:
         procedural: how many procedural objects, seeds from 0.
         photos: folder of photographs, for backgrounds and procedural textures.
         hdri: folder of equirectangular environment maps (.hdr, .exr), for light.
-        cache_dir: folder where meshes are kept, quick to read, and what was found out about them.
+        cache_dir: folder of meshes as arrays, their symmetries, and indices of splits.
         image_size: side of crops and templates, pixels.
         queries, cluster, negatives: Q queries and S matched plus further templates in a sample.
-        refined_fraction: of the samples whose reference is rendered at nearly the queries' pose.
+        refined_fraction: of the samples, those whose reference is rendered at nearly the queries' pose.
         weights: samples drawn from each source, relative; empty: by its number of objects.
-        looks: what objects that are rendered on the fly wear: their own colours, paint, prints, ...
-        held_out_every: one object in so many, in the order of their names, is kept for validation; 0: none.
+        looks: how often rendered objects have their own colours, paint, prints, ...
+        held_out_every: one object in so many, in the order of their names, is held out; 0: none.
         held_out_procedural: further procedural objects for validation.
         validation_samples: items of the validation set.
         photometry: lens, sensor and file effects are applied by the loader's workers; False where the trainer
             applies them on the device.
-        resident_objects: meshes kept in memory; beyond, the one unused the longest is dropped.
+        resident_objects: meshes kept in memory; of more, the least recently used is dropped.
         processes: that prepare meshes; 0 takes every core.
         seed: of everything random.
     """

@@ -1,4 +1,4 @@
-"""From a `DataConfig` to the training and the validation set."""
+"""Build the training and the validation set of the coarse network from a `DataConfig`."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def build_datasets(
         "queries": config.queries, "cluster": config.cluster, "negatives": config.negatives,
         "refined_fraction": config.refined_fraction, "photometry": config.photometry, "looks": config.looks,
     }  # fmt: skip
-    weights = known_weights(config, sets[0])
+    weights = weights_of_kinds(config, sets[0])
     return (
         VPOGTrainDataset(sets[0], assets, config.image_size, config.seed, weights=weights, **common),
         VPOGTrainDataset(
@@ -128,7 +128,7 @@ def _training_objects(
     return rendered + [o for split in splits for o in split.training_objects(loaded, set(sources))]
 
 
-def known_weights(config: DataConfig, objects: Sequence[TrainingObject]) -> dict[str, float] | None:
+def weights_of_kinds(config: DataConfig, objects: Sequence[TrainingObject]) -> dict[str, float] | None:
     """Return the weights of the kinds that some object has."""
     if not config.weights:
         return None

@@ -1,4 +1,4 @@
-"""Meshes of the training objects as arrays on disk: quicker to read than the files they came from."""
+"""Keep the meshes of training objects as arrays on disk, which are faster to read than mesh files."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def read_mesh(path: Path) -> Mesh:
 
 
 class RendererCache:
-    """Renderers by mesh file; of more than `capacity`, the one unused the longest goes."""
+    """Keeps the `capacity` most recently used renderers, by mesh file."""
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity

@@ -1,4 +1,4 @@
-"""Where training objects come from: mesh files, Google Scanned Objects, models of image sets, seeds."""
+"""List training objects and load their meshes: files, Google Scanned Objects, BOP's models, seeds."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from vpog_core.types import VPOGError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 TEXTURE_SIDE = 2048
-"""Larger textures are brought down to this; a crop shows an object at a few hundred pixels."""
+"""Larger textures are reduced to this many pixels a side; a crop shows an object at a few hundred pixels."""
 GSO_MESH, GSO_TEXTURES = "meshes/model.obj", "materials/textures"
 PROCEDURAL_CODE = ("containers", "fields", "objects", "prints", "shape_parts", "shapes", "textures")
 """Modules of `vpog_core.synthetic` that decide what a procedural object looks like."""
@@ -29,7 +29,7 @@ MEGAPOSE_SCALE = 0.1
 
 @dataclass(frozen=True)
 class ObjectSource:
-    """How to get one object's mesh.
+    """Says how to load one object's mesh.
 
     Attributes:
         kind: the source it counts for: one of `data_config.SOURCES`.
@@ -38,7 +38,7 @@ class ObjectSource:
         unit: of the file: auto, m, cm or mm.
         textures: a second folder for the images the mesh names.
         megapose: scale it as MegaPose's images show it: "gso" or "shapenet"; empty: as it is.
-        texture_side: larger textures are brought down to this, pixels.
+        texture_side: larger textures are reduced to this, pixels.
     """
 
     kind: str
@@ -68,7 +68,7 @@ class ObjectSource:
         """Return a key that changes with the mesh's files, or with the code that makes procedural objects."""
         parts = [f"{self.kind} {self.name} {self.unit} {self.megapose} {self.texture_side} {self.seed}"]
         if self.path is None:
-            parts.append(_recipe())
+            parts.append(_procedural_code_digest())
             parts += [_stamp(self.photo)] if self.photo else []
         else:
             parts += [_stamp(p) for p in (self.path, *_companions(self.path, self.textures))]
@@ -213,7 +213,7 @@ def _named(text: bytes, folders: list[Path]) -> list[Path]:
 
 
 @lru_cache(maxsize=1)
-def _recipe() -> str:
+def _procedural_code_digest() -> str:
     """Return a digest of the code that makes procedural objects."""
     folder = Path(synthetic_objects.__file__).parent
     parts = [(folder / f"{name}.py").read_bytes() for name in PROCEDURAL_CODE]

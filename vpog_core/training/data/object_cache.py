@@ -1,4 +1,4 @@
-"""Meshes and symmetries of training objects in the cache folder; meshes are loaded when they are rendered."""
+"""Put meshes and symmetries of training objects into the cache folder, and load objects from there."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from vpog_core.objects.template_set import template_camera
 from vpog_core.training.data.batch import RefinerBatch
 from vpog_core.training.data.vpog_dataset import object_probabilities
 from vpog_core.training.synthesis.augmentation import degrade
-from vpog_core.training.synthesis.looks import OWN, LookParams, draw_look, look_generator
+from vpog_core.training.synthesis.looks import OWN_COLOURS, LookParams, draw_look, look_generator
 from vpog_core.training.synthesis.pose_perturbation import PerturbationConfig, perturb
 from vpog_core.training.synthesis.query_composer import compose
 from vpog_core.training.synthesis.rendered_queries import draw_distance
@@ -26,8 +26,8 @@ from vpog_core.training.synthesis.scene_assets import SceneAssets
 from vpog_core.training.synthesis.training_object import TrainingObject
 from vpog_core.types import VPOGError
 
-ATTEMPTS = 20
-"""Draws until a pose's object can be framed; all but the first are rare."""
+MAX_ATTEMPTS = 20
+"""Poses that are drawn until one can be framed; the first nearly always can."""
 
 
 class RefinerDataset(Dataset):
@@ -40,7 +40,7 @@ class RefinerDataset(Dataset):
         length: items.
         weights: pairs drawn from each kind of object, relative; None: every object alike.
         photometry: lens, sensor and file effects are applied here.
-        looks: what objects wear.
+        looks: how often objects have which appearance.
     """
 
     batch_type = RefinerBatch
@@ -55,7 +55,7 @@ class RefinerDataset(Dataset):
         length: int = 100_000_000,
         weights: Mapping[str, float] | None = None,
         photometry: bool = True,
-        looks: LookParams = OWN,
+        looks: LookParams = OWN_COLOURS,
     ) -> None:
         self.objects, self.assets, self.size = objects, assets, size
         self.perturbation, self.seed, self.length, self.photometry = perturbation, seed, length, photometry
@@ -92,7 +92,7 @@ class RefinerDataset(Dataset):
     ) -> tuple[np.ndarray, np.ndarray, VirtualCamera]:
         """Draw a true pose and one near it, and frame the latter."""
         mesh = obj.mesh
-        for _ in range(ATTEMPTS):
+        for _ in range(MAX_ATTEMPTS):
             T_true = random_pose(rng, mesh, self.size)
             T_start = perturb(rng, T_true, mesh.center, mesh.diameter, self.perturbation)
             frame = frame_hull(transform_points(T_start, mesh.hull_points), self.size)

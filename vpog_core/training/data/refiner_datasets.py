@@ -1,4 +1,4 @@
-"""From a `DataConfig` to the training and the validation set of a refiner."""
+"""Build the training and the validation set of a refiner from a `DataConfig`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import cv2
 from tqdm import tqdm
 
 from vpog_core.training.data.data_config import DataConfig
-from vpog_core.training.data.datasets import HELD_OUT_SEED, known_weights, object_sources, require_objects
+from vpog_core.training.data.datasets import HELD_OUT_SEED, object_sources, require_objects, weights_of_kinds
 from vpog_core.training.data.mesh_cache import RendererCache
 from vpog_core.training.data.mesh_source import photo_files, read_photo
 from vpog_core.training.data.object_cache import load_object, prepare_objects
@@ -46,7 +46,7 @@ def build_refiner_datasets(
     photos = [read_photo(path) for path in photo_files(config.photos)]
     assets = SceneAssets(photos, sets[0], read_environments(config.hdri))
     common = {"perturbation": perturbation, "photometry": config.photometry, "looks": config.looks}
-    weights = known_weights(config, sets[0])
+    weights = weights_of_kinds(config, sets[0])
     return (
         RefinerDataset(sets[0], assets, size, seed=config.seed, weights=weights, **common),
         RefinerDataset(sets[1], assets, size, seed=HELD_OUT_SEED, length=config.validation_samples, **common),

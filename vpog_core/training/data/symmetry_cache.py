@@ -1,4 +1,4 @@
-"""Symmetries of training objects, found once for each mesh and kept beside it in the cache."""
+"""Find the symmetries of training objects once for each mesh, and keep them beside it in the cache."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vpog_core.objects.symmetry_search import find_symmetry
 from vpog_core.utils.disk_cache import build_once
 
 OWN, SHAPE = "symmetry-1", "shape-symmetry-1"
-"""The folders of a mesh's symmetries; others when the search finds others than before."""
+"""The folders of a mesh's symmetries; the number grows when the search changes."""
 FILE = "symmetry.json"
 
 

@@ -12,7 +12,7 @@ from vpog_core.objects.viewpoints import align_roll, upright_rotation, viewpoint
 from vpog_core.training.data.batch import Batch
 from vpog_core.training.data.bop_queries import AnnotatedQueries
 from vpog_core.training.synthesis.augmentation import degrade
-from vpog_core.training.synthesis.looks import OWN, LookParams, draw_look, look_generator
+from vpog_core.training.synthesis.looks import OWN_COLOURS, LookParams, draw_look, look_generator
 from vpog_core.training.synthesis.query_pose import QueryMaker, QueryPose
 from vpog_core.training.synthesis.rendered_queries import RenderedQueries
 from vpog_core.training.synthesis.scene_assets import SceneAssets
@@ -35,7 +35,7 @@ class VPOGTrainDataset(Dataset):
         length: items.
         weights: samples drawn from each kind of object, relative; None: every object alike.
         photometry: lens, sensor and file effects are applied here; else somewhere later.
-        looks: what objects wear.
+        looks: how often objects have which appearance.
     """
 
     batch_type = Batch
@@ -53,7 +53,7 @@ class VPOGTrainDataset(Dataset):
         length: int = 10_000_000,
         weights: Mapping[str, float] | None = None,
         photometry: bool = True,
-        looks: LookParams = OWN,
+        looks: LookParams = OWN_COLOURS,
     ) -> None:
         self.objects, self.assets, self.size, self.seed = objects, assets, size, seed
         self.queries, self.cluster, self.negatives, self.length = queries, cluster, negatives, length

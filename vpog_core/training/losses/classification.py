@@ -1,4 +1,4 @@
-"""Which template patch does a query patch see? Cross-entropy, seen and unseen patches weighted apart."""
+"""Classify which template patch a query patch shows: cross-entropy, unseen patches weighted separately."""
 
 from __future__ import annotations
 

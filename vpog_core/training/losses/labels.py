@@ -1,8 +1,8 @@
-"""Ground truth for matching: where does each query pixel lie in each template, and is it seen there?
+"""Compute the ground truth of matching: where each query pixel lies in each template, and if it is seen.
 
 A query pixel's 3D point is carried into the template's camera and projected. It is *unseen* there when
 it is background or occluded in the query, falls outside the template, or differs in depth by more than 2 %
-of the diameter from the surface the template shows there. All is torch, on the device of what it is given.
+of the diameter from the surface the template shows there. It runs in torch, on the device of the input.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from vpog_core.models.config import PATCH
 from vpog_core.training.data.batch import Batch
 
 HIDDEN_FRACTION = 0.02
-"""A point this fraction of the diameter behind the template's surface is hidden."""
+"""A point farther than this fraction of the diameter from the template's surface is hidden."""
 SLANT_FRACTION = 0.12
-"""Neighbouring pixels of a template that differ by less than this fraction of it are one slanted surface."""
+"""Neighbouring pixels whose depths differ by less than this fraction of the diameter are one surface."""
 MIN_SEEN_FRACTION = 0.25
 """A query patch with a smaller fraction of seen pixels counts as unseen."""
 LABEL_STRIDE = 4
-"""Labels of a training step are computed at every so many pixels, along both axes."""
+"""Training labels are computed at every fourth pixel along both axes."""
 
 
 @dataclass

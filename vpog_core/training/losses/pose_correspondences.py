@@ -1,4 +1,4 @@
-"""2D-3D correspondences of a training batch, differentiable in what the network says.
+"""Sample 2D-3D correspondences of a training batch, differentiable in the network's output.
 
 The same as `inference.correspondence` makes: a query pixel, the object point its flow leads to in the
 likeliest template patch, and a confidence; but of a fixed number of pixels, so that queries form a batch.
@@ -17,7 +17,7 @@ from vpog_core.training.losses.classification import merge_unseen
 from vpog_core.training.losses.labels import PosedDepth
 
 PIXEL_STRIDE = 8
-"""Pixels of one patch that are used lie so far apart: neighbours say nearly the same."""
+"""Distance of the used pixels of a patch: neighbours carry nearly the same information."""
 
 
 @dataclass
@@ -109,7 +109,7 @@ def lift(templates: PosedDepth, view: Tensor, pixels: Tensor, diameter: Tensor) 
 
 
 def _surface(templates: PosedDepth, view: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor]:
-    """Lift whole pixels [B, M, n, 2] of templates [B, M] to points [B, M, n, 3]; tell which show the object."""
+    """Lift whole pixels [B, M, n, 2] of templates [B, M] to points [B, M, n, 3]; tell which show it."""
     batch, (height, width) = torch.arange(len(view), device=view.device)[:, None], templates.depth.shape[-2:]
     u, v = pixels.long().unbind(dim=-1)
     depth = templates.depth.flatten(1)[batch[..., None], (view[..., None] * height + v) * width + u]

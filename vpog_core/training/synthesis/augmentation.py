@@ -1,4 +1,4 @@
-"""What lenses, sensors and files do to an image: one table of params, one draw, two ways to apply it.
+"""Degrade images as lenses, sensors and files do: draw the numbers of all effects, and apply them.
 
 `draw` makes the numbers of N images at once; `degrade` applies them in numpy and OpenCV, image by image
 (in a data loader), `device_augmentation.augment` in torch, a batch at a time. Lengths are in pixels of a crop
@@ -20,7 +20,7 @@ SOURCE_STEP = 14
 
 @dataclass(frozen=True)
 class PhotometryParams:
-    """Ranges (low, high), standard deviations, and the fraction of images each effect befalls.
+    """Ranges (low, high), standard deviations, and the fraction of images that each effect is applied to.
 
     Attributes:
         gamma, gain: of the exposure; contrast: about middle grey; offset: std, of the black level.
@@ -29,7 +29,7 @@ class PhotometryParams:
         defocus, defocus_radius: fraction, and std of the blur or radius of the disc.
         source: side of the crop in the camera's image, pixels, even in the logarithm: about that of the box
             around the object. Smaller ones are blown up, bilinearly as the estimator's crops are.
-        small_blur: how often these are blurred, too, over the fractions of the others.
+        small_blur: how often these are blurred as well, relative to the others.
         motion, motion_length: fraction, and length of the smear.
         noise: fraction; shot: std at full white, falling with the root; read: std everywhere; of 1 = white.
         sharpen, sharpen_amount: fraction, and what cameras add of the difference to a blur.

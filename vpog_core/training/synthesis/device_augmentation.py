@@ -1,4 +1,4 @@
-"""Photometric augmentation of a whole batch in torch, on the batch's device.
+"""Degrade a whole batch of images in torch, on the batch's device.
 
 The same effects in the same order, from the same table and the same draws as `augmentation.apply`: loaders
 that feed a GPU leave them out and stay cheap.

@@ -1,4 +1,4 @@
-"""What objects of training samples wear: their own colours, or a look that is drawn anew for each sample."""
+"""Draw the appearance of objects for each sample: their own colours, paint, prints, photographs, decals."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vpog_core.types import VPOGError
 
 @dataclass(frozen=True)
 class LookParams:
-    """How often the object of a sample wears what, relative to each other.
+    """How often the object of a sample has which appearance, relative to each other.
 
     Attributes:
         own: the mesh's own colours; plain: one colour of paint; print: a printed design or a pattern;
@@ -34,7 +34,7 @@ class LookParams:
             raise VPOGError(f"data.looks are {vars(self)}: set numbers of zero or more, not all zero.")
 
 
-OWN = LookParams(own=1, plain=0, print=0, photo=0, decals=0)
+OWN_COLOURS = LookParams(own=1, plain=0, print=0, photo=0, decals=0)
 """Nothing but the meshes' own colours."""
 
 

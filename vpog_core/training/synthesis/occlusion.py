@@ -1,4 +1,4 @@
-"""Things put before the object of a training query so that a wanted fraction of it stays visible.
+"""Cover the object of a training query so that a wanted fraction of it stays visible.
 
 A cover (another object, a hand, a flat cut-out) is judged as a silhouette in a coarse image, and slid
 over the object from one side until it hides as much as it should.
@@ -15,11 +15,11 @@ from vpog_core.objects.renderer import Renderer
 from vpog_core.objects.scene_picture import SceneObject, render_instance_map
 
 MIN_VISIBLE = 0.3
-"""Things that leave a smaller fraction of the object visible are taken away."""
-HAND = 1.7
-"""Size of hand and forearm together against the object's."""
-STEPS = 32
-"""Places a cover is tried at on its way over the object."""
+"""Objects that leave a smaller fraction of the target visible are removed."""
+HAND_SCALE = 1.7
+"""Size of hand and forearm together over the object's."""
+SLIDE_STEPS = 32
+"""Number of positions that are tried when a cover is slid over the object."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class CoverParams:
 
 @dataclass
 class CutOut:
-    """A flat image before everything.
+    """A flat image in front of everything.
 
     Attributes:
         sprite: a `Sprite`; to_plane: [3, 3] from its pixels to the plane z = 1 of the camera.
@@ -78,7 +78,7 @@ def cover(
     kind = rng.choice(3, p=np.array(params.kinds) / np.sum(params.kinds))
     if kind == 2:
         return _cut_out(rng, visible, K, assets.sprite(rng), wanted)
-    renderer, size = (assets.renderer(rng), 1.0) if kind == 0 else (assets.hand(rng), HAND)
+    renderer, size = (assets.renderer(rng), 1.0) if kind == 0 else (assets.hand(rng), HAND_SCALE)
     return _solid(rng, target, visible, K, renderer, size, wanted)
 
 
@@ -132,7 +132,7 @@ def _slide(rng: np.random.Generator, visible: np.ndarray, shape: np.ndarray, wan
     way = np.array([np.cos(angle), np.sin(angle)]) * len(visible)
     rows, columns = np.nonzero(visible)
     best, closest = way, np.inf
-    for step in np.linspace(1, 0, STEPS):
+    for step in np.linspace(1, 0, SLIDE_STEPS):
         shift = np.round(step * way)
         x, y = columns - int(shift[0]), rows - int(shift[1])
         inside = (x >= 0) & (y >= 0) & (x < shape.shape[1]) & (y < shape.shape[0])

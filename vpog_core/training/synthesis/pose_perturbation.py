@@ -1,4 +1,4 @@
-"""Wrong poses near a true one, as a refiner meets them."""
+"""Perturb true poses to the wrong ones that a refiner corrects."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import numpy as np
 from vpog_core.geometry.se3 import rotation_from_vector, transform
 from vpog_core.types import VPOGError
 
-FARTHEST = 0.25
+MAX_DISTANCE_ERROR = 0.25
 """Largest relative error of the distance that is drawn."""
 
 
 @dataclass(frozen=True)
 class PerturbationConfig:
-    """How far poses that are to be refined are off.
+    """How far the poses that are to be refined are from the true ones.
 
     Attributes:
         rotation_deg: largest angle of the rotation error; angles are even between zero and this.
@@ -57,7 +57,7 @@ def perturb(
     angle = np.radians(rng.uniform(0, scale * config.rotation_deg))
     R = rotation_from_vector(axis / np.linalg.norm(axis) * angle) @ T_cam_obj[:3, :3]
     middle = T_cam_obj[:3, :3] @ center + T_cam_obj[:3, 3]
-    farther = np.clip(scale * config.distance * rng.normal(), -FARTHEST, FARTHEST)
+    farther = np.clip(scale * config.distance * rng.normal(), -MAX_DISTANCE_ERROR, MAX_DISTANCE_ERROR)
     across = scale * config.shift * diameter * rng.normal(size=3)
     across[2] = 0.0
     return transform(R, middle * (1 + farther) + across - R @ center)

@@ -1,4 +1,4 @@
-"""A training query: an object among others under some light, as a detector would cut it out of an image."""
+"""Compose a training query: an object among others under random light, cropped as by a detector."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from vpog_core.training.synthesis.query_layout import Layout, LayoutParams, lay_
 WALL_DISTANCE = 6.0
 """The ground ends this many diameters behind the object."""
 
-SHOULDER = 190.0
+HIGHLIGHT_LEVEL = 190.0
 """Grey level from which a camera compresses what is brighter."""
 
 
 @dataclass(frozen=True)
 class QueryParams:
-    """How often queries look how.
+    """Probabilities and ranges of the effects in a query.
 
     Attributes:
         layout: of what is where.
@@ -50,7 +50,7 @@ class QueryParams:
 
 @dataclass
 class Query:
-    """A crop with its truth; P is its side.
+    """A crop with its ground truth; P is its side.
 
     Attributes:
         rgb: [P, P, 3] uint8; depth: [P, P] float32, 0 where the object is not visible.
@@ -108,7 +108,7 @@ def compose(
     canvas = background(rng, layout, K, size, assets, params)
     light = random_illumination(rng, layout.up, assets.environment(rng), params)
     image = render_scene(rng, layout.objects, K, (size, size), canvas, light, layout.ground)
-    rgb, own = _soften_rims(_film(image.rgb), image.instance_map), image.instance_map == 0
+    rgb, own = _smooth_edges(_compress_highlights(image.rgb), image.instance_map), image.instance_map == 0
     if rng.random() < params.moved_outline:
         rgb = _moved_outline(rng, rgb, own)
     if layout.cut_out is not None:
@@ -206,15 +206,15 @@ def _draw_ground(rng, canvas: np.ndarray, layout: Layout, K: np.ndarray, texture
     cv2.copyTo(laid, near, canvas)
 
 
-def _film(rgb: np.ndarray) -> np.ndarray:
+def _compress_highlights(rgb: np.ndarray) -> np.ndarray:
     """Compress bright colours in place of clipping them, as cameras do."""
-    bright = rgb > SHOULDER
-    room = 255.0 - SHOULDER
-    rgb[bright] = 255.0 - room * np.exp((SHOULDER - rgb[bright]) / room)
+    bright = rgb > HIGHLIGHT_LEVEL
+    room = 255.0 - HIGHLIGHT_LEVEL
+    rgb[bright] = 255.0 - room * np.exp((HIGHLIGHT_LEVEL - rgb[bright]) / room)
     return rgb
 
 
-def _soften_rims(rgb: np.ndarray, instance_map: np.ndarray) -> np.ndarray:
+def _smooth_edges(rgb: np.ndarray, instance_map: np.ndarray) -> np.ndarray:
     """Smooth the pixels at the edges of objects, which one ray for each pixel leaves jagged."""
     rim = (
         cv2.morphologyEx((instance_map + 1).astype(np.uint8), cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))

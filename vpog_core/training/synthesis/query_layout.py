@@ -1,4 +1,4 @@
-"""Where things are in a training query: ground, neighbours, occluders, detection box and image border.
+"""Lay out a training query: ground, neighbours, occluders, detection box and image border.
 
 Boxes and borders live in the plane z = 1 of a camera that is upright in the image and sees the object.
 """
@@ -15,20 +15,20 @@ from vpog_core.objects.renderer import Renderer
 from vpog_core.objects.scene_picture import NO_OBJECT, Ground, SceneObject, pixel_rays, render_instance_map
 from vpog_core.training.synthesis.occlusion import MIN_VISIBLE, CoverParams, CutOut, cover
 
-COARSE = 48
-"""Side of the image that visibility is judged in, pixels."""
+COARSE_SIZE = 48
+"""Side of the coarse image that visibility is measured in, pixels."""
 
 
 @dataclass(frozen=True)
 class LayoutParams:
-    """How often queries have what.
+    """Probabilities and ranges of what a query contains.
 
     Attributes:
-        ground: the object stands on a plane; neighbours: odds of 0, 1, 2, ... other objects on it;
+        ground: the object stands on a plane; neighbours: probabilities of 0, 1, 2, ... other objects on it;
             twin: fraction of them that are the same object again.
         cover: what covers the object on purpose; no ground is needed.
         visible_box: the box is of the visible part, else of the whole object.
-        box_noise, box_noise_probabilities: std of a box's sides over its extent, and the odds of each.
+        box_noise, box_noise_probabilities: std of a box's sides over its extent, and the probability of each.
         border, border_place: fraction of crops that reach over the image's border, and where it runs, in
             extents of the box inward from its side; below zero the object itself is whole.
     """
@@ -101,13 +101,13 @@ def lay_out(
     objects = [a for a in objects if a is target or _in_front(a)]
     whole = _box(_hull(target))
     K = _fit(whole)
-    alone = render_instance_map([target], K, (COARSE, COARSE)) == 0
+    alone = render_instance_map([target], K, (COARSE_SIZE, COARSE_SIZE)) == 0
     objects, visible = _keep_visible(objects, alone, K)
     added = cover(rng, target, visible, int(alone.sum()), K, assets, params.cover)
     cut_out = added if isinstance(added, CutOut) else None
     if cut_out is not None:
-        seen = visible & (cut_out.placed(K, COARSE)[1][..., 0] < 0.5)
-        cut_out, visible = (cut_out, seen) if _enough(seen, alone) else (None, visible)
+        seen = visible & (cut_out.placed(K, COARSE_SIZE)[1][..., 0] < 0.5)
+        cut_out, visible = (cut_out, seen) if _visible_enough(seen, alone) else (None, visible)
     elif added is not None and _in_front(added):
         objects, visible = _keep_visible([*objects, added], alone, K)
     modal = rng.random() < params.visible_box
@@ -115,7 +115,7 @@ def lay_out(
     if rng.random() < params.border:
         cut, place = _cut_by_border(rng, _mask_box(visible, K) if modal else whole, params)
         seen = visible & (pixel_rays(K, visible.shape) @ place.astype(np.float32) <= 0)
-        if _enough(seen, alone):
+        if _visible_enough(seen, alone):
             border, visible = place, seen
     box = _mask_box(visible, K) if modal else whole if border is None else cut
     fraction = float(visible.sum() / max(alone.sum(), 1))
@@ -175,12 +175,12 @@ def _box(points: np.ndarray) -> np.ndarray:
 
 def _fit(box: np.ndarray) -> np.ndarray:
     """Return K of the coarse image that holds a box."""
-    focal = 0.9 * COARSE / (box[1] - box[0]).max()
-    centre = (COARSE - 1) / 2 - focal * box.mean(axis=0)
+    focal = 0.9 * COARSE_SIZE / (box[1] - box[0]).max()
+    centre = (COARSE_SIZE - 1) / 2 - focal * box.mean(axis=0)
     return np.array([[focal, 0, centre[0]], [0, focal, centre[1]], [0, 0, 1]])
 
 
-def _enough(visible: np.ndarray, alone: np.ndarray) -> bool:
+def _visible_enough(visible: np.ndarray, alone: np.ndarray) -> bool:
     """Tell whether enough of an object is seen, of what were seen of it alone."""
     return bool(visible.sum() >= MIN_VISIBLE * alone.sum())
 
@@ -191,7 +191,7 @@ def _keep_visible(
     """Take away what hides most until enough of the first object is seen; the rest, and its coarse mask."""
     while len(objects) > 1:
         instance_map = render_instance_map(objects, K, alone.shape)
-        if _enough(instance_map == 0, alone):
+        if _visible_enough(instance_map == 0, alone):
             return objects, instance_map == 0
         hides = np.bincount(instance_map[alone & (instance_map != NO_OBJECT)], minlength=len(objects))
         worst = 1 + int(np.argmax(hides[1:]))
@@ -202,7 +202,7 @@ def _keep_visible(
 def _mask_box(mask: np.ndarray, K: np.ndarray) -> np.ndarray:
     rows, columns = np.nonzero(mask)
     if not len(rows):
-        rows, columns = np.array([0, COARSE - 1]), np.array([0, COARSE - 1])
+        rows, columns = np.array([0, COARSE_SIZE - 1]), np.array([0, COARSE_SIZE - 1])
     low = np.array([columns.min(), rows.min()]) - 0.5
     high = np.array([columns.max(), rows.max()]) + 0.5
     return (np.stack([low, high]) - K[:2, 2]) / K[0, 0]

@@ -1,4 +1,4 @@
-"""Where the queries of a sample are seen from, against the reference template."""
+"""Draw where the queries of a sample are seen from, relative to the reference template."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import numpy as np
 from vpog_core.training.synthesis.training_object import TrainingObject
 
 DISTANCES = (2.5, 9.0)
-"""Of rendered queries' cameras from the object, in diameters; even in the logarithm."""
+"""Range of the distances of rendered queries' cameras from the object, in diameters; log-uniform."""
 ANCHOR_SPREAD, REFINED_SPREAD = 0.14, 0.05
-"""Of queries' directions about the anchor, each component of the unit vector: about 11 and 4 degrees."""
+"""Standard deviation of each component of queries' directions about the anchor: 11 and 4 degrees."""
 WIDE, WIDE_SPREAD, WIDE_TURN = 0.2, 0.3, 0.25
-"""Views that are found of occluded objects are farther off: the fraction of queries that are so, the spread
+"""Views retrieved for occluded objects are farther off: the fraction of queries that are so, the spread
 of their directions (about 24 degrees), and of their turns (radians)."""
 
 
 @dataclass(frozen=True)
 class QueryPose:
-    """Where a sample's queries are seen from.
+    """Says where a sample's queries are seen from.
 
     Attributes:
         anchor: [3] unit direction they lie around, object frame.
@@ -63,7 +63,7 @@ class QueryMaker(Protocol):
         ...
 
 
-def near(rng: np.random.Generator, direction: np.ndarray, spread: float) -> np.ndarray:
+def direction_near(rng: np.random.Generator, direction: np.ndarray, spread: float) -> np.ndarray:
     """Draw a unit direction [3] near another."""
     return unit(direction + rng.normal(0, spread, 3))
 

@@ -1,4 +1,4 @@
-"""Queries rendered on the fly: of mesh files, Google Scanned Objects and procedural objects."""
+"""Render queries on the fly: of mesh files, Google Scanned Objects and procedural objects."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vpog_core.training.synthesis.query_pose import (
     DISTANCES,
     WIDE,
     QueryPose,
-    near,
+    direction_near,
     unit,
 )
 from vpog_core.training.synthesis.scene_assets import SceneAssets
@@ -20,7 +20,7 @@ from vpog_core.training.synthesis.training_object import TrainingObject
 
 
 class RenderedQueries:
-    """Queries of any object from anywhere.
+    """Renders queries of any object from any direction.
 
     Args:
         assets: what surrounds the object; size: side of the crops, pixels.
@@ -43,7 +43,7 @@ class RenderedQueries:
         self, rng: np.random.Generator, obj: TrainingObject, pose: QueryPose, R_ref: np.ndarray
     ) -> dict[str, np.ndarray]:
         wide = rng.random() < WIDE
-        direction = near(rng, pose.anchor, pose.spread(wide))
+        direction = direction_near(rng, pose.anchor, pose.spread(wide))
         distance = pose.distance or draw_distance(rng)
         turn = pose.turn(rng, wide)
         T = template_camera(obj.mesh, direction, self.size, distance=distance)[1]

@@ -1,4 +1,4 @@
-"""What training samples are like: how much is visible, how boxes fit, how coarse images are."""
+"""Measure training samples: visible fraction, overlap of boxes, resolution of images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a training query can be surrounded by: photographs, made-up surfaces, other objects, light."""
+"""What surrounds the object of a training query: photographs, random surfaces, other objects, light."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class SceneAssets:
             side = int(min(photo.shape[:2]) * rng.uniform(0.3, 1.0))
             y, x = (rng.integers(0, n - side + 1) for n in photo.shape[:2])
             return cv2.resize(photo[y : y + side, x : x + side], (size, size), interpolation=cv2.INTER_AREA)
-        return made_up_surface(rng, size)
+        return random_surface(rng, size)
 
     def sprite(self, rng: np.random.Generator) -> Sprite:
         """Render a flat image of a random object from a random direction."""
@@ -70,7 +70,7 @@ def _hand(seed: int) -> Renderer:
     return Renderer(make_hand(seed))
 
 
-def made_up_surface(rng: np.random.Generator, size: int) -> np.ndarray:
+def random_surface(rng: np.random.Generator, size: int) -> np.ndarray:
     """Draw [size, size, 3] uint8: a plain or cloudy colour, some in tiles of two, some with a grain."""
     color = rng.uniform(0, 255) + rng.uniform(-1, 1, 3) * rng.uniform(0, 90)
     cells = int(rng.integers(2, 24))

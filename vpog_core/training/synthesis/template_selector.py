@@ -1,4 +1,4 @@
-"""Which templates a training query meets: a cluster around a reference view, and views to tell it from."""
+"""Select the templates of a training query: a cluster around a reference view, and negatives."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from torch import Tensor
 from vpog_core.objects.viewpoints import upright_rotation, viewpoint_directions
 
 REFERENCE_NEIGHBOURS = 7
-"""Retrieval errs: the reference is one of this many views nearest to the query's."""
+"""The reference is one of this many views nearest to the query's, as retrieval is not exact."""
 FAR_NEIGHBOURS = 60
-"""Wrong views are drawn from this many nearest, without the first few."""
+"""Wrong views are drawn from this many nearest ones, without the first `REFERENCE_NEIGHBOURS`."""
 LEAST_TURN, VIEW_TURN = 0.4, 0.2
-"""A wrong roll is wrong by this at least; a wrong view's roll by this, its standard deviation (radians)."""
+"""Least error of a wrong roll; standard deviation of a wrong view's roll (radians)."""
 
 
 def roll_free_distance(R: Tensor, R_ref: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""Templates of a training object, rendered when a sample asks for them."""
+"""Render the templates of a training object, when a sample needs them."""
 
 from __future__ import annotations
 

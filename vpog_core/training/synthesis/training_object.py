@@ -1,4 +1,4 @@
-"""Objects in training: meshes and symmetries kept in the cache, meshes loaded when they are rendered."""
+"""The object that a training sample is drawn of."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ def _no_symmetries() -> tuple[Symmetry, Symmetry]:
 
 
 class TrainingObject:
-    """One object.
+    """An object of training: its renderer, its annotated views if it has some, its symmetries.
 
     Args:
         name: for people; kind: the source it counts for.
         open_renderer: gives its renderer, which knows its mesh; called at every use.
-        views: the images it is annotated in; None: its queries are rendered.
+        views: where it is annotated (`data.bop_queries.AnnotatedViews`); None: its queries are rendered.
         find_symmetries: gives the motions after which it looks the same, and those after which its bare shape
             does; called once, when first asked for.
     """
