@@ -24,7 +24,7 @@ IMAGE_FOLDERS = ("rgb", "gray")
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 ANNOTATIONS = ("scene_camera", "scene_gt", "scene_gt_info")
 CACHED_SCENES = 4
-"""Annotations of so many scenes stay in memory; a scene of a thousand images is some 10 MB of JSON."""
+"""The annotations of this many scenes stay in memory; a scene of a thousand images is some 10 MB of JSON."""
 
 
 @dataclass
@@ -110,7 +110,7 @@ class _Scene:
 
 
 class BopDataset:
-    """One split of a dataset in BOP's layout; metres, whatever the files say.
+    """One split of a dataset in BOP's layout; lengths are in metres.
 
     Args:
         root: the dataset's folder, e.g. `ycbv`.
@@ -130,7 +130,7 @@ class BopDataset:
             raise VPOGError(f"There is no dataset folder '{root}': check the path.")
         self._layout = find_scenes(self.root, split, sensor)
         self._models = models
-        # Bound to the instance, so that annotations go when it goes.
+        # A cache for each instance, so that annotations are freed with it.
         self._scene = lru_cache(maxsize=CACHED_SCENES)(self._read_scene)
 
     def __getstate__(self) -> dict:
@@ -147,7 +147,7 @@ class BopDataset:
 
     @property
     def scene_ids(self) -> list[int]:
-        """Return numbers of the scenes, ascending."""
+        """Return the numbers of the scenes, ascending."""
         return sorted(self._layout.scenes)
 
     def image_ids(self, scene_id: int) -> list[int]:
@@ -239,7 +239,7 @@ class BopDataset:
 
     @property
     def model_ids(self) -> list[int]:
-        """Return numbers of the models, ascending."""
+        """Return the numbers of the models, ascending."""
         return self.models.ids
 
     @property
@@ -248,7 +248,7 @@ class BopDataset:
         return self.models.names
 
     def model_path(self, obj_id: int) -> Path:
-        """Return file of a model (millimetres)."""
+        """Return the file of a model (millimetres)."""
         return self.models.path(obj_id)
 
     def mesh(self, obj_id: int) -> Mesh:

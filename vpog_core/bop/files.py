@@ -1,4 +1,4 @@
-"""JSON, images and depth maps as BOP stores them, with errors in sentences."""
+"""Read JSON, images and depth maps as BOP stores them; errors are sentences."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from vpog_core.types import Camera, VPOGError
 
 MILLIMETRE = 0.001
 NEAREST = 20.0
-"""Objects nearer to the camera than this in millimetres are in metres: no lens is that near."""
+"""Translations shorter than this in millimetres are in metres: no camera is that near to an object."""
 KNOWN_FIELDS = ("obj_id", "cam_R_m2c", "cam_t_m2c")
 
 
@@ -89,7 +89,7 @@ class BopFrame:
     def camera(self) -> Camera:
         """Return the camera of this image, with the image's size."""
         width, height = self.files.image_size()
-        # Of images that were cut out of larger ones; the evaluation checks whole datasets.
+        # Not checked: images may be cut out of larger ones, and the evaluation checks whole datasets.
         return Camera(self.K, width, height, checked=True)
 
     def image(self) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""All frames and instances of a split as flat arrays: what random access to a million images needs."""
+"""Keep all frames and instances of a split as flat arrays, for random access to a million images."""
 
 from __future__ import annotations
 

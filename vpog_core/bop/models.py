@@ -12,7 +12,7 @@ from vpog_core.types import VPOGError
 
 MODEL_FOLDERS = ("models", "models_cad", "models_reconst")
 EVALUATION = "_eval"
-"""Ends the name of a folder of models that errors are computed on."""
+"""The ending of the name of a folder of models that errors are computed on."""
 TOO_DIFFERENT = 2.0
 """A diameter in models_info.json that differs from the mesh's by this factor is not of that mesh."""
 
@@ -59,7 +59,7 @@ class BopModels:
 
     @property
     def ids(self) -> list[int]:
-        """Return numbers of the models, ascending."""
+        """Return the numbers of the models, ascending."""
         return sorted(self._files)
 
     @cached_property
@@ -101,7 +101,7 @@ class BopModels:
         return {obj_id: str(given.get(obj_id, f"obj_{obj_id:06d}")) for obj_id in self.ids}
 
     def path(self, obj_id: int) -> Path:
-        """Return file of a model.
+        """Return the file of a model.
 
         Raises:
             VPOGError: there is no such model.

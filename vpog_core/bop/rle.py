@@ -1,4 +1,4 @@
-"""Masks as runs of pixels, as COCO writes them."""
+"""Encode and decode masks as run lengths, in COCO's format."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import numpy as np
 from vpog_core.types import VPOGError
 
 LARGEST = 1 << 28
-"""Pixels a mask may have."""
+"""Largest number of pixels of a mask."""
 MOST_CHARACTERS = 10
 """Largest number of characters of a run after its first; more do not fit into 64 bits."""
 
@@ -42,7 +42,7 @@ def rle_counts(rle: dict, name: str) -> tuple[np.ndarray, tuple[int, int]]:
         raise VPOGError(
             f"'{name}' holds a mask that is not run-length encoded: write it as COCO does."
         ) from error
-    # Sums of broken counts may run over; each alone tells then.
+    # Sums of broken counts may overflow: each count is checked by itself.
     total = int(counts.sum()) if counts.size and counts.min() >= 0 and counts.max() <= LARGEST else -1
     if total != height * width or min(height, width) < 0 or total > LARGEST:
         raise VPOGError(
@@ -73,7 +73,7 @@ def _inflate(text: str | bytes) -> np.ndarray:
         raise ValueError("not a run-length string")
     values = np.add.reduceat((bits & 0x1F) << (5 * place), starts)
     values -= np.where(bits[ends] & 0x10, np.int64(1) << (5 * (place[ends] + 1)), 0)
-    # From the fourth run on it is the difference to the one two before, so sums over every second one.
+    # From the fourth run on a count is the difference to the one two before: sum every second one.
     values[1::2] = np.cumsum(values[1::2])
     values[2::2] = np.cumsum(values[2::2])
     return values

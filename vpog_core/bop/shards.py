@@ -1,7 +1,7 @@
 """Images in BOP's webdataset layout: shard-000000.tar with KEY.rgb.jpg, KEY.gt.json, KEY.camera.json.
 
 https://github.com/thodan/bop_toolkit/blob/master/bop_toolkit_lib/dataset/bop_webdataset.py; MegaPose-GSO and
-MegaPose-ShapeNetCore are published in it. Members are read at their place in the file, one by one.
+MegaPose-ShapeNetCore are published in it. Each member is read at its place in the file.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ SHARD_NAMES = "shard-*.tar"
 IMAGE_NAMES = ("rgb.jpg", "rgb.png", "rgb.jpeg", "gray.png", "gray.tiff", "gray.tif", "gray.jpg")
 DEPTHS = ("depth.png", "depth.tif", "depth.tiff")
 PARTS = ("image", "depth", "mask", "mask_visib")
-"""What is looked up by place later on; the rest of a frame is read with its annotations."""
+"""The members that are read later by their place; the others are read with the annotations."""
 MODEL_LISTS = {
     "gso_models.json": ("gso_id",),
     "shapenet_models.json": ("shapenet_synset_id", "shapenet_source_id"),
 }
 
 Places = dict[str, tuple[int, int]]
-"""Of a frame's members, by extension: (offset, size) in the tar file, bytes."""
+"""The places of a frame's members, by extension: (offset, size) in the tar file, bytes."""
 
 
 class ShardFiles:
@@ -57,7 +57,7 @@ class ShardFiles:
     def _picture(self) -> bytes:
         data = self._read("image")
         if data is None:
-            raise VPOGError(f"'{self._where}' has no rgb or gray image: download the shard again.")
+            raise VPOGError(f"'{self._where}' has no rgb or gray picture: download the shard again.")
         return data
 
     def image_size(self) -> tuple[int, int]:
@@ -87,7 +87,7 @@ class ShardFiles:
 
 
 class BopShards:
-    """Shards of posed images; metres, whatever the files say.
+    """Shards of posed images; lengths are in metres.
 
     Args:
         root: the dataset's folder; split: folder of the shards in it, empty where they lie in `root` itself.
@@ -110,7 +110,7 @@ class BopShards:
 
     @property
     def sections(self) -> list[int]:
-        """Return numbers of the shards, ascending."""
+        """Return the numbers of the shards, ascending."""
         return sorted(self._shards)
 
     def section_files(self, section: int) -> list[Path]:

@@ -1,4 +1,4 @@
-"""Recipes of things that hold something: packages, cans, bottles, mugs, bowls."""
+"""Draw recipes of containers: packages, cans, bottles, mugs, bowls."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Signed distance fields to build shapes of, and the surface of such a field as a mesh.
+"""Build shapes of signed distance fields, and extract the surface of a field as a mesh.
 
 A field is a function: points [..., 3] float32 (metres) -> [...] float32, negative inside. Distances may
 be rough away from the surface; only the sign and a slope of about one near it matter.

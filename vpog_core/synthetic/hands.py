@@ -1,4 +1,4 @@
-"""Hands and forearms by seed, as they cover what they hold: capsules in the colours of skin and gloves."""
+"""Make hands and forearms by seed: capsules in the colours of skin and gloves."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from vpog_core.objects.mesh import Mesh
 from vpog_core.synthetic.prints import palette
 
 SKIN = np.array([[236, 190, 164], [214, 158, 124], [180, 122, 88], [128, 82, 56], [84, 54, 40]])
-"""Tones from light to dark, RGB; what lies between is drawn as well."""
+"""Tones from light to dark, RGB; tones in between are drawn as well."""
 GLOVE = 0.15
-"""Odds of a glove in any colour."""
+"""Probability of a glove in any colour."""
 
 
 def make_hand(seed: int) -> Mesh:

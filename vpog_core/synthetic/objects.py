@@ -1,4 +1,4 @@
-"""Whole procedural objects: a shape and its colours, from one seed."""
+"""Make procedural objects: a shape and its colours, from one seed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from vpog_core.synthetic.shapes import make_shape
 from vpog_core.synthetic.textures import color_shape
 
 USUAL_DIAMETER = 0.14
-"""Metres."""
+"""Diameter that sizes are drawn towards, metres."""
 
 
 def make_object(

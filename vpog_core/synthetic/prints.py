@@ -1,4 +1,4 @@
-"""Flat printed designs by seed: what packages, cans and bottles wear."""
+"""Draw flat printed designs by seed, as on packages, cans and bottles."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LETTERS = "ABCDEFGHJKLMNPRSTUVXYZabdeghkmnprstuy0123456789&"
 
 def palette(rng: Rng, count: int = 5) -> np.ndarray:
     """Draw [count, 3] uint8 RGB colours that go together as print does: the ground first, then contrasts."""
-    # Reds, yellows and blues, as shelves have them, and now and then any.
+    # Reds, yellows and blues, as on goods in a shop, and at times any hue.
     hue = rng.choice(SHELF_HUES) + rng.normal(0, 0.015) if rng.random() < 0.6 else rng.random()
     colors = []
     for index in range(count):

@@ -1,7 +1,7 @@
-"""Another look for a mesh: plain paint, a print, photographs, or decals on what it wears.
+"""Change the appearance of a mesh: plain paint, a print, photographs, or decals on its own colours.
 
 Textures are projected along the six sides of a frame onto the faces that look there, as packages are printed,
-so that any mesh takes them, whatever its vertices and texture coordinates.
+which works for any mesh, whatever its vertices and texture coordinates.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ LOOKS = ("plain", "print", "photo", "decals")
 TILE = 192
 """Texels along the longest side of a mesh."""
 PATTERN = 64
-"""The same of patterns that fill space, which are smooth."""
+"""The same for patterns that fill space, which are smooth."""
 GREY_PAINT, SOLID, ALIKE, SKEW = 0.4, 0.35, 0.25, 0.3
-"""Odds: plain paint is grey; a print is a pattern that fills space; a side looks like the one opposite; the
-frame is turned against the mesh's."""
+"""Probabilities: plain paint is grey; a print is a pattern that fills space; a side looks like the opposite one;
+the frame is turned against the mesh's."""
 
 
 def repainted(rng: Rng, renderer: Renderer, look: str, photos: Sequence[np.ndarray] = ()) -> Renderer:

@@ -1,4 +1,4 @@
-"""A moving table-top scene with known poses: for the demo, the tests and evaluation."""
+"""Render a moving table-top scene with known poses, for the demo, the tests and the evaluation."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from vpog_core.synthetic.table import TableTop
 from vpog_core.types import Camera, VPOGError
 
 HEIGHT_FRACTION = 0.25
-"""About how much of the image's height an object's diameter covers."""
+"""Approximate fraction of the image's height that an object's diameter covers."""
 
 
 CLOSENESS = 0.8
-"""How near two things may stand: the distance of their middles over their mean diameter."""
+"""How near two objects may stand: the distance of their middles over their mean diameter."""
 
 NOISE_ROOM = 128
-"""Pixels the stored noise is larger than an image, so that it does not stand still."""
+"""Pixels by which the stored noise is larger than an image, so that its window can move."""
 
 
 @dataclass
@@ -50,7 +50,7 @@ class SceneFrame:
 
 @dataclass
 class _SceneObject:
-    """A thing on the table: where it stands, how it turns and floats (metres, radians, per second)."""
+    """An object on the table: where it stands, how it turns and floats (metres, radians, per second)."""
 
     renderer: Renderer
     place: np.ndarray
@@ -79,9 +79,9 @@ def make_scene(
     """Make a scene by seed: meshes stand, lie and float over a table while the camera swings around it.
 
     Args:
-        meshes: the N objects whose poses are told; at most about 8 look well.
+        meshes: the N objects whose poses are given; at most about 8 fit on the table.
         size: (H, W) of the images, pixels.
-        distractors: objects of other shapes that are in the way and not told of.
+        distractors: objects of other shapes that occlude, and whose poses are not given.
         noise: standard deviation of the sensor noise, grey levels.
 
     Raises:
@@ -115,7 +115,7 @@ class DemoScene:
         self._swing = rng.uniform(0, 2 * np.pi, 3)
         self._lights = _soft_lights(rng)
         self._table = TableTop(rng, 6 * self._unit)
-        self._noise = _noise_bank(rng, size, noise)
+        self._noise = _noise_image(rng, size, noise)
         self._seed = int(seed)
 
     def _arrange(self, rng: np.random.Generator, meshes: list[Mesh]) -> list[_SceneObject]:
@@ -263,7 +263,7 @@ def _soft_lights(rng: np.random.Generator) -> list[Light]:
     ]
 
 
-def _noise_bank(rng: np.random.Generator, size: tuple[int, int], sigma: float) -> np.ndarray:
+def _noise_image(rng: np.random.Generator, size: tuple[int, int], sigma: float) -> np.ndarray:
     """Draw noise [H + 128, W + 128, 3] int16; each frame takes a window of it."""
     grain = rng.standard_normal((size[0] + NOISE_ROOM, size[1] + NOISE_ROOM, 3), dtype=np.float32)
     return np.rint(grain * sigma).astype(np.int16)

@@ -1,4 +1,4 @@
-"""What a shape is made of: parts with materials, and what is cut out of them."""
+"""Parts with materials that a shape is made of, and holes that are cut out of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Shapes of things on a table, made from a seed: packages, cans, bottles, mugs, tools, toys, brackets, ..."""
+"""Make shapes of table-top objects by seed: packages, cans, bottles, mugs, tools, toys, brackets, ..."""
 
 from __future__ import annotations
 

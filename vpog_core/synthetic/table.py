@@ -1,4 +1,4 @@
-"""A table top in perspective, with the soft shadows of what stands on it."""
+"""Draw a table top in perspective, with the soft shadows of the objects on it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class TableTop:
         Args:
             K: [3, 3]; T_cam_world: [4, 4].
             size: (H, W).
-            hulls: for each thing its hull's points [N, 3], world frame, metres.
+            hulls: for each object its hull's points [N, 3], world frame, metres.
             towards_light: [3], world frame.
         """
         H, W = size

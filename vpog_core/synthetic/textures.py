@@ -1,4 +1,4 @@
-"""Colours for the vertices of a shape, by seed: solid patterns, projected prints and photographs."""
+"""Colour the vertices of a shape by seed: solid patterns, projected prints and photographs."""
 
 from __future__ import annotations
 

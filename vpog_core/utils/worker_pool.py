@@ -69,7 +69,7 @@ class WorkerPool:
                     yield future.result()
                 except BrokenProcessPool as error:
                     raise VPOGError(
-                        "A worker process died, perhaps for lack of memory: run again with fewer --workers; "
+                        "A worker process died, perhaps for want of memory: run again with fewer --workers; "
                         "what is on disk already is kept."
                     ) from error
 
