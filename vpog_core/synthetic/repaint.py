@@ -25,8 +25,8 @@ TILE = 192
 PATTERN = 64
 """The same for patterns that fill space, which are smooth."""
 GREY_PAINT, SOLID, ALIKE, SKEW = 0.4, 0.35, 0.25, 0.3
-"""Probabilities: plain paint is grey; a print is a pattern that fills space; a side looks like the opposite one;
-the frame is turned against the mesh's."""
+"""Probabilities: plain paint is grey; a print is a pattern that fills space; a side looks like the one
+opposite; the frame is turned against the mesh's."""
 
 
 def repainted(rng: Rng, renderer: Renderer, look: str, photos: Sequence[np.ndarray] = ()) -> Renderer:

@@ -96,9 +96,11 @@ def train(config: TrainConfig, build: BuildDatasets | None = None) -> TrainingSu
     deadline = time.monotonic() + 60 * config.trainer.minutes if config.trainer.minutes else float("inf")
     _prepare_process(config)
     folder = Path(config.output)
+    # Compare with the run that is resumed, if there is one.
     checkpoint = folder / CHECKPOINT
     begun = checkpoint.is_file()
     changes = changed_settings(folder, config) if begun else []
+    # Make network, data and trainer.
     module = make_module(config)
     data = VPOGDataModule(
         build or (lambda: _datasets(config, progress=rank_zero_only.rank == 0)),
@@ -107,6 +109,7 @@ def train(config: TrainConfig, build: BuildDatasets | None = None) -> TrainingSu
     )
     stop = StopCleanly(deadline)
     trainer = make_trainer(config, [stop])
+    # Write the configuration, and train.
     if trainer.is_global_zero:
         for line in changes:
             print(f"changed since this run was begun: {line}", file=sys.stderr)

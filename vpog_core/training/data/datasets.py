@@ -46,18 +46,14 @@ def build_datasets(
         VPOGError: a folder, mesh or annotation that cannot be used, or no object left for one of the sets.
     """
     cv2.setNumThreads(0)  # before any fork: OpenCV's thread pool does not survive one
+    # List the objects of all sources.
     splits = open_splits(config, progress)
     train, held_out = object_sources(config, splits)
     seen_with = [s for split in splits for s in split.objects.values()]
     every = list(dict.fromkeys([*train, *held_out, *seen_with]))
-    cache_dir = Path(config.cache_dir).expanduser()
-    prepare_objects(every, cache_dir, config.processes, progress)
-    cache = RendererCache(config.resident_objects)
-    loaded = {source: load_object(source, cache_dir, cache) for source in every}
-    if preload:
-        first = list(loaded.values())[: config.resident_objects]
-        for obj in tqdm(first, desc="objects", unit="object", mininterval=2, disable=not progress):
-            obj.open_renderer()
+    # Put their meshes into the cache, and load them from there.
+    loaded = _load_objects(every, config, progress, preload)
+    # Make both sets with the same scene assets.
     sets = [_training_objects(part, splits, loaded) for part in (train, held_out)]
     require_objects(*sets)
     photos = [read_photo(path) for path in photo_files(config.photos)]
@@ -73,6 +69,21 @@ def build_datasets(
             sets[1], assets, config.image_size, HELD_OUT_SEED, length=config.validation_samples, **common
         ),
     )
+
+
+def _load_objects(
+    sources: Sequence[ObjectSource], config: DataConfig, progress: bool, preload: bool
+) -> dict[ObjectSource, TrainingObject]:
+    """Load objects from the cache, where their meshes are put first."""
+    cache_dir = Path(config.cache_dir).expanduser()
+    prepare_objects(sources, cache_dir, config.processes, progress)
+    cache = RendererCache(config.resident_objects)
+    loaded = {source: load_object(source, cache_dir, cache) for source in sources}
+    if preload:
+        first = list(loaded.values())[: config.resident_objects]
+        for obj in tqdm(first, desc="objects", unit="object", mininterval=2, disable=not progress):
+            obj.open_renderer()
+    return loaded
 
 
 def open_splits(config: DataConfig, progress: bool) -> list[BopSource]:

@@ -69,13 +69,16 @@ class RefinerDataset(Dataset):
 
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
         """Return the arrays of one pair: a `RefinerBatch` without its first axis."""
+        # Draw the object, its appearance, a true pose and a wrong one.
         rng = np.random.default_rng([self.seed, index])
         obj = self.objects[rng.choice(len(self.objects), p=self._probabilities)]
         obj = draw_look(look_generator(self.seed, index), obj, self.looks, self.assets.photos)
         T_true, T_start, frame = self._poses(rng, obj)
+        # Compose the image at the true pose, and render the object at the wrong one.
         query = compose(rng, obj.renderer, T_true, self.size, self.assets, frame=frame)
         T_start = transform(frame.R_virt_cam, np.zeros(3)) @ T_start
         render = self._render(obj, T_start, frame.K)
+        # Take of the equivalent true poses the one nearest to the wrong one; degrade the image.
         T_true = obj.symmetry.nearest(query.T_virt_obj, T_start)
         image = degrade(rng, query.rgb) if self.photometry else query.rgb
         floats = {

@@ -34,8 +34,10 @@ def build_refiner_datasets(
     if config.bop:
         raise VPOGError("A refiner is trained on meshes that are rendered: leave data.bop empty.")
     cv2.setNumThreads(0)  # before any fork: OpenCV's thread pool does not survive one
+    # List the objects of all sources.
     train, held_out = object_sources(config, [])
     require_objects(train, held_out)
+    # Put their meshes into the cache, and load them from there.
     cache_dir = Path(config.cache_dir).expanduser()
     prepare_objects([*train, *held_out], cache_dir, config.processes, progress)
     cache = RendererCache(config.resident_objects)
@@ -43,6 +45,7 @@ def build_refiner_datasets(
     every = [*sets[0], *sets[1]][: config.resident_objects]
     for obj in tqdm(every, desc="objects", unit="object", mininterval=2, disable=not progress):
         obj.open_renderer()
+    # Make both sets with the same scene assets.
     photos = [read_photo(path) for path in photo_files(config.photos)]
     assets = SceneAssets(photos, sets[0], read_environments(config.hdri))
     common = {"perturbation": perturbation, "photometry": config.photometry, "looks": config.looks}

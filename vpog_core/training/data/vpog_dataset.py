@@ -33,8 +33,8 @@ class VPOGTrainDataset(Dataset):
         refined_fraction: of the samples whose reference is rendered at nearly the queries' pose, as in
             refinement.
         length: items.
-        weights: samples drawn from each kind of object, relative; None: every object alike.
-        photometry: lens, sensor and file effects are applied here; else somewhere later.
+        weights: of each kind of object, relative; None: every object has the same probability.
+        photometry: apply lens, sensor and file effects here; else the trainer does.
         looks: how often objects have which appearance.
     """
 
@@ -59,7 +59,7 @@ class VPOGTrainDataset(Dataset):
         self.queries, self.cluster, self.negatives, self.length = queries, cluster, negatives, length
         self.refined_fraction, self.photometry, self.looks = refined_fraction, photometry, looks
         self._rendered, self._annotated = RenderedQueries(assets, size), AnnotatedQueries(size)
-        # The cameras of templates look at boxes, a degree or so beside: views are chosen as well by these.
+        # Cameras of templates look at boxes and differ from these by about a degree: too little to matter.
         upright = np.stack([upright_rotation(d) for d in viewpoint_directions()])
         self._selector = TemplateSelector(upright, cluster, negatives)
         self._probabilities = (
@@ -80,19 +80,23 @@ class VPOGTrainDataset(Dataset):
         Of the poses of a symmetric object that look alike, query_T is the one nearest to the reference, and
         distance that to the nearest one.
         """
+        # Draw the object, its appearance and where it is seen from.
         rng = np.random.default_rng([self.seed, index])
         obj = draw_look(look_generator(self.seed, index), self._object(rng), self.looks, self.assets.photos)
         maker: QueryMaker = self._annotated if obj.views is not None else self._rendered
         pose = maker.pose(rng, obj, refined=rng.random() < self.refined_fraction)
+        # Render the templates around that view.
         selection = self._selector.draw(rng, pose.anchor, exact=pose.refined)
         templates = render_templates(obj.renderer, selection, self.size)
         if pose.refined:
             self._render_reference(rng, obj, pose, templates)
         T_ref = templates["template_T"][0]
         R_ref = T_ref[:3, :3]
+        # Make the queries, and degrade them as a camera would.
         queries = maker.queries(rng, obj, pose, R_ref, self.queries)
         if self.photometry:
             queries = [{**query, "query_rgb": degrade(rng, query["query_rgb"])} for query in queries]
+        # Take of the equivalent poses the one nearest to the reference; describe the sample for the losses.
         sample = {key: np.stack([q[key] for q in queries]) for key in queries[0]}
         sample["query_T"] = np.stack([obj.symmetry.nearest(T, T_ref) for T in sample["query_T"]])
         rotations = sample["query_T"][:, :3, :3], templates["template_T"][:, :3, :3]

@@ -101,16 +101,20 @@ def compose(
         frame: the crop's camera, where it is known; None: it looks at a detector's box.
     """
     params = QueryParams() if params is None else params
+    # Draw the geometry, and express it in the crop's camera.
     layout = lay_out(rng, renderer, T, assets, params.layout)
     layout, K = layout.in_crop(size) if frame is None else (layout.turned(frame.R_virt_cam), frame.K)
     for obj in layout.objects:
         obj.material = random_material(rng, params)
+    # Render the scene before its background.
     canvas = background(rng, layout, K, size, assets, params)
     light = random_illumination(rng, layout.up, assets.environment(rng), params)
     image = render_scene(rng, layout.objects, K, (size, size), canvas, light, layout.ground)
+    # Finish it as a camera would.
     rgb, own = _smooth_edges(_compress_highlights(image.rgb), image.instance_map), image.instance_map == 0
     if rng.random() < params.moved_outline:
         rgb = _moved_outline(rng, rgb, own)
+    # Put flat occluders in front, and blacken what lies beyond the image's border.
     if layout.cut_out is not None:
         flat, alpha = layout.cut_out.placed(K, size)
         rgb += alpha * (flat * rng.uniform(0.6, 1.2) - rgb)

@@ -92,6 +92,7 @@ def lay_out(
     target = SceneObject(renderer, T)
     tilt = rotation_z(rng.normal(0, 0.1)) @ rotation_x(rng.uniform(0.15, 1.45))
     up = tilt @ np.array([0.0, -1.0, 0.0])
+    # Put the ground under the object, and neighbours on it.
     objects, ground = [target], None
     if rng.random() < params.ground:
         ground = Ground(up, float((_hull(target) @ up).min()))
@@ -99,10 +100,12 @@ def lay_out(
             other = renderer if rng.random() < params.twin else assets.renderer(rng)
             objects.append(_neighbour(rng, target, ground, other))
     objects = [a for a in objects if a is target or _in_front(a)]
+    # Measure in a coarse image what is visible, and remove what hides too much.
     whole = _box(_hull(target))
     K = _fit(whole)
     alone = render_instance_map([target], K, (COARSE_SIZE, COARSE_SIZE)) == 0
     objects, visible = _keep_visible(objects, alone, K)
+    # Cover the object on purpose.
     added = cover(rng, target, visible, int(alone.sum()), K, assets, params.cover)
     cut_out = added if isinstance(added, CutOut) else None
     if cut_out is not None:
@@ -110,6 +113,7 @@ def lay_out(
         cut_out, visible = (cut_out, seen) if _visible_enough(seen, alone) else (None, visible)
     elif added is not None and _in_front(added):
         objects, visible = _keep_visible([*objects, added], alone, K)
+    # Cut the image off at its border.
     modal = rng.random() < params.visible_box
     border = None
     if rng.random() < params.border:
@@ -117,6 +121,7 @@ def lay_out(
         seen = visible & (pixel_rays(K, visible.shape) @ place.astype(np.float32) <= 0)
         if _visible_enough(seen, alone):
             border, visible = place, seen
+    # Draw the detection's box.
     box = _mask_box(visible, K) if modal else whole if border is None else cut
     fraction = float(visible.sum() / max(alone.sum(), 1))
     box = jitter_box(rng, box, params)
