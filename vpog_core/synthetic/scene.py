@@ -125,8 +125,8 @@ class DemoScene:
         places = _spread(rng, [meshes[i].diameter for i in order], self._unit)
         at = {int(index): place for index, place in zip(order, places, strict=True)}
         for index, mesh in enumerate(meshes):
-            told = index < self._count
-            floats = told and (index + int(rng.integers(3))) % 3 == 0
+            given = index < self._count
+            floats = given and (index + int(rng.integers(3))) % 3 == 0
             rest = _resting_rotation(rng, mesh, floats)
             objects.append(
                 _SceneObject(
@@ -134,7 +134,7 @@ class DemoScene:
                     place=at[index],
                     rest=rest,
                     yaw=rng.uniform(0, 2 * np.pi),
-                    spin=rng.choice([-1, 1]) * rng.uniform(0.15, 0.5) if told else 0.0,
+                    spin=rng.choice([-1, 1]) * rng.uniform(0.15, 0.5) if given else 0.0,
                     lift=rng.uniform(0.15, 0.5) * self._unit if floats else 0.0,
                     phase=rng.uniform(0, 2 * np.pi),
                 )

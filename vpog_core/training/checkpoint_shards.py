@@ -2,7 +2,7 @@
 
 `pack` writes what `checkpoint.ckpt` holds into files of at most 16 MiB, as much of it as a budget allows:
 
-    exact    16 bytes a weight: all of it, the run goes on to the last bit
+    exact    16 bytes a weight: all of it, the run continues to the last bit
     half     10 bytes: averaged weights and AdamW's moments in bfloat16, current weights whole
     weights   2 bytes: averaged weights in float16, from which the current ones begin; first moments begin
              at zero, second ones as their rank-one part (Shazeer and Stern 2018, Adafactor)

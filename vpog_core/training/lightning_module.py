@@ -38,7 +38,7 @@ PROGRESS_BAR_SCORES = ("loss", "seen_accuracy", "flow_error", "visibility_accura
 class NetworkLightning(L.LightningModule):
     """Trains a network and keeps an averaged copy of its weights.
 
-    All that is random in a step is drawn from (seed, number of its batch): a run goes on exactly where it
+    All random numbers of a step are drawn from (seed, number of its batch): a run is resumed exactly where it
     stopped, and R processes do what one would do that accumulates R batches.
 
     Args:

@@ -123,8 +123,8 @@ class TrainConfig:
     """A whole run.
 
     Attributes:
-        output: folder of the checkpoint, weights, history and log; a run found there is gone on with.
-        seed: of everything random.
+        output: folder of the checkpoint, weights, history and log; a run found there is resumed.
+        seed: of all random numbers.
         network: what is trained: coarse (sections model, loss) or refiner (sections refiner, refiner_loss,
             perturbation).
     """

@@ -103,7 +103,7 @@ class AnnotatedQueries:
     def queries(
         self, rng: np.random.Generator, obj: TrainingObject, pose: QueryPose, R_ref: np.ndarray, count: int
     ) -> list[dict[str, np.ndarray]]:
-        """Cut out the anchor's view and others near it; too few views are repeated, augmented anew."""
+        """Cut out the anchor's view and others near it; too few views are repeated and augmented again."""
         images: dict[int, tuple[BopFrame, np.ndarray]] = {}
         out = []
         for view in self._views(rng, obj, pose, count):

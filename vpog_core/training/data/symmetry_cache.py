@@ -21,7 +21,7 @@ def cached_symmetries(folder: Path, mesh: Callable[[], Mesh]) -> tuple[Symmetry,
     """Return the symmetry of a mesh in its own colours, and of its bare shape.
 
     Args:
-        folder: of the mesh; what is not there yet is searched for. mesh: reads it.
+        folder: of the mesh in the cache; symmetries that are not there yet are searched for. mesh: reads it.
     """
 
     def find_shape(place: Path) -> None:

@@ -18,18 +18,18 @@ def classification_loss(
         label_smoothing: fraction of the label spread over all classes (Szegedy et al. 2016).
 
     Returns:
-        the loss; `seen_accuracy` (fraction of seen patches matched right) and `unseen_accuracy`.
+        the loss; `seen_accuracy` (fraction of seen patches matched correctly) and `unseen_accuracy`.
     """
     unseen_class = logits.shape[2]
     classes = merge_unseen(logits.flatten(0, 2).float(), unseen_class)
     target = target.flatten()
     losses = F.cross_entropy(classes, target, reduction="none", label_smoothing=label_smoothing)
-    right = classes.argmax(dim=-1) == target
+    correct = classes.argmax(dim=-1) == target
     unseen = target == unseen_class
     loss = masked_mean(losses, ~unseen) + unseen_weight * masked_mean(losses, unseen)
     scores = {
-        "seen_accuracy": masked_mean(right.float(), ~unseen),
-        "unseen_accuracy": masked_mean(right.float(), unseen),
+        "seen_accuracy": masked_mean(correct.float(), ~unseen),
+        "unseen_accuracy": masked_mean(correct.float(), unseen),
     }
     return loss, scores
 

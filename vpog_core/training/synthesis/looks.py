@@ -51,8 +51,8 @@ def draw_look(
     Args:
         photos: [h, w, 3] uint8. An object of annotated images stays as they show it.
     """
-    odds = np.array([params.own, *(getattr(params, look) for look in LOOKS)])
-    chosen = int(rng.choice(len(odds), p=odds / odds.sum())) - 1
+    weights = np.array([params.own, *(getattr(params, look) for look in LOOKS)])
+    chosen = int(rng.choice(len(weights), p=weights / weights.sum())) - 1
     if chosen < 0 or obj.views is not None:
         return obj
     renderer = repainted(rng, obj.renderer, LOOKS[chosen], photos)

@@ -28,7 +28,7 @@ class CoverParams:
 
     Attributes:
         covered: fraction of queries; visible: range of the fraction that is then left visible, even.
-        kinds: relative odds of another object, a hand, a flat cut-out.
+        kinds: relative frequencies of another object, a hand, a flat cut-out.
     """
 
     covered: float = 0.65

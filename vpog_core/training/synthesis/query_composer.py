@@ -26,7 +26,7 @@ class QueryParams:
     """Probabilities and ranges of the effects in a query.
 
     Attributes:
-        layout: of what is where.
+        layout: of the objects, the box and the border.
         environment: light comes from an environment map, where there are some.
         shadow: the key light casts shadows; occlusion: corners are darker.
         specular: lamps have highlights; gloss: the surface mirrors its surroundings; metal: it mostly does.
@@ -198,7 +198,7 @@ def _draw_ground(rng, canvas: np.ndarray, layout: Layout, K: np.ndarray, texture
     near = (depth < target.T_cam_obj[2, 3] + WALL_DISTANCE * size).astype(np.uint8)
     first = unit(np.cross(ground.normal, rng.normal(size=3)))
     axes = np.stack([first, np.cross(ground.normal, first)])
-    # The texture's side covers 1.5 to 5 diameters; it goes on mirrored. A ray r meets the ground at
+    # The texture's side covers 1.5 to 5 diameters; beyond, it is mirrored. A ray r meets the ground at
     # r * offset / (normal @ r), so pixels go to texels by a homography.
     texels = len(texture) / (rng.uniform(1.5, 5.0) * size) * ground.offset * axes
     texels += rng.uniform(0, len(texture), (2, 1)) * ground.normal

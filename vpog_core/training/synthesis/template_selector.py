@@ -73,7 +73,7 @@ class TemplateSelector:
 
         Args:
             generator: on the rotations' device.
-            exact: the reference is the view nearest to the query; else it errs now and then.
+            exact: the reference is the view nearest to the query; else, half of the time, one of the nearest.
         """
         B, device = len(R), self.rotations.device
 

@@ -18,7 +18,7 @@ class TrainingObject:
     """An object of training: its renderer, its annotated views if it has some, its symmetries.
 
     Args:
-        name: for people; kind: the source it counts for.
+        name: for messages; kind: the source it counts for.
         open_renderer: gives its renderer, which knows its mesh; called at every use.
         views: where it is annotated (`data.bop_queries.AnnotatedViews`); None: its queries are rendered.
         find_symmetries: gives the motions after which it looks the same, and those after which its bare shape
