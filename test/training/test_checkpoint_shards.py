@@ -54,7 +54,7 @@ def run(tmp_path_factory) -> Path:
 
 
 def test_pieces_are_small_and_make_the_run_again(run, tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoint_shards, "PIECE", MIB)
+    monkeypatch.setattr(checkpoint_shards, "SHARD_BYTES", MIB)
     assert pack(run, tmp_path / "pieces") == "exact"
     sizes = [p.stat().st_size for p in (tmp_path / "pieces").glob("state.*.bin")]
     assert max(sizes) == MIB

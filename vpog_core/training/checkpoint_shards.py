@@ -1,4 +1,4 @@
-"""A run in small pieces, to carry it from one machine to the next.
+"""Split a run into small files (shards), to carry it from one machine to the next.
 
 `pack` writes what `checkpoint.ckpt` holds into files of at most 16 MiB, as much of it as a budget allows:
 
@@ -38,7 +38,7 @@ from vpog_core.types import VPOGError
 from vpog_core.utils.atomic_file import atomic_write
 
 MIB = 2**20
-PIECE = 16 * MIB
+SHARD_BYTES = 16 * MIB
 BUDGET = 60 * MIB
 OVERHEAD = 512
 """Bytes of a file per tensor, beside its numbers."""
@@ -47,13 +47,13 @@ FIDELITIES = ("exact", "half", "weights")
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
-def pack(run: str | Path, pieces: str | Path, budget: int = BUDGET) -> str:
-    """Write a run's state into `pieces`; returns the fidelity it has there.
+def pack(run: str | Path, shards: str | Path, budget: int = BUDGET) -> str:
+    """Write a run's state into `shards`; returns the fidelity it has there.
 
     Raises:
         VPOGError: no run there, or even its weights do not fit.
     """
-    run, pieces = Path(run), Path(pieces)
+    run, shards = Path(run), Path(shards)
     if not (run / CHECKPOINT).is_file():
         raise VPOGError(f"There is no {CHECKPOINT} in '{run}': give the output folder of a run.")
     checkpoint = read_checkpoint(run / CHECKPOINT)
@@ -64,35 +64,35 @@ def pack(run: str | Path, pieces: str | Path, budget: int = BUDGET) -> str:
             f"The weights of '{run}' alone take more than {budget / MIB:.0f} MiB: give a larger budget."
         )
     content = _bytes(reduced(checkpoint, fidelity))
-    pieces.mkdir(parents=True, exist_ok=True)
-    for old in pieces.glob("state.*.bin"):
+    shards.mkdir(parents=True, exist_ok=True)
+    for old in shards.glob("state.*.bin"):
         old.unlink()
     listed = []
-    for n, start in enumerate(range(0, len(content), PIECE)):
-        part, name = content[start : start + PIECE], f"state.{n:03d}.bin"
-        (pieces / name).write_bytes(part)
+    for n, start in enumerate(range(0, len(content), SHARD_BYTES)):
+        part, name = content[start : start + SHARD_BYTES], f"state.{n:03d}.bin"
+        (shards / name).write_bytes(part)
         listed.append({"name": name, "sha256": hashlib.sha256(part).hexdigest()})
     manifest = {"fidelity": fidelity, "pieces": listed, "config": config}
-    atomic_write(pieces / MANIFEST, json.dumps(manifest, indent=1))
+    atomic_write(shards / MANIFEST, json.dumps(manifest, indent=1))
     return fidelity
 
 
-def unpack(pieces: str | Path, run: str | Path) -> str:
-    """Make a run's folder from its pieces; returns their fidelity.
+def unpack(shards: str | Path, run: str | Path) -> str:
+    """Make a run's folder from its shards; returns their fidelity.
 
     Raises:
-        VPOGError: a piece is missing or damaged.
+        VPOGError: a shard is missing or damaged.
     """
-    pieces, run = Path(pieces), Path(run)
-    manifest = _manifest(pieces)
-    content = b"".join(_piece(pieces, entry) for entry in manifest["pieces"])
+    shards, run = Path(shards), Path(run)
+    manifest = _manifest(shards)
+    content = b"".join(_read_shard(shards, entry) for entry in manifest["pieces"])
     checkpoint = restored(torch.load(io.BytesIO(content), map_location="cpu", weights_only=True))
     run.mkdir(parents=True, exist_ok=True)
     atomic_write(run / "config.yaml", yaml.safe_dump(manifest["config"], sort_keys=False))
     history = checkpoint["callbacks"]["RunFiles"]["history"]
     atomic_write(run / HISTORY, json.dumps(history, indent=1))
     network = _network(manifest["config"])
-    network.load_state_dict(_part(checkpoint["state_dict"], "averaged."))
+    network.load_state_dict(_with_prefix_removed(checkpoint["state_dict"], "averaged."))
     save_weights(network, run / WEIGHTS, {"steps": str(checkpoint["global_step"])})
     SafeCheckpointIO().save_checkpoint(checkpoint, run / CHECKPOINT)
     return manifest["fidelity"]
@@ -129,7 +129,7 @@ def reduced(checkpoint: dict, fidelity: str) -> dict:
     tensors, optimizer = checkpoint["state_dict"], checkpoint["optimizer_states"][0]
     if fidelity == "half":
         kept = {k: v.bfloat16() if k.startswith("averaged.") else v for k, v in tensors.items()}
-        state = {i: _with(s, lambda v: v.bfloat16()) for i, s in optimizer["state"].items()}
+        state = {i: _map_moments(s, lambda v: v.bfloat16()) for i, s in optimizer["state"].items()}
     else:
         kept = {k: v.half() for k, v in tensors.items() if k.startswith("averaged.")}
         state = {i: _rank_one(s) for i, s in optimizer["state"].items()}
@@ -142,14 +142,14 @@ def restored(checkpoint: dict) -> dict:
     current = {k.replace("averaged.", "network.", 1): v.clone() for k, v in averaged.items()}
     current.update({k: v for k, v in checkpoint["state_dict"].items() if k.startswith("network.")})
     optimizer = checkpoint["optimizer_states"][0]
-    state = {i: _full(s) for i, s in optimizer["state"].items()}
+    state = {i: _full_moments(s) for i, s in optimizer["state"].items()}
     return {
         **checkpoint, "state_dict": {**current, **averaged},
         "optimizer_states": [{**optimizer, "state": state}],
     }  # fmt: skip
 
 
-def _with(state: dict, change) -> dict:
+def _map_moments(state: dict, change) -> dict:
     return {**state, **{name: change(state[name]) for name in MOMENTS}}
 
 
@@ -163,15 +163,15 @@ def _rank_one(state: dict) -> dict:
     return {"step": state["step"], "rows": matrix.mean(dim=1), "columns": matrix.mean(dim=0), "shape": shape}
 
 
-def _full(state: dict) -> dict:
+def _full_moments(state: dict) -> dict:
     if "rows" in state:
         product = torch.outer(state["rows"], state["columns"]) / state["rows"].mean().clamp_min(1e-30)
         state = {"step": state["step"], "exp_avg_sq": product.view(state["shape"])}
     state.setdefault("exp_avg", torch.zeros_like(state["exp_avg_sq"]))
-    return _with(state, Tensor.float)
+    return _map_moments(state, Tensor.float)
 
 
-def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+def _with_prefix_removed(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
 
@@ -181,11 +181,11 @@ def _bytes(checkpoint: dict) -> bytes:
     return buffer.getvalue()
 
 
-def _manifest(pieces: Path) -> dict:
-    file = pieces / MANIFEST
+def _manifest(shards: Path) -> dict:
+    file = shards / MANIFEST
     if not file.is_file():
         raise VPOGError(
-            f"There is no {MANIFEST} in '{pieces}': give the folder that a slice wrote its pieces to."
+            f"There is no {MANIFEST} in '{shards}': give the folder that a slice wrote its pieces to."
         )
     try:
         manifest = json.loads(file.read_text())
@@ -197,8 +197,8 @@ def _manifest(pieces: Path) -> dict:
     return manifest
 
 
-def _piece(pieces: Path, entry: dict) -> bytes:
-    file = pieces / entry["name"]
+def _read_shard(shards: Path, entry: dict) -> bytes:
+    file = shards / entry["name"]
     if not file.is_file():
         raise VPOGError(f"The piece '{file}' is missing: copy all pieces of the slice.")
     content = file.read_bytes()
