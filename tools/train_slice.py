@@ -101,8 +101,8 @@ def missing_packages() -> str:
 def run_slice(arguments: argparse.Namespace, output: Path, begin: float) -> dict:
     """Resume, train, pack; returns what a person wants to know."""
     from vpog_core.training.callbacks import CHECKPOINT
+    from vpog_core.training.checkpoint_shards import MIB, pack, unpack
     from vpog_core.training.compose import load_config
-    from vpog_core.training.slices import MIB, pack, unpack
     from vpog_core.training.train import train
 
     pieces = Path(arguments.pieces or output / "pieces")

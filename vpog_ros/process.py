@@ -16,7 +16,7 @@ from rclpy.executors import MultiThreadedExecutor
 from rclpy.logging import get_logger
 from rclpy.signals import SignalHandlerOptions
 
-from vpog_core.whole_file import wait_for_writers
+from vpog_core.utils.atomic_file import wait_for_writers
 from vpog_ros.worker import describe
 
 STEP_S = 0.7

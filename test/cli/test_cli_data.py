@@ -8,7 +8,7 @@ from vpog_core.cli.commands import main
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Two small meshes; a bank that the tests share."""
+    """Two small meshes; a cache that the tests share."""
     path = tmp_path_factory.mktemp("data")
     (path / "meshes").mkdir()
     trimesh.creation.box((0.1, 0.06, 0.04)).export(path / "meshes" / "box.ply")
@@ -17,7 +17,7 @@ def folder(tmp_path_factory):
 
 
 def run(folder, *arguments: str) -> int:
-    given = ["--meshes", str(folder / "meshes"), "--bank", str(folder / "bank"), "--size", "32"]
+    given = ["--meshes", str(folder / "meshes"), "--cache-dir", str(folder / "cache"), "--size", "32"]
     return main(["data", *arguments, *given])
 
 
@@ -42,7 +42,7 @@ def test_the_same_seed_draws_the_same_sheet(folder):
 
 
 def test_bench_tells_costs_and_throughput(folder, capsys):
-    assert run(folder, "bench", "--groups", "3", "--workers", "1") == 0
+    assert run(folder, "bench", "--items", "3", "--workers", "1") == 0
     text = capsys.readouterr().out
     for word in (
         "one process",
@@ -65,7 +65,7 @@ def test_pairs_of_a_refiner_are_drawn_and_measured(folder, capsys):
     assert sheet.shape == (2 * 250, 6 * 230 + 6, 3)
     assert all(sheet[r * 250 : (r + 1) * 250].std() > 10 for r in range(2))
     capsys.readouterr()
-    assert run(folder, "bench", "--network", "refiner", "--groups", "3", "--workers", "1") == 0
+    assert run(folder, "bench", "--network", "refiner", "--items", "3", "--workers", "1") == 0
     text = capsys.readouterr().out
     for word in ("one process", "samples/s", "render", "start pose", "degrade", "labels", "1 workers"):
         assert word in text

@@ -21,7 +21,7 @@ from vpog_core.models.vpog_model import Matches
 from vpog_core.objects.renderer import Renderer
 from vpog_core.objects.template_set import template_camera
 from vpog_core.objects.viewpoints import align_roll, nearest_viewpoints, view_from, viewpoint_directions
-from vpog_core.training.flow_computer import FlowComputer, Labels, Views
+from vpog_core.training.losses.labels import FlowComputer, Labels, PosedDepth
 from vpog_core.types import Camera, Detection
 
 SIZE = 112
@@ -72,7 +72,7 @@ class Case:
         return invert(self.crop.virtual.T_cam_virt) @ self.T_cam_obj
 
 
-def cluster_views(target: OnboardedObject, view: int, roll_index: int) -> tuple[Cluster, Views]:
+def cluster_views(target: OnboardedObject, view: int, roll_index: int) -> tuple[Cluster, PosedDepth]:
     """A cluster and the posed depth images of its templates."""
     cluster, t = target.cluster(view, roll_index, 4), target.templates
     R_ref = target.rotation(view, roll_index)
@@ -84,9 +84,9 @@ def cluster_views(target: OnboardedObject, view: int, roll_index: int) -> tuple[
     return cluster, posed(np.stack(depth), t.K[views], np.stack(poses))
 
 
-def posed(depth, K, T) -> Views:
-    """Views of a batch of one."""
-    return Views(*(torch.from_numpy(np.asarray(v, dtype=np.float32))[None] for v in (depth, K, T)))
+def posed(depth, K, T) -> PosedDepth:
+    """PosedDepth of a batch of one."""
+    return PosedDepth(*(torch.from_numpy(np.asarray(v, dtype=np.float32))[None] for v in (depth, K, T)))
 
 
 def best_view(target: OnboardedObject, R: np.ndarray) -> tuple[int, int]:

@@ -42,12 +42,12 @@ def test_frame_has_what_it_says(scene, frame):
 
 def test_poses_explain_the_masks(scene, frame, meshes):
     """Rendering each object alone at its pose covers its visible mask, and its amodal box."""
-    for mesh, T, mask, box, share in zip(
+    for mesh, T, mask, box, fraction in zip(
         meshes, frame.T_cam_obj, frame.masks, frame.boxes_amodal, frame.visible_fraction, strict=True
     ):
         alone = Renderer(mesh).render(T, scene.camera.K, mask.shape).mask
         assert not (mask & ~alone).any()
-        assert mask.sum() / alone.sum() == pytest.approx(share)
+        assert mask.sum() / alone.sum() == pytest.approx(fraction)
         pixels = project(scene.camera, transform_points(T, mesh.vertices))
         np.testing.assert_allclose(box, [*pixels.min(0), *pixels.max(0)], atol=1e-6)
 
@@ -59,7 +59,7 @@ def test_visible_box_is_that_of_the_mask(frame):
 
 
 def test_colours_in_the_image_are_those_of_the_object(scene, frame, meshes):
-    """The picture inside a mask is the object's own render, but for softness at edges and noise."""
+    """The image inside a mask is the object's own render, but for softness at edges and noise."""
     for index in np.flatnonzero(frame.visible_fraction > 0.5):
         lone = Renderer(meshes[index]).render(
             frame.T_cam_obj[index], scene.camera.K, (480, 640), scene._lights
@@ -77,16 +77,16 @@ def test_objects_stand_on_or_over_the_table(scene, frame, meshes):
 
 
 def test_most_is_visible_and_at_a_few_diameters(meshes):
-    shares, distances = [], []
+    fractions, distances = [], []
     for seed in range(3):
         scene = make_scene(seed, meshes)
         for t in (0.0, 5.0):
             frame = scene.render(t)
-            shares += list(frame.visible_fraction)
+            fractions += list(frame.visible_fraction)
             distances += [T[2, 3] / mesh.diameter for T, mesh in zip(frame.T_cam_obj, meshes, strict=True)]
             assert (frame.boxes_visible[:, 2] <= 639).all()
-    assert np.mean(np.array(shares) > 0.5) > 0.8
-    assert min(shares) < 0.97
+    assert np.mean(np.array(fractions) > 0.5) > 0.8
+    assert min(fractions) < 0.97
     assert 3 < np.median(distances) < 7
 
 

@@ -5,11 +5,12 @@ import torch
 from vpog_core.models.config import VPOGConfig
 from vpog_core.objects.renderer import Renderer
 from vpog_core.synthetic.objects import make_object
-from vpog_core.training.pose_perturbation import PerturbationConfig
-from vpog_core.training.refiner_dataset import RefinerBatch, RefinerDataset
-from vpog_core.training.stage import Stage
-from vpog_core.training.training_object import TrainingObject
-from vpog_core.training.vpog_dataset import VPOGTrainDataset
+from vpog_core.training.data.batch import RefinerBatch
+from vpog_core.training.data.refiner_dataset import RefinerDataset
+from vpog_core.training.data.vpog_dataset import VPOGTrainDataset
+from vpog_core.training.synthesis.pose_perturbation import PerturbationConfig
+from vpog_core.training.synthesis.scene_assets import SceneAssets
+from vpog_core.training.synthesis.training_object import TrainingObject
 
 
 @pytest.fixture(scope="session")
@@ -24,7 +25,7 @@ def training_objects() -> list[TrainingObject]:
 
 @pytest.fixture(scope="session")
 def dataset(training_objects) -> VPOGTrainDataset:
-    return VPOGTrainDataset(training_objects, Stage([], training_objects), 112, seed=3)
+    return VPOGTrainDataset(training_objects, SceneAssets([], training_objects), 112, seed=3)
 
 
 @pytest.fixture
@@ -51,14 +52,19 @@ def refiner_objects() -> list[TrainingObject]:
 @pytest.fixture(scope="session")
 def refiner_pairs(refiner_objects) -> RefinerDataset:
     """Pairs of 64 pixels of these."""
-    return RefinerDataset(refiner_objects, Stage([], refiner_objects), 64, PerturbationConfig(), seed=3)
+    return RefinerDataset(refiner_objects, SceneAssets([], refiner_objects), 64, PerturbationConfig(), seed=3)
 
 
 @pytest.fixture(scope="session")
 def refiner_batch(refiner_objects) -> RefinerBatch:
     """Six pairs of one object, 32 pixels."""
     data = RefinerDataset(
-        refiner_objects[:1], Stage([], refiner_objects), 32, PerturbationConfig(), seed=5, photometry=False
+        refiner_objects[:1],
+        SceneAssets([], refiner_objects),
+        32,
+        PerturbationConfig(),
+        seed=5,
+        photometry=False,
     )
     items = [data[index] for index in range(6)]
     return RefinerBatch(**{key: torch.from_numpy(np.stack([i[key] for i in items])) for key in items[0]})

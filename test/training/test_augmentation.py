@@ -5,17 +5,17 @@ import numpy as np
 import pytest
 import torch
 
-from vpog_core.training import augmentation, device_augmentation
-from vpog_core.training.augmentation import SOURCE_STEP, Photometry, Strengths, degrade, draw
+from vpog_core.training.synthesis import augmentation, device_augmentation
+from vpog_core.training.synthesis.augmentation import SOURCE_STEP, Photometry, PhotometryParams, degrade, draw
 
-QUIET = Strengths(
+QUIET = PhotometryParams(
     gamma=(1, 1), gain=(1, 1), contrast=(1, 1), offset=0, white_balance=0, saturation=(1, 1), grey=0,
     vignette=0, defocus=0, source=(112, 448), motion=0, noise=0, sharpen=0, jpeg=0,
 )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
-def picture() -> np.ndarray:
+def image() -> np.ndarray:
     """Smooth shapes, sharp edges and some grain: [112, 112, 3] uint8."""
     rng = np.random.default_rng(0)
     image = cv2.resize(
@@ -26,12 +26,12 @@ def picture() -> np.ndarray:
     return (image + rng.normal(0, 3, image.shape)).clip(0, 255).astype(np.uint8)
 
 
-def through(picture, **strengths) -> np.ndarray:
-    return degrade(np.random.default_rng(1), picture, replace(QUIET, **strengths)).astype(int)
+def through(image, **params) -> np.ndarray:
+    return degrade(np.random.default_rng(1), image, replace(QUIET, **params)).astype(int)
 
 
-def test_without_effects_nothing_changes(picture):
-    assert np.array_equal(through(picture), picture)
+def test_without_effects_nothing_changes(image):
+    assert np.array_equal(through(image), image)
 
 
 EFFECTS = {
@@ -53,34 +53,33 @@ EFFECTS = {
 
 
 @pytest.mark.parametrize("name", EFFECTS)
-def test_each_effect_acts_alone_and_keeps_the_picture(picture, name):
-    out = through(picture, **EFFECTS[name])
-    assert np.abs(out - picture).mean() > 0.5
-    # The picture stays: its luminance goes up and down where it did.
+def test_each_effect_acts_alone_and_keeps_the_picture(image, name):
+    out = through(image, **EFFECTS[name])
+    assert np.abs(out - image).mean() > 0.5
+    # The image stays: its luminance goes up and down where it did.
     a, b = (
-        np.diff(cv2.GaussianBlur(v.mean(axis=-1).astype(np.float32), (0, 0), 3)).ravel()
-        for v in (out, picture)
+        np.diff(cv2.GaussianBlur(v.mean(axis=-1).astype(np.float32), (0, 0), 3)).ravel() for v in (out, image)
     )
     assert np.corrcoef(a, b)[0, 1] > 0.85
 
 
-def test_gain_grey_and_contrast_are_what_they_say(picture):
-    assert np.abs(through(picture, gain=(0.5, 0.5)) - picture * 0.5).max() <= 1
-    grey = through(picture, grey=1.0)
+def test_gain_grey_and_contrast_are_what_they_say(image):
+    assert np.abs(through(image, gain=(0.5, 0.5)) - image * 0.5).max() <= 1
+    grey = through(image, grey=1.0)
     assert np.ptp(grey, axis=-1).max() <= 1
-    assert np.abs(grey[..., 0] - picture.mean(axis=-1)).max() <= 1
-    assert np.abs(through(picture, contrast=(0.5, 0.5)) - (picture * 0.5 + 63.75)).max() <= 1
+    assert np.abs(grey[..., 0] - image.mean(axis=-1)).max() <= 1
+    assert np.abs(through(image, contrast=(0.5, 0.5)) - (image * 0.5 + 63.75)).max() <= 1
 
 
-def test_blurs_keep_the_mean_and_sharpening_undoes_some(picture):
+def test_blurs_keep_the_mean_and_sharpening_undoes_some(image):
     def edges(image):
         return np.abs(np.diff(np.asarray(image, float), axis=1)).mean()
 
     for name in ("defocus", "motion"):
-        out = through(picture, **{name: 1.0})
-        assert edges(out) < 0.9 * edges(picture)
-        assert out.mean() == pytest.approx(picture.mean(), abs=1)
-    assert edges(through(picture, sharpen=1.0)) > 1.1 * edges(picture)
+        out = through(image, **{name: 1.0})
+        assert edges(out) < 0.9 * edges(image)
+        assert out.mean() == pytest.approx(image.mean(), abs=1)
+    assert edges(through(image, sharpen=1.0)) > 1.1 * edges(image)
 
 
 def test_shot_noise_grows_with_the_root_of_the_light():
@@ -94,9 +93,9 @@ def test_shot_noise_grows_with_the_root_of_the_light():
 
 
 def test_draws_have_the_shares_and_ranges_of_the_table():
-    s, n = Strengths(), 4000
+    s, n = PhotometryParams(), 4000
     p = draw(np.random.default_rng(0), n, 112, s)
-    shares = {
+    fractions = {
         "jpeg": (p.quality > 0, s.jpeg),
         "grey": (p.saturation == 0, s.grey),
         "vignette": (p.vignette[:, 2] > 0, s.vignette),
@@ -108,9 +107,9 @@ def test_draws_have_the_shares_and_ranges_of_the_table():
         "noise": (p.read > 0, s.noise),
         "sharpen": (p.sharpen > 0, s.sharpen),
     }
-    for name, (found, share) in shares.items():
-        # Four standard deviations of a share over these draws.
-        assert found.mean() == pytest.approx(share, abs=4 * np.sqrt(share / len(found))), name
+    for name, (found, fraction) in fractions.items():
+        # Four standard deviations of a fraction over these draws.
+        assert found.mean() == pytest.approx(fraction, abs=4 * np.sqrt(fraction / len(found))), name
     np.testing.assert_allclose(np.unique(p.scale) * 112, np.arange(42, 113, SOURCE_STEP), atol=1e-4)
     assert p.gamma.min() >= s.gamma[0]
     assert p.gamma.max() <= s.gamma[1]
@@ -129,30 +128,30 @@ def test_blurs_grow_with_the_crop():
     assert spread(224) / spread(112) == pytest.approx(2.0, rel=0.1)
 
 
-def batch_numbers(size: int, **strengths) -> Photometry:
-    return draw(np.random.default_rng(7), 12, size, replace(QUIET, **strengths))
+def batch_numbers(size: int, **params) -> Photometry:
+    return draw(np.random.default_rng(7), 12, size, replace(QUIET, **params))
 
 
 @pytest.mark.parametrize("name", [n for n in EFFECTS if n not in ("noise", "jpeg")])
-def test_torch_does_what_numpy_does(picture, name):
+def test_torch_does_what_numpy_does(image, name):
     """The same numbers through both: equal but for rounding to whole levels, on the way and at the end."""
     numbers = batch_numbers(112, **EFFECTS[name])
-    there = device_augmentation.apply(torch.from_numpy(picture).expand(12, -1, -1, -1), numbers).numpy()
+    there = device_augmentation.apply(torch.from_numpy(image).expand(12, -1, -1, -1), numbers).numpy()
     for n in range(12):
-        here = augmentation.apply(np.random.default_rng(0), picture, numbers, n).astype(float)
+        here = augmentation.apply(np.random.default_rng(0), image, numbers, n).astype(float)
         assert np.abs(here - there[n]).max() <= 2.01, (name, n)
         assert np.abs(here - there[n]).mean() < 0.3
 
 
 @pytest.mark.parametrize("quality", [35, 60, 92])
-def test_torch_jpeg_loses_what_jpeg_loses(picture, quality):
+def test_torch_jpeg_loses_what_jpeg_loses(image, quality):
     numbers = batch_numbers(112, jpeg=1.0, jpeg_quality=(quality, quality))
-    there = device_augmentation.apply(
-        torch.from_numpy(picture)[None].expand(12, -1, -1, -1), numbers
-    ).numpy()[0]
-    here = augmentation.apply(np.random.default_rng(0), picture, numbers, 0).astype(float)
-    loss, difference = np.abs(here - picture).mean(), np.abs(here - there).mean()
-    assert np.abs(there - picture).mean() == pytest.approx(loss, rel=0.15)
+    there = device_augmentation.apply(torch.from_numpy(image)[None].expand(12, -1, -1, -1), numbers).numpy()[
+        0
+    ]
+    here = augmentation.apply(np.random.default_rng(0), image, numbers, 0).astype(float)
+    loss, difference = np.abs(here - image).mean(), np.abs(here - there).mean()
+    assert np.abs(there - image).mean() == pytest.approx(loss, rel=0.15)
     # Decoders differ in how they blow up chroma; the rest of the loss is the same.
     assert difference < 0.5 * loss
 
@@ -166,8 +165,8 @@ def test_torch_noise_has_the_strength_of_the_numbers():
     assert abs(float((out[0] - out[1]).mean())) < 0.5
 
 
-def test_batches_keep_their_shape_type_and_seed(picture):
-    images = torch.from_numpy(picture).expand(3, 4, -1, -1, -1)
+def test_batches_keep_their_shape_type_and_seed(image):
+    images = torch.from_numpy(image).expand(3, 4, -1, -1, -1)
     one, two, other = (
         device_augmentation.augment(images, torch.Generator().manual_seed(s)) for s in (1, 1, 2)
     )
@@ -181,9 +180,9 @@ def test_batches_keep_their_shape_type_and_seed(picture):
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
-def test_a_gpu_gives_the_same_pictures(picture):
-    numbers = draw(np.random.default_rng(7), 32, 112, replace(Strengths(), noise=0.0))
-    images = torch.from_numpy(picture).expand(32, -1, -1, -1)
+def test_a_gpu_gives_the_same_pictures(image):
+    numbers = draw(np.random.default_rng(7), 32, 112, replace(PhotometryParams(), noise=0.0))
+    images = torch.from_numpy(image).expand(32, -1, -1, -1)
     here, there = (
         device_augmentation.apply(images, numbers),
         device_augmentation.apply(images.cuda(), numbers),

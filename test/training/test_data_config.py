@@ -10,8 +10,8 @@ import pytest
 
 from vpog_core.objects.mesh import Mesh, save_mesh
 from vpog_core.synthetic.objects import make_object
-from vpog_core.training.data_config import DataConfig, build_datasets
-from vpog_core.training.datasets import HELD_OUT_SEED, object_sources, open_splits
+from vpog_core.training.data.data_config import DataConfig
+from vpog_core.training.data.datasets import HELD_OUT_SEED, build_datasets, object_sources, open_splits
 from vpog_core.types import VPOGError
 
 SIZE = 32
@@ -31,7 +31,8 @@ def write_meshes(folder: Path, count: int) -> None:
         ({"procedural": 200_000}, r"set 100000 at most"),
         ({"procedural": 2, "image_size": 100}, r"multiple of the patch size, 16"),
         ({"procedural": 2, "queries": 0}, r"data\.queries is '0'"),
-        ({"procedural": 2, "refined_share": 1.5}, r"share between 0 and 1"),
+        ({"procedural": 2, "bank": "runs/bank"}, r"data.bank is called data.cache_dir now"),
+        ({"procedural": 2, "refined_fraction": 1.5}, r"fraction between 0 and 1"),
         ({"procedural": 2, "held_out_every": 1}, r"leaves nothing to train on"),
         ({"meshes": "a/b"}, r"data\.meshes is a list of paths, not 'a/b'"),
         ({"procedural": 2, "weights": {"gso": 1.0}}, r"name each source in use \(procedural\)"),
@@ -50,20 +51,20 @@ def test_both_sets_from_meshes_and_seeds(tmp_path):
     cv2.imwrite(str(tmp_path / "photos" / "a.png"), np.full((64, 64, 3), 128, np.uint8))
     config = DataConfig(
         meshes=[str(tmp_path / "meshes")], procedural=1, photos=str(tmp_path / "photos"), held_out_every=3,
-        held_out_procedural=1, bank=str(tmp_path / "bank"), image_size=SIZE, queries=2, cluster=2,
-        negatives=1, validation_groups=5, processes=2, weights={"meshes": 3, "procedural": 1},
+        held_out_procedural=1, cache_dir=str(tmp_path / "cache"), image_size=SIZE, queries=2, cluster=2,
+        negatives=1, validation_samples=5, processes=2, weights={"meshes": 3, "procedural": 1},
     )  # fmt: skip
     train, validation = build_datasets(config, progress=False)
     assert [o.name for o in train.objects] == ["01", "02", "seed_000000"]
     assert [o.name for o in validation.objects] == ["00", "03", f"seed_{HELD_OUT_SEED}"]
     assert len(validation) == 5
-    group = train[0]
-    assert group["query_rgb"].shape == (2, SIZE, SIZE, 3)
-    assert group["template_T"].shape == (3, 4, 4)
-    # The same again, from the bank, without loading meshes in advance.
+    sample = train[0]
+    assert sample["query_rgb"].shape == (2, SIZE, SIZE, 3)
+    assert sample["template_T"].shape == (3, 4, 4)
+    # The same again, from the cache, without loading meshes in advance.
     again, validated = build_datasets(config, progress=False, preload=False)
     for before, after in ((train, again), (validation, validated)):
-        assert all(np.array_equal(before[1][key], after[1][key]) for key in group)
+        assert all(np.array_equal(before[1][key], after[1][key]) for key in sample)
 
 
 def test_what_is_held_out_is_held_out_everywhere(tmp_path, bop_original):
@@ -71,7 +72,7 @@ def test_what_is_held_out_is_held_out_everywhere(tmp_path, bop_original):
     write_meshes(tmp_path / "meshes", 1)
     config = DataConfig(
         meshes=[str(tmp_path / "meshes"), str(bop_original / "models")], unit="mm", held_out_every=2,
-        bop=[f"{bop_original}:test"], bank=str(tmp_path), processes=1,
+        bop=[f"{bop_original}:test"], cache_dir=str(tmp_path), processes=1,
     )  # fmt: skip
     train, held_out = object_sources(config, open_splits(config, progress=False))
     assert [s.name for s in train] == ["obj_000001", "tiny_000001"]
@@ -93,7 +94,7 @@ def test_megapose_shards_find_their_models(tmp_path, tiny_bop, caplog):
     models = [{"obj_id": 1, "gso_id": "Bowl"}, {"obj_id": 4, "gso_id": "Fruit"}]
     (root / "gso_models.json").write_text(json.dumps(models))
     settings = {
-        "bop": [str(root)], "gso": str(gso), "held_out_every": 2, "bank": str(tmp_path / "bank"),
+        "bop": [str(root)], "gso": str(gso), "held_out_every": 2, "cache_dir": str(tmp_path / "cache"),
         "image_size": SIZE, "processes": 1,
     }  # fmt: skip
     train, validation = build_datasets(DataConfig(**settings), progress=False)
@@ -114,10 +115,10 @@ def test_megapose_shards_find_their_models(tmp_path, tiny_bop, caplog):
 def test_an_empty_set_says_so(tmp_path):
     write_meshes(tmp_path / "meshes", 1)
     config = DataConfig(
-        meshes=[str(tmp_path / "meshes")], bank=str(tmp_path / "bank"), image_size=SIZE, processes=1
+        meshes=[str(tmp_path / "meshes")], cache_dir=str(tmp_path / "cache"), image_size=SIZE, processes=1
     )
     with pytest.raises(VPOGError, match=r"No object is left to validate on"):
         build_datasets(config, progress=False)
-    missing = DataConfig(bop=[f"{tmp_path}:test"], bank=str(tmp_path / "bank"))
+    missing = DataConfig(bop=[f"{tmp_path}:test"], cache_dir=str(tmp_path / "cache"))
     with pytest.raises(VPOGError, match=r"no split 'test'"):
         build_datasets(missing, progress=False)

@@ -10,7 +10,7 @@ from vpog_core.geometry.se3 import rotation_z, transform, transform_points
 from vpog_core.objects.renderer import Renderer
 from vpog_core.objects.template_set import template_camera
 from vpog_core.synthetic.objects import make_object
-from vpog_core.training.flow_computer import FlowComputer, Labels, Views
+from vpog_core.training.losses.labels import FlowComputer, Labels, PosedDepth
 
 SIZE, SIDE, PATCH = 112, 7, 16
 UNSEEN = SIDE**2
@@ -18,14 +18,14 @@ FOCAL, DEPTH = 100.0, 1.0
 NO_TURN = np.eye(4)
 
 
-def views(depth, K, T) -> Views:
-    """Views of a batch of one."""
+def views(depth, K, T) -> PosedDepth:
+    """PosedDepth of a batch of one."""
     arrays = (np.asarray(v, dtype=np.float32)[None] for v in (depth, K, T))
-    return Views(*(torch.from_numpy(a) for a in arrays))
+    return PosedDepth(*(torch.from_numpy(a) for a in arrays))
 
 
 def plane(shift=(0.0, 0.0), depth=DEPTH):
-    """Depth [P, P] and K of a camera that looks square at a plane; its picture moved by `shift` pixels."""
+    """Depth [P, P] and K of a camera that looks square at a plane; its image moved by `shift` pixels."""
     middle = (SIZE - 1) / 2
     K = np.array([[FOCAL, 0, middle + shift[0]], [0, FOCAL, middle + shift[1]], [0, 0, 1.0]])
     return np.full((SIZE, SIZE), depth), K
@@ -217,7 +217,7 @@ def test_the_nearest_template_pixel_decides_what_is_hidden():
 
 
 def slanted(angle: float, shift: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
-    """Depth and K of a camera 5 m from a plane turned about the picture's vertical; a pixel is 1 cm there."""
+    """Depth and K of a camera 5 m from a plane turned about the image's vertical; a pixel is 1 cm there."""
     K = np.array([[500.0, 0, (SIZE - 1) / 2 + shift], [0, 500.0, (SIZE - 1) / 2], [0, 0, 1]])
     x = (np.arange(SIZE) - K[0, 2]) / 500.0
     return np.broadcast_to(5 / (1 + np.tan(angle) * x), (SIZE, SIZE)), K
@@ -280,7 +280,7 @@ def test_labels_are_the_same_on_a_gpu(pair):
     diameter = torch.tensor([pair.renderer.mesh.diameter], dtype=torch.float32)
     here = FlowComputer()(one, two, diameter)
     there = FlowComputer()(
-        *(Views(*(v.cuda() for v in vars(x).values())) for x in (one, two)), diameter.cuda()
+        *(PosedDepth(*(v.cuda() for v in vars(x).values())) for x in (one, two)), diameter.cuda()
     )
     assert there.flow.is_cuda
     # Sums in another order: pixels that lie on a limit may fall on its other side.
@@ -291,12 +291,12 @@ def test_labels_are_the_same_on_a_gpu(pair):
 
 def test_batches_and_templates_keep_apart():
     queries = views(*plane(), NO_TURN)
-    query = Views(*(torch.cat((v, v)) for v in vars(queries).values()))
+    query = PosedDepth(*(torch.cat((v, v)) for v in vars(queries).values()))
     right, down = (vars(views(*plane(s), NO_TURN)).values() for s in ((16.0, 0.0), (0.0, 16.0)))
     templates = [
         torch.stack((torch.cat((a, b)), torch.cat((b, a)))) for a, b in zip(right, down, strict=True)
     ]
-    labels = FlowComputer()(query, Views(*templates), torch.ones(2))
+    labels = FlowComputer()(query, PosedDepth(*templates), torch.ones(2))
     i = 3 * SIDE + 2
     assert labels.patch_class[:, :, i].tolist() == [[i + 1, i + SIDE], [i + SIDE, i + 1]]
 

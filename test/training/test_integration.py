@@ -1,4 +1,4 @@
-"""From the data loader to a flow picture, on synthetic data and on a few real photographs."""
+"""From the data loader to a flow image, on synthetic data and on a few real photographs."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ from vpog_core.geometry.se3 import rotation_angle
 from vpog_core.inference.correspondence import DenseMatch, MatchSettings, correspondences, dense_matches
 from vpog_core.models.config import PATCH
 from vpog_core.models.vpog_model import VPOGModel
-from vpog_core.training.bop_source import BopSource
-from vpog_core.training.data_config import DataConfig
-from vpog_core.training.flow_computer import FlowComputer, Labels, Views
-from vpog_core.training.objective import Batch, LossWeights, objective
-from vpog_core.training.stage import Stage
-from vpog_core.training.training_object import load_object
-from vpog_core.training.vpog_dataset import VPOGTrainDataset
+from vpog_core.training.data.batch import Batch
+from vpog_core.training.data.bop_source import BopSource
+from vpog_core.training.data.data_config import DataConfig
+from vpog_core.training.data.object_cache import load_object
+from vpog_core.training.data.vpog_dataset import VPOGTrainDataset
+from vpog_core.training.losses.compute import compute_losses
+from vpog_core.training.losses.config import LossWeights
+from vpog_core.training.losses.labels import FlowComputer, Labels, PosedDepth, cluster_depth
+from vpog_core.training.synthesis.scene_assets import SceneAssets
 from vpog_core.types import MatchView
 from vpog_core.visualization.flow_image import draw_match
 
@@ -28,25 +30,25 @@ PARTS = ("classification", "encoder_classification", "flow", "retrieval", "regul
 
 @pytest.fixture(scope="module")
 def real_photographs(shared_data, tmp_path_factory) -> VPOGTrainDataset:
-    """Groups of the two objects the sample shows most often."""
-    root, bank = shared_data / "real" / "ycb_dev", tmp_path_factory.mktemp("bank")
-    config = DataConfig(bop=[f"{root}:test"], bank=str(bank), processes=1)
+    """Samples of the two objects the sample shows most often."""
+    root, cache_dir = shared_data / "real" / "ycb_dev", tmp_path_factory.mktemp("cache")
+    config = DataConfig(bop=[f"{root}:test"], cache_dir=str(cache_dir), processes=1)
     source = BopSource.open(root, "test", config, progress=False)
     ids, counts = np.unique(source.table.obj_id, return_counts=True)
     used = [source.objects[int(i)] for i in ids[np.argsort(-counts, kind="stable")[:2]]]
-    objects = source.training_objects({s: load_object(s, bank) for s in used}, used)
-    return VPOGTrainDataset(objects, Stage([], objects), SIZE, queries=2, cluster=3, negatives=2)
+    objects = source.training_objects({s: load_object(s, cache_dir) for s in used}, used)
+    return VPOGTrainDataset(objects, SceneAssets([], objects), SIZE, queries=2, cluster=3, negatives=2)
 
 
 @pytest.fixture(params=["synthetic", "real"])
-def groups(request) -> VPOGTrainDataset:
+def samples(request) -> VPOGTrainDataset:
     return request.getfixturevalue({"synthetic": "dataset", "real": "real_photographs"}[request.param])
 
 
 def pixel_labels(batch: Batch) -> Labels:
-    """At every pixel, where the objective takes every fourth."""
-    query = Views(*(v.flatten(0, 1) for v in (batch.query_depth, batch.query_K, batch.query_T)))
-    return FlowComputer(stride=1)(query, batch.cluster(), batch.per_query(batch.diameter))
+    """At every pixel, where the compute_losses takes every fourth."""
+    query = PosedDepth(*(v.flatten(0, 1) for v in (batch.query_depth, batch.query_K, batch.query_T)))
+    return FlowComputer(stride=1)(query, cluster_depth(batch), batch.per_query(batch.diameter))
 
 
 def as_match(labels: Labels, query: int) -> DenseMatch:
@@ -60,16 +62,16 @@ def as_match(labels: Labels, query: int) -> DenseMatch:
     places = centre[:, :, None, None] + inside + PATCH * labels.flow[query].numpy()
     seen = labels.seen[query].numpy()
 
-    def picture(values: np.ndarray) -> np.ndarray:
+    def image(values: np.ndarray) -> np.ndarray:
         """[S, Nq, 16, 16, ...] -> [S, P, P, ...]."""
         rows = values.reshape(len(values), side, side, PATCH, PATCH, *values.shape[4:]).swapaxes(2, 3)
         return rows.reshape(len(values), SIZE, SIZE, *values.shape[4:])
 
-    return DenseMatch(picture(places), picture(seen.astype(np.float32)), picture(seen))
+    return DenseMatch(image(places), image(seen.astype(np.float32)), image(seen))
 
 
 def template_points(batch: Batch) -> np.ndarray:
-    """[S, P, P, 3] object points the first group's templates show, NaN in the background."""
+    """[S, P, P, 3] object points the first sample's templates show, NaN in the background."""
     depth = batch.template_depth[0].double().numpy()
     K, T = (v[0, : len(depth)].double().numpy() for v in (batch.template_K, batch.template_T))
     v, u = np.mgrid[0:SIZE, 0:SIZE]
@@ -87,12 +89,12 @@ def test_a_loader_with_workers_gives_the_items(dataset):
             assert all(np.array_equal(batch[key][n], item[key]) for key in item)
 
 
-def test_from_the_loader_to_every_loss(groups, small_config):
-    loader = DataLoader(torch.utils.data.Subset(groups, range(2)), batch_size=2)
+def test_from_the_loader_to_every_loss(samples, small_config):
+    loader = DataLoader(torch.utils.data.Subset(samples, range(2)), batch_size=2)
     batch = Batch(**next(iter(loader)))
     torch.manual_seed(0)
     model = VPOGModel(small_config)
-    loss, scores = objective(model, batch, LossWeights(), offset=(1, 3))
+    loss, scores = compute_losses(model, batch, LossWeights(), offset=(1, 3))
     for part in PARTS:
         assert torch.isfinite(scores[part]), part
         assert scores[part] != 0, part
@@ -102,9 +104,9 @@ def test_from_the_loader_to_every_loss(groups, small_config):
     assert sum(norm > 0 for norm in norms) > 0.9 * len(norms)
 
 
-def test_labels_become_correspondences_and_the_pose(groups):
+def test_labels_become_correspondences_and_the_pose(samples):
     """A network that answered with the labels would find the pose: data, labels and inference speak alike."""
-    batch = Batch(**next(iter(DataLoader(groups, batch_size=1))))
+    batch = Batch(**next(iter(DataLoader(samples, batch_size=1))))
     labels, coords = pixel_labels(batch), template_points(batch)
     solved = 0
     for query in range(batch.query_rgb.shape[1]):
@@ -123,8 +125,8 @@ def test_labels_become_correspondences_and_the_pose(groups):
     assert solved
 
 
-def test_from_the_network_to_a_flow_picture(groups, small_config):
-    batch = Batch(**next(iter(DataLoader(groups, batch_size=1))))
+def test_from_the_network_to_a_flow_picture(samples, small_config):
+    batch = Batch(**next(iter(DataLoader(samples, batch_size=1))))
     torch.manual_seed(0)
     model = VPOGModel(small_config).eval()
     queries, cluster = batch.query_rgb.shape[1], batch.template_depth.shape[1]
@@ -139,12 +141,12 @@ def test_from_the_network_to_a_flow_picture(groups, small_config):
     truth = as_match(pixel_labels(batch), 0)
     for answer in (match, truth):
         y, x = np.mgrid[0:SIZE, 0:SIZE]
-        picture = draw_match(
+        image = draw_match(
             MatchView(
                 batch.query_rgb[0, 0].numpy(), batch.template_rgb[0, 0].numpy(),
                 (answer.in_template[0] - np.stack([x, y], axis=-1)).astype(np.float32), answer.confidence[0],
                 answer.seen[0], np.zeros((0, 2)), np.zeros((0, 2)), np.zeros(0, bool),
             )
         )  # fmt: skip
-        assert picture.ndim == 3
-        assert picture.std() > 10
+        assert image.ndim == 3
+        assert image.std() > 10

@@ -10,11 +10,13 @@ pytest.importorskip("lightning")
 
 from vpog_core.geometry.se3 import rotation_z, transform
 from vpog_core.models.vpog_model import VPOGModel
-from vpog_core.training.data_module import ConsecutiveBatches, shares
+from vpog_core.training.data.batch import Batch
+from vpog_core.training.data_module import ConsecutiveBatches, rank_batches
 from vpog_core.training.lightning_module import VPOGLightning, decay_groups
+from vpog_core.training.losses.compute import compute_losses
 from vpog_core.training.losses.config import LossConfig
+from vpog_core.training.losses.labels import matching_labels
 from vpog_core.training.mixed_precision import FullPrecisionOutside
-from vpog_core.training.objective import Batch, objective
 from vpog_core.training.train_config import OptimizerConfig, SchedulerConfig
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -29,7 +31,7 @@ def network(small_config) -> VPOGModel:
 @pytest.fixture
 def module(network) -> VPOGLightning:
     return VPOGLightning(
-        network, LossConfig(), OptimizerConfig(), SchedulerConfig(), groups=1, epoch_steps=500
+        network, LossConfig(), OptimizerConfig(), SchedulerConfig(), batch_size=1, epoch_steps=500
     )
 
 
@@ -140,14 +142,14 @@ def test_recomputed_blocks_give_equal_gradients(network, batch):
         hooks = [block.norm1.register_forward_hook(lambda *args: calls.append(1)) for block in blocks]
         network.zero_grad()
         torch.manual_seed(0)
-        objective(network, batch, LossConfig().weights, offset=(1, 3))[0].backward()
+        compute_losses(network, batch, LossConfig().weights, offset=(1, 3))[0].backward()
         for hook in hooks:
             hook.remove()
         return {k: p.grad.clone() for k, p in network.named_parameters() if p.grad is not None}, len(calls)
 
     plain, once = gradients()
     VPOGLightning(
-        network, LossConfig(), OptimizerConfig(), SchedulerConfig(), groups=1, epoch_steps=1
+        network, LossConfig(), OptimizerConfig(), SchedulerConfig(), batch_size=1, epoch_steps=1
     ).checkpoint_blocks()
     recomputed, twice = gradients()
     assert twice == 2 * once - 1
@@ -155,9 +157,9 @@ def test_recomputed_blocks_give_equal_gradients(network, batch):
 
 
 def test_under_autocast_the_network_is_in_bfloat16_and_the_labels_are_not(network, batch):
-    exact_labels, exact = batch.labels((0, 2)), network.encode(batch.images()).tokens
+    exact_labels, exact = matching_labels(batch, (0, 2)), network.encode(batch.images()).tokens
     with torch.autocast("cpu", dtype=torch.bfloat16), FullPrecisionOutside(network, "cpu") as guarded:
-        labels, tokens = batch.labels((0, 2)), guarded.encode(batch.images()).tokens
+        labels, tokens = matching_labels(batch, (0, 2)), guarded.encode(batch.images()).tokens
     assert torch.equal(labels.flow, exact_labels.flow)
     assert torch.equal(labels.patch_class, exact_labels.patch_class)
     assert tokens.dtype == torch.float32
@@ -175,15 +177,15 @@ def test_processes_take_batches_in_turn_and_none_twice():
 
 
 def test_every_validation_item_has_a_process_and_all_have_equally_many():
-    assert shares(5, 2, 0, 1) == [[0, 1], [2, 3], [4]]
-    parts = [shares(5, 2, rank, 2) for rank in (0, 1)]
+    assert rank_batches(5, 2, 0, 1) == [[0, 1], [2, 3], [4]]
+    parts = [rank_batches(5, 2, rank, 2) for rank in (0, 1)]
     assert parts == [[[0, 2], [4]], [[1, 3], [0]]]
 
 
 def test_photometry_on_the_device_changes_queries_alone(module, batch, monkeypatch):
     seen = []
     monkeypatch.setattr(
-        "vpog_core.training.lightning_module.objective", lambda n, b, *args, **kw: seen.append(b)
+        "vpog_core.training.lightning_module.compute_losses", lambda n, b, *args, **kw: seen.append(b)
     )
     for module.photometry in (False, True):
         module._in_precision(module.training_losses, module.network, batch, 0)

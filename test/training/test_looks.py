@@ -8,10 +8,10 @@ from vpog_core.geometry.se3 import rotation_angle
 from vpog_core.geometry.symmetry import Symmetry
 from vpog_core.objects.mesh import Mesh
 from vpog_core.objects.renderer import Renderer
-from vpog_core.training.looks import LookParams, draw_look
-from vpog_core.training.stage import Stage
-from vpog_core.training.training_object import TrainingObject
-from vpog_core.training.vpog_dataset import VPOGTrainDataset
+from vpog_core.training.data.vpog_dataset import VPOGTrainDataset
+from vpog_core.training.synthesis.looks import LookParams, draw_look
+from vpog_core.training.synthesis.scene_assets import SceneAssets
+from vpog_core.training.synthesis.training_object import TrainingObject
 from vpog_core.types import VPOGError
 
 CAN = Symmetry.from_mapping({"continuous": [{"axis": "z"}], "discrete": [{"axis": "x", "order": 2}]})
@@ -49,7 +49,14 @@ def test_targets_of_a_plain_can_are_its_nearest_equivalents(can):
     """Which turn about its axis it has nobody can see: none is left between query and reference."""
     sets = {
         look: VPOGTrainDataset(
-            [can], Stage([], [can]), 64, seed=1, queries=3, negatives=6, refined_share=0.0, looks=only(look)
+            [can],
+            SceneAssets([], [can]),
+            64,
+            seed=1,
+            queries=3,
+            negatives=6,
+            refined_fraction=0.0,
+            looks=only(look),
         )
         for look in ("own", "plain")
     }
@@ -70,10 +77,12 @@ def test_targets_of_a_plain_can_are_its_nearest_equivalents(can):
 
 def test_templates_wear_what_the_query_wears(can):
     """Printed in one colour, both are of that colour, whatever the light makes of it in the query."""
-    dataset = VPOGTrainDataset([can], Stage([], [can]), 64, queries=1, photometry=False, looks=only("plain"))
+    dataset = VPOGTrainDataset(
+        [can], SceneAssets([], [can]), 64, queries=1, photometry=False, looks=only("plain")
+    )
     for index in range(4):
-        group = dataset[index]
-        mask = group["template_depth"][0] > 0
-        hue = group["template_rgb"][0][mask].astype(float)
+        sample = dataset[index]
+        mask = sample["template_depth"][0] > 0
+        hue = sample["template_rgb"][0][mask].astype(float)
         hue /= np.linalg.norm(hue, axis=1, keepdims=True) + 1e-9
         assert np.median(np.abs(hue - np.median(hue, axis=0)).max(axis=1)) < 0.05

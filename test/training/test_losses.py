@@ -61,8 +61,8 @@ def test_one_kind_alone_is_no_nan(only):
     logits = torch.zeros(1, 2, 9, UNSEEN + 1, requires_grad=True)
     loss, scores = classification_loss(logits, target)
     loss.backward()
-    share = 0.5 if only == UNSEEN else 1.0
-    assert loss.item() == pytest.approx(share * math.log(UNSEEN + 1), rel=1e-5)
+    fraction = 0.5 if only == UNSEEN else 1.0
+    assert loss.item() == pytest.approx(fraction * math.log(UNSEEN + 1), rel=1e-5)
     assert torch.isfinite(logits.grad).all()
     assert all(torch.isfinite(v) for v in scores.values())
 
@@ -84,12 +84,12 @@ def test_several_unseen_columns_are_one_class(target, added):
 
 def test_label_smoothing_asks_for_a_share_of_every_class(target):
     """Least at log odds of (1 - e + e / n) to e / n, where the loss is the entropy of the softened label."""
-    classes, share = UNSEEN + 1, 0.2
-    top, rest = 1 - share + share / classes, share / classes
+    classes, fraction = UNSEEN + 1, 0.2
+    top, rest = 1 - fraction + fraction / classes, fraction / classes
     best = math.log(top / rest)
     entropy = -top * math.log(top) - (classes - 1) * rest * math.log(rest)
     at_best, sharper, flatter = (
-        classification_loss(logits_for(target, s), target, label_smoothing=share)[0]
+        classification_loss(logits_for(target, s), target, label_smoothing=fraction)[0]
         for s in (best, best + 1, best - 1)
     )
     assert at_best.item() == pytest.approx(1.5 * entropy, rel=1e-5)
@@ -283,8 +283,8 @@ def test_confident_pixels_count_more_where_asked(flow_case):
     _, _, seen = flow_case
     seen[0] = False
     confidence = torch.rand(3, CELLS, CELLS, generator=torch.Generator().manual_seed(0))
-    for share in (0.5, 1.0):
-        weights = confidence_weights(confidence, seen, share)
+    for fraction in (0.5, 1.0):
+        weights = confidence_weights(confidence, seen, fraction)
         assert weights[seen].mean().item() == pytest.approx(1.0, rel=1e-5)
     torch.testing.assert_close(weights[seen], confidence[seen] / confidence[seen].mean())
 

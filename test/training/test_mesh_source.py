@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from vpog_core.training.mesh_source import (
+from vpog_core.synthetic import objects as synthetic_objects
+from vpog_core.training.data.mesh_source import (
+    PROCEDURAL_CODE,
     ObjectSource,
     mesh_files,
     photo_files,
@@ -116,6 +119,20 @@ def test_folders_that_are_of_no_use_are_named(tmp_path):
             read(str(tmp_path / "nowhere"))
         with pytest.raises(VPOGError, match=f"'{tmp_path}' holds no"):
             read(str(tmp_path))
-    (tmp_path / "broken.jpg").write_bytes(b"no picture")
+    (tmp_path / "broken.jpg").write_bytes(b"no image")
     with pytest.raises(VPOGError, match=r"broken\.jpg' cannot be read"):
         read_photo(tmp_path / "broken.jpg")
+
+
+def test_keys_of_procedural_objects_follow_all_the_code_that_makes_them():
+    """Whatever `synthetic.objects` imports of its own package is part of the key."""
+    folder = Path(synthetic_objects.__file__).parent
+    found, missing = set(), {"objects"}
+    while missing:
+        found |= missing
+        text = "\n".join((folder / f"{name}.py").read_text() for name in missing)
+        named = re.findall(
+            r"from vpog_core\.synthetic\.(\w+) import|from vpog_core\.synthetic import (\w+)", text
+        )
+        missing = {a or b for a, b in named} - found
+    assert found == set(PROCEDURAL_CODE)

@@ -13,9 +13,9 @@ from vpog_core.models.vpog_model import VPOGModel
 from vpog_core.objects.renderer import Renderer
 from vpog_core.objects.template_set import template_camera
 from vpog_core.synthetic.objects import make_object
-from vpog_core.training.flow_computer import FlowComputer, Views
+from vpog_core.training.losses.labels import FlowComputer, PosedDepth
 from vpog_core.training.losses.pose import SIGMA_PX, pose_loss, shared_weights
-from vpog_core.training.pose_correspondences import PoseCorrespondences, lift, pose_correspondences
+from vpog_core.training.losses.pose_correspondences import PoseCorrespondences, lift, pose_correspondences
 
 SIZE, SIDE = 112, 7
 
@@ -31,9 +31,9 @@ def views():
         render = renderer.render(T, K, (SIZE, SIZE))
         return [torch.from_numpy(np.asarray(v, dtype=np.float32)) for v in (render.depth, K, T)]
 
-    query = Views(*(v[None] for v in view([0.8, 0.5, 0.4])))
+    query = PosedDepth(*(v[None] for v in view([0.8, 0.5, 0.4])))
     beside = [view(d) for d in ([0.8, 0.45, 0.25], [0.7, 0.6, 0.5])]
-    templates = Views(*(torch.stack(v)[None] for v in zip(*beside, strict=True)))
+    templates = PosedDepth(*(torch.stack(v)[None] for v in zip(*beside, strict=True)))
     return query, templates, torch.tensor([renderer.mesh.diameter])
 
 
@@ -70,13 +70,13 @@ def test_true_matches_give_points_that_lie_where_their_pixels_say(views):
     _, scores = pose_loss(found, query.K, query.T_view_obj, diameter)
     assert scores["rotation_error"] < 0.5
     assert scores["translation_error"] < 0.02
-    assert scores["pose_share"] == 1.0
+    assert scores["pose_fraction"] == 1.0
 
 
 def test_pixels_and_confidence_are_those_of_inference(tiny_config, views):
     """One template: every pixel drawn has the confidence and the place `dense_matches` gives it."""
     _, templates, diameter = views
-    one = Views(*(v[:, :1] for v in vars(templates).values()))
+    one = PosedDepth(*(v[:, :1] for v in vars(templates).values()))
     torch.manual_seed(0)
     model = VPOGModel(tiny_config).eval()
     with torch.no_grad():
@@ -110,7 +110,7 @@ def slanted(dtype=torch.float64):
     K = torch.tensor([[200.0, 0, 55.5], [0, 200.0, 55.5], [0, 0, 1]], dtype=dtype)
     step = torch.tensor([0.3, -0.2, 0.1, 0.1, 0.0, 1.0], dtype=dtype)
     T = rigid(rotation_exp(step[:3]), step[3:])
-    return Views(depth[None, None], K[None, None], T[None, None])
+    return PosedDepth(depth[None, None], K[None, None], T[None, None])
 
 
 def test_lifting_is_exact_on_pixels_and_differentiable_between_them():
@@ -285,7 +285,7 @@ def test_a_query_without_a_pose_leaves_the_others_alone():
     some = PoseCorrespondences(found.points_2d, found.points_3d, confidence.requires_grad_())
     loss, scores = loss_of(some, K, T, diameter)
     loss.backward()
-    assert scores["pose_share"] == 0.75
+    assert scores["pose_fraction"] == 0.75
     assert torch.isfinite(confidence.grad).all()
     assert confidence.grad.flatten(1).any(dim=1).tolist() == [True, False, True, True]
 

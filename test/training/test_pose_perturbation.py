@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from vpog_core.geometry.se3 import random_rotation, rotation_angle, transform
-from vpog_core.training.pose_perturbation import FARTHEST, PerturbationConfig, perturb
+from vpog_core.training.synthesis.pose_perturbation import MAX_DISTANCE_ERROR, PerturbationConfig, perturb
 from vpog_core.types import VPOGError
 
 CENTER, DIAMETER, DISTANCE = np.array([0.01, -0.02, 0.03]), 0.2, 0.8
@@ -54,7 +54,7 @@ def test_no_errors_leave_the_pose_as_it_is():
 
 def test_the_object_stays_before_the_camera():
     _, farther, _ = drawn(PerturbationConfig(distance=0.2))
-    assert np.abs(farther).max() == pytest.approx(FARTHEST)
+    assert np.abs(farther).max() == pytest.approx(MAX_DISTANCE_ERROR)
 
 
 @pytest.mark.parametrize(

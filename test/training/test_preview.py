@@ -3,9 +3,9 @@ import pytest
 import torch
 
 from vpog_core.geometry.se3 import rotation_z, transform
-from vpog_core.training.flow_computer import FlowComputer, Views
+from vpog_core.training.losses.labels import FlowComputer, PosedDepth
 from vpog_core.training.preview import (
-    as_picture,
+    as_image,
     painted_query,
     painted_template,
     patch_colors,
@@ -25,7 +25,7 @@ def labels():
     rolled = transform(rotation_z(np.radians(20)), np.zeros(3))
 
     def views(*arrays):
-        return Views(*(torch.from_numpy(np.asarray(a, np.float32))[None] for a in arrays))
+        return PosedDepth(*(torch.from_numpy(np.asarray(a, np.float32))[None] for a in arrays))
 
     templates = views(np.stack([depth] * 2), np.stack([K] * 2), np.stack([np.eye(4), rolled]))
     return FlowComputer()(views(query, K, np.eye(4)), templates, torch.ones(1))
@@ -43,7 +43,7 @@ def test_colours_of_patches_meet_again_in_the_template(labels):
     colors, white = patch_colors(NQ), np.full((SIZE, SIZE, 3), 255, np.uint8)
     assert len({tuple(c) for c in colors}) == NQ
     query = painted_query(white, labels, 1, colors).astype(int)
-    places, seen = template_places(labels)[1], as_picture(labels.seen[0, 1])
+    places, seen = template_places(labels)[1], as_image(labels.seen[0, 1])
     template = painted_template(white, places, seen, colors).astype(int)
     for row, column in ((40, 88), (72, 72), (56, 64)):
         x, y = np.round(places[row, column]).astype(int)
@@ -51,9 +51,9 @@ def test_colours_of_patches_meet_again_in_the_template(labels):
 
 
 def test_unseen_parts_are_grey_in_the_query_and_dim_in_the_template(labels):
-    picture = np.dstack([np.full((SIZE, SIZE), v, np.uint8) for v in (200, 100, 30)])
-    left = painted_query(picture, labels, 0, patch_colors(NQ))[:, :48]
+    image = np.dstack([np.full((SIZE, SIZE), v, np.uint8) for v in (200, 100, 30)])
+    left = painted_query(image, labels, 0, patch_colors(NQ))[:, :48]
     assert np.ptp(left, axis=-1).max() == 0
-    seen = as_picture(labels.seen[0, 0])
-    template = painted_template(picture, template_places(labels)[0], seen, patch_colors(NQ))
+    seen = as_image(labels.seen[0, 0])
+    template = painted_template(image, template_places(labels)[0], seen, patch_colors(NQ))
     np.testing.assert_array_equal(template[50, 20], (120, 60, 18))

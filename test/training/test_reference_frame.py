@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from vpog_core.geometry.se3 import invert, rotation_x, rotation_z, transform, transform_points
-from vpog_core.training.stage import Stage
-from vpog_core.training.vpog_dataset import VPOGTrainDataset
+from vpog_core.training.data.vpog_dataset import VPOGTrainDataset
+from vpog_core.training.synthesis.scene_assets import SceneAssets
 
 
 def seen_from_reference(T_virt_obj, center):
@@ -15,19 +15,19 @@ def seen_from_reference(T_virt_obj, center):
     return towards / np.linalg.norm(towards, axis=1, keepdims=True)
 
 
-@pytest.mark.parametrize("refined_share", [0.0, 1.0])
-def test_directions_do_not_know_the_meshs_own_frame(training_objects, refined_share):
+@pytest.mark.parametrize("refined_fraction", [0.0, 1.0])
+def test_directions_do_not_know_the_meshs_own_frame(training_objects, refined_fraction):
     """They are what the cameras' relative poses say, and these are the same in any frame of the mesh."""
-    stage = Stage([], training_objects)
+    assets = SceneAssets([], training_objects)
     dataset = VPOGTrainDataset(
-        training_objects, stage, 112, seed=5, queries=1, negatives=0, refined_share=refined_share
+        training_objects, assets, 112, seed=5, queries=1, negatives=0, refined_fraction=refined_fraction
     )
     for index in range(3):
-        group = dataset[index]
-        obj = next(o for o in training_objects if np.isclose(o.mesh.diameter, group["diameter"]))
-        center, poses = obj.renderer.mesh.center, group["template_T"].astype(np.float64)
+        sample = dataset[index]
+        obj = next(o for o in training_objects if np.isclose(o.mesh.diameter, sample["diameter"]))
+        center, poses = obj.renderer.mesh.center, sample["template_T"].astype(np.float64)
         expected = seen_from_reference(poses, center)
-        np.testing.assert_allclose(group["directions"], expected, atol=1e-5)  # poses are float32
+        np.testing.assert_allclose(sample["directions"], expected, atol=1e-5)  # poses are float32
         R_turn = rotation_x(1.0) @ rotation_z(2.0)
         turned = poses @ transform(R_turn.T, np.zeros(3))
         np.testing.assert_allclose(seen_from_reference(turned, R_turn @ center), expected, atol=1e-12)

@@ -12,12 +12,13 @@ from vpog_core.geometry.symmetry import Symmetry
 from vpog_core.objects.mesh import Mesh
 from vpog_core.objects.renderer import Renderer
 from vpog_core.objects.symmetry_search import find_symmetry
+from vpog_core.training.data.batch import RefinerBatch
+from vpog_core.training.data.refiner_dataset import RefinerDataset
 from vpog_core.training.losses.refiner import refiner_labels
-from vpog_core.training.pose_perturbation import PerturbationConfig
-from vpog_core.training.refiner_dataset import RefinerBatch, RefinerDataset
-from vpog_core.training.refiner_pictures import TILE, label_row
-from vpog_core.training.stage import Stage
-from vpog_core.training.training_object import TrainingObject
+from vpog_core.training.refiner_figures import TILE, label_row
+from vpog_core.training.synthesis.pose_perturbation import PerturbationConfig
+from vpog_core.training.synthesis.scene_assets import SceneAssets
+from vpog_core.training.synthesis.training_object import TrainingObject
 
 SIZE, COUNT = 64, 12
 
@@ -51,9 +52,9 @@ def alone(batch, refiner_objects) -> list[tuple]:
 
 
 def test_an_item_is_a_function_of_seed_and_index(refiner_pairs, refiner_objects, items):
-    stage = Stage([], refiner_objects)
-    again = RefinerDataset(refiner_objects, stage, SIZE, PerturbationConfig(), seed=3, length=20)
-    other = RefinerDataset(refiner_objects, stage, SIZE, PerturbationConfig(), seed=4)
+    assets = SceneAssets([], refiner_objects)
+    again = RefinerDataset(refiner_objects, assets, SIZE, PerturbationConfig(), seed=3, length=20)
+    other = RefinerDataset(refiner_objects, assets, SIZE, PerturbationConfig(), seed=4)
     assert len(again) == 20
     for index in (7, 2):
         assert all(np.array_equal(again[index][key], items[index][key]) for key in items[index])
@@ -61,8 +62,8 @@ def test_an_item_is_a_function_of_seed_and_index(refiner_pairs, refiner_objects,
 
 
 def test_photometry_changes_the_image_alone(refiner_objects, items):
-    stage = Stage([], refiner_objects)
-    plain = RefinerDataset(refiner_objects, stage, SIZE, PerturbationConfig(), seed=3, photometry=False)[1]
+    assets = SceneAssets([], refiner_objects)
+    plain = RefinerDataset(refiner_objects, assets, SIZE, PerturbationConfig(), seed=3, photometry=False)[1]
     same = {key for key, value in plain.items() if np.array_equal(value, items[1][key])}
     assert same == set(plain) - {"image_rgb"}
 
@@ -142,7 +143,7 @@ def test_of_poses_that_look_alike_the_nearest_is_the_target():
     for known in (Symmetry.none(), symmetry):
         obj = TrainingObject("can", lambda: renderer, find_symmetries=lambda of=known: (of, of))
         wide = PerturbationConfig(rotation_deg=120, distance=0.0, shift=0.0, small_fraction=0.0)
-        sets.append(RefinerDataset([obj], Stage([], [obj]), SIZE, wide, seed=1))
+        sets.append(RefinerDataset([obj], SceneAssets([], [obj]), SIZE, wide, seed=1))
     spins = []
     for index in range(4):
         drawn, nearest = (data[index] for data in sets)

@@ -23,16 +23,16 @@ from vpog_core.cli.commands import main
 from vpog_core.models.checkpoint import load_refiner, load_weights
 from vpog_core.objects.mesh import Mesh, save_mesh
 from vpog_core.synthetic.objects import make_object
-from vpog_core.training import symmetry_bank
 from vpog_core.training.callbacks import read_checkpoint
-from vpog_core.training.data_config import DataConfig
-from vpog_core.training.datasets import HELD_OUT_SEED
+from vpog_core.training.checkpoint_shards import pack, unpack
+from vpog_core.training.data import symmetry_cache
+from vpog_core.training.data.batch import RefinerBatch
+from vpog_core.training.data.data_config import DataConfig
+from vpog_core.training.data.datasets import HELD_OUT_SEED
+from vpog_core.training.data.refiner_datasets import build_refiner_datasets
 from vpog_core.training.losses.refiner import refiner_labels
-from vpog_core.training.pose_perturbation import PerturbationConfig
-from vpog_core.training.refiner_dataset import RefinerBatch
-from vpog_core.training.refiner_datasets import build_refiner_datasets
-from vpog_core.training.slices import pack, unpack
-from vpog_core.training.train import changed, make_module, train
+from vpog_core.training.synthesis.pose_perturbation import PerturbationConfig
+from vpog_core.training.train import changed_settings, make_module, train
 from vpog_core.types import VPOGError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -75,7 +75,7 @@ def whole(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("refiner") / "whole"
     before = torch.get_num_threads()
     torch.set_num_threads(1)
-    summary = run(folder, "trainer.pictures=2")
+    summary = run(folder, "trainer.figures=2")
     torch.set_num_threads(before)
     assert summary.step == 6
     return folder
@@ -112,7 +112,7 @@ def test_what_a_run_leaves_behind(whole):
     tensors = state_of(whole)["state_dict"]
     state = refiner.state_dict()
     assert all(torch.equal(state[key], tensors[f"averaged.{key}"]) for key in state)
-    sheet = cv2.imread(str(whole / "pictures" / "step-000006.png"))
+    sheet = cv2.imread(str(whole / "figures" / "step-000006.png"))
     assert sheet.std() > 20
     with pytest.raises(VPOGError, match="holds a refiner network"):
         load_weights(whole / "weights.safetensors")
@@ -131,11 +131,13 @@ def test_weights_begin_another_run_and_those_of_other_sizes_do_not(whole):
 def test_another_network_is_not_gone_on_with_and_unused_sections_do_not_matter(whole):
     other = toy.toy_refiner_config("refiner.fine_dim=24")
     with pytest.raises(VPOGError, match=r"has refiner.fine_dim 16 and 24 is asked for: give another output"):
-        changed(whole, other)
+        changed_settings(whole, other)
     with pytest.raises(VPOGError, match=r"has network refiner and coarse is asked for"):
-        changed(whole, toy.toy_config())
-    assert changed(whole, toy.toy_refiner_config("model.depth=2", "loss.weights.flow=2")) == []
-    assert changed(whole, toy.toy_refiner_config("refiner_loss.flow=2")) == ["refiner_loss.flow 1.0 -> 2.0"]
+        changed_settings(whole, toy.toy_config())
+    assert changed_settings(whole, toy.toy_refiner_config("model.depth=2", "loss.weights.flow=2")) == []
+    assert changed_settings(whole, toy.toy_refiner_config("refiner_loss.flow=2")) == [
+        "refiner_loss.flow 1.0 -> 2.0"
+    ]
 
 
 def test_recomputed_blocks_give_equal_gradients(refiner_batch):
@@ -227,13 +229,13 @@ def test_objects_that_are_held_out_are_never_in_training(tmp_path):
     write_meshes(tmp_path / "meshes", 4)
     config = DataConfig(
         meshes=[str(tmp_path / "meshes")], procedural=1, held_out_every=3, held_out_procedural=1,
-        bank=str(tmp_path / "bank"), image_size=32, validation_groups=5, processes=2,
+        cache_dir=str(tmp_path / "cache"), image_size=32, validation_samples=5, processes=2,
     )  # fmt: skip
     sets = build_refiner_datasets(config, 32, PerturbationConfig(), progress=False)
     names = [[obj.name for obj in part.objects] for part in sets]
     assert names[0] == ["01", "02", "seed_000000"]
     assert names[1] == ["00", "03", f"seed_{HELD_OUT_SEED}"]
-    assert [obj.name for obj in sets[1].stage.objects] == names[0]
+    assert [obj.name for obj in sets[1].assets.objects] == names[0]
     assert len(sets[1]) == 5
     again = build_refiner_datasets(replace(config, seed=9), 32, PerturbationConfig(), progress=False)
     assert all(np.array_equal(again[1][1][key], value) for key, value in sets[1][1].items())
@@ -247,20 +249,20 @@ def test_symmetries_are_found_once_and_kept_in_the_bank(tmp_path, monkeypatch):
     for name, depth in (("box", 0.04), ("crate", 0.06)):
         trimesh.creation.box((0.1, 0.06, depth)).export(tmp_path / "meshes" / f"{name}.ply")
     config = DataConfig(
-        meshes=[str(tmp_path / "meshes")], held_out_every=2, bank=str(tmp_path / "bank"), processes=1
+        meshes=[str(tmp_path / "meshes")], held_out_every=2, cache_dir=str(tmp_path / "cache"), processes=1
     )
     for _ in range(2):
         sets = build_refiner_datasets(config, 32, PerturbationConfig(), progress=False)
         counts = [len(obj.symmetry.discrete) for part in sets for obj in part.objects]
         assert counts == [8, 4]  # the crate and the box
-        monkeypatch.setattr(symmetry_bank, "find_symmetry", None)  # the second time it is read
+        monkeypatch.setattr(symmetry_cache, "find_symmetry", None)  # the second time it is read
 
 
 def test_data_that_a_refiner_cannot_use_is_refused(tmp_path):
     write_meshes(tmp_path / "meshes", 1)
     with pytest.raises(VPOGError, match=r"leave data\.bop empty"):
         build_refiner_datasets(DataConfig(bop=["a:test"]), 32, PerturbationConfig())
-    config = DataConfig(meshes=[str(tmp_path / "meshes")], bank=str(tmp_path / "bank"), processes=1)
+    config = DataConfig(meshes=[str(tmp_path / "meshes")], cache_dir=str(tmp_path / "cache"), processes=1)
     with pytest.raises(VPOGError, match=r"No object is left to validate on"):
         build_refiner_datasets(config, 32, PerturbationConfig(), progress=False)
 
@@ -272,7 +274,7 @@ def test_the_command_trains_a_refiner_on_mesh_files(tmp_path, capfd, monkeypatch
         trimesh.creation.box((0.1 + 0.02 * n, 0.06, 0.04)).export(tmp_path / "meshes" / f"box_{n}.ply")
     settings = [s for s in toy.REFINER_SETTINGS if "max_epochs" not in s and "epoch_steps" not in s]
     settings += ["trainer.max_epochs=1", "trainer.epoch_steps=2", "data.meshes=[meshes]", "data.procedural=0",
-                 "data.held_out_every=2", "data.validation_groups=2", "data.processes=1"]  # fmt: skip
+                 "data.held_out_every=2", "data.validation_samples=2", "data.processes=1"]  # fmt: skip
     assert main(["train", *settings]) == 0
     assert "2 steps in" in capfd.readouterr().out
     assert load_refiner(tmp_path / "runs" / "refiner_tiny" / "weights.safetensors").config == toy.REFINER

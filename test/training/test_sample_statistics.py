@@ -1,6 +1,6 @@
 import re
 
-from vpog_core.training.sample_statistics import sample_statistics
+from vpog_core.training.synthesis.sample_statistics import sample_statistics
 
 
 def test_all_degrees_of_occlusion_are_well_covered(dataset):

@@ -6,7 +6,7 @@ from vpog_core.geometry.se3 import random_rotation, rotation_angle, rotation_z
 from vpog_core.objects.template_set import template_camera
 from vpog_core.objects.viewpoints import align_roll, nearest_viewpoints, view_from, viewpoint_directions
 from vpog_core.synthetic.objects import make_object
-from vpog_core.training.template_selector import (
+from vpog_core.training.synthesis.template_selector import (
     LEAST_TURN,
     REFERENCE_NEIGHBOURS,
     TemplateSelector,

@@ -6,10 +6,10 @@ import pytest
 from vpog_core.geometry.se3 import rotation_angle, rotation_z
 from vpog_core.objects.template_set import template_camera
 from vpog_core.objects.viewpoints import align_roll, viewpoint_directions
-from vpog_core.training.stage import Stage
-from vpog_core.training.template_selector import Selection
-from vpog_core.training.template_views import render_templates
-from vpog_core.training.vpog_dataset import VPOGTrainDataset
+from vpog_core.training.data.vpog_dataset import VPOGTrainDataset
+from vpog_core.training.synthesis.scene_assets import SceneAssets
+from vpog_core.training.synthesis.template_selector import Selection
+from vpog_core.training.synthesis.template_views import render_templates
 
 SIZE = 64
 
@@ -45,7 +45,12 @@ def test_a_view_may_be_turned(training_objects):
 
 def test_the_cluster_is_turned_towards_its_reference(training_objects):
     dataset = VPOGTrainDataset(
-        training_objects, Stage([], training_objects), SIZE, queries=1, negatives=0, refined_share=0.0
+        training_objects,
+        SceneAssets([], training_objects),
+        SIZE,
+        queries=1,
+        negatives=0,
+        refined_fraction=0.0,
     )
     for index in range(3):
         poses = dataset[index]["template_T"][:4, :3, :3].astype(np.float64)

@@ -12,12 +12,13 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 pytest.importorskip("lightning")
 
 from vpog_core.models.checkpoint import load_weights
 from vpog_core.training.callbacks import read_checkpoint
-from vpog_core.training.train import changed, make_logger, make_module, train
+from vpog_core.training.train import changed_settings, make_logger, make_module, train
 from vpog_core.types import VPOGError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -60,7 +61,7 @@ def whole(tmp_path_factory) -> Path:
     """The folder of an unbroken run of six steps, with all it writes."""
     folder = tmp_path_factory.mktemp("run") / "whole"
     before = torch.get_num_threads()
-    summary = run(folder, "trainer.logger=tensorboard", "trainer.pictures=1")
+    summary = run(folder, "trainer.logger=tensorboard", "trainer.figures=1")
     torch.set_num_threads(before)
     assert summary.step == 6
     return folder
@@ -133,9 +134,9 @@ def test_what_a_run_leaves_behind(whole):
         "history.json",
         "config.yaml",
         "log",
-        "pictures",
+        "figures",
     }
-    assert [p.name for p in sorted((whole / "pictures").iterdir())] == ["step-000003.png", "step-000006.png"]
+    assert [p.name for p in sorted((whole / "figures").iterdir())] == ["step-000003.png", "step-000006.png"]
     history = json.loads((whole / "history.json").read_text())
     assert [h["step"] for h in history] == [3, 6]
     assert {"minutes", "loss", "seen_accuracy", "flow_error", "retrieval_error"} <= set(history[0])
@@ -162,9 +163,32 @@ def test_tensorboard_gets_scores_rates_and_pictures(whole):
     assert rates[1] == max(rates) > rates[2] > rates[5] > 1.2e-5
 
 
+def test_a_run_of_an_earlier_version_goes_on(whole, tmp_path):
+    """Its configuration and its history have names that were changed since."""
+    settings = yaml.safe_load((whole / "config.yaml").read_text())
+    for new, old in (("cache_dir", "bank"), ("refined_fraction", "refined_share")):
+        settings["data"][old] = settings["data"].pop(new)
+    settings["loader"]["groups"] = settings["loader"].pop("batch_size")
+    settings["trainer"]["pictures"] = settings["trainer"].pop("figures")
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(settings))
+    state = state_of(whole)
+    for entry in state["callbacks"]["RunFiles"]["history"]:
+        entry["pose_share"] = entry.pop("pose_fraction")
+    torch.save(state, tmp_path / "checkpoint.ckpt")
+    assert changed_settings(tmp_path, toy.toy_config("loader.batch_size=2")) == ["loader.batch_size 1 -> 2"]
+    run(tmp_path, "trainer.max_epochs=3")
+    assert yaml.safe_load((tmp_path / "config.yaml").read_text())["loader"]["batch_size"] == 1
+    history = json.loads((tmp_path / "history.json").read_text())
+    assert [(entry["step"], "pose_fraction" in entry) for entry in history] == [
+        (3, True),
+        (6, True),
+        (9, True),
+    ]
+
+
 def test_a_changed_setting_counts_from_the_resume_on(whole, tmp_path):
     run(tmp_path, "trainer.max_epochs=1")
-    assert changed(tmp_path, toy.toy_config("optimizer.lr=1e-3", "trainer.max_epochs=1")) == [
+    assert changed_settings(tmp_path, toy.toy_config("optimizer.lr=1e-3", "trainer.max_epochs=1")) == [
         "optimizer.lr 0.002 -> 0.001"
     ]
     module = make_module(toy.toy_config("optimizer.lr=1e-3", "optimizer.weight_decay=0.5"))

@@ -14,7 +14,7 @@ from vpog_core.models.refiner_config import REFINER_PRESETS
 from vpog_core.training.compose import config_folder, load_config
 from vpog_core.training.losses.config import LossConfig
 from vpog_core.training.losses.refiner import RefinerLossConfig
-from vpog_core.training.pose_perturbation import PerturbationConfig
+from vpog_core.training.synthesis.pose_perturbation import PerturbationConfig
 from vpog_core.training.train_config import OptimizerConfig, SchedulerConfig, TrainerConfig
 from vpog_core.types import VPOGError
 
@@ -94,7 +94,9 @@ def test_values_on_the_command_line_count_most():
         ),
         ("optimizer.lr=fast", r"^optimizer.lr: Value 'fast' of type 'str' could not be converted to Float: "),
         ("seed", r"^'seed' is no KEY=VALUE: "),
-        ("loader.groups=0", r"^loader.groups is 0: give 1 or more.$"),
+        ("loader.batch_size=0", r"^loader.batch_size is 0: give 1 or more.$"),
+        ("data.bank=runs/bank", r"^The setting 'data.bank' is called 'data.cache_dir' now: use that name.$"),
+        ("+loader.groups=4", r"^The setting 'loader.groups' is called 'loader.batch_size' now: "),
         ("model.window=5", r"windows of 5"),
         ("data.procedural=0", r"names no objects"),
         ("data=bop", r"names no objects: set one of meshes, gso, bop, procedural"),
@@ -173,15 +175,16 @@ def test_vpog_train_runs(tmp_path, capsys):
     )
     settings = [
         "experiment=tiny", *(f"model.{s}" for s in sizes), f"output={tmp_path / 'run'}",
-        f"data.bank={tmp_path / 'bank'}", "data.procedural=1", "data.held_out_procedural=1", "data.queries=1",
-        "data.validation_groups=1", "data.cluster=2", "data.negatives=1", "data.processes=1",
-        "trainer.logger=csv", "trainer.max_epochs=1", "trainer.epoch_steps=1", "trainer.pictures=1",
-        "loader.groups=1", "loader.workers=0",
+        f"data.cache_dir={tmp_path / 'cache'}", "data.procedural=1",
+        "data.held_out_procedural=1", "data.queries=1", "data.validation_samples=1", "data.cluster=2",
+        "data.negatives=1", "data.processes=1",
+        "trainer.logger=csv", "trainer.max_epochs=1", "trainer.epoch_steps=1", "trainer.figures=1",
+        "loader.batch_size=1", "loader.workers=0",
     ]  # fmt: skip
     assert main(["train", *settings]) == 0
     out = capsys.readouterr().out.strip().splitlines()
     assert out[-1].startswith("1 steps in ")
     assert out[-1].endswith(f"weights: {tmp_path / 'run' / 'weights.safetensors'}")
     assert (tmp_path / "run" / "weights.safetensors").is_file()
-    assert list((tmp_path / "run" / "pictures").iterdir())
-    shutil.rmtree(tmp_path / "bank")
+    assert list((tmp_path / "run" / "figures").iterdir())
+    shutil.rmtree(tmp_path / "cache")

@@ -3,10 +3,11 @@ import pytest
 import torch
 
 from vpog_core.geometry.se3 import rotation_angle
-from vpog_core.training.objective import Batch
-from vpog_core.training.stage import Stage
-from vpog_core.training.training_object import TrainingObject
-from vpog_core.training.vpog_dataset import VPOGTrainDataset, object_odds
+from vpog_core.training.data.batch import Batch
+from vpog_core.training.data.vpog_dataset import VPOGTrainDataset, object_probabilities
+from vpog_core.training.losses.labels import matching_labels
+from vpog_core.training.synthesis.scene_assets import SceneAssets
+from vpog_core.training.synthesis.training_object import TrainingObject
 
 SHAPES = {
     "query_rgb": (4, 112, 112, 3),
@@ -24,66 +25,66 @@ SHAPES = {
 
 
 @pytest.fixture(scope="module")
-def group(dataset):
+def sample(dataset):
     return dataset[7]
 
 
-def test_shapes_and_dtypes(group):
-    assert {key: value.shape for key, value in group.items()} == SHAPES
-    for key, value in group.items():
+def test_shapes_and_dtypes(sample):
+    assert {key: value.shape for key, value in sample.items()} == SHAPES
+    for key, value in sample.items():
         assert value.dtype == (np.uint8 if key.endswith("rgb") else np.float32)
         assert np.isfinite(value).all()
 
 
-def test_the_same_index_gives_the_same_arrays(training_objects, dataset, group):
-    again = VPOGTrainDataset(training_objects, Stage([], training_objects), 112, seed=3)[7]
-    assert all(np.array_equal(again[key], group[key]) for key in group)
-    other_seed = VPOGTrainDataset(training_objects, Stage([], training_objects), 112, seed=4)[7]
+def test_the_same_index_gives_the_same_arrays(training_objects, dataset, sample):
+    again = VPOGTrainDataset(training_objects, SceneAssets([], training_objects), 112, seed=3)[7]
+    assert all(np.array_equal(again[key], sample[key]) for key in sample)
+    other_seed = VPOGTrainDataset(training_objects, SceneAssets([], training_objects), 112, seed=4)[7]
     for other in (dataset[8], other_seed):
-        assert not np.array_equal(other["query_rgb"], group["query_rgb"])
+        assert not np.array_equal(other["query_rgb"], sample["query_rgb"])
 
 
 def test_other_counts(training_objects):
-    stage = Stage([], training_objects)
-    group = VPOGTrainDataset(training_objects, stage, 112, queries=2, cluster=3, negatives=1, length=5)[0]
-    assert group["query_rgb"].shape[0] == 2
-    assert group["template_depth"].shape[0] == 3
-    assert group["template_T"].shape[0] == 4
+    assets = SceneAssets([], training_objects)
+    sample = VPOGTrainDataset(training_objects, assets, 112, queries=2, cluster=3, negatives=1, length=5)[0]
+    assert sample["query_rgb"].shape[0] == 2
+    assert sample["template_depth"].shape[0] == 3
+    assert sample["template_T"].shape[0] == 4
 
 
 def test_turned_templates_are_what_their_cameras_see(training_objects, dataset):
-    """Renders by the group's own K and T agree with its warped templates."""
-    group = dataset[7]
-    rendered = next(o for o in training_objects if abs(o.mesh.diameter - group["diameter"]) < 1e-6)
+    """Renders by the sample's own K and T agree with its warped templates."""
+    sample = dataset[7]
+    rendered = next(o for o in training_objects if abs(o.mesh.diameter - sample["diameter"]) < 1e-6)
     for s in range(4):
-        T, K = (group[key][s].astype(np.float64) for key in ("template_T", "template_K"))
+        T, K = (sample[key][s].astype(np.float64) for key in ("template_T", "template_K"))
         again = rendered.renderer.render(T, K, (112, 112))
-        mask = group["template_depth"][s] > 0
+        mask = sample["template_depth"][s] > 0
         # Nearest sampling moves the rim by half a pixel: some 1 to 5 % of an object's pixels.
         assert (mask & again.mask).sum() > 0.94 * (mask | again.mask).sum()
-        gap = np.abs(group["template_depth"][s] - again.depth)[mask & again.mask]
+        gap = np.abs(sample["template_depth"][s] - again.depth)[mask & again.mask]
         # Half a millimetre is the step of float16 at the templates' distances, half a pixel the sampling's.
         assert np.median(gap) < 0.001
-        difference = np.abs(group["template_rgb"][s].astype(int) - again.rgb).max(axis=-1)
+        difference = np.abs(sample["template_rgb"][s].astype(int) - again.rgb).max(axis=-1)
         assert (difference[mask].mean()) < 60
 
 
 def test_queries_are_what_their_cameras_see(training_objects, dataset):
-    group = dataset[7]
-    rendered = next(o for o in training_objects if abs(o.mesh.diameter - group["diameter"]) < 1e-6)
+    sample = dataset[7]
+    rendered = next(o for o in training_objects if abs(o.mesh.diameter - sample["diameter"]) < 1e-6)
     for g in range(4):
-        T, K = (group[key][g].astype(np.float64) for key in ("query_T", "query_K"))
+        T, K = (sample[key][g].astype(np.float64) for key in ("query_T", "query_K"))
         again = rendered.renderer.render(T, K, (112, 112))
-        visible = group["query_depth"][g] > 0
+        visible = sample["query_depth"][g] > 0
         both = visible & again.mask
         assert visible.sum() > 300
         assert both.sum() > 0.94 * visible.sum()
-        assert np.median(np.abs(group["query_depth"][g] - again.depth)[both]) < 0.001
+        assert np.median(np.abs(sample["query_depth"][g] - again.depth)[both]) < 0.001
 
 
-def test_directions_are_seen_from_the_reference(group):
+def test_directions_are_seen_from_the_reference(sample):
     """The reference looks at the object; its neighbours are within 25 degrees, also of a rendered one."""
-    directions = group["directions"]
+    directions = sample["directions"]
     np.testing.assert_allclose(np.linalg.norm(directions, axis=1), 1, atol=1e-6)
     # The look-at turns a camera by the few degrees from the object's middle to its box's.
     assert np.degrees(np.arccos(-directions[0, 2])) < 4
@@ -93,13 +94,13 @@ def test_directions_are_seen_from_the_reference(group):
 def test_queries_lie_around_the_cluster(dataset):
     """Anchor error, 10 degrees of spread and 15 of roll: within 60 of the reference, and most have labels."""
     for index in range(4):
-        group = dataset[index]
+        sample = dataset[index]
         angles = [
-            np.degrees(rotation_angle(R[:3, :3], group["template_T"][0, :3, :3])) for R in group["query_T"]
+            np.degrees(rotation_angle(R[:3, :3], sample["template_T"][0, :3, :3])) for R in sample["query_T"]
         ]
         assert max(angles) < 75
-        batch = Batch(**{key: torch.from_numpy(np.asarray(value))[None] for key, value in group.items()})
-        labels = batch.labels(offset=(1, 3))
+        batch = Batch(**{key: torch.from_numpy(np.asarray(value))[None] for key, value in sample.items()})
+        labels = matching_labels(batch, offset=(1, 3))
         assert labels.patch_class.shape == (4, 4, 49)
         assert labels.flow.shape == (4, 4, 49, 4, 4, 2)
         seen = labels.patch_class < 49
@@ -108,22 +109,24 @@ def test_queries_lie_around_the_cluster(dataset):
         assert (labels.flow[labels.seen].abs() < 1.5).float().mean() > 0.95
 
 
-def test_rotation_distance_is_the_geodesic(group):
-    batch = Batch(**{key: torch.from_numpy(np.asarray(value))[None] for key, value in group.items()})
+def test_rotation_distance_is_the_geodesic(sample):
+    batch = Batch(**{key: torch.from_numpy(np.asarray(value))[None] for key, value in sample.items()})
     distance = batch.rotation_distance()
     assert distance.shape == (1, 4, 28)
-    expected = rotation_angle(group["query_T"][1, :3, :3], group["template_T"][9, :3, :3])
+    expected = rotation_angle(sample["query_T"][1, :3, :3], sample["template_T"][9, :3, :3])
     assert distance[0, 1, 9].item() == pytest.approx(expected, abs=1e-5)
 
 
 def test_kinds_are_mixed_by_weight(training_objects):
-    odds = object_odds(["a", "b", "b", "b"], {"a": 1.0, "b": 3.0})
-    np.testing.assert_allclose(odds, [0.25, 0.25, 0.25, 0.25])
-    np.testing.assert_allclose(object_odds(["a", "b", "b"], {"a": 3.0, "b": 1.0}), [0.75, 0.125, 0.125])
+    probabilities = object_probabilities(["a", "b", "b", "b"], {"a": 1.0, "b": 3.0})
+    np.testing.assert_allclose(probabilities, [0.25, 0.25, 0.25, 0.25])
+    np.testing.assert_allclose(
+        object_probabilities(["a", "b", "b"], {"a": 3.0, "b": 1.0}), [0.75, 0.125, 0.125]
+    )
     first, second = training_objects
     other = TrainingObject("other", second.open_renderer, "meshes")
     weighted = VPOGTrainDataset(
-        [first, other], Stage([], training_objects), 112, queries=1, cluster=1, negatives=0,
+        [first, other], SceneAssets([], training_objects), 112, queries=1, cluster=1, negatives=0,
         weights={"procedural": 0.0, "meshes": 1.0},
     )  # fmt: skip
     assert {float(weighted[i]["diameter"]) for i in range(4)} == {np.float32(second.mesh.diameter)}
@@ -131,27 +134,27 @@ def test_kinds_are_mixed_by_weight(training_objects):
 
 def test_refined_groups_have_a_reference_at_nearly_the_queries_pose(training_objects):
     refined = VPOGTrainDataset(
-        training_objects, Stage([], training_objects), 112, seed=5, queries=2, refined_share=1.0
+        training_objects, SceneAssets([], training_objects), 112, seed=5, queries=2, refined_fraction=1.0
     )
     for index in range(8):
-        group = refined[index]
-        reference = group["template_T"][0, :3, :3]
-        angles = np.degrees([rotation_angle(T[:3, :3], reference) for T in group["query_T"]])
+        sample = refined[index]
+        reference = sample["template_T"][0, :3, :3]
+        angles = np.degrees([rotation_angle(T[:3, :3], reference) for T in sample["query_T"]])
         # Directions spread by 4 degrees a component, the turn by 3.4; a crop off its box's middle adds 5.
         assert max(angles) < 25
-        assert group["directions"][0, 2] < -0.99
+        assert sample["directions"][0, 2] < -0.99
         # The templates beside it are the neighbours of the view nearest to it: 11 and 19 degrees at most.
-        assert (group["directions"] @ group["directions"][0] > np.cos(np.radians(30))).all()
-        far = np.linalg.norm(group["template_T"][0, :3, 3]) / np.linalg.norm(
-            group["query_T"][:, :3, 3], axis=1
+        assert (sample["directions"] @ sample["directions"][0] > np.cos(np.radians(30))).all()
+        far = np.linalg.norm(sample["template_T"][0, :3, 3]) / np.linalg.norm(
+            sample["query_T"][:, :3, 3], axis=1
         )
         assert (np.abs(np.log(far)) < 0.35).all()
 
 
 def test_photometry_may_be_left_to_the_device(training_objects):
-    stage = Stage([], training_objects)
+    assets = SceneAssets([], training_objects)
     plain, done = (
-        VPOGTrainDataset(training_objects, stage, 112, seed=3, queries=1, photometry=p)[2]
+        VPOGTrainDataset(training_objects, assets, 112, seed=3, queries=1, photometry=p)[2]
         for p in (False, True)
     )
     assert not np.array_equal(plain["query_rgb"], done["query_rgb"])

@@ -16,12 +16,12 @@ from vpog_core.models.refiner_config import RefinerConfig
 from vpog_core.objects.mesh import Mesh
 from vpog_core.objects.renderer import Renderer
 from vpog_core.training.compose import load_config
-from vpog_core.training.objective import Batch
-from vpog_core.training.pose_perturbation import PerturbationConfig
-from vpog_core.training.refiner_dataset import RefinerDataset
-from vpog_core.training.stage import Stage
+from vpog_core.training.data.batch import Batch
+from vpog_core.training.data.refiner_dataset import RefinerDataset
+from vpog_core.training.synthesis.pose_perturbation import PerturbationConfig
+from vpog_core.training.synthesis.scene_assets import SceneAssets
+from vpog_core.training.synthesis.training_object import TrainingObject
 from vpog_core.training.train import train
-from vpog_core.training.training_object import TrainingObject
 from vpog_core.types import VPOGError
 
 SIZE = 112
@@ -35,15 +35,16 @@ REFINER = RefinerConfig(
 )  # fmt: skip
 SHORT = (
     "loader.workers=0", "trainer.epoch_steps=3", "trainer.max_epochs=2", "trainer.logger=none",
-    "trainer.pictures=0", "trainer.threads=1", "trainer.log_every=1", "scheduler.warmup_steps=2",
+    "trainer.figures=0", "trainer.threads=1", "trainer.log_every=1", "scheduler.warmup_steps=2",
     "optimizer.lr=2e-3",
 )  # fmt: skip
 SETTINGS = (
-    "experiment=tiny", "data.queries=2", "loader.groups=1", "loss.options.pose_samples=16",
+    "experiment=tiny", "data.queries=2", "loader.batch_size=1", "loss.options.pose_samples=16",
     "loss.options.pose_queries=1", *SHORT,
 )  # fmt: skip
 REFINER_SETTINGS = (
-    "experiment=refiner_tiny", "loader.groups=2", "refiner_loss.pose_samples=16", "refiner_loss.pose_pairs=2",
+    "experiment=refiner_tiny", "loader.batch_size=2", "refiner_loss.pose_samples=16",
+    "refiner_loss.pose_pairs=2",
     *(f"refiner.{name}={value}" for name, value in REFINER.to_dict().items()), *SHORT,
 )  # fmt: skip
 
@@ -69,14 +70,14 @@ class ToyData(Dataset):
         queries, cluster, templates = 2, 2, 3
         views = [self._view(rng) for _ in range(queries + templates)]
         q, t = views[:queries], views[queries:]
-        group = {
+        sample = {
             "query_rgb": [v[0] for v in q], "query_depth": [v[1] for v in q], "query_K": [v[2] for v in q],
             "query_T": [v[3] for v in q], "template_rgb": [v[0] for v in t],
             "template_depth": [v[1] for v in t[:cluster]], "template_K": [v[2] for v in t[:cluster]],
             "template_T": [v[3] for v in t],
         }  # fmt: skip
-        group = {key: np.stack(value) for key, value in group.items()}
-        return group | {
+        sample = {key: np.stack(value) for key, value in sample.items()}
+        return sample | {
             "directions": np.tile(np.float32([0, 0, -1]), (cluster, 1)),
             "diameter": np.float32(0.4),
             "distance": rng.uniform(0, 1, (queries, templates)).astype(np.float32),
@@ -99,7 +100,7 @@ class ToyPairs(RefinerDataset):
     def __init__(self, seed: int, length: int = 1000, pause: float = 0.0) -> None:
         renderer = Renderer(coloured_block())
         block = TrainingObject("block", lambda: renderer)
-        super().__init__([block], Stage([], [block]), 32, PerturbationConfig(), seed, length)
+        super().__init__([block], SceneAssets([], [block]), 32, PerturbationConfig(), seed, length)
         self.pause = pause
 
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:

@@ -23,13 +23,13 @@ from vpog_core.types import VPOGError
 IMAGE_FOLDERS = ("rgb", "gray")
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 ANNOTATIONS = ("scene_camera", "scene_gt", "scene_gt_info")
-KEPT_SCENES = 4
-"""Annotations of so many scenes stay in memory; a scene of a thousand images is some 10 MB of JSON."""
+CACHED_SCENES = 4
+"""The annotations of this many scenes stay in memory; a scene of a thousand images is some 10 MB of JSON."""
 
 
 @dataclass
 class _FolderFiles:
-    """The pictures of one frame in a scene's folders, those of a sensor where there are several."""
+    """The images of one frame in a scene's folders, those of a sensor where there are several."""
 
     scene: Path
     image_id: int
@@ -45,7 +45,7 @@ class _FolderFiles:
         return _by_numbers(self.scene / folder).get(numbers)
 
     @property
-    def picture(self) -> Path:
+    def image_path(self) -> Path:
         folders = IMAGE_FOLDERS
         if self.sensor:
             # HOT3D keeps the images of its sensor gray1 in the folder gray1.
@@ -62,10 +62,10 @@ class _FolderFiles:
         return f"{folder}_{self.sensor}" if self.sensor else folder
 
     def image_size(self) -> tuple[int, int]:
-        return encoded_size(self.picture.read_bytes(), str(self.picture))
+        return encoded_size(self.image_path.read_bytes(), str(self.image_path))
 
     def image(self) -> np.ndarray:
-        return decode_rgb(self.picture.read_bytes(), str(self.picture))
+        return decode_rgb(self.image_path.read_bytes(), str(self.image_path))
 
     def depth(self) -> np.ndarray | None:
         path = self._find(self._of_sensor("depth"))
@@ -110,7 +110,7 @@ class _Scene:
 
 
 class BopDataset:
-    """One split of a dataset in BOP's layout; metres, whatever the files say.
+    """One split of a dataset in BOP's layout; lengths are in metres.
 
     Args:
         root: the dataset's folder, e.g. `ycbv`.
@@ -130,42 +130,42 @@ class BopDataset:
             raise VPOGError(f"There is no dataset folder '{root}': check the path.")
         self._layout = find_scenes(self.root, split, sensor)
         self._models = models
-        # Bound to the instance, so that annotations go when it goes.
-        self._scene = lru_cache(maxsize=KEPT_SCENES)(self._read_scene)
+        # A cache for each instance, so that annotations are freed with it.
+        self._scene = lru_cache(maxsize=CACHED_SCENES)(self._read_scene)
 
     def __getstate__(self) -> dict:
         return {k: v for k, v in vars(self).items() if k != "_scene"}
 
     def __setstate__(self, state: dict) -> None:
         vars(self).update(state)
-        self._scene = lru_cache(maxsize=KEPT_SCENES)(self._read_scene)
+        self._scene = lru_cache(maxsize=CACHED_SCENES)(self._read_scene)
 
     @property
     def name(self) -> str:
-        """Of the dataset: its folder's."""
+        """Return the dataset's name: its folder's."""
         return self.root.resolve().name
 
     @property
     def scene_ids(self) -> list[int]:
-        """Numbers of the scenes, ascending."""
+        """Return the numbers of the scenes, ascending."""
         return sorted(self._layout.scenes)
 
     def image_ids(self, scene_id: int) -> list[int]:
-        """Numbers of a scene's images, ascending."""
+        """Return the numbers of a scene's images, ascending."""
         return sorted(self._scene(scene_id).cameras)
 
     def frames(self) -> Iterator[BopFrame]:
-        """All frames, by scene and image."""
+        """Yield all frames, by scene and image."""
         for scene_id in self.scene_ids:
             yield from self.section_frames(scene_id)
 
     @property
     def sections(self) -> list[int]:
-        """What is read in one go: the scenes."""
+        """Return what is read in one go: the scenes."""
         return self.scene_ids
 
     def section_files(self, section: int) -> list[Path]:
-        """The files a scene's annotations are read from."""
+        """Return the files a scene's annotations are read from."""
         return [path for path in self._annotations(section) if path.is_file()]
 
     def in_millimetres(self, scene_id: int) -> bool:
@@ -173,16 +173,16 @@ class BopDataset:
         return self._scene(scene_id).unit == MILLIMETRE
 
     def section_frames(self, section: int) -> Iterator[BopFrame]:
-        """All frames of a scene, by image."""
+        """Yield all frames of a scene, by image."""
         for image_id in self.image_ids(section):
             yield self.frame(section, image_id)
 
     def files(self, section: int, image_id: int, depth_scale: float, places: np.ndarray) -> FrameFiles:
-        """The pictures of a frame; `places` is for shards."""
+        """Return the images of a frame; `places` is for shards."""
         return _FolderFiles(self._layout.scenes[section], image_id, depth_scale, self._layout.sensor)
 
     def frame(self, scene_id: int, image_id: int) -> BopFrame:
-        """One frame; its pictures are read when asked for.
+        """Read one frame; its images are read when asked for.
 
         Raises:
             VPOGError: no such scene or image, or a broken annotation.
@@ -193,7 +193,7 @@ class BopDataset:
         return scene.frame(scene_id, image_id)
 
     def targets(self) -> list[tuple[int, int, int, int]]:
-        """(scene_id, image_id, obj_id, inst_count) to be found, by scene, image and object.
+        """List the targets (scene_id, image_id, obj_id, inst_count), by scene, image and object.
 
         From SPLIT_targets_bop19.json or, where that is missing, SPLIT_targets_bop24.json (which may name
         images alone: then every object annotated in them); without either, every annotated object.
@@ -221,7 +221,7 @@ class BopDataset:
 
     @property
     def targets_path(self) -> Path | None:
-        """The file `targets` reads, or None."""
+        """Return the file `targets` reads, or None."""
         for year in ("bop19", "bop24"):
             path = self.root / f"{self.split.split('_')[0]}_targets_{year}.json"
             if path.is_file():
@@ -234,33 +234,33 @@ class BopDataset:
 
     @cached_property
     def models(self) -> BopModels:
-        """The dataset's models."""
+        """Open the dataset's models."""
         return BopModels(self.root / self._models if self._models else models_folder(self.root))
 
     @property
     def model_ids(self) -> list[int]:
-        """Numbers of the models, ascending."""
+        """Return the numbers of the models, ascending."""
         return self.models.ids
 
     @property
     def names(self) -> dict[int, str]:
-        """A name for each model."""
+        """Return a name for each model."""
         return self.models.names
 
     def model_path(self, obj_id: int) -> Path:
-        """File of a model (millimetres)."""
+        """Return the file of a model (millimetres)."""
         return self.models.path(obj_id)
 
     def mesh(self, obj_id: int) -> Mesh:
-        """A model in metres."""
+        """Load a model, in metres."""
         return self.models.mesh(obj_id)
 
     def diameter(self, obj_id: int) -> float:
-        """Of a model, metres."""
+        """Return the diameter of a model, metres."""
         return self.models.diameter(obj_id)
 
     def symmetry(self, obj_id: int):
-        """Of a model: `vpog_core.geometry.symmetry.Symmetry`, metres."""
+        """Return the symmetry of a model, metres."""
         return self.models.symmetry(obj_id)
 
     def _read_scene(self, scene_id: int) -> _Scene:
@@ -273,7 +273,7 @@ class BopDataset:
 
 
 def _by_numbers(folder: Path) -> dict[tuple[int, ...], Path]:
-    """The images of a folder by the numbers in their names, however many digits these have."""
+    """Return the images of a folder by the numbers in their names, however many digits these have."""
     try:
         return _listing(folder, folder.stat().st_mtime_ns)
     except OSError:

@@ -1,4 +1,4 @@
-"""JSON, pictures and depth maps as BOP stores them, with errors in sentences."""
+"""Read JSON, images and depth maps as BOP stores them; errors are sentences."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vpog_core.types import VPOGError
 
 
 def read_json(path: Path):
-    """What a JSON file holds.
+    """Read a JSON file.
 
     Raises:
         VPOGError: no such file, or not JSON.
@@ -27,7 +27,7 @@ def read_json(path: Path):
 
 
 def parse_json(data: bytes, name: str):
-    """What JSON text holds; `name` says in errors where it is from."""
+    """Parse JSON text; `name` says in errors where it is from."""
     try:
         return json.loads(data)
     except (ValueError, RecursionError) as error:
@@ -35,12 +35,12 @@ def parse_json(data: bytes, name: str):
 
 
 def decode_rgb(data: bytes, name: str) -> np.ndarray:
-    """[H, W, 3] uint8 RGB of an encoded colour or gray picture, 8 or 16 bits deep."""
+    """Decode a colour or gray image, 8 or 16 bits deep, to [H, W, 3] uint8 RGB."""
     return to_rgb(decode_image(data, name).pixels, name)
 
 
 def decode_depth(data: bytes, name: str, scale: float) -> np.ndarray:
-    """[H, W] float32 metres of an encoded depth map; `scale` brings its numbers to millimetres."""
+    """Decode a depth map to [H, W] float32 metres; `scale` brings its numbers to millimetres."""
     depth = decode_image(data, name, "depth map").pixels
     if depth.ndim != 2:
         raise VPOGError(f"The depth map '{name}' has {depth.shape[2]} channels, not one: download it again.")
@@ -48,13 +48,13 @@ def decode_depth(data: bytes, name: str, scale: float) -> np.ndarray:
 
 
 def decode_mask(data: bytes, name: str) -> np.ndarray:
-    """[H, W] bool of an encoded mask."""
+    """Decode a mask to [H, W] bool."""
     mask = decode_image(data, name, "mask").pixels
     return (mask if mask.ndim == 2 else mask[..., 0]) > 0
 
 
 def by_number(content, path: Path) -> dict:
-    """A JSON mapping with its keys as numbers."""
+    """Turn the keys of a JSON mapping into numbers."""
     try:
         return {int(key): value for key, value in content.items()}
     except (AttributeError, ValueError) as error:

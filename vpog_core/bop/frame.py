@@ -14,12 +14,12 @@ from vpog_core.types import Camera, VPOGError
 
 MILLIMETRE = 0.001
 NEAREST = 20.0
-"""Objects nearer to the camera than this in millimetres are in metres: no lens is that near."""
+"""Translations shorter than this in millimetres are in metres: no camera is that near to an object."""
 KNOWN_FIELDS = ("obj_id", "cam_R_m2c", "cam_t_m2c")
 
 
 class FrameFiles(Protocol):
-    """Where the pictures of one frame come from: a scene's folders, or a shard."""
+    """Where the images of one frame come from: a scene's folders, or a shard."""
 
     def image_size(self) -> tuple[int, int]: ...
     def image(self) -> np.ndarray: ...
@@ -58,11 +58,11 @@ class BopInstance:
         return self.visible_fraction is None and self.box_visible is None and self.box_object is None
 
     def mask(self) -> np.ndarray | None:
-        """[H, W] bool of the whole silhouette, where the dataset has it."""
+        """Read [H, W] bool of the whole silhouette, where the dataset has it."""
         return None if self.files is None else self.files.mask(self.index)
 
     def mask_visible(self) -> np.ndarray | None:
-        """[H, W] bool of the visible part, where the dataset has it."""
+        """Read [H, W] bool of the visible part, where the dataset has it."""
         return None if self.files is None else self.files.mask_visible(self.index)
 
 
@@ -87,17 +87,17 @@ class BopFrame:
 
     @cached_property
     def camera(self) -> Camera:
-        """The camera of this image; its size is the picture's."""
+        """Return the camera of this image, with the image's size."""
         width, height = self.files.image_size()
-        # Of images that were cut out of larger ones; the evaluation checks whole datasets.
+        # Not checked: images may be cut out of larger ones, and the evaluation checks whole datasets.
         return Camera(self.K, width, height, checked=True)
 
     def image(self) -> np.ndarray:
-        """[H, W, 3] uint8 RGB, of the colour or the gray picture."""
+        """Read [H, W, 3] uint8 RGB, of the colour or the gray image."""
         return self.files.image()
 
     def depth(self) -> np.ndarray | None:
-        """[H, W] float32 metres, 0 where nothing was measured; None where there is no depth map.
+        """Read [H, W] float32 metres, 0 where nothing was measured; None where there is no depth map.
 
         Raises:
             VPOGError: it is not of the image's size, so K is not its camera's.
@@ -113,7 +113,7 @@ class BopFrame:
 
 
 def parse_camera(entry: dict, where: str) -> tuple[np.ndarray, float]:
-    """(K [3, 3], depth scale) of an image's entry in scene_camera.json; `where` names it in errors."""
+    """Parse an image's entry in scene_camera.json: (K [3, 3], depth scale); `where` names it in errors."""
     if isinstance(entry, dict) and "cam_model" in entry and "cam_K" not in entry:
         raise VPOGError(
             f"{where} was taken through a lens that `cam_model` describes, which is not read: "
@@ -148,7 +148,7 @@ def length_unit(of_images: Iterable[list]) -> float:
 def parse_instances(
     gt: list, info: list | None, where: str, files: FrameFiles, unit: float = MILLIMETRE
 ) -> list[BopInstance]:
-    """The instances of an image from its entries in scene_gt.json and scene_gt_info.json (or None).
+    """Parse the instances of an image from its entries in scene_gt.json and scene_gt_info.json (or None).
 
     Args:
         unit: metres for one of the file's lengths.
@@ -192,7 +192,7 @@ def _instance(entry: dict, info: dict, index: int, where: str, files: FrameFiles
 
 
 def _box(values) -> np.ndarray | None:
-    """x, y, w, h (first pixel and counts) to outer edges; BOP writes -1 where nothing is visible."""
+    """Turn x, y, w, h (first pixel and counts) into outer edges; BOP writes -1 where nothing is visible."""
     if values is None:
         return None
     x, y, w, h = (float(value) for value in values)

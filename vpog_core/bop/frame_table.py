@@ -1,4 +1,4 @@
-"""All frames and instances of a split as flat arrays: what random access to a million images needs."""
+"""Keep all frames and instances of a split as flat arrays, for random access to a million images."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Split(Protocol):
 
 
 def open_split(root: str | Path, split: str = "") -> BopDataset | BopShards:
-    """Shards where the folder holds some, scenes else.
+    """Open shards where the folder holds some, else scenes.
 
     Raises:
         VPOGError: neither is there.
@@ -61,7 +61,7 @@ class FrameTable:
 
     @classmethod
     def of(cls, section: int, frames: Iterable[BopFrame]) -> FrameTable:
-        """From the frames of one section."""
+        """Make the table of the frames of one section."""
         frames = list(frames)
         instances = [i for frame in frames for i in frame.instances]
         nothing = np.full(4, np.nan, np.float32)
@@ -84,7 +84,7 @@ class FrameTable:
 
     @classmethod
     def joined(cls, tables: Sequence[FrameTable]) -> FrameTable:
-        """One table of several."""
+        """Join several tables to one."""
         arrays = {f.name: np.concatenate([getattr(t, f.name) for t in tables]) for f in fields(cls)}
         starts = np.cumsum([0] + [len(t.obj_id) for t in tables])
         ends = [t.first[1:] + start for t, start in zip(tables, starts[:-1], strict=True)]
@@ -98,7 +98,7 @@ class FrameTable:
 
     @classmethod
     def load(cls, folder: Path) -> FrameTable:
-        """What `save` wrote, as memory maps.
+        """Load what `save` wrote, as memory maps.
 
         Raises:
             VPOGError: a file is missing or broken.
@@ -112,7 +112,7 @@ class FrameTable:
         return cls(**arrays)
 
     def frame(self, split: Split, frame: int) -> BopFrame:
-        """Frame number `frame` of the table, without reading its annotations again."""
+        """Return frame number `frame` of the table, without reading its annotations again."""
         section, image_id = int(self.section[frame]), int(self.image_id[frame])
         scale = float(self.depth_scale[frame])
         files = split.files(section, image_id, scale, self.places[frame])
@@ -121,7 +121,7 @@ class FrameTable:
         return BopFrame(section, image_id, np.asarray(self.K[frame]), instances, files, scale)
 
     def frame_of(self, rows: np.ndarray) -> np.ndarray:
-        """Frame numbers of instance rows."""
+        """Return frame numbers of instance rows."""
         return np.searchsorted(self.first, rows, side="right") - 1
 
     def _instance(self, row: int, index: int, files: FrameFiles) -> BopInstance:

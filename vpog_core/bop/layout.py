@@ -61,7 +61,7 @@ def find_scenes(root: Path, split: str, sensor: str = "") -> Layout:
 
 
 def _cameras(folder: Path) -> dict[Path, list[str]]:
-    """The sensors of each scene folder, "" for scene_camera.json."""
+    """Find the sensors of each scene folder, "" for scene_camera.json."""
     scenes = [path for path in folder.iterdir() if path.is_dir() and NUMBER.fullmatch(path.name)]
     found = ((scene, CAMERA_FILE.fullmatch(p.name)) for scene in scenes for p in scene.iterdir())
     cameras: dict[Path, list[str]] = {}
@@ -72,7 +72,7 @@ def _cameras(folder: Path) -> dict[Path, list[str]]:
 
 
 def _why_none(root: Path, split: str) -> str:
-    """The sentence for a split without a scene: it names the layout that is there instead."""
+    """Return the sentence for a split without a scene: it names the layout that is there instead."""
     folder = root / split if Path(split).name == split else root
     for place in (folder, root):
         if any(place.glob("*.tar")):
@@ -96,7 +96,7 @@ def _why_none(root: Path, split: str) -> str:
 
 
 def _other_root(root: Path, split: str) -> str:
-    """The sentence for a root that is a scene, a split or the folder around a dataset; "" for others."""
+    """Return the sentence for a root that is a scene, a split or the folder around datasets; else ""."""
     for what, pattern in (("scene", "scene_camera*.json"), ("split", "*/scene_camera*.json")):
         if any(root.glob(pattern)):
             folder = root.resolve().parent if what == "scene" else root.resolve()

@@ -12,13 +12,13 @@ from vpog_core.types import VPOGError
 
 MODEL_FOLDERS = ("models", "models_cad", "models_reconst")
 EVALUATION = "_eval"
-"""Ends the name of a folder of models that errors are computed on."""
+"""The ending of the name of a folder of models that errors are computed on."""
 TOO_DIFFERENT = 2.0
 """A diameter in models_info.json that differs from the mesh's by this factor is not of that mesh."""
 
 
 def models_folder(root: Path) -> Path:
-    """The first folder of models a dataset has, other models_TYPE last; `models` where it has none."""
+    """Return the first folder of models a dataset has, other models_TYPE last; `models` where it has none."""
     others = sorted(path.name for path in root.glob("models_*") if path.is_dir())
     others.sort(key=lambda name: name.endswith(EVALUATION))
     names = dict.fromkeys([*MODEL_FOLDERS, *others])
@@ -26,7 +26,7 @@ def models_folder(root: Path) -> Path:
 
 
 def evaluation_folder(models: Path) -> Path:
-    """The folder of the models that errors are computed on, where they differ from those in `models`."""
+    """Return the folder of the models that errors are computed on, where these differ from `models`."""
     own = models.with_name(f"{models.name}{EVALUATION}")
     return next((f for f in (own, models.with_name(f"models{EVALUATION}")) if f.is_dir()), models)
 
@@ -59,12 +59,12 @@ class BopModels:
 
     @property
     def ids(self) -> list[int]:
-        """Numbers of the models, ascending."""
+        """Return the numbers of the models, ascending."""
         return sorted(self._files)
 
     @cached_property
     def info(self) -> dict[int, dict]:
-        """models_info.json, in its own unit as it stands there; empty where there is none."""
+        """Return models_info.json, in the unit it has; empty where there is none."""
         path = self.folder / "models_info.json"
         info = by_number(read_json(path), path) if path.is_file() else {}
         broken = next((i for i, entry in info.items() if not isinstance(entry, dict)), None)
@@ -95,13 +95,13 @@ class BopModels:
 
     @cached_property
     def names(self) -> dict[int, str]:
-        """A name for each model: from names.json where there is one, else its file's."""
+        """Return a name for each model: from names.json where there is one, else its file's."""
         path = self.folder / "names.json"
         given = by_number(read_json(path), path) if path.is_file() else {}
         return {obj_id: str(given.get(obj_id, f"obj_{obj_id:06d}")) for obj_id in self.ids}
 
     def path(self, obj_id: int) -> Path:
-        """File of a model.
+        """Return the file of a model.
 
         Raises:
             VPOGError: there is no such model.
@@ -111,17 +111,17 @@ class BopModels:
         return self._files[obj_id]
 
     def mesh(self, obj_id: int) -> Mesh:
-        """The model in metres; read anew at each call."""
+        """Load the model in metres; it is read anew at each call."""
         return load_mesh(self.path(obj_id), self.unit)
 
     def diameter(self, obj_id: int) -> float:
-        """Metres: of models_info.json where it says so, else of the mesh."""
+        """Return the diameter in metres: of models_info.json where it has one, else of the mesh."""
         given = self._given_diameter(obj_id)
         return self.mesh(obj_id).diameter if given is None else given * self.info_unit
 
     @cached_property
     def info_unit(self) -> float:
-        """Metres for one of models_info.json's lengths: the meshes' unit, which its diameters must fit.
+        """Return metres for a length of models_info.json: the meshes' unit, which its diameters must fit.
 
         Raises:
             VPOGError: the first diameter is not of its mesh.
@@ -149,7 +149,7 @@ class BopModels:
         return float(given)
 
     def symmetry(self, obj_id: int):
-        """`vpog_core.geometry.symmetry.Symmetry` in metres, as models_info.json states it."""
+        """Return the symmetry in metres, as models_info.json states it."""
         from vpog_core.geometry.symmetry import Symmetry
 
         self.path(obj_id)

@@ -1,4 +1,4 @@
-"""Masks as runs of pixels, as COCO writes them."""
+"""Encode and decode masks as run lengths, in COCO's format."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ import numpy as np
 from vpog_core.types import VPOGError
 
 LARGEST = 1 << 28
-"""Pixels a mask may have."""
+"""Largest number of pixels of a mask."""
 MOST_CHARACTERS = 10
 """Largest number of characters of a run after its first; more do not fit into 64 bits."""
 
 
 def decode_rle(rle: dict, name: str) -> np.ndarray:
-    """[H, W] bool of a COCO run-length mask: {"size": [H, W], "counts": list or compressed string}.
+    """Decode a COCO run-length mask {"size": [H, W], "counts": list or compressed string} to [H, W] bool.
 
     Runs go down the columns and start with background; the compressed form is that of `rleFrString` in
     https://github.com/cocodataset/cocoapi/blob/master/common/maskApi.c.
 
     Raises:
-        VPOGError: keys are missing, or the runs do not fill the picture.
+        VPOGError: keys are missing, or the runs do not fill the image.
     """
     counts, (height, width) = rle_counts(rle, name)
     values = np.arange(len(counts)) % 2 == 1
@@ -27,7 +27,7 @@ def decode_rle(rle: dict, name: str) -> np.ndarray:
 
 
 def rle_counts(rle: dict, name: str) -> tuple[np.ndarray, tuple[int, int]]:
-    """(run lengths [N], (H, W)) of a COCO run-length mask, checked without drawing it.
+    """Return (run lengths [N], (H, W)) of a COCO run-length mask, checked without drawing it.
 
     Raises:
         VPOGError: as `decode_rle`.
@@ -42,7 +42,7 @@ def rle_counts(rle: dict, name: str) -> tuple[np.ndarray, tuple[int, int]]:
         raise VPOGError(
             f"'{name}' holds a mask that is not run-length encoded: write it as COCO does."
         ) from error
-    # Sums of broken counts may run over; each alone tells then.
+    # Sums of broken counts may overflow: each count is checked by itself.
     total = int(counts.sum()) if counts.size and counts.min() >= 0 and counts.max() <= LARGEST else -1
     if total != height * width or min(height, width) < 0 or total > LARGEST:
         raise VPOGError(
@@ -52,7 +52,7 @@ def rle_counts(rle: dict, name: str) -> tuple[np.ndarray, tuple[int, int]]:
 
 
 def encode_rle(mask: np.ndarray) -> dict:
-    """The uncompressed run-length form of a mask [H, W]: what `decode_rle` reads."""
+    """Encode a mask [H, W] as uncompressed run lengths, which `decode_rle` reads."""
     flat = np.asarray(mask, dtype=bool).T.ravel()
     edges = np.flatnonzero(flat[1:] != flat[:-1]) + 1
     counts = np.diff(np.concatenate(([0], edges, [flat.size]))).tolist()
@@ -73,7 +73,7 @@ def _inflate(text: str | bytes) -> np.ndarray:
         raise ValueError("not a run-length string")
     values = np.add.reduceat((bits & 0x1F) << (5 * place), starts)
     values -= np.where(bits[ends] & 0x10, np.int64(1) << (5 * (place[ends] + 1)), 0)
-    # From the fourth run on it is the difference to the one two before, so sums over every second one.
+    # From the fourth run on a count is the difference to the one two before: sum every second one.
     values[1::2] = np.cumsum(values[1::2])
     values[2::2] = np.cumsum(values[2::2])
     return values

@@ -1,7 +1,7 @@
 """Images in BOP's webdataset layout: shard-000000.tar with KEY.rgb.jpg, KEY.gt.json, KEY.camera.json.
 
 https://github.com/thodan/bop_toolkit/blob/master/bop_toolkit_lib/dataset/bop_webdataset.py; MegaPose-GSO and
-MegaPose-ShapeNetCore are published in it. Members are read at their place in the file, one by one.
+MegaPose-ShapeNetCore are published in it. Each member is read at its place in the file.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from vpog_core.io.image_file import encoded_size
 from vpog_core.types import VPOGError
 
 SHARD_NAMES = "shard-*.tar"
-PICTURES = ("rgb.jpg", "rgb.png", "rgb.jpeg", "gray.png", "gray.tiff", "gray.tif", "gray.jpg")
+IMAGE_NAMES = ("rgb.jpg", "rgb.png", "rgb.jpeg", "gray.png", "gray.tiff", "gray.tif", "gray.jpg")
 DEPTHS = ("depth.png", "depth.tif", "depth.tiff")
-PARTS = ("picture", "depth", "mask", "mask_visib")
-"""What is looked up by place later on; the rest of a frame is read with its annotations."""
+PARTS = ("image", "depth", "mask", "mask_visib")
+"""The members that are read later by their place; the others are read with the annotations."""
 MODEL_LISTS = {
     "gso_models.json": ("gso_id",),
     "shapenet_models.json": ("shapenet_synset_id", "shapenet_source_id"),
 }
 
 Places = dict[str, tuple[int, int]]
-"""Of a frame's members, by extension: (offset, size) in the tar file, bytes."""
+"""The places of a frame's members, by extension: (offset, size) in the tar file, bytes."""
 
 
 class ShardFiles:
-    """The pictures of one frame of a shard.
+    """The images of one frame of a shard.
 
     Args:
         shard: the tar file; places: [4, 2] int (offset, size) of `PARTS`, size 0 where there is none.
@@ -55,7 +55,7 @@ class ShardFiles:
 
     @cached_property
     def _picture(self) -> bytes:
-        data = self._read("picture")
+        data = self._read("image")
         if data is None:
             raise VPOGError(f"'{self._where}' has no rgb or gray picture: download the shard again.")
         return data
@@ -87,7 +87,7 @@ class ShardFiles:
 
 
 class BopShards:
-    """Shards of posed images; metres, whatever the files say.
+    """Shards of posed images; lengths are in metres.
 
     Args:
         root: the dataset's folder; split: folder of the shards in it, empty where they lie in `root` itself.
@@ -105,20 +105,20 @@ class BopShards:
 
     @property
     def name(self) -> str:
-        """Of the dataset: its folder's."""
+        """Return the dataset's name: its folder's."""
         return self.root.resolve().name
 
     @property
     def sections(self) -> list[int]:
-        """Numbers of the shards, ascending."""
+        """Return the numbers of the shards, ascending."""
         return sorted(self._shards)
 
     def section_files(self, section: int) -> list[Path]:
-        """The files a shard's annotations are read from."""
+        """Return the files a shard's annotations are read from."""
         return [self._shards[section]]
 
     def section_frames(self, section: int) -> Iterator[BopFrame]:
-        """All frames of one shard, in its order.
+        """Yield all frames of one shard, in its order.
 
         Raises:
             VPOGError: a broken shard or annotation.
@@ -128,17 +128,17 @@ class BopShards:
             yield self._frame(section, number, key, places)
 
     def frames(self) -> Iterator[BopFrame]:
-        """All frames, shard by shard."""
+        """Yield all frames, shard by shard."""
         for section in self.sections:
             yield from self.section_frames(section)
 
     def files(self, section: int, image_id: int, depth_scale: float, places: np.ndarray) -> ShardFiles:
-        """The pictures of a frame whose places [4, 2] are known from before."""
+        """Return the images of a frame whose places [4, 2] are known from before."""
         return ShardFiles(self._shards[section], places, depth_scale)
 
     @cached_property
     def model_names(self) -> dict[int, str]:
-        """Names of the models in the set they come from, by obj_id, as gso_models.json or the like has them.
+        """Return the models' names in the set they come from, by obj_id, as gso_models.json or the like has.
 
         ShapeNet's are SYNSET/SOURCE. Names with a path in them are refused.
         """
@@ -163,7 +163,7 @@ class BopShards:
 
     @property
     def model_set(self) -> str:
-        """Where the models come from: "gso" or "shapenet"; empty where no list says so."""
+        """Return where the models come from: "gso" or "shapenet"; empty where no list says so."""
         return next((n.split("_")[0] for n in MODEL_LISTS if (self.root / n).is_file()), "")
 
     def _frame(self, section: int, number: int, key: str, members: Places) -> BopFrame:
@@ -185,7 +185,7 @@ class BopShards:
 
 
 def frame_places(shard: Path) -> dict[str, Places]:
-    """Frames of a shard by key, in their order, with the places of their members.
+    """Find the frames of a shard by key, in their order, with the places of their members.
 
     Raises:
         VPOGError: the file is missing, cut short or no tar file.
@@ -203,14 +203,14 @@ def frame_places(shard: Path) -> dict[str, Places]:
 
 
 def part_places(members: Places) -> np.ndarray:
-    """[4, 2] int64 (offset, size) of `PARTS`; zeros where there is none."""
-    names = (PICTURES, DEPTHS, ("mask.json",), ("mask_visib.json",))
+    """Return [4, 2] int64 (offset, size) of `PARTS`; zeros where there is none."""
+    names = (IMAGE_NAMES, DEPTHS, ("mask.json",), ("mask_visib.json",))
     found = [next((members[ext] for ext in choice if ext in members), (0, 0)) for choice in names]
     return np.array(found, dtype=np.int64)
 
 
 def read_at(path: Path, offset: int, size: int) -> bytes:
-    """Bytes at a place in a file.
+    """Read the bytes at a place in a file.
 
     Raises:
         VPOGError: the file is missing or ends before.
@@ -227,6 +227,6 @@ def read_at(path: Path, offset: int, size: int) -> bytes:
 
 
 def _numbers(key: str) -> tuple[int, int] | None:
-    """(scene, image) of a key such as 000003_000012."""
+    """Return (scene, image) of a key such as 000003_000012."""
     parts = key.split("_")
     return (int(parts[0]), int(parts[1])) if len(parts) == 2 and all(p.isdigit() for p in parts) else None

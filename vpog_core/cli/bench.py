@@ -64,7 +64,7 @@ def run_bench(arguments: argparse.Namespace) -> int:
     # Here: torch is to find the threads' settings.
     from vpog_core.evaluation.speed_report import speed_json, speed_tables, update_document
     from vpog_core.evaluation.speed_run import SpeedPlan, run_speed
-    from vpog_core.whole_file import write_whole
+    from vpog_core.utils.atomic_file import atomic_write
 
     plan = SpeedPlan(
         arguments.detections,
@@ -80,7 +80,7 @@ def run_bench(arguments: argparse.Namespace) -> int:
     print(speed_tables(result))
     if arguments.output:
         try:
-            write_whole(Path(arguments.output), speed_json(result))
+            atomic_write(Path(arguments.output), speed_json(result))
         except OSError as error:
             raise VPOGError(
                 f"'{arguments.output}' cannot be written ({error.strerror}): choose another --output."

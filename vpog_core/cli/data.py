@@ -32,7 +32,7 @@ examples:
   vpog data preview --network refiner --meshes meshes/train --photos photos
   vpog data bench --procedural 8 --size 224 --workers 2
 
-What is rendered once goes into --bank and is used again."""
+What is rendered once goes into --cache-dir and is used again."""
 
 
 def add_data(commands) -> None:
@@ -46,13 +46,21 @@ def add_data(commands) -> None:
     preview.add_argument("--output", default="preview.png", metavar="FILE", help="PNG (default: %(default)s)")
     bench = _part(parts, "bench", "samples per second of the loader", _BENCH_HELP, run_bench)
     bench.add_argument("--workers", type=int, default=0, metavar="N", help="also with N loader processes")
+    bench.add_argument("--groups", action=_Renamed, const="--items", help=argparse.SUPPRESS)
     bench.add_argument(
-        "--groups",
+        "--items",
         type=positive,
         default=24,
         metavar="N",
-        help="of samples, measured (default: %(default)s)",
+        help="items of the data set that are measured (default: %(default)s)",
     )
+
+
+class _Renamed(argparse.Action):
+    """Refuses an option of earlier versions with its new name, `const`."""
+
+    def __call__(self, parser, namespace, values, option_string=None) -> None:
+        parser.error(f"{option_string} is called {self.const} now: use that name.")
 
 
 def _part(parts, name: str, summary: str, description: str, run) -> argparse.ArgumentParser:
@@ -82,7 +90,8 @@ def _part(parts, name: str, summary: str, description: str, run) -> argparse.Arg
     parser.add_argument("--procedural", type=count, default=0, metavar="N", help="procedural objects")
     parser.add_argument("--photos", default="", metavar="DIR", help="photographs, for backgrounds")
     parser.add_argument("--hdri", default="", metavar="DIR", help="environment maps (.hdr, .exr), for light")
-    parser.add_argument("--bank", default="runs/bank", metavar="DIR", help="(default: %(default)s)")
+    parser.add_argument("--cache-dir", default="runs/cache", metavar="DIR", help="(default: %(default)s)")
+    parser.add_argument("--bank", action=_Renamed, const="--cache-dir", help=argparse.SUPPRESS)
     parser.add_argument(
         "--size", type=positive, metavar="PX", help="of crops (default: 112, of a refiner 128)"
     )
@@ -95,13 +104,13 @@ def run_preview(arguments: argparse.Namespace) -> int:
     import numpy as np
 
     from vpog_core.cli.files import write_png
-    from vpog_core.training.sample_statistics import sample_statistics
+    from vpog_core.training.synthesis.sample_statistics import sample_statistics
 
     output = Path(arguments.output)
     if not output.parent.is_dir():
         raise VPOGError(f"There is no folder '{output.parent}' for --output: make it first.")
     dataset = _dataset(arguments)
-    row = _pair_row if arguments.network == "refiner" else _group_row
+    row = _pair_row if arguments.network == "refiner" else _sample_row
     rows = [row(dataset[index], index) for index in range(arguments.rows)]
     write_png(output, np.vstack(rows))
     print(f"{len(rows)} samples of {len(dataset.objects)} objects: {output}")
@@ -109,20 +118,20 @@ def run_preview(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _group_row(group: dict, index: int):
-    """A picture of a query of a group with its labels."""
+def _sample_row(sample: dict, index: int):
+    """An image of a query of a sample with its labels."""
     from vpog_core.training.preview import preview_row
 
-    query = index % len(group["query_rgb"])
-    return preview_row(group, query, f"{index}.{query}")
+    query = index % len(sample["query_rgb"])
+    return preview_row(sample, query, f"{index}.{query}")
 
 
 def _pair_row(pair: dict, index: int):
-    """A picture of a refiner's pair with its labels."""
+    """An image of a refiner's pair with its labels."""
     import torch
 
-    from vpog_core.training.refiner_dataset import RefinerBatch
-    from vpog_core.training.refiner_pictures import label_row
+    from vpog_core.training.data.batch import RefinerBatch
+    from vpog_core.training.refiner_figures import label_row
 
     batch = RefinerBatch(**{key: torch.as_tensor(value)[None] for key, value in pair.items()})
     return label_row(batch, 0, f"{index}")
@@ -132,15 +141,16 @@ def run_bench(arguments: argparse.Namespace) -> int:
     """`vpog data bench`."""
     from vpog_core.training.bench import bench
 
-    print(bench(_dataset(arguments), arguments.groups, arguments.workers).text())
+    print(bench(_dataset(arguments), arguments.items, arguments.workers).text())
     return 0
 
 
 def _dataset(arguments: argparse.Namespace):
     """The training set the options describe."""
-    from vpog_core.training.data_config import DataConfig, build_datasets
-    from vpog_core.training.pose_perturbation import PerturbationConfig
-    from vpog_core.training.refiner_datasets import build_refiner_datasets
+    from vpog_core.training.data.data_config import DataConfig
+    from vpog_core.training.data.datasets import build_datasets
+    from vpog_core.training.data.refiner_datasets import build_refiner_datasets
+    from vpog_core.training.synthesis.pose_perturbation import PerturbationConfig
 
     refiner = arguments.network == "refiner"
     if refiner and arguments.bop:
@@ -149,8 +159,9 @@ def _dataset(arguments: argparse.Namespace):
         raise VPOGError("No objects are named: give --meshes, --gso, --bop or --procedural.")
     config = DataConfig(
         meshes=arguments.meshes, unit=arguments.unit, gso=arguments.gso, bop=arguments.bop,
-        procedural=arguments.procedural, photos=arguments.photos, hdri=arguments.hdri, bank=arguments.bank,
-        image_size=arguments.size or (128 if refiner else 112), seed=arguments.seed, held_out_procedural=1,
+        procedural=arguments.procedural, photos=arguments.photos, hdri=arguments.hdri,
+        cache_dir=arguments.cache_dir, image_size=arguments.size or (128 if refiner else 112),
+        seed=arguments.seed, held_out_procedural=1,
     )  # fmt: skip
     if refiner:
         return build_refiner_datasets(config, config.image_size, PerturbationConfig())[0]

@@ -17,13 +17,13 @@ value. Objects and photographs are given as data settings; without any, procedur
                        the refiner: 128 px on a CPU, 224 px on a GPU
 
 Settings that are often given (--show prints them all):
-  output=DIR                  checkpoint, weights, history, log and pictures; a run found there goes on
+  output=DIR                  checkpoint, weights, history, log and figures; a run found there is resumed
   data.meshes=[DIR,...]       mesh files; data.unit=mm where they are in millimetres
-  data.gso=DIR  data.bop=[ROOT:SPLIT,...]  data.procedural=N  data.photos=DIR  data.bank=DIR
+  data.gso=DIR  data.bop=[ROOT:SPLIT,...]  data.procedural=N  data.photos=DIR  data.cache_dir=DIR
   trainer.minutes=N           stop cleanly after N minutes; Ctrl-C does so at once
   trainer.devices=N  trainer.num_nodes=N  trainer.precision=bf16-mixed  trainer.compile=true
   trainer.logger=NAME         tensorboard, csv, wandb, mlflow, comet, neptune or none
-  loader.groups=N             objects in a batch, four queries each; loader.workers=N processes render
+  loader.batch_size=N         objects in a batch, four queries each; loader.workers=N processes render
   init.weights=FILE           begin with these weights"""
 
 _EXAMPLES = """\

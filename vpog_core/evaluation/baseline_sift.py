@@ -25,7 +25,7 @@ from vpog_core.inference.correspondence import lift
 from vpog_core.objects.library import ObjectLibrary
 from vpog_core.objects.template_set import build_template_set
 from vpog_core.types import Camera, Detection, Estimates, PoseEstimate, VPOGError
-from vpog_core.whole_file import write_whole
+from vpog_core.utils.atomic_file import atomic_write
 
 TEMPLATE_SIZE, CROP_SIZE = 224, 448
 """Pixels a side. Crops are larger than most objects are in an image, so that small features are found."""
@@ -123,7 +123,7 @@ class SiftBaseline:
 def _keep(features: _Features, path: Path) -> None:
     """Write to the cache; a cache that cannot be written costs time only."""
     with suppress(OSError):
-        write_whole(path, save(vars(features)))
+        atomic_write(path, save(vars(features)))
 
 
 def _region(detection: Detection, size: tuple[int, int]) -> np.ndarray:

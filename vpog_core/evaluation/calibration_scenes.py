@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-from vpog_core.crew import Crew
 from vpog_core.evaluation.pose_error import add
 from vpog_core.evaluation.tracking_samples import MOTIONS, covered, moved
 from vpog_core.inference.calibration import (
@@ -32,6 +31,7 @@ from vpog_core.objects.mesh import Mesh, save_mesh
 from vpog_core.synthetic.objects import make_object
 from vpog_core.synthetic.scene import SceneFrame, jitter_box, make_scene
 from vpog_core.types import Camera, Detection, PoseEstimate, VPOGError
+from vpog_core.utils.worker_pool import WorkerPool
 
 FIRST_SEED = 910_000
 """Objects from this seed on are in no training set, nor in the held-out benchmark."""
@@ -120,8 +120,8 @@ def collect(
         VPOGError: unreadable weights, or no pose found at all.
     """
     matched, compared, tracked = rows = ([], [], [])
-    with Crew(SceneEvaluator, (weights, device, frames), min(workers, scenes)) as crew:
-        for found in crew.map(SceneEvaluator.run, range(scenes)):
+    with WorkerPool(SceneEvaluator, (weights, device, frames), min(workers, scenes)) as pool:
+        for found in pool.map(SceneEvaluator.run, range(scenes)):
             for stage, more in zip(rows, found, strict=True):
                 stage.extend(more)
             progress()

@@ -49,14 +49,14 @@ class Shot:
         towards = T_world_cam[:3, :3] @ np.asarray(lights[0].direction)
         image = table.draw(self.K, T_cam_world, SIZE, hulls, towards)
         depth = _table_depth(self.K, T_cam_world, table.half)
-        owner = np.full(SIZE, -1)
+        instance_map = np.full(SIZE, -1)
         for index, each in enumerate(things):
             part = each.renderer.render(T_cam_world @ each.T_world_obj, self.K, SIZE, lights)
             front = part.mask & ((part.depth < depth) | (depth == 0))
-            image[front], depth[front], owner[front] = part.rgb[front], part.depth[front], index
+            image[front], depth[front], instance_map[front] = part.rgb[front], part.depth[front], index
             if index == 0:
                 alone = np.count_nonzero(part.mask)
-        mask = owner == 0
+        mask = instance_map == 0
         finished = image if level == 1 else _lens_and_sensor(rng, image)
         return finished, depth, mask, float(mask.sum() / max(alone, 1)), T_cam_world @ thing.T_world_obj
 

@@ -9,12 +9,12 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-from vpog_core.crew import Crew
 from vpog_core.evaluation.benchmark import Benchmark, FrameKey
 from vpog_core.evaluation.frame_run import FrameRunner, Plan
 from vpog_core.inference.networks import DEFAULT_REFINER, DEFAULT_WEIGHTS
 from vpog_core.types import VPOGError
-from vpog_core.whole_file import write_whole
+from vpog_core.utils.atomic_file import atomic_write
+from vpog_core.utils.worker_pool import WorkerPool
 
 FORMAT = 2
 """Of the frames kept; raise it when what they hold, or how errors are computed, changes."""
@@ -42,11 +42,11 @@ def run(
     with tempfile.TemporaryDirectory(prefix="vpog_objects_") as library:
         if missing:
             benchmark.write_library(Path(library))
-            with Crew(FrameRunner, (plan, Path(library)), min(workers, len(missing))) as crew:
-                for count, _ in enumerate(crew.map(_onboard, benchmark.object_ids), start=1):
+            with WorkerPool(FrameRunner, (plan, Path(library)), min(workers, len(missing))) as pool:
+                for count, _ in enumerate(pool.map(_onboard, benchmark.object_ids), start=1):
                     _tell(progress, "objects", count, len(benchmark.object_ids))
                 _tell(progress, "frames", done, len(benchmark.keys))
-                for key, record in crew.map(_run, missing):
+                for key, record in pool.map(_run, missing):
                     store.write(key, record)
                     done += 1
                     _tell(progress, "frames", done, len(benchmark.keys))
@@ -83,7 +83,7 @@ class FrameStore:
 
     def write(self, key: FrameKey, record: dict) -> None:
         """Keep a frame's record."""
-        write_whole(self._path(key), json.dumps(record))
+        atomic_write(self._path(key), json.dumps(record))
 
     def _path(self, key: FrameKey) -> Path:
         return self.folder / f"{key[0]:06d}_{key[1]:06d}.json"

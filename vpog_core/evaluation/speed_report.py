@@ -8,7 +8,7 @@ from pathlib import Path
 
 from vpog_core.evaluation.speed_run import FrameTimes, SpeedResult
 from vpog_core.types import VPOGError
-from vpog_core.whole_file import write_whole
+from vpog_core.utils.atomic_file import atomic_write
 
 MARKS = "<!-- bench: begin -->", "<!-- bench: end -->"
 """Around the tables in a document."""
@@ -63,7 +63,7 @@ def update_document(path: Path, result: SpeedResult) -> None:
     _, has_end, after = rest.partition(end)
     if not (has_begin and has_end):
         raise VPOGError(f"The document '{path}' has no place for tables: put '{begin}' and '{end}' into it.")
-    write_whole(path, f"{before}{begin}\n{speed_tables(result)}\n{end}{after}")
+    atomic_write(path, f"{before}{begin}\n{speed_tables(result)}\n{end}{after}")
 
 
 def _frame_table(frames: list[FrameTimes]) -> str:

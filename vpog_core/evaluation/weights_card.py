@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from vpog_core.types import VPOGError
-from vpog_core.whole_file import write_whole
+from vpog_core.utils.atomic_file import atomic_write
 
 BEGIN, END = "<!-- begin {}: written by `vpog publish-weights` -->", "<!-- end {} -->"
 PARTS = ("per_split", "per_group", "per_visibility")
@@ -61,7 +61,7 @@ def _both(scores: Mapping) -> list[str]:
 
 def write_block(path: Path, name: str, block: str) -> None:
     """Put a block between its marks in a Markdown file; raises as `with_block`."""
-    write_whole(path, with_block(path, name, block))
+    atomic_write(path, with_block(path, name, block))
 
 
 def with_block(path: Path, name: str, block: str) -> str:

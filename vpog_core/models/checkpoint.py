@@ -15,7 +15,7 @@ from vpog_core.models.refiner import RefinerNet
 from vpog_core.models.refiner_config import RefinerConfig
 from vpog_core.models.vpog_model import VPOGModel
 from vpog_core.types import VPOGError
-from vpog_core.whole_file import write_whole
+from vpog_core.utils.atomic_file import atomic_write
 
 FORMAT = "1"
 """Of the files written: raised when an older program could no longer read them."""
@@ -33,7 +33,7 @@ def save_weights(
         "format": FORMAT, "network": kind, "config": json.dumps(model.config.to_dict()), **(extra or {}),
     }  # fmt: skip
     tensors = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
-    write_whole(Path(path), save(tensors, metadata=metadata))  # save_file would hide it from other users
+    atomic_write(Path(path), save(tensors, metadata=metadata))  # save_file would hide it from other users
 
 
 def copy_weights(
@@ -50,7 +50,7 @@ def copy_weights(
         for key, tensor in tensors.items():
             if not tensor.isfinite().all():
                 raise VPOGError(f"In '{path}' the tensor '{key}' does not fit {dtype}: keep it as it is.")
-    write_whole(Path(output), save(tensors, metadata={**metadata, **extra}))
+    atomic_write(Path(output), save(tensors, metadata={**metadata, **extra}))
 
 
 def load_weights(

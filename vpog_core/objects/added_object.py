@@ -19,7 +19,7 @@ from vpog_core.objects.library_entries import SETTINGS, SETTINGS_NAMES, read_ent
 from vpog_core.objects.mesh import MESH_SUFFIXES, UNITS, Mesh, load_mesh
 from vpog_core.objects.settings_file import append_object
 from vpog_core.types import VPOGError
-from vpog_core.whole_file import write_whole
+from vpog_core.utils.atomic_file import atomic_write
 
 MOST_BYTES = 64 * 2**20
 """Of a mesh that is sent."""
@@ -64,7 +64,7 @@ class AddedObject:
         before = _content_of(settings)
         try:
             if self.data is not None:
-                write_whole(path, self.data)
+                atomic_write(path, self.data)
             if self.settings:
                 append_object(settings, self.name, self.settings)
             read_entries(self.folder)
@@ -75,7 +75,7 @@ class AddedObject:
                 if before is None:
                     settings.unlink(missing_ok=True)
                 elif settings.read_bytes() != before:
-                    write_whole(settings, before)
+                    atomic_write(settings, before)
             if isinstance(error, VPOGError):
                 raise
             raise VPOGError(

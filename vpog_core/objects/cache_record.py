@@ -8,14 +8,14 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from vpog_core.whole_file import write_whole
+from vpog_core.utils.atomic_file import atomic_write
 
 
 def write_record(record: Path, sources: Sequence[Path], templates: Path) -> None:
     """Note the size and the time of change of the files that templates were made of; failing is no error."""
     with contextlib.suppress(OSError):
         files = [[str(path.absolute()), *_state(path)] for path in sources]
-        write_whole(record, json.dumps({"files": files, "templates": templates.name}))
+        atomic_write(record, json.dumps({"files": files, "templates": templates.name}))
 
 
 def recorded_templates(record: Path) -> Path | None:

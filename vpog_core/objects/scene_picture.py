@@ -20,14 +20,14 @@ SHADOW_GRID = 75
 """Shadows and occlusion are traced for about so many pixels along a side, of two at most."""
 SHADOW_RAYS, OCCLUSION_RAYS = 2, 4
 OCCLUSION_REACH = 0.3
-"""How far ambient light is blocked, in diameters of the first actor."""
-NOBODY = -1
+"""How far ambient light is blocked, in diameters of the first object."""
+NO_OBJECT = -1
 _UNITS = 1 << 16
 DULL = Material()
 
 
 @dataclass
-class Actor:
+class SceneObject:
     """A mesh in a picture; `scale` enlarges it about its frame's origin before `T_cam_obj` is applied."""
 
     renderer: Renderer
@@ -70,18 +70,18 @@ class Picture:
 
     Attributes:
         rgb: [H, W, 3] float32, 0..255 and above.
-        depth: [H, W] float32 metres along the optical axis, 0 where no actor is.
-        owner: [H, W] int8, number of the actor in front, or NOBODY.
+        depth: [H, W] float32 metres along the optical axis, 0 where no object is.
+        instance_map: [H, W] int8, number of the object in front, or NO_OBJECT.
     """
 
     rgb: np.ndarray
     depth: np.ndarray
-    owner: np.ndarray
+    instance_map: np.ndarray
 
 
 @dataclass
 class _Seen:
-    """The part of an actor that is in front: pixels [N], colours, normals, view [N, 3] (camera frame)."""
+    """The part of an object that is in front: pixels [N], colours, normals, view [N, 3] (camera frame)."""
 
     pixel: np.ndarray
     albedo: np.ndarray
@@ -91,43 +91,43 @@ class _Seen:
 
 def render_scene(
     rng: np.random.Generator,
-    actors: Sequence[Actor],
+    objects: Sequence[SceneObject],
     K: np.ndarray,
     size: tuple[int, int],
     background: np.ndarray,
     illumination: Illumination,
     ground: Ground | None = None,
 ) -> Picture:
-    """The picture of actors under a light.
+    """The picture of objects under a light.
 
     Args:
         rng: spreads the rays of soft shadows.
         K: [3, 3] of a pinhole camera; size: (H, W).
-        background: [H, W, 3] uint8, the ground included; shadows of the actors fall on it.
+        background: [H, W, 3] uint8, the ground included; shadows of the objects fall on it.
     """
     rays = pixel_rays(K, size)
-    depth, owner, hits = _front(actors, K, size)
-    seen = [_seen(actor, found, rays) for actor, found in zip(actors, hits, strict=True)]
+    depth, instance_map, hits = _front(objects, K, size)
+    seen = [_seen(obj, found, rays) for obj, found in zip(objects, hits, strict=True)]
     normals = np.zeros((rays.shape[0] * rays.shape[1], 3), np.float32)
-    surface = np.where(owner >= 0, depth, 0)
+    surface = np.where(instance_map >= 0, depth, 0)
     if ground is not None:
         below = ground.depth(rays).ravel()
-        free = (owner < 0) & np.isfinite(below)
+        free = (instance_map < 0) & np.isfinite(below)
         surface[free], normals[free] = below[free], ground.normal
     for part in seen:
         normals[part.pixel] = part.normals
     points = rays * surface.reshape(*size, 1)
-    key, open_sky = _visibility(rng, actors, points, normals.reshape(*size, 3), illumination)
+    key, open_sky = _visibility(rng, objects, points, normals.reshape(*size, 3), illumination)
     rgb = background.astype(np.float32).reshape(-1, 3)
     if ground is not None:
         _darken(rgb, free, ground.normal, illumination, key, open_sky)
-    for actor, part in zip(actors, seen, strict=True):
+    for obj, part in zip(objects, seen, strict=True):
         rgb[part.pixel] = shade(
-            part.albedo, part.normals, part.view, illumination, actor.material,
+            part.albedo, part.normals, part.view, illumination, obj.material,
             _at(key, part.pixel), _at(open_sky, part.pixel),
         )  # fmt: skip
-    depth = np.where(owner >= 0, depth, 0).astype(np.float32)
-    return Picture(rgb.reshape(*size, 3), depth.reshape(size), owner.reshape(size))
+    depth = np.where(instance_map >= 0, depth, 0).astype(np.float32)
+    return Picture(rgb.reshape(*size, 3), depth.reshape(size), instance_map.reshape(size))
 
 
 def pixel_rays(K: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -138,24 +138,24 @@ def pixel_rays(K: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return rays
 
 
-def owners(actors: Sequence[Actor], K: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """[H, W] int8: which actor is in front, or NOBODY; nothing is shaded."""
-    return _front(actors, K, size)[1].reshape(size)
+def render_instance_map(objects: Sequence[SceneObject], K: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """[H, W] int8: which object is in front, or NO_OBJECT; nothing is shaded."""
+    return _front(objects, K, size)[1].reshape(size)
 
 
-def _front(actors, K, size) -> tuple[np.ndarray, np.ndarray, list[Hits]]:
-    """Depth [H*W] (infinite where nothing is), owner [H*W] and each actor's hits that are in front."""
+def _front(objects, K, size) -> tuple[np.ndarray, np.ndarray, list[Hits]]:
+    """Depth [H*W] (infinite where nothing is), instance map [H*W], and each object's hits in front."""
     depth = np.full(size[0] * size[1], np.inf, np.float32)
-    owner = np.full(depth.shape, NOBODY, np.int8)
+    instance_map = np.full(depth.shape, NO_OBJECT, np.int8)
     found = []
-    for number, actor in enumerate(actors):
-        hits = actor.renderer.cast(actor.T_unscaled, K, size)
-        z = hits.z * np.float32(actor.scale * actor.renderer.mesh.diameter)
+    for number, obj in enumerate(objects):
+        hits = obj.renderer.cast(obj.T_unscaled, K, size)
+        z = hits.z * np.float32(obj.scale * obj.renderer.mesh.diameter)
         wins = z < depth[hits.pixel]
         depth[hits.pixel[wins]] = z[wins]
-        owner[hits.pixel[wins]] = number
+        instance_map[hits.pixel[wins]] = number
         found.append(hits)
-    return depth, owner, [_kept(h, owner[h.pixel] == n) for n, h in enumerate(found)]
+    return depth, instance_map, [_kept(h, instance_map[h.pixel] == n) for n, h in enumerate(found)]
 
 
 def _kept(hits: Hits, keep: np.ndarray) -> Hits:
@@ -164,9 +164,9 @@ def _kept(hits: Hits, keep: np.ndarray) -> Hits:
     return Hits(*(getattr(hits, name)[keep] for name in ("pixel", "face", "weights", "z", "rays")))
 
 
-def _seen(actor: Actor, hits: Hits, rays: np.ndarray) -> _Seen:
-    R = actor.T_cam_obj[:3, :3].astype(np.float32)
-    renderer = actor.renderer
+def _seen(obj: SceneObject, hits: Hits, rays: np.ndarray) -> _Seen:
+    R = obj.T_cam_obj[:3, :3].astype(np.float32)
+    renderer = obj.renderer
     focal = 1.0 / (rays[0, 1, 0] - rays[0, 0, 0])
     footprint = hits.z * np.float32(renderer.mesh.diameter / focal)
     albedo = renderer.surface.color(hits.face, hits.weights, footprint)
@@ -178,7 +178,7 @@ def _seen(actor: Actor, hits: Hits, rays: np.ndarray) -> _Seen:
     return _Seen(hits.pixel, albedo, normals, view)
 
 
-def _visibility(rng, actors, points, normals, illumination) -> tuple:
+def _visibility(rng, objects, points, normals, illumination) -> tuple:
     """Shares [H, W] of the key light and of the ambient light that arrive, or 1.0 where not asked for."""
     if not illumination.shadow and illumination.occlusion <= 0:
         return 1.0, 1.0
@@ -187,7 +187,7 @@ def _visibility(rng, actors, points, normals, illumination) -> tuple:
     shape = points[::step, ::step].shape[:2]
     p, n = (np.ascontiguousarray(v[::step, ::step]).reshape(-1, 3) for v in (points, normals))
     there = np.flatnonzero((n != 0).any(axis=1))
-    first = actors[0]
+    first = objects[0]
     diameter = first.scale * first.renderer.mesh.diameter
     p, n = p[there] + n[there] * np.float32(2e-3 * diameter), n[there]
     key, open_sky = 1.0, 1.0
@@ -196,16 +196,16 @@ def _visibility(rng, actors, points, normals, illumination) -> tuple:
         lit = np.ones(len(p), np.float32)
         facing = np.flatnonzero(n @ towards[0] > 0) if len(n) else there
         lit[facing] = _unblocked(
-            rng, actors, p[facing], towards[facing], illumination.softness, SHADOW_RAYS, None
+            rng, objects, p[facing], towards[facing], illumination.softness, SHADOW_RAYS, None
         )
         key = _smooth(lit, there, shape, size)
     if illumination.occlusion > 0:
-        free = _unblocked(rng, actors, p, n, 1.0, OCCLUSION_RAYS, OCCLUSION_REACH * diameter)
+        free = _unblocked(rng, objects, p, n, 1.0, OCCLUSION_RAYS, OCCLUSION_REACH * diameter)
         open_sky = 1 - np.float32(illumination.occlusion) * (1 - _smooth(free, there, shape, size))
     return key, open_sky
 
 
-def _unblocked(rng, actors, points, towards, softness, rays, reach) -> np.ndarray:
+def _unblocked(rng, objects, points, towards, softness, rays, reach) -> np.ndarray:
     """[N] share of `rays` rays around unit directions [N, 3] that get away.
 
     A direction plus `softness` times a unit vector: at softness 1 that is the cosine-weighted hemisphere.
@@ -217,8 +217,8 @@ def _unblocked(rng, actors, points, towards, softness, rays, reach) -> np.ndarra
         ray = towards + np.float32(softness) * spread
         ray /= length(ray)
         left = np.arange(len(points))
-        for actor in actors:
-            left = left[~actor.blocked(points[left], ray[left], reach)] if len(left) else left
+        for obj in objects:
+            left = left[~obj.blocked(points[left], ray[left], reach)] if len(left) else left
         free[left] += 1
     return free / rays
 
@@ -240,7 +240,7 @@ def _smooth(values, there, shape, size) -> np.ndarray:
 
 
 def _darken(rgb, free, normal, illumination, key, open_sky) -> None:
-    """Let the actors' shadows fall on the ground's pixels `free` [H*W], which is lit otherwise."""
+    """Let the objects' shadows fall on the ground's pixels `free` [H*W], which is lit otherwise."""
     n = np.asarray(normal, np.float32)[None]
     ambient, direct = illumination.ambient(n), illumination.diffuse(n)
     key_part = direct - illumination.diffuse(n, np.zeros(1, np.float32))

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from vpog_core.types import VPOGError
-from vpog_core.whole_file import write_whole
+from vpog_core.utils.atomic_file import atomic_write
 
 _STRING = "tag:yaml.org,2002:str"
 _NULL = "tag:yaml.org,2002:null"
@@ -68,7 +68,7 @@ def append_object(path: Path, object_id: str, settings: Mapping[str, Any]) -> No
         raise VPOGError(
             f"'{path}' is not written with one object a line: add the line `{line}` to it yourself."
         )
-    write_whole(path, content)
+    atomic_write(path, content)
 
 
 def _content(text: str, names: Container[str]):

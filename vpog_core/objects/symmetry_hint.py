@@ -11,7 +11,7 @@ from pathlib import Path
 from vpog_core.objects.library import ObjectLibrary
 from vpog_core.objects.symmetry_search import find_symmetry
 from vpog_core.types import VPOGError
-from vpog_core.whole_file import write_whole
+from vpog_core.utils.atomic_file import atomic_write
 
 RULE = "symmetry-1"
 """Raise it when the search finds others than before."""
@@ -54,7 +54,7 @@ def _found(library: ObjectLibrary, object_id: str) -> dict:
             return known
     found = find_symmetry(library.mesh(object_id)).settings()
     with contextlib.suppress(OSError):
-        write_whole(path, json.dumps(found))
+        atomic_write(path, json.dumps(found))
     return found
 
 

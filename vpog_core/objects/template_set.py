@@ -18,7 +18,7 @@ from vpog_core.objects.mesh import Mesh
 from vpog_core.objects.renderer import Renderer
 from vpog_core.objects.viewpoints import upright_rotation, viewpoint_directions
 from vpog_core.types import VPOGError
-from vpog_core.whole_file import write_whole
+from vpog_core.utils.atomic_file import atomic_write
 
 TEMPLATE_DISTANCE = 5.0
 """Of the camera from the object's centre, in diameters."""
@@ -161,7 +161,7 @@ def save_template_set(templates: TemplateSet, path: str | Path) -> None:
     data = save(
         {name: np.ascontiguousarray(value) for name, value in arrays.items()}, {"vpog": json.dumps(metadata)}
     )
-    write_whole(path, data)
+    atomic_write(path, data)
 
 
 def features_key_of(path: str | Path) -> str:

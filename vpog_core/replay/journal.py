@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from vpog_core.types import PoseEstimate, VPOGError
-from vpog_core.whole_file import write_whole
+from vpog_core.utils.atomic_file import atomic_write
 
 FOLDER = ".replay"
 """Inside the output folder."""
@@ -68,14 +68,14 @@ class Journal:
                 "choose another --output."
             )
         else:
-            write_whole(self.folder / "plan.json", json.dumps(plan, indent=2))
+            atomic_write(self.folder / "plan.json", json.dumps(plan, indent=2))
         self._file = self._path.open("a", encoding="utf-8")
 
     def add(self, result: FrameResult, flow_png: bytes = b"") -> None:
         """Keep the result of the next frame, and the image of its matches where there is one."""
         if flow_png:
             # Before the line that says that the frame is done.
-            write_whole(self.flow_path(result.number), flow_png)
+            atomic_write(self.flow_path(result.number), flow_png)
         values = _to_json(result)
         self._file.write(json.dumps(values) + "\n")
         self._file.flush()
@@ -87,7 +87,7 @@ class Journal:
         self._file.close()
         del self.results[number:]
         lines = self._path.read_bytes().splitlines(keepends=True)
-        write_whole(self._path, b"".join(lines[:number]))
+        atomic_write(self._path, b"".join(lines[:number]))
         self._file = self._path.open("a", encoding="utf-8")
 
     def flow_path(self, number: int) -> Path:
@@ -114,7 +114,7 @@ class Journal:
         data = self._path.read_bytes()
         whole = data[: data.rfind(b"\n") + 1]
         if len(whole) < len(data):
-            write_whole(self._path, whole)
+            atomic_write(self._path, whole)
         try:
             return [_from_json(json.loads(line)) for line in whole.splitlines()]
         except (ValueError, KeyError, TypeError) as error:

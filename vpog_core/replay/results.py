@@ -18,9 +18,9 @@ from vpog_core.replay.pose_table import pose_table
 from vpog_core.replay.result_messages import header, image, object_pose_array, pose_stamped, transforms
 from vpog_core.replay.settings import ReplaySettings
 from vpog_core.replay.video import VideoWriter
+from vpog_core.utils.atomic_file import atomic_write
 from vpog_core.visualization.estimate_drawing import estimate_drawings
 from vpog_core.visualization.overlay import draw_poses
-from vpog_core.whole_file import write_whole
 
 NODE = "/vpog_node"
 """Results are on the topics of a node of this name."""
@@ -94,7 +94,7 @@ class ResultsWriter:
 def write_table(settings: ReplaySettings, journal: Journal, stamps_ns: list[int]) -> None:
     """Write the table of poses."""
     table = pose_table(journal.results, stamps_ns, settings.min_score)
-    write_whole(settings.output / TABLE, table)
+    atomic_write(settings.output / TABLE, table)
 
 
 def _rerun_log(folder: Path, library, settings: ReplaySettings):

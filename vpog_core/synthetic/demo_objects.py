@@ -1,4 +1,4 @@
-"""The objects of the demonstration, and what a detector would say of them."""
+"""Make the objects of the demonstration, and a detector's output for them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Signed distance fields to build shapes of, and the surface of such a field as a mesh.
+"""Build shapes of signed distance fields, and extract the surface of a field as a mesh.
 
 A field is a function: points [..., 3] float32 (metres) -> [...] float32, negative inside. Distances may
 be rough away from the surface; only the sign and a slope of about one near it matter.
@@ -15,7 +15,7 @@ Field = Callable[[np.ndarray], np.ndarray]
 
 
 def box(half: Sequence[float], rounding: float = 0.0) -> Field:
-    """A box of half sizes [3] with rounded edges."""
+    """Return a box of half sizes [3] with rounded edges."""
     inner = np.asarray(half, dtype=np.float32) - np.float32(rounding)
 
     def field(p: np.ndarray) -> np.ndarray:
@@ -33,7 +33,7 @@ def _extrude(flat: np.ndarray, along: np.ndarray, half: float, rounding: float) 
 
 
 def cylinder(radius: float, half: float, rounding: float = 0.0, squash: float = 1.0) -> Field:
-    """A cylinder along z; `squash` scales its width in y."""
+    """Return a cylinder along z; `squash` scales its width in y."""
 
     def field(p: np.ndarray) -> np.ndarray:
         flat = np.hypot(p[..., 0], p[..., 1] / squash) - radius
@@ -43,7 +43,7 @@ def cylinder(radius: float, half: float, rounding: float = 0.0, squash: float = 
 
 
 def polygon(corners: np.ndarray, half: float, rounding: float = 0.0) -> Field:
-    """A simple polygon [N, 2] in x, y, extruded along z."""
+    """Return a simple polygon [N, 2] in x, y, extruded along z."""
     a = np.asarray(corners, dtype=np.float32)
     b = np.roll(a, -1, axis=0)
 
@@ -64,7 +64,7 @@ def polygon(corners: np.ndarray, half: float, rounding: float = 0.0) -> Field:
 
 
 def lathe(heights: np.ndarray, radii: np.ndarray, squash: float = 1.0) -> Field:
-    """A solid of revolution about z: radius `radii` [N] at `heights` [N] (rising), flat ends."""
+    """Return a solid of revolution about z: radius `radii` [N] at `heights` [N] (rising), flat ends."""
     heights, radii = np.asarray(heights, float), np.asarray(radii, float)
     table = np.linspace(heights[0], heights[-1], 256)
     radius = np.interp(table, heights, radii)
@@ -81,7 +81,7 @@ def lathe(heights: np.ndarray, radii: np.ndarray, squash: float = 1.0) -> Field:
 
 
 def torus(ring: float, tube: float, squash: float = 1.0) -> Field:
-    """A ring in the x, y plane; `squash` scales its y."""
+    """Return a ring in the x, y plane; `squash` scales its y."""
 
     def field(p: np.ndarray) -> np.ndarray:
         flat = np.hypot(p[..., 0], p[..., 1] / squash) - ring
@@ -93,7 +93,7 @@ def torus(ring: float, tube: float, squash: float = 1.0) -> Field:
 def capsule(
     start: Sequence[float], end: Sequence[float], radius: float, end_radius: float | None = None
 ) -> Field:
-    """A rod with round ends, its radius running from `radius` to `end_radius`."""
+    """Return a rod with round ends, its radius running from `radius` to `end_radius`."""
     a, b = np.asarray(start, np.float32), np.asarray(end, np.float32)
     tip = radius if end_radius is None else end_radius
 
@@ -106,7 +106,7 @@ def capsule(
 
 
 def superquadric(half: Sequence[float], e1: float, e2: float) -> Field:
-    """A superquadric of half sizes [3] and exponents e1 (along z), e2 (across): 1 ellipsoid, near 0 box."""
+    """Return a superquadric: half sizes [3], exponents e1 (along z), e2 (across): 1 ellipsoid, near 0 box."""
     a = np.asarray(half, dtype=np.float32)
 
     def field(p: np.ndarray) -> np.ndarray:
@@ -118,14 +118,14 @@ def superquadric(half: Sequence[float], e1: float, e2: float) -> Field:
 
 
 def placed(field: Field, R: np.ndarray | None = None, t: Sequence[float] = (0, 0, 0)) -> Field:
-    """The field moved: a point q of it comes to R q + t."""
+    """Move a field: a point q of it comes to R q + t."""
     turn = np.eye(3, dtype=np.float32) if R is None else np.asarray(R, dtype=np.float32)
     shift = np.asarray(t, dtype=np.float32)
     return lambda p: field((p - shift) @ turn)
 
 
 def union(fields: Sequence[Field], blend: float = 0.0) -> Field:
-    """All of them; `blend` (m) rounds the joints."""
+    """Join fields; `blend` (m) rounds the joints."""
 
     def field(p: np.ndarray) -> np.ndarray:
         out = fields[0](p)
@@ -142,12 +142,12 @@ def union(fields: Sequence[Field], blend: float = 0.0) -> Field:
 
 
 def cut(field: Field, away: Field) -> Field:
-    """The first without the second."""
+    """Take the second field out of the first."""
     return lambda p: np.maximum(field(p), -away(p))
 
 
 def warped(field: Field, taper: float = 0.0, twist: float = 0.0, bend: float = 0.0) -> Field:
-    """A field narrowed along z (share per metre), twisted about z (rad / m) or bent in x (1 / m)."""
+    """Narrow a field along z (fraction per metre), twist it about z (rad / m) or bend it in x (1 / m)."""
 
     def warp(p: np.ndarray) -> np.ndarray:
         x, y, z = p[..., 0], p[..., 1], p[..., 2]
@@ -162,7 +162,7 @@ def warped(field: Field, taper: float = 0.0, twist: float = 0.0, bend: float = 0
 
 
 def surface(field: Field, half: Sequence[float], vertices: int = 15000) -> tuple[np.ndarray, np.ndarray]:
-    """The surface of a field as an even mesh.
+    """Return the surface of a field as an even mesh.
 
     Args:
         half: [3] the field is sampled in the box -half..half, which must hold the whole surface.
@@ -189,7 +189,7 @@ def _sample(field: Field, half: np.ndarray, step: float) -> tuple[np.ndarray, np
 
 
 def _surface_nets(values: np.ndarray, low: np.ndarray, step: float) -> tuple[np.ndarray, np.ndarray]:
-    """Naive surface nets (Gibson 1998): a vertex in each cell the surface cuts, a quad for each cut edge."""
+    """Apply naive surface nets (Gibson 1998): a vertex in each cut cell, a quad for each cut edge."""
     inside = values < 0
     cells = tuple(n - 1 for n in values.shape)
     total = np.zeros((*cells, 3), dtype=np.float32)
@@ -221,7 +221,7 @@ def _surface_nets(values: np.ndarray, low: np.ndarray, step: float) -> tuple[np.
 
 
 def _cells_around(at: np.ndarray, axis: int, cells: tuple[int, ...]) -> tuple[list[np.ndarray], np.ndarray]:
-    """The four cells around each edge, counter-clockwise about the axis, and which edges have all four."""
+    """Return the four cells around each edge, counter-clockwise about the axis; tell which edges have all."""
     u, v = (axis + 1) % 3, (axis + 2) % 3
     around = []
     for du, dv in ((-1, -1), (0, -1), (0, 0), (-1, 0)):
@@ -236,7 +236,7 @@ def _cells_around(at: np.ndarray, axis: int, cells: tuple[int, ...]) -> tuple[li
 
 
 def gradient(field: Field, points: np.ndarray, step: float) -> np.ndarray:
-    """[N, 3] float64 slope of a field at points [N, 3], by central differences."""
+    """Compute the [N, 3] float64 slope of a field at points [N, 3], by central differences."""
     slope = np.empty((len(points), 3))
     for axis in range(3):
         shift = np.zeros(3)
@@ -247,7 +247,7 @@ def gradient(field: Field, points: np.ndarray, step: float) -> np.ndarray:
 
 
 def _snap(field: Field, points: np.ndarray, step: float) -> np.ndarray:
-    """Newton steps onto the surface, at most half a cell."""
+    """Move points onto the surface by Newton steps of at most half a cell."""
     start = points
     for _ in range(2):
         slope = gradient(field, points, step * 0.25)

@@ -1,4 +1,4 @@
-"""Hands and forearms by seed, as they cover what they hold: capsules in the colours of skin and gloves."""
+"""Make hands and forearms by seed: capsules in the colours of skin and gloves."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from vpog_core.objects.mesh import Mesh
 from vpog_core.synthetic.prints import palette
 
 SKIN = np.array([[236, 190, 164], [214, 158, 124], [180, 122, 88], [128, 82, 56], [84, 54, 40]])
-"""Tones from light to dark, RGB; what lies between is drawn as well."""
+"""Tones from light to dark, RGB; tones in between are drawn as well."""
 GLOVE = 0.15
-"""Odds of a glove in any colour."""
+"""Probability of a glove in any colour."""
 
 
 def make_hand(seed: int) -> Mesh:
@@ -31,7 +31,7 @@ def make_hand(seed: int) -> Mesh:
 
 
 def _colors(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Colours [3] of skin (or glove) and sleeve (or bare arm)."""
+    """Draw colours [3] of skin (or glove) and sleeve (or bare arm)."""
     if rng.random() < GLOVE:
         glove = palette(rng)[0]
         return glove, palette(rng)[0]
@@ -50,7 +50,7 @@ def _palm(rng: np.random.Generator) -> trimesh.Trimesh:
 def _finger(
     start: list[float], lengths: np.ndarray, bend: float, spread: float, radius: float
 ) -> list[trimesh.Trimesh]:
-    """Links from `start` on, each bent by `bend` more than the last, the first turned aside by `spread`."""
+    """Make links from `start` on, each bent by `bend` more than the last, the first turned by `spread`."""
     parts, place, angle = [], np.array(start), 0.3 * bend
     for length in lengths:
         ahead = np.array([-np.sin(spread) * np.cos(angle), np.cos(spread) * np.cos(angle), np.sin(angle)])

@@ -1,4 +1,4 @@
-"""Whole procedural objects: a shape and its colours, from one seed."""
+"""Make procedural objects: a shape and its colours, from one seed."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from vpog_core.synthetic.shapes import make_shape
 from vpog_core.synthetic.textures import color_shape
 
 USUAL_DIAMETER = 0.14
-"""Metres."""
+"""Diameter that sizes are drawn towards, metres."""
 
 
 def make_object(
     seed: int, photo: np.ndarray | None = None, kind: str | None = None, vertices: int = 15000
 ) -> Mesh:
-    """A textured object of about 8 to 22 cm, in metres, z up; the same arguments give the same object.
+    """Make a textured object of about 8 to 22 cm, in metres, z up; the same arguments give the same object.
 
     Args:
         seed: any non-negative integer.
-        photo: [h, w, 3] uint8 RGB, a picture to use in the texture.
+        photo: [h, w, 3] uint8 RGB, an image to use in the texture.
         kind: one of `shapes.RECIPES`; None draws one.
         vertices: about how many; as the colours sit on them, more show finer print.
     """
     shape = make_shape(seed, kind, vertices)
     colors = color_shape(np.random.default_rng([int(seed), 2]), shape, photo)
     mesh = Mesh(shape.vertices, shape.faces, vertex_colors=colors)
-    # Half way (in ratio) to the usual size, so that small and large ones fit one picture.
+    # Half way (in ratio) to the usual size, so that small and large ones fit one image.
     scale = np.sqrt(USUAL_DIAMETER / mesh.diameter)
     return Mesh(shape.vertices * scale, shape.faces, vertex_colors=colors)

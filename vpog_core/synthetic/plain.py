@@ -1,4 +1,4 @@
-"""Objects in plain paint: only shape and shading tell their pose, as of many a machine part."""
+"""Paint objects in one colour: only shape and shading show their pose, as of many machine parts."""
 
 from __future__ import annotations
 

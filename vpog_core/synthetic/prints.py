@@ -1,4 +1,4 @@
-"""Flat printed designs by seed: what packages, cans and bottles wear."""
+"""Draw flat printed designs by seed, as on packages, cans and bottles."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ LETTERS = "ABCDEFGHJKLMNPRSTUVXYZabdeghkmnprstuy0123456789&"
 
 
 def palette(rng: Rng, count: int = 5) -> np.ndarray:
-    """[count, 3] uint8 RGB colours that go together as print does: first the ground, then contrasts."""
-    # Reds, yellows and blues, as shelves have them, and now and then any.
+    """Draw [count, 3] uint8 RGB colours that go together as print does: the ground first, then contrasts."""
+    # Reds, yellows and blues, as on goods in a shop, and at times any hue.
     hue = rng.choice(SHELF_HUES) + rng.normal(0, 0.015) if rng.random() < 0.6 else rng.random()
     colors = []
     for index in range(count):
@@ -45,12 +45,12 @@ def palette(rng: Rng, count: int = 5) -> np.ndarray:
 def make_print(
     rng: Rng, height: int, width: int, colors: np.ndarray, photo: np.ndarray | None = None, busy: float = 1.0
 ) -> np.ndarray:
-    """A printed panel.
+    """Draw a printed panel.
 
     Args:
         height, width: pixels.
         colors: [C, 3] uint8, C >= 3; the first is the ground.
-        photo: [h, w, 3] uint8, a picture to place on the panel.
+        photo: [h, w, 3] uint8, an image to place on the panel.
         busy: about how much there is on it; 1 is a usual package.
 
     Returns:

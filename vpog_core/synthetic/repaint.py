@@ -1,7 +1,7 @@
-"""Another look for a mesh: plain paint, a print, photographs, or decals on what it wears.
+"""Change the appearance of a mesh: plain paint, a print, photographs, or decals on its own colours.
 
 Textures are projected along the six sides of a frame onto the faces that look there, as packages are printed,
-so that any mesh takes them, whatever its vertices and texture coordinates.
+which works for any mesh, whatever its vertices and texture coordinates.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ LOOKS = ("plain", "print", "photo", "decals")
 TILE = 192
 """Texels along the longest side of a mesh."""
 PATTERN = 64
-"""The same of patterns that fill space, which are smooth."""
+"""The same for patterns that fill space, which are smooth."""
 GREY_PAINT, SOLID, ALIKE, SKEW = 0.4, 0.35, 0.25, 0.3
-"""Odds: plain paint is grey; a print is a pattern that fills space; a side looks like the one opposite; the
-frame is turned against the mesh's."""
+"""Probabilities: plain paint is grey; a print is a pattern that fills space; a side looks like the one
+opposite; the frame is turned against the mesh's."""
 
 
 def repainted(rng: Rng, renderer: Renderer, look: str, photos: Sequence[np.ndarray] = ()) -> Renderer:
@@ -52,7 +52,7 @@ def repainted(rng: Rng, renderer: Renderer, look: str, photos: Sequence[np.ndarr
 
 
 def plain_color(rng: Rng) -> np.ndarray:
-    """[3] uint8, of paint: greys as machine parts have them, and any colour."""
+    """Draw a paint's colour [3] uint8: greys as machine parts have them, or any colour."""
     if rng.random() < GREY_PAINT:
         return (rng.uniform(25, 235) + rng.normal(0, 4, 3)).clip(0, 255).astype(np.uint8)
     return palette(rng)[0]
@@ -85,16 +85,16 @@ class _BoxMapping:
         self.uv = ((place + inset) / (3, 2)).astype(np.float32)
 
     def shape(self, side: int) -> tuple[int, int]:
-        """(height, width) of what of a tile is used, pixels; it lies in the lower left corner."""
+        """Return (height, width) of the used part of a tile, pixels; it lies in the lower left corner."""
         texels = np.ceil(self.extent * (TILE / self.extent.max())).astype(int).clip(8, TILE)
         return int(texels[SIDES[side][4]]), int(texels[SIDES[side][2]])
 
     def texture(self, tiles: Sequence[np.ndarray]) -> MipTexture:
-        """The texture of six tiles [TILE, TILE, C] in the order of `SIDES`."""
+        """Make the texture of six tiles [TILE, TILE, C] in the order of `SIDES`."""
         return MipTexture(self.mesh, self.uv, np.vstack([np.hstack(tiles[:3]), np.hstack(tiles[3:])]))
 
     def points(self, side: int, count: int) -> np.ndarray:
-        """[count * count, 3] metres, in the mapping's frame: where the pixels of a tile lie on their side."""
+        """Return where the pixels of a tile lie on their side: [count * count, 3] metres, mapping's frame."""
         normal, sign, right, flip, up = SIDES[side]
         line = (np.arange(count) + 0.5) / count * self.extent.max()
         out = np.empty((count, count, 3))
@@ -128,7 +128,7 @@ def _solid_tiles(rng: Rng, mapping: _BoxMapping) -> list[np.ndarray]:
 
 
 def _photo_tiles(rng: Rng, photos: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Parts of one photograph, now and then of several."""
+    """Cut tiles out of one photograph, at times out of several."""
     photo, tiles = photos[rng.integers(len(photos))], []
     for side in range(6):
         if side % 2 and rng.random() < ALIKE:
@@ -149,7 +149,7 @@ def _part(rng: Rng, photo: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def _decals(rng: Rng, mapping: _BoxMapping, photos: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Tiles [TILE, TILE, 4], empty but for labels and stickers; colours are multiplied by alpha."""
+    """Make tiles [TILE, TILE, 4], empty but for labels and stickers; colours are multiplied by alpha."""
     tiles = [np.zeros((TILE, TILE, 4), np.uint8) for _ in range(6)]
     for _ in range(rng.integers(2, 7)):
         side = int(rng.integers(6))

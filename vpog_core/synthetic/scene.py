@@ -1,4 +1,4 @@
-"""A moving table-top scene with known poses: for the demo, the tests and evaluation."""
+"""Render a moving table-top scene with known poses, for the demo, the tests and the evaluation."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from vpog_core.synthetic.objects import make_object
 from vpog_core.synthetic.table import TableTop
 from vpog_core.types import Camera, VPOGError
 
-SHARE_OF_HEIGHT = 0.25
-"""About how much of the image's height an object's diameter covers."""
+HEIGHT_FRACTION = 0.25
+"""Approximate fraction of the image's height that an object's diameter covers."""
 
 
 CLOSENESS = 0.8
-"""How near two things may stand: the distance of their middles over their mean diameter."""
+"""How near two objects may stand: the distance of their middles over their mean diameter."""
 
 NOISE_ROOM = 128
-"""Pixels the stored noise is larger than an image, so that it does not stand still."""
+"""Pixels by which the stored noise is larger than an image, so that its window can move."""
 
 
 @dataclass
 class SceneFrame:
-    """One picture of the scene and the truth about its N objects, in the order they were given.
+    """One image of the scene and the truth about its N objects, in the order they were given.
 
     Attributes:
         image: [H, W, 3] uint8 RGB.
@@ -49,8 +49,8 @@ class SceneFrame:
 
 
 @dataclass
-class _Actor:
-    """A thing on the table: where it stands, how it turns and floats (metres, radians, per second)."""
+class _SceneObject:
+    """An object on the table: where it stands, how it turns and floats (metres, radians, per second)."""
 
     renderer: Renderer
     place: np.ndarray
@@ -61,7 +61,7 @@ class _Actor:
     phase: float
 
     def pose(self, t: float) -> np.ndarray:
-        """T_world_obj [4, 4]; the world's z = 0 is the table."""
+        """Return T_world_obj [4, 4]; the world's z = 0 is the table."""
         R = rotation_z(self.yaw + self.spin * t) @ self.rest
         mesh = self.renderer.mesh
         height = self.lift * (1 + 0.4 * np.sin(0.9 * t + self.phase))
@@ -76,12 +76,12 @@ def make_scene(
     distractors: int = 2,
     noise: float = 2.0,
 ) -> DemoScene:
-    """A scene by seed: the meshes stand, lie and float over a table while the camera swings around it.
+    """Make a scene by seed: meshes stand, lie and float over a table while the camera swings around it.
 
     Args:
-        meshes: the N objects whose poses are told; at most about 8 look well.
+        meshes: the N objects whose poses are given; at most about 8 fit on the table.
         size: (H, W) of the images, pixels.
-        distractors: objects of other shapes that are in the way and not told of.
+        distractors: objects of other shapes that occlude, and whose poses are not given.
         noise: standard deviation of the sensor noise, grey levels.
 
     Raises:
@@ -109,40 +109,40 @@ class DemoScene:
             _scaled(make_object(10_000_000 + int(rng.integers(1e6)), vertices=8000), self._unit * 0.8)
             for _ in range(distractors)
         ]
-        self._actors = self._arrange(rng, list(meshes) + others)
+        self._objects = self._arrange(rng, list(meshes) + others)
         largest = max(mesh.diameter for mesh in meshes)
-        self._distance = (0.6 * self._unit + 0.4 * largest) * focal / (SHARE_OF_HEIGHT * H)
+        self._distance = (0.6 * self._unit + 0.4 * largest) * focal / (HEIGHT_FRACTION * H)
         self._swing = rng.uniform(0, 2 * np.pi, 3)
         self._lights = _soft_lights(rng)
         self._table = TableTop(rng, 6 * self._unit)
-        self._noise = _noise_bank(rng, size, noise)
+        self._noise = _noise_image(rng, size, noise)
         self._seed = int(seed)
 
-    def _arrange(self, rng: np.random.Generator, meshes: list[Mesh]) -> list[_Actor]:
+    def _arrange(self, rng: np.random.Generator, meshes: list[Mesh]) -> list[_SceneObject]:
         """Places on rings around the middle, at least most of a diameter apart; every third object floats."""
-        actors: list[_Actor] = []
+        objects: list[_SceneObject] = []
         order = rng.permutation(len(meshes))
         places = _spread(rng, [meshes[i].diameter for i in order], self._unit)
         at = {int(index): place for index, place in zip(order, places, strict=True)}
         for index, mesh in enumerate(meshes):
-            told = index < self._count
-            floats = told and (index + int(rng.integers(3))) % 3 == 0
+            given = index < self._count
+            floats = given and (index + int(rng.integers(3))) % 3 == 0
             rest = _resting_rotation(rng, mesh, floats)
-            actors.append(
-                _Actor(
+            objects.append(
+                _SceneObject(
                     renderer=Renderer(mesh),
                     place=at[index],
                     rest=rest,
                     yaw=rng.uniform(0, 2 * np.pi),
-                    spin=rng.choice([-1, 1]) * rng.uniform(0.15, 0.5) if told else 0.0,
+                    spin=rng.choice([-1, 1]) * rng.uniform(0.15, 0.5) if given else 0.0,
                     lift=rng.uniform(0.15, 0.5) * self._unit if floats else 0.0,
                     phase=rng.uniform(0, 2 * np.pi),
                 )
             )
-        return actors
+        return objects
 
     def camera_pose(self, t: float) -> np.ndarray:
-        """T_world_cam [4, 4] at t seconds."""
+        """Return T_world_cam [4, 4] at t seconds."""
         a, b, c = self._swing
         azimuth = a + 0.5 * np.sin(0.25 * t + b)
         elevation = np.radians(32 + 7 * np.sin(0.31 * t + c))
@@ -154,14 +154,14 @@ class DemoScene:
         return transform(upright_rotation(direction).T, target + distance * direction)
 
     def render(self, t: float) -> SceneFrame:
-        """The frame at t seconds; the same t gives the same frame."""
+        """Render the frame at t seconds; the same t gives the same frame."""
         T_world_cam = self.camera_pose(t)
         T_cam_world = invert(T_world_cam)
-        poses = [actor.pose(t) for actor in self._actors]
+        poses = [obj.pose(t) for obj in self._objects]
         towards = T_world_cam[:3, :3] @ np.asarray(self._lights[0].direction)
         hulls = [
-            transform_points(T, actor.renderer.mesh.hull_points)
-            for T, actor in zip(poses, self._actors, strict=True)
+            transform_points(T, obj.renderer.mesh.hull_points)
+            for T, obj in zip(poses, self._objects, strict=True)
         ]
         shape = (self.camera.height, self.camera.width)
         image = self._table.draw(self.camera.K, T_cam_world, shape, hulls, towards)
@@ -180,31 +180,31 @@ class DemoScene:
         """Draw every object over the image where it is nearest; visible masks [N, H, W], pixels alone [N]."""
         H, W = image.shape[:2]
         nearest = np.full((H, W), np.inf, dtype=np.float32)
-        owner = np.full((H, W), -1, dtype=np.int16)
+        instance_map = np.full((H, W), -1, dtype=np.int16)
         alone = np.zeros(self._count)
-        for index, (actor, T) in enumerate(zip(self._actors, poses, strict=True)):
-            x0, y0, x1, y1 = actor.renderer.window(T, self.camera.K, (H, W))
+        for index, (obj, T) in enumerate(zip(self._objects, poses, strict=True)):
+            x0, y0, x1, y1 = obj.renderer.window(T, self.camera.K, (H, W))
             if x1 <= x0 or y1 <= y0:
                 continue
             K = self.camera.K.copy()
             K[:2, 2] -= (x0, y0)
-            part = actor.renderer.render(T, K, (y1 - y0, x1 - x0), self._lights)
+            part = obj.renderer.render(T, K, (y1 - y0, x1 - x0), self._lights)
             if index < self._count:
                 alone[index] = part.mask.sum()
             view = np.s_[y0:y1, x0:x1]
             front = part.mask & (part.depth < nearest[view])
             nearest[view][front] = part.depth[front]
-            owner[view][front] = index
+            instance_map[view][front] = index
             image[view][front] = part.rgb[front]
-        return owner[None] == np.arange(self._count)[:, None, None], alone
+        return instance_map[None] == np.arange(self._count)[:, None, None], alone
 
     def _amodal_box(self, index: int, T: np.ndarray) -> np.ndarray:
-        points = self._actors[index].renderer.mesh.hull_points @ T[:3, :3].T + T[:3, 3]
+        points = self._objects[index].renderer.mesh.hull_points @ T[:3, :3].T + T[:3, 3]
         pixels = points[:, :2] / points[:, 2:] * self.camera.K[[0, 1], [0, 1]] + self.camera.K[:2, 2]
         return np.concatenate([pixels.min(axis=0), pixels.max(axis=0)])
 
     def _finish(self, image: np.ndarray, t: float) -> np.ndarray:
-        """The lens' softness and the sensor's noise, which differ from frame to frame."""
+        """Add the lens' softness and the sensor's noise, which differ from frame to frame."""
         image = cv2.GaussianBlur(image, (0, 0), 0.5)
         step = np.random.default_rng([self._seed, int(abs(t) * 1000)]).integers(0, NOISE_ROOM, 2)
         H, W = image.shape[:2]
@@ -212,19 +212,19 @@ class DemoScene:
         return cv2.add(image, grain, dtype=cv2.CV_8U)
 
 
-def jitter_box(rng: np.random.Generator, box: np.ndarray, share: float) -> np.ndarray:
-    """A box [4] (x0, y0, x1, y1) as a detector gives it: each side errs by up to `share` of its size."""
+def jitter_box(rng: np.random.Generator, box: np.ndarray, fraction: float) -> np.ndarray:
+    """Add a detector's errors to a box [4] (x0, y0, x1, y1): up to `fraction` of its size on each side."""
     size = np.array([box[2] - box[0], box[3] - box[1]])
-    return box + rng.uniform(-share, share, 4) * np.tile(size, 2)
+    return box + rng.uniform(-fraction, fraction, 4) * np.tile(size, 2)
 
 
 def _scaled(mesh: Mesh, diameter: float) -> Mesh:
-    share = diameter / mesh.diameter
-    return Mesh(mesh.vertices * share, mesh.faces, vertex_colors=mesh.vertex_colors)
+    fraction = diameter / mesh.diameter
+    return Mesh(mesh.vertices * fraction, mesh.faces, vertex_colors=mesh.vertex_colors)
 
 
 def _spread(rng: np.random.Generator, diameters: list[float], unit: float) -> list[np.ndarray]:
-    """A place [2] for each thing, near the middle and clear of the ones before it as far as there is room."""
+    """Draw a place [2] for each object, near the middle and clear of those before it where there is room."""
     places: list[np.ndarray] = []
     for own in diameters:
         best, best_cost = np.zeros(2), np.inf
@@ -242,7 +242,7 @@ def _spread(rng: np.random.Generator, diameters: list[float], unit: float) -> li
 
 
 def _resting_rotation(rng: np.random.Generator, mesh: Mesh, floats: bool) -> np.ndarray:
-    """Standing most of the time, else lying on a side; what floats is tilted."""
+    """Draw a rotation: standing most of the time, else lying on a side; what floats is tilted."""
     if floats:
         return rotation_x(rng.uniform(-0.7, 0.7)) @ rotation_y(rng.uniform(-0.7, 0.7))
     extent = np.ptp(mesh.bounds, axis=0)
@@ -253,7 +253,7 @@ def _resting_rotation(rng: np.random.Generator, mesh: Mesh, floats: bool) -> np.
 
 
 def _soft_lights(rng: np.random.Generator) -> list[Light]:
-    """A warm key from above, a cool fill from the other side; camera frame."""
+    """Draw a warm key light from above and a cool fill from the other side; camera frame."""
     side = rng.choice([-1.0, 1.0])
     key = (side * rng.uniform(0.3, 0.8), -1.0, -rng.uniform(0.4, 0.8))
     warm = 1.0 + 0.06 * rng.uniform(-1, 1) * np.array([1, 0.2, -1])
@@ -263,8 +263,8 @@ def _soft_lights(rng: np.random.Generator) -> list[Light]:
     ]
 
 
-def _noise_bank(rng: np.random.Generator, size: tuple[int, int], sigma: float) -> np.ndarray:
-    """[H + 128, W + 128, 3] int16; a frame takes a window of it."""
+def _noise_image(rng: np.random.Generator, size: tuple[int, int], sigma: float) -> np.ndarray:
+    """Draw noise [H + 128, W + 128, 3] int16; each frame takes a window of it."""
     grain = rng.standard_normal((size[0] + NOISE_ROOM, size[1] + NOISE_ROOM, 3), dtype=np.float32)
     return np.rint(grain * sigma).astype(np.int16)
 

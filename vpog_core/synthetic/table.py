@@ -1,4 +1,4 @@
-"""A table top in perspective, with the soft shadows of what stands on it."""
+"""Draw a table top in perspective, with the soft shadows of the objects on it."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ class TableTop:
         hulls: list[np.ndarray],
         towards_light: np.ndarray,
     ) -> np.ndarray:
-        """[H, W, 3] uint8 background with shadows.
+        """Draw the [H, W, 3] uint8 background with shadows.
 
         Args:
             K: [3, 3]; T_cam_world: [4, 4].
             size: (H, W).
-            hulls: for each thing its hull's points [N, 3], world frame, metres.
+            hulls: for each object its hull's points [N, 3], world frame, metres.
             towards_light: [3], world frame.
         """
         H, W = size
@@ -53,15 +53,15 @@ class TableTop:
         top = cv2.warpPerspective(
             lit, plane @ world, (W, H), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
         )
-        share = self._outline(K, T_cam_world, size)
-        image = cv2.copyTo(top, share, room)
-        rim = (share > 0) & (share < 255)
-        part = share[rim, None] / 255.0
+        coverage = self._outline(K, T_cam_world, size)
+        image = cv2.copyTo(top, coverage, room)
+        rim = (coverage > 0) & (coverage < 255)
+        part = coverage[rim, None] / 255.0
         image[rim] = np.round(top[rim] * part + room[rim] * (1 - part))
         return image
 
     def _outline(self, K: np.ndarray, T_cam_world: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-        """[H, W] uint8: how much of a pixel the table covers, with a smooth rim."""
+        """Compute [H, W] uint8: how much of each pixel the table covers, with a smooth rim."""
         h = self.half
         corners = np.array([[-h, -h, 0], [h, -h, 0], [h, h, 0], [-h, h, 0.0]])
         corners = corners @ T_cam_world[:3, :3].T + T_cam_world[:3, 3]
@@ -72,15 +72,15 @@ class TableTop:
                 kept.append(a)
             if (a[2] > near) != (b[2] > near):
                 kept.append(a + (b - a) * (near - a[2]) / (b[2] - a[2]))
-        share = np.zeros(size, dtype=np.uint8)
+        coverage = np.zeros(size, dtype=np.uint8)
         if kept:
             pixels = np.array(kept) @ K.T
             pixels = np.round(pixels[:, :2] / pixels[:, 2:] * 16).astype(np.int32)
-            cv2.fillConvexPoly(share, pixels, 255, cv2.LINE_AA, shift=4)
-        return share
+            cv2.fillConvexPoly(coverage, pixels, 255, cv2.LINE_AA, shift=4)
+        return coverage
 
     def _with_shadows(self, hulls: list[np.ndarray], towards_light: np.ndarray) -> np.ndarray:
-        """The texture darkened: a cast shadow along the light and a tighter contact shadow straight below."""
+        """Darken the texture by a shadow cast along the light and a tighter contact shadow straight below."""
         small = TEXELS // 4
         light = np.asarray(towards_light, dtype=np.float64)
         slope = light[:2] / max(light[2], 0.35 * float(np.linalg.norm(light)))
@@ -102,7 +102,7 @@ class TableTop:
 
 
 def _grain(rng: Rng, wide: float, high: float) -> np.ndarray:
-    """[TEXELS, TEXELS] float32 smooth noise about -1..1 with blots of wide x high texels."""
+    """Draw [TEXELS, TEXELS] float32 smooth noise about -1..1 with blots of wide x high texels."""
     small = rng.standard_normal((max(2, int(TEXELS / high)), max(2, int(TEXELS / wide)))).astype(np.float32)
     return cv2.resize(small, (TEXELS, TEXELS), interpolation=cv2.INTER_CUBIC) * 0.6
 
@@ -112,7 +112,7 @@ def _image(color: np.ndarray, shade: np.ndarray) -> np.ndarray:
 
 
 def wood_planks(rng: Rng) -> np.ndarray:
-    """[TEXELS, TEXELS, 3] uint8."""
+    """Draw a texture of wooden planks, [TEXELS, TEXELS, 3] uint8."""
     color = rng.uniform(130, 200) * np.array([1.0, rng.uniform(0.74, 0.82), rng.uniform(0.5, 0.66)])
     fibre = _grain(rng, 220, 2) * 0.05 + _grain(rng, 400, 9) * 0.07 + _grain(rng, 300, 60) * 0.05
     plank = TEXELS // int(rng.integers(6, 12))
@@ -126,7 +126,7 @@ def wood_planks(rng: Rng) -> np.ndarray:
 
 
 def cloth(rng: Rng) -> np.ndarray:
-    """[TEXELS, TEXELS, 3] uint8."""
+    """Draw a texture of cloth, [TEXELS, TEXELS, 3] uint8."""
     ground = rng.uniform(150, 225) * (1 + rng.uniform(-0.12, 0.12, 3))
     weave = 0.015 * np.sin(np.arange(TEXELS) * 1.3)[:, None] + 0.015 * np.sin(np.arange(TEXELS) * 1.3)[None]
     image = np.tile(ground, (TEXELS, TEXELS, 1)).astype(np.float32)
@@ -134,14 +134,14 @@ def cloth(rng: Rng) -> np.ndarray:
         stripe = ground * rng.uniform(0.55, 0.8, 3)
         period = int(rng.integers(60, 140))
         on = (np.arange(TEXELS) % period) < period * rng.uniform(0.2, 0.5)
-        share = 0.5 * (on[:, None] * 1.0 + on[None] * 1.0)
-        image = image + (stripe - image) * share[..., None].astype(np.float32)
+        fraction = 0.5 * (on[:, None] * 1.0 + on[None] * 1.0)
+        image = image + (stripe - image) * fraction[..., None].astype(np.float32)
     shade = 1 + weave + 0.03 * _grain(rng, 100, 100) + 0.03 * _grain(rng, 2, 2)
     return np.clip(image * shade[..., None], 0, 255).astype(np.uint8)
 
 
 def stone(rng: Rng) -> np.ndarray:
-    """[TEXELS, TEXELS, 3] uint8."""
+    """Draw a texture of stone, [TEXELS, TEXELS, 3] uint8."""
     color = rng.uniform(110, 215) * (1 + rng.uniform(-0.05, 0.05, 3))
     shade = 1 + sum(_grain(rng, size, size) * 0.045 for size in (2, 6, 20, 90, 260))
     return _image(color, shade)

@@ -1,4 +1,4 @@
-"""Colours for the vertices of a shape, by seed: solid patterns, projected prints and photographs."""
+"""Colour the vertices of a shape by seed: solid patterns, projected prints and photographs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Rng = np.random.Generator
 
 
 def noise(rng: Rng, points: np.ndarray, scale: float, octaves: int = 3) -> np.ndarray:
-    """[N] float32 smooth noise about -1..1 at points [N, 3]; `scale`: size of its largest blots, metres."""
+    """Draw [N] smooth noise about -1..1 at points [N, 3]; `scale`: size of its largest blots, metres."""
     lattice = rng.uniform(-1, 1, (24, 24, 24)).astype(np.float32)
     total, weight = np.zeros(len(points), dtype=np.float32), 0.0
     for octave in range(octaves):
@@ -24,7 +24,7 @@ def noise(rng: Rng, points: np.ndarray, scale: float, octaves: int = 3) -> np.nd
 
 
 def solid_texture(rng: Rng, points: np.ndarray, colors: np.ndarray, strong: bool = True) -> np.ndarray:
-    """[N, 3] float32 colours 0..255 as a function of place alone.
+    """Return [N, 3] float32 colours 0..255 as a function of place alone.
 
     Args:
         points: [N, 3] metres, object frame.
@@ -49,7 +49,7 @@ def _weak(rng: Rng, points: np.ndarray, colors: np.ndarray) -> np.ndarray:
 
 
 def _extent(points: np.ndarray) -> float:
-    """Longest side of the points' box, metres; at least a millimetre, as a part may show in one vertex."""
+    """Return the longest side of the points' box, metres; at least 1 mm, as a part may be one vertex."""
     return max(float(np.ptp(points, axis=0).max()), 1e-3)
 
 
@@ -58,8 +58,8 @@ def _direction(rng: Rng) -> np.ndarray:
     return direction / np.linalg.norm(direction)
 
 
-def _mix(a: np.ndarray, b: np.ndarray, share: np.ndarray) -> np.ndarray:
-    return a + (b - a) * np.clip(share, 0, 1)[:, None]
+def _mix(a: np.ndarray, b: np.ndarray, fraction: np.ndarray) -> np.ndarray:
+    return a + (b - a) * np.clip(fraction, 0, 1)[:, None]
 
 
 def _stripes(rng: Rng, p: np.ndarray, colors: np.ndarray, size: float) -> np.ndarray:
@@ -126,7 +126,7 @@ def _camouflage(rng: Rng, p: np.ndarray, colors: np.ndarray, size: float) -> np.
 
 
 def sample_image(image: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """[N, 3] float32 colours of an image [h, w, 3] at u (right) and v (down), 0..1; mirrored beyond."""
+    """Sample an image [h, w, 3] at u (right), v (down) in 0..1: [N, 3] float32 colours; mirrored beyond."""
     if not len(u):
         return np.zeros((0, 3), dtype=np.float32)
     h, w = image.shape[:2]
@@ -154,13 +154,13 @@ SIDES = (
 
 
 def facing_side(normals: np.ndarray) -> np.ndarray:
-    """[N] int index into `SIDES` of the direction each normal [N, 3] points to most."""
+    """Return [N] int index into `SIDES` of the direction each normal [N, 3] points to most."""
     axis = np.abs(normals).argmax(axis=1)
     return 2 * axis + (normals[np.arange(len(normals)), axis] < 0)
 
 
 def _spacing(points: np.ndarray) -> float:
-    """Rough distance (m) of neighbouring vertices of a closed even mesh."""
+    """Estimate the distance (m) of neighbouring vertices of a closed even mesh."""
     a, b, c = np.maximum(np.ptp(points, axis=0), 1e-4)
     return float(np.sqrt(2 * (a * b + b * c + c * a) / max(len(points), 1)))
 
@@ -168,7 +168,7 @@ def _spacing(points: np.ndarray) -> float:
 def print_box(
     rng: Rng, points: np.ndarray, normals: np.ndarray, colors: np.ndarray, photo: np.ndarray | None = None
 ) -> np.ndarray:
-    """[N, 3] float32: a package's six printed sides, projected along their normals."""
+    """Colour points as a package: six printed sides, projected along their normals, [N, 3] float32."""
     low, extent = points.min(axis=0), np.maximum(np.ptp(points, axis=0), 1e-4)
     side = facing_side(normals)
     out = np.tile(colors[0].astype(np.float32), (len(points), 1))
@@ -188,7 +188,7 @@ def print_box(
 def print_round(
     rng: Rng, points: np.ndarray, normals: np.ndarray, colors: np.ndarray, photo: np.ndarray | None = None
 ) -> np.ndarray:
-    """[N, 3] float32: a label wrapped around z, the ends in the ground colour."""
+    """Colour points with a label wrapped around z, the ends in the ground colour, [N, 3] float32."""
     middle = (points.min(axis=0) + points.max(axis=0)) / 2
     low, extent = points.min(axis=0), np.maximum(np.ptp(points, axis=0), 1e-4)
     x, y = ((points - middle)[:, :2] / extent[:2]).T
@@ -212,19 +212,19 @@ def print_round(
 def _panel(
     rng: Rng, wide: float, high: float, step: float, colors: np.ndarray, photo: np.ndarray | None, busy: float
 ) -> np.ndarray:
-    """A print for a side of wide x high metres, as fine as vertices `step` apart can show."""
+    """Draw a print for a side of wide x high metres, as fine as vertices `step` apart can show."""
     scale = 220 / max(wide, high)
     panel = make_print(rng, max(24, int(high * scale)), max(24, int(wide * scale)), colors, photo, busy)
-    share = 1.0 / (0.7 * step * scale)
-    if share < 1:
-        panel = cv2.resize(panel, None, fx=share, fy=share, interpolation=cv2.INTER_AREA)
+    fraction = 1.0 / (0.7 * step * scale)
+    if fraction < 1:
+        panel = cv2.resize(panel, None, fx=fraction, fy=fraction, interpolation=cv2.INTER_AREA)
     return panel
 
 
 def image_texture(
     points: np.ndarray, normals: np.ndarray, image: np.ndarray, rng: Rng | None = None
 ) -> np.ndarray:
-    """[N, 3] float32 colours: a photograph projected along the nearest axis, another part of it on each side.
+    """Colour points by a photograph projected along the nearest axis, another part on each side.
 
     Args:
         points, normals: [N, 3], object frame.
@@ -233,9 +233,9 @@ def image_texture(
     """
     rng = np.random.default_rng(0) if rng is None else rng
     low, size = points.min(axis=0), _extent(points)
-    share = min(1.0, size / _spacing(points) / (0.7 * min(image.shape[:2])))
-    if share < 1:
-        image = cv2.resize(image, None, fx=share, fy=share, interpolation=cv2.INTER_AREA)
+    fraction = min(1.0, size / _spacing(points) / (0.7 * min(image.shape[:2])))
+    if fraction < 1:
+        image = cv2.resize(image, None, fx=fraction, fy=fraction, interpolation=cv2.INTER_AREA)
     aspect = image.shape[0] / image.shape[1]
     side = facing_side(normals)
     out = np.zeros((len(points), 3), dtype=np.float32)
@@ -248,7 +248,7 @@ def image_texture(
 
 
 def color_shape(rng: Rng, shape: Shape, photo: np.ndarray | None = None) -> np.ndarray:
-    """[V, 3] uint8 colours for a shape: a material for each part, print where it takes one, some wear."""
+    """Colour a shape, [V, 3] uint8: a material for each part, print where it takes one, some wear."""
     out = np.zeros((len(shape.vertices), 3), dtype=np.float32)
     colors = palette(rng, 6)
     for index, print_on in enumerate(shape.print_on):

@@ -1,4 +1,4 @@
-"""What a training sample costs: samples per second of the loader alone, and where the time goes.
+"""Measure what a training sample costs: samples per second of the loader, and where the time goes.
 
 A sample is a query, its templates and its labels; of a refiner an image, a render and their labels. Times
 are of the CPU, so that other programs do not count.
@@ -18,9 +18,9 @@ import cv2
 import torch
 from torch.utils.data import DataLoader, Dataset, Subset
 
+from vpog_core.training.data.batch import Batch, RefinerBatch
+from vpog_core.training.losses.labels import matching_labels
 from vpog_core.training.losses.refiner import refiner_labels
-from vpog_core.training.objective import Batch
-from vpog_core.training.refiner_dataset import RefinerBatch
 
 STAGES = {
     "layout": ("query_layout.py", ("lay_out",)),
@@ -34,12 +34,12 @@ STAGES = {
     "labels": ("bench.py", ("_label",)),
 }
 FLOOR = (("renderer.py", ("cast", "blocked")),)
-"""What no rewriting takes away: the rays."""
+"""Ray casting, the part that no rewriting of this code makes faster."""
 
 
 @dataclass
 class Bench:
-    """Costs of a sample.
+    """The costs of a sample.
 
     Attributes:
         milliseconds: of CPU time, one process; stages: of it, by name, the rest as 'other'.
@@ -56,7 +56,7 @@ class Bench:
     worker_milliseconds: float | None = None
 
     def text(self) -> str:
-        """For people."""
+        """Return the costs as text."""
         lines = [
             f"one process: {self.milliseconds:.1f} ms of CPU time a sample, "
             f"{1e3 / self.milliseconds:.1f} samples/s"
@@ -72,11 +72,11 @@ class Bench:
         return "\n".join(lines)
 
 
-def bench(dataset: Dataset, groups: int = 24, workers: int = 0) -> Bench:
+def bench(dataset: Dataset, items: int = 24, workers: int = 0) -> Bench:
     """Measure a training set.
 
     Args:
-        groups: items drawn for each measurement; workers: processes of the loader, 0 leaves that part out.
+        items: items drawn for each measurement; workers: processes of the loader, 0 leaves that part out.
     """
     cv2.setNumThreads(0)
     threads = torch.get_num_threads()
@@ -84,11 +84,11 @@ def bench(dataset: Dataset, groups: int = 24, workers: int = 0) -> Bench:
     try:
         _take(dataset, range(2))
         begin = time.process_time()
-        samples = _take(dataset, range(2, 2 + groups))
+        samples = _take(dataset, range(2, 2 + items))
         plain = 1e3 * (time.process_time() - begin) / samples
         profile = cProfile.Profile(time.process_time, builtins=False)
         profile.enable()
-        samples = _take(dataset, range(2, 2 + groups))
+        samples = _take(dataset, range(2, 2 + items))
         profile.disable()
     finally:
         torch.set_num_threads(threads)
@@ -101,7 +101,7 @@ def bench(dataset: Dataset, groups: int = 24, workers: int = 0) -> Bench:
     out = Bench(plain, stages, unit * sum(_seconds(stats, *where) for where in FLOOR))
     if workers:
         out.workers = workers
-        out.per_second, out.worker_milliseconds = _loader(dataset, groups, workers)
+        out.per_second, out.worker_milliseconds = _loader(dataset, items, workers)
     return out
 
 
@@ -120,11 +120,11 @@ def _label(batch: Batch | RefinerBatch, index: int) -> None:
     if isinstance(batch, RefinerBatch):
         refiner_labels(batch)
     else:
-        batch.labels((index % 4, index // 4 % 4))
+        matching_labels(batch, (index % 4, index // 4 % 4))
 
 
 def _samples(dataset: Dataset, item: Mapping) -> int:
-    """Images of a camera in an item: queries of a group, or the one of a pair."""
+    """Count the images of a camera in an item: the queries of a sample, or the one of a pair."""
     return math.prod(item[dataset.batch_type.IMAGES].shape[:-3])
 
 
@@ -136,15 +136,15 @@ def _seconds(stats: pstats.Stats, file: str, names: tuple[str, ...]) -> float:
     )
 
 
-def _loader(dataset: Dataset, groups: int, workers: int) -> tuple[float, float]:
+def _loader(dataset: Dataset, items: int, workers: int) -> tuple[float, float]:
     """Samples a second and milliseconds of the workers' CPU time for each, without the workers' start."""
-    first, count = 10_000, max(groups, 4 * workers)
+    first, count = 10_000, max(items, 4 * workers)
     loader = DataLoader(Subset(dataset, range(first, first + count)), batch_size=None, num_workers=workers,
                         worker_init_fn=_one_thread)  # fmt: skip
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     samples, warm, begin = 0, 0, time.perf_counter()
-    for number, group in enumerate(loader):
-        samples += _samples(dataset, group)
+    for number, item in enumerate(loader):
+        samples += _samples(dataset, item)
         if number + 1 == workers:
             warm, begin = samples, time.perf_counter()
     seconds = time.perf_counter() - begin

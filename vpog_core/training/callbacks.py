@@ -1,4 +1,4 @@
-"""Around the steps: what is written, when to stop, what a person reads."""
+"""Callbacks of the trainer: write the run's files, stop cleanly, print progress."""
 
 from __future__ import annotations
 
@@ -17,11 +17,13 @@ from tqdm import tqdm
 
 from vpog_core.models.checkpoint import save_weights
 from vpog_core.types import VPOGError
-from vpog_core.whole_file import write_whole
+from vpog_core.utils.atomic_file import atomic_write
 
 CHECKPOINT = "checkpoint.ckpt"
 WEIGHTS = "weights.safetensors"
 HISTORY = "history.json"
+RENAMED_SCORES = {"pose_share": "pose_fraction", "near_pose_share": "near_pose_fraction"}
+"""New names of scores in the history of runs that earlier versions began."""
 HEADLINE = (
     "loss", "seen_accuracy", "unseen_accuracy", "flow_error", "visibility_accuracy", "retrieval_error",
     "rotation_error", "rotation_start", "translation_error", "translation_start",
@@ -29,7 +31,7 @@ HEADLINE = (
 
 
 class SafeCheckpointIO(TorchCheckpointIO):
-    """Checkpoints that are whole or not there, and are read as tensors and plain values alone."""
+    """Writes checkpoints atomically, and reads tensors and plain values alone from them."""
 
     def save_checkpoint(self, checkpoint: dict, path, storage_options=None) -> None:
         partial = Path(path).with_suffix(".partial")
@@ -45,7 +47,7 @@ class SafeCheckpointIO(TorchCheckpointIO):
 
 
 def read_checkpoint(path: str | Path) -> dict:
-    """A checkpoint's content.
+    """Return a checkpoint's content.
 
     Raises:
         VPOGError: it cannot be read.
@@ -60,7 +62,7 @@ def read_checkpoint(path: str | Path) -> dict:
 
 
 class RunFiles(L.Callback):
-    """After every validation: checkpoint.ckpt, weights.safetensors (averaged) and history.json.
+    """Writes checkpoint.ckpt, weights.safetensors (averaged) and history.json after every validation.
 
     Attributes:
         seconds: of training so far, over all slices; history: one entry for each validation.
@@ -74,7 +76,11 @@ class RunFiles(L.Callback):
         return {"seconds": self.seconds, "history": self.history}
 
     def load_state_dict(self, state_dict: dict) -> None:
-        self.seconds, self.history = state_dict["seconds"], state_dict["history"]
+        self.seconds = state_dict["seconds"]
+        self.history = [
+            {RENAMED_SCORES.get(name, name): value for name, value in entry.items()}
+            for entry in state_dict["history"]
+        ]
 
     def on_train_start(self, trainer, pl_module) -> None:
         self._last = time.monotonic()
@@ -93,13 +99,13 @@ class RunFiles(L.Callback):
         trainer.save_checkpoint(self.folder / CHECKPOINT)
         if trainer.is_global_zero:
             save_weights(pl_module.averaged, self.folder / WEIGHTS, {"steps": str(trainer.global_step)})
-            write_whole(self.folder / HISTORY, json.dumps(self.history, indent=1))
+            atomic_write(self.folder / HISTORY, json.dumps(self.history, indent=1))
         trainer.strategy.barrier("run files")
         self._last = time.monotonic()
 
 
 class StopCleanly(L.Callback):
-    """Ends the run after the step in hand, validated and saved: when the time is up, at Ctrl-C, at SIGTERM.
+    """Ends the run after the current step, validated and saved: when the time is up, at Ctrl-C, at SIGTERM.
 
     Args:
         deadline: in `time.monotonic()`, infinity for none.
@@ -124,13 +130,13 @@ class StopCleanly(L.Callback):
         trainer.should_stop = trainer.should_stop or over
 
     def _note(self, number, frame) -> None:
-        if self.interrupted:  # the second time it is meant at once
+        if self.interrupted:  # asked for twice: end at once
             raise KeyboardInterrupt
         self.interrupted = True
 
 
 class ProgressLines(L.Callback):
-    """A line on stderr for every validation, and now and then for a step.
+    """Prints a line to stderr for every validation, and for one step in `every`.
 
     Args:
         every: steps between two lines; 0 where a progress bar shows them.
@@ -145,7 +151,11 @@ class ProgressLines(L.Callback):
         if trainer.is_global_zero and self.every and step % self.every == 0 and step > self._begin[0]:
             rate = (step - self._begin[0]) / (now - self._begin[1])
             shown = {k: float(v) for k, v in trainer.progress_bar_metrics.items() if k != "v_num"}
-            print(f"step {step}/{trainer.max_steps} {rate:.2f}/s {text(shown)}", file=sys.stderr, flush=True)
+            print(
+                f"step {step}/{trainer.max_steps} {rate:.2f}/s {format_scores(shown)}",
+                file=sys.stderr,
+                flush=True,
+            )
 
     def on_validation_end(self, trainer, pl_module) -> None:
         if trainer.is_global_zero and not trainer.sanity_checking:
@@ -155,10 +165,10 @@ class ProgressLines(L.Callback):
 
 
 def headline(scores: dict[str, float]) -> str:
-    """The scores that a person looks at first."""
-    return text({key: scores[key] for key in HEADLINE if key in scores})
+    """Return the most important scores as text."""
+    return format_scores({key: scores[key] for key in HEADLINE if key in scores})
 
 
-def text(scores: dict[str, float]) -> str:
-    """`loss 2.345 ...`."""
+def format_scores(scores: dict[str, float]) -> str:
+    """Return scores as text: `loss 2.345 ...`."""
     return " ".join(f"{key} {value:.3f}" for key, value in scores.items())

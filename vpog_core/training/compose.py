@@ -1,4 +1,4 @@
-"""Hydra's part: YAML files and overrides become a `TrainConfig`, and what is wrong becomes a sentence."""
+"""Compose a `TrainConfig` from YAML files and overrides by Hydra; errors become sentences."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 import vpog_core
-from vpog_core.training.train_config import TrainConfig, from_values, schema
+from vpog_core.training.train_config import RENAMED, TrainConfig, from_values, schema
 from vpog_core.types import VPOGError
 
 FREE_MAPPINGS = ("trainer.extra", "trainer.logger_options", "data.weights")
@@ -22,7 +22,7 @@ FREE_MAPPINGS = ("trainer.extra", "trainer.logger_options", "data.weights")
 
 
 def config_folder() -> Path:
-    """config/train of the source tree, or of a pip or colcon installation.
+    """Find config/train in the source tree, or in a pip or colcon installation.
 
     Raises:
         VPOGError: it is nowhere.
@@ -37,7 +37,7 @@ def config_folder() -> Path:
 
 
 def composed(overrides: Sequence[str]) -> DictConfig:
-    """The configuration as OmegaConf holds it.
+    """Compose the configuration, as OmegaConf holds it.
 
     Raises:
         VPOGError: unknown key or file, wrong type, or an override that is none.
@@ -58,22 +58,22 @@ def composed(overrides: Sequence[str]) -> DictConfig:
 
 
 def load_config(overrides: Sequence[str] = ()) -> TrainConfig:
-    """The run that `experiment=tiny optimizer.lr=1e-3 ...` describe; raises as `composed`."""
+    """Load the configuration that `experiment=tiny optimizer.lr=1e-3 ...` describe; raises as `composed`."""
     return from_values(OmegaConf.to_container(composed(overrides)))
 
 
 def as_yaml(config: DictConfig) -> str:
-    """Every value, for a person to read and for `OmegaConf.load` to read again."""
+    """Return every value as YAML that `OmegaConf.load` can read."""
     return OmegaConf.to_yaml(config)
 
 
 def known_keys() -> list[str]:
-    """`optimizer.lr` and so on: all settings there are."""
+    """Return the names of all settings, such as `optimizer.lr`."""
     return list(keys_of(OmegaConf.to_container(OmegaConf.structured(schema()))))
 
 
 def keys_of(values: dict, prefix: str = "") -> Iterator[str]:
-    """The dotted names in a nested mapping; what lies in a free mapping has none."""
+    """Yield the dotted names in a nested mapping, without those inside a free mapping."""
     for key, value in values.items():
         name = f"{prefix}{key}"
         yield name
@@ -82,7 +82,7 @@ def keys_of(values: dict, prefix: str = "") -> Iterator[str]:
 
 
 def _sentence(error: Exception) -> str:
-    """What went wrong, in the words of this program."""
+    """Turn an error of Hydra or OmegaConf into a sentence."""
     message = f"{error}\n{error.__cause__ or ''}"
     if found := re.search(r"Could not find '([^']+)'", message):
         options = re.findall(r"^\t(\S+)$", message, flags=re.MULTILINE)
@@ -100,7 +100,9 @@ def _sentence(error: Exception) -> str:
 
 
 def _no_setting(key: str) -> str:
-    """The sentence for an unknown key; the hint is a similar key, of its own section rather than another."""
+    """Return the sentence for an unknown key, with its new name or a similar key of the same section."""
+    if key in RENAMED:
+        return f"The setting '{key}' is called '{RENAMED[key]}' now: use that name."
     section, _, leaf = key.rpartition(".")
     known = {name.rpartition(".")[2]: name for name in known_keys() if name.startswith(section)}
     near = difflib.get_close_matches(leaf, known, n=1)

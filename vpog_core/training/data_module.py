@@ -1,4 +1,4 @@
-"""Batches in a fixed order: batch k of a run is the same on every machine, in every slice, on any rank."""
+"""Load batches in a fixed order: batch k of a run is the same on every machine and after every resume."""
 
 from __future__ import annotations
 
@@ -13,46 +13,52 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from vpog_core.training.train_config import LoaderConfig
 from vpog_core.types import VPOGError
 
-Build = Callable[[], tuple[Dataset, Dataset]]
+BuildDatasets = Callable[[], tuple[Dataset, Dataset]]
 
 
 class ConsecutiveBatches(Sampler[list[int]]):
-    """Batches of consecutive items; R processes take them in turn.
+    """Yields batches of consecutive items; R processes take them in turn.
 
     Args:
-        groups: items of a batch; batches: how many a process has in the whole run.
+        batch_size: items of a batch; batches: how many a process has in the whole run.
         first: how many of them are done already; rank, ranks: this process among R.
     """
 
-    def __init__(self, groups: int, batches: int, first: int = 0, rank: int = 0, ranks: int = 1) -> None:
-        self.groups, self.batches, self.first, self.rank, self.ranks = groups, batches, first, rank, ranks
+    def __init__(self, batch_size: int, batches: int, first: int = 0, rank: int = 0, ranks: int = 1) -> None:
+        self.batch_size, self.batches, self.first, self.rank, self.ranks = (
+            batch_size,
+            batches,
+            first,
+            rank,
+            ranks,
+        )
 
     def __len__(self) -> int:
-        """All batches of the run, the done ones among them: what a progress bar counts to."""
+        """Return the number of batches of the whole run, which a progress bar counts to."""
         return self.batches
 
     def __iter__(self) -> Iterator[list[int]]:
         for k in range(self.first, self.batches):
-            start = (k * self.ranks + self.rank) * self.groups
-            yield list(range(start, start + self.groups))
+            start = (k * self.ranks + self.rank) * self.batch_size
+            yield list(range(start, start + self.batch_size))
 
 
-def shares(items: int, groups: int, rank: int, ranks: int) -> list[list[int]]:
-    """The batches of `rank` over a data set of `items`: all ranks have equally many, none is left out."""
+def rank_batches(items: int, batch_size: int, rank: int, ranks: int) -> list[list[int]]:
+    """Return the batches of `rank` over `items` of a data set; all ranks have equally many."""
     each = math.ceil(items / ranks)
     mine = [(rank + n * ranks) % items for n in range(each)]
-    return [mine[i : i + groups] for i in range(0, each, groups)]
+    return [mine[i : i + batch_size] for i in range(0, each, batch_size)]
 
 
 class VPOGDataModule(L.LightningDataModule):
-    """Loaders over the training and validation sets.
+    """Makes the loaders of the training and validation sets.
 
     Args:
         build: makes both sets; called on one process of each machine first, which renders for all.
         config: batches and workers; batches: of one process in the whole run.
     """
 
-    def __init__(self, build: Build, config: LoaderConfig, batches: int) -> None:
+    def __init__(self, build: BuildDatasets, config: LoaderConfig, batches: int) -> None:
         super().__init__()
         self.build, self.config, self.batches = build, config, batches
         self.sets: tuple[Dataset, Dataset] | None = None
@@ -66,23 +72,25 @@ class VPOGDataModule(L.LightningDataModule):
         self.sets = self.sets or self.build()
 
     def train_dataloader(self) -> DataLoader:
-        """From the first item that was not trained on."""
+        """Return the loader that begins at the first item that was not trained on."""
         ranks = self.trainer.world_size
-        first = self.trainer.lightning_module.items // (self.config.groups * ranks)
-        sampler = ConsecutiveBatches(self.config.groups, self.batches, first, self.trainer.global_rank, ranks)
-        if len(self.sets[0]) < len(sampler) * ranks * self.config.groups:
+        first = self.trainer.lightning_module.items // (self.config.batch_size * ranks)
+        sampler = ConsecutiveBatches(
+            self.config.batch_size, self.batches, first, self.trainer.global_rank, ranks
+        )
+        if len(self.sets[0]) < len(sampler) * ranks * self.config.batch_size:
             raise VPOGError(
                 f"The training set has {len(self.sets[0])} items and the run needs "
-                f"{len(sampler) * ranks * self.config.groups}: lower trainer.max_epochs."
+                f"{len(sampler) * ranks * self.config.batch_size}: lower trainer.max_epochs."
             )
         return self._loader(self.sets[0], sampler, self.config.workers)
 
     def val_dataloader(self) -> DataLoader:
-        """This process's share of the validation set."""
-        share = shares(
-            len(self.sets[1]), self.config.groups, self.trainer.global_rank, self.trainer.world_size
+        """Return the loader of this process's batches of the validation set."""
+        batches = rank_batches(
+            len(self.sets[1]), self.config.batch_size, self.trainer.global_rank, self.trainer.world_size
         )
-        return self._loader(self.sets[1], share, min(self.config.workers, len(share)))
+        return self._loader(self.sets[1], batches, min(self.config.workers, len(batches)))
 
     def _loader(self, dataset: Dataset, batches, workers: int) -> DataLoader:
         return DataLoader(

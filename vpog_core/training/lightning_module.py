@@ -1,4 +1,4 @@
-"""Networks in training: optimizer, schedule, averaged weights, and how each kind computes its losses."""
+"""Train a network: optimizer, schedule, averaged weights, and how each kind computes its losses."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from torch.utils.checkpoint import checkpoint
 from vpog_core.models.layers import Block
 from vpog_core.models.refiner import RefinerNet, ResidualBlock
 from vpog_core.models.vpog_model import VPOGModel
-from vpog_core.training.device_augmentation import augment
+from vpog_core.training.data.batch import Batch, RefinerBatch
+from vpog_core.training.losses.compute import compute_losses, supervised_pixel
 from vpog_core.training.losses.config import LossConfig
 from vpog_core.training.losses.refiner import (
     RefinerLossConfig,
@@ -25,25 +26,24 @@ from vpog_core.training.losses.refiner import (
     refiner_losses,
 )
 from vpog_core.training.mixed_precision import FullPrecisionOutside
-from vpog_core.training.objective import Batch, objective, supervised_pixel
-from vpog_core.training.pictures import draw_batch
-from vpog_core.training.refiner_dataset import RefinerBatch
-from vpog_core.training.refiner_pictures import draw_refiner_batch
+from vpog_core.training.refiner_figures import draw_refiner_batch
+from vpog_core.training.synthesis.device_augmentation import augment
 from vpog_core.training.train_config import OptimizerConfig, SchedulerConfig
+from vpog_core.training.validation_figures import draw_batch
 
-SHOWN = ("loss", "seen_accuracy", "flow_error", "visibility_accuracy", "retrieval_right")
-"""Scores on the progress bar, where the objective has them."""
+PROGRESS_BAR_SCORES = ("loss", "seen_accuracy", "flow_error", "visibility_accuracy")
+"""Scores on the progress bar, where the losses have them."""
 
 
 class NetworkLightning(L.LightningModule):
-    """A network, its averaged copy, and how a step is made.
+    """Trains a network and keeps an averaged copy of its weights.
 
-    All that is random in a step is drawn from (seed, number of its batch): a run goes on exactly where it
+    All random numbers of a step are drawn from (seed, number of its batch): a run is resumed exactly where it
     stopped, and R processes do what one would do that accumulates R batches.
 
     Args:
         network: learns; the copy that averages its weights is validated and exported.
-        groups: items in a batch of one process; epoch_steps: optimizer steps of an epoch.
+        batch_size: items in a batch of one process; epoch_steps: optimizer steps of an epoch.
         photometry: lens, sensor and file effects are applied to the images here, on their device.
     """
 
@@ -52,7 +52,7 @@ class NetworkLightning(L.LightningModule):
         network: nn.Module,
         optimizer: OptimizerConfig,
         scheduler: SchedulerConfig,
-        groups: int,
+        batch_size: int,
         epoch_steps: int,
         seed: int = 0,
         photometry: bool = False,
@@ -61,7 +61,8 @@ class NetworkLightning(L.LightningModule):
         self.network = network
         self.averaged = copy.deepcopy(network).requires_grad_(False)
         self.optimizer, self.scheduler = optimizer, scheduler
-        self.groups, self.epoch_steps, self.seed, self.photometry = groups, epoch_steps, seed, photometry
+        self.batch_size, self.epoch_steps = batch_size, epoch_steps
+        self.seed, self.photometry = seed, photometry
         self.items = 0
         """Training items seen so far, by all processes."""
 
@@ -96,25 +97,25 @@ class NetworkLightning(L.LightningModule):
             part.forward = torch.compile(part.forward, dynamic=False)
 
     def training_step(self, batch, batch_idx: int) -> Tensor:
-        """The loss of one batch."""
-        number = self.items // self.groups + self.global_rank
+        """Compute the loss of one batch."""
+        number = self.items // self.batch_size + self.global_rank
         torch.manual_seed((self.seed << 32) + number)
         loss, scores = self._in_precision(self.training_losses, self.network, batch, number)
-        shown = {key: scores[key] for key in SHOWN if key in scores}
+        shown = {key: scores[key] for key in PROGRESS_BAR_SCORES if key in scores}
         rate = self.trainer.optimizers[0].param_groups[0]["lr"]
         scores = {**scores, "lr": rate}
-        self.log_dict({f"train/{key}": value for key, value in scores.items()}, batch_size=self.groups)
-        self.log_dict(shown, prog_bar=True, logger=False, batch_size=self.groups)
+        self.log_dict({f"train/{key}": value for key, value in scores.items()}, batch_size=self.batch_size)
+        self.log_dict(shown, prog_bar=True, logger=False, batch_size=self.batch_size)
         return loss
 
     def on_train_batch_end(self, outputs, batch, batch_idx: int) -> None:
-        self.items += self.groups * self.trainer.world_size
+        self.items += self.batch_size * self.trainer.world_size
 
     def on_validation_epoch_start(self) -> None:
         self.averaged.eval()
 
     def validation_step(self, batch, batch_idx: int) -> None:
-        """Scores of the averaged weights."""
+        """Log the scores of the averaged weights."""
         torch.manual_seed(batch_idx * self.trainer.world_size + self.global_rank)
         scores = self._in_precision(self.validation_losses, self.averaged, batch)[1]
         self.log_dict(
@@ -139,7 +140,7 @@ class NetworkLightning(L.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def rate(self, step: int) -> float:
-        """Share of the highest learning rate after `step` steps: linear warm-up times cosine."""
+        """Return the learning rate after `step` steps over the highest one: linear warm-up times cosine."""
         config = self.scheduler
         epochs = step / self.epoch_steps if config.stepwise else step // self.epoch_steps
         down = 0.5 * (1 + math.cos(math.pi * min(1.0, epochs / config.t_max)))
@@ -150,7 +151,7 @@ class NetworkLightning(L.LightningModule):
     def configure_gradient_clipping(
         self, optimizer, gradient_clip_val=None, gradient_clip_algorithm=None
     ) -> None:
-        """By norm; a step whose gradient is not finite is left out.
+        """Clip the gradient by its norm; a step whose gradient is not finite is skipped.
 
         Lightning's own clipping refuses the fused optimizer in mixed precision, which bfloat16 does not harm.
         """
@@ -159,7 +160,7 @@ class NetworkLightning(L.LightningModule):
         optimizer.found_inf = (
             ~norm.isfinite()
         ).float()  # fused optimizers skip the step by it, without waiting
-        self.log("train/gradient_norm", norm, batch_size=self.groups)
+        self.log("train/gradient_norm", norm, batch_size=self.batch_size)
 
     def optimizer_step(self, epoch, batch_idx, optimizer, optimizer_closure=None) -> None:
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
@@ -188,10 +189,10 @@ class NetworkLightning(L.LightningModule):
 
 
 class VPOGLightning(NetworkLightning):
-    """The coarse network in training.
+    """Trains the coarse network.
 
     Args:
-        loss: what its loss is made of; others: as of `NetworkLightning`.
+        loss: weights and options of its loss terms; others: as of `NetworkLightning`.
     """
 
     def __init__(self, network: VPOGModel, loss: LossConfig, *args, **options) -> None:
@@ -202,10 +203,10 @@ class VPOGLightning(NetworkLightning):
         return self._losses(network, batch, offset=supervised_pixel(number))
 
     def validation_losses(self, network, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        return self._losses(network, batch, offset=(2, 1), predicted_share=1.0)
+        return self._losses(network, batch, offset=(2, 1), predicted_fraction=1.0)
 
     def _losses(self, network, batch: Batch, **options) -> tuple[Tensor, dict[str, Tensor]]:
-        return objective(network, batch, self.loss.weights, options=self.loss.options, **options)
+        return compute_losses(network, batch, self.loss.weights, options=self.loss.options, **options)
 
     def draw(self, batch: Batch, count: int) -> list[np.ndarray]:
         return draw_batch(self.averaged, batch, count)
@@ -221,10 +222,10 @@ class VPOGLightning(NetworkLightning):
 
 
 class RefinerLightning(NetworkLightning):
-    """The refiner in training.
+    """Trains the refiner.
 
     Args:
-        loss: what its loss terms count; others: as of `NetworkLightning`.
+        loss: weights of its loss terms; others: as of `NetworkLightning`.
     """
 
     def __init__(self, network: RefinerNet, loss: RefinerLossConfig, *args, **options) -> None:
@@ -253,7 +254,7 @@ class RefinerLightning(NetworkLightning):
 
 
 def decay_groups(network: nn.Module, weight_decay: float) -> list[dict]:
-    """Parameter groups of AdamW: matrices and kernels with decay, vectors (biases, norms) without."""
+    """Return AdamW's parameter groups: matrices and kernels with decay, vectors (biases, norms) without."""
     learning = [p for p in network.parameters() if p.requires_grad]
     return [
         {"params": [p for p in learning if p.ndim > 1], "weight_decay": weight_decay},

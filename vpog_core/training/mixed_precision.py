@@ -1,4 +1,4 @@
-"""bfloat16 for the network alone: labels, poses and losses need every digit of float32."""
+"""Run the network alone in bfloat16: labels, poses and losses need the precision of float32."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-CALLED = (
+NETWORK_METHODS = (
     "encode", "describe", "describe_templates", "match", "encoder_logits", "flow", "flow_of_pairs", "trace",
 )  # fmt: skip
-"""The network's methods."""
+"""The methods of both networks that run in the trainer's precision."""
 
 
 class FullPrecisionOutside:
-    """Inside a region of autocast: a network whose methods run in it, while all around is float32.
+    """Wraps a network inside a region of autocast: its methods run in it, everything else in float32.
 
     Under autocast the matrix products of ground truth would be rounded to eight bits as well: pixels are
-    off by more than one, and poses by centimetres. What the network answers is cast to float32.
+    off by more than one, and poses by centimetres. The network's output is cast to float32.
 
     Args:
         device_type: cpu or cuda.
@@ -40,7 +40,7 @@ class FullPrecisionOutside:
 
     def __getattr__(self, name: str) -> Any:
         attribute = getattr(self._network, name)
-        return self._autocast(attribute) if name in CALLED and self._in_region else attribute
+        return self._autocast(attribute) if name in NETWORK_METHODS and self._in_region else attribute
 
     def _autocast(self, method: Callable) -> Callable:
         def call(*args):
@@ -51,7 +51,7 @@ class FullPrecisionOutside:
 
 
 def _float(value: Any) -> Any:
-    """Floating point tensors, in dataclasses too, as float32."""
+    """Cast floating point tensors, in dataclasses too, to float32."""
     if isinstance(value, Tensor):
         return value.float() if value.is_floating_point() else value
     return dataclasses.replace(value, **{k: _float(v) for k, v in vars(value).items()})

@@ -1,4 +1,4 @@
-"""A training run from its configuration: `vpog train`, or `python -m vpog_core.training.train OVERRIDES`."""
+"""Run a training from its configuration: `vpog train`, or `python -m vpog_core.training.train OVERRIDES`."""
 
 from __future__ import annotations
 
@@ -32,29 +32,29 @@ from vpog_core.training.callbacks import (
     StopCleanly,
     headline,
 )
-from vpog_core.training.data_config import build_datasets
-from vpog_core.training.data_module import Build, VPOGDataModule
+from vpog_core.training.data.datasets import build_datasets
+from vpog_core.training.data.refiner_datasets import build_refiner_datasets
+from vpog_core.training.data_module import BuildDatasets, VPOGDataModule
 from vpog_core.training.lightning_module import (
     NetworkLightning,
     RefinerLightning,
     VPOGLightning,
 )
-from vpog_core.training.pictures import Pictures
-from vpog_core.training.refiner_datasets import build_refiner_datasets
-from vpog_core.training.train_config import TrainConfig
+from vpog_core.training.train_config import RENAMED, TrainConfig
+from vpog_core.training.validation_figures import ValidationFigures
 from vpog_core.types import VPOGError
-from vpog_core.whole_file import write_whole
+from vpog_core.utils.atomic_file import atomic_write
 
 LOGGERS = {
     "tensorboard": "TensorBoardLogger", "csv": "CSVLogger", "wandb": "WandbLogger", "mlflow": "MLFlowLogger",
     "comet": "CometLogger", "neptune": "NeptuneLogger",
 }  # fmt: skip
-FREE = (
-    "trainer.", "loader.workers", "loader.prefetch", "output", "data.bank", "data.processes",
+UNREPORTED_SETTINGS = (
+    "trainer.", "loader.workers", "loader.prefetch", "output", "data.cache_dir", "data.processes",
     "data.resident_objects",
 )  # fmt: skip
-"""Settings that may change between two slices of a run without a word."""
-UNUSED = {COARSE: ("refiner.", "refiner_loss.", "perturbation."), REFINER: ("model.", "loss.")}
+"""Settings that may change when a run is resumed, without a message."""
+UNUSED_SECTIONS = {COARSE: ("refiner.", "refiner_loss.", "perturbation."), REFINER: ("model.", "loss.")}
 """Sections that a run of each network does not use."""
 _EXPECTED_WARNINGS = (
     ".*does not have many workers.*", ".*your dataloader is not resumable.*",
@@ -63,8 +63,8 @@ _EXPECTED_WARNINGS = (
 
 
 @dataclass
-class Summary:
-    """Where a run stands.
+class TrainingSummary:
+    """Tells where a run stands.
 
     Attributes:
         step: optimizer steps done; minutes: of training, over all slices; scores: of the last validation.
@@ -82,8 +82,8 @@ class Summary:
         return f"{done}; validation: {headline(self.scores)}; weights: {self.weights}"
 
 
-def train(config: TrainConfig, build: Build | None = None) -> Summary:
-    """Train until the run or the time is over; goes on with the run in `config.output`, if there is one.
+def train(config: TrainConfig, build: BuildDatasets | None = None) -> TrainingSummary:
+    """Train until the run or the time is over; resume the run in `config.output`, if there is one.
 
     Prints the summary.
 
@@ -96,9 +96,11 @@ def train(config: TrainConfig, build: Build | None = None) -> Summary:
     deadline = time.monotonic() + 60 * config.trainer.minutes if config.trainer.minutes else float("inf")
     _prepare_process(config)
     folder = Path(config.output)
+    # Compare with the run that is resumed, if there is one.
     checkpoint = folder / CHECKPOINT
     begun = checkpoint.is_file()
-    changes = changed(folder, config) if begun else []
+    changes = changed_settings(folder, config) if begun else []
+    # Make network, data and trainer.
     module = make_module(config)
     data = VPOGDataModule(
         build or (lambda: _datasets(config, progress=rank_zero_only.rank == 0)),
@@ -107,15 +109,18 @@ def train(config: TrainConfig, build: Build | None = None) -> Summary:
     )
     stop = StopCleanly(deadline)
     trainer = make_trainer(config, [stop])
+    # Write the configuration, and train.
     if trainer.is_global_zero:
         for line in changes:
             print(f"changed since this run was begun: {line}", file=sys.stderr)
         folder.mkdir(parents=True, exist_ok=True)
-        write_whole(folder / "config.yaml", yaml.safe_dump(dataclasses.asdict(config), sort_keys=False))
+        atomic_write(folder / "config.yaml", yaml.safe_dump(dataclasses.asdict(config), sort_keys=False))
     trainer.fit(module, datamodule=data, ckpt_path=str(checkpoint) if begun else None, weights_only=True)
     files = next(c for c in trainer.callbacks if isinstance(c, RunFiles))
     scores = dict(files.history[-1]) if files.history else {}
-    summary = Summary(trainer.global_step, files.seconds / 60, scores, folder / WEIGHTS, stop.interrupted)
+    summary = TrainingSummary(
+        trainer.global_step, files.seconds / 60, scores, folder / WEIGHTS, stop.interrupted
+    )
     if trainer.is_global_zero:
         print(summary, flush=True)
     return summary
@@ -129,11 +134,11 @@ def _datasets(config: TrainConfig, progress: bool):
 
 
 def make_module(config: TrainConfig) -> NetworkLightning:
-    """The network, as it begins, with what trains it."""
+    """Make the network, as it begins, with what trains it."""
     torch.manual_seed(config.seed)
     make = _refiner_module if config.network == REFINER else _coarse_module
     module = make(
-        config, config.optimizer, config.scheduler, config.loader.groups, config.trainer.epoch_steps,
+        config, config.optimizer, config.scheduler, config.loader.batch_size, config.trainer.epoch_steps,
         config.seed, not config.data.photometry,
     )  # fmt: skip
     if config.trainer.checkpoint_blocks:
@@ -160,14 +165,14 @@ def _refiner_module(config: TrainConfig, *common) -> RefinerLightning:
 
 
 def make_trainer(config: TrainConfig, callbacks: list[L.Callback]) -> L.Trainer:
-    """Lightning's trainer; one of its epochs is the whole run, so that the workers never run dry."""
+    """Make Lightning's trainer; one of its epochs is the whole run, so that the workers never run dry."""
     folder, of = Path(config.output), config.trainer
     terminal = sys.stderr.isatty()
     callbacks = [*callbacks, ProgressLines(0 if terminal else of.log_every)]
     if terminal:
         callbacks.append(TQDMProgressBar(refresh_rate=5))
-    if of.pictures:
-        callbacks.append(Pictures(folder / "pictures", of.pictures))
+    if of.figures:
+        callbacks.append(ValidationFigures(folder / "figures", of.figures))
     arguments = {
         "accelerator": of.accelerator, "devices": of.devices, "num_nodes": of.num_nodes,
         "strategy": of.strategy, "precision": of.precision,
@@ -188,7 +193,7 @@ def make_trainer(config: TrainConfig, callbacks: list[L.Callback]) -> L.Trainer:
 
 
 def make_logger(name: str, folder: Path, options: dict):
-    """A logger of Lightning by name; its files go to `folder`/log.
+    """Make a logger of Lightning by name; its files go to `folder`/log.
 
     Raises:
         VPOGError: no logger of this name, its package is missing, or it does not take these options.
@@ -209,8 +214,8 @@ def make_logger(name: str, folder: Path, options: dict):
         raise VPOGError(f"The logger {name} does not take these trainer.logger_options: {error}.") from error
 
 
-def changed(folder: Path, config: TrainConfig) -> list[str]:
-    """What differs from the configuration a run was begun with, as lines.
+def changed_settings(folder: Path, config: TrainConfig) -> list[str]:
+    """Return what differs from the configuration a run was begun with, as lines.
 
     Raises:
         VPOGError: the network differs.
@@ -218,11 +223,13 @@ def changed(folder: Path, config: TrainConfig) -> list[str]:
     file = folder / "config.yaml"
     if not file.is_file():
         return []
-    before = {"network": COARSE} | dict(_flat(yaml.safe_load(file.read_text())))
+    stored = {RENAMED.get(key, key): value for key, value in _flatten(yaml.safe_load(file.read_text()))}
+    before = {"network": COARSE} | stored
     sizes = "refiner." if config.network == REFINER else "model."
+    ignored = (*UNREPORTED_SETTINGS, *UNUSED_SECTIONS[config.network])
     lines = []
-    for key, value in _flat(dataclasses.asdict(config)):
-        if key.startswith((*FREE, *UNUSED[config.network])) or before.get(key) == value:
+    for key, value in _flatten(dataclasses.asdict(config)):
+        if key.startswith(ignored) or before.get(key) == value:
             continue
         if key.startswith(sizes) or key == "network":
             raise VPOGError(
@@ -233,16 +240,16 @@ def changed(folder: Path, config: TrainConfig) -> list[str]:
     return lines
 
 
-def _flat(values: dict, prefix: str = "") -> Iterator[tuple[str, object]]:
+def _flatten(values: dict, prefix: str = "") -> Iterator[tuple[str, object]]:
     for key, value in values.items():
         if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{key}.")
+            yield from _flatten(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
 
 
 def _prepare_process(config: TrainConfig) -> None:
-    """Threads, and quiet about what is meant to be so."""
+    """Set the number of threads, and silence warnings that are expected."""
     cv2.setNumThreads(0)  # before any fork: OpenCV's thread pool does not survive one
     if config.trainer.threads:
         torch.set_num_threads(config.trainer.threads)

@@ -1,4 +1,4 @@
-"""What a training run is made from: dataclasses that the YAML files of config/train fill.
+"""The configuration of a training run: dataclasses that the YAML files of config/train fill.
 
 Every key of those files and of the command line is a field here; an unknown one is refused.
 """
@@ -12,10 +12,10 @@ from typing import Any, get_type_hints
 from vpog_core.models.checkpoint import COARSE, REFINER
 from vpog_core.models.config import VPOGConfig
 from vpog_core.models.refiner_config import RefinerConfig
-from vpog_core.training.data_config import DataConfig
+from vpog_core.training.data.data_config import RENAMED_KEYS, DataConfig
 from vpog_core.training.losses.config import LossConfig
 from vpog_core.training.losses.refiner import RefinerLossConfig
-from vpog_core.training.pose_perturbation import PerturbationConfig
+from vpog_core.training.synthesis.pose_perturbation import PerturbationConfig
 from vpog_core.types import VPOGError
 
 
@@ -56,21 +56,21 @@ class SchedulerConfig:
 
 @dataclass
 class LoaderConfig:
-    """Batches.
+    """How batches are loaded.
 
     Attributes:
-        groups: objects in a batch of one process, each with its queries and templates.
+        batch_size: objects in a batch of one process, each with its queries and templates.
         workers: processes that render; prefetch: batches each of them keeps ready.
     """
 
-    groups: int = 4
+    batch_size: int = 4
     workers: int = 1
     prefetch: int = 4
 
 
 @dataclass
 class InitConfig:
-    """What the network begins with.
+    """The weights that training begins with.
 
     Attributes:
         weights: a .safetensors file of the same sizes, '' for none.
@@ -83,7 +83,7 @@ class InitConfig:
 
 @dataclass
 class TrainerConfig:
-    """Handed to `lightning.Trainer`, or about the run as a whole.
+    """Settings of `lightning.Trainer`, and of the run as a whole.
 
     Attributes:
         accelerator, devices, num_nodes, strategy, precision: Lightning's own.
@@ -95,7 +95,7 @@ class TrainerConfig:
         threads: of torch in the main process, 0 = torch's own choice.
         log_every: steps between two log entries.
         logger: tensorboard, csv, wandb, mlflow, comet, neptune, or none; logger_options: its arguments.
-        pictures: validation samples drawn.
+        figures: validation samples drawn.
         extra: further arguments of `lightning.Trainer`.
     """
 
@@ -114,7 +114,7 @@ class TrainerConfig:
     log_every: int = 50
     logger: str = "tensorboard"
     logger_options: dict[str, Any] = field(default_factory=dict)
-    pictures: int = 3
+    figures: int = 3
     extra: dict[str, Any] = field(default_factory=dict)
 
 
@@ -123,8 +123,8 @@ class TrainConfig:
     """A whole run.
 
     Attributes:
-        output: folder of the checkpoint, weights, history and log; a run found there is gone on with.
-        seed: of everything random.
+        output: folder of the checkpoint, weights, history and log; a run found there is resumed.
+        seed: of all random numbers.
         network: what is trained: coarse (sections model, loss) or refiner (sections refiner, refiner_loss,
             perturbation).
     """
@@ -148,10 +148,10 @@ class TrainConfig:
         if self.network not in (COARSE, REFINER):
             raise VPOGError(f"network is '{self.network}': give {COARSE} or {REFINER}.")
         for of, name, low in (
-            (self.loader, "groups", 1), (self.loader, "workers", 0), (self.loader, "prefetch", 1),
+            (self.loader, "batch_size", 1), (self.loader, "workers", 0), (self.loader, "prefetch", 1),
             (self.scheduler, "t_max", 1), (self.scheduler, "warmup_steps", 0), (self.optimizer, "lr", 0),
             (self.trainer, "max_epochs", 1), (self.trainer, "epoch_steps", 1), (self.trainer, "minutes", 0),
-            (self.trainer, "accumulate", 1), (self.trainer, "pictures", 0), (self.trainer, "log_every", 1),
+            (self.trainer, "accumulate", 1), (self.trainer, "figures", 0), (self.trainer, "log_every", 1),
         ):  # fmt: skip
             if not getattr(of, name) >= low:
                 where = type(of).__name__.removesuffix("Config").lower()
@@ -177,10 +177,16 @@ class TrainConfig:
 
     @property
     def max_steps(self) -> int:
-        """Optimizer steps of the whole run."""
+        """Return the number of optimizer steps of the whole run."""
         return self.trainer.max_epochs * self.trainer.epoch_steps
 
 
+RENAMED = {
+    **{f"data.{old}": f"data.{new}" for old, new in RENAMED_KEYS.items()},
+    "loader.groups": "loader.batch_size",
+    "trainer.pictures": "trainer.figures",
+}
+"""New names of settings that runs of earlier versions have in their config.yaml."""
 SECTIONS = {
     name: kind for name, kind in get_type_hints(TrainConfig).items() if dataclasses.is_dataclass(kind)
 }
@@ -188,19 +194,19 @@ SECTIONS = {
 
 
 def schema() -> type:
-    """`TrainConfig` with defaults for all sections, mutable throughout: OmegaConf checks types against it."""
+    """Make a mutable `TrainConfig` with defaults for all sections: OmegaConf checks types against it."""
     sections = [(name, kind, field(default_factory=kind)) for name, kind in SECTIONS.items()]
     plain = [("output", str, "runs/train"), ("seed", int, 0), ("network", str, COARSE)]
     return _mutable(dataclasses.make_dataclass("TrainConfig", plain + sections))
 
 
 def from_values(values: dict[str, Any]) -> TrainConfig:
-    """The configuration of nested plain values whose keys are known."""
+    """Make the configuration of nested plain values whose keys are known."""
     return _made(TrainConfig, values)
 
 
 def _mutable(kind: type) -> type:
-    """A copy of a dataclass, not frozen, and the dataclasses in it likewise: OmegaConf locks frozen ones."""
+    """Copy a dataclass, not frozen, and the dataclasses in it likewise: OmegaConf locks frozen ones."""
     hints, made = get_type_hints(kind), []
     for f in dataclasses.fields(kind):
         if dataclasses.is_dataclass(hints[f.name]):

@@ -1,4 +1,4 @@
-"""What the training loss is made of: fields that config/train/loss fills one to one."""
+"""The configuration of the coarse network's loss; config/train/loss has the same fields."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ FLOW_KINDS = ("l1", "huber")
 
 @dataclass(frozen=True)
 class LossWeights:
-    """What each part counts; a part that counts 0 is not computed.
+    """The weight of each loss term; a term of weight 0 is not computed.
 
     Attributes:
         classification: of query patches against template patches.
@@ -37,11 +37,11 @@ class LossWeights:
 
 @dataclass(frozen=True)
 class LossOptions:
-    """How the parts are computed.
+    """How the loss terms are computed.
 
     Attributes:
         unseen_weight: of unseen patches against seen ones, each kind averaged apart.
-        label_smoothing: share of a class label that is spread over all classes, 0..1.
+        label_smoothing: fraction of a class label that is spread over all classes, 0..1.
         flow_kind: l1 or huber; huber_px: where Huber's loss turns linear, pixels.
         confidence_weighting: 0: all seen pixels count equally in the flow loss; 1: by their confidence.
         pose_queries: queries of a batch that take part in the pose loss; pose_patches: patches of each;
@@ -78,7 +78,7 @@ class LossOptions:
 
 @dataclass(frozen=True)
 class LossConfig:
-    """The whole loss: `weights` of its parts, `options` of how they are computed."""
+    """The whole loss: `weights` of its terms, and `options` of how they are computed."""
 
     weights: LossWeights = field(default_factory=LossWeights)
     options: LossOptions = field(default_factory=LossOptions)

@@ -12,7 +12,7 @@ from vpog_core.training.losses.classification import masked_mean
 from vpog_core.training.losses.config import LossOptions
 
 CONFIDENT_ERROR = 2.0 / PATCH
-"""Confidence is trained to say whether a pixel's flow is right to two pixels."""
+"""Confidence is trained to say whether a pixel's flow is correct to two pixels."""
 
 _DEFAULTS = LossOptions()
 
@@ -20,7 +20,7 @@ _DEFAULTS = LossOptions()
 def flow_loss(
     flow: Flow, target: Tensor, seen: Tensor, offset: tuple[int, int], options: LossOptions = _DEFAULTS
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Loss over P matched pairs.
+    """Compute the flow and confidence losses of P matched pairs.
 
     Args:
         flow: the head's answer for P pairs.
@@ -30,7 +30,7 @@ def flow_loss(
 
     Returns:
         the loss; over seen pixels `flow_error` (mean |dx| + |dy|, pixels), `flow_mae` and `flow_rmse` (per
-        coordinate, pixels), `cell_error` (|dx| + |dy| of the correlation alone), `flow_within_2px` (share);
+        coordinate, pixels), `cell_error` (|dx| + |dy| of the correlation alone), `flow_within_2px`;
         over all pixels `confidence_calibration` (expected calibration error, 0..1).
     """
     row, column = offset
@@ -38,7 +38,7 @@ def flow_loss(
     difference = predicted - target
     error = difference.abs().sum(dim=-1)
     cell_error = (flow.cell_flow.unflatten(1, (CELLS, CELLS)) - target).abs().sum(dim=-1)
-    right = ((error.detach() < CONFIDENT_ERROR) & seen).float()
+    correct = ((error.detach() < CONFIDENT_ERROR) & seen).float()
     logits = flow.confidence_logits[:, row::CELLS, column::CELLS]
     penalty = error if options.flow_kind == "l1" else huber(difference, options.huber_px / PATCH)
     if options.confidence_weighting:
@@ -46,44 +46,46 @@ def flow_loss(
     loss = (
         4.0 * masked_mean(penalty, seen)
         + 0.5 * masked_mean(correlation_loss(flow.cell_logits, target), seen)
-        + 0.5 * F.binary_cross_entropy_with_logits(logits, right, reduction="sum") / max(right.numel(), 1)
+        + 0.5 * F.binary_cross_entropy_with_logits(logits, correct, reduction="sum") / max(correct.numel(), 1)
     )
     scores = {
         "flow_error": masked_mean(error, seen) * PATCH,
         "flow_mae": masked_mean(error, seen) * PATCH / 2,
         "flow_rmse": (masked_mean(difference.detach().square().sum(dim=-1), seen) / 2).sqrt() * PATCH,
         "cell_error": masked_mean(cell_error, seen) * PATCH,
-        "flow_within_2px": masked_mean(right, seen),
-        "confidence_calibration": calibration_error(logits.detach().sigmoid(), right),
+        "flow_within_2px": masked_mean(correct, seen),
+        "confidence_calibration": calibration_error(logits.detach().sigmoid(), correct),
     }
     return loss, {k: v.detach() for k, v in scores.items()}
 
 
 def huber(difference: Tensor, threshold: float) -> Tensor:
-    """Huber's loss of [..., 2], summed over x and y, scaled to the slope of L1 beyond the threshold."""
+    """Compute Huber's loss of [..., 2], summed over x and y, with the slope of L1 beyond the threshold."""
     zero = torch.zeros_like(difference)
     return F.huber_loss(difference, zero, reduction="none", delta=threshold).sum(dim=-1) / threshold
 
 
-def confidence_weights(confidence: Tensor, seen: Tensor, share: float) -> Tensor:
-    """Constants of mean one over the seen pixels, `share` of them in proportion to the confidence."""
+def confidence_weights(confidence: Tensor, seen: Tensor, fraction: float) -> Tensor:
+    """Return weights of mean one over the seen pixels, `fraction` of them proportional to the confidence."""
     mean = masked_mean(confidence, seen).clamp_min(1e-6)
-    return 1 + share * (confidence / mean - 1)
+    return 1 + fraction * (confidence / mean - 1)
 
 
-def calibration_error(confidence: Tensor, right: Tensor, bins: int = 10) -> Tensor:
-    """Expected calibration error: |mean confidence - share right| of each bin, averaged by its pixels.
+def calibration_error(confidence: Tensor, correct: Tensor, bins: int = 10) -> Tensor:
+    """Compute the expected calibration error: |mean confidence - fraction correct| of each bin, averaged.
 
     Guo et al., On Calibration of Modern Neural Networks (2017), section 3. Zero where there are no pixels.
     """
-    confidence, right = confidence.flatten(), right.flatten()
+    confidence, correct = confidence.flatten(), correct.flatten()
     which = (confidence * bins).long().clamp(0, bins - 1)
-    gap = torch.zeros(bins, device=right.device, dtype=right.dtype).index_add_(0, which, confidence - right)
-    return gap.abs().sum() / max(right.numel(), 1)
+    gap = torch.zeros(bins, device=correct.device, dtype=correct.dtype).index_add_(
+        0, which, confidence - correct
+    )
+    return gap.abs().sum() / max(correct.numel(), 1)
 
 
 def correlation_loss(cell_logits: Tensor, target: Tensor) -> Tensor:
-    """Cross-entropy [P, 4, 4] of the cells' distributions with the bilinear weights of the true place.
+    """Compute the cross-entropy [P, 4, 4] of cell distributions with bilinear weights of the true place.
 
     The expected place under these weights is the true place, so the soft-argmax has no bias at its optimum.
     Places outside the window give zero.

@@ -24,7 +24,7 @@ from vpog_core.geometry.epro_pnp import (
 from vpog_core.geometry.pose_distribution import sample_poses
 from vpog_core.geometry.se3_torch import rotation_log
 from vpog_core.training.losses.classification import masked_mean
-from vpog_core.training.pose_correspondences import PoseCorrespondences
+from vpog_core.training.losses.pose_correspondences import PoseCorrespondences
 
 FREEDOM = 6.0
 SIGMA_PX = (0.5, 64.0)
@@ -42,7 +42,7 @@ def pose_loss(
     derivative: float = 0.1,
     generator: torch.Generator | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Loss over B queries; those whose points leave the pose open count nothing.
+    """Compute the loss over B queries; those whose points do not determine a pose count nothing.
 
     Two modes are sampled: the minimum near the true pose, and that near its Necker reversal, so that a flat
     object's second pose is paid for.
@@ -52,9 +52,9 @@ def pose_loss(
         samples: poses drawn for each query; derivative: what the solution's own error counts.
 
     Returns:
-        the loss, per degree of freedom of a pose; `rotation_error` (degrees) and `translation_error` (share
-        of the diameter) of the better minimum, means over the queries with a pose; `pose_share` of all that
-        have one.
+        the loss, per degree of freedom of a pose; `rotation_error` (degrees) and `translation_error` (in
+        diameters) of the better minimum, means over the queries with a pose; `pose_fraction`: of the
+        queries, how many have one.
     """
     problem = PnPProblem(found.points_2d, found.points_3d, shared_weights(found.confidence), K)
     near, other = _two_solutions(problem, T_true)
@@ -74,16 +74,16 @@ def pose_loss(
     scores = {
         "rotation_error": masked_mean(rotation, valid),
         "translation_error": masked_mean(translation, valid),
-        "pose_share": valid.float().mean(),
+        "pose_fraction": valid.float().mean(),
     }
     return masked_mean(values, valid), {k: v.detach() for k, v in scores.items()}
 
 
 def shared_weights(confidence: Tensor) -> Tensor:
-    """Relative inverse standard deviations [B, M], mean one, from confidences [B, M].
+    """Turn confidences [B, M] into relative inverse standard deviations [B, M] of mean one.
 
     A confidence is an inverse variance up to a factor, as for `solve_pnp`. As in the paper, the weights of a
-    query only share out; their scale is set apart.
+    query are relative to each other; their scale is set separately.
     """
     there = confidence > 0
     root = torch.where(there, confidence, torch.ones_like(confidence)).sqrt() * there
@@ -92,7 +92,7 @@ def shared_weights(confidence: Tensor) -> Tensor:
 
 
 def _calibrating_scale(excess: Tensor) -> Tensor:
-    """Factor [B] on the weights that puts the true pose where it lies on average: 2 (cost - minimum) = 6.
+    """Return the factor [B] on the weights for which 2 (cost of the true pose - minimum) is 6.
 
     There the divergence's derivative by the scale vanishes: what the paper's network learns to say of each
     object, set here in closed form. The adaptive Huber cost grows with the square of the scale.
@@ -102,7 +102,7 @@ def _calibrating_scale(excess: Tensor) -> Tensor:
 
 
 def _two_solutions(problem: PnPProblem, T_true: Tensor) -> tuple[PnPSolution, PnPSolution]:
-    """The minimum near the true pose and the one near its reversal, solved in one batch."""
+    """Find the minimum near the true pose and the one near its reversal, in one batch."""
     names = ("points_2d", "points_3d", "weights", "K")
     twice = replace(problem, **{k: torch.cat([getattr(problem, k).detach()] * 2) for k in names})
     both = solve(twice, torch.cat((T_true, necker_reversal(problem, T_true))), iterations=12)
@@ -112,7 +112,7 @@ def _two_solutions(problem: PnPProblem, T_true: Tensor) -> tuple[PnPSolution, Pn
 
 
 def _solution_loss(T: Tensor, T_true: Tensor, diameter: Tensor) -> Tensor:
-    """[B]: smooth L1 of the position (in diameters) plus the squared sine of half the orientation's angle."""
+    """Compute [B]: smooth L1 of the position (diameters) plus the squared sine of half the angle."""
     shift = (T[:, :3, 3] - T_true[:, :3, 3]) / diameter[:, None]
     position = F.smooth_l1_loss(shift, torch.zeros_like(shift), reduction="none", beta=SMALL_SHIFT).sum(
         dim=-1

@@ -12,11 +12,11 @@ from vpog_core.geometry.se3_torch import rotation_log
 from vpog_core.inference.refined_pose import refined_pose
 from vpog_core.models.refiner import Comparison, Correlation, Trace
 from vpog_core.models.refiner_config import COARSE_STRIDE, FINE_STRIDE
-from vpog_core.training.flow_computer import FlowComputer, Views
+from vpog_core.training.data.batch import RefinerBatch
 from vpog_core.training.losses.classification import masked_mean
+from vpog_core.training.losses.labels import FlowComputer, PosedDepth
 from vpog_core.training.losses.pose import pose_loss
-from vpog_core.training.pose_correspondences import PoseCorrespondences
-from vpog_core.training.refiner_dataset import RefinerBatch
+from vpog_core.training.losses.pose_correspondences import PoseCorrespondences
 from vpog_core.types import VPOGError
 
 VISIBLE_ERROR_PX = 4.0
@@ -74,8 +74,8 @@ class RefinerLabels:
 def refiner_labels(batch: RefinerBatch) -> RefinerLabels:
     """Compute where the image shows each surface point of the render, and whether it does."""
     computer = FlowComputer(FINE_STRIDE, (FINE_STRIDE // 2, FINE_STRIDE // 2))
-    render = Views(batch.render_depth, batch.K, batch.T_start)
-    image = Views(batch.image_depth[:, None], batch.K[:, None], batch.T_true[:, None])
+    render = PosedDepth(batch.render_depth, batch.K, batch.T_start)
+    image = PosedDepth(batch.image_depth[:, None], batch.K[:, None], batch.T_true[:, None])
     pixels, points, on_object = computer.query_points(render)
     place, visible = computer.visible(points, on_object, render, image, batch.diameter)
     return RefinerLabels(place[:, 0] - pixels, visible[:, 0], on_object, pixels, points)
@@ -131,7 +131,7 @@ def coarse_labels(labels: RefinerLabels) -> tuple[Tensor, Tensor]:
 
 
 def correlation_loss(seen: Correlation, shift: Tensor, visible: Tensor) -> Tensor:
-    """Cross-entropy over the cells of each window, the true place spread over its four neighbours.
+    """Compute the cross-entropy over each window's cells, the true place spread over four neighbours.
 
     Args:
         shift: [B, h, w, 2] (x, y) true displacement, cells; visible: [B, h, w] bool.
@@ -154,13 +154,13 @@ def correlation_loss(seen: Correlation, shift: Tensor, visible: Tensor) -> Tenso
 
 
 def coarse_flow_loss(flow: Tensor, target: Tensor, visible: Tensor) -> Tensor:
-    """L1 of the coarse flow [B, 2, h, w] (pixels), in coarse cells."""
+    """Compute the L1 of the coarse flow [B, 2, h, w] (pixels), in coarse cells."""
     error = (flow.permute(0, 2, 3, 1) - target).abs().sum(dim=-1) / COARSE_STRIDE
     return masked_mean(error, visible)
 
 
 def laplace_loss(found: Comparison, labels: RefinerLabels) -> tuple[Tensor, dict[str, Tensor]]:
-    """Negative log likelihood of the flow where it is visible, per axis; both axes share a scale."""
+    """Compute the negative log likelihood of the flow where it is visible, per axis; both share a scale."""
     error = found.flow.permute(0, 2, 3, 1) - labels.flow
     values = error.abs().sum(dim=-1) / 2 * (-found.log_scale).exp() + found.log_scale
     distance = error.detach().norm(dim=-1)
@@ -173,20 +173,20 @@ def laplace_loss(found: Comparison, labels: RefinerLabels) -> tuple[Tensor, dict
 
 
 def visibility_loss(visibility: Tensor, labels: RefinerLabels) -> Tensor:
-    """Binary cross-entropy over the cells of the render's object."""
+    """Compute the binary cross-entropy over the cells of the render's object."""
     values = F.binary_cross_entropy_with_logits(visibility, labels.visible.float(), reduction="none")
     return masked_mean(values, labels.on_object)
 
 
 def visibility_accuracy(visibility: Tensor, labels: RefinerLabels) -> Tensor:
-    """Fraction of the object's cells whose visibility is told right."""
+    """Compute the fraction of the object's cells whose visibility is predicted correctly."""
     return masked_mean(((visibility > 0) == labels.visible).float(), labels.on_object)
 
 
 def refiner_pose_loss(
     found: Comparison, labels: RefinerLabels, batch: RefinerBatch, config: RefinerLossConfig
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """EPro-PnP's loss over the first pairs of a batch, of cells of the object drawn at random."""
+    """Compute EPro-PnP's loss of the first pairs of a batch, over cells of the object drawn at random."""
     pairs = min(config.pose_pairs, len(batch.diameter))
     weight = labels.on_object[:pairs].flatten(1).float() + 1e-6
     drawn = torch.multinomial(weight, min(config.pose_points, weight.shape[1]))

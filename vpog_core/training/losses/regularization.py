@@ -9,7 +9,7 @@ WEIGHED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 def regularization_loss(model: nn.Module) -> tuple[Tensor, dict[str, Tensor]]:
-    """Mean square over the matrices of linear layers and the kernels of convolutions.
+    """Compute the mean square over the weights of linear layers and the kernels of convolutions.
 
     No biases, norms, learned tokens or other parameters, and nothing that is frozen. A mean, so that one
     weight in the configuration suits every size of network; zero where there is nothing to weigh.

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 SOFTNESS = math.radians(12.0)
-"""Candidates this far from the best one have 1/e of its share in the target."""
+"""Candidates this far from the best one have 1/e of its weight in the target."""
 
 
 def retrieval_loss(logits: Tensor, distance: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-    """Soft cross-entropy of each query with its candidates.
+    """Compute the soft cross-entropy of each query with its candidates.
 
     Args:
         logits: [..., Q, T]; distance: [..., Q, T] radians between query and candidate on SO(3).

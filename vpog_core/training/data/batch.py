@@ -1,0 +1,97 @@
+"""Batches of both networks, which the data sets make and the losses read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+
+@dataclass
+class Batch:
+    """B samples of Q queries, T templates, the first S of them the cluster: `VPOGTrainDataset`'s.
+
+    Of a symmetric object `query_T` is the pose nearest to the reference, and `distance` [B, Q, T] (radians)
+    that to the nearest of the poses that look alike.
+    """
+
+    IMAGES: ClassVar[str] = "query_rgb"
+    """The field of the camera's images."""
+
+    query_rgb: Tensor
+    query_depth: Tensor
+    query_K: Tensor
+    query_T: Tensor
+    template_rgb: Tensor
+    template_depth: Tensor
+    template_K: Tensor
+    template_T: Tensor
+    directions: Tensor
+    diameter: Tensor
+    distance: Tensor
+
+    def to(self, device: torch.device | str) -> Batch:
+        """Return the same batch on a device."""
+        return Batch(**{key: value.to(device, non_blocking=True) for key, value in vars(self).items()})
+
+    @property
+    def cluster_size(self) -> int:
+        """Return S."""
+        return self.template_depth.shape[1]
+
+    def images(self) -> Tensor:
+        """Return what is matched: [B * (Q + S), 3, P, P] uint8, queries first within each sample."""
+        matched = torch.cat((self.query_rgb, self.template_rgb[:, : self.cluster_size]), dim=1)
+        return matched.flatten(0, 1).permute(0, 3, 1, 2)
+
+    def candidate_images(self) -> Tensor:
+        """Return the further templates, which only retrieval sees: [B * (T - S), 3, P, P] uint8."""
+        return self.template_rgb[:, self.cluster_size :].flatten(0, 1).permute(0, 3, 1, 2)
+
+    def per_query(self, templates: Tensor) -> Tensor:
+        """Repeat [B, S, ...] as [B * Q, S, ...]: each query gets its sample's templates."""
+        return templates.repeat_interleave(self.query_rgb.shape[1], dim=0)
+
+    def rotation_distance(self) -> Tensor:
+        """Return [B, Q, T] radians between each query and template on SO(3), symmetries taken out."""
+        return self.distance
+
+
+@dataclass
+class RefinerBatch:
+    """B pairs; P is the side of image and render, pixels.
+
+    Attributes:
+        image_rgb, render_rgb: [B, P, P, 3] uint8.
+        render_normals: [B, P, P, 3] unit, camera frame, zero in the background.
+        render_depth: [B, P, P] metres, 0 in the background; image_depth: the same, 0 also where hidden.
+        K: [B, 3, 3] pixels; T_true, T_start: [B, 4, 4], of the crop's camera; of equivalent true poses the
+            one nearest to the start.
+        diameter: [B] metres.
+    """
+
+    IMAGES: ClassVar[str] = "image_rgb"
+    """The field of the camera's images."""
+
+    image_rgb: Tensor
+    render_rgb: Tensor
+    render_normals: Tensor
+    render_depth: Tensor
+    image_depth: Tensor
+    K: Tensor
+    T_true: Tensor
+    T_start: Tensor
+    diameter: Tensor
+
+    def to(self, device: torch.device | str) -> RefinerBatch:
+        """Return the same on a device."""
+        return RefinerBatch(**{k: v.to(device, non_blocking=True) for k, v in vars(self).items()})
+
+    def inputs(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return what the network compares: image, render, normals, mask."""
+        image, render, normals = (
+            v.permute(0, 3, 1, 2) for v in (self.image_rgb, self.render_rgb, self.render_normals)
+        )
+        return image, render, normals, self.render_depth > 0

@@ -1,0 +1,61 @@
+"""Draw the appearance of objects for each sample: their own colours, paint, prints, photographs, decals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from vpog_core.objects.look_symmetry import look_symmetry
+from vpog_core.synthetic.repaint import LOOKS, repainted
+from vpog_core.training.synthesis.training_object import TrainingObject
+from vpog_core.types import VPOGError
+
+
+@dataclass(frozen=True)
+class LookParams:
+    """How often the object of a sample has which appearance, relative to each other.
+
+    Attributes:
+        own: the mesh's own colours; plain: one colour of paint; print: a printed design or a pattern;
+            photo: parts of photographs (of `data.photos`; without any, prints); decals: stickers on its own.
+    """
+
+    own: float = 0.4
+    plain: float = 0.2
+    print: float = 0.15
+    photo: float = 0.15
+    decals: float = 0.1
+
+    def __post_init__(self) -> None:
+        values = list(vars(self).values())
+        if not all(0 <= v < float("inf") for v in values) or sum(values) <= 0:
+            raise VPOGError(f"data.looks are {vars(self)}: set numbers of zero or more, not all zero.")
+
+
+OWN_COLOURS = LookParams(own=1, plain=0, print=0, photo=0, decals=0)
+"""Nothing but the meshes' own colours."""
+
+
+def look_generator(seed: int, index: int) -> np.random.Generator:
+    """Return what draws the look of item `index`, apart from what draws its pose and scene."""
+    return np.random.default_rng([seed, index, 1])
+
+
+def draw_look(
+    rng: np.random.Generator, obj: TrainingObject, params: LookParams, photos: Sequence[np.ndarray]
+) -> TrainingObject:
+    """Return an object as one sample shows it, in queries and templates alike; its symmetry is the look's.
+
+    Args:
+        photos: [h, w, 3] uint8. An object of annotated images stays as they show it.
+    """
+    weights = np.array([params.own, *(getattr(params, look) for look in LOOKS)])
+    chosen = int(rng.choice(len(weights), p=weights / weights.sum())) - 1
+    if chosen < 0 or obj.views is not None:
+        return obj
+    renderer = repainted(rng, obj.renderer, LOOKS[chosen], photos)
+    shape = obj.shape_symmetry
+    symmetry = shape if LOOKS[chosen] == "plain" else look_symmetry(renderer, shape)
+    return TrainingObject(obj.name, lambda: renderer, obj.kind, find_symmetries=lambda: (symmetry, shape))

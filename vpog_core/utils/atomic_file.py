@@ -1,0 +1,35 @@
+"""Write files atomically: a reader sees the old content or the new, even if the writer is killed."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+_writing = threading.Lock()
+
+
+def wait_for_writers(timeout_s: float) -> bool:
+    """Wait until no thread is writing, and let none begin: for a process that is about to end.
+
+    Returns:
+        whether they have ended in time; where not, nothing is lost but a partial file is left.
+    """
+    return _writing.acquire(timeout=timeout_s)
+
+
+def atomic_write(path: Path, content: bytes | str) -> None:
+    """Write a file, text as UTF-8; missing folders are made, an existing file is replaced.
+
+    Raises:
+        OSError: it cannot be written; nothing is left of it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
+    with _writing:
+        try:
+            partial.write_bytes(content.encode() if isinstance(content, str) else content)
+            os.replace(partial, path)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
