@@ -26,8 +26,8 @@ from vpog_core.objects.viewpoints import nearest_viewpoints, upright_rotation, v
 from vpog_core.synthetic.objects import make_object
 from vpog_core.synthetic.scene import jitter_box, make_scene
 from vpog_core.types import Detection
+from vpog_core.visualization.drawing import draw_text, text_size
 from vpog_core.visualization.flow_image import draw_match
-from vpog_core.visualization.ink import draw_text, text_size
 from vpog_core.visualization.overlay import PALETTE, PoseDrawing, draw_poses
 
 SEEDS = {"bottle": 900_014, "carton": 900_009, "toy": 900_013}

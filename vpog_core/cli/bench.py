@@ -63,10 +63,10 @@ def run_bench(arguments: argparse.Namespace) -> int:
     use_threads(arguments.threads or usable_cores())
     # Here: torch is to find the threads' settings.
     from vpog_core.evaluation.speed_report import speed_json, speed_tables, update_document
-    from vpog_core.evaluation.speed_run import SpeedPlan, run_speed
+    from vpog_core.evaluation.speed_run import SpeedConfig, run_speed
     from vpog_core.whole_file import write_whole
 
-    plan = SpeedPlan(
+    config = SpeedConfig(
         arguments.detections,
         arguments.frames,
         arguments.objects,
@@ -76,7 +76,7 @@ def run_bench(arguments: argparse.Namespace) -> int:
         not arguments.no_comparisons,
         arguments.weights,
     )
-    result = run_speed(plan, lambda text: print(f"vpog: timing {text}", file=sys.stderr, flush=True))
+    result = run_speed(config, lambda text: print(f"vpog: timing {text}", file=sys.stderr, flush=True))
     print(speed_tables(result))
     if arguments.output:
         try:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from vpog_core.cli import files
-from vpog_core.evaluation.tally import PoseTally
+from vpog_core.evaluation.pose_metrics import PoseMetrics
 from vpog_core.threads import usable_cores, use_threads
 from vpog_core.types import Camera, Detection
 
@@ -46,12 +46,12 @@ def demo(frames: int, objects: int, seed: int, weights: str | None, device: str,
         out = files.output_folder(output)
         files.onboard_with_progress(estimator)
         scene = make_scene(seed, list(meshes.values()))
-        tally, rng = PoseTally(), np.random.default_rng(seed)
+        metrics, rng = PoseMetrics(), np.random.default_rng(seed)
         for index in tqdm(range(frames), desc="frames", unit="frame", delay=1.0, file=sys.stderr):
-            _one_frame(scene, index, meshes, estimator, tally, rng, out, _is_pictured(index, frames))
-    print("\n".join(tally.object_lines()))
+            _one_frame(scene, index, meshes, estimator, metrics, rng, out, _is_pictured(index, frames))
+    print("\n".join(metrics.object_lines()))
     print(f"pictures: {out}")
-    print(tally.summary())
+    print(metrics.summary())
     return 0
 
 
@@ -80,7 +80,7 @@ def _write_meshes(meshes: dict, folder: Path) -> None:
         save_mesh(mesh, folder / f"{name}.ply")
 
 
-def _one_frame(scene, index, meshes, estimator, tally, rng, out, pictured) -> None:
+def _one_frame(scene, index, meshes, estimator, metrics, rng, out, pictured) -> None:
     """Render, estimate, compare; draw where `pictured`."""
     frame = scene.render(index * FRAME_SECONDS)
     asked = np.flatnonzero(np.asarray(frame.visible_fraction) >= LEAST_VISIBLE)
@@ -91,13 +91,13 @@ def _one_frame(scene, index, meshes, estimator, tally, rng, out, pictured) -> No
     ]
     start = time.perf_counter()
     estimates = estimator.estimate(frame.image, scene.camera, detections)
-    tally.latencies.append(time.perf_counter() - start)
+    metrics.latencies.append(time.perf_counter() - start)
     scores = []
     for k, estimate in zip(asked, estimates, strict=True):
         mesh = meshes[names[k]]
         points = mesh.vertices[:: max(1, len(mesh.vertices) // _POINTS)]
         T_gt = frame.T_cam_obj[k]
-        scores.append(tally.count(names[k], estimate.T_cam_obj, T_gt, points, mesh.diameter))
+        scores.append(metrics.update(names[k], estimate.T_cam_obj, T_gt, points, mesh.diameter))
     if pictured:
         _draw(frame.image, scene.camera, names, meshes, estimates, scores, out, index)
 

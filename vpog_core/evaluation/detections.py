@@ -39,7 +39,7 @@ class TrueBoxes:
         return from_truth(frame)
 
 
-def describe(source: str) -> str:
+def describe_detections(source: str) -> str:
     """A few words for titles."""
     if source == GROUND_TRUTH:
         return f"true boxes with {100 * BOX_JITTER:.0f} % seeded jitter"

@@ -23,7 +23,7 @@ import numpy as np
 import yaml
 
 from vpog_core.evaluation.benchmark import BenchmarkFrame, BenchmarkObject, FrameKey, Truth, box_of
-from vpog_core.evaluation.heldout_picture import FOCAL, LEVELS, SIZE, Shot
+from vpog_core.evaluation.heldout_image import FOCAL, LEVELS, SIZE, HeldOutScene
 from vpog_core.geometry.symmetry import Symmetry
 from vpog_core.objects.mesh import Mesh, save_mesh
 from vpog_core.objects.renderer import Renderer
@@ -138,8 +138,10 @@ class HeldOut:
             height=SIZE[0],
         )
         # The same seed in both splits: only the object's paint differs.
-        shot = Shot(np.random.default_rng([FIRST_SEED, level, number]), camera.K)
-        image, depth, mask, fraction, T_cam_obj = shot.take(level, self.object(obj_id).renderer, self._other)
+        shot = HeldOutScene(np.random.default_rng([FIRST_SEED, level, number]), camera.K)
+        image, depth, mask, fraction, T_cam_obj = shot.render(
+            level, self.object(obj_id).renderer, self._other
+        )
         truth = Truth(obj_id, T_cam_obj, fraction, box_of(mask), lambda: mask)
         return BenchmarkFrame(key, camera, [truth], {obj_id: 1}, lambda: image, lambda: depth)
 

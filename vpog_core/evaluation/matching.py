@@ -8,11 +8,11 @@ import numpy as np
 
 from vpog_core.evaluation.errors import TargetErrors
 
-SHARES = np.arange(0.05, 0.51, 0.05)
+DIAMETER_FRACTIONS = np.arange(0.05, 0.51, 0.05)
 """Thresholds of VSD, and of MSSD over the diameter."""
 PIXELS = np.arange(5.0, 51.0, 5.0)
 """Thresholds of MSPD at an image width of 640."""
-ADD_SHARE = 0.1
+ADD_FRACTION = 0.1
 """ADD(-S) under this share of the diameter is right."""
 
 
@@ -72,7 +72,7 @@ def hits(targets: list[TargetErrors]) -> Hits:
         scene_id=repeated([t.key[0] for t in targets]),
         image_id=repeated([t.key[1] for t in targets]),
         visible=joined(t.visible[t.asked] for t in targets),
-        mssd=joined((row["mssd"] for row in rows), len(SHARES)),
+        mssd=joined((row["mssd"] for row in rows), len(DIAMETER_FRACTIONS)),
         mspd=joined((row["mspd"] for row in rows), len(PIXELS)),
         add=joined(row["add"] for row in rows),
         rotation=joined(row["rotation"] for row in rows),
@@ -81,12 +81,12 @@ def hits(targets: list[TargetErrors]) -> Hits:
     )
 
 
-def right_estimates(target: TargetErrors) -> np.ndarray:
+def correct_estimates(target: TargetErrors) -> np.ndarray:
     """[E] bool: the estimates whose ADD(-S) is right."""
-    right = np.zeros(len(target.scores), dtype=bool)
-    found = match(target.add, ADD_SHARE, target.asked)
-    right[found[found >= 0]] = True
-    return right
+    correct = np.zeros(len(target.scores), dtype=bool)
+    found = match(target.add, ADD_FRACTION, target.asked)
+    correct[found[found >= 0]] = True
+    return correct
 
 
 def _rows(target: TargetErrors) -> dict[str, np.ndarray]:
@@ -98,9 +98,9 @@ def _rows(target: TargetErrors) -> dict[str, np.ndarray]:
         return np.stack(columns, axis=1)
 
     rows = {
-        "mssd": found(target.mssd, SHARES),
+        "mssd": found(target.mssd, DIAMETER_FRACTIONS),
         "mspd": found(target.mspd, PIXELS),
-        "add": found(target.add, [ADD_SHARE])[:, 0],
+        "add": found(target.add, [ADD_FRACTION])[:, 0],
     }
     nearest = match(target.mspd, np.inf, asked)[asked]
     answered, mine = nearest >= 0, np.flatnonzero(asked)
@@ -109,5 +109,7 @@ def _rows(target: TargetErrors) -> dict[str, np.ndarray]:
         rows[name][answered] = values[nearest[answered], mine[answered]]
     if target.vsd is not None:
         taus = range(target.vsd.shape[-1])
-        rows["vsd"] = np.concatenate([found(target.vsd[..., tau], SHARES) for tau in taus], axis=1)
+        rows["vsd"] = np.concatenate(
+            [found(target.vsd[..., tau], DIAMETER_FRACTIONS) for tau in taus], axis=1
+        )
     return rows

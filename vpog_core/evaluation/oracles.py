@@ -46,7 +46,7 @@ STAGES = {
 
 
 @dataclass
-class OracleAnswer:
+class OracleResult:
     """What one detection comes to when the truth helps.
 
     Attributes:
@@ -58,13 +58,13 @@ class OracleAnswer:
     poses: dict[str, np.ndarray | None]
 
 
-def ask_oracles(
+def run_oracles(
     estimator: PoseEstimator,
     frame: BenchmarkFrame,
     detection: Detection,
     truth: Truth,
     target: BenchmarkObject,
-) -> OracleAnswer:
+) -> OracleResult:
     """Run one detection with each oracle; `detection.class_id` is the library's name of the target.
 
     Raises:
@@ -75,7 +75,9 @@ def ask_oracles(
     crop = crop_detection(frame.image, frame.camera, detection, model.config.image_size)
     encoded = encode_images(model, crop.rgb[None])
     with torch.inference_mode():
-        found = retrieve(model.describe(encoded)[0], onboarded, options.hypotheses + options.retry_views)
+        found = retrieve(
+            model.describe_detections(encoded)[0], onboarded, options.hypotheses + options.retry_views
+        )
     R_true = [crop.virtual.R_virt_cam @ (truth.T_cam_obj @ S)[:3, :3] for S in target.symmetries]
     angles = [
         min(np.degrees(rotation_angle(onboarded.rotation(h.view, h.roll_index), R)) for R in R_true)
@@ -94,15 +96,17 @@ def ask_oracles(
     )
     solved = {
         "retrieval": estimator.solve_from(query, given).pnp,
-        "matching": _best(solve_rightly(crop, c, pixels, points, target.diameter) for c in retrieved),
-        "both": solve_rightly(crop, given, pixels, points, target.diameter),
+        "matching": _best(
+            solve_with_true_matches(crop, c, pixels, points, target.diameter) for c in retrieved
+        ),
+        "both": solve_with_true_matches(crop, given, pixels, points, target.diameter),
     }
     T_cam_virt = crop.virtual.T_cam_virt
     poses = {name: None if pnp is None else T_cam_virt @ pnp.T_virt_obj for name, pnp in solved.items()}
     matched = estimator.match_with(query, given)
     poses["refiner"] = refined_alone(estimator, query, matched.T_cam_obj if matched.has_pose else None)
     poses["start"] = refined_alone(estimator, query, truth.T_cam_obj)
-    return OracleAnswer(angles, poses)
+    return OracleResult(angles, poses)
 
 
 def refined_alone(estimator: PoseEstimator, query: Query, T_cam_obj: np.ndarray | None) -> np.ndarray | None:
@@ -141,7 +145,7 @@ def true_points(
     return np.stack([column, row], axis=1).astype(np.float64), shown.coords[row, column].astype(np.float64)
 
 
-def solve_rightly(
+def solve_with_true_matches(
     crop: Crop, cluster: Cluster, pixels: np.ndarray, points: np.ndarray, diameter: float
 ) -> PnPResult | None:
     """PnP on true matches into a cluster: each true point becomes the template pixel's that shows it best."""

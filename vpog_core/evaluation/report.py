@@ -9,8 +9,8 @@ from pathlib import Path
 from vpog_core.evaluation.benchmark import Benchmark
 from vpog_core.evaluation.charts import bars, line_chart, reliability_chart
 from vpog_core.evaluation.errors import TargetErrors
+from vpog_core.evaluation.figures import Shown, best_and_worst, picture
 from vpog_core.evaluation.oracles import STAGES
-from vpog_core.evaluation.pictures import Shown, best_and_worst, picture
 from vpog_core.evaluation.report_style import STYLE
 
 COLUMNS = (

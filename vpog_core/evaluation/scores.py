@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 
 from vpog_core.evaluation.errors import TargetErrors
-from vpog_core.evaluation.matching import PIXELS, SHARES, Hits, hits, right_estimates
+from vpog_core.evaluation.matching import DIAMETER_FRACTIONS, PIXELS, Hits, correct_estimates, hits
 from vpog_core.inference.calibration import calibration_error
 
 VISIBILITY = (0.0, 0.3, 0.6, 0.9, 1.0 + 1e-9)
@@ -85,9 +85,12 @@ def visibility_parts(visible: np.ndarray) -> list[tuple[str, np.ndarray]]:
 
 def recall_curves(found: Hits) -> dict[str, list[list[float]]]:
     """[threshold, percent found] for each kind of error; VSD over its tolerances' mean."""
-    curves = {"MSSD": (SHARES, found.mssd), "MSPD": (PIXELS, found.mspd)}
+    curves = {"MSSD": (DIAMETER_FRACTIONS, found.mssd), "MSPD": (PIXELS, found.mspd)}
     if found.vsd is not None:
-        curves["VSD"] = (SHARES, found.vsd.reshape(len(found.vsd), -1, len(SHARES)).mean(axis=1))
+        curves["VSD"] = (
+            DIAMETER_FRACTIONS,
+            found.vsd.reshape(len(found.vsd), -1, len(DIAMETER_FRACTIONS)).mean(axis=1),
+        )
     return {
         name: [[round(float(th), 4), _percent(rows[:, i])] for i, th in enumerate(thresholds)]
         for name, (thresholds, rows) in curves.items()
@@ -101,7 +104,7 @@ def calibration(targets: list[TargetErrors], bins: int = 10) -> dict:
         `bins`: [mean score, share right, number] of each tenth of the scores that has poses; `error`: the
         expected calibration error.
     """
-    parts = [(t.scores, right_estimates(t)) for t in targets]
+    parts = [(t.scores, correct_estimates(t)) for t in targets]
     scores = np.concatenate([s for s, _ in parts] or [np.zeros(0)])
     right = np.concatenate([r for _, r in parts] or [np.zeros(0, dtype=bool)])
     at = np.clip((scores * bins).astype(int), 0, bins - 1)

@@ -33,7 +33,7 @@ TRACKED = "tracked"
 
 
 @dataclass(frozen=True)
-class SpeedPlan:
+class SpeedConfig:
     """What is timed.
 
     Attributes:
@@ -100,7 +100,7 @@ class SpeedResult:
 Tell = Callable[[str], None]
 
 
-def run_speed(plan: SpeedPlan, tell: Tell = lambda text: None) -> SpeedResult:
+def run_speed(config: SpeedConfig, tell: Tell = lambda text: None) -> SpeedResult:
     """Time everything of a plan.
 
     Args:
@@ -110,42 +110,42 @@ def run_speed(plan: SpeedPlan, tell: Tell = lambda text: None) -> SpeedResult:
         VPOGError: a device that is not there, a network or precision that is not known.
     """
     unknown = [
-        n for n in plan.networks if f"vpog-{n}" not in PRESETS or f"refiner-{n}" not in REFINER_PRESETS
+        n for n in config.networks if f"vpog-{n}" not in PRESETS or f"refiner-{n}" not in REFINER_PRESETS
     ]
     if unknown:
         raise VPOGError(f"There is no network '{unknown[0]}' to time: use tiny or small.")
     with tempfile.TemporaryDirectory(prefix="vpog_bench_") as folder:
         library = Path(folder) / "meshes"
         library.mkdir()
-        scene = SpeedScene(plan.objects, library)
+        scene = SpeedScene(config.objects, library)
         estimator = PoseEstimator(
             library,
-            plan.weights,
-            device=plan.device,
+            config.weights,
+            device=config.device,
             cache_dir=Path(folder) / "cache",
-            precision=plan.precision,
+            precision=config.precision,
         )
         tell("onboarding")
         begin = time.perf_counter()
         estimator.onboard()
-        onboarding = (time.perf_counter() - begin) / plan.objects
+        onboarding = (time.perf_counter() - begin) / config.objects
         bfloat16 = uses_bfloat16(estimator.model)
-        result = SpeedResult(_machine(plan, bfloat16), measure_rates(plan.device, bfloat16), onboarding)
-        for count in plan.detections:
+        result = SpeedResult(_machine(config, bfloat16), measure_rates(config.device, bfloat16), onboarding)
+        for count in config.detections:
             tell(f"{count} new detections")
-            result.frames.append(_time_new(estimator, scene, count, plan.frames))
+            result.frames.append(_time_new(estimator, scene, count, config.frames))
         tell("tracked objects")
-        result.frames.append(_time_tracked(estimator, scene, plan.objects, plan.frames))
-        if plan.comparisons:
+        result.frames.append(_time_tracked(estimator, scene, config.objects, config.frames))
+        if config.comparisons:
             tell("comparisons")
             result.ratios = compare_ways(
-                estimator, scene, plan.comparison_detections, plan.frames, plan.precision
+                estimator, scene, config.comparison_detections, config.frames, config.precision
             )
-    for name in plan.networks:
+    for name in config.networks:
         tell(f"steps of {name}")
-        result.steps += _time_steps(name, plan, result.rates)
+        result.steps += _time_steps(name, config, result.rates)
     result.memory_mib = _peak_memory_mib()
-    if plan.device.startswith("cuda"):
+    if config.device.startswith("cuda"):
         result.gpu_memory_mib = torch.cuda.max_memory_allocated() / 2**20
     return result
 
@@ -201,20 +201,20 @@ def _draw(scene: SpeedScene, image: np.ndarray, estimates: Sequence) -> None:
     draw_poses(image, scene.camera, [PoseDrawing(T, mesh.vertices, mesh.faces) for T, mesh in poses])
 
 
-def _time_steps(name: str, plan: SpeedPlan, rates: MachineRates) -> list[StepCost]:
+def _time_steps(name: str, config: SpeedConfig, rates: MachineRates) -> list[StepCost]:
     """Time a preset's steps with random weights: they change no time."""
-    model = VPOGModel(PRESETS[f"vpog-{name}"]).eval().to(plan.device)
-    refiner = RefinerNet(REFINER_PRESETS[f"refiner-{name}"]).eval().to(plan.device)
+    model = VPOGModel(PRESETS[f"vpog-{name}"]).eval().to(config.device)
+    refiner = RefinerNet(REFINER_PRESETS[f"refiner-{name}"]).eval().to(config.device)
     for network in (model, refiner):
-        choose_precision(network, plan.precision)
+        choose_precision(network, config.precision)
     found = []
-    for batch in plan.detections:
-        found += measure_steps(name, model, refiner, batch, rates, plan.frames)
+    for batch in config.detections:
+        found += measure_steps(name, model, refiner, batch, rates, config.frames)
     return found
 
 
-def _machine(plan: SpeedPlan, bfloat16: bool) -> dict[str, str | int]:
-    device = torch.cuda.get_device_name() if plan.device.startswith("cuda") else _processor()
+def _machine(config: SpeedConfig, bfloat16: bool) -> dict[str, str | int]:
+    device = torch.cuda.get_device_name() if config.device.startswith("cuda") else _processor()
     return {
         "device": device,
         "cores": usable_cores(),

@@ -124,8 +124,8 @@ class Symmetry:
             angles = np.arctan2(across, np.trace(M, axis1=1, axis2=2) - axis @ M @ axis)
             turns = np.stack([_revolved(axis, offset, angle) for angle in angles])
             candidates = T @ turns @ self.discrete
-        likeness = np.einsum("ij,nij->n", R_ref, candidates[:, :3, :3])
-        return candidates[int(np.argmax(np.round(likeness, 9)))]
+        similarity = np.einsum("ij,nij->n", R_ref, candidates[:, :3, :3])
+        return candidates[int(np.argmax(np.round(similarity, 9)))]
 
     def least_angles(self, R: np.ndarray, R_ref: np.ndarray) -> np.ndarray:
         """Return the angles [N, M] (radians) from rotations R [N, 3, 3] to R_ref [M, 3, 3].

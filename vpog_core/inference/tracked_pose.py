@@ -29,7 +29,7 @@ MAX_ROUNDS = 2
 FLOW_ROUNDS = 3
 """Rounds of flow, at most, each kept where the image is more similar. With one round, taken unseen, an object
 whose turn only its print tells is up to 14 % of its diameter off from image to image; with three, 5 %."""
-SETTLED = 0.2
+CONVERGED_STEP = 0.2
 """A round that moves a pose by less than this (diameters, mean over its points) is the last. On unseen
 synthetic objects another round changes nothing then, and halves the error after longer steps."""
 
@@ -70,7 +70,7 @@ def _refined(
         starts = [replace(poses[n], T_cam_obj=found[n][0].T_cam_obj) for n in moving]
         for n, start, after in zip(moving, starts, refine(refiner, starts, 1), strict=True):
             found[n] = (after, _step(start, after.T_cam_obj))
-        moving = [n for n in moving if not found[n][0].reason and found[n][1] > SETTLED]
+        moving = [n for n in moving if not found[n][0].reason and found[n][1] > CONVERGED_STEP]
     return found
 
 

@@ -14,7 +14,7 @@ from vpog_core.geometry.se3 import transform_points
 from vpog_core.objects.mesh import Mesh
 from vpog_core.types import Camera, Detection, VPOGError
 
-STAYS = 0.1
+BOX_NOISE = 0.1
 """A box that has moved by less than this fraction of its size has not moved: detectors err by as much."""
 OTHER_NUMBER = 0.3
 """Intersection over union above which a box of another number, or of a new one, belongs to a track."""
@@ -66,7 +66,7 @@ def moved_with_box(track: Track, box: np.ndarray, camera: Camera, mesh: Mesh) ->
     """
     shift = _middle(box) - _middle(track.box)
     size = np.maximum(np.asarray(track.box[2:]) - np.asarray(track.box[:2]), 1.0)
-    if (np.abs(shift) < STAYS * size).all():
+    if (np.abs(shift) < BOX_NOISE * size).all():
         return track.T_cam_obj
     centre = transform_points(track.T_cam_obj, mesh.center)
     pixel = project(camera, centre[None])[0] + shift
@@ -94,8 +94,8 @@ def velocity_after(track: Track | None, T_cam_obj: np.ndarray, time: float, mesh
     """Find the velocity [3] and the step, seconds, of an object that is now at a pose [4, 4]; see `Track`."""
     if track is None or track.lost or not time > track.time:
         return np.zeros(3), 0.0
-    way = transform_points(T_cam_obj, mesh.center) - transform_points(track.T_cam_obj, mesh.center)
-    newest, step = way / (time - track.time), time - track.time
+    shift = transform_points(T_cam_obj, mesh.center) - transform_points(track.T_cam_obj, mesh.center)
+    newest, step = shift / (time - track.time), time - track.time
     return (newest if not track.step else track.velocity + SMOOTHING * (newest - track.velocity)), step
 
 
@@ -142,15 +142,18 @@ def assign(
     for boxes in (predicted, last):
         rows = [n for n, key in enumerate(found) if key is None]
         keys = [key for key in tracks if key not in found]
-        worth = np.array([[_worth(detections[n], given[n], key, tracks[key], boxes[key]) for key in keys]
-                          for n in rows]).reshape(len(rows), len(keys))  # fmt: skip
-        for i, j in zip(*linear_sum_assignment(-worth), strict=True):
-            if worth[i, j] > 0:
+        scores = np.array(
+            [[_match_score(detections[n], given[n], k, tracks[k], boxes[k]) for k in keys] for n in rows]
+        ).reshape(len(rows), len(keys))
+        for i, j in zip(*linear_sum_assignment(-scores), strict=True):
+            if scores[i, j] > 0:
                 found[rows[i]] = keys[j]
     return found
 
 
-def _worth(detection: Detection, number: int | None, key: Key, track: Track, expected: np.ndarray) -> float:
+def _match_score(
+    detection: Detection, number: int | None, key: Key, track: Track, expected: np.ndarray
+) -> float:
     """Tell how well a detection fits a track: 0 where it cannot be its."""
     box = np.asarray(detection.box, dtype=np.float64)
     if key[0] != detection.class_id or box.shape != (4,) or not np.isfinite(box).all():

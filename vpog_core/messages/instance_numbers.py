@@ -101,20 +101,22 @@ class InstanceNumbers:
         return dict(self._seen[class_id])
 
 
-def filled(numbers: Sequence[int | None], likeness: dict[int, list[float]], least: float) -> list[int | None]:
+def filled(
+    numbers: Sequence[int | None], similarity: dict[int, list[float]], least: float
+) -> list[int | None]:
     """The numbers, with free ones given to rows without, so that they are most alike altogether.
 
     Args:
         numbers: of each row, or None.
-        likeness: of each number to each row.
+        similarity: of each number to each row.
         least: rows and numbers less alike than this are not brought together.
     """
     result = list(numbers)
     rows = [row for row, number in enumerate(numbers) if number is None]
-    free = [number for number in likeness if number not in numbers]
+    free = [number for number in similarity if number not in numbers]
     if not rows or not free:
         return result
-    table = np.array([[likeness[number][row] for number in free] for row in rows])
+    table = np.array([[similarity[number][row] for number in free] for row in rows])
     for i, j in zip(*linear_sum_assignment(-table), strict=True):
         if table[i, j] >= least:
             result[rows[i]] = free[j]

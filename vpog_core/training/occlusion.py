@@ -12,7 +12,7 @@ import numpy as np
 
 from vpog_core.geometry.se3 import random_rotation, rotation_z, transform
 from vpog_core.objects.renderer import Renderer
-from vpog_core.objects.scene_picture import Actor, owners
+from vpog_core.objects.scene_renderer import Actor, owners
 
 MIN_VISIBLE = 0.3
 """Things that leave a smaller fraction of the object visible are taken away."""

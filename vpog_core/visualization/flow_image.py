@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from vpog_core.types import MatchView
-from vpog_core.visualization.ink import draw_text, stroke, text_size
+from vpog_core.visualization.drawing import draw_polylines, draw_text, text_size
 
 UNSEEN_GREY = 128
 _BACKGROUND = (28, 30, 34)
@@ -111,13 +111,13 @@ def _draw_lines(panel, match, crop_at, template_at, tile, max_lines) -> None:
     for agrees, colour in ((False, _OUTLIER), (True, _INLIER)):
         pairs = [np.stack([a[k], b[k]]) for k in np.flatnonzero(inlier == agrees)]
         if pairs:
-            stroke(lines, pairs, 1.2, colour, closed=False)
+            draw_polylines(lines, pairs, 1.2, colour, closed=False)
     cv2.addWeighted(lines, 0.5, panel, 0.5, 0.0, dst=panel)
     for agrees, colour in ((False, _OUTLIER), (True, _INLIER)):
         dots = [np.stack([point, point + 1e-3]) for points in (a, b) for point in points[inlier == agrees]]
         if dots:
-            stroke(panel, dots, 6.0, _DARK)
-            stroke(panel, dots, 4.2, colour)
+            draw_polylines(panel, dots, 6.0, _DARK)
+            draw_polylines(panel, dots, 4.2, colour)
 
 
 def _place(points, size, tile) -> np.ndarray:

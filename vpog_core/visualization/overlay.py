@@ -9,7 +9,7 @@ import numpy as np
 from vpog_core.geometry.camera import project
 from vpog_core.geometry.se3 import transform_points
 from vpog_core.types import Camera
-from vpog_core.visualization.ink import blend, draw_text, stroke, text_size
+from vpog_core.visualization.drawing import blend, draw_polylines, draw_text, text_size
 from vpog_core.visualization.silhouette import can_project, outline
 
 PALETTE = (
@@ -88,8 +88,8 @@ def _draw_outline(canvas, camera, drawing) -> Box | None:
     if not curves:
         return None
     line = _line_width(canvas)
-    stroke(canvas, curves, line + 2 * _RIM, _DARK)
-    stroke(canvas, curves, line, drawing.colour)
+    draw_polylines(canvas, curves, line + 2 * _RIM, _DARK)
+    draw_polylines(canvas, curves, line, drawing.colour)
     points = np.concatenate(curves)
     (x0, y0), (x1, y1) = points.min(axis=0), points.max(axis=0)
     return int(x0), int(y0), int(x1), int(y1)
@@ -108,8 +108,8 @@ def _draw_axes(canvas, camera, drawing) -> None:
     for axis in np.argsort(-ends[1:, 2]):
         _arrow(canvas, pixels[0], pixels[1 + axis], AXIS_COLOURS[axis], line)
     centre = pixels[:1] + 1e-3 * np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]])
-    stroke(canvas, [centre], 2.2 * line + 2 * _RIM, _DARK)
-    stroke(canvas, [centre], 2.2 * line, (245, 245, 245))
+    draw_polylines(canvas, [centre], 2.2 * line + 2 * _RIM, _DARK)
+    draw_polylines(canvas, [centre], 2.2 * line, (245, 245, 245))
 
 
 def _arrow(canvas, start, end, colour, width) -> None:
@@ -124,10 +124,10 @@ def _arrow(canvas, start, end, colour, width) -> None:
     neck = end - head * along
     corners = np.stack([end, neck + 0.42 * head * across, neck - 0.42 * head * across])
     shaft = np.stack([start, neck])
-    stroke(canvas, [shaft], width + 2 * _RIM, _DARK, closed=False)
-    stroke(canvas, [corners], 2 * _RIM, _DARK, fill=True)
-    stroke(canvas, [shaft], width, colour, closed=False)
-    stroke(canvas, [corners], 0, colour, fill=True)
+    draw_polylines(canvas, [shaft], width + 2 * _RIM, _DARK, closed=False)
+    draw_polylines(canvas, [corners], 2 * _RIM, _DARK, fill=True)
+    draw_polylines(canvas, [shaft], width, colour, closed=False)
+    draw_polylines(canvas, [corners], 0, colour, fill=True)
 
 
 def _draw_label(canvas, label, box, colour, objects: list[Box], taken: list[Box]) -> None:

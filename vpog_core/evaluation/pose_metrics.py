@@ -8,8 +8,8 @@ import numpy as np
 
 from vpog_core.evaluation.pose_error import add, adds, rotation_error, translation_error
 
-ADD_BOUND = 0.1
-"""A pose is right when ADD, or ADD-S for a symmetric object, is under this share of the diameter."""
+ADD_THRESHOLD = 0.1
+"""A pose is correct when ADD, or ADD-S for a symmetric object, is under this share of the diameter."""
 
 
 @dataclass(frozen=True)
@@ -21,12 +21,12 @@ class PoseScore:
     add: float
 
     @property
-    def right(self) -> bool:
-        return self.add < ADD_BOUND
+    def correct(self) -> bool:
+        return self.add < ADD_THRESHOLD
 
 
 @dataclass
-class PoseTally:
+class PoseMetrics:
     """What was asked and what came back.
 
     Attributes:
@@ -37,7 +37,7 @@ class PoseTally:
     scores: dict[str, list[PoseScore | None]] = field(default_factory=dict)
     latencies: list[float] = field(default_factory=list)
 
-    def count(
+    def update(
         self,
         object_id: str,
         T_est: np.ndarray | None,
@@ -65,10 +65,10 @@ class PoseTally:
         return score
 
     @property
-    def share_right(self) -> float:
-        """Share of all pairs (frame, object) with a right pose; no pose is not right."""
+    def recall(self) -> float:
+        """Share of all pairs (frame, object) with a correct pose; no pose is not correct."""
         scores = [score for each in self.scores.values() for score in each]
-        return sum(score is not None and score.right for score in scores) / max(len(scores), 1)
+        return sum(score is not None and score.correct for score in scores) / max(len(scores), 1)
 
     def object_lines(self) -> list[str]:
         """One line for each object."""
@@ -92,8 +92,8 @@ def _sentence(scores: list[PoseScore | None]) -> str:
         return text
     rotation = np.rad2deg(np.median([score.rotation for score in found]))
     translation = 100.0 * np.median([score.translation for score in found])
-    right = 100.0 * sum(score.right for score in found) / len(scores)
+    correct = 100.0 * sum(score.correct for score in found) / len(scores)
     return (
         f"{text}, rotation error median {rotation:.1f} deg, translation error median {translation:.1f} % of "
-        f"the diameter, ADD(-S) under {100 * ADD_BOUND:.0f} % of the diameter for {right:.0f} %"
+        f"the diameter, ADD(-S) under {100 * ADD_THRESHOLD:.0f} % of the diameter for {correct:.0f} %"
     )

@@ -28,13 +28,13 @@ class _Thing:
     T_world_obj: np.ndarray
 
 
-class Shot:
+class HeldOutScene:
     """One picture being made: a table, a camera above it, an object that rests in any orientation."""
 
     def __init__(self, rng: np.random.Generator, K: np.ndarray) -> None:
         self.rng, self.K = rng, K
 
-    def take(self, level: int, renderer: Renderer, other):
+    def render(self, level: int, renderer: Renderer, other):
         """image [H, W, 3], depth [H, W], visible mask [H, W], visible fraction, T_cam_obj."""
         rng, mesh = self.rng, renderer.mesh
         thing = _Thing(renderer, _resting(rng, mesh, np.zeros(2)))

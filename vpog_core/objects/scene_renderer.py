@@ -65,7 +65,7 @@ class Ground:
 
 
 @dataclass
-class Picture:
+class RenderedScene:
     """What the camera sees.
 
     Attributes:
@@ -97,7 +97,7 @@ def render_scene(
     background: np.ndarray,
     illumination: Illumination,
     ground: Ground | None = None,
-) -> Picture:
+) -> RenderedScene:
     """The picture of actors under a light.
 
     Args:
@@ -127,7 +127,7 @@ def render_scene(
             _at(key, part.pixel), _at(open_sky, part.pixel),
         )  # fmt: skip
     depth = np.where(owner >= 0, depth, 0).astype(np.float32)
-    return Picture(rgb.reshape(*size, 3), depth.reshape(size), owner.reshape(size))
+    return RenderedScene(rgb.reshape(*size, 3), depth.reshape(size), owner.reshape(size))
 
 
 def pixel_rays(K: np.ndarray, size: tuple[int, int]) -> np.ndarray:

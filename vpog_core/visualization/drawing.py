@@ -12,7 +12,7 @@ _FINE = 4
 """Strokes are drawn this much larger and averaged: their widths are exact, their edges smooth."""
 
 
-def stroke(
+def draw_polylines(
     image: np.ndarray, curves: list[np.ndarray], width: float, colour, closed: bool = True, fill: bool = False
 ) -> None:
     """Draw curves [N, 2] (x, y in pixels, float) of a width in pixels on an image [H, W, 3], or fill them."""
