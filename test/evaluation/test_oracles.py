@@ -12,7 +12,7 @@ from vpog_core.evaluation.oracles import (
     nearest_cluster,
     run_oracles,
     solve_with_true_matches,
-    true_points,
+    true_correspondences,
 )
 from vpog_core.evaluation.pose_error import add
 from vpog_core.geometry.se3 import rotation_angle, transform_points
@@ -53,7 +53,7 @@ def crop(case):
 
 def test_true_points_lie_where_they_are_seen_and_only_where_visible(case, crop):
     _, frame, _, truth, target = case
-    pixels, points = true_points(crop, frame.camera, truth, target)
+    pixels, points = true_correspondences(crop, frame.camera, truth, target)
     in_camera = transform_points(truth.T_cam_obj, points)
     virtual = in_camera @ crop.virtual.R_virt_cam.T @ crop.virtual.K.T
     np.testing.assert_allclose(virtual[:, :2] / virtual[:, 2:], pixels, atol=1e-3)
@@ -81,7 +81,7 @@ def test_true_matches_give_the_true_pose(case, crop):
     estimator, frame, detection, truth, target = case
     R = crop.virtual.R_virt_cam @ truth.T_cam_obj[:3, :3]
     cluster = nearest_cluster(estimator.onboarded(detection.class_id), R)
-    pixels, points = true_points(crop, frame.camera, truth, target)
+    pixels, points = true_correspondences(crop, frame.camera, truth, target)
     found = solve_with_true_matches(crop, cluster, pixels, points, target.diameter)
     T = crop.virtual.T_cam_virt @ found.T_virt_obj
     # Template pixels are 2 % of the diameter apart at 48 pixels.
@@ -92,7 +92,7 @@ def test_templates_that_do_not_show_the_points_give_nothing(case, crop):
     estimator, frame, detection, truth, target = case
     R = crop.virtual.R_virt_cam @ truth.T_cam_obj[:3, :3]
     behind = nearest_cluster(estimator.onboarded(detection.class_id), np.diag([-1.0, 1.0, -1.0]) @ R)
-    pixels, points = true_points(crop, frame.camera, truth, target)
+    pixels, points = true_correspondences(crop, frame.camera, truth, target)
     right = nearest_cluster(estimator.onboarded(detection.class_id), R)
     counts = []
     for cluster in (behind, right):

@@ -22,11 +22,11 @@ def config_for(root, **more) -> EvaluationConfig:
     return EvaluationConfig(**{"dataset": str(root), "methods": (SIFT,), "stages": False, "limit": 2, **more})
 
 
-def run_told(config: EvaluationConfig, folder) -> tuple[list[dict], list[tuple[str, int, int]]]:
+def run_reporting(config: EvaluationConfig, folder) -> tuple[list[dict], list[tuple[str, int, int]]]:
     """The records, and what was told of the progress."""
-    told: list = []
-    records = run(config, config.benchmark(), folder, progress=lambda *step: told.append(step))
-    return records, told
+    steps: list = []
+    records = run(config, config.benchmark(), folder, progress=lambda *step: steps.append(step))
+    return records, steps
 
 
 def poses(records: list[dict]) -> list:
@@ -36,29 +36,29 @@ def poses(records: list[dict]) -> list:
 
 def test_frames_come_in_order_and_are_kept(bop_case, tmp_path):
     config = config_for(bop_case[0])
-    records, told = run_told(config, tmp_path)
+    records, steps = run_reporting(config, tmp_path)
     assert [tuple(record["key"]) for record in records] == config.benchmark().keys == [(1, 0), (1, 1)]
-    assert told == [
+    assert steps == [
         *(("objects", n, 3) for n in (1, 2, 3)),
         *(("frames", n, 2) for n in (0, 1, 2)),
     ]
-    again, told = run_told(config, tmp_path)
+    again, steps = run_reporting(config, tmp_path)
     assert again == records
-    assert told == [], "nothing is onboarded or computed for frames that are there"
-    more, told = run_told(config_for(bop_case[0], limit=3), tmp_path)
+    assert steps == [], "nothing is onboarded or computed for frames that are there"
+    more, steps = run_reporting(config_for(bop_case[0], limit=3), tmp_path)
     assert more[:2] == records
-    assert told[-2:] == [("frames", 2, 3), ("frames", 3, 3)], "a longer run computes what it lacks"
+    assert steps[-2:] == [("frames", 2, 3), ("frames", 3, 3)], "a longer run computes what it lacks"
 
 
 def test_a_frame_half_written_or_of_another_key_is_computed_again(bop_case, tmp_path):
     config = config_for(bop_case[0])
-    records, _ = run_told(config, tmp_path)
+    records, _ = run_reporting(config, tmp_path)
     first, second = sorted(tmp_path.rglob("*.json"))
     first.write_text(first.read_text()[:40])
     second.write_text(json.dumps({"key": [9, 9]}))
-    again, told = run_told(config, tmp_path)
+    again, steps = run_reporting(config, tmp_path)
     assert poses(again) == poses(records)
-    assert [step for step in told if step[0] == "frames"] == [("frames", n, 2) for n in (0, 1, 2)]
+    assert [step for step in steps if step[0] == "frames"] == [("frames", n, 2) for n in (0, 1, 2)]
 
 
 def test_a_part_has_the_key_of_the_whole(bop_case):

@@ -140,6 +140,6 @@ def _report(title: str, calibrator, fitted, checked) -> str:
     line(
         "score error", lambda a: calibration_error(calibrator.probability(a.score_features), a.correct), ".3f"
     )
-    for share in (0.5, 0.9):
-        line(f"in the {share:.0%}", lambda a, s=share: coverage(a, calibrator.covariance, s), ".0%")
+    for fraction in (0.5, 0.9):
+        line(f"in the {fraction:.0%}", lambda a, s=fraction: coverage(a, calibrator.covariance, s), ".0%")
     return "\n".join(lines)

@@ -228,12 +228,12 @@ def run_onboard(arguments: argparse.Namespace) -> int:
         library = estimator.library
         broken = library.broken()
         usable = [object_id for object_id in library.ids if object_id not in broken]
-        _tell_left_out(broken if usable else {})
+        _print_left_out(broken if usable else {})
         for object_id in usable:
             print(_description(object_id, library.mesh(object_id)), flush=True)
         alone = None if Path(arguments.mesh).is_dir() else arguments.mesh
         left_out = files.onboard_with_progress(estimator, mesh=alone)
-        _tell_left_out({name: left_out[name] for name in left_out if name not in broken})
+        _print_left_out({name: left_out[name] for name in left_out if name not in broken})
         for object_id in usable if arguments.output else ():
             # A name that settings give may hold anything.
             safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in object_id)
@@ -256,7 +256,7 @@ def _estimator_to_onboard(arguments):
     yield _estimator(arguments, arguments.mesh)
 
 
-def _tell_left_out(left_out: dict[str, str]) -> None:
+def _print_left_out(left_out: dict[str, str]) -> None:
     for object_id, sentence in left_out.items():
         print(f"vpog: '{object_id}' is left out. {sentence}", file=sys.stderr, flush=True)
 
@@ -304,7 +304,7 @@ def _estimator_for(arguments):
         )
     estimator = _estimator(arguments, arguments.objects_dir)
     object_id = estimator.library.resolve(arguments.object)
-    files.say_notes(estimator.library.mesh(object_id))
+    files.print_notes(estimator.library.mesh(object_id))
     yield estimator, object_id
 
 

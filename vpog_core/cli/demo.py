@@ -19,10 +19,10 @@ HELD_OUT_SEED = 900_000
 
 FRAME_SECONDS = 0.1
 BOX_JITTER = 0.05
-LEAST_VISIBLE = 0.3
+MIN_VISIBLE = 0.3
 """Objects less visible than this share are not asked for, as a detector would not find them."""
 
-_PICTURES = 5
+_MAX_DRAWN = 5
 _POINTS = 1000
 
 
@@ -48,7 +48,7 @@ def demo(frames: int, objects: int, seed: int, weights: str | None, device: str,
         scene = make_scene(seed, list(meshes.values()))
         metrics, rng = PoseMetrics(), np.random.default_rng(seed)
         for index in tqdm(range(frames), desc="frames", unit="frame", delay=1.0, file=sys.stderr):
-            _one_frame(scene, index, meshes, estimator, metrics, rng, out, _is_pictured(index, frames))
+            _one_frame(scene, index, meshes, estimator, metrics, rng, out, _is_drawn(index, frames))
     print("\n".join(metrics.object_lines()))
     print(f"pictures: {out}")
     print(metrics.summary())
@@ -80,25 +80,25 @@ def _write_meshes(meshes: dict, folder: Path) -> None:
         save_mesh(mesh, folder / f"{name}.ply")
 
 
-def _one_frame(scene, index, meshes, estimator, metrics, rng, out, pictured) -> None:
+def _one_frame(scene, index, meshes, estimator, metrics, rng, out, drawn) -> None:
     """Render, estimate, compare; draw where `pictured`."""
     frame = scene.render(index * FRAME_SECONDS)
-    asked = np.flatnonzero(np.asarray(frame.visible_fraction) >= LEAST_VISIBLE)
+    detected = np.flatnonzero(np.asarray(frame.visible_fraction) >= MIN_VISIBLE)
     names = list(meshes)
-    boxes = [jittered_box(frame.boxes_visible[k], scene.camera, rng) for k in asked]
+    boxes = [jittered_box(frame.boxes_visible[k], scene.camera, rng) for k in detected]
     detections = [
-        Detection(class_id=names[k], box=box, instance=int(k)) for k, box in zip(asked, boxes, strict=True)
+        Detection(class_id=names[k], box=box, instance=int(k)) for k, box in zip(detected, boxes, strict=True)
     ]
     start = time.perf_counter()
     estimates = estimator.estimate(frame.image, scene.camera, detections)
     metrics.latencies.append(time.perf_counter() - start)
     scores = []
-    for k, estimate in zip(asked, estimates, strict=True):
+    for k, estimate in zip(detected, estimates, strict=True):
         mesh = meshes[names[k]]
         points = mesh.vertices[:: max(1, len(mesh.vertices) // _POINTS)]
         T_gt = frame.T_cam_obj[k]
         scores.append(metrics.update(names[k], estimate.T_cam_obj, T_gt, points, mesh.diameter))
-    if pictured:
+    if drawn:
         _draw(frame.image, scene.camera, names, meshes, estimates, scores, out, index)
 
 
@@ -119,5 +119,5 @@ def _draw(image, camera, names, meshes, estimates, scores, out: Path, index: int
     files.write_png(out / f"frame_{index:03d}_overlay.png", draw_poses(image, camera, drawings))
 
 
-def _is_pictured(index: int, frames: int) -> bool:
-    return index in set(np.linspace(0, frames - 1, min(_PICTURES, frames)).round().astype(int).tolist())
+def _is_drawn(index: int, frames: int) -> bool:
+    return index in set(np.linspace(0, frames - 1, min(_MAX_DRAWN, frames)).round().astype(int).tolist())

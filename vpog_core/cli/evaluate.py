@@ -78,7 +78,7 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
 
     files.check_output(arguments.output)
     output = files.output_folder(arguments.output)
-    with _Bars() as progress:
+    with _ProgressBars() as progress:
         result = evaluate(config_of(arguments), output, arguments.workers, command_of(arguments), progress)
     for note in result["notes"]:
         print(note)
@@ -162,10 +162,10 @@ def command_of(arguments: argparse.Namespace) -> str:
     return shlex.join(words + ["--no-stages"] * arguments.no_stages)
 
 
-class _Bars:
+class _ProgressBars:
     """One progress bar on stderr for each kind of work."""
 
-    def __enter__(self) -> _Bars:
+    def __enter__(self) -> _ProgressBars:
         self._bars: dict = {}
         return self
 

@@ -27,7 +27,7 @@ def stage_mesh(path: str | Path, unit: str, folder: Path) -> str:
     from vpog_core.objects.mesh import load_mesh, save_mesh
 
     mesh = load_mesh(path, unit)
-    say_notes(mesh)
+    print_notes(mesh)
     textured = mesh.uv is not None and mesh.texture is not None
     # A library passes hidden files over; this one was named on purpose.
     object_id = Path(path).stem.lstrip(".") or "object"
@@ -35,7 +35,7 @@ def stage_mesh(path: str | Path, unit: str, folder: Path) -> str:
     return object_id
 
 
-def say_notes(mesh) -> None:
+def print_notes(mesh) -> None:
     """Print on stderr what a mesh's file holds and was left out, and what is doubtful about it."""
     for note in mesh.notes:
         print(f"vpog: {note}", file=sys.stderr)

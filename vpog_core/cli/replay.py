@@ -140,14 +140,14 @@ def run_replay(arguments: argparse.Namespace) -> int:
         if arguments.restart:
             start_anew(settings.output)
         replay = Replay(settings, estimator, bag, prepared)
-        _tell_start(replay)
+        _print_start(replay)
         try:
             summary = replay.run()
         except KeyboardInterrupt:
             done = len(replay.journal.results)
             print(f"vpog: {done} frames are done: the same command goes on from there.", file=sys.stderr)
             raise
-    _tell_end(summary, settings)
+    _print_end(summary, settings)
     return 0 if summary.poses else 1
 
 
@@ -173,7 +173,7 @@ def _settings(arguments: argparse.Namespace):
     )
 
 
-def _tell_start(replay) -> None:
+def _print_start(replay) -> None:
     topics, pairs = replay.topics, replay.pairs
     print(f"images {topics.image}, calibration {topics.camera_info}, detections {topics.detections}")
     alone = f", {pairs.alone} of them without detections" if pairs.alone else ""
@@ -187,7 +187,7 @@ def _tell_start(replay) -> None:
         print(f"{done} of {len(pairs.frames)} frames were done before: the rest is done now.", flush=True)
 
 
-def _tell_end(summary, settings) -> None:
+def _print_end(summary, settings) -> None:
     told = [f"{summary.frames} frames: {summary.poses} poses"]
     for number, what in (
         (summary.unsure, "poses under --min-score"),

@@ -89,14 +89,16 @@ class SceneEvaluator:
                 save_mesh(mesh, Path(temporary) / f"{name}.ply")
             library = ObjectLibrary(temporary, Path(temporary) / "cache")
             estimator = PoseEstimator(library, replace(self.networks, calibration=as_solved))
-            for shown, camera, detections in scene_frames(scene, meshes, self.frames):
-                rows[-1].extend((*row, scene, True) for row in _follow(rng, estimator, shown, camera, meshes))
+            for frame, camera, detections in scene_frames(scene, meshes, self.frames):
+                rows[-1].extend((*row, scene, True) for row in _follow(rng, estimator, frame, camera, meshes))
                 for estimator.options, answered in zip(STAGES, rows[:-1], strict=True):
-                    for result in estimator.estimate(shown.image, camera, detections):
-                        T_true, mesh = shown.T_cam_obj[result.instance], meshes[result.class_id]
+                    for result in estimator.estimate(frame.image, camera, detections):
+                        T_true, mesh = frame.T_cam_obj[result.instance], meshes[result.class_id]
                         for answer in (result, *result.alternatives):
                             if answer.T_cam_obj is not None:
-                                answered.append((*_judge(answer, T_true, mesh), scene, answer is result))
+                                answered.append(
+                                    (*_compare_with_truth(answer, T_true, mesh), scene, answer is result)
+                                )
         return rows
 
 
@@ -142,37 +144,39 @@ def scene_frames(
 ) -> Iterator[tuple[SceneFrame, Camera, list[Detection]]]:
     """Yield frames of one scene, its camera, and detections with jittered boxes."""
     scene, rng = make_scene(number, list(meshes.values())), np.random.default_rng([number, 7])
-    for moment in range(frames):
-        shown = scene.render(SECONDS * moment)
+    for step in range(frames):
+        frame = scene.render(SECONDS * step)
         detections = [
-            Detection(name, jitter_box(rng, shown.boxes_visible[n], BOX_JITTER), instance=n)
+            Detection(name, jitter_box(rng, frame.boxes_visible[n], BOX_JITTER), instance=n)
             for n, name in enumerate(meshes)
-            if shown.visible_fraction[n] >= MIN_VISIBLE
+            if frame.visible_fraction[n] >= MIN_VISIBLE
         ]
-        yield shown, scene.camera, detections
+        yield frame, scene.camera, detections
 
 
 def _follow(
     rng: np.random.Generator,
     estimator: PoseEstimator,
-    shown: SceneFrame,
+    frame: SceneFrame,
     camera: Camera,
     meshes: Mapping[str, Mesh],
 ) -> Iterator[tuple[np.ndarray, bool, float]]:
     """Yield poses of a scene's objects followed from poses that are off, compared with the truth."""
     for n, (name, mesh) in enumerate(meshes.items()):
-        if shown.visible_fraction[n] < MIN_VISIBLE:
+        if frame.visible_fraction[n] < MIN_VISIBLE:
             continue
         for motion in MOTIONS:
-            image = covered(rng, shown.image, shown.boxes_amodal[n], camera)
-            prior = Prior(moved(rng, shown.T_cam_obj[n], mesh, motion), accept_score=0.0, detected=False)
-            detection = Detection(name, shown.boxes_visible[n], instance=n)
+            image = covered(rng, frame.image, frame.boxes_amodal[n], camera)
+            prior = Prior(moved(rng, frame.T_cam_obj[n], mesh, motion), accept_score=0.0, detected=False)
+            detection = Detection(name, frame.boxes_visible[n], instance=n)
             (answer,) = estimator.estimate(image, camera, [detection], [prior])
             if answer.T_cam_obj is not None:
-                yield _judge(answer, shown.T_cam_obj[n], mesh)
+                yield _compare_with_truth(answer, frame.T_cam_obj[n], mesh)
 
 
-def _judge(answer: PoseEstimate, T_true: np.ndarray, mesh: Mesh) -> tuple[np.ndarray, bool, float]:
+def _compare_with_truth(
+    answer: PoseEstimate, T_true: np.ndarray, mesh: Mesh
+) -> tuple[np.ndarray, bool, float]:
     """Compare a pose with the truth: (score features, correct, squared Mahalanobis distance)."""
     error = add(answer.T_cam_obj, T_true, mesh.hull_points) / mesh.diameter
     # Where the alignment did not move a pose, its covariance is that of matches, calibrated by themselves.

@@ -28,11 +28,11 @@ def reliability_chart(bins: Sequence[Sequence[float]]) -> str:
     most = max((n for _, _, n in bins), default=1)
     line = f'<line x1="{_x(0)}" y1="{_y(0)}" x2="{_x(1)}" y2="{_y(1)}" class="ideal"/>'
     parts = [_frame("score", "right, %", [0, 0.5, 1]), line]
-    for mean, share, number in bins:
+    for mean, fraction, number in bins:
         radius = 3 + 7 * (number / most) ** 0.5
-        tip = f"score {mean:.2f}: {100 * share:.0f} % right of {number}"
+        tip = f"score {mean:.2f}: {100 * fraction:.0f} % right of {number}"
         parts.append(
-            f'<circle cx="{_x(mean):.1f}" cy="{_y(share):.1f}" r="{radius:.1f}" class="dot">'
+            f'<circle cx="{_x(mean):.1f}" cy="{_y(fraction):.1f}" r="{radius:.1f}" class="dot">'
             f"<title>{escape(tip)}</title></circle>"
         )
     return _svg(parts, "share of right poses over score")
@@ -52,12 +52,12 @@ def bars(values: Mapping[str, float], unit: str, digits: int = 1) -> str:
     return _svg(parts, "bars", height)
 
 
-def _x(share: float) -> float:
-    return _LEFT + share * (WIDTH - _LEFT - _RIGHT)
+def _x(fraction: float) -> float:
+    return _LEFT + fraction * (WIDTH - _LEFT - _RIGHT)
 
 
-def _y(share: float) -> float:
-    return _TOP + (1 - share) * (HEIGHT - _TOP - _BOTTOM)
+def _y(fraction: float) -> float:
+    return _TOP + (1 - fraction) * (HEIGHT - _TOP - _BOTTOM)
 
 
 def _frame(x_label: str, y_label: str, x_ticks: Sequence[float]) -> str:

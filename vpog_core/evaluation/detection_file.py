@@ -84,7 +84,7 @@ class DetectionFile:
                 continue
             used += 1
             self._by_frame.setdefault(found.key, []).append(found)
-        self._tell(len(entries), left_out, elsewhere, used, name)
+        self._report(len(entries), left_out, elsewhere, used, name)
         for found in self._by_frame.values():
             found.sort(key=lambda entry: -entry.score)
 
@@ -102,7 +102,7 @@ class DetectionFile:
         mask = None if rle is None else decode_rle(rle, f"{self.path}, detection {entry.number}")
         return Detection("", entry.box, entry.score, mask)
 
-    def _tell(
+    def _report(
         self, total: int, left_out: dict[str, list[str]], elsewhere: list[_Entry], used: int, name: str
     ) -> None:
         """Keep the notes, or say why nothing is left.

@@ -157,13 +157,13 @@ def stages(records: Sequence[dict], whole: Mapping) -> dict:
     Losses are shares of instances with ADD(-S) under 10 %, one stage after the other: retrieval's is what its
     oracle gains over the whole; matching's what its oracle gains over that; the rest is PnP's.
     """
-    told = [record["stages"] for record in records if "stages" in record]
+    oracle_records = [record["stages"] for record in records if "stages" in record]
     out: dict = {"whole": {key: whole[key] for key in STAGE_KEYS}}
     for name in STAGES:
-        targets = [TargetErrors.from_json(t) for stage in told for t in stage["errors"][name]]
+        targets = [TargetErrors.from_json(t) for stage in oracle_records for t in stage["errors"][name]]
         of_stage = summary(hits(targets))
         out[f"{name}_oracle"] = {key: of_stage[key] for key in STAGE_KEYS}
-    angles = [each for stage in told for each in stage["angles"]]
+    angles = [each for stage in oracle_records for each in stage["angles"]]
     first = np.array([each[0] if each else 180.0 for each in angles])
     best = np.array([min(each, default=180.0) for each in angles])
     out["retrieval"] = {
@@ -172,8 +172,12 @@ def stages(records: Sequence[dict], whole: Mapping) -> dict:
         "first_within_25_degrees": 100.0 * float(np.mean(first < NEAR)) if len(first) else None,
         "any_within_25_degrees": 100.0 * float(np.mean(best < NEAR)) if len(best) else None,
     }
-    given, both = out["retrieval_oracle"]["ADD_S_10"], out["both_oracle"]["ADD_S_10"]
-    out["lost"] = {"retrieval": given - whole["ADD_S_10"], "matching": both - given, "pnp": 100.0 - both}
+    with_true_cluster, both = out["retrieval_oracle"]["ADD_S_10"], out["both_oracle"]["ADD_S_10"]
+    out["lost"] = {
+        "retrieval": with_true_cluster - whole["ADD_S_10"],
+        "matching": both - with_true_cluster,
+        "pnp": 100.0 - both,
+    }
     return out
 
 

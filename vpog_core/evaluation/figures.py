@@ -23,7 +23,7 @@ PER_OBJECT = 2
 
 
 @dataclass(frozen=True)
-class Shown:
+class FigureEntry:
     """One estimate worth a look; `estimate` is its place among the frame's of that object, best score first.
 
     mssd is over the diameter, mspd in pixels at a width of 640.
@@ -38,33 +38,37 @@ class Shown:
     mspd: float
 
 
-def best_and_worst(targets: Sequence[TargetErrors], count: int) -> tuple[list[Shown], list[Shown]]:
+def best_and_worst(
+    targets: Sequence[TargetErrors], count: int
+) -> tuple[list[FigureEntry], list[FigureEntry]]:
     """`count` estimates with the smallest MSPD to the instance nearest to them, and as many with the largest.
 
     The worst are of the worse half.
     """
-    shown = []
+    entries = []
     for target in targets:
         for index, row in enumerate(target.mspd):
             if len(row) and np.isfinite(row).any():
                 instance = int(np.argmin(row))
                 score, error = float(target.scores[index]), float(target.mssd[index, instance])
-                shown.append(
-                    Shown(target.key, target.obj_id, instance, index, score, error, float(row[instance]))
+                entries.append(
+                    FigureEntry(
+                        target.key, target.obj_id, instance, index, score, error, float(row[instance])
+                    )
                 )
-    shown.sort(key=lambda each: each.mspd)
-    return _varied(shown, count), _varied(shown[len(shown) // 2 :][::-1], count)
+    entries.sort(key=lambda each: each.mspd)
+    return _varied(entries, count), _varied(entries[len(entries) // 2 :][::-1], count)
 
 
-def picture(shown: Shown, benchmark: Benchmark, record: dict, method: str) -> str:
+def draw_figure(entry: FigureEntry, benchmark: Benchmark, record: dict, method: str) -> str:
     """An overlay as a data URI: the truth in green, the estimate in orange, cut out around both."""
-    frame = benchmark.frame(shown.key)
-    truths = [t for t in frame.truths if t.obj_id == shown.obj_id]
-    estimates = [e for e in record["methods"][method]["estimates"] if e["obj_id"] == shown.obj_id]
+    frame = benchmark.frame(entry.key)
+    truths = [t for t in frame.truths if t.obj_id == entry.obj_id]
+    estimates = [e for e in record["methods"][method]["estimates"] if e["obj_id"] == entry.obj_id]
     estimates.sort(key=lambda e: -e["score"])
-    truth = truths[shown.instance].T_cam_obj
-    estimate = np.array(estimates[shown.estimate]["T_cam_obj"])
-    mesh = benchmark.object(shown.obj_id).mesh
+    truth = truths[entry.instance].T_cam_obj
+    estimate = np.array(estimates[entry.estimate]["T_cam_obj"])
+    mesh = benchmark.object(entry.obj_id).mesh
     image, camera = _cut_out(frame, truth, mesh.hull_points)
     drawings = [
         PoseDrawing(truth, mesh.vertices, mesh.faces, TRUTH),
@@ -94,10 +98,10 @@ def _cut_out(frame: BenchmarkFrame, truth: np.ndarray, hull: np.ndarray) -> tupl
     return image, Camera(K, SIDE, SIDE)
 
 
-def _varied(shown: Sequence[Shown], count: int) -> list[Shown]:
+def _varied(entries: Sequence[FigureEntry], count: int) -> list[FigureEntry]:
     taken: Counter[int] = Counter()
     chosen = []
-    for each in shown:
+    for each in entries:
         if taken[each.obj_id] < PER_OBJECT and len(chosen) < count:
             taken[each.obj_id] += 1
             chosen.append(each)

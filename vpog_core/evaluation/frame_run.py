@@ -94,26 +94,26 @@ class FrameRunner:
     def run(self, key: FrameKey) -> dict:
         """What a frame comes to, in plain values: estimates, errors, seconds, oracles."""
         frame = self.benchmark.frame(key)
-        looked_for = [
+        detected = [
             (obj_id, replace(d, class_id=self.benchmark.library_id(obj_id)))
             for obj_id, d in self.detections(frame)
         ]
-        for obj_id in {obj_id for obj_id, _ in looked_for}:
+        for obj_id in {obj_id for obj_id, _ in detected}:
             self.onboard(obj_id)
-        record = {"key": list(key), "detections": len(looked_for), "methods": {}}
+        record = {"key": list(key), "detections": len(detected), "methods": {}}
         for name, method in self.methods.items():
-            record["methods"][name] = self._estimate(method, frame, looked_for)
+            record["methods"][name] = self._estimate(method, frame, detected)
         if self.config.stages and VPOG in self.methods:
-            record["stages"] = self._stages(frame, looked_for)
+            record["stages"] = self._stages(frame, detected)
         return record
 
-    def _estimate(self, method, frame: BenchmarkFrame, looked_for: list[tuple[int, Detection]]) -> dict:
+    def _estimate(self, method, frame: BenchmarkFrame, detected: list[tuple[int, Detection]]) -> dict:
         begin = time.perf_counter()
-        answers: Estimates = method.estimate(frame.image, frame.camera, [d for _, d in looked_for])
+        answers: Estimates = method.estimate(frame.image, frame.camera, [d for _, d in detected])
         seconds = time.perf_counter() - begin
         estimates = [
             Estimate(obj_id, answer.T_cam_obj, answer.score, seconds)
-            for (obj_id, _), answer in zip(looked_for, answers, strict=True)
+            for (obj_id, _), answer in zip(detected, answers, strict=True)
             if answer.T_cam_obj is not None
         ]
         return {
@@ -124,10 +124,10 @@ class FrameRunner:
             "timings": answers.timings,
         }
 
-    def _stages(self, frame: BenchmarkFrame, looked_for: list[tuple[int, Detection]]) -> dict:
+    def _stages(self, frame: BenchmarkFrame, detected: list[tuple[int, Detection]]) -> dict:
         angles: list[list[float]] = []
         estimates: dict[str, list[Estimate]] = {name: [] for name in STAGES}
-        for obj_id, detection in looked_for:
+        for obj_id, detection in detected:
             truth = truth_of(frame, obj_id, detection)
             if truth is None:
                 continue

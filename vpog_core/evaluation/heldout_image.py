@@ -95,10 +95,10 @@ class HeldOutScene:
         best, best_miss = [], np.inf
         for _ in range(40):
             renderer = other(int(rng.integers(OTHERS)))
-            share = rng.uniform(0.55, 0.8)
+            depth_fraction = rng.uniform(0.55, 0.8)
             side = rng.normal(size=2)
             side *= rng.uniform(0.2, 0.7) * thing.renderer.mesh.diameter / np.linalg.norm(side)
-            at = (centre + np.array([*side, 0])) * share
+            at = (centre + np.array([*side, 0])) * depth_fraction
             R = random_rotation(rng)
             T = transform(R, at - R @ renderer.mesh.center)
             left = np.count_nonzero(mask & ~renderer.render(T, self.K, SIZE).mask) / max(mask.sum(), 1)

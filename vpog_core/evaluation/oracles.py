@@ -83,9 +83,9 @@ def run_oracles(
         min(np.degrees(rotation_angle(onboarded.rotation(h.view, h.roll_index), R)) for R in R_true)
         for h in found
     ]
-    given = nearest_cluster(onboarded, R_true[0])
+    true_cluster = nearest_cluster(onboarded, R_true[0])
     retrieved = [onboarded.cluster(h.view, h.roll_index, CLUSTER_SIZE) for h in found]
-    pixels, points = true_points(crop, frame.camera, truth, target)
+    pixels, points = true_correspondences(crop, frame.camera, truth, target)
     query = Query(
         detection,
         crop,
@@ -95,21 +95,21 @@ def run_oracles(
         encoding=encoded,
     )
     solved = {
-        "retrieval": estimator.solve_from(query, given).pnp,
+        "retrieval": estimator.solve_from(query, true_cluster).pnp,
         "matching": _best(
             solve_with_true_matches(crop, c, pixels, points, target.diameter) for c in retrieved
         ),
-        "both": solve_with_true_matches(crop, given, pixels, points, target.diameter),
+        "both": solve_with_true_matches(crop, true_cluster, pixels, points, target.diameter),
     }
     T_cam_virt = crop.virtual.T_cam_virt
     poses = {name: None if pnp is None else T_cam_virt @ pnp.T_virt_obj for name, pnp in solved.items()}
-    matched = estimator.match_with(query, given)
-    poses["refiner"] = refined_alone(estimator, query, matched.T_cam_obj if matched.has_pose else None)
-    poses["start"] = refined_alone(estimator, query, truth.T_cam_obj)
+    matched = estimator.match_with(query, true_cluster)
+    poses["refiner"] = refine_only(estimator, query, matched.T_cam_obj if matched.has_pose else None)
+    poses["start"] = refine_only(estimator, query, truth.T_cam_obj)
     return OracleResult(angles, poses)
 
 
-def refined_alone(estimator: PoseEstimator, query: Query, T_cam_obj: np.ndarray | None) -> np.ndarray | None:
+def refine_only(estimator: PoseEstimator, query: Query, T_cam_obj: np.ndarray | None) -> np.ndarray | None:
     """The pose [4, 4] that the refiner, without alignment, leads to; the pose itself where there is none."""
     refiner, rounds = estimator.networks.refiner, estimator.options.refiner_rounds
     if T_cam_obj is None or refiner is None or not rounds:
@@ -126,7 +126,7 @@ def nearest_cluster(onboarded: OnboardedObject, R_virt_obj: np.ndarray) -> Clust
     return onboarded.cluster(view, round(roll / (2 * np.pi) * ROLLS) % ROLLS, CLUSTER_SIZE)
 
 
-def true_points(
+def true_correspondences(
     crop: Crop, camera: Camera, truth: Truth, target: BenchmarkObject
 ) -> tuple[np.ndarray, np.ndarray]:
     """Crop pixels [N, 2] the object is visible at, and the object points [N, 3] they show.
@@ -135,27 +135,27 @@ def true_points(
     """
     virtual = crop.virtual
     T_virt_obj = invert(virtual.T_cam_virt) @ truth.T_cam_obj
-    shown = target.renderer.render(T_virt_obj, virtual.K, (virtual.size, virtual.size))
-    use, mask = shown.mask.copy(), truth.read_mask()
+    rendered = target.renderer.render(T_virt_obj, virtual.K, (virtual.size, virtual.size))
+    use, mask = rendered.mask.copy(), truth.read_mask()
     if mask is not None:
         use &= warp(mask.astype(np.uint8) * 255, camera, virtual) > 127
     grid = np.zeros_like(use)
     grid[PIXEL_STEP // 2 :: PIXEL_STEP, PIXEL_STEP // 2 :: PIXEL_STEP] = True
     row, column = np.nonzero(use & grid)
-    return np.stack([column, row], axis=1).astype(np.float64), shown.coords[row, column].astype(np.float64)
+    return np.stack([column, row], axis=1).astype(np.float64), rendered.coords[row, column].astype(np.float64)
 
 
 def solve_with_true_matches(
     crop: Crop, cluster: Cluster, pixels: np.ndarray, points: np.ndarray, diameter: float
 ) -> PnPResult | None:
     """PnP on true matches into a cluster: each true point becomes the template pixel's that shows it best."""
-    shown = cluster.coords.reshape(-1, 3)
-    shown = shown[np.isfinite(shown).all(axis=1)]
-    if not len(points) or not len(shown):
+    visible = cluster.coords.reshape(-1, 3)
+    visible = visible[np.isfinite(visible).all(axis=1)]
+    if not len(points) or not len(visible):
         return None
-    distance, index = cKDTree(shown).query(points, distance_upper_bound=SEEN * diameter)
+    distance, index = cKDTree(visible).query(points, distance_upper_bound=SEEN * diameter)
     seen = np.isfinite(distance)
-    return solve_pnp(pixels[seen], shown[index[seen]], crop.virtual.K, threshold_px=threshold_px(crop))
+    return solve_pnp(pixels[seen], visible[index[seen]], crop.virtual.K, threshold_px=threshold_px(crop))
 
 
 def _best(results) -> PnPResult | None:

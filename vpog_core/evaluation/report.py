@@ -9,7 +9,7 @@ from pathlib import Path
 from vpog_core.evaluation.benchmark import Benchmark
 from vpog_core.evaluation.charts import bars, line_chart, reliability_chart
 from vpog_core.evaluation.errors import TargetErrors
-from vpog_core.evaluation.figures import Shown, best_and_worst, picture
+from vpog_core.evaluation.figures import FigureEntry, best_and_worst, draw_figure
 from vpog_core.evaluation.oracles import STAGES
 from vpog_core.evaluation.report_style import STYLE
 
@@ -23,7 +23,7 @@ COLUMNS = (
     ("distance, %", "distance"),
     ("distance, % of diameter", "distance_diameter"),
 )
-PICTURES = 8
+MAX_FIGURES = 8
 X_LABELS = {
     "VSD": "VSD threshold (mean over tolerances)",
     "MSSD": "MSSD threshold, of the diameter",
@@ -44,7 +44,7 @@ def write_report(path: Path, result: Mapping, records: Sequence[dict], benchmark
         _parts_tables(result),
         _stages(result),
         _trust_and_time(result),
-        _pictures(result, records, benchmark),
+        _figures(result, records, benchmark),
         _foot(result),
     ]
     page = (
@@ -143,26 +143,26 @@ def _trust_and_time(result: Mapping) -> str:
     )
 
 
-def _pictures(result: Mapping, records: Sequence[dict], benchmark: Benchmark) -> str:
+def _figures(result: Mapping, records: Sequence[dict], benchmark: Benchmark) -> str:
     method = result["method"]
     by_key = {tuple(record["key"]): record for record in records}
     targets = [TargetErrors.from_json(t) for r in records for t in r["methods"][method]["errors"]]
-    best, worst = best_and_worst(targets, PICTURES)
+    best, worst = best_and_worst(targets, MAX_FIGURES)
     out = ""
-    for heading, shown in (("Worst poses", worst), ("Best poses", best)):
-        figures = "".join(_figure(each, benchmark, by_key[each.key], method) for each in shown)
+    for heading, entries in (("Worst poses", worst), ("Best poses", best)):
+        figures = "".join(_figure(each, benchmark, by_key[each.key], method) for each in entries)
         out += f'<h2>{heading}</h2><div class="row">{figures}</div>'
     return out + '<p class="soft">Green: the truth. Orange: the estimate.</p>'
 
 
-def _figure(shown: Shown, benchmark: Benchmark, record: dict, method: str) -> str:
-    name = escape(benchmark.object(shown.obj_id).name)
-    far = f"{100 * shown.mssd:.0f} %" if shown.mssd < 10 else "more than 100 %"
+def _figure(entry: FigureEntry, benchmark: Benchmark, record: dict, method: str) -> str:
+    name = escape(benchmark.object(entry.obj_id).name)
+    far = f"{100 * entry.mssd:.0f} %" if entry.mssd < 10 else "more than 100 %"
     caption = (
-        f"{name}, scene {shown.key[0]}, image {shown.key[1]}<br>MSSD {far} of the diameter, "
-        f"MSPD {shown.mspd:.0f} px, score {shown.score:.2f}"
+        f"{name}, scene {entry.key[0]}, image {entry.key[1]}<br>MSSD {far} of the diameter, "
+        f"MSPD {entry.mspd:.0f} px, score {entry.score:.2f}"
     )
-    uri = picture(shown, benchmark, record, method)
+    uri = draw_figure(entry, benchmark, record, method)
     return f'<figure><img src="{uri}" alt="{name}"><figcaption>{caption}</figcaption></figure>'
 
 

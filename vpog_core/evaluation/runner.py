@@ -18,7 +18,7 @@ from vpog_core.whole_file import write_whole
 
 FORMAT = 2
 """Of the frames kept; raise it when what they hold, or how errors are computed, changes."""
-COMPUTING = ("bop", "geometry", "inference", "models", "objects", "synthetic")
+CODE_FOLDERS = ("bop", "geometry", "inference", "models", "objects", "synthetic")
 """Rooms whose code decides what a frame comes to; a change there starts anew."""
 
 Progress = Callable[[str, int, int], None]
@@ -48,12 +48,12 @@ def run(
             benchmark.write_library(Path(library))
             with Crew(FrameRunner, (config, Path(library)), min(workers, len(missing))) as crew:
                 for count, _ in enumerate(crew.map(_onboard, benchmark.object_ids), start=1):
-                    _tell(progress, "objects", count, len(benchmark.object_ids))
-                _tell(progress, "frames", done, len(benchmark.keys))
+                    _report(progress, "objects", count, len(benchmark.object_ids))
+                _report(progress, "frames", done, len(benchmark.keys))
                 for key, record in crew.map(_run, missing):
                     store.write(key, record)
                     done += 1
-                    _tell(progress, "frames", done, len(benchmark.keys))
+                    _report(progress, "frames", done, len(benchmark.keys))
     return [store.read(key) for key in benchmark.keys]
 
 
@@ -105,7 +105,7 @@ def _run(runner: FrameRunner, key: FrameKey) -> tuple[FrameKey, dict]:
 def _code_digest() -> str:
     root = Path(__file__).parent.parent
     digest = hashlib.sha256()
-    for path in sorted(path for room in COMPUTING for path in (root / room).rglob("*.py")):
+    for path in sorted(path for room in CODE_FOLDERS for path in (root / room).rglob("*.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 
@@ -117,6 +117,6 @@ def _digest(path: Path) -> str:
         raise VPOGError(f"There is no file '{path}' ({error.strerror}): check the path.") from error
 
 
-def _tell(progress: Progress | None, what: str, done: int, total: int) -> None:
+def _report(progress: Progress | None, what: str, done: int, total: int) -> None:
     if progress is not None:
         progress(what, done, total)

@@ -28,16 +28,16 @@ def summary(found: Hits, part: np.ndarray | slice = slice(None)) -> dict:
         "AR_MSPD": found.mspd[part],
     }
     means = {name: None if rows is None else _percent(rows) for name, rows in recalls.items()}
-    right = found.add[part]
+    correct = found.add[part]
     return {
         "AR": float(np.mean([value for value in means.values() if value is not None])),
         **means,
-        "ADD_S_10": _percent(right),
+        "ADD_S_10": _percent(correct),
         "rotation": _median(np.degrees(found.rotation[part])),
         "distance": _median(100.0 * found.distance[part][:, 0]),
         "distance_diameter": _median(100.0 * found.distance[part][:, 1]),
-        "right": int(np.sum(right)),
-        "targets": len(right),
+        "right": int(np.sum(correct)),
+        "targets": len(correct),
     }
 
 
@@ -106,14 +106,14 @@ def calibration(targets: list[TargetErrors], bins: int = 10) -> dict:
     """
     parts = [(t.scores, correct_estimates(t)) for t in targets]
     scores = np.concatenate([s for s, _ in parts] or [np.zeros(0)])
-    right = np.concatenate([r for _, r in parts] or [np.zeros(0, dtype=bool)])
+    correct = np.concatenate([r for _, r in parts] or [np.zeros(0, dtype=bool)])
     at = np.clip((scores * bins).astype(int), 0, bins - 1)
     rows = [
-        [float(scores[at == b].mean()), float(right[at == b].mean()), int((at == b).sum())]
+        [float(scores[at == b].mean()), float(correct[at == b].mean()), int((at == b).sum())]
         for b in range(bins)
         if (at == b).any()
     ]
-    return {"bins": rows, "error": calibration_error(scores, right, bins)}
+    return {"bins": rows, "error": calibration_error(scores, correct, bins)}
 
 
 def _median(values: np.ndarray) -> float | None:

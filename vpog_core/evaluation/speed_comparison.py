@@ -15,7 +15,7 @@ from vpog_core.models.precision import choose_precision, uses_bfloat16
 from vpog_core.types import Detection
 
 
-def compare_ways(
+def compare_variants(
     estimator: PoseEstimator, scene: SpeedScene, count: int, frames: int, precision: str
 ) -> dict[str, float]:
     """Time the estimator and other ways in turn, on the same images.
@@ -33,7 +33,7 @@ def compare_ways(
 
     def forgetting(image: np.ndarray, detections: list[Detection]) -> None:
         for name in scene.names:
-            estimator.onboarded(name).forget_clusters()
+            estimator.onboarded(name).clear_clusters()
         ours(image, detections)
 
     def one_by_one(image: np.ndarray, detections: list[Detection]) -> None:
@@ -74,8 +74,8 @@ def _ratio(ours: Callable, other: Callable, images: Sequence[tuple]) -> float:
     """Median time of another way over that of ours, taken in turns."""
     times: tuple[list[float], list[float]] = ([], [])
     for image, detections in images:
-        for way, seconds in zip((ours, other), times, strict=True):
+        for variant, seconds in zip((ours, other), times, strict=True):
             begin = time.perf_counter()
-            way(image, detections)
+            variant(image, detections)
             seconds.append(time.perf_counter() - begin)
     return float(np.median(times[1]) / np.median(times[0]))

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import torch
 
-from vpog_core.evaluation.speed_comparison import compare_ways
+from vpog_core.evaluation.speed_comparison import compare_variants
 from vpog_core.evaluation.speed_floor import MachineRates, StepCost, measure_rates, measure_steps
 from vpog_core.evaluation.speed_scene import FRAME_SECONDS, SpeedScene
 from vpog_core.inference.estimator import PoseEstimator
@@ -97,10 +97,10 @@ class SpeedResult:
     gpu_memory_mib: float | None = None
 
 
-Tell = Callable[[str], None]
+ReportProgress = Callable[[str], None]
 
 
-def run_speed(config: SpeedConfig, tell: Tell = lambda text: None) -> SpeedResult:
+def run_speed(config: SpeedConfig, report: ReportProgress = lambda text: None) -> SpeedResult:
     """Time everything of a plan.
 
     Args:
@@ -125,24 +125,24 @@ def run_speed(config: SpeedConfig, tell: Tell = lambda text: None) -> SpeedResul
             cache_dir=Path(folder) / "cache",
             precision=config.precision,
         )
-        tell("onboarding")
+        report("onboarding")
         begin = time.perf_counter()
         estimator.onboard()
         onboarding = (time.perf_counter() - begin) / config.objects
         bfloat16 = uses_bfloat16(estimator.model)
         result = SpeedResult(_machine(config, bfloat16), measure_rates(config.device, bfloat16), onboarding)
         for count in config.detections:
-            tell(f"{count} new detections")
+            report(f"{count} new detections")
             result.frames.append(_time_new(estimator, scene, count, config.frames))
-        tell("tracked objects")
+        report("tracked objects")
         result.frames.append(_time_tracked(estimator, scene, config.objects, config.frames))
         if config.comparisons:
-            tell("comparisons")
-            result.ratios = compare_ways(
+            report("comparisons")
+            result.ratios = compare_variants(
                 estimator, scene, config.comparison_detections, config.frames, config.precision
             )
     for name in config.networks:
-        tell(f"steps of {name}")
+        report(f"steps of {name}")
         result.steps += _time_steps(name, config, result.rates)
     result.memory_mib = _peak_memory_mib()
     if config.device.startswith("cuda"):
@@ -153,7 +153,7 @@ def run_speed(config: SpeedConfig, tell: Tell = lambda text: None) -> SpeedResul
 def _time_new(estimator: PoseEstimator, scene: SpeedScene, count: int, frames: int) -> FrameTimes:
     """Time images whose detections are all looked for among all views."""
     for name in scene.names:
-        estimator.onboarded(name).forget_clusters()
+        estimator.onboarded(name).clear_clusters()
     return _time_frames(
         "new", scene, count, frames, lambda image, found, _: estimator.estimate(image, scene.camera, found)
     )

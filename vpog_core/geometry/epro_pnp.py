@@ -27,9 +27,9 @@ MIN_DEPTH = 1e-3
 ADAPTIVE_HUBER = 0.1
 """Huber's threshold as a share of the pixels' spread (EPro-PnP, delta_rel for 6 degrees of freedom)."""
 
-_LARGEST = 1e6
+_MAX_VALUE = 1e6
 _MAX_ROTATION_SIGMA = math.radians(60.0)
-_FIRST_DAMPING, _LARGEST_DAMPING = 1e-3, 1e8
+_FIRST_DAMPING, _MAX_DAMPING = 1e-3, 1e8
 
 
 @dataclass
@@ -67,7 +67,7 @@ class PnPProblem:
             raise ValueError(f"Pixels, points, weights and K have shapes {shapes}: give {wanted}.")
         values = torch.cat((self.points_2d, self.points_3d, self.weights), dim=-1).detach()
         camera = torch.isfinite(self.K).flatten(1).all(dim=1)
-        there = (values.abs() < _LARGEST).all(dim=-1) & (values[..., 5:] > 0).all(dim=-1) & camera[:, None]
+        there = (values.abs() < _MAX_VALUE).all(dim=-1) & (values[..., 5:] > 0).all(dim=-1) & camera[:, None]
         for name in ("points_2d", "points_3d", "weights"):
             value = getattr(self, name)
             setattr(self, name, torch.where(there[..., None], value, torch.zeros_like(value)))
@@ -159,7 +159,7 @@ def solve(problem: PnPProblem, T_start: Tensor, iterations: int = 30, tolerance:
         settled = (decrement <= _negligible(cost)) & (damping <= _FIRST_DAMPING)
         cost = torch.where(better, new_cost, cost)
         damping = torch.where(better, damping / 10, damping * 10).clamp_min(100 * torch.finfo(T.dtype).eps)
-        running = running & ~settled & (damping < _LARGEST_DAMPING)
+        running = running & ~settled & (damping < _MAX_DAMPING)
         if not running.any():
             break
     return _judged(problem, T, cost, finite)

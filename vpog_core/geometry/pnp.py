@@ -16,7 +16,7 @@ CELL_PX = 16.0
 
 _RANSAC = {"min_iterations": 200, "max_iterations": 3000, "success_prob": 0.9999}
 _MIN_DEPTH = 1e-6
-_LARGEST = 1e9
+_MAX_VALUE = 1e9
 _SIGMA_FLOOR_PX = 0.05
 _MAX_ROTATION_SIGMA = np.deg2rad(60.0)
 
@@ -166,7 +166,9 @@ def _usable(points_2d, points_3d, weights):
     w = np.ones(len(u)) if weights is None else np.asarray(weights, dtype=np.float64).reshape(-1)
     if not len(u) == len(X) == len(w):
         raise ValueError(f"{len(u)} pixels, {len(X)} points and {len(w)} weights do not belong together.")
-    usable = (np.abs(u) < _LARGEST).all(axis=1) & (np.abs(X) < _LARGEST).all(axis=1) & (w > 0) & (w < np.inf)
+    usable = (
+        (np.abs(u) < _MAX_VALUE).all(axis=1) & (np.abs(X) < _MAX_VALUE).all(axis=1) & (w > 0) & (w < np.inf)
+    )
     return usable, u[usable], X[usable], w[usable]
 
 

@@ -17,7 +17,7 @@ from vpog_core.types import VPOGError
 
 BOP_STEP = 0.01
 """BOP's max_sym_disc_step: a point moves at most this share of the diameter from one turn to the next."""
-LARGEST_GROUP = 120
+MAX_GROUP = 120
 """Discrete symmetries an object may have; the rotations of an icosahedron are 60."""
 UPRIGHT = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, -1.0], [0.0, 1.0, 0.0]])
 """R_cam_obj [3, 3] of an object that stands upright in the image, its +z up and its -y side in front."""
@@ -163,9 +163,9 @@ def _closure(turns: Sequence[np.ndarray]) -> np.ndarray:
             product = known @ turn
             if all(np.abs(product - other).max() > 1e-6 for other in group):
                 group.append(product)
-        if len(group) > LARGEST_GROUP:
+        if len(group) > MAX_GROUP:
             raise VPOGError(
-                f"The discrete symmetries make more than {LARGEST_GROUP} when combined: "
+                f"The discrete symmetries make more than {MAX_GROUP} when combined: "
                 "check their axes and orders, or use a continuous one."
             )
     return np.stack(group)

@@ -68,7 +68,7 @@ class OnboardedObject:
         self.templates, self.model, self.descriptors = templates, model, descriptors
         self._clusters: OrderedDict[tuple, Cluster] = OrderedDict()
 
-    def forget_clusters(self) -> None:
+    def clear_clusters(self) -> None:
         """Forget the clusters met so far, with their encodings."""
         self._clusters.clear()
 

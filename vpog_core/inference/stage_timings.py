@@ -13,7 +13,7 @@ _on_stage: ContextVar[Callable[[str], None] | None] = ContextVar("on_stage", def
 
 
 @contextmanager
-def tell_stages(on_stage: Callable[[str], None]) -> Iterator[None]:
+def report_stages(on_stage: Callable[[str], None]) -> Iterator[None]:
     """Call `on_stage(name)` at the begin of each stage of what is estimated within, in this thread."""
     token = _on_stage.set(on_stage)
     try:

@@ -52,7 +52,7 @@ class ArrivalOrder:
         self._in_order = image is not None
         return image
 
-    def told(self) -> dict[str, str]:
+    def notices(self) -> dict[str, str]:
         """Return what a user of messages without stamps has to know: a sentence or "" for each kind."""
         return {
             "paired by order": PAIRED if self._in_order else "",

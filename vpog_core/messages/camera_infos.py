@@ -10,7 +10,7 @@ from vpog_core.messages.reading import stamp_to_ns
 from vpog_core.messages.ring import remember
 from vpog_core.types import VPOGError
 
-KEPT = 300
+MAX_KEPT = 300
 """Messages kept; images wait for their detections, and the calibration of each is still to be here then."""
 
 FIRST_S = 0.5
@@ -27,7 +27,7 @@ class CameraInfos:
     long as the next one says the same: a calibration published once holds for what comes after it.
     """
 
-    def __init__(self, kept: int | None = KEPT, wait_s: float = FIRST_S) -> None:
+    def __init__(self, kept: int | None = MAX_KEPT, wait_s: float = FIRST_S) -> None:
         """Keep so many messages (None: all), and wait so long for one that is on its way."""
         self._capacity, self._wait_s = kept, wait_s
         self._kept: OrderedDict[int, Any] = OrderedDict()
@@ -64,15 +64,15 @@ class CameraInfos:
             if self._newest is None or not stamp_ns:
                 return self._newest
             if self._exact:
-                self._changed.wait_for(lambda: self._is_settled(stamp_ns), self._wait_s)
+                self._changed.wait_for(lambda: self._is_complete(stamp_ns), self._wait_s)
             self._exact = stamp_ns in self._kept
-            return self._kept[stamp_ns] if self._exact else self._about(stamp_ns)
+            return self._kept[stamp_ns] if self._exact else self._of_neighbours(stamp_ns)
 
-    def _is_settled(self, stamp_ns: int) -> bool:
+    def _is_complete(self, stamp_ns: int) -> bool:
         """Tell whether waiting is over: the image's own CameraInfo is here, or a newer one."""
         return stamp_ns in self._kept or max(self._kept) > stamp_ns
 
-    def _about(self, stamp_ns: int) -> Any:
+    def _of_neighbours(self, stamp_ns: int) -> Any:
         before = max((s for s in self._kept if s < stamp_ns), default=None)
         after = min((s for s in self._kept if s > stamp_ns), default=None)
         if before is None or after is None:

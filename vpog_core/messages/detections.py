@@ -13,7 +13,7 @@ import numpy as np
 from vpog_core.messages.instance_numbers import NO_NUMBER, InstanceNumbers
 from vpog_core.messages.label_maps import LabelledRegion, LabelledRegions, LabelMapReader
 from vpog_core.messages.reading import detection_from_instance
-from vpog_core.messages.turns import Turns
+from vpog_core.messages.round_robin import RoundRobin
 from vpog_core.types import MAX_SIDE, Detection, VPOGError
 
 DETECTION_TYPES = (
@@ -26,7 +26,7 @@ DETECTION_TYPES = (
 UNKNOWN = "detections of unknown classes"
 UNUSABLE = "detections of objects left out"
 NO_CLASS = "detections without a class"
-CUT = "detections over max_detections"
+OVER_LIMIT = "detections over max_detections"
 SPECKS = "specks of label maps"
 
 MAX_NUMBER = 2**31 - 1
@@ -52,7 +52,7 @@ class DetectionReader:
     Args:
         library: the estimator's ObjectLibrary.
         statistics: counts what is left out, by `leave_out(kind, number)`.
-        notices: tells users of it, by `say_once(kind, sentence, of)`.
+        notices: tells users of it, by `log_once(kind, sentence, of)`.
         left_out: the objects that cannot be used, which the node has named when it was configured.
         label_maps: reads label maps.
     """
@@ -71,7 +71,7 @@ class DetectionReader:
         self._notices = notices
         self._numbers = InstanceNumbers()
         self._label_maps = label_maps or LabelMapReader()
-        self._turns = Turns()
+        self._round_robin = RoundRobin()
 
     def use(self, library, left_out: Collection[str] = ()) -> None:
         """Read detections of another library's objects from now on; numbers are kept."""
@@ -103,7 +103,7 @@ class DetectionReader:
             ]
         known = sorted((c for c in candidates if c is not None), key=lambda c: -c.score)
         usable, refused = [], []
-        for candidate in self._in_turns(known, most):
+        for candidate in self._within_limit(known, most):
             try:
                 usable.append((candidate, detection_of(candidate, width, height)))
             except VPOGError as error:
@@ -125,7 +125,7 @@ class DetectionReader:
             else:
                 numbers = [NO_NUMBER if ambiguous or number is None else number for number in given]
             if ambiguous:
-                self._notices.say_once(
+                self._notices.log_once(
                     "numbers",
                     f"The detector gives one number to several objects of class '{object_id}': they are "
                     "numbered here, by where they were in the last image.",
@@ -135,15 +135,15 @@ class DetectionReader:
                 result[row] = replace(result[row], instance=number)
         return result
 
-    def _in_turns(self, known: list[Candidate], most: int) -> list[Candidate]:
+    def _within_limit(self, known: list[Candidate], most: int) -> list[Candidate]:
         """Choose the candidates to use: the best, after those that were left out of the last image."""
         objects = [candidate.object_id for candidate in known]
         boxes = np.array([rough_box(candidate.message) for candidate in known]).reshape(-1, 4)
-        rows = self._turns.choose(objects, boxes, most)
+        rows = self._round_robin.choose(objects, boxes, most)
         if len(known) > most:
-            self._statistics.leave_out(CUT, len(known) - most)
-            self._notices.say_once(
-                CUT,
+            self._statistics.leave_out(OVER_LIMIT, len(known) - most)
+            self._notices.log_once(
+                OVER_LIMIT,
                 f"A message holds {len(known)} detections of known objects and {most} are used, the best "
                 "scores first; the others come first in the next image: raise max_detections to use more.",
             )
@@ -166,7 +166,7 @@ class DetectionReader:
         hypotheses = sorted((r.hypothesis for r in message.results), key=lambda h: -rank(h.score))
         if not hypotheses:
             self._statistics.leave_out(NO_CLASS)
-            self._notices.say_once(
+            self._notices.log_once(
                 NO_CLASS,
                 "A detection has no hypothesis and so no class: it is left out, as others like it are.",
             )
@@ -192,7 +192,7 @@ class DetectionReader:
                 return self._usable(object_id)
         self._statistics.leave_out(UNKNOWN)
         known = ", ".join(self._library.ids)
-        self._notices.say_once(
+        self._notices.log_once(
             UNKNOWN,
             f"Detections of class '{shortened(class_ids[0])}' are left out: no object is called so (known: "
             f"{shortened(known, 200)}); add its mesh or an alias in objects.yaml if you want its pose.",
@@ -205,7 +205,7 @@ class DetectionReader:
         if object_id not in self._left_out:
             return object_id
         self._statistics.leave_out(UNUSABLE)
-        self._notices.say_once(
+        self._notices.log_once(
             UNUSABLE,
             f"Detections of '{object_id}' are left out, as the object is: it cannot be used.",
             of=object_id,

@@ -74,10 +74,10 @@ class InstanceNumbers:
         memory = self._remembered(class_id)
         known = {n: item for n, item in memory.items() if n not in taken}
         overlaps = {n: [overlap(box, old) for box in boxes] for n, (old, _) in known.items()}
-        numbers = filled(numbers, overlaps, MIN_OVERLAP)
+        numbers = fill_numbers(numbers, overlaps, MIN_OVERLAP)
         last = {n: old for n, (old, frame) in known.items() if frame == self._frame - 1}
         nearness = {n: [-distance(box, old) for box in boxes] for n, old in last.items()}
-        numbers = filled(numbers, nearness, -np.inf)
+        numbers = fill_numbers(numbers, nearness, -np.inf)
         for row, box in enumerate(boxes):
             if numbers[row] is None:
                 numbers[row] = lowest_free({*memory, *numbers, *taken})
@@ -101,8 +101,8 @@ class InstanceNumbers:
         return dict(self._seen[class_id])
 
 
-def filled(
-    numbers: Sequence[int | None], similarity: dict[int, list[float]], least: float
+def fill_numbers(
+    numbers: Sequence[int | None], similarity: dict[int, list[float]], min_similarity: float
 ) -> list[int | None]:
     """The numbers, with free ones given to rows without, so that they are most alike altogether.
 
@@ -118,7 +118,7 @@ def filled(
         return result
     table = np.array([[similarity[number][row] for number in free] for row in rows])
     for i, j in zip(*linear_sum_assignment(-table), strict=True):
-        if table[i, j] >= least:
+        if table[i, j] >= min_similarity:
             result[rows[i]] = free[j]
     return result
 

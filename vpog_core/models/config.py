@@ -10,9 +10,9 @@ PATCH = 16
 """Side of a patch, pixels. Fixed: the flow head answers 16x16 pixels for each query patch."""
 MIN_HEAD_DIM = 16
 """Fewest channels of an alternating-attention head: S2RoPE splits them into eight pairs."""
-MOST = 8192
+MAX_VALUES = 8192
 """No size is larger: a file that says more is damaged, not ambitious."""
-MOST_LAYERS = 128
+MAX_LAYERS = 128
 LAYERS = ("depth", "aa_depth", "flow_layers")
 
 
@@ -80,7 +80,7 @@ class VPOGConfig:
         """Whole numbers where there is no fraction of a layer, and none below one but the query's tokens."""
         for f in fields(self):
             value, low = getattr(self, f.name), 0 if f.name == "query_added" else 1
-            high = MOST_LAYERS if f.name in LAYERS else MOST
+            high = MAX_LAYERS if f.name in LAYERS else MAX_VALUES
             if f.type == "int" and not (type(value) is int and low <= value <= high):
                 raise VPOGError(f"{f.name} is {value!r}: give a whole number from {low} to {high}.")
             if f.type == "float" and not (type(value) in (int, float) and 0 < value < float("inf")):

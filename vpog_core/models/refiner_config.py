@@ -8,7 +8,7 @@ from vpog_core.types import VPOGError
 
 COARSE_STRIDE, FINE_STRIDE = 8, 4
 """Pixels between neighbouring cells of the two levels that render and image are correlated at."""
-MOST = 2048
+MAX_VALUES = 2048
 """No size is larger: a file that says more is damaged."""
 
 
@@ -41,8 +41,8 @@ class RefinerConfig:
         for f in fields(self):
             value = getattr(self, f.name)
             low = 0 if f.name == "attention_layers" else 1
-            if f.type == "int" and not (type(value) is int and low <= value <= MOST):
-                raise VPOGError(f"{f.name} is {value!r}: give a whole number from {low} to {MOST}.")
+            if f.type == "int" and not (type(value) is int and low <= value <= MAX_VALUES):
+                raise VPOGError(f"{f.name} is {value!r}: give a whole number from {low} to {MAX_VALUES}.")
         if not 0 < self.rope_base < float("inf"):
             raise VPOGError(f"rope_base is {self.rope_base!r}: give a number above zero.")
         if self.image_size % (2 * COARSE_STRIDE):

@@ -5,10 +5,10 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-LARGEST_SIDE = 8192
-LARGEST_TILE = 4096
+MAX_SIDE = 8192
+MAX_TILE = 4096
 """Side (pixels) up to which a texture that repeats is written out in its full resolution."""
-MOST_REPEATS = 64
+MAX_REPEATS = 64
 GUTTER = 8
 """Pixels each tile is grown by on every side, so that coarse mip levels do not mix neighbours."""
 
@@ -39,7 +39,7 @@ def pack_tiles(tiles: list[tuple[np.ndarray, np.ndarray]]) -> tuple[list[np.ndar
 def _within_limit(tiles: list[tuple[np.ndarray, np.ndarray]]) -> list[tuple[np.ndarray, np.ndarray]]:
     """Tiles whose textures fit into the largest atlas together, all made smaller by one factor if need be."""
     pixels = sum(texture.shape[0] * texture.shape[1] for _, texture in tiles)
-    scale = LARGEST_SIDE / np.sqrt(pixels)
+    scale = MAX_SIDE / np.sqrt(pixels)
     if scale >= 1:
         return tiles
     return [(uv, _resized(texture, scale)) for uv, texture in tiles]
@@ -52,7 +52,7 @@ def _resized(texture: np.ndarray, scale: float) -> np.ndarray:
 
 
 def _limit(atlas: np.ndarray) -> np.ndarray:
-    scale = LARGEST_SIDE / max(atlas.shape[:2])
+    scale = MAX_SIDE / max(atlas.shape[:2])
     return atlas if scale >= 1 else cv2.resize(atlas, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
 
 
@@ -63,9 +63,9 @@ def _pad(texture: np.ndarray) -> np.ndarray:
 def _unroll(uv: np.ndarray, texture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """A repeating texture written out, so that every face's uv lies within 0..1."""
     uv = uv - np.floor(uv.min(axis=1, keepdims=True) + 1e-6)
-    repeat = np.clip(np.ceil(uv.max(axis=(0, 1), initial=1.0) - 1e-6), 1, MOST_REPEATS).astype(int)
+    repeat = np.clip(np.ceil(uv.max(axis=(0, 1), initial=1.0) - 1e-6), 1, MAX_REPEATS).astype(int)
     side = max(texture.shape[1] * repeat[0], texture.shape[0] * repeat[1])
-    most = LARGEST_SIDE if max(repeat) <= 4 else LARGEST_TILE
+    most = MAX_SIDE if max(repeat) <= 4 else MAX_TILE
     if side > most:
         texture = _resized(texture, most / side)
     texture = np.tile(texture, (repeat[1], repeat[0], 1))

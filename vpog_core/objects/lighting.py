@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 GAMMA = 2.2
-BRIGHTEST = 40.0
+MAX_RADIANCE = 40.0
 """Radiance over the map's mean is cut here: the sun would drown the nine coefficients in ringing."""
 
 # Real spherical harmonics up to order 2, and the cosine lobe's factor of each (Ramamoorthi and Hanrahan,
@@ -70,7 +70,7 @@ class Environment:
 
     def __init__(self, radiance: np.ndarray) -> None:
         small = cv2.resize(np.asarray(radiance, np.float32), self.SPECULAR_SIZE, interpolation=cv2.INTER_AREA)
-        small = np.minimum(np.nan_to_num(small), BRIGHTEST * max(float(small.mean()), 1e-9))
+        small = np.minimum(np.nan_to_num(small), MAX_RADIANCE * max(float(small.mean()), 1e-9))
         directions, area = _map_directions(*self.SPECULAR_SIZE)
         basis = _sh_basis(directions.reshape(-1, 3))
         coefficients = np.einsum("nk,nc->kc", basis * area.reshape(-1, 1), small.reshape(-1, 3))

@@ -18,7 +18,7 @@ FAR_ORIGIN = 10.0
 """Diameters between a mesh and its origin from which on that is worth a word."""
 PRECISE = 10_000.0
 """Diameters from the origin up to which 32 bits tell points of a mesh apart well enough."""
-MOST_REPEATS = 10_000
+MAX_REPEATS = 10_000
 """Times a texture may repeat along a mesh; beyond, the coordinates are no coordinates."""
 
 
@@ -34,7 +34,7 @@ def checked_surface(file: MeshFile, part: Part) -> Part:
         return replace(part, uv=None, texture=None)
     if not np.isfinite(part.uv).all():
         raise file.error("has texture coordinates that are not finite: export it again")
-    if (largest := np.abs(part.uv).max()) > MOST_REPEATS:
+    if (largest := np.abs(part.uv).max()) > MAX_REPEATS:
         raise file.error(f"has texture coordinates of {largest:.3g}, where 0 to 1 is usual: export it again")
     return part
 

@@ -24,7 +24,7 @@ from vpog_core.objects.mesh import UNITS, Mesh
 from vpog_core.objects.visible_surface import visible_surface
 from vpog_core.types import VPOGError
 
-LARGEST_ORDER = 36
+MAX_ORDER = 36
 """Turns of a full one that are tried; a gear of more teeth is none, or continuous where they are small."""
 SURFACE_POINTS, TRIED_POINTS, QUICK_POINTS = 8000, 2000, 300
 NEIGHBOURS = 10
@@ -100,7 +100,7 @@ def find_symmetry(mesh: Mesh) -> FoundSymmetry:
 def _round(shape: _Shape, axis: np.ndarray) -> tuple[tuple[np.ndarray, int], ...]:
     """Return the axes of a shape that has an axis of revolution: a ball, a spool or a cup."""
     across = _perpendicular(axis)
-    if _order(shape, across, LARGEST_ORDER) == 0:
+    if _order(shape, across, MAX_ORDER) == 0:
         return tuple((axis, 0) for axis in np.eye(3))
     flips = ((across, 2),) if shape.same(shape.turn(across, np.pi)) else ()
     return ((axis, 0), *flips)
@@ -202,7 +202,7 @@ class _Shape:
         elif alike.any():
             third = vectors[:, 2 if alike[0] else 0]
             more = [(axis, 2) for axis in self._across(third)]
-        return _distinct_axes([(axis, LARGEST_ORDER) for axis in own] + more)
+        return _distinct_axes([(axis, MAX_ORDER) for axis in own] + more)
 
     def _across(self, axis: np.ndarray) -> Iterator[np.ndarray]:
         """Directions across an axis: towards faces of the hull first, then all around."""

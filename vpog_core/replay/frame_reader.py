@@ -37,7 +37,7 @@ class FrameInputs:
     refused: list[str]
 
 
-class SaidOnce:
+class OnceNotices:
     """Counts what is left out, and says each sentence once, on stderr, above a progress bar."""
 
     def __init__(self) -> None:
@@ -48,7 +48,7 @@ class SaidOnce:
         """Count what is left out."""
         self.left_out[kind] += number
 
-    def say_once(self, kind: str, sentence: str, of: str = "") -> None:
+    def log_once(self, kind: str, sentence: str, of: str = "") -> None:
         """Say a sentence, the first time that one of its kind is said of this."""
         if (kind, of) not in self._said:
             self._said.add((kind, of))
@@ -74,7 +74,7 @@ class FrameReader:
         camera_infos: CameraInfos,
         max_detections: int,
         rectified: bool,
-        said: SaidOnce,
+        said: OnceNotices,
         numbered: bool = True,
     ) -> None:
         self._numbered = numbered
@@ -93,10 +93,10 @@ class FrameReader:
         message = frame.image.read()
         camera = camera_from_info(self._camera_infos.of_image(frame.stamp_ns), self._rectified)
         for doubt in camera_doubts(camera):
-            self._said.say_once("camera", doubt, of=doubt)
+            self._said.log_once("camera", doubt, of=doubt)
         image = image_to_rgb(message, self._bit_depth)
         if self._bit_depth.note:
-            self._said.say_once("bit depth", self._bit_depth.note, of=self._bit_depth.note)
+            self._said.log_once("bit depth", self._bit_depth.note, of=self._bit_depth.note)
         if image.shape[:2] != (camera.height, camera.width):
             raise VPOGError(
                 f"The image is {image.shape[1]}x{image.shape[0]} and its CameraInfo is for "

@@ -9,9 +9,9 @@ from typing import Any
 from vpog_core.messages.arrival_order import ArrivalOrder
 from vpog_core.messages.camera_infos import CameraInfos, calibration
 from vpog_core.messages.reading import stamp_to_ns
-from vpog_core.replay.alone import AloneRule, Arrival, frames_of
 from vpog_core.replay.bag_reader import Bag, BagMessage
 from vpog_core.replay.topics import Topics
+from vpog_core.replay.unpaired_images import Arrival, UnpairedImageRule, choose_frames
 from vpog_core.types import VPOGError
 
 
@@ -61,7 +61,7 @@ class RecordedFrame:
         return 1e-9 * (self.stamp_ns or self.image_time_ns)
 
 
-def find_pairs(bag: Bag, topics: Topics, alone: AloneRule | None = None) -> Pairs:
+def find_pairs(bag: Bag, topics: Topics, alone: UnpairedImageRule | None = None) -> Pairs:
     """Pair images and detections by their stamps, exactly; what has no stamp while both take turns.
 
     Args:
@@ -81,7 +81,7 @@ def find_pairs(bag: Bag, topics: Topics, alone: AloneRule | None = None) -> Pair
         pairing.go_on_to(1e-9 * message.time_ns)
         adders[message.topic](content, stamp_to_ns(content.header.stamp))
     pairs = pairing.pairs
-    pairs.frames = frames_of(pairing.arrivals, pairs.stamps, alone)
+    pairs.frames = choose_frames(pairing.arrivals, pairs.stamps, alone)
     if not pairs.frames:
         raise VPOGError(_nothing_paired(pairs, list(pairing.waiting), topics))
     return pairs

@@ -14,7 +14,7 @@ import vpog_core
 from vpog_core.inference.estimator import PoseEstimator
 from vpog_core.inference.tracking import Tracker, TrackerSettings
 from vpog_core.replay.bag_reader import Bag
-from vpog_core.replay.frame_reader import FrameInputs, FrameReader, SaidOnce
+from vpog_core.replay.frame_reader import FrameInputs, FrameReader, OnceNotices
 from vpog_core.replay.journal import FrameResult, Journal
 from vpog_core.replay.pairing import Pairs, find_pairs, recorded_frames
 from vpog_core.replay.results import ResultsWriter, write_table
@@ -63,7 +63,7 @@ class Replay:
             VPOGError: the output folder holds something else.
         """
         self.settings, self._estimator, self._bag = settings, estimator, bag
-        self._said = SaidOnce()
+        self._said = OnceNotices()
         self.topics, self.pairs = prepared
         self.journal = Journal(settings.output, _plan(settings, estimator, bag, self.topics, self.pairs))
         self._go_back_to_detections()
@@ -136,7 +136,7 @@ class Replay:
         )
         for frame, inputs in self._frames("estimating", done):
             if isinstance(inputs, VPOGError):
-                self._said.say_once("frame", f"A frame is left out: {inputs}", of=str(inputs))
+                self._said.log_once("frame", f"A frame is left out: {inputs}", of=str(inputs))
                 self.journal.add(FrameResult(frame.number, failure=str(inputs)))
                 continue
             if frame.detections is None and not (tracker.boxes and self._estimator.can_track):
@@ -147,7 +147,7 @@ class Replay:
             seconds = time.monotonic() - start
             for estimate in estimates:
                 if estimate.T_cam_obj is None:
-                    self._said.say_once(
+                    self._said.log_once(
                         "no pose", f"No pose of {estimate.class_id}: {estimate.reason}", of=estimate.reason
                     )
             flow = _flow_png(estimates) if self.settings.images else b""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from vpog_core.replay.alone import AloneRule
+from vpog_core.replay.unpaired_images import UnpairedImageRule
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,8 @@ class ReplaySettings:
     rerun: bool = False
 
     @property
-    def alone(self) -> AloneRule | None:
+    def alone(self) -> UnpairedImageRule | None:
         """When images are answered without detections; None: never."""
         if not (self.tracking and self.without_detections):
             return None
-        return AloneRule(self.detector_timeout, self.max_age)
+        return UnpairedImageRule(self.detector_timeout, self.max_age)

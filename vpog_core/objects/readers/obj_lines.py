@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from vpog_core.objects.readers.mesh_file import MOST_TRIANGLES, MOST_VERTICES, MeshFile
+from vpog_core.objects.readers.mesh_file import MAX_TRIANGLES, MAX_VERTICES, MeshFile
 from vpog_core.objects.readers.text import decode_text, joined_lines, numbers, unquoted
 
 _INDEX = r"[-+]?\d+"
@@ -103,7 +103,7 @@ def _sort(file: MeshFile) -> _Sorted:
             found.libraries.append(rest)
         elif keyword in _SURFACES:
             file.note("has free-form surfaces, which are not read: export it as triangles")
-        if len(found.v) > MOST_VERTICES or len(found.faces) > MOST_TRIANGLES:
+        if len(found.v) > MAX_VERTICES or len(found.faces) > MAX_TRIANGLES:
             file.check_counts(len(found.v), len(found.faces))
     return found
 

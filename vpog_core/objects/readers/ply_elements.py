@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from vpog_core.objects.readers.mesh_file import MOST_TRIANGLES, MeshFile
+from vpog_core.objects.readers.mesh_file import MAX_TRIANGLES, MeshFile
 from vpog_core.objects.readers.text import decode_text
 
 _TYPES = {
@@ -154,7 +154,7 @@ def _read_rows(file: MeshFile, element: Element, body: bytes, offset: int) -> in
     smallest = sum((p.count or p.kind).itemsize for p in element.properties)
     if element.rows * smallest > len(body) - offset:
         raise file.broken(f"it ends before the {element.rows} rows of its element '{element.name}'")
-    if element.rows > 4 * MOST_TRIANGLES:
+    if element.rows > 4 * MAX_TRIANGLES:
         file.check_counts(0, element.rows)
     if not element.rows or not element.properties:
         element.values = {p.name: _nothing(p) for p in element.properties}

@@ -19,7 +19,7 @@ ORDERS = (6, 5, 4, 3, 2)
 """Turns tried about an axis of revolution whose print is not the same all around."""
 
 
-def look_symmetry(renderer: Renderer, shape: Symmetry) -> Symmetry:
+def appearance_symmetry(renderer: Renderer, shape: Symmetry) -> Symmetry:
     """Return those symmetries of a shape after which its colours look the same, too.
 
     Args:

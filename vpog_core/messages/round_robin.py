@@ -15,7 +15,7 @@ MAX_REMEMBERED = 256
 
 
 @dataclass
-class Turns:
+class RoundRobin:
     """Remembers what was left out: it comes first in the next image, what has waited longest before all."""
 
     _objects: list[str] = field(default_factory=list)

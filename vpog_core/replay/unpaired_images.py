@@ -20,7 +20,7 @@ class Arrival:
 
 
 @dataclass(frozen=True)
-class AloneRule:
+class UnpairedImageRule:
     """When an image is answered without detections, if objects are being followed.
 
     Attributes:
@@ -32,8 +32,8 @@ class AloneRule:
     max_age: float = 5.0
 
 
-def frames_of(
-    arrivals: list[Arrival], stamps_ns: list[int], rule: AloneRule | None
+def choose_frames(
+    arrivals: list[Arrival], stamps_ns: list[int], rule: UnpairedImageRule | None
 ) -> list[tuple[int, int | None]]:
     """Choose the frames of a bag, in order: all pairs and, by the rule, images alone.
 
