@@ -318,7 +318,7 @@ def _tracker(estimator):
 
 
 def _pose_filters(library):
-    from vpog_core.inference.filtered import PoseFilters
+    from vpog_core.inference.pose_filters import PoseFilters
 
     return PoseFilters(library)
 

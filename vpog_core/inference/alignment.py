@@ -24,22 +24,22 @@ from vpog_core.types import Camera, VPOGError
 
 MAX_SIZE, MIN_SIZE = 256, 48
 """Sides of the crop, pixels; an object that would need a smaller one is left as it is."""
-ENLARGED = 2.0
+MAX_ENLARGEMENT = 2.0
 """Pixels of the crop over those of the image, at most."""
 PADDING = 1.15
-LOCAL = 1 / 32
+LOCAL_SIGMA = 1 / 32
 """Size of the neighbourhood that brightness and contrast are normalised over; fraction of the crop's side."""
-COARSE = 1 / 8
+COARSE_SIGMA = 1 / 8
 """The wider neighbourhood that similarity is judged over as well: shapes that blur leaves."""
-SIGMA_ENOUGH = 6.0
+DOWNSAMPLE_SIGMA = 6.0
 """Pixels: of a wider Gaussian every second pixel, or fewer, say all."""
-FLAT = 6.0
+MIN_CONTRAST = 6.0
 """Grey levels: a fainter contrast than this is noise and not blown up."""
-ROUND_TRIP = 1 / 256
+MAX_ROUND_TRIP = 1 / 256
 """Flow there and back ends this near to where it began, at most; fraction of the crop's side."""
-CORNER = 6e-4
+MIN_CORNER = 6e-4
 """Smaller eigenvalue of the structure tensor of the normalised render that flow can hold on to."""
-THRESHOLD = 2 / 256
+INLIER_THRESHOLD = 2 / 256
 """Largest reprojection error of an inlier; fraction of the crop's side."""
 MIN_POINTS, MIN_FRACTION = 50, 0.3
 """Points, and the fraction of those the flow finds, that must agree with the aligned pose."""
@@ -47,7 +47,7 @@ MIN_SPREAD, CELL = 0.2, 1 / 16
 """Fraction of the object's cells (side: fraction of the crop's) they lie in: one edge tells no pose."""
 MAX_TURN, MAX_SHIFT = np.radians(20.0), 0.15
 """An alignment corrects; what turns or moves further (fraction of the distance) is another pose, or none."""
-COMPARABLE = 100
+MIN_PIXELS = 100
 """Pixels that are compared, at least, for the image to say anything."""
 
 
@@ -81,7 +81,7 @@ def align(
     T_cam_obj: np.ndarray,
     rounds: int,
     refined: RefinedPose | None = None,
-    worth_following: Callable[[float], bool] | None = None,
+    should_follow_flow: Callable[[float], bool] | None = None,
 ) -> Alignment:
     """Move a pose T_cam_obj [4, 4] to where its render is more similar to the image, or leave it as it is.
 
@@ -91,7 +91,7 @@ def align(
         rounds: at most; 0 only compares.
         refined: the pose as a refiner corrects it; the alignment begins from there where that is more
             similar to the image.
-        worth_following: tells from the similarity reached whether the flow is followed; None: always.
+        should_follow_flow: tells from the similarity reached whether the flow is followed; None: always.
     """
     view = RenderedView.of(renderer, observation, T_cam_obj)
     before = 0.0 if view is None else view.similarity
@@ -99,8 +99,8 @@ def align(
     if refined is not None and refined.rays is not None:
         other = RenderedView.of(renderer, observation, refined.T_cam_obj)
         if other is not None and (view is None or other.similarity > before):
-            view, best = other, _taken_over(refined, other.similarity, before)
-    if view is None or (worth_following is not None and not worth_following(best.similarity)):
+            view, best = other, _alignment_of_refined(refined, other.similarity, before)
+    if view is None or (should_follow_flow is not None and not should_follow_flow(best.similarity)):
         return best
     start = best.T_cam_obj
     for _ in range(rounds):
@@ -114,7 +114,7 @@ def align(
     return best
 
 
-def _taken_over(refined: RefinedPose, similarity: float, before: float) -> Alignment:
+def _alignment_of_refined(refined: RefinedPose, similarity: float, before: float) -> Alignment:
     """The alignment that a refiner's correction is."""
     return Alignment(refined.T_cam_obj, similarity, before, refined.rays, refined.points, refined.weights)
 
@@ -133,7 +133,7 @@ class RenderedView:
     T_virt_obj: np.ndarray
     render: Render
     crop: np.ndarray
-    shown: np.ndarray
+    visible: np.ndarray
 
     @classmethod
     def of(cls, renderer: Renderer, observation: Observation, T_cam_obj: np.ndarray) -> RenderedView | None:
@@ -144,10 +144,10 @@ class RenderedView:
         T_virt_obj = invert(virtual.T_cam_virt) @ T_cam_obj
         render = renderer.render(T_virt_obj, virtual.K, (virtual.size, virtual.size))
         image, usable = warp_all((observation.image, observation.usable), observation.camera, virtual)
-        shown = render.mask & (usable > 250)
-        if shown.sum() < COMPARABLE:
+        visible = render.mask & (usable > 250)
+        if visible.sum() < MIN_PIXELS:
             return None
-        return cls(virtual, T_virt_obj, render, cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), shown)
+        return cls(virtual, T_virt_obj, render, cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), visible)
 
     @cached_property
     def grey(self) -> np.ndarray:
@@ -160,11 +160,12 @@ class RenderedView:
 
         The mean of two: over small neighbourhoods and over wide ones.
         """
-        inside = cv2.erode(self.shown.astype(np.uint8), np.ones((3, 3))) > 0
-        if inside.sum() < COMPARABLE:
+        inside = cv2.erode(self.visible.astype(np.uint8), np.ones((3, 3))) > 0
+        if inside.sum() < MIN_PIXELS:
             return 0.0
         return 0.5 * sum(
-            self._similarity_over(share * self.virtual.size, inside) for share in (LOCAL, COARSE)
+            self._similarity_over(fraction * self.virtual.size, inside)
+            for fraction in (LOCAL_SIGMA, COARSE_SIGMA)
         )
 
     def _similarity_over(self, sigma: float, inside: np.ndarray) -> float:
@@ -182,7 +183,7 @@ def _framed(renderer: Renderer, camera: Camera, T_cam_obj: np.ndarray) -> Virtua
     try:
         box = np.concatenate([pixels.min(axis=0), pixels.max(axis=0)])
         virtual = look_at_crop(camera, box, MAX_SIZE, pad=PADDING)
-        size = min(MAX_SIZE, int(ENLARGED * MAX_SIZE * camera.K[0, 0] / virtual.K[0, 0]))
+        size = min(MAX_SIZE, int(MAX_ENLARGEMENT * MAX_SIZE * camera.K[0, 0] / virtual.K[0, 0]))
         if size < MIN_SIZE:
             return None
         return virtual if size == MAX_SIZE else look_at_crop(camera, box, size, pad=PADDING)
@@ -192,18 +193,18 @@ def _framed(renderer: Renderer, camera: Camera, T_cam_obj: np.ndarray) -> Virtua
 
 def _follow_flow(view: RenderedView) -> Alignment | None:
     """The pose the flow leads to from a view, its similarity still open; None when too little agrees."""
-    pixels, there, weights = _flow_matches(view)
+    pixels, matched, weights = _flow_matches(view)
     if len(pixels) < MIN_POINTS:
         return None
     size, K = view.virtual.size, view.virtual.K
     points = view.render.coords[pixels[:, 1], pixels[:, 0]].astype(np.float64)
-    pnp = solve_pnp(there, points, K, weights, threshold_px=THRESHOLD * size)
+    pnp = solve_pnp(matched, points, K, weights, threshold_px=INLIER_THRESHOLD * size)
     if pnp is None or pnp.inlier.sum() < max(MIN_POINTS, MIN_FRACTION * len(pixels)):
         return None
-    shown = np.argwhere(view.shown)[:, ::-1]
-    if _cells(pixels[pnp.inlier], CELL * size) < MIN_SPREAD * _cells(shown, CELL * size):
+    visible = np.argwhere(view.visible)[:, ::-1]
+    if _cells(pixels[pnp.inlier], CELL * size) < MIN_SPREAD * _cells(visible, CELL * size):
         return None
-    plane = (there[pnp.inlier] - K[:2, 2]) / K[[0, 1], [0, 1]]
+    plane = (matched[pnp.inlier] - K[:2, 2]) / K[[0, 1], [0, 1]]
     rays = np.concatenate([plane, np.ones((len(plane), 1))], axis=1) @ view.virtual.R_virt_cam
     T_cam_obj = view.virtual.T_cam_virt @ pnp.T_virt_obj
     return Alignment(T_cam_obj, 0.0, 0.0, rays, points[pnp.inlier], weights[pnp.inlier])
@@ -214,24 +215,24 @@ def _flow_matches(view: RenderedView) -> tuple[np.ndarray, np.ndarray, np.ndarra
     size = view.virtual.size
     # The image's own blur behind the object, so that its outline does not pull.
     blur = cv2.blur(view.crop, (size // 8 | 1,) * 2)
-    ours = _normalised(np.where(view.shown, view.grey, blur), LOCAL * size)
-    theirs = _normalised(view.crop, LOCAL * size)
+    ours = _normalised(np.where(view.visible, view.grey, blur), LOCAL_SIGMA * size)
+    theirs = _normalised(view.crop, LOCAL_SIGMA * size)
     flow, back = _flow(ours, theirs), _flow(theirs, ours)
     margin = max(3, size // 36 | 1)
-    inside = cv2.erode(view.shown.astype(np.uint8), np.ones((margin, margin))) > 0
+    inside = cv2.erode(view.visible.astype(np.uint8), np.ones((margin, margin))) > 0
     corner = cv2.cornerMinEigenVal(ours, margin)
     grid = np.zeros_like(inside)
     step = 3 if size > MAX_SIZE // 2 else 2
     grid[1::step, 1::step] = True
-    y, x = np.nonzero(inside & grid & (corner > CORNER))
-    there = np.stack([x, y], axis=1) + flow[y, x]
-    u, v = (there[None, :, axis].astype(np.float32) for axis in (0, 1))
+    y, x = np.nonzero(inside & grid & (corner > MIN_CORNER))
+    matched = np.stack([x, y], axis=1) + flow[y, x]
+    u, v = (matched[None, :, axis].astype(np.float32) for axis in (0, 1))
     if not len(x):
         return np.zeros((0, 2), int), np.zeros((0, 2)), np.zeros(0)
     returned = cv2.remap(back, u, v, cv2.INTER_LINEAR)[0] + flow[y, x]
-    good = np.linalg.norm(returned, axis=1) < max(ROUND_TRIP * size, 0.5)
+    good = np.linalg.norm(returned, axis=1) < max(MAX_ROUND_TRIP * size, 0.5)
     weights = np.sqrt(corner[y, x][good]).astype(np.float64)
-    return np.stack([x, y], axis=1)[good], there[good].astype(np.float64), weights
+    return np.stack([x, y], axis=1)[good], matched[good].astype(np.float64), weights
 
 
 def _cells(pixels: np.ndarray, side: float) -> int:
@@ -250,21 +251,21 @@ def _normalised(grey: np.ndarray, sigma: float) -> np.ndarray:
     """[P, P] uint8 with local brightness and contrast taken out."""
     grey = grey.astype(np.float32)
     away = grey - cv2.GaussianBlur(grey, (0, 0), sigma)
-    spread = np.sqrt(cv2.GaussianBlur(away * away, (0, 0), sigma) + FLAT**2)
+    spread = np.sqrt(cv2.GaussianBlur(away * away, (0, 0), sigma) + MIN_CONTRAST**2)
     return np.clip(away / spread * 48 + 128, 0, 255).astype(np.uint8)
 
 
 def _normalised_inside(grey: np.ndarray, inside: np.ndarray, sigma: float) -> np.ndarray:
     """[P, P] float32 with local brightness and contrast taken out, blind to what is outside: 0 there."""
     weight = inside.astype(np.float32)
-    share = _blurred(weight, sigma) + 1e-3
-    away = (grey - _blurred(grey * weight, sigma) / share) * weight
-    return away / np.sqrt(_blurred(away * away, sigma) / share + FLAT**2)
+    fraction = _blurred(weight, sigma) + 1e-3
+    away = (grey - _blurred(grey * weight, sigma) / fraction) * weight
+    return away / np.sqrt(_blurred(away * away, sigma) / fraction + MIN_CONTRAST**2)
 
 
 def _blurred(values: np.ndarray, sigma: float) -> np.ndarray:
     """[P, P] float32, Gaussian; a wide one is taken of the image scaled down, which costs a hundredth."""
-    factor = round(sigma / SIGMA_ENOUGH)
+    factor = round(sigma / DOWNSAMPLE_SIGMA)
     if factor < 2:
         return cv2.GaussianBlur(values, (0, 0), sigma)
     small = cv2.resize(values, None, fx=1 / factor, fy=1 / factor, interpolation=cv2.INTER_AREA)

@@ -175,10 +175,10 @@ def _from_file(values: Mapping) -> ScoreCalibrator:
     """Read what `_to_file` made; raises whatever error Python finds in other values."""
     numbers = {"cases": 0, **values}
     coefficients = tuple(float(c) for c in numbers.pop("coefficients"))
-    bias, covariance, cases = (numbers.pop(name) for name in ("bias", "covariance", "cases"))
+    bias, covariance, num_samples = (numbers.pop(name) for name in ("bias", "covariance", "cases"))
     if numbers:
         raise ValueError(f"unknown entries {', '.join(map(str, numbers))}")
-    return ScoreCalibrator(float(bias), coefficients, float(covariance), int(cases))
+    return ScoreCalibrator(float(bias), coefficients, float(covariance), int(num_samples))
 
 
 def _optional_from_file(
@@ -292,8 +292,8 @@ def calibration_error(probability: np.ndarray, correct: np.ndarray, bins: int = 
     Guo et al., On Calibration of Modern Neural Networks, ICML 2017, section 2; bins of equal width.
     """
     which = np.minimum((np.asarray(probability) * bins).astype(int), bins - 1)
-    gaps = [
+    errors = [
         np.sum(which == b) * abs(probability[which == b].mean() - correct[which == b].mean())
         for b in np.unique(which)
     ]
-    return float(np.sum(gaps) / max(len(correct), 1))
+    return float(np.sum(errors) / max(len(correct), 1))

@@ -15,7 +15,7 @@ from vpog_core.types import VPOGError
 LEVELS = ("pixel", "patch")
 PIXEL_STEP = 4
 """Every fourth pixel of a patch becomes a correspondence: neighbours say nearly the same."""
-MERGE_SHARE = 0.02
+MERGE_FRACTION = 0.02
 """Points of several templates are one when they are nearer than this share of the object's extent."""
 
 
@@ -96,17 +96,17 @@ def dense_matches(model: VPOGModel, matches: Matches, soft: int = 1) -> list[Den
     likely, index = _likeliest(probability[..., :patches], soft)
     side = round(patches**0.5)
     in_template, confidence = 0.0, 0.0
-    for share, one in zip(
+    for weight, one in zip(
         (likely / likely.sum(dim=-1, keepdim=True)).unbind(-1), index.unbind(-1), strict=True
     ):
         flow = model.flow(matches, one)
-        in_template = in_template + share[..., None, None, None] * _places(one, flow.flow, side)
-        confidence = confidence + share[..., None, None] * flow.confidence
+        in_template = in_template + weight[..., None, None, None] * _places(one, flow.flow, side)
+        confidence = confidence + weight[..., None, None] * flow.confidence
     chosen = likely.sum(dim=-1) / seen.clamp_min(1e-6)
     confidence = confidence * (seen * chosen.clamp(0.0, 1.0).sqrt())[..., None, None]
     is_seen = (seen > 0.5)[..., None, None].expand_as(confidence)
-    pictures = [_to_picture(v, side).cpu().numpy() for v in (in_template, confidence, is_seen)]
-    return [DenseMatch(*(p[b] for p in pictures)) for b in range(index.shape[0])]
+    maps = [_join_patches(v, side).cpu().numpy() for v in (in_template, confidence, is_seen)]
+    return [DenseMatch(*(p[b] for p in maps)) for b in range(index.shape[0])]
 
 
 def _likeliest(probability: Tensor, count: int) -> tuple[Tensor, Tensor]:
@@ -154,7 +154,7 @@ def correspondences(
     points[template, place] = lift(coords, template, in_template[template, place], extent)
     weights = np.where(np.isfinite(points).all(axis=-1), confidence, 0.0).astype(np.float64)
     if settings.merge and len(coords) > 1:
-        points, weights = merged(points, weights, MERGE_SHARE * extent)
+        points, weights = merged(points, weights, MERGE_FRACTION * extent)
     template, place = np.nonzero(weights > 0)
     return Correspondences(
         points_2d=pixels[place].astype(np.float64),
@@ -252,7 +252,7 @@ def _extent(coords: np.ndarray) -> float:
     return float(np.linalg.norm(np.ptp(sparse, axis=0))) if len(sparse) else 0.0
 
 
-def _to_picture(values: Tensor, side: int) -> Tensor:
+def _join_patches(values: Tensor, side: int) -> Tensor:
     """[B, S, Nq, 16, 16(, 2)] -> [B, S, P, P(, 2)]."""
     values = values.unflatten(2, (side, side)).transpose(3, 4)
     return values.flatten(4, 5).flatten(2, 3)

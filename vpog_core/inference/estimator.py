@@ -68,7 +68,7 @@ class PoseEstimator:
         folder = isinstance(objects, (str, Path))
         library = ObjectLibrary(objects, cache_dir) if folder else objects
         self._failures = Failures()
-        self._doubts: set[str] = set()
+        self._logged_doubts: set[str] = set()
         self.objects = ObjectStore(self.model, library, self.networks.key, self._failures)
 
     @property
@@ -158,7 +158,7 @@ class PoseEstimator:
             camera = as_camera(camera, image)
         except Exception as error:
             return Estimates(self._failures.estimate(d, error) for d in detections)
-        self._tell_doubts(camera)
+        self._log_camera_doubts(camera)
         setup = self._setup()
         priors = [None] * len(detections) if priors is None else list(priors)
         if len(priors) != len(detections):
@@ -174,7 +174,7 @@ class PoseEstimator:
                 except Exception as error:
                     found[n] = self._failures.estimate(detection, error)
         # Find the poses of all queries together, and put them into the caller's terms.
-        found.update(zip(queries, self._answer(setup, list(queries.values())), strict=True))
+        found.update(zip(queries, self._find_poses(setup, list(queries.values())), strict=True))
         return Estimates((found[n] for n in range(len(detections))), setup.timings.seconds)
 
     def solve_from(self, query: Query, cluster: Cluster) -> PoseHypothesis:
@@ -192,7 +192,7 @@ class PoseEstimator:
         """Return what renders an object, onboarded now if it was not yet."""
         return self.objects.renderer(self.onboarded(class_id))
 
-    def _tell_doubts(self, camera: Camera) -> None:
+    def _log_camera_doubts(self, camera: Camera) -> None:
         """Log what is odd about a camera nobody has checked yet, as one made by hand; each sentence once."""
         if camera.checked:
             return
@@ -202,14 +202,14 @@ class PoseEstimator:
         except VPOGError as error:
             doubts = [str(error)]
         for doubt in doubts:
-            if doubt not in self._doubts:
-                self._doubts.add(doubt)
+            if doubt not in self._logged_doubts:
+                self._logged_doubts.add(doubt)
                 _LOG.warning("%s", doubt)
 
     def _setup(self) -> pipeline.Setup:
         return pipeline.Setup(self.networks, self.objects, self.options)
 
-    def _answer(self, setup: pipeline.Setup, queries: Sequence[Query]) -> list[PoseEstimate]:
+    def _find_poses(self, setup: pipeline.Setup, queries: Sequence[Query]) -> list[PoseEstimate]:
         """Find the poses of queries; where that fails for all of them together, one by one."""
         if not queries:
             return []
@@ -221,7 +221,7 @@ class PoseEstimator:
         else:
             return [self._estimate_of(query) for query in solved]
         # Out of the handler, so that what the error held in memory is free.
-        return [self._answer(setup, [query])[0] for query in queries]
+        return [self._find_poses(setup, [query])[0] for query in queries]
 
     def _estimate_of(self, query: Query) -> PoseEstimate:
         try:

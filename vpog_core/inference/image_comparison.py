@@ -30,7 +30,7 @@ BEST_REFINED = RefinedPose(
     np.eye(4), visible=1.0, agreement=1.0, precision=-1.5, rays=np.zeros((0, 3)), points=np.zeros((0, 3))
 )
 """What the refiner says of a pose at best: all is visible and agrees, to a quarter of a pixel."""
-NO_BAR = -np.inf
+NO_THRESHOLD = -np.inf
 
 
 @dataclass(frozen=True)
@@ -57,20 +57,24 @@ class ImageComparison:
         Args:
             count: of each query, how many hypotheses are wanted.
         """
-        first = self._compare([(q, h, NO_BAR) for q in queries for h in q.hypotheses[:count]])
+        first = self._compare([(q, h, NO_THRESHOLD) for q in queries for h in q.hypotheses[:count]])
         found = [[next(first) for _ in q.hypotheses[:count]] for q in queries]
         # The best that a comparison can say of a hypothesis.
         best = BEST_REFINED if self.refiner is not None and self.refiner_rounds else None
-        bars = [min((h.score for h in done), default=NO_BAR) for done in found]
-        waiting = [
-            [h for h in q.hypotheses[count:] if self._may_reach(h, 1.0, bar, best)]
-            for q, bar in zip(queries, bars, strict=True)
+        thresholds = [min((h.score for h in done), default=NO_THRESHOLD) for done in found]
+        candidates = [
+            [h for h in q.hypotheses[count:] if self._may_reach(h, 1.0, threshold, best)]
+            for q, threshold in zip(queries, thresholds, strict=True)
         ]
-        rest = [(q, h, bar) for q, bar, some in zip(queries, bars, waiting, strict=True) for h in some]
+        rest = [
+            (q, h, threshold)
+            for q, threshold, some in zip(queries, thresholds, candidates, strict=True)
+            for h in some
+        ]
         others = self._compare(rest)
         return [
             q.with_hypotheses([*done, *(next(others) for _ in some)])
-            for q, done, some in zip(queries, found, waiting, strict=True)
+            for q, done, some in zip(queries, found, candidates, strict=True)
         ]
 
     def _compare(self, tried: Sequence[tuple[Query, PoseHypothesis, float]]) -> Iterator[PoseHypothesis]:
@@ -97,7 +101,7 @@ class ImageComparison:
         return corrected
 
     def _aligned(
-        self, query: Query, hypothesis: PoseHypothesis, bar: float, refined: RefinedPose | None
+        self, query: Query, hypothesis: PoseHypothesis, threshold: float, refined: RefinedPose | None
     ) -> PoseHypothesis:
         """Align one hypothesis with the image, from where the refiner leads; without a pose it stays."""
         if not hypothesis.has_pose:
@@ -109,15 +113,15 @@ class ImageComparison:
             hypothesis.T_cam_obj,
             self.alignments,
             refined,
-            lambda similarity: self._may_reach(hypothesis, similarity + FLOW_GAIN, bar, refined),
+            lambda similarity: self._may_reach(hypothesis, similarity + FLOW_GAIN, threshold, refined),
         )
         return apply_alignment(hypothesis, alignment, refined, self.calibration)
 
     def _may_reach(
-        self, hypothesis: PoseHypothesis, similarity: float, bar: float, refined: RefinedPose | None
+        self, hypothesis: PoseHypothesis, similarity: float, threshold: float, refined: RefinedPose | None
     ) -> bool:
         """Tell whether a hypothesis of such a similarity would score as high as a bar."""
-        if not hypothesis.has_pose or bar == NO_BAR:
-            return bar == NO_BAR
+        if not hypothesis.has_pose or threshold == NO_THRESHOLD:
+            return threshold == NO_THRESHOLD
         features = compute_compared_features(hypothesis, min(similarity, 1.0), refined)
-        return float(self.calibration.compared(features).probability(features)) >= bar
+        return float(self.calibration.compared(features).probability(features)) >= threshold

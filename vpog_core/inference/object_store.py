@@ -17,7 +17,7 @@ from vpog_core.types import VPOGError
 
 Progress = Callable[[int, int, str], None]
 """Called with (steps done, steps, the object's name and what is done)."""
-OPENED_AT_ONCE = 16
+MAX_OPENED_AT_START = 16
 """Of a library of more objects, those in the cache are opened when they are first asked for."""
 
 
@@ -139,7 +139,7 @@ class ObjectStore:
 
     def _left_closed(self) -> set[str]:
         """Names of the objects that are onboarded in the cache, where there are too many to open all."""
-        if len(self.library.ids) <= OPENED_AT_ONCE:
+        if len(self.library.ids) <= MAX_OPENED_AT_START:
             return set()
         return {object_id for object_id in self.library.ids if self.is_cached(object_id)}
 

@@ -21,13 +21,13 @@ from vpog_core.objects.viewpoints import align_roll, nearest_viewpoints, viewpoi
 
 ROLLS = 12
 """In-plane turns each template is described at: 30 degrees apart, so 15 degrees are left at most."""
-VIEWS_AT_ONCE = 6
+VIEWS_PER_BATCH = 6
 """TemplateViews described in one pass of the network, each at all its rolls."""
 DESCRIPTOR_FORMAT = "2"
 """Raise it when `describe_templates` makes other descriptors of the same weights: caches are made anew."""
-CLUSTERS_KEPT = 64
+MAX_CACHED_CLUSTERS = 64
 """Encoded clusters kept per object; the same few are met again and again."""
-IMAGES_AT_ONCE = 64
+IMAGES_PER_BATCH = 64
 """Template pictures that go through the encoder in one pass."""
 
 
@@ -80,9 +80,9 @@ class OnboardedObject:
         """The templates of some views, all turned towards the first of them at a roll."""
         key = (*(int(v) for v in views), roll_index)
         if key not in self._clusters:
-            turned_views = self.turned_towards(self.rotation(key[0], roll_index), key[:-1])
-            self._clusters[key] = Cluster(**vars(turned_views))
-            if len(self._clusters) > CLUSTERS_KEPT:
+            rotated = self.aligned_to(self.rotation(key[0], roll_index), key[:-1])
+            self._clusters[key] = Cluster(**vars(rotated))
+            if len(self._clusters) > MAX_CACHED_CLUSTERS:
                 self._clusters.popitem(last=False)
         self._clusters.move_to_end(key)
         return self._clusters[key]
@@ -93,14 +93,14 @@ class OnboardedObject:
 
     def neighbours(self, direction: np.ndarray, R_ref: np.ndarray, count: int) -> TemplateViews:
         """The `count` templates nearest to a direction [3], turned towards a reference view R_ref [3, 3]."""
-        return self.turned_towards(R_ref, nearest_viewpoints(direction, count))
+        return self.aligned_to(R_ref, nearest_viewpoints(direction, count))
 
-    def turned_towards(self, R_ref: np.ndarray, views: Sequence[int]) -> TemplateViews:
+    def aligned_to(self, R_ref: np.ndarray, views: Sequence[int]) -> TemplateViews:
         """Some templates, each at the roll that brings it nearest to a reference view R_ref [3, 3]."""
         t, views = self.templates, list(views)
         rolls = [align_roll(t.T_virt_obj[v][:3, :3], R_ref) for v in views]
         return TemplateViews(
-            rgb=np.stack([turned(t.images[v], r) for v, r in zip(views, rolls, strict=True)]),
+            rgb=np.stack([rotate_image(t.images[v], r) for v, r in zip(views, rolls, strict=True)]),
             coords=np.stack([self._coords(v, r) for v, r in zip(views, rolls, strict=True)]),
             directions=(viewpoint_directions()[views] @ R_ref.T).astype(np.float32),
         )
@@ -108,7 +108,7 @@ class OnboardedObject:
     def _coords(self, view: int, roll: float) -> np.ndarray:
         coords = self.templates.coords[view].astype(np.float32) + self.templates.center.astype(np.float32)
         coords[~self.templates.mask[view]] = np.nan
-        return turned(coords, roll, cv2.INTER_NEAREST, np.nan)
+        return rotate_image(coords, roll, cv2.INTER_NEAREST, np.nan)
 
 
 def roll_angle(roll_index: int) -> float:
@@ -116,13 +116,13 @@ def roll_angle(roll_index: int) -> float:
     return 2 * np.pi * roll_index / ROLLS
 
 
-def turned(
-    picture: np.ndarray, roll: float, interpolation: int = cv2.INTER_LINEAR, border: float = 0.0
+def rotate_image(
+    image: np.ndarray, roll: float, interpolation: int = cv2.INTER_LINEAR, border: float = 0.0
 ) -> np.ndarray:
     """A square picture [P, P, C] turned about its middle by `roll` radians, from x towards y."""
-    size = picture.shape[0]
+    size = image.shape[0]
     return cv2.warpAffine(
-        picture, roll_matrix(roll, size), (size, size), flags=interpolation, borderValue=(border,) * 3
+        image, roll_matrix(roll, size), (size, size), flags=interpolation, borderValue=(border,) * 3
     )
 
 
@@ -139,7 +139,9 @@ def encode_clusters(model: VPOGModel, clusters: Sequence[Cluster]) -> None:
     if not new:
         return
     rgb = np.concatenate([c.rgb for c in new])
-    parts = [encode_images(model, rgb[n : n + IMAGES_AT_ONCE]) for n in range(0, len(rgb), IMAGES_AT_ONCE)]
+    parts = [
+        encode_images(model, rgb[n : n + IMAGES_PER_BATCH]) for n in range(0, len(rgb), IMAGES_PER_BATCH)
+    ]
     encoded = Encoded(torch.cat([p.tokens for p in parts]), torch.cat([p.stem for p in parts]))
     first = 0
     for cluster in new:
@@ -159,10 +161,12 @@ def describe_templates(
     """
     descriptors = []
     count = len(templates.images)
-    for start in range(0, count, VIEWS_AT_ONCE):
+    for start in range(0, count, VIEWS_PER_BATCH):
         cancellation.check()
-        views = range(start, min(start + VIEWS_AT_ONCE, count))
-        rolled = np.stack([turned(templates.images[v], roll_angle(r)) for v in views for r in range(ROLLS)])
+        views = range(start, min(start + VIEWS_PER_BATCH, count))
+        rolled = np.stack(
+            [rotate_image(templates.images[v], roll_angle(r)) for v in views for r in range(ROLLS)]
+        )
         with torch.inference_mode():
             descriptors.append(model.describe_templates(encode_images(model, rolled)))
         if progress:

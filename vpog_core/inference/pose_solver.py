@@ -32,9 +32,9 @@ from vpog_core.inference.onboarding import Cluster
 from vpog_core.inference.refine import RefinedPose
 from vpog_core.models.config import PATCH
 
-MAX_ERROR = 3.0 / 112.0
+MAX_REPROJECTION = 3.0 / 112.0
 """Largest reprojection error of an inlier over the crop's side."""
-NEAR = 2.0
+NEAR_CONSENSUS = 2.0
 """Correspondences within this many thresholds of the consensus take part in the minimum."""
 HUBER = 1.0
 """Threshold of the robust kernel, in standard deviations."""
@@ -78,12 +78,12 @@ def solve_poses(
     crops: Sequence[Crop], pairs: Sequence[Correspondences], calibration: Calibration = DEFAULT_CALIBRATION
 ) -> list[PnPResult | None]:
     """Find the poses that the correspondences of N crops agree on; None where there is none."""
-    started = [_consensus(crop, p, calibration) for crop, p in zip(crops, pairs, strict=True)]
-    rows = [n for n, start in enumerate(started) if start is not None]
+    starts = [_consensus(crop, p, calibration) for crop, p in zip(crops, pairs, strict=True)]
+    rows = [n for n, start in enumerate(starts) if start is not None]
     poses: list[PnPResult | None] = [None] * len(crops)
     if not rows:
         return poses
-    problem, T_start = _problem([started[n] for n in rows], [crops[n] for n in rows])
+    problem, T_start = _problem([starts[n] for n in rows], [crops[n] for n in rows])
     best = minimise(problem, T_start)
     for row, n in enumerate(rows):
         if best.valid[row]:
@@ -136,8 +136,10 @@ def compute_compared_features(
         [F] as `calibration.ALIGNED_FEATURES` names it; as `REFINED_FEATURES` where the
         refiner said something.
     """
-    said = [] if refined is None or refined.rays is None else [refined.agreement, refined.precision]
-    return np.array([*hypothesis.score_features, similarity, *said])
+    refiner_features = (
+        [] if refined is None or refined.rays is None else [refined.agreement, refined.precision]
+    )
+    return np.array([*hypothesis.score_features, similarity, *refiner_features])
 
 
 def _moved(hypothesis: PoseHypothesis, alignment: Alignment, factor: float) -> dict:
@@ -146,8 +148,8 @@ def _moved(hypothesis: PoseHypothesis, alignment: Alignment, factor: float) -> d
     `factor` on the variances is the calibration's.
     """
     crop = hypothesis.crop
-    shown = (alignment.rays, alignment.points, alignment.weights)
-    found = support_of(crop, alignment.T_cam_obj, *shown, factor)
+    observed = (alignment.rays, alignment.points, alignment.weights)
+    found = compute_support(crop, alignment.T_cam_obj, *observed, factor)
     if found is None:
         return {}
     support, covariance = found
@@ -155,7 +157,7 @@ def _moved(hypothesis: PoseHypothesis, alignment: Alignment, factor: float) -> d
     return {} if pnp is None else {"pnp": pnp, "support": support}
 
 
-def support_of(
+def compute_support(
     crop: Crop,
     T_cam_obj: np.ndarray,
     rays: np.ndarray,
@@ -187,7 +189,7 @@ def support_of(
 
 def threshold_px(crop: Crop) -> float:
     """Largest reprojection error of an inlier, pixels of the crop."""
-    return MAX_ERROR * crop.virtual.size
+    return MAX_REPROJECTION * crop.virtual.size
 
 
 def _consensus(crop: Crop, pairs: Correspondences, calibration: Calibration) -> Consensus | None:
@@ -197,7 +199,7 @@ def _consensus(crop: Crop, pairs: Correspondences, calibration: Calibration) -> 
     start = solve_pnp(u, X, K, pairs.weights, threshold_px=threshold)
     if start is None:
         return None
-    near = reprojection_distance(start.T_virt_obj, u, X, K) < NEAR * threshold
+    near = reprojection_distance(start.T_virt_obj, u, X, K) < NEAR_CONSENSUS * threshold
     return _with_noise(start.T_virt_obj, u[near], X[near], pairs.weights[near], K, calibration.covariance)
 
 
@@ -227,11 +229,11 @@ def _points_per_patch(points_2d: np.ndarray, weights: np.ndarray) -> float:
     return float(np.sum(np.bincount(patch.ravel(), weights) ** 2) / np.sum(weights) / np.mean(weights))
 
 
-def _problem(started: Sequence[Consensus], crops: Sequence[Crop]) -> tuple[PnPProblem, torch.Tensor]:
+def _problem(starts: Sequence[Consensus], crops: Sequence[Crop]) -> tuple[PnPProblem, torch.Tensor]:
     """One batch, sets filled up with weight zero, and the starts [B, 4, 4]."""
-    size = max(len(s.sigma) for s in started)
-    points_2d, points_3d, weights = (np.zeros((len(started), size, *tail)) for tail in ((2,), (3,), ()))
-    for row, s in enumerate(started):
+    size = max(len(s.sigma) for s in starts)
+    points_2d, points_3d, weights = (np.zeros((len(starts), size, *tail)) for tail in ((2,), (3,), ()))
+    for row, s in enumerate(starts):
         count = len(s.sigma)
         points_2d[row, :count], points_3d[row, :count], weights[row, :count] = (
             s.points_2d,
@@ -240,7 +242,7 @@ def _problem(started: Sequence[Consensus], crops: Sequence[Crop]) -> tuple[PnPPr
         )
     K = np.stack([crop.virtual.K for crop in crops])
     tensors = (torch.from_numpy(v) for v in (points_2d, points_3d, weights, K))
-    return PnPProblem(*tensors, huber=HUBER), torch.from_numpy(np.stack([s.T for s in started]))
+    return PnPProblem(*tensors, huber=HUBER), torch.from_numpy(np.stack([s.T for s in starts]))
 
 
 def _with_inliers(

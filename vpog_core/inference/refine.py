@@ -90,9 +90,9 @@ def refine(refiner: RefinerNet, poses: Sequence[PoseToRefine], rounds: int) -> l
     found = [RefinedPose(np.array(p.T_cam_obj, dtype=np.float64)) for p in poses]
     for _ in range(rounds):
         cancellation.check()
-        going = [n for n, result in enumerate(found) if not result.reason]
-        for start in range(0, len(going), BATCH):
-            rows = going[start : start + BATCH]
+        active = [n for n, result in enumerate(found) if not result.reason]
+        for start in range(0, len(active), BATCH):
+            rows = active[start : start + BATCH]
             after = _one_round(refiner, [poses[n] for n in rows], [found[n] for n in rows])
             for n, result in zip(rows, after, strict=True):
                 found[n] = result

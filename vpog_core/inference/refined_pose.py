@@ -59,8 +59,8 @@ def pose_problem(found: Comparison, pixels: Tensor, points: Tensor, mask: Tensor
     visible = torch.sigmoid(found.visibility)
     weights = visible * (-found.log_scale).exp() / LAPLACE_SIGMA
     weights = torch.where(mask & (visible > MIN_VISIBILITY), weights, torch.zeros_like(weights))
-    shown = pixels + found.flow.permute(0, 2, 3, 1)
-    return PnPProblem(shown.flatten(1, 2), points.flatten(1, 2), weights.flatten(1), K)
+    observed = pixels + found.flow.permute(0, 2, 3, 1)
+    return PnPProblem(observed.flatten(1, 2), points.flatten(1, 2), weights.flatten(1), K)
 
 
 def fit_poses(
@@ -91,14 +91,16 @@ def fit_poses(
         visibility=at(found.visibility[..., None].double())[..., 0],
     )
     grid = torch.from_numpy(np.broadcast_to(pixels, (len(mask), *pixels.shape)).copy())
-    there = at(torch.from_numpy(mask)[..., None])[..., 0]
-    problem = pose_problem(answer, at(grid), at(torch.from_numpy(points)), there, torch.from_numpy(K))
+    object_cells = at(torch.from_numpy(mask)[..., None])[..., 0]
+    problem = pose_problem(answer, at(grid), at(torch.from_numpy(points)), object_cells, torch.from_numpy(K))
     solution = solve(problem, torch.from_numpy(T_start))
-    return [_judged(problem, solution, answer, there, n) for n in range(len(mask))]
+    return [_fit_of(problem, solution, answer, object_cells, n) for n in range(len(mask))]
 
 
-def _judged(problem: PnPProblem, solution: PnPSolution, answer: Comparison, there: Tensor, n: int) -> Fit:
-    T, mask = solution.T[n], there[n].flatten()
+def _fit_of(
+    problem: PnPProblem, solution: PnPSolution, answer: Comparison, object_cells: Tensor, n: int
+) -> Fit:
+    T, mask = solution.T[n], object_cells[n].flatten()
     visible = torch.sigmoid(answer.visibility[n].flatten())[mask]
     p = problem.points_3d[n][mask] @ T[:3, :3].T + T[:3, 3]
     projected = (p @ problem.K[n].T)[:, :2] / p[:, 2:].clamp_min(1e-6)

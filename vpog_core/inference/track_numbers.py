@@ -26,31 +26,34 @@ class TrackNumbers:
 
     def trusted(self, detections: Sequence[Detection]) -> list[int | None]:
         """Return the detector's number of each detection; None where there is none that can be trusted."""
-        given = [d.instance if d.instance >= 0 else None for d in detections]
+        detector_numbers = [d.instance if d.instance >= 0 else None for d in detections]
         for class_id, rows in _rows(detections).items():
-            if self._numbers.is_ambiguous(class_id, [given[row] for row in rows]):
+            if self._numbers.is_ambiguous(class_id, [detector_numbers[row] for row in rows]):
                 for row in rows:
-                    given[row] = None
-        return given
+                    detector_numbers[row] = None
+        return detector_numbers
 
     def compare(
-        self, given: Sequence[int | None], keys: Sequence[Key | None], before: Mapping[Key, int | None]
+        self,
+        detector_numbers: Sequence[int | None],
+        keys: Sequence[Key | None],
+        before: Mapping[Key, int | None],
     ) -> None:
         """Compare the detector's numbers with the tracks that detections were found to belong to.
 
         Args:
-            given: trusted numbers of the detections; keys: of their tracks, None for new ones.
+            detector_numbers: trusted numbers of the detections; keys: of their tracks, None for new ones.
             before: the detector's number of each track in the last image.
         """
         owners = {(key[0], number): key for key, number in before.items() if number is not None}
-        for number, key in zip(given, keys, strict=True):
+        for number, key in zip(detector_numbers, keys, strict=True):
             if key is not None and owners.get((key[0], number), key) != key:
                 self._numbers.distrust(key[0])
 
     def numbered(
         self,
         detections: Sequence[Detection],
-        given: Sequence[int | None],
+        detector_numbers: Sequence[int | None],
         keys: Sequence[Key | None],
         others: Mapping[Key, int | None],
     ) -> list[Detection]:
@@ -64,9 +67,13 @@ class TrackNumbers:
         result = list(detections)
         for class_id, rows in _rows(detections).items():
             elsewhere = {key[1]: number for key, number in others.items() if key[0] == class_id}
-            moved = {n for n, number in elsewhere.items() if number == n and n in [given[r] for r in rows]}
+            moved = {
+                n
+                for n, number in elsewhere.items()
+                if number == n and n in [detector_numbers[r] for r in rows]
+            }
             taken = {keys[row][1] for row in rows if keys[row] is not None} | (elsewhere.keys() - moved)
-            free = [None if given[row] in taken else given[row] for row in rows]
+            free = [None if detector_numbers[row] in taken else detector_numbers[row] for row in rows]
             numbers = [free[n] if keys[row] is None else keys[row][1] for n, row in enumerate(rows)]
             boxes = [_box(detections[row]) for row in rows]
             filled = self._numbers.fill(class_id, numbers, boxes, taken)

@@ -18,7 +18,7 @@ from vpog_core.geometry.pnp import PnPResult, reprojection_distance
 from vpog_core.inference.alignment import align
 from vpog_core.inference.calibration import ScoreCalibrator
 from vpog_core.inference.hypothesis import PoseHypothesis
-from vpog_core.inference.pose_solver import support_of
+from vpog_core.inference.pose_solver import compute_support
 from vpog_core.inference.query import Query
 from vpog_core.inference.refine import PoseToRefine, RefinedPose, refine
 from vpog_core.models.refiner import RefinerNet
@@ -78,8 +78,8 @@ def _step(start: PoseToRefine, T_cam_obj: np.ndarray) -> float:
     """How far a pose [4, 4] lies from where it was: mean over the hull's points, in diameters."""
     mesh = start.renderer.mesh
     move = T_cam_obj - start.T_cam_obj
-    apart = np.linalg.norm(mesh.hull_points @ move[:3, :3].T + move[:3, 3], axis=1)
-    return float(apart.mean() / mesh.diameter)
+    displacement = np.linalg.norm(mesh.hull_points @ move[:3, :3].T + move[:3, 3], axis=1)
+    return float(displacement.mean() / mesh.diameter)
 
 
 def _hypothesis(
@@ -92,8 +92,8 @@ def _hypothesis(
     # Flow begins where the image is more similar: where the refiner leads, or where the object was.
     aligned = align(renderer, query.observation, query.prior.T_cam_obj, FLOW_ROUNDS, found)
     moved = aligned if aligned.moved else found
-    shown = (moved.rays, moved.points, moved.weights)
-    solved = support_of(query.crop, moved.T_cam_obj, *shown, calibrator.covariance, iterations=0)
+    observed = (moved.rays, moved.points, moved.weights)
+    solved = compute_support(query.crop, moved.T_cam_obj, *observed, calibrator.covariance, iterations=0)
     if solved is None:
         return None
     support, covariance = solved

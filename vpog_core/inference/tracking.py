@@ -87,8 +87,8 @@ class Tracker:
         self.estimator, self.settings = estimator, settings
         self._tracks: dict[Key, Track] = {}
         self._numbers = TrackNumbers()
-        self._answers = 0
-        self._said = False
+        self._frame = 0
+        self._has_warned = False
 
     @property
     def boxes(self) -> dict[Key, np.ndarray]:
@@ -96,7 +96,7 @@ class Tracker:
         return {
             key: track.box
             for key, track in self._tracks.items()
-            if track.answer == self._answers and not track.lost
+            if track.frame == self._frame and not track.lost
         }
 
     def estimate(
@@ -113,21 +113,23 @@ class Tracker:
             object that was followed without a detection, which `PoseEstimate.detected` tells. Those that are
             lost have none.
         """
-        self._answers += 1
-        self._tell_what_is_off()
+        self._frame += 1
+        self._warn_without_refiner()
         self._forget(time)
-        given = self._numbers.trusted(detections)
-        keys = self._assign(detections, given, camera, time)
-        alone = self._undetected(keys, time)
-        detections = self._numbers.numbered(detections, given, keys, {k: t.given for k, t in alone.items()})
+        detector_numbers = self._numbers.trusted(detections)
+        keys = self._assign(detections, detector_numbers, camera, time)
+        undetected = self._undetected(keys, time)
+        detections = self._numbers.numbered(
+            detections, detector_numbers, keys, {k: t.detector_number for k, t in undetected.items()}
+        )
         priors = [None if key is None else self._prior(self._tracks[key], d, camera)
                   for key, d in zip(keys, detections, strict=True)]  # fmt: skip
-        followed = self._to_follow(alone, detections, camera)
+        followed = self._detections_of_tracks(undetected, detections, camera)
         asked = [*detections, *(detection for detection, _ in followed.values())]
         priors += [prior for _, prior in followed.values()]
         results = self.estimator.estimate(image, camera, asked, priors)
-        detections, results = self._handed_over(detections, given, keys, followed, results)
-        for detection, number, key, result in zip(detections, given, keys, results, strict=False):
+        detections, results = self._reuse_lost_numbers(detections, detector_numbers, keys, followed, results)
+        for detection, number, key, result in zip(detections, detector_numbers, keys, results, strict=False):
             self._remember_detected(detection, number, key, result, time)
         found = Estimates(results[: len(detections)], results.timings)
         for key, result in zip(followed, results[len(detections) :], strict=True):
@@ -154,19 +156,25 @@ class Tracker:
         self._tracks = {key: track for key, track in self._tracks.items() if key[0] not in object_ids}
 
     def _assign(
-        self, detections: Sequence[Detection], given: Sequence[int | None], camera: Camera, time: float
+        self,
+        detections: Sequence[Detection],
+        detector_numbers: Sequence[int | None],
+        camera: Camera,
+        time: float,
     ) -> list[Key | None]:
         """Find the tracks of detections, and out whether their detector's numbers can be trusted."""
         mesh = self.estimator.library.mesh
         predicted = {key: predicted_box(t, time, camera, mesh(key[0])) for key, t in self._tracks.items()}
-        keys = assign(detections, given, self._tracks, predicted)
-        self._numbers.compare(given, keys, {key: track.given for key, track in self._tracks.items()})
+        keys = assign(detections, detector_numbers, self._tracks, predicted)
+        self._numbers.compare(
+            detector_numbers, keys, {key: track.detector_number for key, track in self._tracks.items()}
+        )
         return keys
 
-    def _tell_what_is_off(self) -> None:
+    def _warn_without_refiner(self) -> None:
         """Log once that nothing is followed, where that is so."""
-        if not self._said and not self.estimator.can_track:
-            self._said = True
+        if not self._has_warned and not self.estimator.can_track:
+            self._has_warned = True
             _LOG.warning(
                 "Objects are estimated anew in every image, and have no pose where no detection shows them: "
                 "tracking needs the refiner, so set refiner_rounds to 1 or more."
@@ -177,7 +185,7 @@ class Tracker:
         self._tracks = {key: track for key, track in self._tracks.items() if self._is_kept(track, time)}
 
     def _is_kept(self, track: Track, time: float) -> bool:
-        recent = time - track.time <= self.settings.max_gap or track.answer >= self._answers - 1
+        recent = time - track.time <= self.settings.max_gap or track.frame >= self._frame - 1
         return time >= track.time - self.settings.max_gap and recent
 
     def _prior(self, track: Track, detection: Detection, camera: Camera) -> Prior:
@@ -188,7 +196,7 @@ class Tracker:
 
     def _prior_at(self, T_cam_obj: np.ndarray, track: Track, detected: bool) -> Prior:
         every = self.settings.retrieve_every
-        due = bool(every) and track.unchecked + 1 >= every
+        due = bool(every) and track.frames_since_retrieval + 1 >= every
         score = self.settings.min_score if self.estimator.can_track else None
         return Prior(T_cam_obj, score, look_anew=due, detected=detected)
 
@@ -203,13 +211,13 @@ class Tracker:
             if key not in keys and not track.lost and track.detected >= oldest
         }
 
-    def _to_follow(
-        self, alone: dict[Key, Track], detections: Sequence[Detection], camera: Camera
+    def _detections_of_tracks(
+        self, undetected: dict[Key, Track], detections: Sequence[Detection], camera: Camera
     ) -> dict[Key, tuple[Detection, Prior]]:
         """What to ask of each object that was tracked and is not detected: its box, made of its pose."""
         asked: dict[Key, tuple[Detection, Prior]] = {}
         taken = {(d.class_id, d.instance) for d in detections}
-        for key, track in alone.items():
+        for key, track in undetected.items():
             # A number that a detection has elsewhere is no longer this object's.
             if key in taken:
                 continue
@@ -219,10 +227,10 @@ class Tracker:
                 asked[key] = (Detection(key[0], box, instance=key[1]), prior)
         return asked
 
-    def _handed_over(
+    def _reuse_lost_numbers(
         self,
         detections: Sequence[Detection],
-        given: Sequence[int | None],
+        detector_numbers: Sequence[int | None],
         keys: Sequence[Key | None],
         followed: dict[Key, tuple[Detection, Prior]],
         results: Estimates,
@@ -233,7 +241,12 @@ class Tracker:
         detections, results = list(detections), Estimates(results, results.timings)
         for n, detection in enumerate(detections):
             of_class = [key for key in lost if key[0] == detection.class_id]
-            if keys[n] is None and given[n] is None and results[n].T_cam_obj is not None and of_class:
+            if (
+                keys[n] is None
+                and detector_numbers[n] is None
+                and results[n].T_cam_obj is not None
+                and of_class
+            ):
                 lost.remove(of_class[0])
                 detections[n] = replace(detection, instance=of_class[0][1])
                 results[n] = replace(results[n], instance=of_class[0][1])
@@ -243,22 +256,24 @@ class Tracker:
         self,
         detection: Detection,
         number: int | None,
-        known_as: Key | None,
+        track_key: Key | None,
         result: PoseEstimate,
         time: float,
     ) -> None:
         """Remember an object that was detected; number: its detector's; known_as: its track, or None."""
         key = (detection.class_id, detection.instance)
         track = self._tracks.pop(key, None)
-        track = track if known_as is not None else None
+        track = track if track_key is not None else None
         if result.T_cam_obj is None:
             return
-        unchecked = track.unchecked + 1 if track is not None and result.tracked else 0
+        frames_since_retrieval = (
+            track.frames_since_retrieval + 1 if track is not None and result.tracked else 0
+        )
         box = np.asarray(detection.box, dtype=np.float64)
         mesh = self.estimator.library.mesh(detection.class_id)
         moved = velocity_after(track, result.T_cam_obj, time, mesh)
         self._tracks[key] = Track(
-            result.T_cam_obj, box, time, time, self._answers, unchecked, False, number, *moved
+            result.T_cam_obj, box, time, time, self._frame, frames_since_retrieval, False, number, *moved
         )
 
     def _remember_followed(
@@ -267,7 +282,7 @@ class Tracker:
         """The estimate of an object that was followed; none where it was lost, or was detected as another."""
         track, mesh = self._tracks[key], self.estimator.library.mesh(key[0])
         if result.T_cam_obj is None:
-            if track.answer != self._answers:  # Else its number has gone to a detection of this image.
+            if track.frame != self._frame:  # Else its number has gone to a detection of this image.
                 self._tracks[key] = replace(track, lost=True)
             return []
         poses = [e.T_cam_obj for e in detected if e.class_id == key[0] and e.T_cam_obj is not None]
@@ -282,7 +297,7 @@ class Tracker:
             T_cam_obj=result.T_cam_obj,
             box=moved_with_pose(track, result.T_cam_obj, camera, mesh),
             time=time,
-            answer=self._answers,
-            unchecked=track.unchecked + 1 if result.tracked else 0,
+            frame=self._frame,
+            frames_since_retrieval=track.frames_since_retrieval + 1 if result.tracked else 0,
         )
         return [replace(result, detected=False, detection_age=max(0.0, time - track.detected))]

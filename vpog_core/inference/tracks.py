@@ -26,7 +26,7 @@ MAX_STEPS = 2.0
 """A velocity is trusted for so many times the time that it was measured over."""
 MAX_ZOOM = 2.0
 """A box grows or shrinks by no more from one image to the next."""
-TOO_NEAR = 0.2
+MIN_SEPARATION = 0.2
 """Two objects of a class whose middles are nearer than this (diameters) are one object."""
 
 Key = tuple[str, int]
@@ -39,11 +39,11 @@ class Track:
 
     Attributes:
         T_cam_obj: [4, 4], the last pose; box: [4], where a detector would see it in that image.
-        time: of that image, seconds; answer: which of the tracker's answers that was.
+        time: of that image, seconds; frame: which of the tracker's answers that was.
         detected: time of the image in which it was detected last.
-        unchecked: answers since all views were looked at.
+        frames_since_retrieval: answers since all views were looked at.
         lost: the last image did not show it at that pose.
-        given: the number that its detector gave it last; None: none, or none that can be trusted.
+        detector_number: the number that its detector gave it last; None: none, or none that can be trusted.
         velocity: [3] metres per second of its middle in the camera frame, found over `step` seconds.
     """
 
@@ -51,10 +51,10 @@ class Track:
     box: np.ndarray
     time: float
     detected: float
-    answer: int = 0
-    unchecked: int = 0
+    frame: int = 0
+    frames_since_retrieval: int = 0
     lost: bool = False
-    given: int | None = None
+    detector_number: int | None = None
     velocity: np.ndarray = field(default_factory=lambda: np.zeros(3))
     step: float = 0.0
 
@@ -64,7 +64,7 @@ def moved_with_box(track: Track, box: np.ndarray, camera: Camera, mesh: Mesh) ->
 
     What moves the box by no more than a detector's error leaves the pose where it is.
     """
-    shift = _middle(box) - _middle(track.box)
+    shift = _box_center(box) - _box_center(track.box)
     size = np.maximum(np.asarray(track.box[2:]) - np.asarray(track.box[:2]), 1.0)
     if (np.abs(shift) < BOX_NOISE * size).all():
         return track.T_cam_obj
@@ -85,8 +85,8 @@ def moved_with_pose(track: Track, T_cam_obj: np.ndarray, camera: Camera, mesh: M
     before, after = project(camera, centres)
     half = (np.asarray(track.box[2:]) - np.asarray(track.box[:2])) / 2
     half = half * np.clip(centres[0, 2] / centres[1, 2], 1 / MAX_ZOOM, MAX_ZOOM)
-    middle = _middle(track.box) + after - before
-    box = np.concatenate([middle - half, middle + half])
+    center = _box_center(track.box) + after - before
+    box = np.concatenate([center - half, center + half])
     return box if np.isfinite(box).all() else track.box
 
 
@@ -123,7 +123,7 @@ def box_of_pose(T_cam_obj: np.ndarray, camera: Camera, mesh: Mesh) -> np.ndarray
 
 def assign(
     detections: Sequence[Detection],
-    given: Sequence[int | None],
+    detector_numbers: Sequence[int | None],
     tracks: Mapping[Key, Track],
     predicted: Mapping[Key, np.ndarray],
 ) -> list[Key | None]:
@@ -134,7 +134,7 @@ def assign(
     is expected goes before where it was last.
 
     Args:
-        given: the detector's number of each detection; None: none that can be trusted.
+        detector_numbers: the detector's number of each detection; None: none that can be trusted.
         predicted: of each track the box [4] in which its object is expected.
     """
     last = {key: track.box for key, track in tracks.items()}
@@ -143,7 +143,10 @@ def assign(
         rows = [n for n, key in enumerate(found) if key is None]
         keys = [key for key in tracks if key not in found]
         scores = np.array(
-            [[_match_score(detections[n], given[n], k, tracks[k], boxes[k]) for k in keys] for n in rows]
+            [
+                [_match_score(detections[n], detector_numbers[n], k, tracks[k], boxes[k]) for k in keys]
+                for n in rows
+            ]
         ).reshape(len(rows), len(keys))
         for i, j in zip(*linear_sum_assignment(-scores), strict=True):
             if scores[i, j] > 0:
@@ -158,7 +161,7 @@ def _match_score(
     box = np.asarray(detection.box, dtype=np.float64)
     if key[0] != detection.class_id or box.shape != (4,) or not np.isfinite(box).all():
         return 0.0  # The estimator says what is wrong with such a box.
-    same = number is not None and number == track.given
+    same = number is not None and number == track.detector_number
     shared = overlap(box, expected)
     return shared + SAME_NUMBER * same if shared > (0.0 if same else OTHER_NUMBER) else 0.0
 
@@ -166,8 +169,8 @@ def _match_score(
 def is_same_object(T_cam_obj: np.ndarray, other: np.ndarray, mesh: Mesh) -> bool:
     """Tell whether two poses [4, 4] put an object so near that both cannot be there."""
     apart = transform_points(T_cam_obj, mesh.center) - transform_points(other, mesh.center)
-    return bool(np.linalg.norm(apart) < TOO_NEAR * mesh.diameter)
+    return bool(np.linalg.norm(apart) < MIN_SEPARATION * mesh.diameter)
 
 
-def _middle(box: np.ndarray) -> np.ndarray:
+def _box_center(box: np.ndarray) -> np.ndarray:
     return (np.asarray(box[:2], dtype=np.float64) + np.asarray(box[2:], dtype=np.float64)) / 2

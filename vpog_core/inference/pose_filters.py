@@ -25,7 +25,7 @@ class PoseFilters:
         self._library = library
         self._states: dict[Key, FilterState] = {}
         self._last: dict[Key, int] = {}
-        self._answers = 0
+        self._frame = 0
 
     def filter(self, estimates: Sequence[PoseEstimate], time: float) -> list[PoseEstimate]:
         """Filter the poses of an image; estimates without a pose stay as they are.
@@ -33,7 +33,7 @@ class PoseFilters:
         Args:
             time: of the image, seconds; one that is not later than the last begins anew.
         """
-        self._answers += 1
+        self._frame += 1
         return [e if e.T_cam_obj is None else self._filtered(e, time) for e in estimates]
 
     def use(self, library: ObjectLibrary, changed: Collection[str]) -> None:
@@ -53,11 +53,11 @@ class PoseFilters:
         state = self._states.get(key)
         # Answers that come seldom are no gap: what the last one held is taken up however long ago it was.
         recent = state is not None and (
-            time - state.time <= self.max_gap or self._last[key] >= self._answers - 1
+            time - state.time <= self.max_gap or self._last[key] >= self._frame - 1
         )
         if recent and time > state.time:
             state = pose_filter.update(state, *measured, self._library.symmetry(estimate.class_id))
         else:
             state = pose_filter.start(*measured)
-        self._states[key], self._last[key] = state, self._answers
+        self._states[key], self._last[key] = state, self._frame
         return replace(estimate, T_cam_obj=state.T, covariance=state.covariance)
