@@ -149,8 +149,8 @@ def target(scores, add, visible=(1.0,), count=1):
 
 
 def test_the_most_visible_instances_are_asked_for():
-    asked = target([], [], visible=(0.2, 0.9, np.nan, 0.5), count=2).asked
-    assert asked.tolist() == [False, True, True, False]
+    targeted = target([], [], visible=(0.2, 0.9, np.nan, 0.5), count=2).targeted
+    assert targeted.tolist() == [False, True, True, False]
 
 
 def test_medians_are_of_all_instances_asked_for():

@@ -55,7 +55,7 @@ def demo(frames: int, objects: int, seed: int, weights: str | None, device: str,
     return 0
 
 
-def jittered_box(box: np.ndarray, camera: Camera, rng: np.random.Generator) -> np.ndarray:
+def jitter_detection_box(box: np.ndarray, camera: Camera, rng: np.random.Generator) -> np.ndarray:
     """A box [4] as a detector gives it: each side off by up to `BOX_JITTER`, inside the image."""
     from vpog_core.synthetic.scene import jitter_box
 
@@ -85,7 +85,7 @@ def _one_frame(scene, index, meshes, estimator, metrics, rng, out, drawn) -> Non
     frame = scene.render(index * FRAME_SECONDS)
     detected = np.flatnonzero(np.asarray(frame.visible_fraction) >= MIN_VISIBLE)
     names = list(meshes)
-    boxes = [jittered_box(frame.boxes_visible[k], scene.camera, rng) for k in detected]
+    boxes = [jitter_detection_box(frame.boxes_visible[k], scene.camera, rng) for k in detected]
     detections = [
         Detection(class_id=names[k], box=box, instance=int(k)) for k, box in zip(detected, boxes, strict=True)
     ]

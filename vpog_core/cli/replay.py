@@ -176,10 +176,10 @@ def _settings(arguments: argparse.Namespace):
 def _print_start(replay) -> None:
     topics, pairs = replay.topics, replay.pairs
     print(f"images {topics.image}, calibration {topics.camera_info}, detections {topics.detections}")
-    alone = f", {pairs.alone} of them without detections" if pairs.alone else ""
+    unpaired = f", {pairs.num_unpaired} of them without detections" if pairs.num_unpaired else ""
     print(
         f"{pairs.images} images, {pairs.detections} messages of detections: "
-        f"{len(pairs.frames)} frames{alone}.",
+        f"{len(pairs.frames)} frames{unpaired}.",
         flush=True,
     )
     done = len(replay.journal.results)

@@ -164,7 +164,7 @@ def _parse(entry, number: int, objects: Collection[int]) -> _Entry:
     for key in (*IDS, "bbox", "score"):
         if entry.get(key) is None:
             raise _Unusable(f"without {key}")
-    scene_id, image_id, obj_id = (_whole(entry[key], key) for key in IDS)
+    scene_id, image_id, obj_id = (_parse_integer(entry[key], key) for key in IDS)
     if obj_id not in objects:
         raise _Unusable("of a category without a model", f"category_id {obj_id}")
     score = entry["score"]
@@ -176,7 +176,7 @@ def _parse(entry, number: int, objects: Collection[int]) -> _Entry:
     return _Entry(number, (scene_id, image_id), obj_id, _box(entry["bbox"]), float(score), rle)
 
 
-def _whole(value, key: str) -> int:
+def _parse_integer(value, key: str) -> int:
     try:
         number = int(value)
     except (TypeError, ValueError, OverflowError):

@@ -63,7 +63,7 @@ def from_truth(frame: BenchmarkFrame) -> list[tuple[int, Detection]]:
     found = []
     for index, truth in enumerate(frame.truths):
         noise = rng.uniform(-BOX_JITTER, BOX_JITTER, 4)
-        if index in _asked(frame) and truth.box is not None:
+        if index in _target_instances(frame) and truth.box is not None:
             box = truth.box + noise * np.tile(truth.box[2:] - truth.box[:2], 2)
             found.append((truth.obj_id, Detection("", box, instance=index)))
     return found
@@ -78,7 +78,7 @@ def truth_of(frame: BenchmarkFrame, obj_id: int, detection: Detection) -> Truth 
     return mine[int(np.argmax(overlaps))]
 
 
-def _asked(frame: BenchmarkFrame) -> set[int]:
+def _target_instances(frame: BenchmarkFrame) -> set[int]:
     """Places of the instances asked for: of each object the most visible, as many as its target says."""
     asked: set[int] = set()
     for obj_id, count in frame.targets.items():

@@ -64,12 +64,12 @@ class TargetErrors:
     vsd: np.ndarray | None = None
 
     @property
-    def asked(self) -> np.ndarray:
+    def targeted(self) -> np.ndarray:
         """[G] bool: the `count` most visible instances."""
         order = sorted(range(len(self.visible)), key=lambda g: -_known(self.visible[g]))
-        asked = np.zeros(len(self.visible), dtype=bool)
-        asked[order[: self.count]] = True
-        return asked
+        targeted = np.zeros(len(self.visible), dtype=bool)
+        targeted[order[: self.count]] = True
+        return targeted
 
     def to_json(self) -> dict:
         """Plain values; `from_json` reads them."""

@@ -25,7 +25,7 @@ from vpog_core.inference.networks import DEFAULT_REFINER, DEFAULT_WEIGHTS
 NO_DEPTH = "The set has no depth maps: scored without VSD, AR is the mean of AR_MSSD and AR_MSPD."
 MEDIANS = ("rotation", "distance", "distance_diameter")
 STAGE_KEYS = ("AR_MSSD", "AR_MSPD", "ADD_S_10", *MEDIANS, "right", "targets")
-NEAR = 25.0
+MATCHABLE_ANGLE = 25.0
 """Degrees from the truth up to which a retrieved view can be matched."""
 
 
@@ -169,8 +169,8 @@ def stages(records: Sequence[dict], whole: Mapping) -> dict:
     out["retrieval"] = {
         "detections": len(angles),
         "median_degrees": float(np.median(first)) if len(first) else None,
-        "first_within_25_degrees": 100.0 * float(np.mean(first < NEAR)) if len(first) else None,
-        "any_within_25_degrees": 100.0 * float(np.mean(best < NEAR)) if len(best) else None,
+        "first_within_25_degrees": 100.0 * float(np.mean(first < MATCHABLE_ANGLE)) if len(first) else None,
+        "any_within_25_degrees": 100.0 * float(np.mean(best < MATCHABLE_ANGLE)) if len(best) else None,
     }
     with_true_cluster, both = out["retrieval_oracle"]["ADD_S_10"], out["both_oracle"]["ADD_S_10"]
     out["lost"] = {

@@ -71,7 +71,7 @@ def hits(targets: list[TargetErrors]) -> Hits:
         obj_id=repeated([t.obj_id for t in targets]),
         scene_id=repeated([t.key[0] for t in targets]),
         image_id=repeated([t.key[1] for t in targets]),
-        visible=joined(t.visible[t.asked] for t in targets),
+        visible=joined(t.visible[t.targeted] for t in targets),
         mssd=joined((row["mssd"] for row in rows), len(DIAMETER_FRACTIONS)),
         mspd=joined((row["mspd"] for row in rows), len(PIXELS)),
         add=joined(row["add"] for row in rows),
@@ -84,17 +84,17 @@ def hits(targets: list[TargetErrors]) -> Hits:
 def correct_estimates(target: TargetErrors) -> np.ndarray:
     """[E] bool: the estimates whose ADD(-S) is right."""
     correct = np.zeros(len(target.scores), dtype=bool)
-    found = match(target.add, ADD_FRACTION, target.asked)
+    found = match(target.add, ADD_FRACTION, target.targeted)
     correct[found[found >= 0]] = True
     return correct
 
 
 def _rows(target: TargetErrors) -> dict[str, np.ndarray]:
     """Found or not, [asked instances, thresholds], for each kind of error."""
-    asked = target.asked
+    targeted = target.targeted
 
     def found(errors, thresholds):
-        columns = [match(errors, th, asked)[asked] >= 0 for th in thresholds]
+        columns = [match(errors, th, targeted)[targeted] >= 0 for th in thresholds]
         return np.stack(columns, axis=1)
 
     rows = {
@@ -102,8 +102,8 @@ def _rows(target: TargetErrors) -> dict[str, np.ndarray]:
         "mspd": found(target.mspd, PIXELS),
         "add": found(target.add, [ADD_FRACTION])[:, 0],
     }
-    nearest = match(target.mspd, np.inf, asked)[asked]
-    answered, mine = nearest >= 0, np.flatnonzero(asked)
+    nearest = match(target.mspd, np.inf, targeted)[targeted]
+    answered, mine = nearest >= 0, np.flatnonzero(targeted)
     for name, values in (("rotation", target.rotation), ("distance", target.distance)):
         rows[name] = np.full((len(mine), *values.shape[2:]), np.inf)
         rows[name][answered] = values[nearest[answered], mine[answered]]

@@ -33,7 +33,7 @@ from vpog_core.inference.retrieval import retrieve
 from vpog_core.objects.viewpoints import align_roll, nearest_viewpoints
 from vpog_core.types import Camera, Detection
 
-SEEN = 0.02
+MAX_POINT_DISTANCE = 0.02
 """A template shows a point when one of its pixels lies within this share of the diameter."""
 STAGES = {
     "retrieval": "true template cluster and roll",
@@ -153,7 +153,7 @@ def solve_with_true_matches(
     visible = visible[np.isfinite(visible).all(axis=1)]
     if not len(points) or not len(visible):
         return None
-    distance, index = cKDTree(visible).query(points, distance_upper_bound=SEEN * diameter)
+    distance, index = cKDTree(visible).query(points, distance_upper_bound=MAX_POINT_DISTANCE * diameter)
     seen = np.isfinite(distance)
     return solve_pnp(pixels[seen], visible[index[seen]], crop.virtual.K, threshold_px=threshold_px(crop))
 

@@ -31,7 +31,7 @@ def compare_variants(
     def ours(image: np.ndarray, detections: list[Detection]) -> None:
         estimator.estimate(image, scene.camera, detections)
 
-    def forgetting(image: np.ndarray, detections: list[Detection]) -> None:
+    def without_cache(image: np.ndarray, detections: list[Detection]) -> None:
         for name in scene.names:
             estimator.onboarded(name).clear_clusters()
         ours(image, detections)
@@ -57,7 +57,7 @@ def compare_variants(
                 ours(image, detections)
 
     others = {
-        "templates encoded anew in every image": forgetting,
+        "templates encoded anew in every image": without_cache,
         f"{count} detections one by one": one_by_one,
         "three hypotheses, all compared with the image": all_compared,
     }

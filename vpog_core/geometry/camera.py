@@ -13,7 +13,7 @@ from vpog_core.types import MAX_FOCAL_LENGTH, Camera, VPOGError
 
 BOX_PADDING = 1.05
 """Side of a crop over the diagonal of its box: a square of this side holds the box at every roll."""
-WIDEST = float(np.tan(np.deg2rad(85)))
+MAX_TANGENT = float(np.tan(np.deg2rad(85)))
 """How far a ray at z = 1 may be off the axis of a pinhole camera."""
 COARSE = 0.75
 """A picture of fewer pixels than this share of the image's is taken from the image scaled down."""
@@ -117,7 +117,7 @@ def look_at_crop(
 def _check_rays(rays: np.ndarray, box: np.ndarray) -> None:
     """Refuse rays [N, 3] that are far off the axis, or the same, by a VPOGError that names the box."""
     plane = rays[:, :2] / rays[:, 2:]
-    seen = (rays[:, 2] > 0).all() and (np.abs(plane) < WIDEST).all()
+    seen = (rays[:, 2] > 0).all() and (np.abs(plane) < MAX_TANGENT).all()
     if not seen or np.linalg.norm(np.ptp(plane, axis=0)) < 1 / MAX_FOCAL_LENGTH:
         text = ", ".join(f"{value:g}" for value in box)
         raise VPOGError(

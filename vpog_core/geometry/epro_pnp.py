@@ -162,7 +162,7 @@ def solve(problem: PnPProblem, T_start: Tensor, iterations: int = 30, tolerance:
         running = running & ~settled & (damping < _MAX_DAMPING)
         if not running.any():
             break
-    return _judged(problem, T, cost, finite)
+    return _solution_at(problem, T, cost, finite)
 
 
 def gauss_newton_step(problem: PnPProblem, T: Tensor) -> Tensor:
@@ -250,7 +250,7 @@ def _negligible(cost: Tensor) -> Tensor:
     return 16 * torch.finfo(cost.dtype).eps * (1 + cost)
 
 
-def _judged(problem: PnPProblem, T: Tensor, cost: Tensor, finite: Tensor) -> PnPSolution:
+def _solution_at(problem: PnPProblem, T: Tensor, cost: Tensor, finite: Tensor) -> PnPSolution:
     r, J = linearise(problem, T)
     H, g, scale = _scaled_normal(r, J)
     good = torch.isfinite(H).flatten(1).all(dim=1)

@@ -37,13 +37,13 @@ def retrieve(descriptor: Tensor, target: OnboardedObject, count: int) -> list[Re
     chosen: list[RetrievedView] = []
     for index in np.argsort(-logits)[:200]:
         view, roll_index = divmod(int(index), ROLLS)
-        if all(_apart(target, view, roll_index, other) for other in chosen):
+        if all(_is_separate(target, view, roll_index, other) for other in chosen):
             chosen.append(RetrievedView(view, roll_index, float(logits[index])))
         if len(chosen) == count:
             break
     return chosen
 
 
-def _apart(target: OnboardedObject, view: int, roll_index: int, other: RetrievedView) -> bool:
+def _is_separate(target: OnboardedObject, view: int, roll_index: int, other: RetrievedView) -> bool:
     R_other = target.rotation(other.view, other.roll_index)
     return rotation_angle(target.rotation(view, roll_index), R_other) > SEPARATION

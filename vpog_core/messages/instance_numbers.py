@@ -13,7 +13,7 @@ from vpog_core.geometry.boxes import overlap
 MIN_OVERLAP = 0.1
 """Intersection over union above which two boxes of successive frames are taken for one object's."""
 
-FAR = 1e6
+MAX_COORDINATE = 1e6
 """Pixels; boxes that reach further are no boxes, and get a number all the same."""
 
 MEMORY_FRAMES = 100
@@ -44,7 +44,10 @@ class InstanceNumbers:
 
     def keep(self, class_id: str, number: int, box: np.ndarray) -> None:
         """Remember where an object is that was followed without a detection: it keeps its number."""
-        self._seen[class_id][number] = (np.clip(np.nan_to_num(box), -FAR, FAR), self._frame)
+        self._seen[class_id][number] = (
+            np.clip(np.nan_to_num(box), -MAX_COORDINATE, MAX_COORDINATE),
+            self._frame,
+        )
 
     def assign(self, class_id: str, given: Sequence[int | None], boxes: Sequence[np.ndarray]) -> list[int]:
         """The numbers of all detections of one class in this frame.
@@ -70,7 +73,7 @@ class InstanceNumbers:
             boxes: [4] (x0, y0, x1, y1) of each, pixels.
             taken: numbers of other objects, which are not given to these.
         """
-        boxes = [np.clip(np.nan_to_num(box), -FAR, FAR) for box in boxes]
+        boxes = [np.clip(np.nan_to_num(box), -MAX_COORDINATE, MAX_COORDINATE) for box in boxes]
         memory = self._remembered(class_id)
         known = {n: item for n, item in memory.items() if n not in taken}
         overlaps = {n: [overlap(box, old) for box in boxes] for n, (old, _) in known.items()}

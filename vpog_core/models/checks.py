@@ -78,14 +78,14 @@ def check_index(index: Tensor, tokens: Tensor) -> None:
     batch, count, patches = tokens.shape[:3]
     shape = {"B": batch, "S": count, "N": patches}
     _check_shape("index", index, shape, "give a template patch for each query patch")
-    _check_whole("index", index, (patches,))
+    _check_integers("index", index, (patches,))
 
 
 def check_pairs(pairs: Tensor, tokens: Tensor) -> None:
     """Refuse pairs [P, 4] that do not lie in templates' tokens [B, S, Nt, D] and queries' [B, Nq, D]."""
     batch, count, patches = tokens.shape[:3]
     _check_shape("pairs", pairs, {"P": None, "4": 4}, "give batch, template, query patch, template patch")
-    _check_whole("pairs", pairs, (batch, count, patches, patches))
+    _check_integers("pairs", pairs, (batch, count, patches, patches))
 
 
 def check_comparison(
@@ -156,7 +156,7 @@ def _check_device(name: str, tensor: Tensor, like: Tensor) -> None:
         )
 
 
-def _check_whole(name: str, values: Tensor, limits: tuple[int, ...]) -> None:
+def _check_integers(name: str, values: Tensor, limits: tuple[int, ...]) -> None:
     """Integers, the last axis (or all of them) below the limits; looked at on a CPU only."""
     if values.is_floating_point() or values.dtype == torch.bool:
         raise VPOGError(f"{name} is {values.dtype}: give integers (torch.long).")

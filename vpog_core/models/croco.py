@@ -116,7 +116,7 @@ def load_croco(path: str | Path) -> CroCoEncoder:
             f"'{path}' has patch_size {numbers['patch_size']!r} where {PATCH} is needed: {OFFICIAL}."
         )
     sizes = {
-        ours: _whole(path, name, numbers[name])
+        ours: _parse_integer(path, name, numbers[name])
         for ours, name in (
             ("embed_dim", "enc_embed_dim"),
             ("depth", "enc_depth"),
@@ -196,7 +196,7 @@ def _rope_base(path: Path, pos_embed: object) -> float:
     return float(match[1])
 
 
-def _whole(path: Path, name: str, value: object) -> int:
+def _parse_integer(path: Path, name: str, value: object) -> int:
     if type(value) is not int or value < 1:
         raise VPOGError(f"In '{path}' {name} is {value!r}, which is no whole number above zero: {OFFICIAL}.")
     return value
@@ -204,7 +204,7 @@ def _whole(path: Path, name: str, value: object) -> int:
 
 def _image_size(path: Path, value: object) -> tuple[int, int]:
     height, width = value if isinstance(value, (tuple, list)) and len(value) == 2 else (value, value)
-    return _whole(path, "img_size", height), _whole(path, "img_size", width)
+    return _parse_integer(path, "img_size", height), _parse_integer(path, "img_size", width)
 
 
 def _check_tensors(path: Path, sizes: dict[str, int], tensors: dict[str, Tensor]) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 from vpog_core.geometry.se3 import rotation_from_vector, transform
 from vpog_core.geometry.symmetry import Symmetry
 from vpog_core.objects.renderer import Renderer
-from vpog_core.objects.symmetry_search import COLOR, FEW, GOLDEN_ANGLE
+from vpog_core.objects.symmetry_search import COLOR, GOLDEN_ANGLE, MAX_OUTLIERS
 from vpog_core.objects.template_set import template_camera
 from vpog_core.objects.viewpoints import viewpoint_directions
 
@@ -33,7 +33,7 @@ def appearance_symmetry(renderer: Renderer, shape: Symmetry) -> Symmetry:
     def same(S: np.ndarray) -> bool:
         after = _colors(renderer, points @ S[:3, :3].T + S[:3, 3], normals @ S[:3, :3].T)
         differs = np.abs(after - before).max(axis=1) > COLOR  # not where there is no surface: NaN
-        return bool(differs.mean() <= FEW[2])
+        return bool(differs.mean() <= MAX_OUTLIERS[2])
 
     kept = [S for n, S in enumerate(shape.discrete) if n == 0 or same(S)]
     continuous = []

@@ -23,7 +23,7 @@ OCCLUSION_REACH = 0.3
 """How far ambient light is blocked, in diameters of the first actor."""
 NOBODY = -1
 _UNITS = 1 << 16
-DULL = Material()
+MATTE = Material()
 
 
 @dataclass
@@ -33,7 +33,7 @@ class Actor:
     renderer: Renderer
     T_cam_obj: np.ndarray
     scale: float = 1.0
-    material: Material = DULL
+    material: Material = MATTE
 
     @property
     def T_unscaled(self) -> np.ndarray:
@@ -155,10 +155,10 @@ def _front(actors, K, size) -> tuple[np.ndarray, np.ndarray, list[Hits]]:
         depth[hits.pixel[wins]] = z[wins]
         owner[hits.pixel[wins]] = number
         found.append(hits)
-    return depth, owner, [_kept(h, owner[h.pixel] == n) for n, h in enumerate(found)]
+    return depth, owner, [_select_hits(h, owner[h.pixel] == n) for n, h in enumerate(found)]
 
 
-def _kept(hits: Hits, keep: np.ndarray) -> Hits:
+def _select_hits(hits: Hits, keep: np.ndarray) -> Hits:
     if keep.all():
         return hits
     return Hits(*(getattr(hits, name)[keep] for name in ("pixel", "face", "weights", "z", "rays")))
@@ -245,13 +245,13 @@ def _darken(rgb, free, normal, illumination, key, open_sky) -> None:
     ambient, direct = illumination.ambient(n), illumination.diffuse(n)
     key_part = direct - illumination.diffuse(n, np.zeros(1, np.float32))
     left = np.ones_like(rgb)
-    for share, part in ((open_sky, ambient), (key, key_part)):
-        if not np.isscalar(share):
-            lost = np.where(free, 1 - share.reshape(-1), 0)[:, None]
+    for fraction, part in ((open_sky, ambient), (key, key_part)):
+        if not np.isscalar(fraction):
+            lost = np.where(free, 1 - fraction.reshape(-1), 0)[:, None]
             left -= lost * (part / np.maximum(ambient + direct, 1e-6))
     rgb *= left
 
 
-def _at(share, pixels):
+def _at(fraction, pixels):
     """A picture's values [N] at flat pixels; a plain number stays one."""
-    return share if np.isscalar(share) else share.reshape(-1)[pixels]
+    return fraction if np.isscalar(fraction) else fraction.reshape(-1)[pixels]

@@ -35,7 +35,7 @@ OFF_SURFACE, FAR_OFF = 0.012, 0.03
 """Diameters: what a crop of 128 pixels shows as one pixel, and what nobody overlooks."""
 COLOR = 30.0
 """Grey levels that tell colours apart under changing light."""
-FEW = np.array([0.02, 0.003, 0.02])
+MAX_OUTLIERS = np.array([0.02, 0.003, 0.02])
 """Fractions of the surface that may be off, far off, and of another colour: scans are rough."""
 DEGENERATE = 0.05
 """Moments of the hull that differ by less may be those of a shape that is alike in both directions."""
@@ -84,7 +84,7 @@ class FoundSymmetry:
 def find_symmetry(mesh: Mesh) -> FoundSymmetry:
     """Find the turns about one point after which a mesh looks the same, by shape and colour together."""
     shape = _Shape(mesh)
-    if not shape.enough:
+    if not shape.is_well_sampled:
         return FoundSymmetry((), shape.center, mesh.diameter)
     found: list[tuple[np.ndarray, int]] = []
     for axis, most in shape.candidates():
@@ -114,16 +114,16 @@ class _Shape:
         surface = visible_surface(mesh, SURFACE_POINTS + TRIED_POINTS, rng)
         self.diameter = mesh.diameter
         self.points, self.normals, self.colors = surface.points, surface.normals, surface.colors
-        self.enough = len(self.points) > 2 * TRIED_POINTS
+        self.is_well_sampled = len(self.points) > 2 * TRIED_POINTS
         self.center = mesh.center
-        self.moments = np.cov(self.points.T) if self.enough else np.eye(3)
+        self.moments = np.cov(self.points.T) if self.is_well_sampled else np.eye(3)
         self.planes = np.zeros((0, 4))
         self.corners = mesh.hull_points
         try:
             self._measure_hull(ConvexHull(mesh.hull_points))
         except (QhullError, ValueError):  # flat: its surface alone says where its middle is
-            self.center = self.points.mean(axis=0) if self.enough else self.center
-        if self.enough:
+            self.center = self.points.mean(axis=0) if self.is_well_sampled else self.center
+        if self.is_well_sampled:
             self.tree = cKDTree(self.points[TRIED_POINTS:])
             near = self.tree.query(self.points[TRIED_POINTS : TRIED_POINTS + 500], k=2)[0][:, 1]
             self.gap = 2 * float(np.median(near))  # from one sample to those around it
@@ -164,7 +164,7 @@ class _Shape:
         ):
             return False
         for count, more in ((QUICK_POINTS, 3.0), (TRIED_POINTS, 1.0)):  # few points tell fractions roughly
-            if (self._off(S, count) > patience * more * FEW + self.unmoved[count]).any():
+            if (self._off(S, count) > patience * more * MAX_OUTLIERS + self.unmoved[count]).any():
                 return False
         return True
 

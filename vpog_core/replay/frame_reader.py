@@ -102,8 +102,8 @@ class FrameReader:
                 f"The image is {image.shape[1]}x{image.shape[0]} and its CameraInfo is for "
                 f"{camera.width}x{camera.height}: give the calibration of this image with --camera-info."
             )
-        alone = frame.detections is None
-        detections, refused = ([], []) if alone else self._read_detections(frame, camera)
+        unpaired = frame.detections is None
+        detections, refused = ([], []) if unpaired else self._read_detections(frame, camera)
         return FrameInputs(message.header.frame_id, image, camera, detections, refused)
 
     def _read_detections(self, frame: RecordedFrame, camera: Camera) -> tuple[list[Detection], list[str]]:

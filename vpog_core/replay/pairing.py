@@ -35,7 +35,7 @@ class Pairs:
     stamps: list[int] = field(default_factory=list)
 
     @property
-    def alone(self) -> int:
+    def num_unpaired(self) -> int:
         """How many of the frames are images without detections."""
         return sum(detections is None for _, detections in self.frames)
 
@@ -61,11 +61,11 @@ class RecordedFrame:
         return 1e-9 * (self.stamp_ns or self.image_time_ns)
 
 
-def find_pairs(bag: Bag, topics: Topics, alone: UnpairedImageRule | None = None) -> Pairs:
+def find_pairs(bag: Bag, topics: Topics, rule: UnpairedImageRule | None = None) -> Pairs:
     """Pair images and detections by their stamps, exactly; what has no stamp while both take turns.
 
     Args:
-        alone: when images without detections are frames too; None: never.
+        rule: when images without detections are frames too; None: never.
 
     Raises:
         VPOGError: nothing can be paired, or the bag cannot be read.
@@ -81,7 +81,7 @@ def find_pairs(bag: Bag, topics: Topics, alone: UnpairedImageRule | None = None)
         pairing.go_on_to(1e-9 * message.time_ns)
         adders[message.topic](content, stamp_to_ns(content.header.stamp))
     pairs = pairing.pairs
-    pairs.frames = choose_frames(pairing.arrivals, pairs.stamps, alone)
+    pairs.frames = choose_frames(pairing.arrivals, pairs.stamps, rule)
     if not pairs.frames:
         raise VPOGError(_nothing_paired(pairs, list(pairing.waiting), topics))
     return pairs

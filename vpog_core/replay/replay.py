@@ -76,7 +76,7 @@ class Replay:
             VPOGError: topics are missing or several fit, nothing can be paired, or the bag is broken.
         """
         topics = choose_topics(bag, settings.image, settings.camera_info, settings.detections)
-        return topics, find_pairs(bag, topics, settings.alone)
+        return topics, find_pairs(bag, topics, settings.unpaired_rule)
 
     def _go_back_to_detections(self) -> None:
         """Let the next frame be one with detections: what was followed is not known any more."""
@@ -129,7 +129,7 @@ class Replay:
         done = len(self.journal.results)
         if done == len(self.pairs.frames):
             return
-        rule = self.settings.alone
+        rule = self.settings.unpaired_rule
         tracker = Tracker(
             self._estimator,
             TrackerSettings(without_detections=rule is not None, max_age=self.settings.max_age),

@@ -44,7 +44,7 @@ class ReplaySettings:
     rerun: bool = False
 
     @property
-    def alone(self) -> UnpairedImageRule | None:
+    def unpaired_rule(self) -> UnpairedImageRule | None:
         """When images are answered without detections; None: never."""
         if not (self.tracking and self.without_detections):
             return None

@@ -80,8 +80,8 @@ def draw_match(match: MatchView, tile: int = 336, max_lines: int = 60) -> np.nda
     lefts = [gap + k * (tile + gap) for k in range(3)]
     limit = flow_range(match.flow, match.seen)
     flow = colour_wheel(match.flow, limit, match.seen, match.confidence)
-    for left, picture in zip(lefts, (match.crop, match.template, flow), strict=True):
-        panel[bar : bar + tile, left : left + tile] = _scaled(picture, tile)
+    for left, image in zip(lefts, (match.crop, match.template, flow), strict=True):
+        panel[bar : bar + tile, left : left + tile] = _scaled(image, tile)
     _draw_lines(panel, match, (lefts[0], bar), (lefts[1], bar), tile, max_lines)
     _draw_legend(panel, limit, (lefts[2], bar), tile, font)
     notes = ("", _matches_note(match), f"seen {100.0 * float(np.mean(match.seen)):.0f} %")
@@ -97,9 +97,9 @@ def _matches_note(match: MatchView) -> str:
     return f"{int(np.sum(match.inlier))} of {total} matches agree" if total else "no matches"
 
 
-def _scaled(picture: np.ndarray, tile: int) -> np.ndarray:
-    method = cv2.INTER_CUBIC if tile >= picture.shape[0] else cv2.INTER_AREA
-    return cv2.resize(np.ascontiguousarray(picture), (tile, tile), interpolation=method)
+def _scaled(image: np.ndarray, tile: int) -> np.ndarray:
+    method = cv2.INTER_CUBIC if tile >= image.shape[0] else cv2.INTER_AREA
+    return cv2.resize(np.ascontiguousarray(image), (tile, tile), interpolation=method)
 
 
 def _draw_lines(panel, match, crop_at, template_at, tile, max_lines) -> None:
