@@ -53,7 +53,7 @@ MIN_PIXELS = 100
 
 @dataclass
 class Alignment:
-    """A pose and how similar to the image it looks; N aligned points.
+    """Hold a pose after its alignment with the image, and how similar its render is; N aligned points.
 
     Attributes:
         T_cam_obj: [4, 4]; similarity: -1..1, see `RenderedView.similarity`.
@@ -115,13 +115,13 @@ def align(
 
 
 def _alignment_of_refined(refined: RefinedPose, similarity: float, before: float) -> Alignment:
-    """The alignment that a refiner's correction is."""
+    """Return the alignment that takes over a refiner's correction."""
     return Alignment(refined.T_cam_obj, similarity, before, refined.rays, refined.points, refined.weights)
 
 
 @dataclass
 class RenderedView:
-    """An object rendered at a pose, beside the image there; P is the side of the crop.
+    """Hold an object rendered at a pose, and the image cropped in the same way; P is the side of the crop.
 
     Attributes:
         virtual: camera of the crop; T_virt_obj: [4, 4].
@@ -137,7 +137,7 @@ class RenderedView:
 
     @classmethod
     def of(cls, renderer: Renderer, observation: Observation, T_cam_obj: np.ndarray) -> RenderedView | None:
-        """The view at a pose; None when the object is out of the image, or too small in it."""
+        """Render the view at a pose; None when the object is out of the image, or too small in it."""
         virtual = _framed(renderer, observation.camera, T_cam_obj)
         if virtual is None:
             return None
@@ -151,12 +151,12 @@ class RenderedView:
 
     @cached_property
     def grey(self) -> np.ndarray:
-        """[P, P] uint8, the render."""
+        """The render in grey, [P, P] uint8."""
         return cv2.cvtColor(self.render.rgb, cv2.COLOR_RGB2GRAY)
 
     @cached_property
     def similarity(self) -> float:
-        """Correlation -1..1 of render and image, local brightness and contrast taken out; 0: no telling.
+        """Compute the correlation -1..1 of render and image after local normalisation; 0: not known.
 
         The mean of two: over small neighbourhoods and over wide ones.
         """
@@ -175,7 +175,7 @@ class RenderedView:
 
 
 def _framed(renderer: Renderer, camera: Camera, T_cam_obj: np.ndarray) -> VirtualCamera | None:
-    """The camera that looks at the object, its crop as large as the image's pixels allow."""
+    """Make the camera that looks at the object; its crop is as large as the image's resolution allows."""
     points = transform_points(T_cam_obj, renderer.mesh.hull_points)
     if not np.isfinite(points).all() or points[:, 2].min() <= 1e-6:
         return None
@@ -192,7 +192,7 @@ def _framed(renderer: Renderer, camera: Camera, T_cam_obj: np.ndarray) -> Virtua
 
 
 def _follow_flow(view: RenderedView) -> Alignment | None:
-    """The pose the flow leads to from a view, its similarity still open; None when too little agrees."""
+    """Find the pose that the flow from a view leads to; None when too few points agree."""
     pixels, matched, weights = _flow_matches(view)
     if len(pixels) < MIN_POINTS:
         return None
@@ -211,7 +211,7 @@ def _follow_flow(view: RenderedView) -> Alignment | None:
 
 
 def _flow_matches(view: RenderedView) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pixels [N, 2] int of the render, where the crop shows them [N, 2], and weights [N]."""
+    """Match the render with the crop: pixels [N, 2] int, where the crop shows them [N, 2], weights [N]."""
     size = view.virtual.size
     # The image's own blur behind the object, so that its outline does not pull.
     blur = cv2.blur(view.crop, (size // 8 | 1,) * 2)
@@ -236,19 +236,19 @@ def _flow_matches(view: RenderedView) -> tuple[np.ndarray, np.ndarray, np.ndarra
 
 
 def _cells(pixels: np.ndarray, side: float) -> int:
-    """How many squares of a side the pixels [N, 2] lie in."""
+    """Count the squares of a side that the pixels [N, 2] lie in."""
     return len(np.unique(pixels // side @ [1.0, 1e4]))
 
 
 def _flow(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """[P, P, 2] float32 pixels from each place in a to its like in b, [P, P] uint8."""
+    """Compute optical flow [P, P, 2] float32, pixels, from image a to image b, [P, P] uint8 each."""
     dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     dis.setUseMeanNormalization(True)
     return dis.calc(a, b, None)
 
 
 def _normalised(grey: np.ndarray, sigma: float) -> np.ndarray:
-    """[P, P] uint8 with local brightness and contrast taken out."""
+    """Normalise local brightness and contrast, [P, P] uint8."""
     grey = grey.astype(np.float32)
     away = grey - cv2.GaussianBlur(grey, (0, 0), sigma)
     spread = np.sqrt(cv2.GaussianBlur(away * away, (0, 0), sigma) + MIN_CONTRAST**2)
@@ -256,7 +256,7 @@ def _normalised(grey: np.ndarray, sigma: float) -> np.ndarray:
 
 
 def _normalised_inside(grey: np.ndarray, inside: np.ndarray, sigma: float) -> np.ndarray:
-    """[P, P] float32 with local brightness and contrast taken out, blind to what is outside: 0 there."""
+    """Normalise local brightness and contrast inside a mask, [P, P] float32; 0 outside of it."""
     weight = inside.astype(np.float32)
     fraction = _blurred(weight, sigma) + 1e-3
     away = (grey - _blurred(grey * weight, sigma) / fraction) * weight
@@ -264,7 +264,7 @@ def _normalised_inside(grey: np.ndarray, inside: np.ndarray, sigma: float) -> np
 
 
 def _blurred(values: np.ndarray, sigma: float) -> np.ndarray:
-    """[P, P] float32, Gaussian; a wide one is taken of the image scaled down, which costs a hundredth."""
+    """Blur by a Gaussian, [P, P] float32; for a wide one the image is scaled down first, to save time."""
     factor = round(sigma / DOWNSAMPLE_SIGMA)
     if factor < 2:
         return cv2.GaussianBlur(values, (0, 0), sigma)
@@ -274,7 +274,7 @@ def _blurred(values: np.ndarray, sigma: float) -> np.ndarray:
 
 
 def _near(T_from: np.ndarray, T_to: np.ndarray) -> bool:
-    """Whether a pose [4, 4] is a correction of another, not a different one."""
+    """Tell whether a pose [4, 4] is a correction of another, not a different one."""
     if not np.isfinite(T_to).all():
         return False
     shift = np.linalg.norm(T_to[:3, 3] - T_from[:3, 3])

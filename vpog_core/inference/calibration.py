@@ -1,4 +1,4 @@
-"""Calibration of a network: turn score features into probabilities, scale covariances to the errors seen."""
+"""Calibrate a network: turn score features into probabilities, and scale covariances to the errors seen."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ DEFAULT_TRACKED = ScoreCalibrator(-2.72, (2.10, -0.80, -0.36, 4.77), 2.81)
 
 @dataclass(frozen=True)
 class Calibration(ScoreCalibrator):
-    """The calibration of a weights file; the defaults fit a vpog-tiny on unseen procedural objects.
+    """Hold the calibration of a weights file; the defaults fit a vpog-tiny on unseen procedural objects.
 
     Its own numbers, of `FEATURES`, are for poses from matches alone: intermediate ones, and the final ones
     where poses are not aligned.
@@ -116,7 +116,7 @@ class Calibration(ScoreCalibrator):
         return cls(*(getattr(matched, f.name) for f in fields(ScoreCalibrator)), aligned, refined, tracked)
 
     def compared(self, score_features: np.ndarray) -> ScoreCalibrator:
-        """Return the calibrator for a pose that was compared with the image, by what is known of it [F]."""
+        """Return the calibrator for a pose that was compared with the image and has these features [F]."""
         return self.refined if len(score_features) == len(REFINED_FEATURES) else self.aligned
 
     def to_metadata(self) -> dict[str, str]:
@@ -162,7 +162,7 @@ class Calibration(ScoreCalibrator):
 
 
 def _to_file(calibrator: ScoreCalibrator) -> dict:
-    """The numbers of a calibrator under the names that weights files have for them."""
+    """Return the numbers of a calibrator under the names that weights files have for them."""
     return {
         "bias": calibrator.bias,
         "coefficients": calibrator.coefficients,
@@ -172,7 +172,7 @@ def _to_file(calibrator: ScoreCalibrator) -> dict:
 
 
 def _from_file(values: Mapping) -> ScoreCalibrator:
-    """Read what `_to_file` made; raises whatever error Python finds in other values."""
+    """Read what `_to_file` made; other values raise KeyError, TypeError or ValueError."""
     numbers = {"cases": 0, **values}
     coefficients = tuple(float(c) for c in numbers.pop("coefficients"))
     bias, covariance, num_samples = (numbers.pop(name) for name in ("bias", "covariance", "cases"))
@@ -214,7 +214,7 @@ def read_calibration(path: str | Path) -> Calibration:
 
 @dataclass
 class CalibrationSamples:
-    """N poses found, compared with the truth: what a calibration is fitted on and checked by.
+    """Hold N poses that were compared with the truth, to fit and check a calibration.
 
     Attributes:
         score_features: [N, F]; correct: [N] bool, ADD(-S) under 10 % of the diameter.
@@ -231,7 +231,7 @@ class CalibrationSamples:
 
 
 def fit(samples: CalibrationSamples, signs: Sequence[int]) -> ScoreCalibrator:
-    """Fit a calibrator to poses whose truth is known, of whichever features.
+    """Fit a calibrator to poses whose truth is known, for any set of features.
 
     The score is fitted by logistic regression with a weak ridge, the sign of each coefficient given by
     `signs`; the covariance factor so that half of the correct poses lie within the ellipsoid that half of

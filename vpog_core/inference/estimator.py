@@ -1,4 +1,4 @@
-"""The front of inference: an image and its detections in, poses out."""
+"""Estimate the poses of detected objects in an image: the front of inference."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _LOG = logging.getLogger(__name__)
 
 
 class PoseEstimator:
-    """Estimates poses of a library's objects. It remembers objects, and nothing of the images it saw.
+    """Estimates poses of a library's objects. It keeps onboarded objects, and nothing of the images.
 
         estimator = PoseEstimator("meshes")
         estimates = estimator.estimate(image, K, [Detection("mug", box)])
@@ -73,22 +73,22 @@ class PoseEstimator:
 
     @property
     def library(self) -> ObjectLibrary:
-        """The objects known."""
+        """The library of known objects."""
         return self.objects.library
 
     @property
     def model(self) -> VPOGModel:
-        """The network that finds views and matches them."""
+        """The network that retrieves views and matches them."""
         return self.networks.model
 
     @property
     def object_ids(self) -> list[str]:
-        """Names of the objects known."""
+        """The names of the known objects."""
         return list(self.library.ids)
 
     @property
     def device(self) -> str:
-        """Where the network runs."""
+        """The device the network runs on."""
         return str(self.model.mean.device)
 
     @property
@@ -123,11 +123,11 @@ class PoseEstimator:
 
     @property
     def left_out(self) -> dict[str, str]:
-        """Objects that `onboard` could not use, each with the sentence that says why."""
+        """The objects that `onboard` could not use, each with the sentence that says why."""
         return dict(self.objects.left_out)
 
     def onboarded(self, class_id: str) -> OnboardedObject:
-        """Return an object ready for matching, onboarded now if it was not yet."""
+        """Return an object ready for matching; it is onboarded now if it was not yet."""
         return self.objects.get(class_id)
 
     def estimate(
@@ -137,7 +137,7 @@ class PoseEstimator:
         detections: Sequence[Detection],
         priors: Sequence[Prior | None] | None = None,
     ) -> Estimates:
-        """Estimate a pose for every detection, in their order; where there is none, `reason` says why.
+        """Estimate a pose for every detection, in their order; an estimate without a pose has a `reason`.
 
         Whatever fails, also in a renderer, the library or the network, is such a reason, and costs the
         detections it concerns alone; the traceback of what was not expected goes to `logging`, as does, once,
@@ -178,22 +178,22 @@ class PoseEstimator:
         return Estimates((found[n] for n in range(len(detections))), setup.timings.seconds)
 
     def solve_from(self, query: Query, cluster: Cluster) -> PoseHypothesis:
-        """Find the pose of an encoded query from a cluster that somebody else chose."""
+        """Find the pose of an encoded query from a cluster that the caller chose."""
         query = replace(query, max_hypotheses=1)
         (solved,) = pipeline.match_refine(self._setup(), [query], [(0, cluster)], 1)
         return solved.best
 
     def match_with(self, query: Query, cluster: Cluster) -> PoseHypothesis:
-        """Match an encoded query with a cluster that somebody else chose; the pose is not refined."""
+        """Match an encoded query with a cluster that the caller chose; the pose is not refined."""
         (matched,) = pipeline.match(self._setup(), [query], [(0, cluster)])
         return matched.best
 
     def renderer(self, class_id: str) -> Renderer:
-        """Return what renders an object, onboarded now if it was not yet."""
+        """Return the renderer of an object, which is onboarded now if it was not yet."""
         return self.objects.renderer(self.onboarded(class_id))
 
     def _log_camera_doubts(self, camera: Camera) -> None:
-        """Log what is odd about a camera nobody has checked yet, as one made by hand; each sentence once."""
+        """Log what is unlikely about a camera that was not checked yet; each sentence once."""
         if camera.checked:
             return
         try:
@@ -210,7 +210,7 @@ class PoseEstimator:
         return pipeline.Setup(self.networks, self.objects, self.options)
 
     def _find_poses(self, setup: pipeline.Setup, queries: Sequence[Query]) -> list[PoseEstimate]:
-        """Find the poses of queries; where that fails for all of them together, one by one."""
+        """Find the poses of queries together; if that fails for all of them, one by one."""
         if not queries:
             return []
         try:

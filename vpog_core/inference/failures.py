@@ -12,13 +12,13 @@ _LOG = logging.getLogger(__name__)
 
 
 class Failures:
-    """Tells errors, each kind of them with its traceback only the first time."""
+    """Turns errors into sentences; the traceback of each kind of error is logged the first time."""
 
     def __init__(self) -> None:
         self._logged: set[str] = set()
 
     def reason(self, what: str, error: Exception) -> str:
-        """The sentence of a VPOGError; of any other error one that says `what` failed by it."""
+        """Return the sentence of a VPOGError; for any other error, one that says that `what` failed."""
         if isinstance(error, VPOGError):
             return str(error)
         summary = sentence_of(error)
@@ -31,6 +31,6 @@ class Failures:
         return f"{what} failed ({summary}): {remedy}."
 
     def estimate(self, detection: Detection, error: Exception) -> PoseEstimate:
-        """Make an estimate without a pose for a detection whose estimate an error ended."""
+        """Make an estimate without a pose for a detection that failed with an error."""
         what = f"The estimate of '{detection.class_id}'"
         return PoseEstimate(detection.class_id, detection.instance, reason=self.reason(what, error))

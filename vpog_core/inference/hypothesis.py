@@ -1,4 +1,4 @@
-"""One pose that an object in a crop may have, and everything it was solved from."""
+"""Define a pose hypothesis: one pose that an object in a crop may have, and what it was solved from."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vpog_core.inference.onboarding import Cluster
 
 @dataclass(frozen=True, eq=False)
 class PoseHypothesis:
-    """A pose of the object in a crop, how sure it is, and what it was solved from.
+    """Hold a pose of the object in a crop, its score, and what it was solved from.
 
     It never changes: a refined pose is another hypothesis, made by `dataclasses.replace`.
 
@@ -60,13 +60,13 @@ class PoseHypothesis:
 
     @property
     def covariance(self) -> np.ndarray:
-        """[6, 6] of (x, y, z, rotation), metres and radians, in the real camera's frame."""
+        """The covariance [6, 6] of (x, y, z, rotation), metres and radians, in the real camera's frame."""
         return rotate_covariance(self.pnp.covariance, self.crop.virtual.T_cam_virt[:3, :3])
 
 
 @dataclass(frozen=True, eq=False)
 class Consensus:
-    """Correspondences [M, ...] near the pose T [4, 4] that they agree on.
+    """Hold correspondences [M, ...] near the pose T [4, 4] that they agree on.
 
     Attributes:
         T: of the crop's virtual camera; sigma: [M] standard deviations of the pixels `points_2d`.

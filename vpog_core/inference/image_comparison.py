@@ -1,4 +1,4 @@
-"""Correct the hypotheses that can be the answer by comparing renders with the image, and score them by it.
+"""Correct the best hypotheses by comparing renders with the image, and score them by the comparison.
 
 A comparison costs as much as finding the pose did. The best hypothesis of each query is compared first;
 another one only where the most similar render there can be would put it before that.
@@ -78,7 +78,7 @@ class ImageComparison:
         ]
 
     def _compare(self, tried: Sequence[tuple[Query, PoseHypothesis, float]]) -> Iterator[PoseHypothesis]:
-        """Yield hypotheses as the image leaves them, of (query, hypothesis, score it must reach to count)."""
+        """Yield corrected and scored hypotheses for (query, hypothesis, score it must reach)."""
         # The refiner network corrects all poses in one batch.
         with self.stage("compare"):
             refined = self._refined(tried)
@@ -87,7 +87,7 @@ class ImageComparison:
             return iter([self._aligned(*one, other) for one, other in zip(tried, refined, strict=True)])
 
     def _refined(self, tried: Sequence[tuple[Query, PoseHypothesis, float]]) -> list[RefinedPose | None]:
-        """The refiner's correction of each hypothesis; None for those without a pose."""
+        """Refine each hypothesis by the network; None for those without a pose."""
         rows = [n for n, (_, h, _) in enumerate(tried) if h.has_pose]
         corrected: list[RefinedPose | None] = [None] * len(tried)
         if self.refiner is None or not self.refiner_rounds or not rows:
@@ -103,7 +103,7 @@ class ImageComparison:
     def _aligned(
         self, query: Query, hypothesis: PoseHypothesis, threshold: float, refined: RefinedPose | None
     ) -> PoseHypothesis:
-        """Align one hypothesis with the image, from where the refiner leads; without a pose it stays."""
+        """Align one hypothesis with the image, starting from the refined pose; one without a pose stays."""
         if not hypothesis.has_pose:
             return hypothesis
         cancellation.check()
@@ -120,7 +120,7 @@ class ImageComparison:
     def _may_reach(
         self, hypothesis: PoseHypothesis, similarity: float, threshold: float, refined: RefinedPose | None
     ) -> bool:
-        """Tell whether a hypothesis of such a similarity would score as high as a bar."""
+        """Tell whether a hypothesis of this similarity would score as high as a threshold."""
         if not hypothesis.has_pose or threshold == NO_THRESHOLD:
             return threshold == NO_THRESHOLD
         features = compute_compared_features(hypothesis, min(similarity, 1.0), refined)

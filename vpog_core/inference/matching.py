@@ -1,4 +1,4 @@
-"""Match crops with clusters of templates: in batches, whatever objects they show."""
+"""Match crops with clusters of templates in batches that may show different objects."""
 
 from __future__ import annotations
 

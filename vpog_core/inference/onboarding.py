@@ -1,4 +1,4 @@
-"""An object as the estimator holds it: templates, retrieval descriptors, encoded clusters."""
+"""Prepare an object for matching: templates, retrieval descriptors, encoded clusters."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ IMAGES_PER_BATCH = 64
 
 @dataclass
 class TemplateViews:
-    """S templates turned towards a reference view.
+    """Hold S templates rotated in the image to the roll of a reference view.
 
     Attributes:
         rgb: [S, P, P, 3] uint8; coords: [S, P, P, 3] float32 metres, object frame, NaN in the background.
@@ -47,7 +47,7 @@ class TemplateViews:
 
 @dataclass
 class Cluster(TemplateViews):
-    """S neighbouring views, the first of them the reference.
+    """Hold S neighbouring views, the first of them the reference.
 
     Attributes:
         encoded: their encodings [S, ...], or None as long as nobody needed them; see `encode_clusters`.
@@ -57,7 +57,7 @@ class Cluster(TemplateViews):
 
 
 class OnboardedObject:
-    """Templates of one object and what a network made of them.
+    """Hold the templates of one object and what a network made of them.
 
     Args:
         templates: rendered views.
@@ -69,15 +69,15 @@ class OnboardedObject:
         self._clusters: OrderedDict[tuple, Cluster] = OrderedDict()
 
     def clear_clusters(self) -> None:
-        """Forget the clusters met so far, with their encodings."""
+        """Drop the cached clusters and their encodings."""
         self._clusters.clear()
 
     def cluster(self, view: int, roll_index: int, size: int) -> Cluster:
-        """The `size` templates around a view, all turned towards the view at that roll."""
+        """Return the `size` templates around a view, all rotated to the view at that roll."""
         return self.group(nearest_viewpoints(viewpoint_directions()[view], size), roll_index)
 
     def group(self, views: Sequence[int], roll_index: int) -> Cluster:
-        """The templates of some views, all turned towards the first of them at a roll."""
+        """Return the templates of some views, all rotated to the first of them at a roll."""
         key = (*(int(v) for v in views), roll_index)
         if key not in self._clusters:
             rotated = self.aligned_to(self.rotation(key[0], roll_index), key[:-1])
@@ -88,15 +88,15 @@ class OnboardedObject:
         return self._clusters[key]
 
     def rotation(self, view: int, roll_index: int) -> np.ndarray:
-        """R_virt_obj [3, 3] of a template at a roll."""
+        """Return R_virt_obj [3, 3] of a template at a roll."""
         return rotation_z(roll_angle(roll_index)) @ self.templates.T_virt_obj[view][:3, :3]
 
     def neighbours(self, direction: np.ndarray, R_ref: np.ndarray, count: int) -> TemplateViews:
-        """The `count` templates nearest to a direction [3], turned towards a reference view R_ref [3, 3]."""
+        """Return the `count` templates nearest to a direction [3], rotated to a reference R_ref [3, 3]."""
         return self.aligned_to(R_ref, nearest_viewpoints(direction, count))
 
     def aligned_to(self, R_ref: np.ndarray, views: Sequence[int]) -> TemplateViews:
-        """Some templates, each at the roll that brings it nearest to a reference view R_ref [3, 3]."""
+        """Return templates, each at the roll that brings it nearest to a reference view R_ref [3, 3]."""
         t, views = self.templates, list(views)
         rolls = [align_roll(t.T_virt_obj[v][:3, :3], R_ref) for v in views]
         return TemplateViews(
@@ -112,14 +112,14 @@ class OnboardedObject:
 
 
 def roll_angle(roll_index: int) -> float:
-    """Radians of one of the ROLLS turns."""
+    """Return the angle in radians of one of the ROLLS rolls."""
     return 2 * np.pi * roll_index / ROLLS
 
 
 def rotate_image(
     image: np.ndarray, roll: float, interpolation: int = cv2.INTER_LINEAR, border: float = 0.0
 ) -> np.ndarray:
-    """A square picture [P, P, C] turned about its middle by `roll` radians, from x towards y."""
+    """Rotate a square image [P, P, C] about its middle by `roll` radians, from x towards y."""
     size = image.shape[0]
     return cv2.warpAffine(
         image, roll_matrix(roll, size), (size, size), flags=interpolation, borderValue=(border,) * 3
@@ -127,7 +127,7 @@ def rotate_image(
 
 
 def encode_images(model: VPOGModel, rgb: np.ndarray) -> Encoded:
-    """Tokens and stem features of pictures [N, P, P, 3] uint8."""
+    """Encode images [N, P, P, 3] uint8 to tokens and stem features."""
     images = torch.from_numpy(rgb).to(model.mean.device).permute(0, 3, 1, 2)
     with torch.inference_mode(), inference_context(model):
         return model.encode(images)
@@ -154,7 +154,7 @@ def encode_clusters(model: VPOGModel, clusters: Sequence[Cluster]) -> None:
 def describe_templates(
     model: VPOGModel, templates: TemplateSet, progress: Callable[[int, int], None] | None = None
 ) -> Tensor:
-    """Retrieval descriptors [V * ROLLS, C], view-major, of every template at every roll.
+    """Compute retrieval descriptors [V * ROLLS, C], view-major, of every template at every roll.
 
     Args:
         progress: called with (views done, views).

@@ -1,4 +1,4 @@
-"""Inference from top to bottom: the steps from detections in an image to ranked pose hypotheses.
+"""Run inference: the steps from detections in an image to ranked pose hypotheses.
 
 `crop` makes a query of a detection, `find_poses` is the recipe, and the steps follow in their order. All take
 queries and return queries that know more; each step goes over all queries of a call together, whatever
@@ -39,7 +39,7 @@ Tried = Iterable[tuple[int, Cluster]]
 
 @dataclass(frozen=True)
 class Setup:
-    """Hold what all steps of one call work with."""
+    """Hold what all steps of one call share."""
 
     networks: Networks
     objects: ObjectStore
@@ -52,7 +52,7 @@ class Setup:
 
 
 def crop(setup: Setup, image: np.ndarray, camera: Camera, detection: Detection, prior: Prior | None) -> Query:
-    """Make a query of a detection: the crop the network sees, and the object it is said to show.
+    """Make a query of a detection: the crop the network sees, and the object of the detection's class.
 
     Args:
         image: [H, W, 3] uint8 RGB, of the camera's size; prior: what is known of the pose, or None.
@@ -114,7 +114,7 @@ def encode(setup: Setup, queries: Sequence[Query]) -> list[Query]:
 
 
 def track(setup: Setup, queries: Sequence[Query]) -> list[Query]:
-    """Follow the objects whose poses are known before, without other networks; accept what scores enough."""
+    """Follow the objects whose previous pose is known, by the refiner alone; accept high enough scores."""
     rows = [n for n, q in enumerate(queries) if q.may_be_tracked]
     found = list(queries)
     if setup.networks.refiner is None or not setup.options.refiner_rounds or not rows:
@@ -180,7 +180,7 @@ def refine(setup: Setup, queries: Sequence[Query], num_refined: int) -> list[Que
 
 
 def retry(setup: Setup, queries: Sequence[Query]) -> list[Query]:
-    """Try further templates for the queries whose best pose does not convince."""
+    """Try further templates for the queries whose best score is low."""
     below = setup.options.retry_below_score
     rows = [n for n, q in enumerate(queries) if q.score < below]
     if not rows:
@@ -217,7 +217,7 @@ def _match_and_solve(
 
 
 def _rematch(setup: Setup, queries: Sequence[Query], num_refined: int) -> list[Query]:
-    """Match the best hypotheses again, with templates rendered at their poses; keep what scores better."""
+    """Match the best hypotheses again with templates rendered at their poses; keep what scores better."""
     chosen = [
         (n, hypothesis)
         for n, query in enumerate(queries)

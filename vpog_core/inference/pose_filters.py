@@ -1,4 +1,4 @@
-"""The poses of tracked objects, filtered: each object's by a filter of its own."""
+"""Filter the poses of tracked objects, each object's by a filter of its own."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vpog_core.types import PoseEstimate
 
 
 class PoseFilters:
-    """Filters for all objects, from image to image; see `geometry.pose_filter`.
+    """Filters the poses of all objects from image to image; see `geometry.pose_filter`.
 
     Args:
         library: tells the objects' symmetries.
@@ -37,12 +37,12 @@ class PoseFilters:
         return [e if e.T_cam_obj is None else self._filtered(e, time) for e in estimates]
 
     def use(self, library: ObjectLibrary, changed: Collection[str]) -> None:
-        """Work with another library from now on; the poses of objects that have changed are forgotten."""
+        """Use another library from now on; the states of objects that have changed are dropped."""
         self._library = library
         self._states = {key: state for key, state in self._states.items() if key[0] not in changed}
 
     def reset(self) -> None:
-        """Forget all poses."""
+        """Drop all states."""
         self._states.clear()
 
     def _filtered(self, estimate: PoseEstimate, time: float) -> PoseEstimate:

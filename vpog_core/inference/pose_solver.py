@@ -95,7 +95,7 @@ def solve_poses(
 def draw_samples(
     hypothesis: PoseHypothesis, count: int, calibration: Calibration, seed: int = 0
 ) -> np.ndarray:
-    """Draw poses T_virt_obj [count, 4, 4] from the distribution of a hypothesis' pose, all as likely."""
+    """Draw poses T_virt_obj [count, 4, 4], equally likely, from the distribution of a hypothesis."""
     start = hypothesis.support or _consensus(hypothesis.crop, hypothesis.pairs, calibration)
     if start is None or hypothesis.pnp is None:
         return np.zeros((0, 4, 4))
@@ -111,7 +111,7 @@ def draw_samples(
 def apply_alignment(
     hypothesis: PoseHypothesis, alignment: Alignment, refined: RefinedPose | None, calibration: Calibration
 ) -> PoseHypothesis:
-    """Return a hypothesis as its alignment with the image leaves it, scored by matches and image together.
+    """Return a hypothesis with its aligned pose and a score from both matches and image.
 
     `refined` is what the refiner made of the pose, or None; it is part of the score.
 
@@ -130,7 +130,7 @@ def apply_alignment(
 def compute_compared_features(
     hypothesis: PoseHypothesis, similarity: float, refined: RefinedPose | None
 ) -> np.ndarray:
-    """Compute what the score of a pose that was compared with the image is a function of.
+    """Compute the score features of a pose that was compared with the image.
 
     Returns:
         [F] as `calibration.ALIGNED_FEATURES` names it; as `REFINED_FEATURES` where the
@@ -143,7 +143,7 @@ def compute_compared_features(
 
 
 def _moved(hypothesis: PoseHypothesis, alignment: Alignment, factor: float) -> dict:
-    """The fields of a hypothesis that a new pose changes; none where the new pose is not determined.
+    """Return the fields of a hypothesis that a new pose changes; {} if the new pose is not determined.
 
     `factor` on the variances is the calibration's.
     """
@@ -166,7 +166,7 @@ def compute_support(
     factor: float,
     iterations: int = 30,
 ) -> tuple[Consensus, np.ndarray] | None:
-    """Put what a pose T_cam_obj [4, 4] was solved from into a crop's camera, and find the pose's covariance.
+    """Transform a pose and its correspondences into a crop's camera, and compute the covariance.
 
     Args:
         rays: [N, 3] camera frame, where the image shows the points; points: [N, 3] metres, object frame;
@@ -188,12 +188,12 @@ def compute_support(
 
 
 def threshold_px(crop: Crop) -> float:
-    """Largest reprojection error of an inlier, pixels of the crop."""
+    """Return the largest reprojection error of an inlier, pixels of the crop."""
     return MAX_REPROJECTION * crop.virtual.size
 
 
 def _consensus(crop: Crop, pairs: Correspondences, calibration: Calibration) -> Consensus | None:
-    """The pose most correspondences agree with, and those near it with the noise they show."""
+    """Find the pose most correspondences agree with, and estimate the noise of those near it."""
     u, X, K = pairs.points_2d, pairs.points_3d, crop.virtual.K
     threshold = threshold_px(crop)
     start = solve_pnp(u, X, K, pairs.weights, threshold_px=threshold)
@@ -211,7 +211,7 @@ def _with_noise(
     K: np.ndarray,
     factor: float,
 ) -> Consensus:
-    """Give correspondences the noise that their residuals show, variances times `factor`.
+    """Estimate the noise of correspondences from their residuals, with variances times `factor`.
 
     Weights are inverse variances up to a factor. The errors of one patch are correlated: its correspondences
     together count as one (`factor`, from the calibration, corrects what that leaves).
@@ -224,13 +224,13 @@ def _with_noise(
 
 
 def _points_per_patch(points_2d: np.ndarray, weights: np.ndarray) -> float:
-    """How many of the correspondences [M] share a patch, by weight: how many times one answer is counted."""
+    """Estimate how many of the correspondences [M] share a patch, by weight: they are not independent."""
     _, patch = np.unique(np.floor(points_2d / PATCH), axis=0, return_inverse=True)
     return float(np.sum(np.bincount(patch.ravel(), weights) ** 2) / np.sum(weights) / np.mean(weights))
 
 
 def _problem(starts: Sequence[Consensus], crops: Sequence[Crop]) -> tuple[PnPProblem, torch.Tensor]:
-    """One batch, sets filled up with weight zero, and the starts [B, 4, 4]."""
+    """Make one batch, padded with correspondences of weight zero, and its start poses [B, 4, 4]."""
     size = max(len(s.sigma) for s in starts)
     points_2d, points_3d, weights = (np.zeros((len(starts), size, *tail)) for tail in ((2,), (3,), ()))
     for row, s in enumerate(starts):
@@ -248,7 +248,7 @@ def _problem(starts: Sequence[Consensus], crops: Sequence[Crop]) -> tuple[PnPPro
 def _with_inliers(
     crop: Crop, pairs: Correspondences, T: np.ndarray, covariance: np.ndarray
 ) -> PnPResult | None:
-    """Tell the inliers of a pose; None where nothing agrees with it or a number is not finite."""
+    """Find the inliers of a pose; None where there are none or a number is not finite."""
     distance = reprojection_distance(T, pairs.points_2d, pairs.points_3d, crop.virtual.K)
     inlier = distance < threshold_px(crop)
     if not (inlier.any() and np.isfinite(T).all() and np.isfinite(covariance).all()):
@@ -257,7 +257,7 @@ def _with_inliers(
 
 
 def compute_score_features(pairs: Correspondences, pnp: PnPResult) -> np.ndarray:
-    """Compute what the score of a matched pose is a function of, [F] as `calibration.FEATURES` names it.
+    """Compute the score features of a matched pose, [F] as `calibration.FEATURES` names them.
 
     All are logarithms. Support: confidence of the places in the crop that agree, the surest template's each,
     so that it does not grow with the number of templates. Agreement: its fraction of all. Error: of the
@@ -269,7 +269,7 @@ def compute_score_features(pairs: Correspondences, pnp: PnPResult) -> np.ndarray
 
 
 def _confidence_of_places(pairs: Correspondences, chosen: np.ndarray) -> float:
-    """Sum over the places in the crop of the surest chosen correspondence's confidence."""
+    """Sum the highest confidence of the chosen correspondences at each pixel of the crop."""
     places, row = np.unique(pairs.points_2d[chosen], axis=0, return_inverse=True)
     surest = np.zeros(len(places))
     np.maximum.at(surest, row.ravel(), pairs.confidence[chosen])

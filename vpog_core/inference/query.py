@@ -1,4 +1,4 @@
-"""A query holds one detection and what the pipeline knows of it so far."""
+"""Define a query: one detection and what the pipeline knows of it so far."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ DIFFERENT_VIEW = np.radians(35.0)
 
 @dataclass(frozen=True)
 class Prior:
-    """What is known of an object's pose before its detection is looked at.
+    """Hold what is known of an object's pose before the image is looked at.
 
     Attributes:
         T_cam_obj: [4, 4] where it should be now. Of several equivalent poses the nearest to it is given.
@@ -48,7 +48,7 @@ class Prior:
 
 @dataclass(frozen=True, eq=False)
 class Query:
-    """One detection on its way through the pipeline; each step returns a copy that knows more.
+    """Hold one detection on its way through the pipeline; each step returns a copy with more fields set.
 
     Attributes:
         detection: what was detected; crop: the image region around it; observation: the whole image.
@@ -89,16 +89,16 @@ class Query:
 
     @property
     def is_open(self) -> bool:
-        """Tell whether the pose is still to be looked for among all views."""
+        """Tell whether the pose still has to be searched for among all views."""
         return not self.tracked and not self.reason
 
     @property
     def may_be_tracked(self) -> bool:
-        """Tell whether the pose is to be looked for where it was before."""
+        """Tell whether the pose is to be tracked from the prior first."""
         return self.prior is not None and self.prior.accept_score is not None
 
     def with_hypotheses(self, hypotheses: Iterable[PoseHypothesis]) -> Query:
-        """Return a copy with these hypotheses in place of its own, as they are."""
+        """Return a copy with these hypotheses in place of its own, unchanged and unsorted."""
         return replace(self, hypotheses=tuple(hypotheses))
 
 
@@ -115,7 +115,7 @@ def rank(query: Query, hypotheses: Sequence[PoseHypothesis]) -> Query:
 
 
 def keep_better(query: Query, before: PoseHypothesis, after: PoseHypothesis) -> Query:
-    """Weigh a hypothesis against what refining it led to: the better one is kept, by their own scores.
+    """Keep the better of a hypothesis and its refinement, by their scores.
 
     Args:
         before: it may have given way to another one that was refined first; `after` may still be better.
@@ -128,7 +128,7 @@ def keep_better(query: Query, before: PoseHypothesis, after: PoseHypothesis) -> 
 
 
 def accept_tracked(query: Query, followed: PoseHypothesis | None) -> Query:
-    """Decide what becomes of a query whose object was followed: it is tracked, looked for anew, or given up.
+    """Decide on a query whose object was followed: it is tracked, searched for anew, or given up.
 
     Args:
         followed: the pose that was found from the prior; None: the object was lost.

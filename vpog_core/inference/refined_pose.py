@@ -1,4 +1,4 @@
-"""From comparisons of renders and images to the poses that explain them."""
+"""Solve for the poses that explain comparisons of renders with images."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ AGREES_PX = 2.0
 
 @dataclass
 class Fit:
-    """The pose of one comparison and how the comparison's cells agree with it.
+    """Hold the pose of one comparison and how the comparison's cells agree with it.
 
     Attributes:
         T: [4, 4], of the crop's camera; valid: the cells determine the pose.
@@ -55,7 +55,7 @@ def refined_pose(
 
 
 def pose_problem(found: Comparison, pixels: Tensor, points: Tensor, mask: Tensor, K: Tensor) -> PnPProblem:
-    """Make correspondences of the cells that are likely to be visible; arguments as `refined_pose`."""
+    """Make a PnP problem of the cells that are likely to be visible; arguments as of `refined_pose`."""
     visible = torch.sigmoid(found.visibility)
     weights = visible * (-found.log_scale).exp() / LAPLACE_SIGMA
     weights = torch.where(mask & (visible > MIN_VISIBILITY), weights, torch.zeros_like(weights))
@@ -71,7 +71,7 @@ def fit_poses(
     K: np.ndarray,
     T_start: np.ndarray,
 ) -> list[Fit]:
-    """Solve for B poses in double precision, and judge them by the cells they were solved from.
+    """Solve for B poses in double precision, and measure how the cells agree with each.
 
     Args:
         pixels: [g, g, 2]; others as of `refined_pose`, as arrays.

@@ -1,4 +1,4 @@
-"""Retrieve the templates, and their rolls, that look most like a crop."""
+"""Retrieve the templates, and their rolls, that are most similar to a crop."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SEPARATION = np.radians(35.0)
 
 @dataclass(frozen=True)
 class RetrievedView:
-    """A template's view and roll, with the logit that the crop shows it: higher is likelier."""
+    """Hold a template's view and roll, and the logit that the crop shows it: higher is likelier."""
 
     view: int
     roll_index: int

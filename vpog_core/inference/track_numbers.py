@@ -1,4 +1,4 @@
-"""The numbers of tracked objects: mug_0 stays mug_0, whatever its detector calls it."""
+"""Number tracked objects so that mug_0 stays mug_0, whatever number its detector gives."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vpog_core.types import Detection
 
 
 class TrackNumbers:
-    """Numbers the detections of an image: each number once, and an object that has a track by its track's.
+    """Numbers the detections of an image; an object that has a track keeps its track's number.
 
     A new object gets its detector's number where that is free, else that of an object which was there lately,
     else the lowest that has not been used for long. A detector that gives one number to two objects, in one
@@ -25,7 +25,7 @@ class TrackNumbers:
         self._numbers = InstanceNumbers()
 
     def trusted(self, detections: Sequence[Detection]) -> list[int | None]:
-        """Return the detector's number of each detection; None where there is none that can be trusted."""
+        """Return the detector's number of each detection; None where there is none or it is ambiguous."""
         detector_numbers = [d.instance if d.instance >= 0 else None for d in detections]
         for class_id, rows in _rows(detections).items():
             if self._numbers.is_ambiguous(class_id, [detector_numbers[row] for row in rows]):
@@ -82,7 +82,7 @@ class TrackNumbers:
         return result
 
     def keep(self, boxes: Mapping[Key, np.ndarray]) -> None:
-        """Remember where the objects are that have a pose: they keep their numbers."""
+        """Remember the boxes of the objects that have a pose, so that they keep their numbers."""
         for (class_id, number), box in boxes.items():
             self._numbers.keep(class_id, number, box)
 
@@ -96,6 +96,6 @@ def _rows(detections: Sequence[Detection]) -> dict[str, list[int]]:
 
 
 def _box(detection: Detection) -> np.ndarray:
-    """Return the box [4]; an empty one for what is none: the estimator says what is wrong with it."""
+    """Return the box [4]; an empty one for an invalid box, which the estimator reports."""
     box = np.asarray(detection.box, dtype=np.float64)
     return box if box.shape == (4,) else np.zeros(4)

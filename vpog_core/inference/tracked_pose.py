@@ -1,4 +1,4 @@
-"""Follow objects from one image to the next: the refiner corrects the last pose, and flow makes it exact.
+"""Follow objects from image to image: the refiner corrects the last pose, and optical flow sharpens it.
 
 There is no crop to encode, no view to retrieve and no template to match: the object is rendered at the pose
 known before, compared with the image, and moved to where the image shows it. The refiner sees some hundred
@@ -63,7 +63,7 @@ def follow(
 def _refined(
     refiner: RefinerNet, poses: Sequence[PoseToRefine], rounds: int
 ) -> list[tuple[RefinedPose, float]]:
-    """Refine poses until they settle; each with how far its last round moved it, in diameters."""
+    """Refine poses until they converge; return each with its last step, in diameters."""
     found = [(RefinedPose(pose.T_cam_obj), 0.0) for pose in poses]
     moving = list(range(len(poses)))
     for _ in range(rounds):
@@ -75,7 +75,7 @@ def _refined(
 
 
 def _step(start: PoseToRefine, T_cam_obj: np.ndarray) -> float:
-    """How far a pose [4, 4] lies from where it was: mean over the hull's points, in diameters."""
+    """Measure the mean displacement of the hull's points between two poses [4, 4], in diameters."""
     mesh = start.renderer.mesh
     move = T_cam_obj - start.T_cam_obj
     displacement = np.linalg.norm(mesh.hull_points @ move[:3, :3].T + move[:3, 3], axis=1)
@@ -85,7 +85,7 @@ def _step(start: PoseToRefine, T_cam_obj: np.ndarray) -> float:
 def _hypothesis(
     query: Query, renderer: Renderer, found: RefinedPose, step: float, calibrator: ScoreCalibrator
 ) -> PoseHypothesis | None:
-    """The hypothesis that a refined pose leads to, with covariance and score; None where there is none."""
+    """Make the hypothesis of a refined pose, with covariance and score; None where there is no pose."""
     if found.reason or found.rays is None or not len(found.points):
         return None
     cancellation.check()
@@ -106,7 +106,7 @@ def _hypothesis(
 
 
 def compute_tracked_features(found: RefinedPose, step: float, similarity: float) -> np.ndarray:
-    """Compute what the score of a followed pose is a function of, [F] as `TRACKED_FEATURES` names it.
+    """Compute the score features of a followed pose, [F] as `TRACKED_FEATURES` names them.
 
     Args:
         step: how far the last round moved the pose, in diameters; similarity: of render and image, -1..1.

@@ -1,4 +1,4 @@
-"""From frame to frame: objects are followed from where they were, with detections and without."""
+"""Track objects from image to image, with detections and without."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TrackerSettings:
-    """When a track is trusted.
+    """Set when a track is trusted.
 
     Attributes:
         min_score: an object that is followed with a lower score is looked for among all views where it is
@@ -65,7 +65,7 @@ DEFAULT_SETTINGS = TrackerSettings()
 
 
 class Tracker:
-    """An estimator with a memory: the same call, with the time of the image.
+    """Estimates poses in a sequence of images: the same call as an estimator, with the time of the image.
 
         tracker = Tracker(estimator)
         poses = tracker.estimate(image, camera, detections, time=stamp)
@@ -92,7 +92,7 @@ class Tracker:
 
     @property
     def boxes(self) -> dict[Key, np.ndarray]:
-        """Boxes [4] of the objects that had a pose in the last image, by class and instance."""
+        """The boxes [4] of the objects that had a pose in the last image, by class and instance."""
         return {
             key: track.box
             for key, track in self._tracks.items()
@@ -147,12 +147,12 @@ class Tracker:
             self.settings = settings
 
     def reset(self) -> None:
-        """Forget all tracks, and the numbers of their objects."""
+        """Drop all tracks, and the numbers of their objects."""
         self._tracks.clear()
         self._numbers = TrackNumbers()
 
     def forget(self, object_ids: Collection[str]) -> None:
-        """Forget the tracks of some objects, as their mesh is another now."""
+        """Drop the tracks of some objects, because their meshes have changed."""
         self._tracks = {key: track for key, track in self._tracks.items() if key[0] not in object_ids}
 
     def _assign(
@@ -162,7 +162,7 @@ class Tracker:
         camera: Camera,
         time: float,
     ) -> list[Key | None]:
-        """Find the tracks of detections, and out whether their detector's numbers can be trusted."""
+        """Find the tracks of detections, and whether their detector's numbers can be trusted."""
         mesh = self.estimator.library.mesh
         predicted = {key: predicted_box(t, time, camera, mesh(key[0])) for key, t in self._tracks.items()}
         keys = assign(detections, detector_numbers, self._tracks, predicted)
@@ -172,7 +172,7 @@ class Tracker:
         return keys
 
     def _warn_without_refiner(self) -> None:
-        """Log once that nothing is followed, where that is so."""
+        """Log once that objects are not tracked, if the refiner is off."""
         if not self._has_warned and not self.estimator.can_track:
             self._has_warned = True
             _LOG.warning(
@@ -181,7 +181,7 @@ class Tracker:
             )
 
     def _forget(self, time: float) -> None:
-        """Drop the tracks of what had no pose for long, and of another time."""
+        """Drop the tracks that had no pose for too long, and all of them if time has gone back."""
         self._tracks = {key: track for key, track in self._tracks.items() if self._is_kept(track, time)}
 
     def _is_kept(self, track: Track, time: float) -> bool:
@@ -189,7 +189,7 @@ class Tracker:
         return time >= track.time - self.settings.max_gap and recent
 
     def _prior(self, track: Track, detection: Detection, camera: Camera) -> Prior:
-        """The last pose, moved as the box moved."""
+        """Return the last pose, moved as the box has moved."""
         mesh = self.estimator.library.mesh(detection.class_id)
         T_cam_obj = moved_with_box(track, detection.box, camera, mesh)
         return self._prior_at(T_cam_obj, track, detected=True)
@@ -201,7 +201,7 @@ class Tracker:
         return Prior(T_cam_obj, score, look_anew=due, detected=detected)
 
     def _undetected(self, keys: Sequence[Key | None], time: float) -> dict[Key, Track]:
-        """Return the tracks that no detection belongs to and that are to be followed without."""
+        """Return the tracks without a detection that are to be followed."""
         if not (self.settings.without_detections and self.estimator.can_track):
             return {}
         oldest = time - self.settings.max_age
@@ -214,7 +214,7 @@ class Tracker:
     def _detections_of_tracks(
         self, undetected: dict[Key, Track], detections: Sequence[Detection], camera: Camera
     ) -> dict[Key, tuple[Detection, Prior]]:
-        """What to ask of each object that was tracked and is not detected: its box, made of its pose."""
+        """Make a detection and a prior of each undetected track: its box, computed from its pose."""
         asked: dict[Key, tuple[Detection, Prior]] = {}
         taken = {(d.class_id, d.instance) for d in detections}
         for key, track in undetected.items():
@@ -235,7 +235,7 @@ class Tracker:
         followed: dict[Key, tuple[Detection, Prior]],
         results: Estimates,
     ) -> tuple[list[Detection], Estimates]:
-        """Give new objects without a number the numbers of those that are lost in this image: they jumped."""
+        """Give new objects without a number the numbers of those that were lost in this image."""
         count = len(detections)
         lost = [key for key, e in zip(followed, results[count:], strict=True) if e.T_cam_obj is None]
         detections, results = list(detections), Estimates(results, results.timings)
@@ -260,7 +260,7 @@ class Tracker:
         result: PoseEstimate,
         time: float,
     ) -> None:
-        """Remember an object that was detected; number: its detector's; known_as: its track, or None."""
+        """Store the track of a detected object; number: its detector's; track_key: its track, or None."""
         key = (detection.class_id, detection.instance)
         track = self._tracks.pop(key, None)
         track = track if track_key is not None else None
@@ -279,7 +279,7 @@ class Tracker:
     def _remember_followed(
         self, key: Key, result: PoseEstimate, detected: Estimates, camera: Camera, time: float
     ) -> list[PoseEstimate]:
-        """The estimate of an object that was followed; none where it was lost, or was detected as another."""
+        """Return the estimate of a followed object; [] if it was lost, or detected as another one."""
         track, mesh = self._tracks[key], self.estimator.library.mesh(key[0])
         if result.T_cam_obj is None:
             if track.frame != self._frame:  # Else its number has gone to a detection of this image.

@@ -1,4 +1,4 @@
-"""What is remembered of a tracked object, and where that leads one to look for it in the next image."""
+"""Hold what is known of tracked objects, and predict where they are in the next image."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ Key = tuple[str, int]
 
 @dataclass(frozen=True)
 class Track:
-    """Remember one instance.
+    """Hold the state of one tracked instance.
 
     Attributes:
         T_cam_obj: [4, 4], the last pose; box: [4], where a detector would see it in that image.
@@ -60,7 +60,7 @@ class Track:
 
 
 def moved_with_box(track: Track, box: np.ndarray, camera: Camera, mesh: Mesh) -> np.ndarray:
-    """T_cam_obj [4, 4] of a track whose object has moved in the image as its box did; turn and depth stay.
+    """Move a track's pose T_cam_obj [4, 4] as its box moved in the image; rotation and depth stay.
 
     What moves the box by no more than a detector's error leaves the pose where it is.
     """
@@ -78,7 +78,7 @@ def moved_with_box(track: Track, box: np.ndarray, camera: Camera, mesh: Mesh) ->
 
 
 def moved_with_pose(track: Track, T_cam_obj: np.ndarray, camera: Camera, mesh: Mesh) -> np.ndarray:
-    """Return the box [4] of a track whose object has moved to another pose [4, 4]."""
+    """Move the box [4] of a track as its pose moved to another pose [4, 4]."""
     centres = np.array([transform_points(T, mesh.center) for T in (track.T_cam_obj, T_cam_obj)])
     if not (centres[:, 2] > 0).all():
         return track.box
@@ -91,7 +91,7 @@ def moved_with_pose(track: Track, T_cam_obj: np.ndarray, camera: Camera, mesh: M
 
 
 def velocity_after(track: Track | None, T_cam_obj: np.ndarray, time: float, mesh: Mesh) -> tuple:
-    """Find the velocity [3] and the step, seconds, of an object that is now at a pose [4, 4]; see `Track`."""
+    """Compute the velocity [3] and the step, seconds, of an object now at a pose [4, 4]; see `Track`."""
     if track is None or track.lost or not time > track.time:
         return np.zeros(3), 0.0
     shift = transform_points(T_cam_obj, mesh.center) - transform_points(track.T_cam_obj, mesh.center)
@@ -100,7 +100,7 @@ def velocity_after(track: Track | None, T_cam_obj: np.ndarray, time: float, mesh
 
 
 def predicted_box(track: Track, time: float, camera: Camera, mesh: Mesh) -> np.ndarray:
-    """Predict the box [4] of a track's object at a time, from how it moved before."""
+    """Predict the box [4] of a track at a time, from its velocity."""
     seconds = np.clip(time - track.time, 0.0, MAX_STEPS * track.step)
     T = track.T_cam_obj.copy()
     T[:3, 3] += track.velocity * seconds
@@ -157,7 +157,7 @@ def assign(
 def _match_score(
     detection: Detection, number: int | None, key: Key, track: Track, expected: np.ndarray
 ) -> float:
-    """Tell how well a detection fits a track: 0 where it cannot be its."""
+    """Compute how well a detection fits a track; 0 where it cannot belong to it."""
     box = np.asarray(detection.box, dtype=np.float64)
     if key[0] != detection.class_id or box.shape != (4,) or not np.isfinite(box).all():
         return 0.0  # The estimator says what is wrong with such a box.
@@ -167,7 +167,7 @@ def _match_score(
 
 
 def is_same_object(T_cam_obj: np.ndarray, other: np.ndarray, mesh: Mesh) -> bool:
-    """Tell whether two poses [4, 4] put an object so near that both cannot be there."""
+    """Tell whether two poses [4, 4] put an object at nearly the same place."""
     apart = transform_points(T_cam_obj, mesh.center) - transform_points(other, mesh.center)
     return bool(np.linalg.norm(apart) < MIN_SEPARATION * mesh.diameter)
 
