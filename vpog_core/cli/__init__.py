@@ -1,4 +1,4 @@
-"""The `vpog` command."""
+"""Provide the `vpog` command."""
 
 from __future__ import annotations
 

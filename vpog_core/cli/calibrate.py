@@ -1,4 +1,4 @@
-"""`vpog calibrate`: make the scores and covariances of a weights file honest."""
+"""Implement `vpog calibrate`: fit the scores and covariances of a weights file."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def add_calibrate(commands) -> None:
 
 
 def run_calibrate(arguments: argparse.Namespace) -> int:
-    """`vpog calibrate`.
+    """Run `vpog calibrate`.
 
     Raises:
         VPOGError: unreadable weights, too few scenes, a file that cannot be written.

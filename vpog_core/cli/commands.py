@@ -1,4 +1,4 @@
-"""The `vpog` command: poses from image files and a demonstration, without ROS."""
+"""Implement the `vpog` command: poses from image files and a demonstration, without ROS."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser of `vpog` and its subcommands; each sets `run`."""
+    """Make the parser of `vpog` and its subcommands; each sets `run`."""
     parser = argparse.ArgumentParser(
         prog="vpog",
         description="6D pose of objects known by their mesh alone, from one RGB image.",
@@ -190,7 +190,7 @@ def _add_model(parser) -> None:
 
 
 def run_estimate(arguments: argparse.Namespace) -> int:
-    """`vpog estimate`: 0 with a pose, 1 without."""
+    """Run `vpog estimate`; returns 0 with a pose, 1 without."""
     if missing := missing_inputs(arguments):
         arguments.refuse(missing)
     if arguments.dump is not None:
@@ -218,7 +218,7 @@ def run_estimate(arguments: argparse.Namespace) -> int:
 
 
 def run_onboard(arguments: argparse.Namespace) -> int:
-    """`vpog onboard`: 0 where every object can be used, 1 where some are left out."""
+    """Run `vpog onboard`; returns 0 if every object can be used, 1 if some are left out."""
     from vpog_core.cli import files
     from vpog_core.cli.sheet import template_sheet
 
@@ -245,7 +245,7 @@ def run_onboard(arguments: argparse.Namespace) -> int:
 
 @contextmanager
 def _estimator_to_onboard(arguments):
-    """The estimator of the one mesh, or of the folder of meshes, that `vpog onboard` is given."""
+    """Make the estimator of the mesh or folder of meshes that `vpog onboard` is given."""
     if not Path(arguments.mesh).is_dir():
         arguments.object, arguments.objects_dir = arguments.mesh, None
         with _estimator_for(arguments) as (estimator, _):
@@ -271,7 +271,7 @@ def _description(object_id: str, mesh) -> str:
 
 
 def run_demo(arguments: argparse.Namespace) -> int:
-    """`vpog demo`."""
+    """Run `vpog demo`."""
     from vpog_core.cli.demo import demo
 
     return demo(
@@ -286,7 +286,7 @@ def run_demo(arguments: argparse.Namespace) -> int:
 
 @contextmanager
 def _estimator_for(arguments):
-    """(estimator, object id) for --object, --objects-dir and --unit; a mesh file is a library of its own."""
+    """Return (estimator, object id) for --object, --objects-dir and --unit; a mesh file is its own library."""
     from vpog_core.cli import files
 
     if _is_mesh_file(arguments.object, arguments.objects_dir):
@@ -309,7 +309,7 @@ def _estimator_for(arguments):
 
 
 def _estimator(arguments, objects_dir: str):
-    """The estimator that --weights and --device ask for, on all cores this process may use."""
+    """Make the estimator of --weights and --device, on all cores this process may use."""
     from vpog_core.inference.estimator import PoseEstimator
 
     use_threads(usable_cores())
@@ -325,7 +325,7 @@ def _is_mesh_file(name: str, objects_dir: str | None) -> bool:
 
 
 def _draw_estimate(output, image, camera, estimate, mesh) -> None:
-    """overlay.png and match.png of one estimate; without a pose the overlay is left out."""
+    """Write overlay.png and match.png of one estimate; without a pose there is no overlay."""
     from vpog_core.cli import files
     from vpog_core.visualization.flow_image import draw_match
     from vpog_core.visualization.overlay import draw_pose

@@ -1,4 +1,4 @@
-"""`vpog data`: look at training samples, and measure what they cost."""
+"""Implement `vpog data`: show training samples, and measure what they cost."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def _part(parts, name: str, summary: str, description: str, run) -> argparse.Arg
 
 
 def run_preview(arguments: argparse.Namespace) -> int:
-    """`vpog data preview`."""
+    """Run `vpog data preview`."""
     import numpy as np
 
     from vpog_core.cli.files import write_png
@@ -110,7 +110,7 @@ def run_preview(arguments: argparse.Namespace) -> int:
 
 
 def _group_row(group: dict, index: int):
-    """A picture of a query of a group with its labels."""
+    """Draw a query of a group with its labels."""
     from vpog_core.training.preview import preview_row
 
     query = index % len(group["query_rgb"])
@@ -118,7 +118,7 @@ def _group_row(group: dict, index: int):
 
 
 def _pair_row(pair: dict, index: int):
-    """A picture of a refiner's pair with its labels."""
+    """Draw a pair of the refiner with its labels."""
     import torch
 
     from vpog_core.training.refiner_dataset import RefinerBatch
@@ -129,7 +129,7 @@ def _pair_row(pair: dict, index: int):
 
 
 def run_bench(arguments: argparse.Namespace) -> int:
-    """`vpog data bench`."""
+    """Run `vpog data bench`."""
     from vpog_core.training.bench import bench
 
     print(bench(_dataset(arguments), arguments.groups, arguments.workers).text())
@@ -137,7 +137,7 @@ def run_bench(arguments: argparse.Namespace) -> int:
 
 
 def _dataset(arguments: argparse.Namespace):
-    """The training set the options describe."""
+    """Make the training set that the options describe."""
     from vpog_core.training.data_config import DataConfig, build_datasets
     from vpog_core.training.pose_perturbation import PerturbationConfig
     from vpog_core.training.refiner_datasets import build_refiner_datasets

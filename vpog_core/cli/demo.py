@@ -1,4 +1,4 @@
-"""`vpog demo`: poses in a synthetic scene of objects no network was trained on, compared with the truth."""
+"""Implement `vpog demo`: estimate poses in a synthetic scene of objects no network was trained on."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def demo(frames: int, objects: int, seed: int, weights: str | None, device: str,
 
 
 def jitter_detection_box(box: np.ndarray, camera: Camera, rng: np.random.Generator) -> np.ndarray:
-    """A box [4] as a detector gives it: each side off by up to `BOX_JITTER`, inside the image."""
+    """Jitter a box [4] as a detector would: each side by up to `BOX_JITTER`, inside the image."""
     from vpog_core.synthetic.scene import jitter_box
 
     moved = jitter_box(rng, box, BOX_JITTER)
@@ -81,7 +81,7 @@ def _write_meshes(meshes: dict, folder: Path) -> None:
 
 
 def _one_frame(scene, index, meshes, estimator, metrics, rng, out, drawn) -> None:
-    """Render, estimate, compare; draw where `pictured`."""
+    """Render a frame, estimate its poses, compare them with the truth, and draw them if `drawn`."""
     frame = scene.render(index * FRAME_SECONDS)
     detected = np.flatnonzero(np.asarray(frame.visible_fraction) >= MIN_VISIBLE)
     names = list(meshes)

@@ -1,4 +1,4 @@
-"""`vpog evaluate`: poses on a BOP dataset or on the held-out benchmark, scored."""
+"""Implement `vpog evaluate`: score poses on a BOP dataset or on the held-out benchmark."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def add_command(add) -> None:
 
 
 def run_evaluate(arguments: argparse.Namespace) -> int:
-    """`vpog evaluate`."""
+    """Run `vpog evaluate`."""
     from vpog_core.cli import files
     from vpog_core.evaluation.evaluate import evaluate, result_lines
 
@@ -88,7 +88,7 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
 
 
 def config_of(arguments: argparse.Namespace):
-    """The plan the options ask for.
+    """Make the configuration that the options ask for.
 
     Raises:
         VPOGError: options that do not go together.
@@ -135,7 +135,7 @@ def config_of(arguments: argparse.Namespace):
 
 
 def _named(option: str, given: str | None, known: tuple[str, ...]) -> tuple[str, ...]:
-    """The names of a list with commas, in the order of those known; all where nothing is given.
+    """Parse a list of names separated by commas, in the order of the known ones; all where it is empty.
 
     Raises:
         VPOGError: one that is not known.
@@ -148,7 +148,7 @@ def _named(option: str, given: str | None, known: tuple[str, ...]) -> tuple[str,
 
 
 def command_of(arguments: argparse.Namespace) -> str:
-    """The command that asks for the same numbers again: what was given, but for --workers and --device."""
+    """Return the command that computes the same numbers again, without --workers and --device."""
     from vpog_core.evaluation.frame_run import ESTIMATOR_OPTIONS
 
     names = ("dataset", "synthetic", "split", "sensor", "objects", "crops", "levels", "limit")
@@ -163,7 +163,7 @@ def command_of(arguments: argparse.Namespace) -> str:
 
 
 class _ProgressBars:
-    """One progress bar on stderr for each kind of work."""
+    """Shows one progress bar on stderr for each kind of work."""
 
     def __enter__(self) -> _ProgressBars:
         self._bars: dict = {}

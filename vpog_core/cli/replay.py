@@ -1,4 +1,4 @@
-"""`vpog replay` and `vpog record-demo`: bags of ROS 2, without ROS."""
+"""Implement `vpog replay` and `vpog record-demo`: ROS 2 bags without ROS."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def _add_storage(parser) -> None:
 
 
 def run_replay(arguments: argparse.Namespace) -> int:
-    """`vpog replay`: 0 with poses, 1 without."""
+    """Run `vpog replay`; returns 0 with poses, 1 without."""
     from vpog_core.cli import files
     from vpog_core.inference.estimator import PoseEstimator
     from vpog_core.replay.bag_reader import open_bag
@@ -201,7 +201,7 @@ def _print_end(summary, settings) -> None:
 
 
 def run_record(arguments: argparse.Namespace) -> int:
-    """`vpog record-demo`."""
+    """Run `vpog record-demo`."""
     from vpog_core.replay.record_demo import record_demo
     from vpog_core.synthetic.demo_objects import demo_objects, write_objects
 

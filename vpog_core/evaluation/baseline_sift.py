@@ -1,4 +1,4 @@
-"""The classical method a user could take from OpenCV: SIFT, templates, PnP-RANSAC.
+"""Estimate poses by the classical method of OpenCV: SIFT, templates and PnP with RANSAC.
 
 The object's 162 templates are the views the network uses, too. Their SIFT features (Lowe, IJCV 2004; compared
 as RootSIFT, Arandjelovic and Zisserman, CVPR 2012) carry object points. A crop's features are matched with
@@ -43,7 +43,7 @@ HALF_SCORE_INLIERS = 20.0
 
 @dataclass
 class _Features:
-    """descriptors [M, 128] float16 unit rows, points [M, 3] metres, start [V + 1]: rows of each template."""
+    """Hold descriptors [M, 128] float16, points [M, 3] metres, and each template's first row, start [V + 1]."""
 
     descriptors: np.ndarray
     points: np.ndarray
@@ -111,7 +111,7 @@ class SiftBaseline:
         return result
 
     def _describe(self, image: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Pixels [N, 2] and RootSIFT [N, 128] of the features of an RGB image inside a mask [H, W]."""
+        """Compute pixels [N, 2] and RootSIFT [N, 128] of the features of an RGB image inside a mask [H, W]."""
         gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
         keypoints, found = self._sift.detectAndCompute(gray, mask.astype(np.uint8) * 255)
         if not keypoints:
@@ -127,7 +127,7 @@ def _keep(features: _Features, path: Path) -> None:
 
 
 def _region(detection: Detection, size: tuple[int, int]) -> np.ndarray:
-    """[H, W] uint8, 255 in the detection's mask, or in its box."""
+    """Return a mask [H, W] uint8, 255 in the detection's mask, or in its box."""
     if detection.mask is not None:
         return detection.mask.astype(np.uint8) * 255
     region = np.zeros(size, dtype=np.uint8)
@@ -137,7 +137,7 @@ def _region(detection: Detection, size: tuple[int, int]) -> np.ndarray:
 
 
 def _match(query: np.ndarray, target: _Features) -> list[np.ndarray]:
-    """[n, 2] (feature of the crop, feature of the object) for the best templates, most matches first."""
+    """Match features: [n, 2] (of the crop, of the object) for the best templates, most matches first."""
     if len(query) < MIN_MATCHES:
         return []
     similarity = query.astype(np.float32) @ target.descriptors.astype(np.float32).T
@@ -159,7 +159,7 @@ def _match(query: np.ndarray, target: _Features) -> list[np.ndarray]:
 def _best_pose(
     pixels: np.ndarray, matches: list[np.ndarray], points: np.ndarray, K: np.ndarray
 ) -> tuple[np.ndarray | None, int]:
-    """T_virt_obj [4, 4] with most inliers, refined on the matches of all templates, and how many agree."""
+    """Find T_virt_obj [4, 4] with most inliers, refined on all templates' matches, and count its inliers."""
     best, most = None, MIN_MATCHES - 1
     for rows in matches:
         found, rotation, shift, inliers = cv2.solvePnPRansac(

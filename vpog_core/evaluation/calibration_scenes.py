@@ -50,7 +50,7 @@ STAGES = tuple(
 
 @dataclass
 class StageSamples:
-    """The poses of one stage.
+    """Hold the poses of one stage.
 
     Attributes:
         samples: all of them, N, with covariances as solved; scene: [N] int; best: [N] bool, given as the
@@ -63,7 +63,7 @@ class StageSamples:
 
 
 class SceneEvaluator:
-    """Estimates poses in synthetic scenes, and compares them with the truth."""
+    """Estimates poses in synthetic scenes and compares them with the truth."""
 
     def __init__(self, weights: Path, device: str, frames: int) -> None:
         self.networks, self.frames = Networks.load(weights, device=device), frames

@@ -1,4 +1,4 @@
-"""Small charts as SVG text, coloured by the page's CSS variables so that they suit light and dark."""
+"""Draw small charts as SVG text, coloured by the page's CSS variables for light and dark themes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ COLOURS = ("var(--c1)", "var(--c2)", "var(--c3)")
 
 
 def line_chart(curves: Mapping[str, Sequence[Sequence[float]]], x_label: str, y_label: str) -> str:
-    """Curves of (x, y percent) points over one x axis that starts at zero."""
+    """Draw curves of (x, y percent) points over one x axis that starts at zero."""
     largest = max((x for points in curves.values() for x, _ in points), default=1.0)
     parts = [_frame(x_label, y_label, [0, largest / 2, largest])]
     for index, (name, points) in enumerate(curves.items()):
@@ -24,7 +24,7 @@ def line_chart(curves: Mapping[str, Sequence[Sequence[float]]], x_label: str, y_
 
 
 def reliability_chart(bins: Sequence[Sequence[float]]) -> str:
-    """Share of right poses over mean score, (score, share, number) for each bin; the diagonal is ideal."""
+    """Draw the fraction of correct poses over the mean score, (score, fraction, number) for each bin."""
     most = max((n for _, _, n in bins), default=1)
     line = f'<line x1="{_x(0)}" y1="{_y(0)}" x2="{_x(1)}" y2="{_y(1)}" class="ideal"/>'
     parts = [_frame("score", "right, %", [0, 0.5, 1]), line]
@@ -39,7 +39,7 @@ def reliability_chart(bins: Sequence[Sequence[float]]) -> str:
 
 
 def bars(values: Mapping[str, float], unit: str, digits: int = 1) -> str:
-    """Horizontal bars with their numbers; negative values are written, not drawn."""
+    """Draw horizontal bars with their numbers; negative values are written, not drawn."""
     if not values:
         return ""
     height, largest = 26 * len(values) + 8, max([*values.values(), 1e-9])

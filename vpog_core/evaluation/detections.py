@@ -1,4 +1,4 @@
-"""Where the objects are said to be: a detector's file in BOP's format, or the truth with seeded jitter."""
+"""Provide detections: from a detector's file in BOP's format, or from ground truth with seeded jitter."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class Detections(Protocol):
     notes: list[str]
 
     def __call__(self, frame: BenchmarkFrame) -> list[tuple[int, Detection]]:
-        """(obj_id, detection) of every object looked for in a frame; `class_id` is left to the caller."""
+        """Return (obj_id, detection) of each object to estimate in a frame; the caller sets `class_id`."""
         ...
 
 
 class TrueBoxes:
-    """The truth with seeded jitter, see `from_truth`."""
+    """Provides ground truth boxes with seeded jitter, see `from_truth`."""
 
     notes: list[str] = []  # noqa: RUF012 (never changed)
 
@@ -40,14 +40,14 @@ class TrueBoxes:
 
 
 def describe_detections(source: str) -> str:
-    """A few words for titles."""
+    """Describe a source of detections in a few words for titles."""
     if source == GROUND_TRUTH:
         return f"true boxes with {100 * BOX_JITTER:.0f} % seeded jitter"
     return f"detections of {Path(source).name}"
 
 
 def open_detections(source: str, benchmark: Benchmark) -> Detections:
-    """`gt`, or the path of a JSON file, for the frames of a benchmark.
+    """Open `gt`, or a JSON file by its path, for the frames of a benchmark.
 
     Raises:
         VPOGError: a file that cannot be read, without a usable entry, or of other images.
@@ -58,7 +58,7 @@ def open_detections(source: str, benchmark: Benchmark) -> Detections:
 
 
 def from_truth(frame: BenchmarkFrame) -> list[tuple[int, Detection]]:
-    """The visible boxes of the instances asked for, jittered by a seed of the frame's own; no masks."""
+    """Make detections of the visible boxes of the targets, jittered by a seed of the frame's own; no masks."""
     rng = np.random.default_rng([frame.key[0], frame.key[1], 17])
     found = []
     for index, truth in enumerate(frame.truths):
@@ -70,7 +70,7 @@ def from_truth(frame: BenchmarkFrame) -> list[tuple[int, Detection]]:
 
 
 def truth_of(frame: BenchmarkFrame, obj_id: int, detection: Detection) -> Truth | None:
-    """The instance a detection is of: the one of that object whose visible box overlaps it most."""
+    """Find the instance of a detection: the one of that object whose visible box overlaps it most."""
     mine = [t for t in frame.truths if t.obj_id == obj_id and t.box is not None]
     overlaps = [overlap(truth.box, detection.box) for truth in mine]
     if not overlaps or max(overlaps) < SAME_OBJECT:
@@ -79,7 +79,7 @@ def truth_of(frame: BenchmarkFrame, obj_id: int, detection: Detection) -> Truth 
 
 
 def _target_instances(frame: BenchmarkFrame) -> set[int]:
-    """Places of the instances asked for: of each object the most visible, as many as its target says."""
+    """Return the rows of the targets: of each object the most visible ones, as many as the frame asks for."""
     asked: set[int] = set()
     for obj_id, count in frame.targets.items():
         mine = [i for i, truth in enumerate(frame.truths) if truth.obj_id == obj_id]

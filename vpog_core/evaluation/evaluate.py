@@ -76,7 +76,7 @@ def evaluate(
 
 
 def title(config: EvaluationConfig, benchmark: Benchmark) -> str:
-    """What was measured, on what, where the boxes came from."""
+    """Return a title: what was evaluated, on what, with which boxes."""
     return f"{benchmark.name}: {detections.describe_detections(config.detections)}"
 
 
@@ -98,7 +98,7 @@ def _description(config: EvaluationConfig, benchmark: Benchmark) -> dict:
 
 
 def _file_named(path: Path) -> dict[str, str]:
-    """Tell a weights file by its name and its content."""
+    """Return name and hash of a weights file."""
     return {"name": path.stem, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()[:16]}
 
 
@@ -107,7 +107,7 @@ def _without_depth(benchmark: Benchmark) -> list[str]:
 
 
 def _without_pose(records: Sequence[dict], method: str) -> list[str]:
-    """A sentence on detections that came to no pose, with the reason met most."""
+    """Return a sentence on the detections without a pose, with the most frequent reason."""
     reasons = Counter(reason for record in records for reason in record["methods"][method]["reasons"])
     if not reasons:
         return []
@@ -117,12 +117,12 @@ def _without_pose(records: Sequence[dict], method: str) -> list[str]:
 
 
 def errors_of(records: Sequence[dict], method: str) -> list[TargetErrors]:
-    """A method's errors over all frames."""
+    """Return a method's errors over all frames."""
     return [TargetErrors.from_json(t) for record in records for t in record["methods"][method]["errors"]]
 
 
 def estimates_of(records: Sequence[dict], method: str) -> dict[tuple[int, int], list[Estimate]]:
-    """A method's estimates by frame."""
+    """Return a method's estimates by frame."""
     return {
         tuple(record["key"]): [
             Estimate(**{**e, "T_cam_obj": np.array(e["T_cam_obj"])})
@@ -133,7 +133,7 @@ def estimates_of(records: Sequence[dict], method: str) -> dict[tuple[int, int], 
 
 
 def seconds(records: Sequence[dict], method: str) -> dict:
-    """Median seconds of a frame and of a detection, and the mean seconds of each stage for a detection.
+    """Compute the median seconds of a frame and of a detection, and of each stage for a detection.
 
     The first frame of a process, which warms up, weighs no more than any other in a median.
     """
@@ -152,7 +152,7 @@ def seconds(records: Sequence[dict], method: str) -> dict:
 
 
 def stages(records: Sequence[dict], whole: Mapping) -> dict:
-    """What the oracles say: percentages with the truth in place of a stage, and what each stage loses.
+    """Summarise the oracles: percentages with the truth in place of a stage, and what each stage loses.
 
     Losses are shares of instances with ADD(-S) under 10 %, one stage after the other: retrieval's is what its
     oracle gains over the whole; matching's what its oracle gains over that; the rest is PnP's.
@@ -182,7 +182,7 @@ def stages(records: Sequence[dict], whole: Mapping) -> dict:
 
 
 def result_lines(result: Mapping) -> list[str]:
-    """Lines for the end of the run, one for each method and split, ours over all as the last.
+    """Return lines for the end of the run, one for each method and split; our method over all is the last.
 
     AR with its parts, ADD(-S) with counts, median errors.
     """
@@ -217,5 +217,5 @@ def _medians(scores: Mapping) -> str:
 
 
 def _file_part(name: str) -> str:
-    """A dataset's name as BOP's file names want it: dataset-split, no underscores."""
+    """Convert a dataset's name to the form of BOP's file names: dataset-split, no underscores."""
     return name.split(",")[0].replace("_", "").replace(" ", "-")

@@ -1,4 +1,4 @@
-"""The best and the worst poses of an evaluation as pictures: the estimate over the truth."""
+"""Draw the best and the worst poses of an evaluation: the estimate over the truth."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PER_OBJECT = 2
 
 @dataclass(frozen=True)
 class FigureEntry:
-    """One estimate worth a look; `estimate` is its place among the frame's of that object, best score first.
+    """Name one estimate to draw; `estimate` is its row among the frame's of that object, best score first.
 
     mssd is over the diameter, mspd in pixels at a width of 640.
     """
@@ -41,7 +41,7 @@ class FigureEntry:
 def best_and_worst(
     targets: Sequence[TargetErrors], count: int
 ) -> tuple[list[FigureEntry], list[FigureEntry]]:
-    """`count` estimates with the smallest MSPD to the instance nearest to them, and as many with the largest.
+    """Choose `count` estimates with the smallest MSPD to the nearest instance, and as many with the largest.
 
     The worst are of the worse half.
     """
@@ -61,7 +61,7 @@ def best_and_worst(
 
 
 def draw_figure(entry: FigureEntry, benchmark: Benchmark, record: dict, method: str) -> str:
-    """An overlay as a data URI: the truth in green, the estimate in orange, cut out around both."""
+    """Draw an overlay as a data URI: the truth in green, the estimate in orange, cropped around the truth."""
     frame = benchmark.frame(entry.key)
     truths = [t for t in frame.truths if t.obj_id == entry.obj_id]
     estimates = [e for e in record["methods"][method]["estimates"] if e["obj_id"] == entry.obj_id]
@@ -78,14 +78,14 @@ def draw_figure(entry: FigureEntry, benchmark: Benchmark, record: dict, method: 
 
 
 def data_uri(image: np.ndarray) -> str:
-    """An RGB image as a JPEG that stands in the page itself."""
+    """Encode an RGB image as a JPEG in a data URI."""
     bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
     _, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, 82])
     return "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode("ascii")
 
 
 def _cut_out(frame: BenchmarkFrame, truth: np.ndarray, hull: np.ndarray) -> tuple[np.ndarray, Camera]:
-    """The square around the true object, and the camera that saw just that."""
+    """Crop the square around the true object, and make its camera."""
     p = hull @ truth[:3, :3].T + truth[:3, 3]
     pixels = (p / np.maximum(p[:, 2:], 1e-6)) @ frame.camera.K.T
     low, high = pixels[:, :2].min(axis=0), pixels[:, :2].max(axis=0)

@@ -1,4 +1,4 @@
-"""One frame of a benchmark through the estimator, the classical method, and the oracles."""
+"""Run one frame of a benchmark through the estimator, the classical method and the oracles."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ESTIMATOR_OPTIONS = ("hypotheses", "retry_views", "refinements", "refiner_rounds
 
 @dataclass(frozen=True)
 class EvaluationConfig:
-    """All that decides what an evaluation computes; travels to worker processes.
+    """Hold all that decides what an evaluation computes; it is sent to worker processes.
 
     Attributes:
         dataset, split: a BOP dataset's folder and split; no dataset means the held-out benchmark.
@@ -59,19 +59,19 @@ class EvaluationConfig:
     alignments: int | None = None
 
     def benchmark(self) -> Benchmark:
-        """What is evaluated on."""
+        """Make the benchmark."""
         if self.dataset is None:
             return HeldOut(self.objects, self.crops, self.levels, self.splits)
         return BopBenchmark(self.dataset, self.split, self.limit, self.sensor)
 
     def estimator(self, library: Path) -> PoseEstimator:
-        """What is evaluated."""
+        """Make the estimator that is evaluated."""
         given = {name: value for name in ESTIMATOR_OPTIONS if (value := getattr(self, name)) is not None}
         return PoseEstimator(library, self.weights, device=self.device, mode=self.mode, **given)
 
 
 class FrameRunner:
-    """Runs frames of a plan.
+    """Runs frames of an evaluation.
 
     Args:
         library: a folder the benchmark wrote its objects into.
@@ -87,12 +87,12 @@ class FrameRunner:
             self.methods[SIFT] = SiftBaseline(ObjectLibrary(library))
 
     def onboard(self, obj_id: int) -> None:
-        """Get an object ready for all methods."""
+        """Onboard an object for all methods."""
         for method in self.methods.values():
             method.onboard(self.benchmark.library_id(obj_id))
 
     def run(self, key: FrameKey) -> dict:
-        """What a frame comes to, in plain values: estimates, errors, seconds, oracles."""
+        """Run a frame and return plain values: estimates, errors, seconds, oracles."""
         frame = self.benchmark.frame(key)
         detected = [
             (obj_id, replace(d, class_id=self.benchmark.library_id(obj_id)))

@@ -1,4 +1,4 @@
-"""The held-out benchmark: procedural objects no network was trained on, in made-up pictures of known truth.
+"""Define the held-out benchmark: procedural objects no network was trained on, in synthetic images.
 
 It ships as code: the same seeds give the same pictures. 30 objects, four levels of difficulty, 20 pictures of
 every object at each level:
@@ -48,7 +48,7 @@ PLAIN_SCENES, PLAIN_IDS = 10, 100
 
 
 class HeldOut:
-    """The held-out benchmark, or a part of it for a quick look.
+    """Provides the held-out benchmark, or a part of it for a quick look.
 
     Args:
         objects: the first so many of the 30; crops: pictures of every object at each level.
@@ -86,7 +86,7 @@ class HeldOut:
 
     @property
     def keys(self) -> list[FrameKey]:
-        """(scene, 1000 * object + picture), object by object; a scene is a level of a split."""
+        """The frames (scene, 1000 * object + image), object by object; a scene is a level of a split."""
         return [
             (_scene(level, obj_id > PLAIN_IDS), 1000 * (obj_id % PLAIN_IDS) + crop)
             for obj_id in self.object_ids
@@ -96,7 +96,7 @@ class HeldOut:
 
     @cached_property
     def object_ids(self) -> list[int]:
-        """1 and up; in plain paint 101 and up, without the round ones."""
+        """The objects: 1 and up; in plain paint 101 and up, without the round ones."""
         ids = range(1, self._objects + 1)
         textured = [] if False not in self._plain else list(ids)
         plain = [] if True not in self._plain else [PLAIN_IDS + i for i in ids if i not in ROUND]
@@ -113,11 +113,11 @@ class HeldOut:
         return frozenset(self.keys)
 
     def library_id(self, obj_id: int) -> str:
-        """heldout_01 and so on, heldout_01_plain in plain paint."""
+        """Return the name of an object: heldout_01 and so on, heldout_01_plain in plain paint."""
         return f"heldout_{obj_id % PLAIN_IDS:02d}" + f"_{PLAIN}" * (obj_id > PLAIN_IDS)
 
     def write_library(self, folder: Path) -> None:
-        """The objects as mesh files, metres, and what is symmetric of them."""
+        """Write the objects as mesh files, metres, and their symmetries."""
         settings = {}
         for obj_id in self.object_ids:
             name, mesh = self.library_id(obj_id), self.object(obj_id).mesh
@@ -128,7 +128,7 @@ class HeldOut:
             (folder / "objects.yaml").write_text(yaml.safe_dump({"objects": settings}), encoding="utf-8")
 
     def frame(self, key: FrameKey) -> BenchmarkFrame:
-        """One picture of one object."""
+        """Render one image of one object."""
         scene, number = key
         plain, level = divmod(scene, PLAIN_SCENES)
         obj_id = number // 1000 + plain * PLAIN_IDS

@@ -1,4 +1,4 @@
-"""Which instance does an estimate answer? BOP's greedy matching, and what is found at each threshold."""
+"""Match estimates with instances by BOP's greedy rule, and tell what is found at each threshold."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ADD_FRACTION = 0.1
 
 @dataclass
 class Hits:
-    """What was found of N instances asked for.
+    """Hold which of N target instances were found.
 
     Attributes:
         obj_id, scene_id, image_id: [N]; visible: [N] fraction, NaN where not known.
@@ -40,7 +40,7 @@ class Hits:
 
 
 def match(errors: np.ndarray, threshold: float, allowed: np.ndarray) -> np.ndarray:
-    """[G] the estimate each instance is found by, or -1; estimates choose in turn, best score first.
+    """Match instances with estimates, [G] rows or -1; estimates choose in turn, best score first.
 
     Args:
         errors: [E, G], estimates by falling score; allowed: [G] bool, instances that may be found.
@@ -54,7 +54,7 @@ def match(errors: np.ndarray, threshold: float, allowed: np.ndarray) -> np.ndarr
 
 
 def hits(targets: list[TargetErrors]) -> Hits:
-    """Every instance asked for, over all objects and frames."""
+    """Collect all target instances over all objects and frames."""
     rows = [_rows(target) for target in targets]
     with_vsd = bool(targets) and all(target.vsd is not None for target in targets)
 
@@ -82,7 +82,7 @@ def hits(targets: list[TargetErrors]) -> Hits:
 
 
 def correct_estimates(target: TargetErrors) -> np.ndarray:
-    """[E] bool: the estimates whose ADD(-S) is right."""
+    """Tell which estimates have a correct ADD(-S), [E] bool."""
     correct = np.zeros(len(target.scores), dtype=bool)
     found = match(target.add, ADD_FRACTION, target.targeted)
     correct[found[found >= 0]] = True
@@ -90,7 +90,7 @@ def correct_estimates(target: TargetErrors) -> np.ndarray:
 
 
 def _rows(target: TargetErrors) -> dict[str, np.ndarray]:
-    """Found or not, [asked instances, thresholds], for each kind of error."""
+    """Tell which instances are found, [targets, thresholds], for each kind of error."""
     targeted = target.targeted
 
     def found(errors, thresholds):

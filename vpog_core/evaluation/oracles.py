@@ -1,4 +1,4 @@
-"""Which stage loses how much: the truth takes the place of one stage after the other.
+"""Measure how much each stage loses: the truth takes the place of one stage after the other.
 
 whole        retrieval, matching, PnP, refinement and alignment, as they are
 retrieval    the template cluster and the roll nearest to the truth are given
@@ -47,7 +47,7 @@ STAGES = {
 
 @dataclass
 class OracleResult:
-    """What one detection comes to when the truth helps.
+    """Hold the poses of one detection with the truth in place of a stage.
 
     Attributes:
         angles: degrees from the truth of each view retrieved, best first.
@@ -110,7 +110,7 @@ def run_oracles(
 
 
 def refine_only(estimator: PoseEstimator, query: Query, T_cam_obj: np.ndarray | None) -> np.ndarray | None:
-    """The pose [4, 4] that the refiner, without alignment, leads to; the pose itself where there is none."""
+    """Refine a pose [4, 4] by the refiner without alignment; returned as it is where there is no refiner."""
     refiner, rounds = estimator.networks.refiner, estimator.options.refiner_rounds
     if T_cam_obj is None or refiner is None or not rounds:
         return T_cam_obj
@@ -120,7 +120,7 @@ def refine_only(estimator: PoseEstimator, query: Query, T_cam_obj: np.ndarray | 
 
 
 def nearest_cluster(onboarded: OnboardedObject, R_virt_obj: np.ndarray) -> Cluster:
-    """The cluster around the template and the roll nearest to a true rotation [3, 3]."""
+    """Return the cluster around the template and the roll nearest to a true rotation [3, 3]."""
     view = int(nearest_viewpoints(-R_virt_obj[2])[0])
     roll = align_roll(onboarded.templates.T_virt_obj[view][:3, :3], R_virt_obj)
     return onboarded.cluster(view, round(roll / (2 * np.pi) * ROLLS) % ROLLS, CLUSTER_SIZE)
@@ -129,7 +129,7 @@ def nearest_cluster(onboarded: OnboardedObject, R_virt_obj: np.ndarray) -> Clust
 def true_correspondences(
     crop: Crop, camera: Camera, truth: Truth, target: BenchmarkObject
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Crop pixels [N, 2] the object is visible at, and the object points [N, 3] they show.
+    """Return crop pixels [N, 2] that show the object, and the object points [N, 3] they show.
 
     Where the benchmark has no mask of what is visible, the whole silhouette counts.
     """
@@ -148,7 +148,7 @@ def true_correspondences(
 def solve_with_true_matches(
     crop: Crop, cluster: Cluster, pixels: np.ndarray, points: np.ndarray, diameter: float
 ) -> PnPResult | None:
-    """PnP on true matches into a cluster: each true point becomes the template pixel's that shows it best."""
+    """Solve PnP on true matches: each true point becomes the nearest point that a template shows."""
     visible = cluster.coords.reshape(-1, 3)
     visible = visible[np.isfinite(visible).all(axis=1)]
     if not len(points) or not len(visible):
@@ -159,6 +159,6 @@ def solve_with_true_matches(
 
 
 def _best(results) -> PnPResult | None:
-    """The one most points agree with."""
+    """Return the result with most inliers."""
     found = [result for result in results if result is not None]
     return max(found, key=lambda result: int(result.inlier.sum()), default=None)

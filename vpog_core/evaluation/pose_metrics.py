@@ -1,4 +1,4 @@
-"""Errors of many poses, counted per object and summed up in words."""
+"""Collect the errors of many poses by object, and summarise them in sentences."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ADD_THRESHOLD = 0.1
 
 @dataclass(frozen=True)
 class PoseScore:
-    """One pose against the truth: rotation in radians, translation and ADD(-S) as shares of the diameter."""
+    """Hold the errors of one pose: rotation in radians, translation and ADD(-S) as fractions of the diameter."""
 
     rotation: float
     translation: float
@@ -22,12 +22,13 @@ class PoseScore:
 
     @property
     def correct(self) -> bool:
+        """Tell whether ADD(-S) is under ADD_THRESHOLD."""
         return self.add < ADD_THRESHOLD
 
 
 @dataclass
 class PoseMetrics:
-    """What was asked and what came back.
+    """Collect the errors of poses and the latencies of frames.
 
     Attributes:
         scores: for each object the scores of its answers; None stands for no pose.
@@ -66,17 +67,17 @@ class PoseMetrics:
 
     @property
     def recall(self) -> float:
-        """Share of all pairs (frame, object) with a correct pose; no pose is not correct."""
+        """The fraction of all pairs (frame, object) with a correct pose; no pose counts as incorrect."""
         scores = [score for each in self.scores.values() for score in each]
         return sum(score is not None and score.correct for score in scores) / max(len(scores), 1)
 
     def object_lines(self) -> list[str]:
-        """One line for each object."""
+        """Return one line for each object."""
         width = max((len(name) for name in self.scores), default=0)
         return [f"{name:<{width}}  {_sentence(scores)}" for name, scores in self.scores.items()]
 
     def summary(self) -> str:
-        """One line over everything, with the latencies where there are any."""
+        """Return one line over all objects, with the latencies where there are any."""
         scores = [score for each in self.scores.values() for score in each]
         line = f"all objects: {_sentence(scores)}"
         if self.latencies:

@@ -1,4 +1,4 @@
-"""The report of an evaluation: one HTML file that needs nothing beside it."""
+"""Write the report of an evaluation: one HTML file without dependencies."""
 
 from __future__ import annotations
 
@@ -180,7 +180,7 @@ def _methods_of(result: Mapping) -> dict[str, Mapping]:
 
 
 def _table(label: str, rows: Mapping[str, Mapping]) -> str:
-    """One line for each name, columns that no row has left out; the last column counts instances."""
+    """Make a table with a row for each name and the columns that some row has; the last column is a count."""
     columns = [(text, key) for text, key in COLUMNS if any(row.get(key) is not None for row in rows.values())]
     head = "".join(f"<th>{text}</th>" for text, _ in columns)
     body = "".join(

@@ -1,4 +1,4 @@
-"""docs/results.md out of scores.json files.
+"""Make docs/results.md of scores.json files.
 
     python -m vpog_core.evaluation.results_page DIR... > docs/results.md
 
@@ -37,12 +37,12 @@ PARTS = (
 
 
 def page(results: Sequence[Mapping]) -> str:
-    """Markdown of several evaluations, in their order."""
+    """Make a Markdown page of several evaluations, in their order."""
     return "\n".join([HEAD, _overview(results), *(_section(result) for result in results)])
 
 
 def read_scores(folder: str | Path) -> dict:
-    """The scores.json of a folder `vpog evaluate --output` wrote.
+    """Read the scores.json of a folder that `vpog evaluate --output` wrote.
 
     Raises:
         VPOGError: there is none, or it is not one.

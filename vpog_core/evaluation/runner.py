@@ -1,4 +1,4 @@
-"""All frames of a plan, over several processes, each frame kept on disk so that a killed run goes on."""
+"""Run all frames of an evaluation in several processes; each frame is stored, so that a run can resume."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def run(
     workers: int = 1,
     progress: Progress | None = None,
 ) -> list[dict]:
-    """The records of all frames, in the benchmark's order; those in `folder` from before are kept.
+    """Run all frames and return their records in the benchmark's order; those in `folder` are reused.
 
     Args:
         benchmark: the plan's.
@@ -58,7 +58,7 @@ def run(
 
 
 def run_key(config: EvaluationConfig, benchmark: Benchmark) -> str:
-    """Names everything a frame's record depends on: code, weights, options, dataset, detections."""
+    """Compute a key of all that a frame's record depends on: code, weights, options, dataset, detections."""
     not_options = ("dataset", "weights", "detections", "limit", "objects", "crops", "levels", "splits")
     options = {k: v for k, v in asdict(config).items() if k not in not_options}
     weights = Path(config.weights) if config.weights else DEFAULT_WEIGHTS
@@ -69,7 +69,7 @@ def run_key(config: EvaluationConfig, benchmark: Benchmark) -> str:
 
 
 class FrameStore:
-    """One JSON file for each frame; a file is there whole or not at all."""
+    """Stores one JSON file for each frame; each is written atomically."""
 
     def __init__(self, folder: Path, key: str) -> None:
         self.folder = folder / key
@@ -82,11 +82,11 @@ class FrameStore:
             return False
 
     def read(self, key: FrameKey) -> dict:
-        """A frame's record."""
+        """Read a frame's record."""
         return json.loads(self._path(key).read_text(encoding="utf-8"))
 
     def write(self, key: FrameKey, record: dict) -> None:
-        """Keep a frame's record."""
+        """Store a frame's record."""
         write_whole(self._path(key), json.dumps(record))
 
     def _path(self, key: FrameKey) -> Path:

@@ -1,4 +1,4 @@
-"""Average recalls out of what was found, over all and for parts: the numbers of BOP's leaderboards."""
+"""Compute average recalls over all targets and over parts of them: the scores of BOP's leaderboards."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ UNKNOWN = "unknown"
 
 
 def summary(found: Hits, part: np.ndarray | slice = slice(None)) -> dict:
-    """Percentages over the instances `part` selects, with their number; `rotation` is in degrees.
+    """Compute percentages over the instances that `part` selects, and their number; `rotation` is in degrees.
 
     AR_X is the mean recall over the thresholds of X (for VSD over its tolerances, too); AR their mean.
     The medians are over all instances, None where half of them or more have no pose.
@@ -47,7 +47,7 @@ def score(
     groups: Mapping[int, str],
     splits: Mapping[int, str],
 ) -> dict:
-    """Everything scores.json says of one method: `summary` over all, per object, visibility, group and split.
+    """Compute all scores of one method: `summary` over all, per object, visibility, group and split.
 
     Args:
         names: of the objects, by number; groups, splits: labels of scenes, see `Benchmark`.
@@ -75,7 +75,7 @@ def score(
 
 
 def visibility_parts(visible: np.ndarray) -> list[tuple[str, np.ndarray]]:
-    """(label, [N] bool) of each visibility bin."""
+    """Return (label, [N] bool) of each visibility bin."""
     parts = [
         (f"{100 * low:.0f}-{100 * min(high, 1):.0f} %", (visible >= low) & (visible < high))
         for low, high in pairwise(VISIBILITY)
@@ -84,7 +84,7 @@ def visibility_parts(visible: np.ndarray) -> list[tuple[str, np.ndarray]]:
 
 
 def recall_curves(found: Hits) -> dict[str, list[list[float]]]:
-    """[threshold, percent found] for each kind of error; VSD over its tolerances' mean."""
+    """Return [threshold, percent found] for each kind of error; VSD is averaged over its tolerances."""
     curves = {"MSSD": (DIAMETER_FRACTIONS, found.mssd), "MSPD": (PIXELS, found.mspd)}
     if found.vsd is not None:
         curves["VSD"] = (
@@ -98,7 +98,7 @@ def recall_curves(found: Hits) -> dict[str, list[list[float]]]:
 
 
 def calibration(targets: list[TargetErrors], bins: int = 10) -> dict:
-    """How far a score is the probability that a pose is right (ADD(-S) under 10 %).
+    """Measure how far a score is the probability that a pose is correct (ADD(-S) under 10 %).
 
     Returns:
         `bins`: [mean score, share right, number] of each tenth of the scores that has poses; `error`: the

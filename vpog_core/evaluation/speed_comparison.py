@@ -1,4 +1,4 @@
-"""What each optimisation of the estimator gains, and what the classical method takes: ratios of times."""
+"""Measure what each optimisation of the estimator gains, and what the classical method takes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from vpog_core.types import Detection
 def compare_variants(
     estimator: PoseEstimator, scene: SpeedScene, count: int, frames: int, precision: str
 ) -> dict[str, float]:
-    """Time the estimator and other ways in turn, on the same images.
+    """Time the estimator and its variants in turn, on the same images.
 
     Args:
         count: detections in each of the `frames` images; precision: that of the estimator.
@@ -71,7 +71,7 @@ def compare_variants(
 
 
 def _ratio(ours: Callable, other: Callable, images: Sequence[tuple]) -> float:
-    """Median time of another way over that of ours, taken in turns."""
+    """Compute the median time of a variant over that of the estimator, measured in turn."""
     times: tuple[list[float], list[float]] = ([], [])
     for image, detections in images:
         for variant, seconds in zip((ours, other), times, strict=True):

@@ -34,7 +34,7 @@ TRACKED = "tracked"
 
 @dataclass(frozen=True)
 class SpeedConfig:
-    """What is timed.
+    """Set what is timed.
 
     Attributes:
         detections: numbers of detections in an image; frames: images for each, after the first.
@@ -55,13 +55,13 @@ class SpeedConfig:
 
     @property
     def comparison_detections(self) -> int:
-        """Detections in the images of comparisons: a few, as one cannot be batched."""
+        """The number of detections in the images of comparisons: several, so that they are batched."""
         return max(2, min(4, max(self.detections)))
 
 
 @dataclass
 class FrameTimes:
-    """Times of images with so many detections, milliseconds.
+    """Hold the times of images with a number of detections, milliseconds.
 
     Attributes:
         name: `new` or TRACKED; detections: in each image; first: of the first image.
@@ -78,7 +78,7 @@ class FrameTimes:
 
 @dataclass
 class SpeedResult:
-    """What a run comes to.
+    """Hold the result of a run.
 
     Attributes:
         machine: what it ran on; rates: what that does at best.
@@ -101,7 +101,7 @@ ReportProgress = Callable[[str], None]
 
 
 def run_speed(config: SpeedConfig, report: ReportProgress = lambda text: None) -> SpeedResult:
-    """Time everything of a plan.
+    """Time all that a configuration asks for.
 
     Args:
         tell: called with what is timed next.
@@ -151,7 +151,7 @@ def run_speed(config: SpeedConfig, report: ReportProgress = lambda text: None) -
 
 
 def _time_new(estimator: PoseEstimator, scene: SpeedScene, count: int, frames: int) -> FrameTimes:
-    """Time images whose detections are all looked for among all views."""
+    """Time images whose detections are all searched for among all views."""
     for name in scene.names:
         estimator.onboarded(name).clear_clusters()
     return _time_frames(
@@ -160,7 +160,7 @@ def _time_new(estimator: PoseEstimator, scene: SpeedScene, count: int, frames: i
 
 
 def _time_tracked(estimator: PoseEstimator, scene: SpeedScene, count: int, frames: int) -> FrameTimes:
-    """Time images of a sequence, each object once and tracked from the image before."""
+    """Time images of a sequence in which each object is tracked from the image before."""
     tracker = Tracker(estimator)
     return _time_frames(
         TRACKED,
@@ -202,7 +202,7 @@ def _draw(scene: SpeedScene, image: np.ndarray, estimates: Sequence) -> None:
 
 
 def _time_steps(name: str, config: SpeedConfig, rates: MachineRates) -> list[StepCost]:
-    """Time a preset's steps with random weights: they change no time."""
+    """Time a preset's steps with random weights, which take the same time as trained ones."""
     model = VPOGModel(PRESETS[f"vpog-{name}"]).eval().to(config.device)
     refiner = RefinerNet(REFINER_PRESETS[f"refiner-{name}"]).eval().to(config.device)
     for network in (model, refiner):
@@ -225,7 +225,7 @@ def _machine(config: SpeedConfig, bfloat16: bool) -> dict[str, str | int]:
 
 
 def _processor() -> str:
-    """The processor's name, as the system tells it."""
+    """Return the processor's name."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

@@ -18,7 +18,7 @@ MAX_COVERED = 1.1
 
 @dataclass(frozen=True)
 class Motion:
-    """How far a pose is off: largest angle (degrees), relative error of the distance, shift (diameters).
+    """Set how far a pose is off: largest angle (degrees), relative error of the distance, shift (diameters).
 
     Distance and shift are standard deviations.
     """

@@ -1,4 +1,4 @@
-"""The figures of a weights file's card: Markdown out of scores.json files, put between two marks."""
+"""Write the scores of a weights file into its card: Markdown made of scores.json, between two marks."""
 
 from __future__ import annotations
 
