@@ -286,7 +286,7 @@ def run_demo(arguments: argparse.Namespace) -> int:
 
 @contextmanager
 def _estimator_for(arguments):
-    """Return (estimator, object id) for --object, --objects-dir and --unit; a mesh file is its own library."""
+    """Return (estimator, object id) for --object, --objects-dir and --unit; a mesh file is a library."""
     from vpog_core.cli import files
 
     if _is_mesh_file(arguments.object, arguments.objects_dir):

@@ -43,7 +43,7 @@ HALF_SCORE_INLIERS = 20.0
 
 @dataclass
 class _Features:
-    """Hold descriptors [M, 128] float16, points [M, 3] metres, and each template's first row, start [V + 1]."""
+    """Hold descriptors [M, 128] float16, points [M, 3] metres, start [V + 1]: each template's first row."""
 
     descriptors: np.ndarray
     points: np.ndarray
@@ -111,7 +111,7 @@ class SiftBaseline:
         return result
 
     def _describe(self, image: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Compute pixels [N, 2] and RootSIFT [N, 128] of the features of an RGB image inside a mask [H, W]."""
+        """Compute pixels [N, 2] and RootSIFT [N, 128] of features of an RGB image inside a mask [H, W]."""
         gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
         keypoints, found = self._sift.detectAndCompute(gray, mask.astype(np.uint8) * 255)
         if not keypoints:

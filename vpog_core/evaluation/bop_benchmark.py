@@ -142,7 +142,7 @@ class BopBenchmark:
         )
 
     def _box(self, instance: BopInstance, frame: BopFrame) -> np.ndarray | None:
-        """Compute the box of an instance that scene_gt_info.json does not list; None where it has no mask."""
+        """Compute the box of an instance that scene_gt_info.json does not list; None where there is none."""
         mask = instance.mask_visible()
         if mask is None:
             mask = instance.mask()

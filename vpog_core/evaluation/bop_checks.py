@@ -78,7 +78,7 @@ def _camera_notes(first: Mapping[int, BopFrame]) -> list[str]:
 
 
 def _ratios(frame: BopFrame, wanted: Collection[int], points_of: Callable[[int], np.ndarray]) -> list[float]:
-    """Compute the widths of models' outlines over those of their annotated boxes, where these are complete."""
+    """Compute the widths of models' outlines over those of their annotated boxes, if these are complete."""
     found = []
     for instance in frame.instances:
         if instance.obj_id in wanted and instance.box_object is not None:

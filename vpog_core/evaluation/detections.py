@@ -58,7 +58,7 @@ def open_detections(source: str, benchmark: Benchmark) -> Detections:
 
 
 def from_truth(frame: BenchmarkFrame) -> list[tuple[int, Detection]]:
-    """Make detections of the visible boxes of the targets, jittered by a seed of the frame's own; no masks."""
+    """Make detections of the targets' visible boxes, jittered by a seed of the frame's own; no masks."""
     rng = np.random.default_rng([frame.key[0], frame.key[1], 17])
     found = []
     for index, truth in enumerate(frame.truths):

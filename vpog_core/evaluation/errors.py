@@ -138,7 +138,7 @@ def frame_errors(
 def _pair(
     frame: BenchmarkFrame, target: BenchmarkObject, estimate: Estimate, truth: Truth, with_vsd: bool
 ) -> list[float]:
-    """Compute MSSD, MSPD, ADD(-S), rotation, two of the distance and ten VSD of an estimate and an instance."""
+    """Compute MSSD, MSPD, ADD(-S), rotation, two of the distance and ten VSD of an estimate and a truth."""
     T, T_gt, K, diameter = estimate.T_cam_obj, truth.T_cam_obj, frame.camera.K, target.diameter
     near = np.linalg.norm(T[:3, 3] - T_gt[:3, 3]) < diameter
     surface = mssd(T, T_gt, target.hull, target.symmetries) / diameter if near else np.inf

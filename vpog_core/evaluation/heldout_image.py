@@ -111,7 +111,7 @@ class HeldOutScene:
 
 
 def _resting(rng: np.random.Generator, mesh: Mesh, place: np.ndarray) -> np.ndarray:
-    """Draw T_world_obj: any orientation, the lowest point on the table (z = 0), the middle above `place` [2]."""
+    """Draw T_world_obj: any orientation, the lowest point on the table (z = 0), the middle at `place` [2]."""
     R = random_rotation(rng)
     bottom = ((mesh.hull_points - mesh.center) @ R.T)[:, 2].min()
     return transform(R, np.array([*place, -bottom]) - R @ mesh.center)

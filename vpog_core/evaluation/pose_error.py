@@ -17,7 +17,7 @@ from vpog_core.geometry.se3 import rotation_angle, transform_points
 def rotation_error(
     T_est: np.ndarray, T_gt: np.ndarray, symmetries: Iterable[np.ndarray] | None = None
 ) -> float:
-    """Compute the angle in radians between two orientations; with symmetries, to the nearest equivalent one."""
+    """Compute the angle in radians between two orientations; with symmetries, to the nearest equivalent."""
     return min(rotation_angle(T_est[:3, :3], T_gt[:3, :3] @ S[:3, :3]) for S in _with_identity(symmetries))
 
 

@@ -14,7 +14,7 @@ ADD_THRESHOLD = 0.1
 
 @dataclass(frozen=True)
 class PoseScore:
-    """Hold the errors of one pose: rotation in radians, translation and ADD(-S) as fractions of the diameter."""
+    """Hold the errors of a pose: rotation in radians, translation and ADD(-S) over the diameter."""
 
     rotation: float
     translation: float

@@ -25,7 +25,7 @@ def vsd(
     taus: np.ndarray = TAUS,
     delta: float = DELTA,
 ) -> np.ndarray:
-    """Compute errors [T] 0..1, one for each tau, from three depth maps [H, W] of a pinhole camera (0: nothing).
+    """Compute errors [T] 0..1, one for each tau, from three depth maps [H, W] of a pinhole camera (0: none).
 
     Args:
         depth_est, depth_gt: the model alone, rendered in the estimated and in the true pose.
@@ -46,7 +46,7 @@ def vsd(
 
 
 def ray_lengths(K: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Compute the distance from the camera's centre over depth, [H, W], for each pixel of a pinhole camera."""
+    """Compute distance from the camera's centre over depth, [H, W], for each pixel of a pinhole camera."""
     x = (np.arange(size[1]) - K[0, 2]) / K[0, 0]
     y = (np.arange(size[0]) - K[1, 2]) / K[1, 1]
     return np.sqrt(1.0 + x[None] ** 2 + y[:, None] ** 2)

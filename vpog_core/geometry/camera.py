@@ -1,4 +1,4 @@
-"""Projection with distortion, and the look-at crop: a virtual pinhole camera turned towards a box."""
+"""Project with distortion, and make look-at crops: a virtual pinhole camera that looks at a box."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ COARSE = 0.75
 
 @dataclass(frozen=True)
 class VirtualCamera:
-    """A pinhole camera without distortion at the real camera's centre.
+    """Hold a pinhole camera without distortion at the real camera's centre.
 
     Attributes:
         K: [3, 3] float64 intrinsics, pixels.
@@ -35,12 +35,12 @@ class VirtualCamera:
 
     @property
     def T_cam_virt(self) -> np.ndarray:
-        """[4, 4]: takes a pose found in the virtual camera back to the real one, exactly."""
+        """The transform [4, 4] from the virtual camera's frame to the real camera's."""
         return transform(self.R_virt_cam.T, np.zeros(3))
 
 
 def project(camera: Camera, points_cam: np.ndarray) -> np.ndarray:
-    """Pixels [..., 2] of points [..., 3] in the camera frame (metres, z > 0)."""
+    """Project points [..., 3] in the camera frame (metres, z > 0) to pixels [..., 2]."""
     points = np.asarray(points_cam, dtype=np.float64).reshape(-1, 1, 3)
     zero = np.zeros(3)
     if camera.model == "equidistant":
@@ -52,7 +52,7 @@ def project(camera: Camera, points_cam: np.ndarray) -> np.ndarray:
 
 
 def pixel_rays(camera: Camera, pixels: np.ndarray) -> np.ndarray:
-    """Viewing rays [N, 3] (z = 1, camera frame) of pixels [N, 2]."""
+    """Compute viewing rays [N, 3] (z = 1, camera frame) of pixels [N, 2]."""
     pixels = np.asarray(pixels, dtype=np.float64).reshape(-1, 1, 2)
     if not pixels.size:
         return np.zeros((0, 3))
@@ -66,7 +66,7 @@ def pixel_rays(camera: Camera, pixels: np.ndarray) -> np.ndarray:
 
 
 def rotation_towards(ray: np.ndarray) -> np.ndarray:
-    """The smallest rotation R_virt_cam [3, 3] that turns the optical axis onto `ray` [3]."""
+    """Compute the smallest rotation R_virt_cam [3, 3] that turns the optical axis onto `ray` [3]."""
     z = np.asarray(ray, dtype=np.float64) / np.linalg.norm(ray)
     # Rodrigues for the rotation from (0, 0, 1) to z, written out; ray.z > 0 for every pixel.
     x, y, c = z
@@ -76,7 +76,7 @@ def rotation_towards(ray: np.ndarray) -> np.ndarray:
 
 
 def fit_square(corner_rays: np.ndarray, size: int, pad: float = BOX_PADDING) -> np.ndarray:
-    """K [3, 3] whose square picture of `size` pixels has the side `pad` times the diagonal of the rays' box.
+    """Compute K [3, 3] of a square image of `size` pixels, `pad` times the diagonal of the rays' box wide.
 
     Args:
         corner_rays: [N, 3] rays in the virtual camera frame, z > 0.
@@ -91,7 +91,7 @@ def fit_square(corner_rays: np.ndarray, size: int, pad: float = BOX_PADDING) -> 
 def look_at_crop(
     camera: Camera, box: np.ndarray, size: int, roll: float = 0.0, pad: float = BOX_PADDING
 ) -> VirtualCamera:
-    """The virtual camera that looks at the middle of a box.
+    """Make the virtual camera that looks at the middle of a box.
 
     Args:
         box: [4] (x0, y0, x1, y1), pixels; the part inside the image is used.
@@ -127,7 +127,7 @@ def _check_rays(rays: np.ndarray, box: np.ndarray) -> None:
 
 
 def clip_box(camera: Camera, box: np.ndarray) -> np.ndarray:
-    """The part of a box [4] that lies in the image, or a VPOGError that says why there is none."""
+    """Clip a box [4] to the image; a VPOGError says why nothing is left."""
     box = np.asarray(box, dtype=np.float64).ravel()
     text = ", ".join(f"{value:g}" for value in box)
     if box.size != 4 or not np.isfinite(box).all():
@@ -145,7 +145,7 @@ def clip_box(camera: Camera, box: np.ndarray) -> np.ndarray:
 
 
 def warp(image: np.ndarray, camera: Camera, virtual: VirtualCamera) -> np.ndarray:
-    """The picture [size, size(, 3)] the virtual camera takes of an image [H, W(, 3)]; black outside of it.
+    """Warp an image [H, W(, 3)] to the virtual camera, [size, size(, 3)]; black outside of the image.
 
     One remap does rotation, distortion and scale; masks ([H, W] uint8) go the same way.
     """
@@ -161,7 +161,7 @@ def warp_all(images: Sequence[np.ndarray], camera: Camera, virtual: VirtualCamer
 
 
 def _pixels_seen(camera: Camera, virtual: VirtualCamera) -> tuple[np.ndarray, np.ndarray]:
-    """Where in the image, x and y [size, size] float32, each pixel of the virtual camera looks."""
+    """Compute which image pixels x and y, [size, size] float32, each pixel of the virtual camera sees."""
     size = (virtual.size, virtual.size)
     rotation, K = virtual.R_virt_cam, virtual.K
     if camera.model == "equidistant":
@@ -173,7 +173,7 @@ def _pixels_seen(camera: Camera, virtual: VirtualCamera) -> tuple[np.ndarray, np
 def _shrunk(
     image: np.ndarray, x: np.ndarray, y: np.ndarray, scale: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The part of the image that is looked at, scaled down by area, and the same places in it.
+    """Crop the visible part of the image, scale it down by area, and convert the pixels to it.
 
     So a remap to a much coarser picture does not alias, and costs what the crop does, not the whole image.
     """
@@ -188,13 +188,13 @@ def _shrunk(
 
 
 def _span(places: np.ndarray, margin: float, length: int) -> slice:
-    """The pixels of 0..length-1 around places, at least one."""
+    """Return the range of pixels 0..length-1 around places, at least one."""
     first = int(np.clip(np.floor(places.min() - margin), 0, length - 1))
     return slice(first, int(np.clip(np.ceil(places.max() + margin) + 1, first + 1, length)))
 
 
 def scale_intrinsics(K: np.ndarray, scale: float) -> np.ndarray:
-    """K [3, 3] of the image resized by `scale`, pixel centres at integers."""
+    """Return K [3, 3] of the image resized by `scale`, pixel centres at integers."""
     scaled = K.copy()
     scaled[:2] *= scale
     scaled[:2, 2] += (scale - 1.0) / 2.0
@@ -202,7 +202,7 @@ def scale_intrinsics(K: np.ndarray, scale: float) -> np.ndarray:
 
 
 def roll_matrix(roll: float, size: int) -> np.ndarray:
-    """[2, 3] matrix that turns a square picture about its middle by `roll` radians, from x towards y.
+    """Return the matrix [2, 3] that rotates a square image about its middle by `roll` radians, from x to y.
 
     The picture of a camera whose principal point is the middle, rolled by `rotation_z(roll)`.
     """

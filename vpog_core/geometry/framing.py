@@ -1,4 +1,4 @@
-"""The camera that a pose is judged in: it looks at where the pose puts the object, and shows all of it."""
+"""Make the camera that a pose is compared in: it looks at the posed object, and shows all of it."""
 
 from __future__ import annotations
 

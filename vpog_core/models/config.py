@@ -1,4 +1,4 @@
-"""The numbers that make a network: one dataclass, four presets."""
+"""Define the configuration of the VPOG network, and its presets."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LAYERS = ("depth", "aa_depth", "flow_layers")
 
 @dataclass(frozen=True)
 class VPOGConfig:
-    """Sizes of the VPOG network.
+    """Set the sizes of the VPOG network.
 
     Attributes:
         image_size: side of crops and templates, pixels; a multiple of 16.
@@ -77,7 +77,7 @@ class VPOGConfig:
             )
 
     def _check_numbers(self) -> None:
-        """Whole numbers where there is no fraction of a layer, and none below one but the query's tokens."""
+        """Check that numbers are whole and, but for the added query tokens, at least one."""
         for f in fields(self):
             value, low = getattr(self, f.name), 0 if f.name == "query_added" else 1
             high = MAX_LAYERS if f.name in LAYERS else MAX_VALUES
@@ -90,21 +90,21 @@ class VPOGConfig:
 
     @property
     def grid(self) -> int:
-        """Patches along a side."""
+        """The number of patches along a side."""
         return self.image_size // PATCH
 
     @property
     def num_patches(self) -> int:
-        """Patches of an image."""
+        """The number of patches of an image."""
         return self.grid**2
 
     def to_dict(self) -> dict:
-        """Plain values, for a checkpoint's metadata."""
+        """Return plain values, for a checkpoint's metadata."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: dict) -> VPOGConfig:
-        """The configuration of a checkpoint's metadata; unknown names are refused."""
+        """Read the configuration in a checkpoint's metadata; unknown names are refused."""
         known = {f.name for f in fields(cls)}
         unknown = [key for key in values if key not in known]
         if unknown:

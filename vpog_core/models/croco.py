@@ -1,4 +1,4 @@
-"""The encoder of a CroCo-v2 checkpoint: pre-trained by cross-view completion (Weinzaepfel et al. 2023).
+"""Load the encoder of a CroCo-v2 checkpoint: pre-trained by cross-view completion (Weinzaepfel et al. 2023).
 
 The official files, `CroCo_V2_ViTBase_SmallDecoder.pth`, `CroCo_V2_ViTBase_BaseDecoder.pth` and
 `CroCo_V2_ViTLarge_BaseDecoder.pth`, are read from where you put them; nothing is downloaded or shipped.
@@ -36,7 +36,7 @@ OFFICIAL = "use an official CroCo_V2_*.pth file"
 
 @dataclass(frozen=True)
 class CroCoEncoder:
-    """The encoder in a CroCo-v2 file.
+    """Hold the encoder of a CroCo-v2 file.
 
     Attributes:
         path: the file.
@@ -145,7 +145,7 @@ def init_encoder(model: VPOGModel, croco: CroCoEncoder | str | Path) -> None:
 
 
 def model_from_croco(path: str | Path, **changes) -> VPOGModel:
-    """A network made for a CroCo-v2 file, its encoder from there, the rest as initialised.
+    """Make a network for a CroCo-v2 file, with its encoder; the rest is initialised.
 
     Args:
         changes: other numbers of `VPOGConfig`, such as `freeze_encoder=True`.
@@ -157,7 +157,7 @@ def model_from_croco(path: str | Path, **changes) -> VPOGModel:
 
 
 def _read(path: Path) -> tuple[dict, dict[str, Tensor]]:
-    """`croco_kwargs` and the tensors of a file."""
+    """Read `croco_kwargs` and the tensors of a file."""
     if not path.is_file():
         raise VPOGError(f"There is no CroCo checkpoint at '{path}': download it and give its path.")
     try:

@@ -1,4 +1,4 @@
-"""The numbers that make a refiner network: one dataclass and its presets."""
+"""Define the configuration of the refiner network, and its presets."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MAX_VALUES = 2048
 
 @dataclass(frozen=True)
 class RefinerConfig:
-    """Sizes of a refiner network.
+    """Set the sizes of a refiner network.
 
     Attributes:
         image_size: side of the image crop and of the render, pixels; a multiple of 8.
@@ -58,16 +58,16 @@ class RefinerConfig:
 
     @property
     def grid(self) -> int:
-        """Cells along a side of the output."""
+        """The number of cells along a side of the output."""
         return self.image_size // FINE_STRIDE
 
     def to_dict(self) -> dict:
-        """Plain values, for a weights file's metadata."""
+        """Return plain values, for a weights file's metadata."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: dict) -> RefinerConfig:
-        """The configuration of a weights file's metadata; unknown names are refused.
+        """Read the configuration in a weights file's metadata; unknown names are refused.
 
         Raises:
             VPOGError: an unknown name, or a value that cannot be.

@@ -1,4 +1,4 @@
-"""Descriptors that find the view, also where the crop shows a part of the object, shifted or scaled."""
+"""Compute descriptors that find the view, also where the crop shows a part, shifted or scaled."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ INITIAL_GATE = 2.0
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a crop lies in a template's image: template = scale * crop + (x, y), about both middles.
+    """Describe where a crop lies in a template's image: template = scale * crop + (x, y), about both middles.
 
     Attributes:
         scale: side of the crop over the side of the template.

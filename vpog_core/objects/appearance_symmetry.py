@@ -1,4 +1,4 @@
-"""Which symmetries of a shape its colours keep: quick enough to ask for every new texture."""
+"""Find which symmetries of a shape its colours keep, fast enough for every new texture."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ORDERS = (6, 5, 4, 3, 2)
 
 
 def appearance_symmetry(renderer: Renderer, shape: Symmetry) -> Symmetry:
-    """Return those symmetries of a shape after which its colours look the same, too.
+    """Return the symmetries of a shape that its colours keep.
 
     Args:
         renderer: of the mesh in its colours; shape: the symmetry of the bare mesh.
@@ -54,7 +54,7 @@ def _turn(axis: np.ndarray, offset: np.ndarray, angle: float) -> np.ndarray:
 
 
 def _seen_points(renderer: Renderer) -> tuple[np.ndarray, np.ndarray]:
-    """Points [N, 3] and unit normals [N, 3] (object frame) of the surface that is seen from around."""
+    """Sample points [N, 3] and unit normals [N, 3] (object frame) of the visible surface."""
     points, normals = [], []
     for direction in viewpoint_directions()[:VIEWS]:
         K, T = template_camera(renderer.mesh, direction, VIEW_SIZE)
@@ -67,6 +67,6 @@ def _seen_points(renderer: Renderer) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _colors(renderer: Renderer, points: np.ndarray, normals: np.ndarray) -> np.ndarray:
-    """[N, 3] colours of the surface at places, NaN where there is none."""
+    """Look up the colours [N, 3] of the surface at points, NaN where there is no surface."""
     diameter = renderer.mesh.diameter
     return renderer.colors_at(points, normals, REACH * diameter, DETAIL * diameter)

@@ -1,4 +1,4 @@
-"""One texture out of several: shelves of tiles, each with its uv moved along."""
+"""Pack several textures into one: shelves of tiles, each with its shifted uv."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def pack_tiles(tiles: list[tuple[np.ndarray, np.ndarray]]) -> tuple[list[np.ndar
 
 
 def _within_limit(tiles: list[tuple[np.ndarray, np.ndarray]]) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Tiles whose textures fit into the largest atlas together, all made smaller by one factor if need be."""
+    """Return tiles whose textures fit into the largest atlas, all scaled by one factor if necessary."""
     pixels = sum(texture.shape[0] * texture.shape[1] for _, texture in tiles)
     scale = MAX_SIDE / np.sqrt(pixels)
     if scale >= 1:
@@ -46,7 +46,7 @@ def _within_limit(tiles: list[tuple[np.ndarray, np.ndarray]]) -> list[tuple[np.n
 
 
 def _resized(texture: np.ndarray, scale: float) -> np.ndarray:
-    """A texture made smaller; 8 pixels of each side stay."""
+    """Scale a texture down; 8 pixels of each side remain."""
     height, width = (max(min(side, 8), round(side * scale)) for side in texture.shape[:2])
     return cv2.resize(texture, (width, height), interpolation=cv2.INTER_AREA)
 
@@ -61,7 +61,7 @@ def _pad(texture: np.ndarray) -> np.ndarray:
 
 
 def _unroll(uv: np.ndarray, texture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A repeating texture written out, so that every face's uv lies within 0..1."""
+    """Tile a repeating texture, so that every face's uv lies within 0..1."""
     uv = uv - np.floor(uv.min(axis=1, keepdims=True) + 1e-6)
     repeat = np.clip(np.ceil(uv.max(axis=(0, 1), initial=1.0) - 1e-6), 1, MAX_REPEATS).astype(int)
     side = max(texture.shape[1] * repeat[0], texture.shape[0] * repeat[1])
@@ -74,7 +74,7 @@ def _unroll(uv: np.ndarray, texture: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 
 def _shelves(sizes: list[tuple[int, int]]) -> tuple[list[tuple[int, int]], int, int]:
-    """Corner (x, y) of each (h, w), then the width and height of the whole."""
+    """Place the (h, w) on shelves: the corner (x, y) of each, then width and height of the whole."""
     width = max(max(w for _, w in sizes), int(np.ceil(np.sqrt(sum(h * w for h, w in sizes)))))
     places: list[tuple[int, int]] = [(0, 0)] * len(sizes)
     x = y = shelf = 0

@@ -1,4 +1,4 @@
-"""What a folder of meshes holds: its mesh files, and what objects.yaml and models_info.json say of them."""
+"""Read what a folder of meshes holds: mesh files, objects.yaml and models_info.json."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ KNOWN_KEYS = ("mesh", "unit", "symmetry", "aliases")
 
 @dataclass(frozen=True)
 class ObjectEntry:
-    """One object of a library.
+    """Hold one object of a library.
 
     Attributes:
         object_id: its name.

@@ -1,4 +1,4 @@
-"""Checks of a mesh before it is used: finite, of a size that fits its unit, near its origin."""
+"""Check a mesh before it is used: finite, of a size that fits its unit, near its origin."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several posed meshes and the ground they stand on in one picture, with shadows between them.
+"""Render several posed meshes and the ground in one image, with shadows between them.
 
 First hits of all meshes decide what is in front; only what is seen is shaded. Shadows of the key light and
 ambient occlusion are traced on a coarser grid and smoothed: they are soft anyway.
@@ -50,13 +50,13 @@ class Actor:
 
 @dataclass(frozen=True)
 class Ground:
-    """The plane normal @ p = offset of points p (camera frame, metres); the camera is above it."""
+    """Define the plane normal @ p = offset of points p (camera frame, metres); the camera is above it."""
 
     normal: np.ndarray
     offset: float
 
     def depth(self, rays: np.ndarray) -> np.ndarray:
-        """[...] float32, where rays [..., 3] (one long along z) meet it; infinite where they do not."""
+        """Compute the depth [...] float32 where rays [..., 3] (z = 1) meet it; infinite where they do not."""
         along = rays @ self.normal.astype(np.float32)
         meets = along < -1e-6
         return np.where(meets, np.float32(self.offset) / np.where(meets, along, -1), np.inf).astype(
@@ -66,7 +66,7 @@ class Ground:
 
 @dataclass
 class RenderedScene:
-    """What the camera sees.
+    """Hold what the camera sees.
 
     Attributes:
         rgb: [H, W, 3] float32, 0..255 and above.
@@ -81,7 +81,7 @@ class RenderedScene:
 
 @dataclass
 class _Seen:
-    """The part of an actor that is in front: pixels [N], colours, normals, view [N, 3] (camera frame)."""
+    """Hold the visible part of an actor: pixels [N], colours, normals, view [N, 3] (camera frame)."""
 
     pixel: np.ndarray
     albedo: np.ndarray
@@ -98,7 +98,7 @@ def render_scene(
     illumination: Illumination,
     ground: Ground | None = None,
 ) -> RenderedScene:
-    """The picture of actors under a light.
+    """Render actors under a light.
 
     Args:
         rng: spreads the rays of soft shadows.
@@ -131,7 +131,7 @@ def render_scene(
 
 
 def pixel_rays(K: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """[H, W, 3] float32 viewing rays of a pinhole camera's pixels, one long along z."""
+    """Return viewing rays [H, W, 3] float32 of a pinhole camera's pixels, z = 1."""
     rays = np.ones((*size, 3), np.float32)
     rays[..., 0] = (np.arange(size[1]) - K[0, 2]) / K[0, 0]
     rays[..., 1] = ((np.arange(size[0]) - K[1, 2]) / K[1, 1])[:, None]
@@ -179,7 +179,7 @@ def _seen(actor: Actor, hits: Hits, rays: np.ndarray) -> _Seen:
 
 
 def _visibility(rng, actors, points, normals, illumination) -> tuple:
-    """Shares [H, W] of the key light and of the ambient light that arrive, or 1.0 where not asked for."""
+    """Compute fractions [H, W] of key light and ambient light that arrive, or 1.0 where not asked for."""
     if not illumination.shadow and illumination.occlusion <= 0:
         return 1.0, 1.0
     size = points.shape[:2]
@@ -206,7 +206,7 @@ def _visibility(rng, actors, points, normals, illumination) -> tuple:
 
 
 def _unblocked(rng, actors, points, towards, softness, rays, reach) -> np.ndarray:
-    """[N] share of `rays` rays around unit directions [N, 3] that get away.
+    """Compute the fraction [N] of `rays` rays around unit directions [N, 3] that meet nothing.
 
     A direction plus `softness` times a unit vector: at softness 1 that is the cosine-weighted hemisphere.
     """
@@ -225,13 +225,13 @@ def _unblocked(rng, actors, points, towards, softness, rays, reach) -> np.ndarra
 
 @lru_cache(maxsize=1)
 def _units() -> np.ndarray:
-    """[_UNITS, 3] unit vectors, even over the sphere: drawing new ones would cost as much as tracing them."""
+    """Return random unit vectors [_UNITS, 3], made once: to draw new ones costs as much as to trace them."""
     v = np.random.default_rng(0).standard_normal((_UNITS, 3), dtype=np.float32)
     return v / length(v)
 
 
 def _smooth(values, there, shape, size) -> np.ndarray:
-    """Shares [N] at coarse pixels `there` as a picture [H, W]; 1 where nothing is known, edges kept apart."""
+    """Interpolate fractions [N] at coarse pixels `there` to an image [H, W]; 1 where nothing is known."""
     coarse = np.zeros((2, shape[0] * shape[1]), np.float32)
     coarse[0, there], coarse[1, there] = values, 1.0
     total, weight = (cv2.blur(c.reshape(shape), (3, 3)) for c in coarse)
@@ -253,5 +253,5 @@ def _darken(rgb, free, normal, illumination, key, open_sky) -> None:
 
 
 def _at(fraction, pixels):
-    """A picture's values [N] at flat pixels; a plain number stays one."""
+    """Look up an image's values [N] at flat pixels; a plain number is returned as it is."""
     return fraction if np.isscalar(fraction) else fraction.reshape(-1)[pixels]

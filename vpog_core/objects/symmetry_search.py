@@ -1,4 +1,4 @@
-"""The symmetries of a mesh, found: turns after which its shape and its colours are where they were.
+"""Find the symmetries of a mesh: rotations after which its shape and its colours are where they were.
 
     found = find_symmetry(mesh)
     found.symmetry               what the pipeline works with
@@ -50,7 +50,7 @@ KNOWN_ANGLES = np.radians([90.0, 54.735610, 45.0, 31.717474])
 
 @dataclass(frozen=True)
 class FoundSymmetry:
-    """Result of a search.
+    """Hold the result of a search.
 
     Attributes:
         axes: (direction [3] unit, order) of turns that make all others; order 0 is an axis of revolution.
@@ -77,7 +77,7 @@ class FoundSymmetry:
 
     @property
     def symmetry(self) -> Symmetry:
-        """The group of all these turns."""
+        """Return the group of all these rotations."""
         return Symmetry.from_mapping(self.settings())
 
 
@@ -107,7 +107,7 @@ def _round(shape: _Shape, axis: np.ndarray) -> tuple[tuple[np.ndarray, int], ...
 
 
 class _Shape:
-    """A mesh as a search needs it: points of its surface, its hull, and axes that may be of symmetry."""
+    """Holds a mesh for the search: points of its surface, its hull, and candidate axes."""
 
     def __init__(self, mesh: Mesh) -> None:
         rng = np.random.default_rng(0)
@@ -205,7 +205,7 @@ class _Shape:
         return _distinct_axes([(axis, MAX_ORDER) for axis in own] + more)
 
     def _across(self, axis: np.ndarray) -> Iterator[np.ndarray]:
-        """Directions across an axis: towards faces of the hull first, then all around."""
+        """Yield directions across an axis: towards faces of the hull first, then all around."""
         flat = self.planes[:40, :3] - np.outer(self.planes[:40, :3] @ axis, axis)
         length = np.linalg.norm(flat, axis=1)
         yield from flat[length > 0.3] / length[length > 0.3, None]

@@ -1,4 +1,4 @@
-"""Points of a mesh's surface that can be seen from outside, with the colour and the side that is seen."""
+"""Sample points of a mesh's surface that are visible from outside, with colour and side."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RAY_OFFSET = 1e-3
 
 @dataclass(frozen=True)
 class SurfacePoints:
-    """N points, evenly spread over the surface that can be seen.
+    """Hold N points, evenly spread over the visible surface.
 
     Attributes:
         points: [N, 3] metres, object frame; normals: [N, 3] unit, towards the side that is seen.

@@ -1,4 +1,4 @@
-"""glTF 2.0, binary (.glb) or as JSON (.gltf): the triangles of the scene, each node where it stands."""
+"""Read glTF 2.0, binary (.glb) or JSON (.gltf): the triangles of the scene, each node at its pose."""
 
 from __future__ import annotations
 

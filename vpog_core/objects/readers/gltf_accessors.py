@@ -1,4 +1,4 @@
-"""Accessors of glTF as arrays: strides, normalized integers and sparse values, within their buffers."""
+"""Read accessors of glTF as arrays: strides, normalized integers and sparse values, within their buffers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _DATA_URI = re.compile(r"data:([^,]*?)(;base64)?,", re.IGNORECASE)
 
 
 class Accessors:
-    """The numbers of a glTF file.
+    """Reads the numbers of a glTF file.
 
     Args:
         file: the file; tree: its JSON; chunk: the binary chunk of a GLB, or None.

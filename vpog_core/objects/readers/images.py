@@ -1,4 +1,4 @@
-"""Texture files as arrays of 8 bits a channel, whatever they are stored as."""
+"""Read texture files as arrays of 8 bits a channel."""
 
 from __future__ import annotations
 

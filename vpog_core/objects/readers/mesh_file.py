@@ -1,4 +1,4 @@
-"""A mesh file and what lies beside it, read within limits and within its own folder."""
+"""Read a mesh file and the files beside it, within limits and within its own folder."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MAX_TRIANGLES = MAX_VERTICES = 5_000_000
 
 
 class MeshFile:
-    """The bytes of a mesh file, the files it refers to, and what its reader has to say.
+    """Reads the bytes of a mesh file and of files it refers to, and collects notes.
 
     Args:
         path: the mesh file.
@@ -53,7 +53,7 @@ class MeshFile:
 
     @cached_property
     def data(self) -> bytes:
-        """The mesh file.
+        """The bytes of the mesh file.
 
         Raises:
             VPOGError: it is too large, cannot be opened, or is not there yet (Git LFS).

@@ -1,4 +1,4 @@
-"""Wavefront OBJ with its materials: a part for each material."""
+"""Read Wavefront OBJ with its materials: a part for each material."""
 
 from __future__ import annotations
 

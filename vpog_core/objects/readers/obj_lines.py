@@ -1,4 +1,4 @@
-"""The lines of an OBJ file as arrays: positions, colours, texture coordinates, normals, and polygons."""
+"""Read the lines of an OBJ file as arrays: positions, colours, texture coordinates, normals, polygons."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _SURFACES = ("curv", "curv2", "surf")
 
 @dataclass
 class ObjLines:
-    """Content of an OBJ file, as it stands there.
+    """Hold the content of an OBJ file.
 
     Attributes:
         positions: [V, 3] float64; colors: [V, 3] float64 as written, NaN where there is none, or None.
@@ -50,7 +50,7 @@ class ObjLines:
 
 @dataclass
 class _Sorted:
-    """Lines by keyword; for each face also its material and how many v, vt, vn stood before it."""
+    """Hold lines by keyword; for each face also its material and how many v, vt, vn stand before it."""
 
     v: list[str] = field(default_factory=list)
     vt: list[str] = field(default_factory=list)

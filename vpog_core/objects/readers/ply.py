@@ -1,4 +1,4 @@
-"""PLY: triangles, polygons and strips; colours and texture coordinates under their many names."""
+"""Read PLY: triangles, polygons and strips; colours and texture coordinates under their many names."""
 
 from __future__ import annotations
 

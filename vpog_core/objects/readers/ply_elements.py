@@ -1,4 +1,4 @@
-"""The elements of a PLY file as arrays, ASCII or binary of either order of bytes, lists included."""
+"""Read the elements of a PLY file as arrays, ASCII or binary of either byte order, lists included."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _ORDERS = {"ascii": "", "binary_little_endian": "<", "binary_big_endian": ">"}
 
 @dataclass(frozen=True)
 class Property:
-    """One property of an element: its name in small letters, its type, and in a list that of its count."""
+    """Hold one property of an element: its name in small letters, its type, and a list's type of count."""
 
     name: str
     kind: np.dtype
@@ -28,7 +28,7 @@ class Property:
 
 @dataclass(frozen=True)
 class Lists:
-    """A list for each row: how many [rows], and all values one after another [sum of counts]."""
+    """Hold a list for each row: counts [rows], and all values one after another [sum of counts]."""
 
     counts: np.ndarray
     values: np.ndarray
@@ -36,7 +36,7 @@ class Lists:
 
 @dataclass
 class Element:
-    """One element: how many rows, its properties, and their values by name once they are read."""
+    """Hold one element: the number of rows, its properties, and their values by name once they are read."""
 
     name: str
     rows: int

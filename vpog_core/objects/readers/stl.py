@@ -1,4 +1,4 @@
-"""STL, binary and ASCII: triangles and nothing else; normals of facets and colours are not read."""
+"""Read STL, binary and ASCII: triangles alone; normals of facets and colours are not read."""
 
 from __future__ import annotations
 
