@@ -1,4 +1,4 @@
-"""The values that travel between the rooms of the package.
+"""Define the values that the parts of the package exchange.
 
 Metres, radians and pixels throughout; pixel centres at integer coordinates; camera frames are
 OpenCV optical (x right, y down, z forward); `T_a_b` maps points of frame b into frame a.
@@ -27,7 +27,7 @@ MAX_SIDE = 65535
 
 
 class VPOGError(ValueError):
-    """Something a user can mend: one sentence that says what is wrong and what to do."""
+    """Report an error that the user can fix, in one sentence: what is wrong and what to do."""
 
 
 def sentence_of(error: BaseException) -> str:
@@ -48,7 +48,7 @@ class Region(NamedTuple):
 
 @dataclass(frozen=True)
 class Camera:
-    """A calibrated camera, as in `sensor_msgs/CameraInfo`.
+    """Hold a calibrated camera, as in `sensor_msgs/CameraInfo`.
 
     Attributes:
         K: [3, 3] float64 intrinsics, pixels.
@@ -114,7 +114,7 @@ def _check_distortion(model: str, distortion: np.ndarray) -> None:
 
 @dataclass(frozen=True)
 class Detection:
-    """One object seen in one image.
+    """Hold one object detected in one image.
 
     Attributes:
         class_id: name of the object in the library, or an alias of it.
@@ -133,12 +133,12 @@ class Detection:
 
 @dataclass
 class MatchView:
-    """What the network saw and matched for one detection: material for pictures.
+    """Hold what the network saw and matched for one detection, for drawing.
 
     P is the crop's side in pixels, M the number of correspondences.
 
     Attributes:
-        crop: [P, P, 3] uint8 RGB, the virtual camera's picture.
+        crop: [P, P, 3] uint8 RGB, the virtual camera's image.
         template: [P, P, 3] uint8 RGB, the template most patches matched.
         flow: [P, P, 2] float32, from a crop pixel to its place in that template, pixels (x, y).
         confidence: [P, P] float32, 0..1.
@@ -160,7 +160,7 @@ class MatchView:
 
 @dataclass
 class PoseEstimate:
-    """The answer to one detection.
+    """Hold the pose of one detection, or the reason why there is none.
 
     Attributes:
         T_cam_obj: [4, 4] float64, or None when no pose was found (then `reason` says why).
@@ -199,12 +199,12 @@ class PoseEstimate:
 
     @cached_property
     def match(self) -> MatchView | None:
-        """Material for pictures, made when first asked for; None where nothing was matched."""
+        """The match for drawing, computed when first asked for; None where nothing was matched."""
         return None if self.draw_match is None else self.draw_match()
 
 
 class Estimates(list[PoseEstimate]):
-    """The estimates of one image's detections, in their order.
+    """Hold the estimates of one image's detections, in their order.
 
     Attributes:
         timings: seconds that each stage of the call took.

@@ -15,7 +15,7 @@ CHECKED = 3
 """Every third scene checks what the others fit."""
 
 _HELP = """\
-Fit what turns matches into a probability (the score) and a covariance of the right size.
+Fit what turns matches into a probability (the score) and a covariance of the correct size.
 
 The network looks at objects it was not trained on, in made-up scenes whose poses are known. Two thirds of
 the scenes fit a few numbers, on the best answer for an object and on those it has to be told from; the

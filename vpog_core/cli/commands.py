@@ -128,7 +128,7 @@ def _add_estimate(commands) -> None:
         "--box", nargs=4, type=float, metavar=("X0", "Y0", "X1", "Y1"), help="pixels of the object's corners"
     )
     place.add_argument(
-        "--mask", metavar="FILE", help="picture of the same size, black or transparent around it"
+        "--mask", metavar="FILE", help="image of the same size, black or transparent around it"
     )
     parser.add_argument("--object", metavar="MESH_OR_ID", help="mesh file, or name in DIR")
     parser.add_argument("--objects-dir", metavar="DIR", help="folder of meshes (and objects.yaml)")
@@ -138,7 +138,7 @@ def _add_estimate(commands) -> None:
     parser.set_defaults(refuse=parser.error)
     parser.add_argument("--json", action="store_true", help="print the pose as JSON (metres, radians)")
     parser.add_argument(
-        "--output", default="vpog_output", metavar="DIR", help="where the pictures go (default: %(default)s)"
+        "--output", default="vpog_output", metavar="DIR", help="where the images go (default: %(default)s)"
     )
 
 
@@ -170,7 +170,7 @@ def _add_demo(commands) -> None:
     parser.add_argument("--seed", type=count, default=0, help="another scene (default: %(default)s)")
     _add_model(parser)
     parser.add_argument(
-        "--output", default="demo_output", metavar="DIR", help="where the pictures go (default: %(default)s)"
+        "--output", default="demo_output", metavar="DIR", help="where the images go (default: %(default)s)"
     )
 
 

@@ -20,7 +20,7 @@ HELD_OUT_SEED = 900_000
 FRAME_SECONDS = 0.1
 BOX_JITTER = 0.05
 MIN_VISIBLE = 0.3
-"""Objects less visible than this share are not asked for, as a detector would not find them."""
+"""Objects less visible than this fraction are not asked for, as a detector would not find them."""
 
 _MAX_DRAWN = 5
 _POINTS = 1000
@@ -50,7 +50,7 @@ def demo(frames: int, objects: int, seed: int, weights: str | None, device: str,
         for index in tqdm(range(frames), desc="frames", unit="frame", delay=1.0, file=sys.stderr):
             _one_frame(scene, index, meshes, estimator, metrics, rng, out, _is_drawn(index, frames))
     print("\n".join(metrics.object_lines()))
-    print(f"pictures: {out}")
+    print(f"images: {out}")
     print(metrics.summary())
     return 0
 

@@ -65,7 +65,7 @@ def add_command(add) -> None:
     parser.add_argument("--workers", type=positive, default=1, metavar="N", help="processes (default: 1)")
     parser.add_argument("--limit", type=positive, metavar="N", help="the first N images of a dataset only")
     parser.add_argument("--objects", type=positive, metavar="N", help="held-out: the first N objects only")
-    parser.add_argument("--crops", type=positive, metavar="N", help="held-out: N pictures a level only")
+    parser.add_argument("--crops", type=positive, metavar="N", help="held-out: N images a level only")
     parser.add_argument(
         "--levels", metavar="A,B", help="held-out: of clean, light, clutter and occluded, these only"
     )

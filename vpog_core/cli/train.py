@@ -17,7 +17,7 @@ value. Objects and photographs are given as data settings; without any, procedur
                        the refiner: 128 px on a CPU, 224 px on a GPU
 
 Settings that are often given (--show prints them all):
-  output=DIR                  checkpoint, weights, history, log and pictures; a run found there goes on
+  output=DIR                  checkpoint, weights, history, log and images; a run found there goes on
   data.meshes=[DIR,...]       mesh files; data.unit=mm where they are in millimetres
   data.gso=DIR  data.bop=[ROOT:SPLIT,...]  data.procedural=N  data.photos=DIR  data.bank=DIR
   trainer.minutes=N           stop cleanly after N minutes; Ctrl-C does so at once

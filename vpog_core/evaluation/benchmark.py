@@ -117,7 +117,7 @@ class Benchmark(Protocol):
     """Changes when anything does that could change a frame's pose or its errors."""
     has_depth: bool
     groups: dict[int, str]
-    """A label for each scene, where scenes are kinds of pictures; else empty."""
+    """A label for each scene, where scenes are kinds of images; else empty."""
     splits: dict[int, str]
     """The part of the benchmark each scene is of, where its parts are told apart; else empty."""
     notes: list[str]

@@ -27,15 +27,15 @@ def reliability_chart(bins: Sequence[Sequence[float]]) -> str:
     """Draw the fraction of correct poses over the mean score, (score, fraction, number) for each bin."""
     most = max((n for _, _, n in bins), default=1)
     line = f'<line x1="{_x(0)}" y1="{_y(0)}" x2="{_x(1)}" y2="{_y(1)}" class="ideal"/>'
-    parts = [_frame("score", "right, %", [0, 0.5, 1]), line]
+    parts = [_frame("score", "correct, %", [0, 0.5, 1]), line]
     for mean, fraction, number in bins:
         radius = 3 + 7 * (number / most) ** 0.5
-        tip = f"score {mean:.2f}: {100 * fraction:.0f} % right of {number}"
+        tip = f"score {mean:.2f}: {100 * fraction:.0f} % correct of {number}"
         parts.append(
             f'<circle cx="{_x(mean):.1f}" cy="{_y(fraction):.1f}" r="{radius:.1f}" class="dot">'
             f"<title>{escape(tip)}</title></circle>"
         )
-    return _svg(parts, "share of right poses over score")
+    return _svg(parts, "fraction of correct poses over score")
 
 
 def bars(values: Mapping[str, float], unit: str, digits: int = 1) -> str:

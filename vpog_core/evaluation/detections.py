@@ -14,7 +14,7 @@ from vpog_core.types import Detection
 
 GROUND_TRUTH = "gt"
 BOX_JITTER = 0.05
-"""Each side of a true box errs by up to this share of the box's size."""
+"""Each side of a true box errs by up to this fraction of the box's size."""
 SAME_OBJECT = 0.5
 """A detection whose box overlaps a true one by this much (intersection over union) is that object."""
 

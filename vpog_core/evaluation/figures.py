@@ -17,9 +17,9 @@ from vpog_core.visualization.overlay import PoseDrawing, draw_poses
 
 TRUTH, ESTIMATE = (90, 230, 130), (255, 170, 40)
 SIDE = 224
-"""Pixels of a picture in the report."""
+"""Pixels of an image in the report."""
 PER_OBJECT = 2
-"""Pictures of one object in a row, so that one hard object does not fill it."""
+"""Images of one object in a row, so that one hard object does not fill it."""
 
 
 @dataclass(frozen=True)

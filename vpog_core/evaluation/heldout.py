@@ -1,14 +1,14 @@
 """Define the held-out benchmark: procedural objects no network was trained on, in synthetic images.
 
-It ships as code: the same seeds give the same pictures. 30 objects, four levels of difficulty, 20 pictures of
+It ships as code: the same seeds give the same images. 30 objects, four levels of difficulty, 20 images of
 every object at each level:
 
-    clean     the object alone on a table, even light, a sharp picture
+    clean     the object alone on a table, even light, a sharp image
     light     coloured, hard and dim light with highlights, blur, sensor noise
     clutter   as light, among eight other objects
     occluded  as light, with something in front: 30 to 60 % of the object remain visible
 
-All of it twice: `textured`, as the objects are, and `plain`, the same pictures with the object in one colour.
+All of it twice: `textured`, as the objects are, and `plain`, the same images with the object in one colour.
 Round objects are in `textured` alone, as nothing but their print tells their pose; a shape that looks alike
 after a turn counts as symmetric in `plain`.
 """
@@ -33,7 +33,7 @@ from vpog_core.synthetic.plain import painted_plain
 from vpog_core.types import Camera
 
 FORMAT = "heldout-2"
-"""Raise it when a picture or an object changes: scores of different formats cannot be compared."""
+"""Raise it when an image or an object changes: scores of different formats cannot be compared."""
 FIRST_SEED = 920_000
 """Objects from this seed on are in no training, validation or test set."""
 OTHERS_SEED = 925_000
@@ -51,7 +51,7 @@ class HeldOut:
     """Provides the held-out benchmark, or a part of it for a quick look.
 
     Args:
-        objects: the first so many of the 30; crops: pictures of every object at each level.
+        objects: the first so many of the 30; crops: images of every object at each level.
         levels: of `LEVELS`; splits: of `SPLITS`.
     """
 
@@ -77,8 +77,8 @@ class HeldOut:
         self.name = "heldout"
         if (objects, crops, len(self.groups)) != (OBJECTS, CROPS, len(LEVELS) * len(SPLITS)):
             kinds = ", ".join(self.groups.values())
-            self.name = f"heldout, part ({objects} objects, {crops} pictures each a level: {kinds})"
-        # A picture is the same whatever part it is looked at in.
+            self.name = f"heldout, part ({objects} objects, {crops} images each a level: {kinds})"
+        # An image is the same whatever part it is looked at in.
         self.fingerprint = FORMAT
         # Bound to the instance, so that meshes go when it goes.
         self.object = lru_cache(maxsize=None)(self._object)

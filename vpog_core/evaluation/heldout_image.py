@@ -19,7 +19,7 @@ OTHERS = 12
 SIZE = (480, 640)
 FOCAL = 600.0
 VISIBLE = (0.3, 0.6)
-"""Share of the object that stays visible at the level `occluded`."""
+"""Fraction of the object that stays visible at the level `occluded`."""
 
 
 @dataclass

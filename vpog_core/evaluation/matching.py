@@ -13,7 +13,7 @@ DIAMETER_FRACTIONS = np.arange(0.05, 0.51, 0.05)
 PIXELS = np.arange(5.0, 51.0, 5.0)
 """Thresholds of MSPD at an image width of 640."""
 ADD_FRACTION = 0.1
-"""ADD(-S) under this share of the diameter is right."""
+"""ADD(-S) under this fraction of the diameter is correct."""
 
 
 @dataclass

@@ -2,7 +2,7 @@
 
 whole        retrieval, matching, PnP, refinement and alignment, as they are
 retrieval    the template cluster and the roll nearest to the truth are given
-matching     the templates are those found; every crop pixel they show is matched rightly
+matching     the templates are those found; every crop pixel they show is matched with its true point
 both         both are given: what is lost is lost by PnP
 refiner      the pose matched with the cluster nearest to the truth, corrected by the refiner alone
 start        the true pose, corrected by the refiner alone: how far it leads away from the truth
@@ -34,7 +34,7 @@ from vpog_core.objects.viewpoints import align_roll, nearest_viewpoints
 from vpog_core.types import Camera, Detection
 
 MAX_POINT_DISTANCE = 0.02
-"""A template shows a point when one of its pixels lies within this share of the diameter."""
+"""A template shows a point when one of its pixels lies within this fraction of the diameter."""
 STAGES = {
     "retrieval": "true template cluster and roll",
     "matching": "true matches, templates as found",

@@ -9,7 +9,7 @@ import numpy as np
 from vpog_core.evaluation.pose_error import add, adds, rotation_error, translation_error
 
 ADD_THRESHOLD = 0.1
-"""A pose is correct when ADD, or ADD-S for a symmetric object, is under this share of the diameter."""
+"""A pose is correct when ADD, or ADD-S for a symmetric object, is under this fraction of the diameter."""
 
 
 @dataclass(frozen=True)

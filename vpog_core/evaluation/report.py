@@ -35,7 +35,7 @@ def write_report(path: Path, result: Mapping, records: Sequence[dict], benchmark
     """Write the page.
 
     Args:
-        result: what scores.json holds; records: of all frames, for the pictures.
+        result: what scores.json holds; records: of all frames, for the images.
     """
     parts = [
         _head(result),
@@ -94,7 +94,7 @@ def _parts_tables(result: Mapping) -> str:
     out = ""
     kinds = (
         ("per_split", "By split", "split"),
-        ("per_group", "By kind of picture", "kind"),
+        ("per_group", "By kind of image", "kind"),
         ("per_visibility", "By visibility", "visible"),
         ("per_object", "By object", "object"),
     )
@@ -189,7 +189,7 @@ def _table(label: str, rows: Mapping[str, Mapping]) -> str:
         + f"<td>{row['right']} / {row['targets']}</td></tr>"
         for name, row in rows.items()
     )
-    first = f"<tr><th>{escape(label)}</th>{head}<th>right</th></tr>"
+    first = f"<tr><th>{escape(label)}</th>{head}<th>correct</th></tr>"
     return f'<div class="scroll"><table>{first}{body}</table></div>'
 
 

@@ -30,7 +30,7 @@ HEADINGS = (
 )
 PARTS = (
     ("per_split", "split"),
-    ("per_group", "picture"),
+    ("per_group", "image"),
     ("per_visibility", "visible"),
     ("per_object", "object"),
 )
@@ -64,7 +64,7 @@ def _overview(results: Sequence[Mapping]) -> str:
         for result in results
         for method, scores in _methods(result).items()
     ]
-    return _table(["set", "method", *HEADINGS, "right"], rows)
+    return _table(["set", "method", *HEADINGS, "correct"], rows)
 
 
 def _section(result: Mapping) -> str:
@@ -83,7 +83,7 @@ def _section(result: Mapping) -> str:
             for method, scores in methods.items()
         ]
         if rows:
-            lines.append(_table([label, "method", *HEADINGS, "right"], rows))
+            lines.append(_table([label, "method", *HEADINGS, "correct"], rows))
     if result["stages"]:
         lines.append(_stages(result["stages"]))
     lines.append(_seconds(methods))
@@ -93,7 +93,7 @@ def _section(result: Mapping) -> str:
 def _stages(stages: Mapping) -> str:
     rows = [["as it is", *_numbers(stages["whole"])]]
     rows += [[text, *_numbers(stages[f"{name}_oracle"])] for name, text in STAGES.items()]
-    table = _table(["with the truth for", *HEADINGS, "right"], rows)
+    table = _table(["with the truth for", *HEADINGS, "correct"], rows)
     lost = ", ".join(f"{name} {value:.1f}" for name, value in stages["lost"].items())
     found = stages["retrieval"]
     near = ""
@@ -126,7 +126,7 @@ def _numbers(scores: Mapping) -> list[str]:
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    text = [0 if name in ("set", "method", "object", "picture", "split", "visible") else 1 for name in head]
+    text = [0 if name in ("set", "method", "object", "image", "split", "visible") else 1 for name in head]
     rule = ["---:" if number else "---" for number in text]
     lines = ["| " + " | ".join(row) + " |" for row in (head, rule, *rows)]
     return "\n".join(lines) + "\n"

@@ -22,7 +22,7 @@ from vpog_core.types import Camera, Detection, VPOGError
 
 @dataclass(frozen=True)
 class Dump:
-    """What a dump holds.
+    """Hold the content of a dump.
 
     Attributes:
         priors: what was known of each detection's pose, or None.

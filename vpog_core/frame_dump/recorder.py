@@ -14,7 +14,7 @@ from vpog_core.types import Camera, Detection, Estimates, PoseEstimate
 
 @dataclass(frozen=True)
 class RecordedCall:
-    """One call of `PoseEstimator.estimate`.
+    """Hold one call of `PoseEstimator.estimate`.
 
     Attributes:
         image: [H, W, 3] uint8 RGB; camera: of its size.
@@ -32,7 +32,7 @@ class RecordedCall:
 
 
 class RecordedEstimator:
-    """An estimator, of which the last call is remembered; everything else is the estimator's own.
+    """Wraps an estimator and remembers its last call; everything else is the estimator's own.
 
     Attributes:
         context: what is said of the frames to come, kept with their calls.

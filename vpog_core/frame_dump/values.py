@@ -1,4 +1,4 @@
-"""The values of a dump as JSON holds them, and back, with what cannot be refused."""
+"""Convert the values of a dump to JSON and back, and refuse invalid ones."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ BOX_PADDING = 1.05
 MAX_TANGENT = float(np.tan(np.deg2rad(85)))
 """How far a ray at z = 1 may be off the axis of a pinhole camera."""
 COARSE = 0.75
-"""A picture of fewer pixels than this share of the image's is taken from the image scaled down."""
+"""An image of fewer pixels than this fraction of the image's is taken from the image scaled down."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class VirtualCamera:
     Attributes:
         K: [3, 3] float64 intrinsics, pixels.
         R_virt_cam: [3, 3] float64, real camera frame to virtual camera frame.
-        size: side of its square picture, pixels.
+        size: side of its square image, pixels.
     """
 
     K: np.ndarray
@@ -96,7 +96,7 @@ def look_at_crop(
     Args:
         box: [4] (x0, y0, x1, y1), pixels; the part inside the image is used.
         size: side of the crop, pixels.
-        roll: radians the crop's content is turned by, in the picture from x towards y.
+        roll: radians the crop's content is turned by, in the image from x towards y.
         pad: side of the crop over the diagonal of the box.
 
     Raises:
@@ -175,7 +175,7 @@ def _shrunk(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Crop the visible part of the image, scale it down by area, and convert the pixels to it.
 
-    So a remap to a much coarser picture does not alias, and costs what the crop does, not the whole image.
+    So a remap to a much coarser image does not alias, and costs what the crop does, not the whole image.
     """
     rows, columns = (
         _span(at, 2.0 / scale, length) for at, length in zip((y, x), image.shape[:2], strict=True)
@@ -204,7 +204,7 @@ def scale_intrinsics(K: np.ndarray, scale: float) -> np.ndarray:
 def roll_matrix(roll: float, size: int) -> np.ndarray:
     """Return the matrix [2, 3] that rotates a square image about its middle by `roll` radians, from x to y.
 
-    The picture of a camera whose principal point is the middle, rolled by `rotation_z(roll)`.
+    The image of a camera whose principal point is the middle, rolled by `rotation_z(roll)`.
     """
     c, s, m = np.cos(roll), np.sin(roll), (size - 1) / 2
     return np.array([[c, -s, m - c * m + s * m], [s, c, m - s * m - c * m]])

@@ -25,7 +25,7 @@ MIN_POINTS = 3
 MIN_DEPTH = 1e-3
 """Points nearer than this (metres), or behind the camera, are projected as if they were here."""
 ADAPTIVE_HUBER = 0.1
-"""Huber's threshold as a share of the pixels' spread (EPro-PnP, delta_rel for 6 degrees of freedom)."""
+"""Huber's threshold as a fraction of the pixels' spread (EPro-PnP, delta_rel for 6 degrees of freedom)."""
 
 _MAX_VALUE = 1e6
 _MAX_ROTATION_SIGMA = math.radians(60.0)
@@ -102,7 +102,7 @@ class PnPSolution:
 
     Attributes:
         T: [B, 4, 4] T_cam_obj; cost: [B], minus the log likelihood there.
-        covariance: [B, 6, 6] inverse of the robust normal matrix, right where the weights are 1 / sigma and
+        covariance: [B, 6, 6] inverse of the robust normal matrix, valid where the weights are 1 / sigma and
             the errors independent; the identity (1 m, 1 rad) where not valid.
         valid: [B] bool: three points or more, all in front of the camera, that determine the pose, its
             orientation to a standard deviation of 60 degrees.

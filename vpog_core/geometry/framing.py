@@ -21,7 +21,7 @@ def frame_hull(points_cam: np.ndarray, size: int, pad: float = FRAME_PADDING) ->
         pad: side of the crop over the larger side of the points' projection.
 
     Returns:
-        the camera; None where a point is not finite, behind the camera or right before it.
+        the camera; None where a point is not finite, behind the camera or directly before it.
     """
     points = np.asarray(points_cam, dtype=np.float64)
     if not len(points) or not np.isfinite(points).all() or points[:, 2].min() < NEAREST:

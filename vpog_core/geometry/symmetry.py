@@ -16,7 +16,7 @@ from vpog_core.geometry.se3 import rotation_from_vector, skew, transform
 from vpog_core.types import VPOGError
 
 BOP_STEP = 0.01
-"""BOP's max_sym_disc_step: a point moves at most this share of the diameter from one turn to the next."""
+"""BOP's max_sym_disc_step: a point moves at most this fraction of the diameter from one turn to the next."""
 MAX_GROUP = 120
 """Discrete symmetries an object may have; the rotations of an icosahedron are 60."""
 UPRIGHT = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, -1.0], [0.0, 1.0, 0.0]])

@@ -16,7 +16,7 @@ LEVELS = ("pixel", "patch")
 PIXEL_STEP = 4
 """Every fourth pixel of a patch becomes a correspondence: neighbours say nearly the same."""
 MERGE_FRACTION = 0.02
-"""Points of several templates are one when they are nearer than this share of the object's extent."""
+"""Points of several templates are one when they are nearer than this fraction of the object's extent."""
 
 
 @dataclass(frozen=True)

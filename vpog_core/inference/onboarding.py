@@ -28,7 +28,7 @@ DESCRIPTOR_FORMAT = "2"
 MAX_CACHED_CLUSTERS = 64
 """Encoded clusters kept per object; the same few are met again and again."""
 IMAGES_PER_BATCH = 64
-"""Template pictures that go through the encoder in one pass."""
+"""Template images that go through the encoder in one pass."""
 
 
 @dataclass

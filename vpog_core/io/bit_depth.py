@@ -1,4 +1,4 @@
-"""Sixteen-bit pixels to eight: cameras of 10, 12 or 14 bits leave the upper bits of a pixel empty."""
+"""Scale sixteen-bit pixels to eight: cameras of 10, 12 or 14 bits leave the upper bits of a pixel empty."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def bits_in_use(pixels: np.ndarray) -> int:
 
 
 class BitDepth:
-    """Scales the sixteen-bit images of one camera to eight bits, alike from frame to frame.
+    """Scales the sixteen-bit images of one camera to eight bits, equally from frame to frame.
 
     The bits in use are found from the frames: a brighter frame may add bits, a darker one takes none away, so
     that the brightness does not follow what the camera sees. Only where all of a frame is darker by just the
@@ -72,7 +72,7 @@ class BitDepth:
         return np.minimum(pixels >> (bits - 8), 255).astype(np.uint8)
 
     def _is_rescaled(self, found: int, mean: float) -> bool:
-        """Tell whether a frame is the last one's likeness in fewer bits."""
+        """Tell whether a frame is like the last one, but in fewer bits."""
         scaled = mean * 2 ** (self.found - found)
         return found < self.found and self._mean < SAME_MEAN_RATIO * scaled < SAME_MEAN_RATIO**2 * self._mean
 

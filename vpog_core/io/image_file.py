@@ -1,4 +1,4 @@
-"""Opens every image file and every encoded image, as stored: the pixels that a calibration belongs to.
+"""Open image files and encoded images as stored: the pixels that a calibration belongs to.
 
 The orientation that a camera writes beside the pixels (EXIF) is left alone: K and detections are those of
 the stored pixels. OpenCV decodes, since Pillow cuts 16-bit colours to 8; Pillow reads the header, which
@@ -42,7 +42,7 @@ class Header(NamedTuple):
 
 @dataclass(frozen=True)
 class StoredImage:
-    """An image as its file stores it.
+    """Hold an image as its file stores it.
 
     Attributes:
         pixels: [H, W] or [H, W, C] in OpenCV's order (BGR, BGRA), of any type.

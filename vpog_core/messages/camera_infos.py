@@ -1,4 +1,4 @@
-"""The CameraInfo that belongs to an image."""
+"""Find the CameraInfo that belongs to an image."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ JUMP_NS = 1_000_000_000
 
 
 class CameraInfos:
-    """Thread-safe memory of the calibrations that have come.
+    """Stores the calibrations that have come; thread-safe.
 
     An image has the one of its own stamp. Without one it has the newest that is not newer than the image, as
     long as the next one says the same: a calibration published once holds for what comes after it.
@@ -37,7 +37,7 @@ class CameraInfos:
         self._changed = threading.Condition()
 
     def add(self, message, stamp_ns: int | None = None) -> None:
-        """A message came; called from any thread.
+        """Add a message; may be called from any thread.
 
         Args:
             stamp_ns: its stamp where it is not the one in its header.
@@ -51,7 +51,7 @@ class CameraInfos:
             self._changed.notify_all()
 
     def of_image(self, stamp_ns: int) -> Any:
-        """The calibration of an image; None where none has come in time.
+        """Return the calibration of an image; None where none has come in time.
 
         Args:
             stamp_ns: of the image; without a stamp, 0, the newest calibration holds.
@@ -69,7 +69,7 @@ class CameraInfos:
             return self._kept[stamp_ns] if self._exact else self._of_neighbours(stamp_ns)
 
     def _is_complete(self, stamp_ns: int) -> bool:
-        """Tell whether waiting is over: the image's own CameraInfo is here, or a newer one."""
+        """Tell whether waiting is over: the image's own CameraInfo has come, or a newer one."""
         return stamp_ns in self._kept or max(self._kept) > stamp_ns
 
     def _of_neighbours(self, stamp_ns: int) -> Any:
@@ -86,7 +86,7 @@ class CameraInfos:
 
 
 def calibration(info) -> tuple:
-    """Return what a CameraInfo says of the camera, for comparison."""
+    """Return the calibration in a CameraInfo, for comparison."""
     roi = info.roi
     return (
         *(info.width, info.height, info.distortion_model),

@@ -1,4 +1,4 @@
-"""Messages of detectors to the detections that poses are looked for: of known objects, numbered, the best."""
+"""Convert messages of detectors to detections of known objects: the best ones, numbered."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ MAX_WORD = 60
 
 @dataclass(frozen=True)
 class Candidate:
-    """A detection as it came: its message, what of the library it is, score, and the detector's number."""
+    """Hold a detection as received: its message, object, score, and the detector's number."""
 
     message: object
     object_id: str
@@ -185,7 +185,7 @@ class DetectionReader:
         return Candidate(message, object_id, rank(message.score), number_of(message.id))
 
     def _known(self, class_ids: list[str]) -> str | None:
-        """The first object that a class names; None, counted and said once, where it cannot be used."""
+        """Return the first object that a class names; None, counted and logged once, if it is unusable."""
         for class_id in class_ids:
             object_id = self._resolve(class_id)
             if object_id is not None:
@@ -201,7 +201,7 @@ class DetectionReader:
         return None
 
     def _usable(self, object_id: str) -> str | None:
-        """The object; None, counted and said once, where it was left out when the node was configured."""
+        """Return the object; None, counted and logged once, if it was left out at configuration."""
         if object_id not in self._left_out:
             return object_id
         self._statistics.leave_out(UNUSABLE)
@@ -220,7 +220,7 @@ class DetectionReader:
 
 
 def detection_of(candidate: Candidate, width: int, height: int) -> Detection:
-    """The detection a candidate's message tells of, under its object's name.
+    """Convert a candidate's message to a detection of its object.
 
     Raises:
         VPOGError: the mask cannot be used.
@@ -287,17 +287,17 @@ def _box(center, size_x: float, size_y: float) -> np.ndarray:
 
 
 def number_of(word: str) -> int | None:
-    """The number that an id of vision_msgs holds, or None where it is none that a message can carry."""
+    """Return the number in an id of vision_msgs, or None if it is not one that a message can carry."""
     if len(word) > len(str(MAX_NUMBER)) or not word.isdecimal() or int(word) > MAX_NUMBER:
         return None
     return int(word)
 
 
 def shortened(words: str, length: int = MAX_WORD) -> str:
-    """A sender's words, cut where they are too long for a line of the log."""
+    """Shorten a sender's words where they are too long for a line of the log."""
     return words if len(words) <= length else f"{words[:length]}..."
 
 
 def rank(score: float) -> float:
-    """A score to order by; what is no number counts as 0."""
+    """Return a score to sort by; what is not a number counts as 0."""
     return 0.0 if math.isnan(score) else float(score)

@@ -1,4 +1,4 @@
-"""Numbers that tell objects of one class apart, and stay with them from frame to frame."""
+"""Number objects of one class so that each keeps its number from frame to frame."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class InstanceNumbers:
         self._frame = 0
 
     def next_frame(self) -> None:
-        """A new image is looked at."""
+        """Begin a new image."""
         self._frame += 1
 
     def keep(self, class_id: str, number: int, box: np.ndarray) -> None:
@@ -50,7 +50,7 @@ class InstanceNumbers:
         )
 
     def assign(self, class_id: str, given: Sequence[int | None], boxes: Sequence[np.ndarray]) -> list[int]:
-        """The numbers of all detections of one class in this frame.
+        """Return the numbers of all detections of one class in this frame.
 
         Args:
             given: the detector's number of each, 0 or more; None where it gives none.
@@ -98,7 +98,7 @@ class InstanceNumbers:
         self._ambiguous.add(class_id)
 
     def _remembered(self, class_id: str) -> dict[int, tuple[np.ndarray, int]]:
-        """Last box and its frame of the numbers that are still spoken for."""
+        """Return the last box of the numbers that are still in use, and its frame."""
         oldest = self._frame - MEMORY_FRAMES
         self._seen[class_id] = {n: item for n, item in self._seen[class_id].items() if item[1] >= oldest}
         return dict(self._seen[class_id])
@@ -107,7 +107,7 @@ class InstanceNumbers:
 def fill_numbers(
     numbers: Sequence[int | None], similarity: dict[int, list[float]], min_similarity: float
 ) -> list[int | None]:
-    """The numbers, with free ones given to rows without, so that they are most alike altogether.
+    """Assign free numbers to rows without one, so that the sum of similarities is largest.
 
     Args:
         numbers: of each row, or None.
@@ -127,7 +127,7 @@ def fill_numbers(
 
 
 def lowest_free(taken: set[int | None]) -> int:
-    """The lowest number from 0 on that is not taken."""
+    """Return the lowest number from 0 on that is not taken."""
     number = 0
     while number in taken:
         number += 1
@@ -135,5 +135,5 @@ def lowest_free(taken: set[int | None]) -> int:
 
 
 def distance(box: np.ndarray, other: np.ndarray) -> float:
-    """Between the middles of two boxes [4], pixels."""
+    """Compute the distance between the middles of two boxes [4], pixels."""
     return float(np.linalg.norm(box[:2] + box[2:] - other[:2] - other[2:]) / 2)

@@ -1,6 +1,6 @@
 """Model light and materials: directional lamps, environment maps, and how surfaces reflect both.
 
-Colours multiply in display space, as the pictures they are compared with are stored; environment maps are
+Colours multiply in display space, as the images they are compared with are stored; environment maps are
 linear and are brought there by a gamma of 2.2.
 """
 
@@ -27,7 +27,7 @@ class Light:
     """Hold a directional light, with its ambient light. Colours multiply in display space.
 
     Attributes:
-        ambient: share of the surface colour that shows without direct light; adds up over lights.
+        ambient: fraction of the surface colour that shows without direct light; adds up over lights.
         direction: camera frame, towards the light; any length.
         diffuse: strength of the direct light (Lambert).
         color: [3] RGB of this light, 1 = white; colours its ambient part, too.
@@ -49,8 +49,8 @@ class Material:
 
     Attributes:
         specular: strength of the lamps' highlights; shininess: their Blinn-Phong exponent.
-        gloss: share of the mirrored environment seen at grazing angles (Schlick), 0 = dull.
-        metal: share of the colour that is mirror instead of paint, 0..1.
+        gloss: fraction of the mirrored environment seen at grazing angles (Schlick), 0 = dull.
+        metal: fraction of the colour that is mirror instead of paint, 0..1.
     """
 
     specular: float = 0.0
@@ -162,7 +162,7 @@ def shade(
 
     Args:
         albedo: [N, 3] 0..255; normals, view: [N, 3] unit, camera frame, view towards the camera.
-        key: [N] share of the key light that arrives; open_sky: [N] share of the ambient light.
+        key: [N] fraction of the key light that arrives; open_sky: [N] fraction of the ambient light.
     """
     ambient = illumination.ambient(normals) * np.reshape(open_sky, (-1, 1))
     color = albedo * (ambient + illumination.diffuse(normals, key))

@@ -28,7 +28,7 @@ MATTE = Material()
 
 @dataclass
 class Actor:
-    """A mesh in a picture; `scale` enlarges it about its frame's origin before `T_cam_obj` is applied."""
+    """A mesh in an image; `scale` enlarges it about its frame's origin before `T_cam_obj` is applied."""
 
     renderer: Renderer
     T_cam_obj: np.ndarray

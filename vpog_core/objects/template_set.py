@@ -38,14 +38,14 @@ def template_camera(
     """Make the virtual camera of a template: a look-at crop of an upright camera 5 diameters away.
 
     The same rule as `geometry.camera.look_at_crop`: turned towards the middle of the projected box,
-    the box's diagonal times 1.05 fills the picture; so crop and template agree in scale and place.
+    the box's diagonal times 1.05 fills the image; so crop and template agree in scale and place.
 
     Args:
         direction: [3] object frame, from the object towards the camera.
-        size: side of the picture, pixels.
-        roll: radians the picture is turned by, from x towards y.
+        size: side of the image, pixels.
+        roll: radians the image is turned by, from x towards y.
         distance: of the camera from the object's centre, in diameters.
-        pad: side of the picture over the diagonal of the projected box.
+        pad: side of the image over the diagonal of the projected box.
 
     Returns:
         K [3, 3] float64, its principal point at ((size - 1) / 2, (size - 1) / 2); T_virt_obj [4, 4] float64.

@@ -49,7 +49,7 @@ def upright_rotation(direction: np.ndarray) -> np.ndarray:
 
 
 def split_view(R_cam_obj: np.ndarray) -> tuple[np.ndarray, float]:
-    """Split R_cam_obj = rotation_z(roll) @ upright_rotation(direction) into direction [3] and roll -pi..pi."""
+    """Split R_cam_obj = rotation_z(roll) @ upright_rotation(direction) into direction [3] and roll."""
     direction = -np.asarray(R_cam_obj, dtype=np.float64)[2]
     turn = R_cam_obj @ upright_rotation(direction).T
     return direction, float(np.arctan2(turn[1, 0], turn[0, 0]))
@@ -67,6 +67,6 @@ def view_from(direction: np.ndarray, roll: float = 0.0) -> np.ndarray:
 
 
 def align_roll(R: np.ndarray, R_ref: np.ndarray) -> float:
-    """Compute the roll (radians) that brings a view R [3, 3] nearest to R_ref: min of |Rz(roll) R - R_ref|."""
+    """Compute the roll (radians) that brings a view R [3, 3] nearest to R_ref: min |Rz(roll) R - R_ref|."""
     M = R @ R_ref.T
     return float(np.arctan2(M[0, 1] - M[1, 0], M[0, 0] + M[1, 1]))

@@ -21,7 +21,7 @@ REMEDY = (
 
 @dataclass(frozen=True)
 class BagMessage:
-    """A message as it was recorded.
+    """Hold a message as it was recorded.
 
     Attributes:
         topic: where it was published.
@@ -51,7 +51,7 @@ class BagMessage:
 
 
 class Bag:
-    """An open bag; made by `open_bag`.
+    """Provides the messages of an open bag; made by `open_bag`.
 
     Attributes:
         path: of its folder or file.

@@ -1,4 +1,4 @@
-"""From the messages of a frame to what poses are estimated from, by the code that the node uses."""
+"""Convert the messages of a frame to the inputs of the estimator, by the code that the node uses."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from vpog_core.types import Camera, Detection, VPOGError
 
 @dataclass(frozen=True)
 class FrameInputs:
-    """What the poses of a frame are estimated from.
+    """Hold the inputs that the poses of a frame are estimated from.
 
     Attributes:
         frame_id: of the image.
@@ -38,7 +38,7 @@ class FrameInputs:
 
 
 class OnceNotices:
-    """Counts what is left out, and says each sentence once, on stderr, above a progress bar."""
+    """Counts what is left out, and prints each sentence once, on stderr, above a progress bar."""
 
     def __init__(self) -> None:
         self.left_out: Counter[str] = Counter()
@@ -49,14 +49,14 @@ class OnceNotices:
         self.left_out[kind] += number
 
     def log_once(self, kind: str, sentence: str, of: str = "") -> None:
-        """Say a sentence, the first time that one of its kind is said of this."""
+        """Print a sentence, the first time for this kind and subject."""
         if (kind, of) not in self._said:
             self._said.add((kind, of))
             tqdm.write(f"vpog: {sentence}", file=sys.stderr)
 
 
 class FrameReader:
-    """Reads the frames of one bag in order; keeps what is known of the camera's bits and instances' numbers.
+    """Reads the frames of one bag in order, and keeps bit depth and instance numbers between them.
 
     Args:
         library: the estimator's ObjectLibrary; left_out: those of its objects that cannot be used.

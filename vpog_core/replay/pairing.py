@@ -17,7 +17,7 @@ from vpog_core.types import VPOGError
 
 @dataclass
 class Pairs:
-    """What a bag holds, found by one look through it.
+    """Hold what one pass over a bag found.
 
     Attributes:
         frames: (row of the image, row of the detections) of every pair, in the order in which both are there,
@@ -36,13 +36,13 @@ class Pairs:
 
     @property
     def num_unpaired(self) -> int:
-        """How many of the frames are images without detections."""
+        """The number of frames that are images without detections."""
         return sum(detections is None for _, detections in self.frames)
 
 
 @dataclass(frozen=True)
 class RecordedFrame:
-    """An image and the detections made in it, or None, as messages.
+    """Hold an image and the detections made in it, or None, as messages.
 
     Attributes:
         number: of the frame, from 0.
@@ -57,7 +57,7 @@ class RecordedFrame:
 
     @property
     def time_s(self) -> float:
-        """Seconds of the image: its stamp, or, where it has none, when it was recorded."""
+        """The time of the image in seconds: its stamp, or, without one, when it was recorded."""
         return 1e-9 * (self.stamp_ns or self.image_time_ns)
 
 
@@ -136,7 +136,7 @@ class _Pairing:
 
 
 def recorded_frames(bag: Bag, topics: Topics, pairs: Pairs) -> Iterator[RecordedFrame]:
-    """Give the frames of a bag in the order of `Pairs.frames`, holding in memory only what waits."""
+    """Yield the frames of a bag in the order of `Pairs.frames`; only waiting messages stay in memory."""
     uses: dict[str, dict[int, int]] = {topics.image: {}, topics.detections: {}}
     for frame in pairs.frames:
         for topic, row in zip(uses, frame, strict=True):
@@ -167,7 +167,7 @@ def recorded_frames(bag: Bag, topics: Topics, pairs: Pairs) -> Iterator[Recorded
 
 
 def _nothing_paired(pairs: Pairs, waiting: list[int], topics: Topics) -> str:
-    """Say why no detections belong to an image, and what to do."""
+    """Return a sentence on why no detections belong to an image, and what to do."""
     if not any(pairs.stamps):
         return (
             f"The images on '{topics.image}' have no stamp (0) and do not take turns with the detections: "

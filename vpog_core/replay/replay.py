@@ -26,7 +26,7 @@ from vpog_core.visualization.flow_image import draw_match
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-    """How a replay went.
+    """Hold the numbers of a replay.
 
     Attributes:
         frames: images that were answered; failed: those that could not be used.
@@ -43,7 +43,7 @@ class Summary:
 
 
 class Replay:
-    """One bag on its way to its results.
+    """Runs the replay of one bag.
 
     Args:
         estimator: with its objects onboarded.
@@ -79,7 +79,7 @@ class Replay:
         return topics, find_pairs(bag, topics, settings.unpaired_rule)
 
     def _go_back_to_detections(self) -> None:
-        """Let the next frame be one with detections: what was followed is not known any more."""
+        """Resume at a frame with detections, because the tracks were not stored."""
         frames, done = self.pairs.frames, len(self.journal.results)
         if done < len(frames) and frames[done][1] is None:
             self.journal.go_back_to(max(n for n in range(done) if frames[n][1] is not None))
@@ -98,7 +98,7 @@ class Replay:
         return self._summary()
 
     def _frames(self, what: str, first: int):
-        """Give (frame, inputs or the VPOGError that says why there are none), with a progress bar."""
+        """Yield (frame, inputs or the VPOGError that says why there are none), with a progress bar."""
         infos, settings = self.pairs.camera_infos, self.settings
         reader = FrameReader(
             self._estimator.library,
@@ -189,7 +189,7 @@ class Replay:
 
 
 def _plan(settings: ReplaySettings, estimator: PoseEstimator, bag: Bag, topics: Topics, pairs: Pairs) -> dict:
-    """Collect what the results depend on, in words for the user who changes some of it."""
+    """Collect what the results depend on, with names that a user understands."""
     library = estimator.library
     usable = [name for name in library.ids if name not in estimator.left_out]
     return {
@@ -219,7 +219,7 @@ def _flow_png(estimates: Estimates) -> bytes:
 
 
 def _frame_rate(stamps_ns: list[int]) -> float:
-    """Return images a second, the median; 10 where the stamps do not tell."""
+    """Return the median of images per second; 10 where the stamps do not tell."""
     steps = np.diff(np.array(stamps_ns, np.int64))
     steps = steps[steps > 0]
     return 1e9 / float(np.median(steps)) if steps.size else 10.0

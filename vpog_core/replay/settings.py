@@ -1,4 +1,4 @@
-"""How a bag is replayed."""
+"""Define the settings of a replay."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from vpog_core.replay.unpaired_images import UnpairedImageRule
 
 @dataclass(frozen=True)
 class ReplaySettings:
-    """Choices of a replay.
+    """Set how a bag is replayed.
 
     Attributes:
         bag: the recording; output: the folder for results.
@@ -45,7 +45,7 @@ class ReplaySettings:
 
     @property
     def unpaired_rule(self) -> UnpairedImageRule | None:
-        """When images are answered without detections; None: never."""
+        """The rule for images without detections; None: they are never answered."""
         if not (self.tracking and self.without_detections):
             return None
         return UnpairedImageRule(self.detector_timeout, self.max_age)

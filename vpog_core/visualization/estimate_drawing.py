@@ -1,4 +1,4 @@
-"""What is drawn of estimates: colour by object, label, grey where the score is low."""
+"""Choose how estimates are drawn: colour by object, label, grey where the score is low."""
 
 from __future__ import annotations
 

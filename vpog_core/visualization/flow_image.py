@@ -1,4 +1,4 @@
-"""Flow as colours, and the picture of a match: crop, template, flow and correspondences side by side."""
+"""Draw flow as colours, and matches: crop, template, flow and correspondences side by side."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def colour_wheel(
     seen: np.ndarray | None = None,
     confidence: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Flow [H, W, 2] (x, y) in pixels as an RGB image [H, W, 3] uint8.
+    """Draw flow [H, W, 2] (x, y) in pixels as an RGB image [H, W, 3] uint8.
 
     Hue is the direction (right red, down yellow-green, left cyan, up violet), saturation the length: white is
     no motion, full colour is `max_px` and more.
@@ -47,14 +47,14 @@ def colour_wheel(
 
 
 def flow_range(flow: np.ndarray, seen: np.ndarray | None = None) -> float:
-    """The length in pixels that colours are scaled to: 95 % of the seen flow [H, W, 2] is shorter."""
+    """Compute the length in pixels that colours are scaled to: 95 % of the seen flow [H, W, 2] is shorter."""
     length = np.linalg.norm(np.asarray(flow, np.float32), axis=-1)
     keep = np.isfinite(length) if seen is None else np.isfinite(length) & np.asarray(seen, bool)
     return max(1.0, float(np.percentile(length[keep], 95))) if keep.any() else 1.0
 
 
 def legend_wheel(size: int) -> np.ndarray:
-    """The colours of all directions and lengths as a disc, RGBA uint8 [size, size, 4]."""
+    """Draw the colours of all directions and lengths as a disc, RGBA uint8 [size, size, 4]."""
     fine = 4 * size
     axis = (np.arange(fine, dtype=np.float32) + 0.5) / fine * 2.0 - 1.0
     flow = np.stack(np.meshgrid(axis, axis), axis=-1)
@@ -64,7 +64,7 @@ def legend_wheel(size: int) -> np.ndarray:
 
 
 def draw_match(match: MatchView, tile: int = 336, max_lines: int = 60) -> np.ndarray:
-    """What the network saw and matched, as one RGB picture uint8.
+    """Draw what the network saw and matched, as one RGB image uint8.
 
     Three tiles side by side, each titled: crop and template (lines join correspondences, green where they
     agree with the pose, red where not), flow with its legend.
@@ -121,12 +121,12 @@ def _draw_lines(panel, match, crop_at, template_at, tile, max_lines) -> None:
 
 
 def _place(points, size, tile) -> np.ndarray:
-    """Pixels of a picture of `size` in its tile: pixel centres at integers on both sides."""
+    """Convert pixels of an image of `size` to its tile: pixel centres at integers in both."""
     return (np.asarray(points, np.float64) + 0.5) * (tile / size) - 0.5
 
 
 def _spread(match: MatchView, count: int) -> np.ndarray:
-    """Indices of at most `count` correspondences inside both pictures, one per cell of a grid first."""
+    """Choose at most `count` correspondences inside both images, one per cell of a grid first."""
     size = match.crop.shape[0]
     points = np.asarray(match.points_2d, np.float64).reshape(-1, 2)
     inside = _inside(points, size) & _inside(match.points_template, match.template.shape[0])

@@ -1,4 +1,4 @@
-"""Poses drawn on the camera image: outline of the mesh's silhouette, axes, label."""
+"""Draw poses on the camera image: outline of the mesh's silhouette, axes, label."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Box = tuple[int, int, int, int]
 
 @dataclass
 class PoseDrawing:
-    """One object to draw.
+    """Hold one object to draw.
 
     Attributes:
         T_cam_obj: [4, 4] pose, metres.
@@ -59,12 +59,12 @@ def draw_pose(
     colour: tuple[int, int, int] = PALETTE[0],
     label: str = "",
 ) -> np.ndarray:
-    """A copy of a uint8 RGB image [H, W, 3] with one object's pose on it; see `PoseDrawing`."""
+    """Return a copy of a uint8 RGB image [H, W, 3] with one object's pose drawn; see `PoseDrawing`."""
     return draw_poses(image, camera, [PoseDrawing(T_cam_obj, vertices, faces, colour, label)])
 
 
 def draw_poses(image: np.ndarray, camera: Camera, drawings: list[PoseDrawing]) -> np.ndarray:
-    """A copy of a uint8 RGB image [H, W, 3] with all poses on it, near ones over far ones, labels on top.
+    """Return a copy of a uint8 RGB image [H, W, 3] with all poses, near ones over far ones, labels on top.
 
     The image has the camera's size. What lies behind the camera or outside the image is left out.
     """
@@ -96,7 +96,7 @@ def _draw_outline(canvas, camera, drawing) -> Box | None:
 
 
 def _draw_axes(canvas, camera, drawing) -> None:
-    """The object's frame at its origin, each axis as long as 0.35 of the mesh's diagonal."""
+    """Draw the object's frame at its origin, each axis as long as 0.35 of the mesh's diagonal."""
     length = 0.35 * float(np.linalg.norm(np.ptp(np.asarray(drawing.vertices), axis=0)))
     ends = transform_points(drawing.T_cam_obj, np.vstack([np.zeros(3), length * np.eye(3)]))
     if not can_project(camera, ends).all():
@@ -113,7 +113,7 @@ def _draw_axes(canvas, camera, drawing) -> None:
 
 
 def _arrow(canvas, start, end, colour, width) -> None:
-    """A line with a filled head that never grows longer than half the line, all with a dark rim."""
+    """Draw a line with a filled head, at most half as long as the line, all with a dark rim."""
     along = end - start
     length = float(np.linalg.norm(along))
     if length < 1.0:
@@ -131,7 +131,7 @@ def _arrow(canvas, start, end, colour, width) -> None:
 
 
 def _draw_label(canvas, label, box, colour, objects: list[Box], taken: list[Box]) -> None:
-    """A dark plate with a strip in the object's colour, beside the object where it hides least."""
+    """Draw a dark plate with a strip in the object's colour, beside the object."""
     size = round(14 * _unit(canvas))
     pad = max(3, size // 4)
     text_width, text_height = text_size(label, size)
@@ -144,7 +144,7 @@ def _draw_label(canvas, label, box, colour, objects: list[Box], taken: list[Box]
 
 
 def _label_place(shape, box: Box, width, height, objects: list[Box], taken: list[Box]) -> tuple[int, int]:
-    """Upper left corner of a label: around its box, off other labels and objects where it can be."""
+    """Choose the upper left corner of a label: around its box, off other labels and objects if possible."""
     x0, y0, x1, y1 = box
     middle_x, middle_y, gap = (x0 + x1 - width) // 2, (y0 + y1 - height) // 2, 6
     beside = [(x1 + gap, middle_y), (x0 - gap - width, middle_y)]
@@ -162,7 +162,7 @@ def _label_place(shape, box: Box, width, height, objects: list[Box], taken: list
 
 
 def _overlap(a: Box, b: Box) -> int:
-    """Area that two boxes share, pixels."""
+    """Compute the area that two boxes share, pixels."""
     return max(min(a[2], b[2]) - max(a[0], b[0]), 0) * max(min(a[3], b[3]) - max(a[1], b[1]), 0)
 
 
