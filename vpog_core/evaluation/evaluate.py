@@ -154,8 +154,8 @@ def seconds(records: Sequence[dict], method: str) -> dict:
 def stages(records: Sequence[dict], whole: Mapping) -> dict:
     """Summarise the oracles: percentages with the truth in place of a stage, and what each stage loses.
 
-    Losses are fractions of instances with ADD(-S) under 10 %, one stage after the other: retrieval's is what its
-    oracle gains over the whole; matching's what its oracle gains over that; the rest is PnP's.
+    Losses are fractions of instances with ADD(-S) under 10 %, one stage after the other: retrieval's is what
+    its oracle gains over the whole; matching's what its oracle gains over that; the rest is PnP's.
     """
     oracle_records = [record["stages"] for record in records if "stages" in record]
     out: dict = {"whole": {key: whole[key] for key in STAGE_KEYS}}

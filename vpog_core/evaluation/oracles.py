@@ -75,9 +75,7 @@ def run_oracles(
     crop = crop_detection(frame.image, frame.camera, detection, model.config.image_size)
     encoded = encode_images(model, crop.rgb[None])
     with torch.inference_mode():
-        found = retrieve(
-            model.describe_detections(encoded)[0], onboarded, options.hypotheses + options.retry_views
-        )
+        found = retrieve(model.describe(encoded)[0], onboarded, options.hypotheses + options.retry_views)
     R_true = [crop.virtual.R_virt_cam @ (truth.T_cam_obj @ S)[:3, :3] for S in target.symmetries]
     angles = [
         min(np.degrees(rotation_angle(onboarded.rotation(h.view, h.roll_index), R)) for R in R_true)

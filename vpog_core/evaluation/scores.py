@@ -101,7 +101,7 @@ def calibration(targets: list[TargetErrors], bins: int = 10) -> dict:
     """Measure how far a score is the probability that a pose is correct (ADD(-S) under 10 %).
 
     Returns:
-        `bins`: [mean score, fraction correct, number] of each tenth of the scores that has poses; `error`: the
+        `bins`: [mean score, fraction correct, number] of each tenth of the scores with poses; `error`: the
         expected calibration error.
     """
     parts = [(t.scores, correct_estimates(t)) for t in targets]

@@ -30,25 +30,25 @@ PADDING = 1.15
 LOCAL_SIGMA = 1 / 32
 """Size of the neighbourhood that brightness and contrast are normalised over; fraction of the crop's side."""
 COARSE_SIGMA = 1 / 8
-"""The wider neighbourhood that similarity is judged over as well: shapes that blur leaves."""
+"""The wider neighbourhood that similarity is measured over as well: it sees shapes that survive blur."""
 DOWNSAMPLE_SIGMA = 6.0
-"""Pixels: of a wider Gaussian every second pixel, or fewer, say all."""
+"""Pixels: for a wider Gaussian the image is scaled down first, by whole factors."""
 MIN_CONTRAST = 6.0
-"""Grey levels: a fainter contrast than this is noise and not blown up."""
+"""Grey levels: contrast fainter than this is noise, and is not amplified."""
 MAX_ROUND_TRIP = 1 / 256
-"""Flow there and back ends this near to where it began, at most; fraction of the crop's side."""
+"""Largest error of forward and backward flow in a row; fraction of the crop's side."""
 MIN_CORNER = 6e-4
-"""Smaller eigenvalue of the structure tensor of the normalised render that flow can hold on to."""
+"""Smallest eigenvalue of the normalised render's structure tensor at a pixel whose flow is used."""
 INLIER_THRESHOLD = 2 / 256
 """Largest reprojection error of an inlier; fraction of the crop's side."""
 MIN_POINTS, MIN_FRACTION = 50, 0.3
-"""Points, and the fraction of those the flow finds, that must agree with the aligned pose."""
+"""Least number, and least fraction, of the points found by flow that must agree with the aligned pose."""
 MIN_SPREAD, CELL = 0.2, 1 / 16
-"""Fraction of the object's cells (side: fraction of the crop's) they lie in: one edge tells no pose."""
+"""Least fraction of the object's cells (side: fraction of the crop's) that inliers cover."""
 MAX_TURN, MAX_SHIFT = np.radians(20.0), 0.15
-"""An alignment corrects; what turns or moves further (fraction of the distance) is another pose, or none."""
+"""Largest rotation and shift (fraction of the distance) of an alignment; a larger one is rejected."""
 MIN_PIXELS = 100
-"""Pixels that are compared, at least, for the image to say anything."""
+"""Least number of pixels that are compared; with fewer, the similarity is unknown."""
 
 
 @dataclass
@@ -93,15 +93,18 @@ def align(
             similar to the image.
         should_follow_flow: tells from the similarity reached whether the flow is followed; None: always.
     """
+    # Measure how similar the render at the given pose is to the image.
     view = RenderedView.of(renderer, observation, T_cam_obj)
     before = 0.0 if view is None else view.similarity
     best = Alignment(T_cam_obj, before, before)
+    # Start from the refiner's pose if its render is more similar.
     if refined is not None and refined.rays is not None:
         other = RenderedView.of(renderer, observation, refined.T_cam_obj)
         if other is not None and (view is None or other.similarity > before):
             view, best = other, _alignment_of_refined(refined, other.similarity, before)
     if view is None or (should_follow_flow is not None and not should_follow_flow(best.similarity)):
         return best
+    # Follow the flow as long as the similarity rises and the pose stays near.
     start = best.T_cam_obj
     for _ in range(rounds):
         found = _follow_flow(view)
@@ -125,7 +128,7 @@ class RenderedView:
 
     Attributes:
         virtual: camera of the crop; T_virt_obj: [4, 4].
-        render: the object; crop: [P, P] uint8 grey, the image; shown: [P, P] bool, the object is rendered
+        render: the object; crop: [P, P] uint8 grey, the image; visible: [P, P] bool, the object is rendered
             and the image may be used.
     """
 
@@ -193,14 +196,17 @@ def _framed(renderer: Renderer, camera: Camera, T_cam_obj: np.ndarray) -> Virtua
 
 def _follow_flow(view: RenderedView) -> Alignment | None:
     """Find the pose that the flow from a view leads to; None when too few points agree."""
+    # Match render and crop by optical flow.
     pixels, matched, weights = _flow_matches(view)
     if len(pixels) < MIN_POINTS:
         return None
+    # Solve for the pose that the matches agree on.
     size, K = view.virtual.size, view.virtual.K
     points = view.render.coords[pixels[:, 1], pixels[:, 0]].astype(np.float64)
     pnp = solve_pnp(matched, points, K, weights, threshold_px=INLIER_THRESHOLD * size)
     if pnp is None or pnp.inlier.sum() < max(MIN_POINTS, MIN_FRACTION * len(pixels)):
         return None
+    # Reject it if the inliers cover too little of the object.
     visible = np.argwhere(view.visible)[:, ::-1]
     if _cells(pixels[pnp.inlier], CELL * size) < MIN_SPREAD * _cells(visible, CELL * size):
         return None
@@ -213,11 +219,13 @@ def _follow_flow(view: RenderedView) -> Alignment | None:
 def _flow_matches(view: RenderedView) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Match the render with the crop: pixels [N, 2] int, where the crop shows them [N, 2], weights [N]."""
     size = view.virtual.size
-    # The image's own blur behind the object, so that its outline does not pull.
+    # Put the blurred image behind the object, so that its outline does not bias the flow.
     blur = cv2.blur(view.crop, (size // 8 | 1,) * 2)
     ours = _normalised(np.where(view.visible, view.grey, blur), LOCAL_SIGMA * size)
     theirs = _normalised(view.crop, LOCAL_SIGMA * size)
+    # Compute flow in both directions.
     flow, back = _flow(ours, theirs), _flow(theirs, ours)
+    # Choose pixels on a grid, inside the object, at corners.
     margin = max(3, size // 36 | 1)
     inside = cv2.erode(view.visible.astype(np.uint8), np.ones((margin, margin))) > 0
     corner = cv2.cornerMinEigenVal(ours, margin)
@@ -229,6 +237,7 @@ def _flow_matches(view: RenderedView) -> tuple[np.ndarray, np.ndarray, np.ndarra
     u, v = (matched[None, :, axis].astype(np.float32) for axis in (0, 1))
     if not len(x):
         return np.zeros((0, 2), int), np.zeros((0, 2)), np.zeros(0)
+    # Keep those that the backward flow leads back to where they were.
     returned = cv2.remap(back, u, v, cv2.INTER_LINEAR)[0] + flow[y, x]
     good = np.linalg.norm(returned, axis=1) < max(MAX_ROUND_TRIP * size, 0.5)
     weights = np.sqrt(corner[y, x][good]).astype(np.float64)

@@ -19,17 +19,17 @@ from vpog_core.types import VPOGError
 METADATA_KEY = "calibration"
 """Of the weights file's metadata."""
 FEATURES = ("support", "agreement", "error")
-"""What matches say, and the score of a matched pose is a function of; logarithms, see
+"""The score features of a matched pose, computed from its matches; logarithms, see
 `pose_solver.compute_score_features`."""
 ALIGNED_FEATURES = (*FEATURES, "similarity")
-"""What the score of an aligned pose is a function of; similarity: -1..1, see `alignment.RenderedView`."""
+"""The score features of an aligned pose; similarity: -1..1, see `alignment.RenderedView`."""
 FEATURES_IN_FILE = (*FEATURES, "likeness")
-"""What weights files call `ALIGNED_FEATURES`; a calibration of other features is not used."""
+"""The names of `ALIGNED_FEATURES` in weights files; a calibration of other features is not used."""
 REFINED_FEATURES = (*ALIGNED_FEATURES, "visible", "precision")
-"""What the score is a function of where the refiner compared the pose with the image before: the fraction of
-the object that is visible and agrees, and the flow's mean logarithmic scale, see `refine.RefinedPose`."""
+"""The score features of a pose that the refiner compared with the image: also the fraction of the object
+that is visible and agrees, and the flow's mean logarithmic scale, see `refine.RefinedPose`."""
 TRACKED_FEATURES = ("agreement", "precision", "step", "similarity")
-"""What the score of a pose that was followed from an earlier image is a function of, see
+"""The score features of a pose that was followed from an earlier image, see
 `tracked_pose.compute_tracked_features`."""
 MIN_SAMPLES = 40
 """A fit needs this many poses at least."""
@@ -78,7 +78,7 @@ class ScoreCalibrator:
 DEFAULT_ALIGNED = ScoreCalibrator(-2.87, (1.02, 1.68, -7.84, 6.30), 3.05)
 """Fitted to a vpog-tiny on 520 poses of 30 unseen procedural objects, half of them correct."""
 DEFAULT_REFINED = replace(DEFAULT_ALIGNED, coefficients=(*DEFAULT_ALIGNED.coefficients, 0.0, 0.0))
-"""What the refiner saw counts once `vpog calibrate` has weighed it."""
+"""The refiner's features have no weight until `vpog calibrate` has fitted them."""
 DEFAULT_TRACKED = ScoreCalibrator(-2.72, (2.10, -0.80, -0.36, 4.77), 2.81)
 """Fitted to a refiner-tiny on 606 poses of 48 unseen procedural objects, 53 % of them correct."""
 

@@ -14,7 +14,7 @@ from vpog_core.types import VPOGError
 
 LEVELS = ("pixel", "patch")
 PIXEL_STEP = 4
-"""Every fourth pixel of a patch becomes a correspondence: neighbours say nearly the same."""
+"""Every fourth pixel of a patch becomes a correspondence: neighbours are nearly redundant."""
 MERGE_FRACTION = 0.02
 """Points of several templates are one when they are nearer than this fraction of the object's extent."""
 
@@ -90,10 +90,12 @@ def dense_matches(model: VPOGModel, matches: Matches, soft: int = 1) -> list[Den
     Args:
         soft: patches the place is the expected value over: the likeliest, and its likeliest neighbours.
     """
+    # Find the likeliest template patch of each crop patch, and the probability that the object is seen there.
     patches = matches.templates.shape[2]
     probability = matches.logits.float().softmax(dim=-1)
     seen = 1.0 - probability[..., patches:].sum(dim=-1)
     likely, index = _likeliest(probability[..., :patches], soft)
+    # Average the flow inside the likeliest patches, weighted by their probabilities.
     side = round(patches**0.5)
     in_template, confidence = 0.0, 0.0
     for weight, one in zip(
@@ -102,6 +104,7 @@ def dense_matches(model: VPOGModel, matches: Matches, soft: int = 1) -> list[Den
         flow = model.flow(matches, one)
         in_template = in_template + weight[..., None, None, None] * _places(one, flow.flow, side)
         confidence = confidence + weight[..., None, None] * flow.confidence
+    # Confidence: of the flow, that the patch is seen at all, and that it is seen in the chosen patches.
     chosen = likely.sum(dim=-1) / seen.clamp_min(1e-6)
     confidence = confidence * (seen * chosen.clamp(0.0, 1.0).sqrt())[..., None, None]
     is_seen = (seen > 0.5)[..., None, None].expand_as(confidence)
@@ -112,7 +115,7 @@ def dense_matches(model: VPOGModel, matches: Matches, soft: int = 1) -> list[Den
 def _likeliest(probability: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """Find the likeliest patch and its likeliest neighbours: probabilities and indices [..., count].
 
-    A patch away from the likeliest is another answer, not the same one roughly: a mean with it means nothing.
+    Patches that are not neighbours of the likeliest are different matches, so they are not averaged with it.
     """
     best = probability.argmax(dim=-1, keepdim=True)
     if count == 1:
@@ -143,16 +146,19 @@ def correspondences(
     Args:
         coords: [S, P, P, 3] metres, NaN in the background; mask: [P, P] bool, crop pixels that may be used.
     """
+    # Sample pixels, and keep the confident ones.
     pixels, in_template, confidence = _sampled(match, settings.level)  # [N, 2], [S, N, 2], [S, N]
     x, y = np.round(pixels).astype(int).T
     use = match.seen[:, y, x] & (confidence > settings.min_confidence) & np.isfinite(in_template).all(axis=-1)
     if mask is not None:
         use &= mask[y, x]
+    # Lift them to object points.
     extent = _extent(coords)
     points = np.full((*use.shape, 3), np.nan)
     template, place = np.nonzero(use)
     points[template, place] = lift(coords, template, in_template[template, place], extent)
     weights = np.where(np.isfinite(points).all(axis=-1), confidence, 0.0).astype(np.float64)
+    # Merge points of several templates that agree.
     if settings.merge and len(coords) > 1:
         points, weights = merged(points, weights, MERGE_FRACTION * extent)
     template, place = np.nonzero(weights > 0)

@@ -101,8 +101,8 @@ class PoseEstimator:
     ) -> dict[str, str]:
         """Render, encode and cache the templates of one object, or of all.
 
-        Of all objects the meshes are read first, and those that cannot be used are left out: a detection
-        of one is answered with the reason.
+        To onboard all objects, their meshes are read first, and those that cannot be used are left out: the
+        estimate of such an object has the reason.
 
         Args:
             progress: called with (steps done, steps, object id).
@@ -139,9 +139,9 @@ class PoseEstimator:
     ) -> Estimates:
         """Estimate a pose for every detection, in their order; an estimate without a pose has a `reason`.
 
-        Whatever fails, also in a renderer, the library or the network, is such a reason, and costs the
-        detections it concerns alone; the traceback of what was not expected goes to `logging`, as does, once,
-        what is unlikely about a camera that was not read from a file or a message.
+        Every failure, also in a renderer, the library or the network, becomes a reason of the detections that
+        it concerns. Tracebacks of unexpected errors are logged, and, once, what is unlikely about a camera
+        that was not read from a file or a message.
 
         Args:
             image: [H, W, 3] uint8 RGB, of the camera's size.
@@ -166,14 +166,14 @@ class PoseEstimator:
             return Estimates(PoseEstimate(d.class_id, d.instance, reason=reason) for d in detections)
         found: dict[int, PoseEstimate] = {}
         queries: dict[int, Query] = {}
-        # Crop: a query for each detection that can be used.
+        # Make a query of each detection that can be used.
         with setup.stage("crop"):
             for n, (detection, prior) in enumerate(zip(detections, priors, strict=True)):
                 try:
                     queries[n] = pipeline.crop(setup, image, camera, detection, prior)
                 except Exception as error:
                     found[n] = self._failures.estimate(detection, error)
-        # Find the poses of all queries together, and put them into the caller's terms.
+        # Find the poses of all queries together.
         found.update(zip(queries, self._find_poses(setup, list(queries.values())), strict=True))
         return Estimates((found[n] for n in range(len(detections))), setup.timings.seconds)
 
@@ -220,7 +220,7 @@ class PoseEstimator:
                 return [self._failures.estimate(queries[0].detection, error)]
         else:
             return [self._estimate_of(query) for query in solved]
-        # Out of the handler, so that what the error held in memory is free.
+        # Outside of the handler, so that memory held by the error is free.
         return [self._find_poses(setup, [query])[0] for query in queries]
 
     def _estimate_of(self, query: Query) -> PoseEstimate:

@@ -29,7 +29,7 @@ FLOW_GAIN = 0.1
 BEST_REFINED = RefinedPose(
     np.eye(4), visible=1.0, agreement=1.0, precision=-1.5, rays=np.zeros((0, 3)), points=np.zeros((0, 3))
 )
-"""What the refiner says of a pose at best: all is visible and agrees, to a quarter of a pixel."""
+"""The best possible result of the refiner: all is visible and agrees, to a quarter of a pixel."""
 NO_THRESHOLD = -np.inf
 
 
@@ -55,11 +55,12 @@ class ImageComparison:
         """Correct and score the hypotheses of queries; those that cannot be among the best are dropped.
 
         Args:
-            count: of each query, how many hypotheses are wanted.
+            count: hypotheses wanted of each query.
         """
+        # Compare the best hypotheses of each query.
         first = self._compare([(q, h, NO_THRESHOLD) for q in queries for h in q.hypotheses[:count]])
         found = [[next(first) for _ in q.hypotheses[:count]] for q in queries]
-        # The best that a comparison can say of a hypothesis.
+        # Find the other hypotheses that the best possible comparison would rank among those.
         best = BEST_REFINED if self.refiner is not None and self.refiner_rounds else None
         thresholds = [min((h.score for h in done), default=NO_THRESHOLD) for done in found]
         candidates = [
@@ -71,6 +72,7 @@ class ImageComparison:
             for q, threshold, some in zip(queries, thresholds, candidates, strict=True)
             for h in some
         ]
+        # Compare these as well, and drop the rest.
         others = self._compare(rest)
         return [
             q.with_hypotheses([*done, *(next(others) for _ in some)])

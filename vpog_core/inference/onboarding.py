@@ -20,13 +20,13 @@ from vpog_core.objects.template_set import TemplateSet
 from vpog_core.objects.viewpoints import align_roll, nearest_viewpoints, viewpoint_directions
 
 ROLLS = 12
-"""In-plane turns each template is described at: 30 degrees apart, so 15 degrees are left at most."""
+"""In-plane rolls each template is described at: 30 degrees apart, so at most 15 degrees remain."""
 VIEWS_PER_BATCH = 6
 """TemplateViews described in one pass of the network, each at all its rolls."""
 DESCRIPTOR_FORMAT = "2"
 """Raise it when `describe_templates` makes other descriptors of the same weights: caches are made anew."""
 MAX_CACHED_CLUSTERS = 64
-"""Encoded clusters kept per object; the same few are met again and again."""
+"""Encoded clusters cached per object; the same few are used again and again."""
 IMAGES_PER_BATCH = 64
 """Template images that go through the encoder in one pass."""
 

@@ -51,7 +51,7 @@ class PoseFilters:
             (estimate.T_cam_obj, estimate.covariance, time),
         )
         state = self._states.get(key)
-        # Answers that come seldom are no gap: what the last one held is taken up however long ago it was.
+        # Infrequent images are not a gap: the state of the last image is used however old it is.
         recent = state is not None and (
             time - state.time <= self.max_gap or self._last[key] >= self._frame - 1
         )

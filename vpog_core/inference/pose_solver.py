@@ -113,10 +113,10 @@ def apply_alignment(
 ) -> PoseHypothesis:
     """Return a hypothesis with its aligned pose and a score from both matches and image.
 
-    `refined` is what the refiner made of the pose, or None; it is part of the score.
+    `refined` is the refiner's result for the pose, or None; it is part of the score.
 
-    Where the alignment moved the pose, and the new one still agrees with matches, it takes the place of the
-    old one, with the covariance that the aligned points give it.
+    If the alignment moved the pose, and the new one still agrees with the matches, it replaces the old one,
+    with the covariance of the aligned points.
     """
     features = compute_compared_features(hypothesis, alignment.similarity, refined)
     calibrator = calibration.compared(features)
@@ -133,8 +133,8 @@ def compute_compared_features(
     """Compute the score features of a pose that was compared with the image.
 
     Returns:
-        [F] as `calibration.ALIGNED_FEATURES` names it; as `REFINED_FEATURES` where the
-        refiner said something.
+        [F] as `calibration.ALIGNED_FEATURES` names them; as `REFINED_FEATURES` if the refiner compared
+        the pose with the image.
     """
     refiner_features = (
         [] if refined is None or refined.rays is None else [refined.agreement, refined.precision]
@@ -172,11 +172,11 @@ def compute_support(
         rays: [N, 3] camera frame, where the image shows the points; points: [N, 3] metres, object frame;
             weights: [N] inverse variances up to a factor.
         factor: on the variances, from the calibration.
-        iterations: of the search for the minimum near the pose whose covariance is taken; 0: the pose is it.
+        iterations: of the search for the minimum near the pose, whose covariance is computed; 0: at the pose.
 
     Returns:
-        The correspondences, and the covariance [6, 6] in the crop's camera; None where they leave the pose
-        open.
+        The correspondences, and the covariance [6, 6] in the crop's camera; None where they do not determine
+        the pose.
     """
     pixels = rays @ crop.virtual.R_virt_cam.T @ crop.virtual.K.T
     T_virt_obj = invert(crop.virtual.T_cam_virt) @ T_cam_obj
@@ -213,8 +213,8 @@ def _with_noise(
 ) -> Consensus:
     """Estimate the noise of correspondences from their residuals, with variances times `factor`.
 
-    Weights are inverse variances up to a factor. The errors of one patch are correlated: its correspondences
-    together count as one (`factor`, from the calibration, corrects what that leaves).
+    Weights are inverse variances up to a factor. The errors within one patch are correlated, so that its
+    correspondences together count as one; `factor`, from the calibration, corrects the rest.
     """
     root = np.sqrt(weights)
     distance = reprojection_distance(T, points_2d, points_3d, K)
@@ -259,9 +259,9 @@ def _with_inliers(
 def compute_score_features(pairs: Correspondences, pnp: PnPResult) -> np.ndarray:
     """Compute the score features of a matched pose, [F] as `calibration.FEATURES` names them.
 
-    All are logarithms. Support: confidence of the places in the crop that agree, the surest template's each,
-    so that it does not grow with the number of templates. Agreement: its fraction of all. Error: of the
-    inliers, pixels.
+    All are logarithms. Support: the confidence of the crop pixels that agree, of the most confident template
+    at each, so that it does not grow with the number of templates. Agreement: the fraction of the total
+    confidence. Error: of the inliers, pixels.
     """
     support = _confidence_of_places(pairs, pnp.inlier)
     total = _confidence_of_places(pairs, np.ones_like(pnp.inlier))

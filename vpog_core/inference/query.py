@@ -32,12 +32,12 @@ class Prior:
 
     Attributes:
         T_cam_obj: [4, 4] where it should be now. Of several equivalent poses the nearest to it is given.
-        accept_score: the object is followed from this pose first, and what that finds is accepted without
-            a look at other views where its score is this high; None: all views are looked at as if there were
-            no prior.
-        look_anew: other views are looked at even so, and the best pose of all is given.
-        detected: a detector has seen the object in this image. Where it has not, the detection's box is made
-            of the prior, and the object is given up where it scores less than `accept_score`.
+        accept_score: the object is followed from this pose first, and the result is accepted, without a
+            search among other views, if its score is at least this; None: all views are searched as if there
+            were no prior.
+        look_anew: all views are searched even so, and the best pose of all is returned.
+        detected: a detector has seen the object in this image. If not, the detection's box was made from
+            the prior, and the object is given up if it scores less than `accept_score`.
     """
 
     T_cam_obj: np.ndarray

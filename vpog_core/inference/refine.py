@@ -26,11 +26,11 @@ from vpog_core.objects.renderer import Render, Renderer
 BATCH = 16
 """Poses that go through the network at once."""
 MIN_CELLS = 12
-"""Cells of the object's render that the image can show, at least, for a comparison to say anything."""
+"""Least number of cells of the object's render that lie in the image, for a comparison."""
 MIN_SIDE_PX = 10.0
-"""Side of the crop in pixels of the image, at least: what is smaller shows no shape."""
+"""Least side of the crop in pixels of the image: a smaller one shows no shape."""
 MAX_TURN, MAX_SHIFT = np.radians(60.0), 0.3
-"""A refinement corrects; what turns or moves further (fraction of the distance) is not believed."""
+"""Largest rotation and shift (fraction of the distance) of a refinement; a larger one is rejected."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def _one_round(
 ) -> list[RefinedPose]:
     """Refine poses once; one that cannot be refined is returned unchanged, with the reason."""
     size = refiner.config.image_size
-    # Render each pose, and look at the image the same way.
+    # Render each pose, and warp the image to the same camera.
     made = [_pair(pose, b.T_cam_obj, size) for pose, b in zip(poses, before, strict=True)]
     after = [
         replace(b, reason=pair) if isinstance(pair, str) else b for pair, b in zip(made, before, strict=True)
@@ -112,10 +112,10 @@ def _one_round(
     pairs = {n: pair for n, pair in enumerate(made) if isinstance(pair, _Pair)}
     if not pairs:
         return after
-    # Compare them all at once, and solve for the poses that explain the answers.
+    # Compare all pairs by the network, and solve for the poses that explain its outputs.
     compared = _compare(refiner, list(pairs.values()))
     fits = fit_poses(compared, *_grids(list(pairs.values()), size))
-    # Take over what can be believed.
+    # Keep the poses that are plausible.
     for fit, (n, pair) in zip(fits, pairs.items(), strict=True):
         after[n] = _refined(poses[n], before[n], pair, fit)
     return after
@@ -141,7 +141,7 @@ def _pair(pose: PoseToRefine, T_cam_obj: np.ndarray, size: int) -> _Pair | str:
 
 
 _CELLS = np.s_[FINE_STRIDE // 2 :: FINE_STRIDE, FINE_STRIDE // 2 :: FINE_STRIDE]
-"""The pixels that the network's cells stand for."""
+"""The pixels in the middle of the network's cells."""
 
 
 def _compare(refiner: RefinerNet, pairs: Sequence[_Pair]) -> Comparison:

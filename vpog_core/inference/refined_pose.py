@@ -12,7 +12,7 @@ from vpog_core.geometry.epro_pnp import PnPProblem, PnPSolution, solve
 from vpog_core.models.refiner import Comparison
 
 MIN_VISIBILITY = 0.3
-"""Cells less likely to be visible than this take no part in a pose."""
+"""Cells less likely to be visible than this are not used for the pose."""
 LAPLACE_SIGMA = 2**0.5
 """Standard deviation of a Laplace distribution over its scale."""
 AGREES_PX = 2.0
@@ -76,8 +76,8 @@ def fit_poses(
     Args:
         pixels: [g, g, 2]; others as of `refined_pose`, as arrays.
     """
+    # Gather the object's cells, padded to the same number.
     count = int(mask.reshape(len(mask), -1).sum(axis=1).max())
-    # Only the object's cells take part: gather them, filled up to the same number.
     chosen = np.argsort(~mask.reshape(len(mask), -1), axis=1, kind="stable")[:, :count]
     index = torch.from_numpy(chosen)
 
@@ -90,6 +90,7 @@ def fit_poses(
         log_scale=at(found.log_scale[..., None].double())[..., 0],
         visibility=at(found.visibility[..., None].double())[..., 0],
     )
+    # Solve all problems at once.
     grid = torch.from_numpy(np.broadcast_to(pixels, (len(mask), *pixels.shape)).copy())
     object_cells = at(torch.from_numpy(mask)[..., None])[..., 0]
     problem = pose_problem(answer, at(grid), at(torch.from_numpy(points)), object_cells, torch.from_numpy(K))
@@ -104,7 +105,7 @@ def _fit_of(
     visible = torch.sigmoid(answer.visibility[n].flatten())[mask]
     p = problem.points_3d[n][mask] @ T[:3, :3].T + T[:3, 3]
     projected = (p @ problem.K[n].T)[:, :2] / p[:, 2:].clamp_min(1e-6)
-    # Cells that are not likely to be visible have no pixel in the problem: they do not agree.
+    # Cells that are unlikely to be visible have weight zero in the problem; they do not count as agreeing.
     counts = problem.there[n][mask]
     residual = (projected - problem.points_2d[n][mask]).norm(dim=1)
     agrees = counts & (residual < AGREES_PX)

@@ -12,7 +12,7 @@ from vpog_core.geometry.se3 import rotation_angle
 from vpog_core.inference.onboarding import ROLLS, OnboardedObject
 
 SEPARATION = np.radians(35.0)
-"""Views nearer to a better one than this are left out: its cluster covers them."""
+"""Views nearer than this to a better one are skipped: its cluster covers them."""
 
 
 @dataclass(frozen=True)

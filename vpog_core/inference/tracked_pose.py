@@ -25,7 +25,7 @@ from vpog_core.models.refiner import RefinerNet
 from vpog_core.objects.renderer import Renderer
 
 MAX_ROUNDS = 2
-"""Rounds of the refiner; the last is left out for poses that the one before hardly moved."""
+"""Rounds of the refiner; the last one is skipped for poses that the first hardly moved."""
 FLOW_ROUNDS = 3
 """Rounds of flow, at most, each kept where the image is more similar. With one round, taken unseen, an object
 whose turn only its print tells is up to 14 % of its diameter off from image to image; with three, 5 %."""
@@ -89,7 +89,7 @@ def _hypothesis(
     if found.reason or found.rays is None or not len(found.points):
         return None
     cancellation.check()
-    # Flow begins where the image is more similar: where the refiner leads, or where the object was.
+    # Align by flow, starting from the refined or the previous pose, whichever is more similar.
     aligned = align(renderer, query.observation, query.prior.T_cam_obj, FLOW_ROUNDS, found)
     moved = aligned if aligned.moved else found
     observed = (moved.rays, moved.points, moved.weights)

@@ -70,14 +70,13 @@ class Tracker:
         tracker = Tracker(estimator)
         poses = tracker.estimate(image, camera, detections, time=stamp)
 
-    Each object has a track, and keeps its number however its detector numbers it (see `track_numbers`). An
-    object is followed by comparing a render at the last pose with the image (see `tracked_pose`); where that
-    does not convince it is looked for among all views, if a detection tells where. Detections are needed to
-    begin and to recover: in images without one an object is
-    followed for `max_age` seconds, as long as the image agrees.
+    Each object has a track, and keeps its number whatever number its detector gives it (see `track_numbers`).
+    An object is followed by comparing a render at the last pose with the image (see `tracked_pose`). If the
+    score is low, all views are searched, provided that there is a detection. Detections are needed to start
+    and to recover: without one an object is followed for `max_age` seconds, as long as its score is high.
 
-    Without a refiner (`Options.refiner_rounds` 0) nothing is followed: every detection is estimated anew, and
-    the last pose only tells which of several equivalent poses to give.
+    Without a refiner (`Options.refiner_rounds` 0) objects are not followed: every detection is estimated
+    anew, and the last pose only selects one of several equivalent poses.
 
     Args:
         estimator: does the work, and may serve several trackers.
@@ -113,21 +112,25 @@ class Tracker:
             object that was followed without a detection, which `PoseEstimate.detected` tells. Those that are
             lost have none.
         """
+        # Drop old tracks.
         self._frame += 1
         self._warn_without_refiner()
         self._forget(time)
+        # Find the track of each detection, and the tracks without a detection; number the detections.
         detector_numbers = self._numbers.trusted(detections)
         keys = self._assign(detections, detector_numbers, camera, time)
         undetected = self._undetected(keys, time)
         detections = self._numbers.numbered(
             detections, detector_numbers, keys, {k: t.detector_number for k, t in undetected.items()}
         )
+        # Estimate all of them, starting from the tracks' poses.
         priors = [None if key is None else self._prior(self._tracks[key], d, camera)
                   for key, d in zip(keys, detections, strict=True)]  # fmt: skip
         followed = self._detections_of_tracks(undetected, detections, camera)
         asked = [*detections, *(detection for detection, _ in followed.values())]
         priors += [prior for _, prior in followed.values()]
         results = self.estimator.estimate(image, camera, asked, priors)
+        # Store the new states of the tracks.
         detections, results = self._reuse_lost_numbers(detections, detector_numbers, keys, followed, results)
         for detection, number, key, result in zip(detections, detector_numbers, keys, results, strict=False):
             self._remember_detected(detection, number, key, result, time)

@@ -15,15 +15,15 @@ from vpog_core.objects.mesh import Mesh
 from vpog_core.types import Camera, Detection, VPOGError
 
 BOX_NOISE = 0.1
-"""A box that has moved by less than this fraction of its size has not moved: detectors err by as much."""
+"""A box that has moved by less than this fraction of its size has not moved: detectors are no more exact."""
 OTHER_NUMBER = 0.3
 """Intersection over union above which a box of another number, or of a new one, belongs to a track."""
 SAME_NUMBER = 0.5
-"""What the same number is worth beside that, where the boxes overlap at all."""
+"""Added to the overlap of boxes if the numbers are the same and the boxes overlap at all."""
 SMOOTHING = 0.5
 """Weight of the newest step in an object's velocity."""
 MAX_STEPS = 2.0
-"""A velocity is trusted for so many times the time that it was measured over."""
+"""A velocity is used for at most this many times the interval that it was measured over."""
 MAX_ZOOM = 2.0
 """A box grows or shrinks by no more from one image to the next."""
 MIN_SEPARATION = 0.2
@@ -62,7 +62,7 @@ class Track:
 def moved_with_box(track: Track, box: np.ndarray, camera: Camera, mesh: Mesh) -> np.ndarray:
     """Move a track's pose T_cam_obj [4, 4] as its box moved in the image; rotation and depth stay.
 
-    What moves the box by no more than a detector's error leaves the pose where it is.
+    A motion of the box within a detector's error leaves the pose where it is.
     """
     shift = _box_center(box) - _box_center(track.box)
     size = np.maximum(np.asarray(track.box[2:]) - np.asarray(track.box[:2]), 1.0)
@@ -129,9 +129,9 @@ def assign(
 ) -> list[Key | None]:
     """Find the track that each detection belongs to, by its box and its number; None: it is new.
 
-    Boxes belong to the tracks of their class so that they overlap most altogether, one with the track's
-    number before others: so an object that its detector numbers anew stays the same object. Where an object
-    is expected goes before where it was last.
+    Boxes are assigned to the tracks of their class so that the sum of overlaps is largest; boxes with the
+    track's number are preferred. So an object that its detector renumbers stays the same object. Predicted
+    boxes are tried before last boxes.
 
     Args:
         detector_numbers: the detector's number of each detection; None: none that can be trusted.

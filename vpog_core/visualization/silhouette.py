@@ -70,7 +70,7 @@ def outline(
 
 
 def can_project(camera: Camera, points_cam: np.ndarray) -> np.ndarray:
-    """Tell which points [V, 3] are in front of the camera and within its distortion model's range, [V] bool."""
+    """Tell which points [V, 3] lie in front of the camera and in its distortion model's range, [V] bool."""
     front = points_cam[:, 2] > _NEAR
     if not camera.distortion.any():
         return front
