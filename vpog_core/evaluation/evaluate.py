@@ -44,10 +44,12 @@ def evaluate(
     Raises:
         VPOGError: weights, dataset or detections that cannot be used.
     """
+    # Run all frames.
     benchmark = config.benchmark()
     notes = [*benchmark.notes, *detections.open_detections(config.detections, benchmark).notes]
     output.mkdir(parents=True, exist_ok=True)
     records = run(config, benchmark, output / "frames", workers, progress)
+    # Score each method, and write its poses.
     names = {i: benchmark.object(i).name for i in benchmark.object_ids}
     methods = {}
     for method in config.methods:
@@ -58,6 +60,7 @@ def evaluate(
             "seconds": seconds(records, method),
             "without_pose": sum(len(record["methods"][method]["reasons"]) for record in records),
         }
+    # Write scores and report.
     first, *others = config.methods
     notes += _without_depth(benchmark) + _without_pose(records, first)
     result = {

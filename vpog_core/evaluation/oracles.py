@@ -1,9 +1,9 @@
 """Measure how much each stage loses: the truth takes the place of one stage after the other.
 
 whole        retrieval, matching, PnP, refinement and alignment, as they are
-retrieval    the template cluster and the roll nearest to the truth are given
-matching     the templates are those found; every crop pixel they show is matched with its true point
-both         both are given: what is lost is lost by PnP
+retrieval    the template cluster and the roll nearest to the truth are used
+matching     the retrieved templates are used; every crop pixel they show is matched with its true point
+both         both of these: the remaining error is that of PnP
 refiner      the pose matched with the cluster nearest to the truth, corrected by the refiner alone
 start        the true pose, corrected by the refiner alone: how far it leads away from the truth
 """
@@ -42,7 +42,7 @@ STAGES = {
     "refiner": "true template cluster and roll, then the refiner alone",
     "start": "true pose, then the refiner alone",
 }
-"""Names of the oracles, and what tables call each: what is given."""
+"""Names of the oracles, and their names in tables: what is taken from the truth."""
 
 
 @dataclass
@@ -72,15 +72,18 @@ def run_oracles(
     """
     model, onboarded = estimator.model, estimator.onboarded(detection.class_id)
     options = estimator.options
+    # Crop and encode the detection, and retrieve views of it.
     crop = crop_detection(frame.image, frame.camera, detection, model.config.image_size)
     encoded = encode_images(model, crop.rgb[None])
     with torch.inference_mode():
         found = retrieve(model.describe(encoded)[0], onboarded, options.hypotheses + options.retry_views)
+    # Compare the views with the true rotation, or those equivalent to it.
     R_true = [crop.virtual.R_virt_cam @ (truth.T_cam_obj @ S)[:3, :3] for S in target.symmetries]
     angles = [
         min(np.degrees(rotation_angle(onboarded.rotation(h.view, h.roll_index), R)) for R in R_true)
         for h in found
     ]
+    # Find the cluster nearest to the truth, and the true correspondences.
     true_cluster = nearest_cluster(onboarded, R_true[0])
     retrieved = [onboarded.cluster(h.view, h.roll_index, CLUSTER_SIZE) for h in found]
     pixels, points = true_correspondences(crop, frame.camera, truth, target)
@@ -92,6 +95,7 @@ def run_oracles(
         estimator.library.symmetry(detection.class_id),
         encoding=encoded,
     )
+    # Solve with the truth in place of retrieval, of matching, and of both.
     solved = {
         "retrieval": estimator.solve_from(query, true_cluster).pnp,
         "matching": _best(
@@ -101,6 +105,7 @@ def run_oracles(
     }
     T_cam_virt = crop.virtual.T_cam_virt
     poses = {name: None if pnp is None else T_cam_virt @ pnp.T_virt_obj for name, pnp in solved.items()}
+    # Refine the matched pose, and the true pose, by the refiner alone.
     matched = estimator.match_with(query, true_cluster)
     poses["refiner"] = refine_only(estimator, query, matched.T_cam_obj if matched.has_pose else None)
     poses["start"] = refine_only(estimator, query, truth.T_cam_obj)

@@ -28,11 +28,11 @@ class ObjectStore:
         model: the network, on its device.
         library: the objects.
         key: tells these weights from others in the cache.
-        failures: tells what goes wrong.
+        failures: turns errors into reasons.
 
     Attributes:
         left_out: objects that were found to be unusable, each with the sentence that says why.
-        outdated: objects that go on with the mesh they had, each with the sentence that says why the one in
+        outdated: objects that keep their earlier mesh, each with the sentence that says why the one in
             its file cannot be used.
     """
 

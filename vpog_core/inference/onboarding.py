@@ -24,7 +24,7 @@ ROLLS = 12
 VIEWS_PER_BATCH = 6
 """TemplateViews described in one pass of the network, each at all its rolls."""
 DESCRIPTOR_FORMAT = "2"
-"""Raise it when `describe_templates` makes other descriptors of the same weights: caches are made anew."""
+"""Increase it when `describe_templates` changes, so that cached descriptors are computed again."""
 MAX_CACHED_CLUSTERS = 64
 """Encoded clusters cached per object; the same few are used again and again."""
 IMAGES_PER_BATCH = 64

@@ -52,7 +52,7 @@ class Query:
 
     Attributes:
         detection: what was detected; crop: the image region around it; observation: the whole image.
-        target: the object it is said to show; symmetry: of that object.
+        target: the object of its class; symmetry: of that object.
         prior: what is known of the pose before, or None.
         encoding: the crop's encoding [1, ...], once it is encoded.
         descriptor: [C] the crop's retrieval descriptor, where views are to be retrieved for it.

@@ -1,7 +1,7 @@
 """Refine poses by a network in rounds of render, compare and solve, many poses in one batch.
 
 Every pose of a batch, whatever its detection or object, goes through a round together. A pose that cannot be
-rendered in the image stays as it was, and says why.
+rendered in the image stays as it was, with the reason.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ class ClusterMode:
     """Tries the clusters around the best views that retrieval finds.
 
     Args:
-        num_views: views tried for each crop; retry_views: those tried after them where none convinced.
+        num_views: views tried for each crop; retry_views: those tried after them where the best score is low.
     """
 
     num_refined = 1

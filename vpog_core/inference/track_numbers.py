@@ -61,7 +61,7 @@ class TrackNumbers:
 
         Args:
             others: objects that no detection belongs to and that are being followed, with their detector's
-                numbers. They keep their own, but where the detector says that the object is elsewhere now.
+                numbers. They keep their own, unless the detector has the object elsewhere now.
         """
         self._numbers.next_frame()
         result = list(detections)

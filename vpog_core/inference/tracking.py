@@ -32,13 +32,13 @@ class TrackerSettings:
     """Set when a track is trusted.
 
     Attributes:
-        min_score: an object that is followed with a lower score is looked for among all views where it is
-            detected, and lost where it is not. In synthetic images 92 % of the correct poses score 0.4 or
+        min_score: an object that is followed with a lower score is searched for among all views if it is
+            detected, and lost if it is not. In synthetic images 92 % of the correct poses score 0.4 or
             more, 5 % of those off by 30 % of the diameter or more, and 2 % of those of wholly hidden objects.
-        retrieve_every: frames after which all views are looked at whatever the score; 0: never.
-        max_gap: seconds after which an object that has no pose is met as if for the first time. What the
-            last answer held is remembered however long ago that was: answers may come once in ten seconds.
-        without_detections: objects are followed in images where no detection shows them.
+        retrieve_every: frames after which all views are searched whatever the score; 0: never.
+        max_gap: seconds after which an object without a pose is treated as new. The poses of the last image
+            are kept however long ago that was: images may come once in ten seconds.
+        without_detections: objects are followed in images without a detection of them.
         max_age: seconds after its last detection for which an object is followed.
 
     Raises:

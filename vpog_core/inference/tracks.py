@@ -39,9 +39,9 @@ class Track:
 
     Attributes:
         T_cam_obj: [4, 4], the last pose; box: [4], where a detector would see it in that image.
-        time: of that image, seconds; frame: which of the tracker's answers that was.
+        time: of that image, seconds; frame: the number of that image in the tracker.
         detected: time of the image in which it was detected last.
-        frames_since_retrieval: answers since all views were looked at.
+        frames_since_retrieval: images since all views were searched.
         lost: the last image did not show it at that pose.
         detector_number: the number that its detector gave it last; None: none, or none that can be trusted.
         velocity: [3] metres per second of its middle in the camera frame, found over `step` seconds.
@@ -160,7 +160,7 @@ def _match_score(
     """Compute how well a detection fits a track; 0 where it cannot belong to it."""
     box = np.asarray(detection.box, dtype=np.float64)
     if key[0] != detection.class_id or box.shape != (4,) or not np.isfinite(box).all():
-        return 0.0  # The estimator says what is wrong with such a box.
+        return 0.0  # The estimator reports what is wrong with such a box.
     same = number is not None and number == track.detector_number
     shared = overlap(box, expected)
     return shared + SAME_NUMBER * same if shared > (0.0 if same else OTHER_NUMBER) else 0.0
