@@ -17,11 +17,11 @@ CHECKED = 3
 _HELP = """\
 Fit what turns matches into a probability (the score) and a covariance of the correct size.
 
-The network looks at objects it was not trained on, in made-up scenes whose poses are known. Two thirds of
-the scenes fit a few numbers, on the best answer for an object and on those it has to be told from; the
+The network estimates poses of objects it was not trained on, in synthetic scenes whose poses are known. Two
+thirds of the scenes fit a few numbers, on the best pose of an object and on its alternatives; the
 others check them, on the best alone: for poses from matches alone, for poses aligned with the image, and
 for poses followed from one image to the next. They are stored in the weights file, which stays the same
-network. To be done anew for every newly trained file."""
+network. Run it for every newly trained file."""
 
 _LEGEND = """\
 matched: poses from matches alone; aligned: those aligned with the image; tracked: those followed by the

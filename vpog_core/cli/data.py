@@ -37,7 +37,7 @@ What is rendered once goes into --bank and is used again."""
 
 def add_data(commands) -> None:
     """Add the subcommand and its own two to the parser of `vpog`."""
-    data = commands.add_parser("data", help="look at training samples, or measure them", description=_HELP)
+    data = commands.add_parser("data", help="show training samples, or measure them", description=_HELP)
     parts = data.add_subparsers(dest="part", metavar="COMMAND", required=True)
     preview = _part(parts, "preview", "draw samples with their labels", _PREVIEW_HELP, run_preview)
     preview.add_argument(

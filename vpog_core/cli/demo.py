@@ -20,7 +20,7 @@ HELD_OUT_SEED = 900_000
 FRAME_SECONDS = 0.1
 BOX_JITTER = 0.05
 MIN_VISIBLE = 0.3
-"""Objects less visible than this fraction are not asked for, as a detector would not find them."""
+"""Objects less visible than this fraction are not estimated, as a detector would not find them."""
 
 _MAX_DRAWN = 5
 _POINTS = 1000

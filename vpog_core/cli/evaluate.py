@@ -22,7 +22,7 @@ examples:
   vpog evaluate --synthetic heldout --objects 5 --crops 4 --output out/look
   vpog evaluate --synthetic heldout --split plain --levels clean,occluded --output out/plain
 
-A run that was stopped goes on where it was when started again with the same options.
+A run that was stopped is resumed when started again with the same options.
 Exit status: 0 done, 2 unusable input."""
 
 

@@ -18,7 +18,7 @@ Do all that new weights need, in one go: fit their scores (`vpog calibrate`), ev
 benchmark and on datasets (`vpog evaluate`), and write card and page of results. Without --into nothing but
 the folder --work is written; with it the weights, their card and docs/results.md of a source tree.
 
-A run that was stopped goes on where it was when started again with the same options. Figures depend on
+A run that was stopped is resumed when started again with the same options. Figures depend on
 refiner-tiny.safetensors beside the shipped weights, too: put a new one there first."""
 
 EXAMPLE = """\
@@ -111,18 +111,18 @@ def _sets(arguments: argparse.Namespace) -> list[tuple[str, list[str]]]:
 
 def _calibrated(arguments: argparse.Namespace, work: Path) -> Path:
     """Return the calibrated weights of a work folder, which are made if they are missing."""
-    weights, said = work / f"{arguments.name}.safetensors", work / "calibration.txt"
-    if said.is_file():
+    weights, report = work / f"{arguments.name}.safetensors", work / "calibration.txt"
+    if report.is_file():
         print(f"calibrated before: {weights}")
         return weights
     words = ["--weights", arguments.weights, "--output", str(weights), "--device", arguments.device]
     words += ["--workers", str(arguments.workers), *(QUICK if arguments.quick else FULL)["calibrate"]]
-    told = io.StringIO()
-    with contextlib.redirect_stdout(told):
+    captured = io.StringIO()
+    with contextlib.redirect_stdout(captured):
         _vpog("calibrate", words)
-    text = told.getvalue().rsplit("Stored in", 1)[0]
+    text = captured.getvalue().rsplit("Stored in", 1)[0]
     print(text, end="")
-    said.write_text(text, encoding="utf-8")
+    report.write_text(text, encoding="utf-8")
     return weights
 
 

@@ -119,7 +119,7 @@ class Benchmark(Protocol):
     groups: dict[int, str]
     """A label for each scene, where scenes are kinds of images; else empty."""
     splits: dict[int, str]
-    """The part of the benchmark each scene is of, where its parts are told apart; else empty."""
+    """The part of the benchmark of each scene, where it has parts; else empty."""
     notes: list[str]
     """Sentences on what was not as expected and how it is taken."""
     known_objects: frozenset[int]

@@ -1,4 +1,4 @@
-"""Check a dataset against BOP's format: deviations are recognised and said, or refused."""
+"""Check a dataset against BOP's format: deviations are recognised and noted, or refused."""
 
 from __future__ import annotations
 

@@ -36,12 +36,12 @@ from vpog_core.types import Camera, Detection, PoseEstimate, VPOGError
 FIRST_SEED = 910_000
 """Objects from this seed on are in no training set, nor in the held-out benchmark."""
 OBJECTS, SECONDS = 3, 1.7
-"""Objects of a scene, and the time between two looks at it."""
+"""Objects of a scene, and the seconds between two frames of it."""
 MIN_VISIBLE, BOX_JITTER = 0.4, 0.05
 CORRECT = 0.1
 """ADD of a correct pose is under this fraction of the diameter."""
 ALTERNATIVES = 3
-"""Poses of other views that are samples beside the best: the score has to tell them apart."""
+"""Poses of other views that are samples beside the best: the score must distinguish them."""
 STAGES = tuple(
     Options(alignments=rounds, alternatives=ALTERNATIVES, retry_views=0) for rounds in (0, Options.alignments)
 )
@@ -113,7 +113,7 @@ def collect(
     """Collect the poses that a network finds in scenes of `frames` frames each.
 
     Args:
-        workers: processes; progress: told after each scene.
+        workers: processes; progress: called after each scene.
 
     Returns:
         Samples for each calibrator of `calibration.SIGNS`.
@@ -127,7 +127,7 @@ def collect(
             for stage, more in zip(rows, found, strict=True):
                 stage.extend(more)
             progress()
-    # A pose that the refiner said something of is a sample with and without what it said.
+    # A pose that the refiner compared with the image is a sample with and without the refiner's features.
     of_kind = {
         "matched": matched,
         "aligned": [(row[0][: len(ALIGNED_FEATURES)], *row[1:]) for row in compared],

@@ -1,4 +1,4 @@
-"""Match estimates with instances by BOP's greedy rule, and tell what is found at each threshold."""
+"""Match estimates with instances by BOP's greedy rule, and count what is found at each threshold."""
 
 from __future__ import annotations
 

@@ -114,9 +114,9 @@ def _stages(result: Mapping) -> str:
         return ""
     rows = {"as it is": stages["whole"], **{text: stages[f"{name}_oracle"] for name, text in STAGES.items()}}
     found = stages["retrieval"]
-    told = ""
+    retrieval = ""
     if found["detections"]:
-        told = (
+        retrieval = (
             f'<p class="soft">Retrieval on {found["detections"]} detections: the first view is within '
             f"25 degrees for {found['first_within_25_degrees']:.1f} %, the best of those that may be tried "
             f"for {found['any_within_25_degrees']:.1f} %; median {found['median_degrees']:.1f} degrees.</p>"
@@ -124,7 +124,7 @@ def _stages(result: Mapping) -> str:
     lost = bars(stages["lost"], "points")
     return (
         "<h2>Where it is lost</h2>"
-        f'<div class="row"><div class="card scroll">{_table("with the truth for", rows)}{told}</div>'
+        f'<div class="row"><div class="card scroll">{_table("with the truth for", rows)}{retrieval}</div>'
         f'<div class="card"><h3>ADD(-S) lost by</h3>{lost}</div></div>'
     )
 

@@ -107,12 +107,12 @@ def _stages(stages: Mapping) -> str:
 
 
 def _seconds(methods: Mapping[str, Mapping]) -> str:
-    told = [
+    times = [
         f"{name} {1000 * scores['seconds']['detection']:.0f} ms (score's calibration error "
         f"{scores['calibration']['error']:.3f})"
         for name, scores in methods.items()
     ]
-    return f"Median time of a detection: {', '.join(told)}.\n"
+    return f"Median time of a detection: {', '.join(times)}.\n"
 
 
 def _methods(result: Mapping) -> dict[str, Mapping]:

@@ -17,9 +17,9 @@ from vpog_core.types import VPOGError
 from vpog_core.whole_file import write_whole
 
 FORMAT = 2
-"""Of the frames kept; raise it when what they hold, or how errors are computed, changes."""
+"""Format of stored frames; increase it when their content, or how errors are computed, changes."""
 CODE_FOLDERS = ("bop", "geometry", "inference", "models", "objects", "synthetic")
-"""Rooms whose code decides what a frame comes to; a change there starts anew."""
+"""Folders whose code determines a frame's record; a change there invalidates stored frames."""
 
 Progress = Callable[[str, int, int], None]
 """(what, done, total)."""
@@ -38,7 +38,7 @@ def run(
         benchmark: the plan's.
         folder: where frames are kept, in a folder named by everything they depend on.
         workers: processes, each with one torch thread; 1 runs here.
-        progress: told after each object onboarded and each frame.
+        progress: called after each object onboarded and each frame.
     """
     store = FrameStore(folder, run_key(config, benchmark))
     missing = [key for key in benchmark.keys if key not in store]

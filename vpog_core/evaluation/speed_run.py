@@ -104,7 +104,7 @@ def run_speed(config: SpeedConfig, report: ReportProgress = lambda text: None) -
     """Time all that a configuration asks for.
 
     Args:
-        tell: called with what is timed next.
+        report: called with what is timed next.
 
     Raises:
         VPOGError: a device that is not there, a network or precision that is not known.

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 START_QUIET_S = 1.0
-"""Before the first image nothing may have come for so long: a detector could be behind by an image."""
+"""Pause needed before the first image: a detector could still be busy with an earlier one."""
 
 QUIET_S = 5.0
-"""Once the order was lost, so long a pause lets it start anew: by then a detector has given all answers."""
+"""Pause after which pairing starts again once the order was lost: by then a detector has finished."""
 
 PAIRED = (
     "Images and detections have no stamp (0): they are paired by the order they come in, which works only "
@@ -26,8 +26,8 @@ OUT_OF_ORDER = (
 class ArrivalOrder:
     """Follows one stream of images and one detector's results, both without stamps.
 
-    Detections belong to the last image only if image and detections have taken turns since a pause. Two
-    images in a row, or two answers, and it cannot be told any more which answer is whose.
+    Detections belong to the last image only if images and detections have alternated since a pause. After two
+    images, or two results, in a row, it is not known which result belongs to which image.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:

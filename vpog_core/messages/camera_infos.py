@@ -11,20 +11,20 @@ from vpog_core.messages.ring import remember
 from vpog_core.types import VPOGError
 
 MAX_KEPT = 300
-"""Messages kept; images wait for their detections, and the calibration of each is still to be here then."""
+"""Messages kept: the calibration of an image is needed when its detections come, some time later."""
 
 FIRST_S = 0.5
-"""How long a frame waits for the first CameraInfo, and for its own where every image so far had one."""
+"""Seconds that a frame waits for the first CameraInfo, or for its own if every image so far had one."""
 
 JUMP_NS = 1_000_000_000
-"""A stamp that is further back than this is of a new time, as when a bag is played again."""
+"""A stamp further back than this means that time has started again, as when a bag is played again."""
 
 
 class CameraInfos:
     """Stores the calibrations that have come; thread-safe.
 
-    An image has the one of its own stamp. Without one it has the newest that is not newer than the image, as
-    long as the next one says the same: a calibration published once holds for what comes after it.
+    An image has the calibration of its own stamp, else the newest one before it, if the next one is equal: a
+    calibration published once is valid for all images after it.
     """
 
     def __init__(self, kept: int | None = MAX_KEPT, wait_s: float = FIRST_S) -> None:

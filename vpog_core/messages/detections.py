@@ -47,12 +47,12 @@ class Candidate:
 
 
 class DetectionReader:
-    """Turns detectors' messages into detections; remembers what has been said and who has which number.
+    """Converts detectors' messages to detections, and keeps instance numbers from image to image.
 
     Args:
         library: the estimator's ObjectLibrary.
         statistics: counts what is left out, by `leave_out(kind, number)`.
-        notices: tells users of it, by `log_once(kind, sentence, of)`.
+        notices: logs it, by `log_once(kind, sentence, of)`.
         left_out: the objects that cannot be used, which the node has named when it was configured.
         label_maps: reads label maps.
     """
@@ -87,7 +87,7 @@ class DetectionReader:
             width, height: of the image, pixels.
             most: how many are taken, best scores first; those left out come first in the next image.
             numbered: objects of a class are numbered here, by where they were in the last image; False: what
-                the detector does not tell apart is left to a tracker, as `NO_NUMBER`.
+                the detector does not number is left to a tracker, as `NO_NUMBER`.
 
         Raises:
             VPOGError: a label map that holds no labels.

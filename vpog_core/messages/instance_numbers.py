@@ -17,8 +17,8 @@ MAX_COORDINATE = 1e6
 """Pixels; boxes that reach further are no boxes, and get a number all the same."""
 
 MEMORY_FRAMES = 100
-"""An object that is not detected in so many frames gives its number away: late, so that one that was hidden
-for a while does not come back to find another object under its number."""
+"""Frames without a detection after which an object's number is free again: many, so that an object that was
+hidden for a while finds its number unused."""
 
 NO_NUMBER = -1
 """`Detection.instance` of what its detector gives no number."""
@@ -27,10 +27,10 @@ NO_NUMBER = -1
 class InstanceNumbers:
     """Numbers the detections of a class in a frame: each number once, whatever the detector sends.
 
-    A detector's own number is kept where it gives one to a single object. A detector that has given one
-    number to two objects of a class numbers nothing, and from then on is not asked again. What has no
-    number then gets that of the last box it overlaps most, else of the nearest in the last frame that is
-    free, else the lowest that is free.
+    A detector's number is kept if no other object of the class has it. Once a detector has given one number
+    to two objects of a class, its numbers are ignored from then on. An object without a number gets that of
+    the remembered box it overlaps most, else of the nearest one in the last frame that is free, else the
+    lowest free number.
     """
 
     def __init__(self) -> None:
@@ -88,7 +88,7 @@ class InstanceNumbers:
         return numbers
 
     def is_ambiguous(self, class_id: str, given: Sequence[int | None]) -> bool:
-        """Tell whether the detector's numbers of a class fail to tell its objects apart, now or before."""
+        """Tell whether the detector has given one number to several objects of a class, now or before."""
         if any(count > 1 for number, count in Counter(given).items() if number is not None):
             self._ambiguous.add(class_id)
         return class_id in self._ambiguous

@@ -104,8 +104,10 @@ def open_bag(path: str | Path) -> Iterator[Bag]:
 
 def broken(path: Path, error: Exception) -> VPOGError:
     """Say in one sentence that a bag cannot be read."""
-    told = " ".join(str(error).split()).rstrip(".") if isinstance(error, ReaderError) else sentence_of(error)
-    return VPOGError(f"The bag '{path}' cannot be read ({told}): {REMEDY}.")
+    reason = (
+        " ".join(str(error).split()).rstrip(".") if isinstance(error, ReaderError) else sentence_of(error)
+    )
+    return VPOGError(f"The bag '{path}' cannot be read ({reason}): {REMEDY}.")
 
 
 def _check_kind(path: Path) -> None:

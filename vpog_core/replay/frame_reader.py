@@ -42,7 +42,7 @@ class OnceNotices:
 
     def __init__(self) -> None:
         self.left_out: Counter[str] = Counter()
-        self._said: set[tuple[str, str]] = set()
+        self._printed: set[tuple[str, str]] = set()
 
     def leave_out(self, kind: str, number: int = 1) -> None:
         """Count what is left out."""
@@ -50,8 +50,8 @@ class OnceNotices:
 
     def log_once(self, kind: str, sentence: str, of: str = "") -> None:
         """Print a sentence, the first time for this kind and subject."""
-        if (kind, of) not in self._said:
-            self._said.add((kind, of))
+        if (kind, of) not in self._printed:
+            self._printed.add((kind, of))
             tqdm.write(f"vpog: {sentence}", file=sys.stderr)
 
 
@@ -63,7 +63,7 @@ class FrameReader:
         camera_infos: the bag's.
         max_detections: used of one frame, best scores first.
         rectified: the images are rectified: `P` of their CameraInfo holds.
-        said: tells users what is left out.
+        notices: prints what is left out.
         numbered: see `DetectionReader.read`.
     """
 
@@ -74,15 +74,15 @@ class FrameReader:
         camera_infos: CameraInfos,
         max_detections: int,
         rectified: bool,
-        said: OnceNotices,
+        notices: OnceNotices,
         numbered: bool = True,
     ) -> None:
         self._numbered = numbered
-        self._detections = DetectionReader(library, said, said, left_out)
+        self._detections = DetectionReader(library, notices, notices, left_out)
         self._camera_infos = camera_infos
         self._max_detections, self._rectified = max_detections, rectified
         self._bit_depth = BitDepth()
-        self._said = said
+        self._notices = notices
 
     def read(self, frame: RecordedFrame) -> FrameInputs:
         """Read one frame; an image alone has no detections.
@@ -93,10 +93,10 @@ class FrameReader:
         message = frame.image.read()
         camera = camera_from_info(self._camera_infos.of_image(frame.stamp_ns), self._rectified)
         for doubt in camera_doubts(camera):
-            self._said.log_once("camera", doubt, of=doubt)
+            self._notices.log_once("camera", doubt, of=doubt)
         image = image_to_rgb(message, self._bit_depth)
         if self._bit_depth.note:
-            self._said.log_once("bit depth", self._bit_depth.note, of=self._bit_depth.note)
+            self._notices.log_once("bit depth", self._bit_depth.note, of=self._bit_depth.note)
         if image.shape[:2] != (camera.height, camera.width):
             raise VPOGError(
                 f"The image is {image.shape[1]}x{image.shape[0]} and its CameraInfo is for "

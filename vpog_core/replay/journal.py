@@ -74,12 +74,12 @@ class Journal:
     def add(self, result: FrameResult, flow_png: bytes = b"") -> None:
         """Keep the result of the next frame, and the image of its matches where there is one."""
         if flow_png:
-            # Before the line that says that the frame is done.
+            # Written before the line that marks the frame as done.
             write_whole(self.flow_path(result.number), flow_png)
         values = _to_json(result)
         self._file.write(json.dumps(values) + "\n")
         self._file.flush()
-        # Not the result itself, whose estimates hold on to all that was matched.
+        # Not the result itself, whose estimates keep all matches in memory.
         self.results.append(_from_json(values))
 
     def go_back_to(self, number: int) -> None:

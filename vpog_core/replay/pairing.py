@@ -88,7 +88,7 @@ def find_pairs(bag: Bag, topics: Topics, rule: UnpairedImageRule | None = None) 
 
 
 class _Pairing:
-    """Finds the pairs of messages that are told to it in the order they were recorded.
+    """Finds the pairs among messages that are added in the order they were recorded.
 
     Attributes:
         waiting: stamps of detections whose image has not come, with their rows.
@@ -105,7 +105,7 @@ class _Pairing:
         self._calibration: Any = None
 
     def go_on_to(self, now_s: float) -> None:
-        """Set when the message that is told next was recorded."""
+        """Set the time when the next message was recorded."""
         self._now_s = now_s
         # The clock of the recording starts with its first message.
         self._unstamped = self._unstamped or ArrivalOrder(lambda: self._now_s)

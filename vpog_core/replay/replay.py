@@ -63,7 +63,7 @@ class Replay:
             VPOGError: the output folder holds something else.
         """
         self.settings, self._estimator, self._bag = settings, estimator, bag
-        self._said = OnceNotices()
+        self._notices = OnceNotices()
         self.topics, self.pairs = prepared
         self.journal = Journal(settings.output, _plan(settings, estimator, bag, self.topics, self.pairs))
         self._go_back_to_detections()
@@ -106,7 +106,7 @@ class Replay:
             infos,
             settings.max_detections,
             settings.rectified,
-            self._said,
+            self._notices,
             numbered=not settings.tracking,
         )
         bar = tqdm(
@@ -121,7 +121,7 @@ class Replay:
                 inputs = reader.read(frame)
             except VPOGError as error:
                 inputs = error
-            # Frames before are read all the same: numbers and bits follow from what came before.
+            # Earlier frames are read as well: instance numbers and bit depth depend on them.
             if frame.number >= first:
                 yield frame, inputs
 
@@ -136,7 +136,7 @@ class Replay:
         )
         for frame, inputs in self._frames("estimating", done):
             if isinstance(inputs, VPOGError):
-                self._said.log_once("frame", f"A frame is left out: {inputs}", of=str(inputs))
+                self._notices.log_once("frame", f"A frame is left out: {inputs}", of=str(inputs))
                 self.journal.add(FrameResult(frame.number, failure=str(inputs)))
                 continue
             if frame.detections is None and not (tracker.boxes and self._estimator.can_track):
@@ -147,7 +147,7 @@ class Replay:
             seconds = time.monotonic() - start
             for estimate in estimates:
                 if estimate.T_cam_obj is None:
-                    self._said.log_once(
+                    self._notices.log_once(
                         "no pose", f"No pose of {estimate.class_id}: {estimate.reason}", of=estimate.reason
                     )
             flow = _flow_png(estimates) if self.settings.images else b""
@@ -219,7 +219,7 @@ def _flow_png(estimates: Estimates) -> bytes:
 
 
 def _frame_rate(stamps_ns: list[int]) -> float:
-    """Return the median of images per second; 10 where the stamps do not tell."""
+    """Return the median of images per second; 10 where the stamps do not increase."""
     steps = np.diff(np.array(stamps_ns, np.int64))
     steps = steps[steps > 0]
     return 1e9 / float(np.median(steps)) if steps.size else 10.0
