@@ -31,14 +31,14 @@ class VPOGError(ValueError):
 
 
 def sentence_of(error: BaseException) -> str:
-    """Tell an error that is no VPOGError in one line: its type, and its text as far as it is short."""
+    """Describe an error that is not a VPOGError in one line: its type and its shortened text."""
     text = " ".join(str(error).split())
     text = text if len(text) <= 200 else f"{text[:200]} ..."
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 class Region(NamedTuple):
-    """Place of an image in the whole image that its camera could take, in pixels of the image."""
+    """Locate an image in the full image of its camera's sensor, in pixels of the image."""
 
     x: float
     y: float
@@ -56,7 +56,7 @@ class Camera:
         distortion: [n] float64 coefficients of `model` (n = 0 for none), in OpenCV's order.
         model: one of `CAMERA_MODELS`; `equidistant` is OpenCV's fisheye model.
         region: where this image lies in a larger one, or None for a whole image.
-        checked: somebody has compared it with its image (`geometry.camera_checks`) and said what is odd.
+        checked: `geometry.camera_checks` has checked it, and what is unlikely about it was reported.
 
     Raises:
         VPOGError: K is not an intrinsic matrix, impossible size, unknown model, wrong number of coefficients.
@@ -164,18 +164,18 @@ class PoseEstimate:
 
     Attributes:
         T_cam_obj: [4, 4] float64, or None when no pose was found (then `reason` says why).
-        score: how sure the estimator is, 0..1.
+        score: the probability that the pose is correct, 0..1.
         covariance: [6, 6] float64, order (x, y, z, rotation about x, y, z) in the camera frame, or None.
         inliers: correspondences that agree with the pose.
         reprojection_error: root mean square over the inliers, pixels of the crop.
         reason: empty when there is a pose, else one sentence.
-        alternatives: the next best poses, of different views, best first, where asked for.
-        samples: [N, 4, 4] poses, all as likely, from the distribution of this one, where asked for.
-        score_features: [F] what the score is a function of (`inference.calibration.FEATURES`, and the
-            similarity where the pose was compared with the image), or None.
-        aligned: aligning it with the image has moved it.
-        tracked: followed from the pose known before, without a look at other views.
-        detected: a detection of this image shows the object; else it was followed without one.
+        alternatives: the next best poses, of different views, best first, if requested.
+        samples: [N, 4, 4] equally likely poses from the distribution of this one, if requested.
+        score_features: [F] the features that the score is computed from (`inference.calibration.FEATURES`,
+            and the similarity if the pose was compared with the image), or None.
+        aligned: the alignment with the image has moved the pose.
+        tracked: followed from the previous pose, without a search among other views.
+        detected: the object was detected in this image; else it was followed without a detection.
         detection_age: seconds since the image in which the object was last detected; 0 where it is this one.
         draw_match: makes `match`, or None.
     """

@@ -105,7 +105,7 @@ class DetectionFile:
     def _report(
         self, total: int, left_out: dict[str, list[str]], elsewhere: list[_Entry], used: int, name: str
     ) -> None:
-        """Keep the notes, or say why nothing is left.
+        """Store the notes, or raise if no entry can be used.
 
         Raises:
             VPOGError: no entry can be used.

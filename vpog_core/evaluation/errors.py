@@ -18,7 +18,7 @@ from vpog_core.types import VPOGError
 WIDTH = 640.0
 """Image width (pixels) that projection errors are brought to."""
 ARRAYS = ("visible", "scores", "mssd", "mspd", "add", "rotation", "distance", "vsd")
-"""Of `TargetErrors`."""
+"""The arrays of `TargetErrors`."""
 
 
 @dataclass(frozen=True)

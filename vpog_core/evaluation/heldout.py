@@ -33,7 +33,7 @@ from vpog_core.synthetic.plain import painted_plain
 from vpog_core.types import Camera
 
 FORMAT = "heldout-2"
-"""Raise it when an image or an object changes: scores of different formats cannot be compared."""
+"""Increase it when an image or an object changes: scores of different formats cannot be compared."""
 FIRST_SEED = 920_000
 """Objects from this seed on are in no training, validation or test set."""
 OTHERS_SEED = 925_000
@@ -78,7 +78,7 @@ class HeldOut:
         if (objects, crops, len(self.groups)) != (OBJECTS, CROPS, len(LEVELS) * len(SPLITS)):
             kinds = ", ".join(self.groups.values())
             self.name = f"heldout, part ({objects} objects, {crops} images each a level: {kinds})"
-        # An image is the same whatever part it is looked at in.
+        # An image does not depend on the part of the benchmark that is evaluated.
         self.fingerprint = FORMAT
         # Bound to the instance, so that meshes go when it goes.
         self.object = lru_cache(maxsize=None)(self._object)

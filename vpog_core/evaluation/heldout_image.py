@@ -15,7 +15,7 @@ from vpog_core.synthetic.table import TableTop
 
 LEVELS = {1: "clean", 2: "light", 3: "clutter", 4: "occluded"}
 OTHERS = 12
-"""How many other things there are."""
+"""Number of other objects."""
 SIZE = (480, 640)
 FOCAL = 600.0
 VISIBLE = (0.3, 0.6)

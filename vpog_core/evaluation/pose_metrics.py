@@ -28,10 +28,10 @@ class PoseScore:
 
 @dataclass
 class PoseMetrics:
-    """Collect the errors of poses and the latencies of frames.
+    """Collects the errors of poses and the latencies of frames.
 
     Attributes:
-        scores: for each object the scores of its answers; None stands for no pose.
+        scores: the scores of each object; None stands for no pose.
         latencies: seconds, one for each frame.
     """
 
@@ -47,7 +47,7 @@ class PoseMetrics:
         diameter: float,
         symmetric: bool = False,
     ) -> PoseScore | None:
-        """Compare one answer (None for no pose) with the truth, T_cam_obj [4, 4] both, and keep the score.
+        """Compare an estimate (None for no pose) with the truth, T_cam_obj [4, 4] both, and add its score.
 
         Args:
             points: [N, 3] points of the mesh, metres; a few hundred are enough.

@@ -16,7 +16,7 @@ BOX_PADDING = 1.05
 MAX_TANGENT = float(np.tan(np.deg2rad(85)))
 """How far a ray at z = 1 may be off the axis of a pinhole camera."""
 COARSE = 0.75
-"""An image of fewer pixels than this fraction of the image's is taken from the image scaled down."""
+"""A crop of fewer pixels than this fraction of the image's is made from the image scaled down."""
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ def warp(image: np.ndarray, camera: Camera, virtual: VirtualCamera) -> np.ndarra
 
 
 def warp_all(images: Sequence[np.ndarray], camera: Camera, virtual: VirtualCamera) -> list[np.ndarray]:
-    """Warp several images [H, W(, 3)] of one camera as `warp` does each; where to look is found once."""
+    """Warp several images [H, W(, 3)] of one camera as `warp` does each; the pixel mapping is computed once."""
     x, y = _pixels_seen(camera, virtual)
     scale = virtual.K[0, 0] / camera.K[0, 0]
     seen = [_shrunk(image, x, y, scale) if scale < COARSE else (image, x, y) for image in images]

@@ -111,7 +111,7 @@ def _scales(camera: Camera) -> list[float]:
 
 
 def _is_k_for_another_resolution(camera: Camera) -> str:
-    """Return the question, with the resolution where it can be told, and the remedy."""
+    """Return a sentence with the resolution, where it is known, and the remedy."""
     scales = _scales(camera)
     _, _, width, height = _uncropped(camera)
     seems = f" ({scales[0] * width:.0f}x{scales[1] * height:.0f})" if scales else ""

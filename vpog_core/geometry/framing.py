@@ -13,7 +13,7 @@ NEAREST = 1e-3
 
 
 def frame_hull(points_cam: np.ndarray, size: int, pad: float = FRAME_PADDING) -> VirtualCamera | None:
-    """Return the camera that looks at the middle of some points and just shows them all.
+    """Return the camera that looks at the middle of some points and shows all of them.
 
     Args:
         points_cam: [N, 3] metres, camera frame, such as an object's hull at its present pose.

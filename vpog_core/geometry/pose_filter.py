@@ -82,7 +82,7 @@ def update(
         return replace(expected, jump=(T, R, time))
     K = np.linalg.solve(S, expected.P[:6]).T
     change = K @ error
-    # Joseph's form stays symmetric and positive whatever is rounded.
+    # Joseph's form stays symmetric and positive in spite of rounding.
     A = np.eye(12)
     A[:, :6] -= K
     P = A @ expected.P @ A.T + K @ R @ K.T

@@ -15,7 +15,7 @@ SAME_MEAN_RATIO = 1.3
 
 
 def bits_in_use(pixels: np.ndarray) -> int:
-    """Return the fewest of `SENSOR_BITS` that hold all pixels (uint16, any shape) but a few stray ones."""
+    """Return the smallest of `SENSOR_BITS` that holds all pixels (uint16, any shape) but a few outliers."""
     allowed = MAX_STRAY_FRACTION * pixels.size
     for bits in SENSOR_BITS[:-1]:
         if np.count_nonzero(pixels >= 1 << bits) <= allowed:

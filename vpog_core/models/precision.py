@@ -75,7 +75,7 @@ def choose_precision(network: nn.Module, precision: str) -> None:
 
 
 def inference_context(network: nn.Module) -> AbstractContextManager:
-    """Return the context of a network for inference: as `choose_precision` said, else `autocast_for`."""
+    """Return the context of a network for inference: as `choose_precision` set it, else `autocast_for`."""
     device = next(network.buffers()).device
     return autocast_for(device, getattr(network, "computes_bfloat16", None))
 

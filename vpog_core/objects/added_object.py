@@ -84,7 +84,7 @@ class AddedObject:
 
 
 def check_mesh(folder: Path, name: str, mesh: str, data: bytes, unit: str, symmetry: str) -> AddedObject:
-    """Check an object that somebody wants to add; nothing is written.
+    """Check an object that is to be added; nothing is written.
 
     Args:
         folder: the objects folder; nothing outside it is read.
@@ -175,7 +175,7 @@ def _suffix(mesh: str) -> str:
 
 
 def _read_bytes(data: bytes, place: str, unit: str) -> Mesh:
-    """Read a mesh's bytes in a folder where nothing else lies."""
+    """Read a mesh's bytes in an otherwise empty folder."""
     if len(data) > MAX_BYTES:
         raise VPOGError(
             f"The mesh has {len(data) >> 20} MiB, and {MAX_BYTES >> 20} are taken: simplify it, or copy the "

@@ -12,9 +12,9 @@ from vpog_core.objects.template_set import template_camera
 from vpog_core.objects.viewpoints import viewpoint_directions
 
 VIEWS, VIEW_SIZE, POINTS = 12, 20, 400
-"""The surface is sampled where so many small views see it."""
+"""The surface is sampled where this many small views see it, at up to this many points."""
 REACH, DETAIL = 0.02, 0.01
-"""Diameters: how far from its place a turned point may meet the surface, and the detail that counts."""
+"""Diameters: how far a rotated point may lie from the surface, and the size of details that count."""
 ORDERS = (6, 5, 4, 3, 2)
 """Turns tried about an axis of revolution whose print is not the same all around."""
 
@@ -44,7 +44,7 @@ def appearance_symmetry(renderer: Renderer, shape: Symmetry) -> Symmetry:
         order = next((n for n in ORDERS if same(_turn(axis, offset, 2 * np.pi / n))), 1)
         turns = [_turn(axis, offset, 2 * np.pi * k / order) for k in range(1, order)]
         kept += [turn @ S for S in kept for turn in turns]
-    # Of a ball that has a print along one axis only turns about that axis are left.
+    # A ball with a print along one axis keeps only the rotations about that axis.
     return Symmetry(np.stack(kept), tuple(continuous))
 
 

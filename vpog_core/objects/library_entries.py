@@ -108,7 +108,7 @@ def _entry(settings: Path, object_id: str, value: dict, models: _ModelsInfo) -> 
 
 
 def _symmetry(where: str, value, unit: str) -> Symmetry:
-    """Return what objects.yaml says; nothing, as in `symmetry:`, is none."""
+    """Read a symmetry in objects.yaml; an empty one, as in `symmetry:`, means none."""
     value = {} if value is None else value
     if not isinstance(value, dict):
         raise VPOGError(
@@ -127,7 +127,7 @@ class _ModelsInfo:
         self._read: dict[Path, tuple[Path | None, dict]] = {}
 
     def symmetry(self, mesh: Path, unit: str) -> Symmetry:
-        """Return what is said of a mesh's name, or of the number at its end (obj_000012)."""
+        """Return the symmetry of a mesh by its name, or by the number at its end (obj_000012)."""
         if mesh.parent not in self._read:
             path = _only_file(mesh.parent, (MODELS_INFO,))
             self._read[mesh.parent] = (path, {} if path is None else _read_models_info(path))

@@ -1,7 +1,7 @@
 """Render several posed meshes and the ground in one image, with shadows between them.
 
-First hits of all meshes decide what is in front; only what is seen is shaded. Shadows of the key light and
-ambient occlusion are traced on a coarser grid and smoothed: they are soft anyway.
+First hits of all meshes decide what is in front; only visible surfaces are shaded. Shadows of the key light
+and ambient occlusion are traced on a coarser grid and smoothed.
 """
 
 from __future__ import annotations

@@ -153,7 +153,7 @@ class _Shape:
         return transform(R, self.center - R @ self.center)
 
     def same(self, S: np.ndarray, patience: float = 1.0) -> bool:
-        """Tell whether the object looks as it did after a motion S [4, 4].
+        """Tell whether the object looks the same after a motion S [4, 4].
 
         Args:
             patience: factor on the fractions of the surface that may be off.

@@ -132,7 +132,7 @@ def _property(order: str | None, words: list[str]) -> Property:
 
 
 def _as_doubles(file: MeshFile, body: bytes) -> bytes:
-    """Return the numbers of an ASCII body as float64, so that one way of reading rows serves both."""
+    """Return the numbers of an ASCII body as float64, so that both kinds of body are read in the same way."""
     lines = decode_text(body).split("\n")
     parts = []
     try:
