@@ -22,7 +22,7 @@ def object_path(folder: Path, number: int) -> Path:
 
 
 def write_object(folder: Path, number: int, library: ObjectLibrary, object_id: str) -> dict:
-    """Write an object's mesh; returns what is said of it in the dump's JSON."""
+    """Write an object's mesh, and return its entry in the dump's JSON."""
     mesh = library.mesh(object_id)
     arrays = {name: getattr(mesh, name) for name in ARRAYS if getattr(mesh, name) is not None}
     np.savez_compressed(object_path(folder, number), **arrays)

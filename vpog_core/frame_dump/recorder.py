@@ -1,4 +1,4 @@
-"""Remember the last call of an estimator: what it was given, and what it answered."""
+"""Record the last call of an estimator: its inputs and its estimates."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class RecordedCall:
         image: [H, W, 3] uint8 RGB; camera: of its size.
         priors: `query.Prior` or None of each detection.
         estimates: of each detection, without what draws the matches.
-        context: what the caller said of the frame, such as its stamp.
+        context: values of the caller for the frame, such as its stamp.
     """
 
     image: np.ndarray
@@ -35,7 +35,7 @@ class RecordedEstimator:
     """Wraps an estimator and remembers its last call; everything else is the estimator's own.
 
     Attributes:
-        context: what is said of the frames to come, kept with their calls.
+        context: values that are recorded with the following calls.
         last: the last call that was answered, or None.
     """
 

@@ -153,7 +153,7 @@ def warp(image: np.ndarray, camera: Camera, virtual: VirtualCamera) -> np.ndarra
 
 
 def warp_all(images: Sequence[np.ndarray], camera: Camera, virtual: VirtualCamera) -> list[np.ndarray]:
-    """Warp several images [H, W(, 3)] of one camera as `warp` does each; the pixel mapping is computed once."""
+    """Warp several images [H, W(, 3)] of one camera as `warp` does; pixels are mapped once."""
     x, y = _pixels_seen(camera, virtual)
     scale = virtual.K[0, 0] / camera.K[0, 0]
     seen = [_shrunk(image, x, y, scale) if scale < COARSE else (image, x, y) for image in images]

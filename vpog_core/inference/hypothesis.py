@@ -26,8 +26,9 @@ class PoseHypothesis:
             earlier image, without a match.
         pnp: pose in the crop's virtual camera, inliers among `pairs` (else among what `support` was made of),
             covariance; None: no pose was found.
-        score_features: [F] the features that the score is computed from, see `calibration.FEATURES`, with the similarity
-            once the pose was compared with the image, or `calibration.TRACKED_FEATURES`; None without a pose.
+        score_features: [F] the features that the score is computed from, see `calibration.FEATURES`, with the
+            similarity once the pose was compared with the image, or `calibration.TRACKED_FEATURES`; None
+            without a pose.
         score: 0..1, the probability that the pose is correct.
         support: what a pose that was aligned or followed was solved from, in place of `pairs`; else None.
         converged: further rendering and matching would hardly change the pose.

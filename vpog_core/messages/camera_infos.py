@@ -28,7 +28,7 @@ class CameraInfos:
     """
 
     def __init__(self, kept: int | None = MAX_KEPT, wait_s: float = FIRST_S) -> None:
-        """Keep so many messages (None: all), and wait so long for one that is on its way."""
+        """Keep `kept` messages (None: all), and wait up to `wait_s` seconds for one that is on its way."""
         self._capacity, self._wait_s = kept, wait_s
         self._kept: OrderedDict[int, Any] = OrderedDict()
         self._newest: Any = None

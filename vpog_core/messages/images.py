@@ -77,7 +77,7 @@ def image_to_rgb(message, bit_depth: BitDepth | None = None, convert: Convert | 
     Sixteen bits are scaled to eight, grey is repeated over the channels, Bayer and YUV are decoded.
 
     Args:
-        bit_depth: scales the sixteen-bit images of this camera; None: each image by itself.
+        bit_depth: scales the sixteen-bit images of this camera; None: each image is scaled independently.
         convert: decodes Bayer, YUV and the like; None: `convert_with_rosbags`.
 
     Raises:

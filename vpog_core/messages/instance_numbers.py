@@ -11,17 +11,17 @@ from scipy.optimize import linear_sum_assignment
 from vpog_core.geometry.boxes import overlap
 
 MIN_OVERLAP = 0.1
-"""Intersection over union above which two boxes of successive frames are taken for one object's."""
+"""Intersection over union above which two boxes of successive frames are one object's."""
 
 MAX_COORDINATE = 1e6
-"""Pixels; boxes that reach further are no boxes, and get a number all the same."""
+"""Pixels; boxes are clipped to this, so that invalid ones get a number as well."""
 
 MEMORY_FRAMES = 100
 """Frames without a detection after which an object's number is free again: many, so that an object that was
 hidden for a while finds its number unused."""
 
 NO_NUMBER = -1
-"""`Detection.instance` of what its detector gives no number."""
+"""`Detection.instance` of a detection without a number."""
 
 
 class InstanceNumbers:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 SAME_OVERLAP = 0.5
-"""Intersection over union above which a box shows what was left out in the last image."""
+"""Intersection over union above which a box is a detection left out in the last image."""
 
 MAX_REMEMBERED = 256
 """Detections left out that are remembered: as many as a frame can have."""

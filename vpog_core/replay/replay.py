@@ -49,7 +49,7 @@ class Replay:
         estimator: with its objects onboarded.
 
     Attributes:
-        topics: of the bag that are used; pairs: what it holds; journal: what is done.
+        topics: those of the bag that are used; pairs: its frames; journal: the results so far.
     """
 
     def __init__(

@@ -8,7 +8,7 @@ from vpog_core.types import PoseEstimate
 from vpog_core.visualization.overlay import PALETTE, PoseDrawing
 
 GREY = (150, 150, 150)
-"""Colour of what is drawn and not published."""
+"""Colour of poses that are drawn but not published."""
 
 
 def object_colour(object_ids: Sequence[str], class_id: str) -> tuple[int, int, int]:
