@@ -142,7 +142,7 @@ class Benchmark(Protocol):
     def object(self, obj_id: int) -> BenchmarkObject: ...
 
     def library_id(self, obj_id: int) -> str:
-        """The object's name in the library."""
+        """Return the object's name in the library."""
         ...
 
     def write_library(self, folder: Path) -> None:

@@ -79,7 +79,7 @@ class PnPProblem:
         return self.weights.detach()[..., 0] > 0
 
     def threshold(self) -> Tensor:
-        """Huber's threshold [B, 1] on |w r|, positive."""
+        """Compute Huber's threshold [B, 1] on |w r|, positive."""
         if self.huber is not None:
             return self.weights.new_full((len(self.weights), 1), self.huber)
         there = self.there[..., None]

@@ -59,6 +59,6 @@ def rigid(R: Tensor, t: Tensor) -> Tensor:
 
 
 def moved(T: Tensor, step: Tensor) -> Tensor:
-    """Poses T_cam_obj [..., 4, 4] moved by steps [..., 6]: the object's origin by the first three numbers
+    """Move poses T_cam_obj [..., 4, 4] by steps [..., 6]: the object's origin by the first three numbers
     (metres), its orientation by the last three, a rotation vector about the camera's axes."""
     return rigid(rotation_exp(step[..., 3:]) @ T[..., :3, :3], T[..., :3, 3] + step[..., :3])

@@ -57,7 +57,7 @@ class CroCoEncoder:
     left_out: int
 
     def config(self, **changes) -> VPOGConfig:
-        """The network this encoder fits: vpog-base for ViT-Base, vpog-large for ViT-Large.
+        """Return the configuration this encoder fits: vpog-base for ViT-Base, vpog-large for ViT-Large.
 
         Args:
             changes: other numbers of `VPOGConfig`, such as `window=4` or `freeze_encoder=True`.

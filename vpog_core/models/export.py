@@ -13,7 +13,7 @@ from vpog_core.models.vpog_model import Encoded, Matches, VPOGModel
 
 
 class Encode(nn.Module):
-    """images [N, 3, H, W], float in 0..1 or uint8 -> tokens [N, Nq, D], stem [N, C, H / 4, W / 4],
+    """Encodes images [N, 3, H, W], float in 0..1 or uint8 -> tokens [N, Nq, D], stem [N, C, H / 4, W / 4],
     retrieval descriptors [N, Nq * retrieval_dim] of the images as crops, and as templates."""
 
     def __init__(self, model: VPOGModel) -> None:
@@ -27,7 +27,7 @@ class Encode(nn.Module):
 
 
 class Match(nn.Module):
-    """Query tokens and stem, templates' tokens and stem, directions -> what `Matches` holds, in its order."""
+    """Matches query tokens and stem, templates' tokens and stem, directions -> fields of `Matches`, in order."""
 
     def __init__(self, model: VPOGModel) -> None:
         super().__init__()

@@ -22,7 +22,7 @@ class MeshMarkers:
 
     Args:
         library: the estimator's ObjectLibrary.
-        folder: where copies of the meshes in metres are written; final: the path of that folder in the markers.
+        folder: where copies of the meshes in metres are written; final: its path in the markers.
     """
 
     def __init__(self, library, folder: Path, final: Path) -> None:

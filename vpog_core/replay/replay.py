@@ -56,6 +56,8 @@ class Replay:
         self, settings: ReplaySettings, estimator: PoseEstimator, bag: Bag, prepared: tuple[Topics, Pairs]
     ) -> None:
         """
+        Prepare a replay.
+
         Args:
             prepared: what `prepare` has found.
 
