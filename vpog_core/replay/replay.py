@@ -55,8 +55,7 @@ class Replay:
     def __init__(
         self, settings: ReplaySettings, estimator: PoseEstimator, bag: Bag, prepared: tuple[Topics, Pairs]
     ) -> None:
-        """
-        Prepare a replay.
+        """Prepare a replay.
 
         Args:
             prepared: what `prepare` has found.
