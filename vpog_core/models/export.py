@@ -27,7 +27,7 @@ class Encode(nn.Module):
 
 
 class Match(nn.Module):
-    """Matches query tokens and stem, templates' tokens and stem, directions -> fields of `Matches`, in order."""
+    """Matches a query with templates (tokens, stem of both; directions) -> fields of `Matches`, in order."""
 
     def __init__(self, model: VPOGModel) -> None:
         super().__init__()
