@@ -1,4 +1,4 @@
-"""Long work that can be told to end: between its steps it looks whether it should go on."""
+"""Cancel long work between its steps."""
 
 from __future__ import annotations
 

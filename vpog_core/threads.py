@@ -1,4 +1,4 @@
-"""How many threads torch, OpenCV and OpenMP use, and what they do while they wait for work."""
+"""Choose how many threads torch, OpenCV and OpenMP use, and what they do while they wait."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ def use_threads(count: int = 0) -> int:
 
 
 def threads_of_environment() -> int:
-    """The number in `OMP_NUM_THREADS`, the first where it is a list; 0 where there is none."""
+    """Return the number in `OMP_NUM_THREADS`, the first of a list; 0 where there is none."""
     first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
     return int(first) if first.isdecimal() else 0
 
 
 def default_threads() -> int:
-    """All cores this process may use but one, which is left to everything else."""
+    """Return the number of cores this process may use, less one for everything else."""
     return max(1, usable_cores() - 1)
 
 
@@ -63,7 +63,7 @@ def usable_cores() -> int:
 
 
 def cpu_quota(groups: str, root: Path = Path("/sys/fs/cgroup")) -> float:
-    """CPU time per time that control groups (versions 1 and 2) grant, in cores; infinite without a limit.
+    """Return the CPU quota of control groups (versions 1 and 2), in cores; infinite without a limit.
 
     Args:
         groups: the text of /proc/self/cgroup; root: where control groups are mounted.
@@ -81,7 +81,7 @@ def cpu_quota(groups: str, root: Path = Path("/sys/fs/cgroup")) -> float:
 
 
 def _quota(folder: Path) -> float:
-    """The limit of one control group, in cores."""
+    """Return the limit of one control group, in cores."""
     try:
         if (folder / "cpu.max").is_file():
             quota, period = (folder / "cpu.max").read_text().split()

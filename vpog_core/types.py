@@ -1,4 +1,4 @@
-"""The values that travel between the rooms of the package.
+"""Define the values that the parts of the package exchange.
 
 Metres, radians and pixels throughout; pixel centres at integer coordinates; camera frames are
 OpenCV optical (x right, y down, z forward); `T_a_b` maps points of frame b into frame a.
@@ -27,18 +27,18 @@ MAX_SIDE = 65535
 
 
 class VPOGError(ValueError):
-    """Something a user can mend: one sentence that says what is wrong and what to do."""
+    """Report an error that the user can fix, in one sentence: what is wrong and what to do."""
 
 
 def sentence_of(error: BaseException) -> str:
-    """Tell an error that is no VPOGError in one line: its type, and its text as far as it is short."""
+    """Describe an error that is not a VPOGError in one line: its type and its shortened text."""
     text = " ".join(str(error).split())
     text = text if len(text) <= 200 else f"{text[:200]} ..."
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 class Region(NamedTuple):
-    """Place of an image in the whole image that its camera could take, in pixels of the image."""
+    """Locate an image in the full image of its camera's sensor, in pixels of the image."""
 
     x: float
     y: float
@@ -48,7 +48,7 @@ class Region(NamedTuple):
 
 @dataclass(frozen=True)
 class Camera:
-    """A calibrated camera, as in `sensor_msgs/CameraInfo`.
+    """Hold a calibrated camera, as in `sensor_msgs/CameraInfo`.
 
     Attributes:
         K: [3, 3] float64 intrinsics, pixels.
@@ -56,7 +56,7 @@ class Camera:
         distortion: [n] float64 coefficients of `model` (n = 0 for none), in OpenCV's order.
         model: one of `CAMERA_MODELS`; `equidistant` is OpenCV's fisheye model.
         region: where this image lies in a larger one, or None for a whole image.
-        checked: somebody has compared it with its image (`geometry.camera_checks`) and said what is odd.
+        checked: `geometry.camera_checks` has checked it, and what is unlikely about it was reported.
 
     Raises:
         VPOGError: K is not an intrinsic matrix, impossible size, unknown model, wrong number of coefficients.
@@ -114,7 +114,7 @@ def _check_distortion(model: str, distortion: np.ndarray) -> None:
 
 @dataclass(frozen=True)
 class Detection:
-    """One object seen in one image.
+    """Hold one object detected in one image.
 
     Attributes:
         class_id: name of the object in the library, or an alias of it.
@@ -133,12 +133,12 @@ class Detection:
 
 @dataclass
 class MatchView:
-    """What the network saw and matched for one detection: material for pictures.
+    """Hold what the network saw and matched for one detection, for drawing.
 
     P is the crop's side in pixels, M the number of correspondences.
 
     Attributes:
-        crop: [P, P, 3] uint8 RGB, the virtual camera's picture.
+        crop: [P, P, 3] uint8 RGB, the virtual camera's image.
         template: [P, P, 3] uint8 RGB, the template most patches matched.
         flow: [P, P, 2] float32, from a crop pixel to its place in that template, pixels (x, y).
         confidence: [P, P] float32, 0..1.
@@ -160,23 +160,23 @@ class MatchView:
 
 @dataclass
 class PoseEstimate:
-    """The answer to one detection.
+    """Hold the pose of one detection, or the reason why there is none.
 
     Attributes:
         T_cam_obj: [4, 4] float64, or None when no pose was found (then `reason` says why).
-        score: how sure the estimator is, 0..1.
+        score: the probability that the pose is correct, 0..1.
         covariance: [6, 6] float64, order (x, y, z, rotation about x, y, z) in the camera frame, or None.
         inliers: correspondences that agree with the pose.
         reprojection_error: root mean square over the inliers, pixels of the crop.
         reason: empty when there is a pose, else one sentence.
-        alternatives: the next best poses, of different views, best first, where asked for.
-        samples: [N, 4, 4] poses, all as likely, from the distribution of this one, where asked for.
-        score_features: [F] what the score is a function of (`inference.calibration.FEATURES`, and the
-            similarity where the pose was compared with the image), or None.
-        similarity: of the image and a render at the pose, -1..1; None where they were not compared.
-        aligned: aligning it with the image has moved it.
-        tracked: followed from the pose known before, without a look at other views.
-        detected: a detection of this image shows the object; else it was followed without one.
+        alternatives: the next best poses, of different views, best first, if requested.
+        samples: [N, 4, 4] equally likely poses from the distribution of this one, if requested.
+        score_features: [F] the features that the score is computed from (`inference.calibration.FEATURES`,
+            and the similarity if the pose was compared with the image), or None.
+        similarity: of the image and a render at the pose, -1..1; None if they were not compared.
+        aligned: the alignment with the image has moved the pose.
+        tracked: followed from the previous pose, without a search among other views.
+        detected: the object was detected in this image; else it was followed without a detection.
         detection_age: seconds since the image in which the object was last detected; 0 where it is this one.
         draw_match: makes `match`, or None.
     """
@@ -201,12 +201,12 @@ class PoseEstimate:
 
     @cached_property
     def match(self) -> MatchView | None:
-        """Material for pictures, made when first asked for; None where nothing was matched."""
+        """The match for drawing, computed when first asked for; None where nothing was matched."""
         return None if self.draw_match is None else self.draw_match()
 
 
 class Estimates(list[PoseEstimate]):
-    """The estimates of one image's detections, in their order.
+    """Hold the estimates of one image's detections, in their order.
 
     Attributes:
         timings: seconds that each stage of the call took.

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from vpog_core.types import VPOGError
-from vpog_core.visualization.ink import draw_text, text_size
+from vpog_core.visualization.drawing import draw_text, text_size
 
 MIN_SIDE = 8
 """Pixels; a smaller box shows too little of an object to find its pose."""

@@ -22,7 +22,7 @@ from rclpy.node import Node
 from rclpy.utilities import remove_ros_args
 from sensor_msgs.msg import Image
 
-from vpog_core.evaluation.tally import PoseTally
+from vpog_core.evaluation.pose_metrics import PoseMetrics
 from vpog_core.messages.reading import stamp_to_ns
 from vpog_core.objects.library import ObjectLibrary
 from vpog_core.types import VPOGError
@@ -57,7 +57,7 @@ class DemoMonitor(Node):
     def __init__(self, node_name: str, camera_name: str) -> None:
         super().__init__("demo_monitor")
         self.node_name = node_name
-        self.tally = PoseTally()
+        self.metrics = PoseMetrics()
         self.frames = 0
         self.answered = 0
         self.measuring = False
@@ -102,12 +102,12 @@ class DemoMonitor(Node):
         if truth is None:
             return
         self.answered += 1
-        self.tally.latencies.append((arrival_ns - stamp_ns) * 1e-9)
+        self.metrics.latencies.append((arrival_ns - stamp_ns) * 1e-9)
         found = {(pose.class_id, pose.instance): pose_from_message(pose.pose.pose) for pose in message.poses}
         for true in truth.poses:
             points, diameter, symmetric = self._points[true.class_id]
             T_est, T_gt = found.get((true.class_id, true.instance)), pose_from_message(true.pose.pose)
-            self.tally.count(true.class_id, T_est, T_gt, points, diameter, symmetric)
+            self.metrics.update(true.class_id, T_est, T_gt, points, diameter, symmetric)
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         for status in message.status:
@@ -167,7 +167,7 @@ class Demo:
                 break
             if time.monotonic() - monitor.last_heard > SILENCE_S:
                 raise DemoFailed(f"Nothing has come from the camera or the node for {SILENCE_S:.0f} s.")
-            share = 100 * monitor.tally.share_right
+            share = 100 * monitor.metrics.recall
             self.say(f"{monitor.frames} frames sent, {monitor.answered} answered, {share:.0f} % right")
         monitor.measuring = False
         end, answered = time.monotonic() + GRACE_S, -1
@@ -193,17 +193,17 @@ class Demo:
 
     def tell(self) -> bool:
         """Print the result; returns whether it is good enough."""
-        monitor, tally = self.monitor, self.monitor.tally
+        monitor, metrics = self.monitor, self.monitor.metrics
         if not monitor.answered:
             raise DemoFailed(f"The node has answered none of {monitor.frames} frames.")
         if sys.stdout.isatty():
             print("\r" + 80 * " " + "\r", end="")
-        for line in tally.object_lines():
+        for line in metrics.object_lines():
             print(line)
-        print(f"{monitor.answered} of {monitor.frames} frames answered, {tally.summary()}", flush=True)
-        if tally.share_right < self.arguments.min_share:
+        print(f"{monitor.answered} of {monitor.frames} frames answered, {metrics.summary()}", flush=True)
+        if metrics.recall < self.arguments.min_share:
             print(
-                f"The share with a right pose, {100 * tally.share_right:.0f} %, is under the bound of "
+                f"The share with a right pose, {100 * metrics.recall:.0f} %, is under the bound of "
                 f"{100 * self.arguments.min_share:.0f} %.",
                 file=sys.stderr,
             )

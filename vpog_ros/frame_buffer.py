@@ -194,7 +194,7 @@ class FrameBuffer:
                     unmatched = unmatched_sentence(self._newest_image, self._newest_detections)
             sentences = {"unmatched": unmatched, "late": late}
             return sentences | {
-                kind: words if unstamped else "" for kind, words in self._order.told().items()
+                kind: words if unstamped else "" for kind, words in self._order.notices().items()
             }
 
     def _is_wanted_alone(self) -> bool:

@@ -168,7 +168,7 @@ class FrameProcessor:
         reason = self.why_not(object_id)
         if reason:
             self._statistics.leave_out("detections of objects not ready")
-            self._notices.say_once("not ready", reason, of=object_id)
+            self._notices.log_once("not ready", reason, of=object_id)
         return not reason
 
     def _camera(self, frame: Frame, settings: Settings) -> Camera:
@@ -205,7 +205,7 @@ class FrameProcessor:
         """Read an image message as [H, W, 3] uint8 RGB, by the bits that the images so far have used."""
         image = image_to_rgb(message, self._bit_depth)
         if self._bit_depth.note:
-            self._notices.say_once("bit depth", self._bit_depth.note, of=self._bit_depth.note)
+            self._notices.log_once("bit depth", self._bit_depth.note, of=self._bit_depth.note)
         return image
 
     def _estimate(self, view: View, detections: list[Detection], settings: Settings) -> Estimates:
@@ -236,7 +236,7 @@ class FrameProcessor:
     ) -> tuple[View, list[PoseEstimate]]:
         """Follow the objects to the newest image; what was there stays where none can be followed."""
         if not (settings.tracking and self._estimator.can_track):
-            self._notices.say_once(
+            self._notices.log_once(
                 "newest",
                 "publish_at_newest has no effect: it needs tracking, and refiner_rounds of 1 or more.",
             )
@@ -284,7 +284,7 @@ class FrameProcessor:
 
     def _leave_out(self, estimate: PoseEstimate, min_score: float) -> None:
         self._statistics.leave_out("poses under min_score")
-        self._notices.say_once(
+        self._notices.log_once(
             "low score",
             f"A pose of '{estimate.class_id}' has a score of {estimate.score:.2f}, under min_score "
             f"({min_score:g}): such poses are not published, and are drawn grey on ~/overlay_image.",
@@ -318,7 +318,7 @@ def _tracker(estimator):
 
 
 def _pose_filters(library):
-    from vpog_core.inference.filtered import PoseFilters
+    from vpog_core.inference.pose_filters import PoseFilters
 
     return PoseFilters(library)
 

@@ -17,7 +17,7 @@ from vpog_core.types import VPOGError
 
 MOST_CLASSES = 64
 """Classes that are remembered, those of which detections came last."""
-MOST_CHARACTERS = 256
+MAX_NAME_LENGTH = 256
 """Of the name of a class; longer ones are nobody's."""
 
 
@@ -80,7 +80,7 @@ def class_names(message, label_maps: LabelMapReader) -> set[str]:
             return label_maps.class_names(message)
         return set()
     items = message.instances if hasattr(message, "instances") else message.detections
-    return {name for item in items for name in _names(item) if 0 < len(name) <= MOST_CHARACTERS}
+    return {name for item in items for name in _names(item) if 0 < len(name) <= MAX_NAME_LENGTH}
 
 
 def _names(item) -> Iterable[str]:

@@ -30,7 +30,7 @@ class Notices:
         self._last_held: dict[str, float] = {}
         self._said: dict[str, set[str]] = defaultdict(set)
 
-    def say_once(self, kind: str, sentence: str, of: str = "") -> None:
+    def log_once(self, kind: str, sentence: str, of: str = "") -> None:
         """Log a sentence at INFO, the first time that one of its kind is said.
 
         Args:

@@ -26,7 +26,7 @@ OLD = (
     "a box or a mask in `instances`."
 )
 
-_SILENT = SimpleNamespace(leave_out=lambda *_: None, say_once=lambda *_, **__: None)
+_SILENT = SimpleNamespace(leave_out=lambda *_: None, log_once=lambda *_, **__: None)
 """What is left out of a request is said in its answer."""
 
 

@@ -141,7 +141,7 @@ class RequestServer:
     ) -> Answer:
         # Imported here, as everything that takes the network's library with it.
         from vpog_core.inference.crop import check_image
-        from vpog_core.inference.stage_timings import tell_stages
+        from vpog_core.inference.stage_timings import report_stages
 
         request.begin_work()
         request.tell("convert")
@@ -150,7 +150,7 @@ class RequestServer:
         self._estimator.context = context_of(header)
         estimates = Estimates()
         if asked.detections:
-            with tell_stages(request.tell):
+            with report_stages(request.tell):
                 estimates = self._estimator.estimate(image, camera, asked.detections)
         estimates = Estimates([self._aged(e, asked.ages) for e in estimates], estimates.timings)
         self._on_found(Found(image, camera, estimates, header))

@@ -1,4 +1,4 @@
-"""Draws the pictures of how_it_works.md: `python docs/how_it_works/draw.py`. Takes a minute or two."""
+"""Draw the images of how_it_works.md: `python docs/how_it_works/draw.py`. Takes a minute or two."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from vpog_core.objects.viewpoints import nearest_viewpoints, upright_rotation, v
 from vpog_core.synthetic.objects import make_object
 from vpog_core.synthetic.scene import jitter_box, make_scene
 from vpog_core.types import Detection
+from vpog_core.visualization.drawing import draw_text, text_size
 from vpog_core.visualization.flow_image import draw_match
-from vpog_core.visualization.ink import draw_text, text_size
 from vpog_core.visualization.overlay import PALETTE, PoseDrawing, draw_poses
 
 SEEDS = {"bottle": 900_014, "carton": 900_009, "toy": 900_013}
@@ -43,8 +43,8 @@ def templates_on_sphere(
 ) -> np.ndarray:
     """The views [V, P, P, 3] where their cameras stand on the sphere, as seen from a direction [3]."""
     side, radius, thumb = 900, 385, 104
-    picture = np.full((side, side, 3), DARK, np.uint8)
-    cv2.circle(picture, (side // 2, side // 2), radius + thumb // 2, (36, 39, 45), -1, cv2.LINE_AA)
+    image = np.full((side, side, 3), DARK, np.uint8)
+    cv2.circle(image, (side // 2, side // 2), radius + thumb // 2, (36, 39, 45), -1, cv2.LINE_AA)
     places = viewpoint_directions() @ upright_rotation(towards).T
     for view in np.argsort(-places[:, 2]):  # the far ones first
         near = -places[view, 2]
@@ -56,22 +56,20 @@ def templates_on_sphere(
             ..., None
         ]
         x, y = (side / 2 + radius * places[view, :2] - size / 2).round().astype(int)
-        part = picture[y : y + size, x : x + size]
+        part = image[y : y + size, x : x + size]
         part[:] = (mask * small + (1 - mask) * part).astype(np.uint8)
         if view in chosen:
-            cv2.rectangle(picture, (x - 2, y - 2), (x + size + 1, y + size + 1), MARK, 3, cv2.LINE_AA)
-    return picture
+            cv2.rectangle(image, (x - 2, y - 2), (x + size + 1, y + size + 1), MARK, 3, cv2.LINE_AA)
+    return image
 
 
 def row(tiles: list[tuple[str, np.ndarray]]) -> np.ndarray:
-    """Titled square pictures side by side."""
+    """Place titled square images side by side."""
     bar = text_size("x", 16)[1] + 8
     panel = np.full((TILE + bar + GAP, len(tiles) * (TILE + GAP) + GAP, 3), DARK, np.uint8)
-    for n, (title, picture) in enumerate(tiles):
+    for n, (title, image) in enumerate(tiles):
         x = GAP + n * (TILE + GAP)
-        panel[bar : bar + TILE, x : x + TILE] = cv2.resize(
-            picture, (TILE, TILE), interpolation=cv2.INTER_CUBIC
-        )
+        panel[bar : bar + TILE, x : x + TILE] = cv2.resize(image, (TILE, TILE), interpolation=cv2.INTER_CUBIC)
         draw_text(panel, title, (x, 2), 16, LIGHT)
     return panel
 
@@ -86,7 +84,7 @@ def over(crop: Crop, renderer: Renderer, T_virt_obj: np.ndarray) -> np.ndarray:
 
 
 def main() -> int:
-    """Write the pictures beside this file."""
+    """Write the images beside this file."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--weights", help="a .safetensors file (default: the one shipped)")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent)
@@ -165,9 +163,9 @@ def draw_one(estimator: PoseEstimator, scene, frame, detection: Detection, outpu
     write(output / "refinement.jpg", row(steps))
 
 
-def write(path: Path, picture: np.ndarray) -> None:
-    """An RGB picture as JPEG."""
-    cv2.imwrite(str(path), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 88])
+def write(path: Path, image: np.ndarray) -> None:
+    """Write an RGB image as JPEG."""
+    cv2.imwrite(str(path), cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 88])
 
 
 if __name__ == "__main__":

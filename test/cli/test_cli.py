@@ -12,7 +12,7 @@ import torch
 
 from vpog_core import __version__
 from vpog_core.cli import main
-from vpog_core.cli.demo import BOX_JITTER, jittered_box
+from vpog_core.cli.demo import BOX_JITTER, jitter_detection_box
 from vpog_core.evaluation.pose_error import rotation_error, translation_error
 from vpog_core.models.checkpoint import save_weights
 from vpog_core.models.config import VPOGConfig
@@ -281,10 +281,10 @@ def test_demo_prints_objects_and_a_summary(untrained, capsys, tmp_path):
 def test_jittered_boxes_stay_within_five_percent_and_the_image():
     camera, rng = Camera(K, 640, 480), np.random.default_rng(0)
     box = np.array([100.0, 50, 300, 150])
-    boxes = np.stack([jittered_box(box, camera, rng) for _ in range(500)])
+    boxes = np.stack([jitter_detection_box(box, camera, rng) for _ in range(500)])
     assert (np.abs(boxes - box) <= BOX_JITTER * np.array([200, 100, 200, 100])).all()
     assert np.abs(boxes - box).max() > 0.9 * BOX_JITTER * 200
-    edge = np.stack([jittered_box([0.0, 0, 640, 480], camera, rng) for _ in range(50)])
+    edge = np.stack([jitter_detection_box([0.0, 0, 640, 480], camera, rng) for _ in range(50)])
     assert (edge >= 0).all()
     assert (edge <= [640, 480, 640, 480]).all()
 

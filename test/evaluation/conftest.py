@@ -49,8 +49,8 @@ def _write_image(folder, image_id, instances, renderers, rng, with_depth) -> Non
         depth = np.where((seen > 0) & (seen < depth), seen, depth)
     depth = depth + rng.normal(size=SIZE) * 0.003
     depth[rng.random(SIZE) < 0.05] = 0
-    picture = rng.integers(0, 255, (*SIZE, 3), dtype=np.uint8)
-    cv2.imwrite(str(folder / "rgb" / f"{image_id:06d}.png"), picture)
+    image = rng.integers(0, 255, (*SIZE, 3), dtype=np.uint8)
+    cv2.imwrite(str(folder / "rgb" / f"{image_id:06d}.png"), image)
     if with_depth:
         tenths = np.round(depth * 1e4).astype(np.uint16)
         cv2.imwrite(str(folder / "depth" / f"{image_id:06d}.png"), tenths)

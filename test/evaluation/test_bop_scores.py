@@ -9,7 +9,7 @@ import pytest
 from vpog_core.evaluation.bop_benchmark import BopBenchmark
 from vpog_core.evaluation.errors import Estimate, TargetErrors, frame_errors
 from vpog_core.evaluation.evaluate import result_lines
-from vpog_core.evaluation.matching import hits, match, right_estimates
+from vpog_core.evaluation.matching import correct_estimates, hits, match
 from vpog_core.evaluation.results_csv import read_results, write_results
 from vpog_core.evaluation.scores import calibration, score, summary
 from vpog_core.types import VPOGError
@@ -149,8 +149,8 @@ def target(scores, add, visible=(1.0,), count=1):
 
 
 def test_the_most_visible_instances_are_asked_for():
-    asked = target([], [], visible=(0.2, 0.9, np.nan, 0.5), count=2).asked
-    assert asked.tolist() == [False, True, True, False]
+    targeted = target([], [], visible=(0.2, 0.9, np.nan, 0.5), count=2).targeted
+    assert targeted.tolist() == [False, True, True, False]
 
 
 def test_medians_are_of_all_instances_asked_for():
@@ -183,7 +183,7 @@ def test_errors_of_rotation_and_distance_are_to_the_nearest_that_looks_alike(bop
 
 def test_calibration_compares_score_and_share_right():
     targets = [target([0.85], [[0.05]]), target([0.85], [[0.5]]), target([0.15], [[0.5]])]
-    assert [right_estimates(t).tolist() for t in targets] == [[True], [False], [False]]
+    assert [correct_estimates(t).tolist() for t in targets] == [[True], [False], [False]]
     told = calibration(targets)
     assert told["bins"] == [[0.15, 0.0, 1], [0.85, 0.5, 2]]
     assert told["error"] == pytest.approx((0.15 + 2 * 0.35) / 3)

@@ -9,7 +9,7 @@ from vpog_core.evaluation.bop_benchmark import BopBenchmark
 from vpog_core.evaluation.detection_file import DetectionFile
 from vpog_core.evaluation.detections import (
     BOX_JITTER,
-    describe,
+    describe_detections,
     from_truth,
     open_detections,
     overlap,
@@ -165,8 +165,8 @@ def test_a_file_that_is_not_there_is_told(bop_case):
 
 
 def test_titles_say_where_boxes_come_from():
-    assert "true boxes with 5 % seeded jitter" in describe("gt")
-    assert "cnos.json" in describe("somewhere/cnos.json")
+    assert "true boxes with 5 % seeded jitter" in describe_detections("gt")
+    assert "cnos.json" in describe_detections("somewhere/cnos.json")
 
 
 def test_a_detection_belongs_to_the_instance_it_overlaps():

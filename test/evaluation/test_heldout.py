@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from vpog_core.evaluation.heldout import CROPS, FIRST_SEED, OBJECTS, PLAIN, ROUND, TEXTURED, HeldOut
-from vpog_core.evaluation.heldout_picture import LEVELS, VISIBLE
+from vpog_core.evaluation.heldout_image import LEVELS, VISIBLE
 from vpog_core.objects.library import ObjectLibrary
 
 

@@ -9,10 +9,10 @@ import torch
 from vpog_core.evaluation.heldout import HeldOut
 from vpog_core.evaluation.oracles import (
     STAGES,
-    ask_oracles,
     nearest_cluster,
-    solve_rightly,
-    true_points,
+    run_oracles,
+    solve_with_true_matches,
+    true_correspondences,
 )
 from vpog_core.evaluation.pose_error import add
 from vpog_core.geometry.se3 import rotation_angle, transform_points
@@ -53,7 +53,7 @@ def crop(case):
 
 def test_true_points_lie_where_they_are_seen_and_only_where_visible(case, crop):
     _, frame, _, truth, target = case
-    pixels, points = true_points(crop, frame.camera, truth, target)
+    pixels, points = true_correspondences(crop, frame.camera, truth, target)
     in_camera = transform_points(truth.T_cam_obj, points)
     virtual = in_camera @ crop.virtual.R_virt_cam.T @ crop.virtual.K.T
     np.testing.assert_allclose(virtual[:, :2] / virtual[:, 2:], pixels, atol=1e-3)
@@ -81,8 +81,8 @@ def test_true_matches_give_the_true_pose(case, crop):
     estimator, frame, detection, truth, target = case
     R = crop.virtual.R_virt_cam @ truth.T_cam_obj[:3, :3]
     cluster = nearest_cluster(estimator.onboarded(detection.class_id), R)
-    pixels, points = true_points(crop, frame.camera, truth, target)
-    found = solve_rightly(crop, cluster, pixels, points, target.diameter)
+    pixels, points = true_correspondences(crop, frame.camera, truth, target)
+    found = solve_with_true_matches(crop, cluster, pixels, points, target.diameter)
     T = crop.virtual.T_cam_virt @ found.T_virt_obj
     # Template pixels are 2 % of the diameter apart at 48 pixels.
     assert add(T, truth.T_cam_obj, target.hull) < 0.05 * target.diameter
@@ -92,17 +92,17 @@ def test_templates_that_do_not_show_the_points_give_nothing(case, crop):
     estimator, frame, detection, truth, target = case
     R = crop.virtual.R_virt_cam @ truth.T_cam_obj[:3, :3]
     behind = nearest_cluster(estimator.onboarded(detection.class_id), np.diag([-1.0, 1.0, -1.0]) @ R)
-    pixels, points = true_points(crop, frame.camera, truth, target)
+    pixels, points = true_correspondences(crop, frame.camera, truth, target)
     right = nearest_cluster(estimator.onboarded(detection.class_id), R)
     counts = []
     for cluster in (behind, right):
-        found = solve_rightly(crop, cluster, pixels, points, target.diameter)
+        found = solve_with_true_matches(crop, cluster, pixels, points, target.diameter)
         counts.append(0 if found is None else int(found.inlier.sum()))
     assert counts[0] < 0.5 * counts[1]
 
 
 def test_an_untrained_network_loses_nothing_when_both_oracles_answer(case):
-    answer = ask_oracles(*case)
+    answer = run_oracles(*case)
     assert set(answer.poses) == set(STAGES)
     assert len(answer.angles) == case[0].options.hypotheses + case[0].options.retry_views
     assert all(0 <= angle <= 180 for angle in answer.angles)
@@ -114,9 +114,9 @@ def test_the_refiner_leaves_the_true_pose_about_where_it_is(case):
     estimator, _, _, truth, target = case
     networks = replace(estimator.networks, refiner=load_refiner(DEFAULT_REFINER, "cpu"))
     with_refiner = PoseEstimator(estimator.library, networks)
-    poses = ask_oracles(with_refiner, *case[1:]).poses
+    poses = run_oracles(with_refiner, *case[1:]).poses
     moved = add(poses["start"], truth.T_cam_obj, target.hull)
     # It is moved, so the refiner has run; half of the object is hidden, and a cell is 3 % of the diameter.
     assert 0 < moved < 0.1 * target.diameter
     # Without a refiner both rows are the poses that it would have begun from.
-    np.testing.assert_array_equal(ask_oracles(*case).poses["start"], truth.T_cam_obj)
+    np.testing.assert_array_equal(run_oracles(*case).poses["start"], truth.T_cam_obj)

@@ -12,7 +12,7 @@ from vpog_core.evaluation.bop_benchmark import BopBenchmark
 from vpog_core.evaluation.charts import bars, line_chart, reliability_chart
 from vpog_core.evaluation.errors import frame_errors
 from vpog_core.evaluation.evaluate import errors_of, seconds
-from vpog_core.evaluation.pictures import ESTIMATE, TRUTH, best_and_worst
+from vpog_core.evaluation.figures import ESTIMATE, TRUTH, best_and_worst
 from vpog_core.evaluation.report import write_report
 from vpog_core.evaluation.scores import score
 

@@ -7,7 +7,7 @@ import pytest
 from vpog_core.cli import main
 from vpog_core.evaluation import baseline_sift
 from vpog_core.evaluation.speed_report import MARKS, speed_json, speed_tables, update_document
-from vpog_core.evaluation.speed_run import TRACKED, SpeedPlan, run_speed
+from vpog_core.evaluation.speed_run import TRACKED, SpeedConfig, run_speed
 from vpog_core.models.checkpoint import save_weights
 from vpog_core.models.config import PRESETS
 from vpog_core.models.cost import network_cost, refiner_cost
@@ -23,12 +23,12 @@ def result(small_config, convinced, tmp_path_factory):
     """The smallest run there is, with a network that onboards in a moment."""
     weights = tmp_path_factory.mktemp("weights") / "small.safetensors"
     save_weights(VPOGModel(small_config), weights, convinced)
-    plan = SpeedPlan((1, 2), frames=1, objects=1, networks=("tiny",), weights=str(weights))
+    config = SpeedConfig((1, 2), frames=1, objects=1, networks=("tiny",), weights=str(weights))
     with pytest.MonkeyPatch.context() as patch:
         # Half the usual sizes, for a quarter of the time.
         patch.setattr(baseline_sift, "TEMPLATE_SIZE", 112)
         patch.setattr(baseline_sift, "CROP_SIZE", 224)
-        return run_speed(plan)
+        return run_speed(config)
 
 
 def test_every_stage_is_timed_for_every_number_of_detections(result):

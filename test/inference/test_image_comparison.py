@@ -23,9 +23,9 @@ def compared(monkeypatch, hypotheses, similarities, count=1):
     followed = {}
     of = {id(h.T_cam_obj): n for n, h in enumerate(hypotheses)}
 
-    def align(renderer, observation, T, rounds, refined, worth_following):
+    def align(renderer, observation, T, rounds, refined, should_follow_flow):
         n = of[id(T)]
-        followed[n] = worth_following(similarities[n])
+        followed[n] = should_follow_flow(similarities[n])
         return Alignment(T, similarities[n], similarities[n])
 
     def apply(h, alignment, refined, calibration):

@@ -18,7 +18,7 @@ CAMERA = Camera(np.array([[60.0, 0, 32], [0, 60, 24], [0, 0, 1]]), 64, 48)
 @pytest.fixture
 def cached(workshop, tmp_path, monkeypatch):
     """A folder of two objects and its cache; of more than one object, those in the cache stay closed."""
-    monkeypatch.setattr(object_store, "OPENED_AT_ONCE", 1)
+    monkeypatch.setattr(object_store, "MAX_OPENED_AT_START", 1)
     folder = shutil.copytree(workshop["objects"], tmp_path / "objects")
     shutil.copy(folder / "thing.ply", folder / "second.ply")
     made = {**workshop, "objects": folder, "cache_dir": tmp_path / "cache", "device": "cpu"}

@@ -2,14 +2,14 @@ import numpy as np
 import pytest
 
 from vpog_core.geometry.se3 import rotation_angle, rotation_z, transform, transform_points
-from vpog_core.inference.onboarding import CLUSTERS_KEPT, OnboardedObject, roll_angle, turned
+from vpog_core.inference.onboarding import MAX_CACHED_CLUSTERS, OnboardedObject, roll_angle, rotate_image
 from vpog_core.objects.viewpoints import align_roll, nearest_viewpoints, viewpoint_directions
 
 
 def test_turned_goes_from_x_towards_y():
     picture = np.zeros((9, 9, 3), np.uint8)
     picture[4, 7] = 255
-    assert np.argwhere(turned(picture, np.pi / 2)[..., 0] > 200).tolist() == [[7, 4]]
+    assert np.argwhere(rotate_image(picture, np.pi / 2)[..., 0] > 200).tolist() == [[7, 4]]
 
 
 @pytest.mark.parametrize(("view", "roll_index"), [(5, 0), (90, 7)])
@@ -49,7 +49,7 @@ def test_the_cluster_is_turned_like_its_reference(undescribed):
 
 def test_a_roll_of_the_reference_turns_the_pictures(undescribed):
     upright, turned_once = (undescribed.cluster(33, r, 2) for r in (0, 3))
-    expected = turned(upright.rgb[0], roll_angle(3))
+    expected = rotate_image(upright.rgb[0], roll_angle(3))
     # Twice interpolated or once: a quarter turn maps pixels on pixels.
     assert np.abs(turned_once.rgb[0].astype(int) - expected).mean() < 1.0
 
@@ -57,8 +57,8 @@ def test_a_roll_of_the_reference_turns_the_pictures(undescribed):
 def test_clusters_are_kept_but_not_for_ever(templates, untrained, monkeypatch):
     target = OnboardedObject(templates, untrained, None)
     monkeypatch.setattr("vpog_core.inference.onboarding.encode_images", lambda model, rgb: rgb)
-    monkeypatch.setattr("vpog_core.inference.onboarding.CLUSTERS_KEPT", 3)
-    assert CLUSTERS_KEPT > 3
+    monkeypatch.setattr("vpog_core.inference.onboarding.MAX_CACHED_CLUSTERS", 3)
+    assert MAX_CACHED_CLUSTERS > 3
     first = target.cluster(0, 0, 2)
     assert target.cluster(0, 0, 2) is first
     for view in (1, 2):

@@ -7,7 +7,7 @@ import torch
 from vpog_core.geometry.se3 import rotation_angle
 from vpog_core.inference.crop import crop_detection
 from vpog_core.inference.networks import DEFAULT_WEIGHTS
-from vpog_core.inference.onboarding import ROLLS, encode_images, roll_angle, turned
+from vpog_core.inference.onboarding import ROLLS, encode_images, roll_angle, rotate_image
 from vpog_core.inference.retrieval import SEPARATION, retrieve, template_logits
 from vpog_core.models.checkpoint import load_weights
 from vpog_core.models.retrieval_head import Placement, placements
@@ -18,7 +18,7 @@ from vpog_core.types import Camera, Detection
 
 
 def descriptor_of(described, view, roll_index):
-    picture = turned(described.templates.images[view], roll_angle(roll_index))
+    picture = rotate_image(described.templates.images[view], roll_angle(roll_index))
     with torch.inference_mode():
         return described.model.describe(encode_images(described.model, picture[None]))[0]
 
@@ -54,7 +54,7 @@ def test_nothing_better_is_passed_over(described):
 
 def test_descriptors_are_view_major(described):
     assert described.descriptors.shape[0] == 162 * ROLLS
-    model, picture = described.model, turned(described.templates.images[17], roll_angle(3))
+    model, picture = described.model, rotate_image(described.templates.images[17], roll_angle(3))
     with torch.inference_mode():
         own = model.describe_templates(encode_images(model, picture[None]))[0]
     torch.testing.assert_close(described.descriptors[17 * ROLLS + 3], own, atol=1e-5, rtol=0)

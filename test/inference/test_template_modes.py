@@ -6,7 +6,7 @@ import torch
 
 from vpog_core.geometry.se3 import rotation_angle
 from vpog_core.inference.matching import match_and_solve
-from vpog_core.inference.onboarding import ROLLS, encode_images, turned
+from vpog_core.inference.onboarding import ROLLS, encode_images, rotate_image
 from vpog_core.inference.retrieval import template_logits
 from vpog_core.inference.template_modes import GlobalMode, likely_rolls, view_groups
 from vpog_core.objects.viewpoints import viewpoint_directions
@@ -44,7 +44,7 @@ def test_the_likely_roll_brings_the_groups_views_to_the_crop(described):
 
 def test_the_roll_of_a_rolled_template_is_found(described, small_model):
     view = view_groups()[7][0]
-    picture = turned(described.templates.images[view], 2 * np.pi * 4 / ROLLS)
+    picture = rotate_image(described.templates.images[view], 2 * np.pi * 4 / ROLLS)
     descriptor = small_model.describe(encode_images(small_model, picture[None]))[0]
     assert 4 in likely_rolls(template_logits(descriptor, described), described, view_groups()[7], 2)
 

@@ -380,7 +380,7 @@ def test_two_tracks_that_come_to_one_place_are_one_object(estimator):
 
 
 def test_the_number_decides_between_boxes_that_overlap_alike():
-    tracks = {("mug", n): Track(POSE, BOX, 0.0, 0.0, given=n) for n in (0, 1)}
+    tracks = {("mug", n): Track(POSE, BOX, 0.0, 0.0, detector_number=n) for n in (0, 1)}
     detections = [Detection("mug", BOX)] * 3
     assert assign(detections, [1, 0, 2], tracks, dict.fromkeys(tracks, BOX)) == [
         ("mug", 1),

@@ -160,10 +160,10 @@ def test_what_cannot_be_used_is_told_and_changes_nothing(folder, given, sentence
 
 
 def test_large_meshes_and_large_folders_are_refused(folder, data, monkeypatch):
-    monkeypatch.setattr(added_object, "MOST_BYTES", len(data) - 1)
+    monkeypatch.setattr(added_object, "MAX_BYTES", len(data) - 1)
     with pytest.raises(VPOGError, match="simplify it"):
         add(folder, data=data)
-    monkeypatch.setattr(added_object, "MOST_OBJECTS", 1)
+    monkeypatch.setattr(added_object, "MAX_OBJECTS", 1)
     with pytest.raises(VPOGError, match="holds 1 objects"):
         add(folder, "pot")
 

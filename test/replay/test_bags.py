@@ -15,7 +15,7 @@ from vpog_core.objects.library import ObjectLibrary
 from vpog_core.replay import result_messages as messages
 from vpog_core.replay.bag_reader import open_bag
 from vpog_core.replay.bag_writer import new_bag
-from vpog_core.replay.frame_reader import FrameReader, SaidOnce
+from vpog_core.replay.frame_reader import FrameReader, OnceNotices
 from vpog_core.replay.pairing import find_pairs, recorded_frames
 from vpog_core.replay.topics import choose_topics
 from vpog_core.types import VPOGError
@@ -41,7 +41,7 @@ def frames_of(path, objects_dir, **topics) -> list:
     with open_bag(path) as bag:
         chosen = choose_topics(bag, **{"image": None, "camera_info": None, "detections": None} | topics)
         pairs = find_pairs(bag, chosen)
-        reader = FrameReader(ObjectLibrary(objects_dir), (), pairs.camera_infos, 16, False, SaidOnce())
+        reader = FrameReader(ObjectLibrary(objects_dir), (), pairs.camera_infos, 16, False, OnceNotices())
         return [reader.read(frame) for frame in recorded_frames(bag, chosen, pairs)]
 
 

@@ -60,8 +60,8 @@ def test_only_what_takes_turns_is_paired(clock, events, met):
 def test_both_states_are_told(clock):
     order = ArrivalOrder(clock)
     play(order, clock, ".a!")
-    assert "paired by the order they come in" in order.told()["paired by order"]
-    assert order.told()["out of order"] == ""
+    assert "paired by the order they come in" in order.notices()["paired by order"]
+    assert order.notices()["out of order"] == ""
     play(order, clock, "bc")
-    assert order.told()["paired by order"] == ""
-    assert "do not take turns" in order.told()["out of order"]
+    assert order.notices()["paired by order"] == ""
+    assert "do not take turns" in order.notices()["out of order"]

@@ -83,12 +83,12 @@ def test_monitor_compares_by_stamp(monitor):
     monitor._on_truth(poses(2, bottle=at(5.0)))
     monitor._on_poses(poses(1, bottle=at(0.0, angle=np.deg2rad(2.0))))
     assert (monitor.frames, monitor.answered) == (2, 1)
-    (bottle,), (toy,) = monitor.tally.scores["bottle"], monitor.tally.scores["toy"]
+    (bottle,), (toy,) = monitor.metrics.scores["bottle"], monitor.metrics.scores["toy"]
     assert np.rad2deg(bottle.rotation) == pytest.approx(2.0, abs=1e-3)
     assert bottle.translation == pytest.approx(0.0, abs=1e-6)
     assert bottle.right
     assert toy is None
-    assert monitor.tally.share_right == 0.5
+    assert monitor.metrics.recall == 0.5
 
 
 def test_monitor_ignores_what_it_has_no_truth_of(monitor):
@@ -108,7 +108,7 @@ def test_only_what_is_declared_symmetric_is_judged_as_such(monitor, tmp_path):
     monitor.load_objects(ObjectLibrary(tmp_path))
     monitor._on_truth(poses(1, printed=at(0.0), blank=at(0.2)))
     monitor._on_poses(poses(1, printed=at(0.0, angle=np.pi / 2), blank=at(0.2, angle=np.pi / 2)))
-    (printed,), (blank,) = monitor.tally.scores["printed"], monitor.tally.scores["blank"]
+    (printed,), (blank,) = monitor.metrics.scores["printed"], monitor.metrics.scores["blank"]
     assert not printed.right
     assert blank.right
     # The message holds the turn in float64.

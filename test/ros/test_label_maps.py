@@ -54,7 +54,7 @@ def said() -> SimpleNamespace:
     def leave_out(kind: str, number: int = 1) -> None:
         counted[kind] = counted.get(kind, 0) + number
 
-    return SimpleNamespace(counted=counted, say_once=lambda *_, **__: None, leave_out=leave_out)
+    return SimpleNamespace(counted=counted, log_once=lambda *_, **__: None, leave_out=leave_out)
 
 
 @pytest.mark.parametrize(("encoding", "bigendian"), [("mono16", False), ("16UC1", True)])

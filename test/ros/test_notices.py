@@ -43,16 +43,16 @@ def test_a_warning_is_logged_when_it_begins_and_shown_while_it_holds(log):
 def test_what_is_said_once_is_said_once_until_a_new_start(log):
     notices = Notices(log)
     for _ in range(3):
-        notices.say_once("a", "A.")
+        notices.log_once("a", "A.")
     notices.start_anew()
-    notices.say_once("a", "A.")
+    notices.log_once("a", "A.")
     assert log.lines == ["A.", "A."]
 
 
 def test_endless_notices_come_to_an_end(log):
     notices = Notices(log)
     for number in range(10 * MAX_REMEMBERED):
-        notices.say_once("class", f"{number}.", of=f"{number}")
+        notices.log_once("class", f"{number}.", of=f"{number}")
     assert len(log.lines) == MAX_REMEMBERED + 1
-    notices.say_once("score", "Another kind is still heard.")
+    notices.log_once("score", "Another kind is still heard.")
     assert log.lines[-1] == "Another kind is still heard."

@@ -10,7 +10,7 @@ from vpog_core.geometry.se3 import rotation_angle, rotation_z, transform
 from vpog_core.objects.lighting import Environment, Illumination
 from vpog_core.objects.mesh import Mesh
 from vpog_core.objects.renderer import Light, Renderer
-from vpog_core.objects.scene_picture import SceneObject
+from vpog_core.objects.scene_renderer import SceneObject
 from vpog_core.objects.template_set import template_camera
 from vpog_core.synthetic.objects import make_object
 from vpog_core.training.synthesis import query_composer, query_layout

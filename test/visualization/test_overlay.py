@@ -6,7 +6,7 @@ import trimesh
 from vpog_core.geometry.camera import project
 from vpog_core.geometry.se3 import rotation_from_vector, transform, transform_points
 from vpog_core.types import Camera
-from vpog_core.visualization.ink import draw_text, stroke, text_size
+from vpog_core.visualization.drawing import draw_polylines, draw_text, text_size
 from vpog_core.visualization.overlay import AXIS_COLOURS, PoseDrawing, draw_pose, draw_poses
 from vpog_core.visualization.silhouette import outline, silhouette
 
@@ -141,7 +141,7 @@ def test_an_empty_label_and_no_objects_draw_nothing():
 
 def test_stroke_has_the_width_asked_for_and_soft_edges():
     image = np.zeros((40, 60, 3), np.uint8)
-    stroke(image, [np.array([[10.0, 20.0], [50.0, 20.0]])], 3.0, (255, 255, 255), closed=False)
+    draw_polylines(image, [np.array([[10.0, 20.0], [50.0, 20.0]])], 3.0, (255, 255, 255), closed=False)
     # Its brightness across adds up to the width.
     assert image[:, 30, 0].sum() / 255 == pytest.approx(3.0, abs=0.3)
     rows = np.arange(40)
@@ -151,7 +151,7 @@ def test_stroke_has_the_width_asked_for_and_soft_edges():
 
 def test_ink_outside_the_image_is_cut_off():
     image = np.zeros((20, 20, 3), np.uint8)
-    stroke(image, [np.array([[-50.0, -50.0], [-10.0, -30.0]])], 3.0, (255, 255, 255))
+    draw_polylines(image, [np.array([[-50.0, -50.0], [-10.0, -30.0]])], 3.0, (255, 255, 255))
     draw_text(image, "hello", (200, 200), 14)
     assert not image.any()
     draw_text(image, "hello", (-5, -3), 14)

@@ -1,4 +1,4 @@
-"""The `vpog` command."""
+"""Provide the `vpog` command."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit status, 130 where Ctrl-C has ended it."""
     wait_passively()
     try:
-        with _heard_interrupts():
+        with _interrupt_handlers():
             # Here, not above: what it imports is to find the threads' settings, and takes a while.
             from vpog_core.cli.commands import main as run
 
@@ -30,7 +30,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 @contextmanager
-def _heard_interrupts() -> Iterator[None]:
+def _interrupt_handlers() -> Iterator[None]:
     """Make sure that Ctrl-C ends the process: Python drops the exception where an import's lock is freed."""
     before = signal.getsignal(signal.SIGINT)
     if before is not signal.default_int_handler or threading.current_thread() is not threading.main_thread():
@@ -38,13 +38,13 @@ def _heard_interrupts() -> Iterator[None]:
         return
     done = threading.Event()
 
-    def insist() -> None:
+    def force_exit() -> None:
         if not done.wait(END_S):
             print("vpog: stopped.", file=sys.stderr, flush=True)
             os._exit(130)
 
     def interrupt(*_) -> None:
-        threading.Thread(target=insist, daemon=True).start()
+        threading.Thread(target=force_exit, daemon=True).start()
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGINT, interrupt)

@@ -1,4 +1,4 @@
-"""`python -m vpog_core.cli` does what `vpog` does."""
+"""Run `vpog` as `python -m vpog_core.cli`."""
 
 from vpog_core.cli import main
 

@@ -1,4 +1,4 @@
-"""`vpog bench`: how fast this machine is, by stage, beside what it could be."""
+"""Implement `vpog bench`: time each stage on this machine, beside the possible minimum."""
 
 from __future__ import annotations
 
@@ -59,14 +59,14 @@ def add_command(add) -> None:
 
 
 def run_bench(arguments: argparse.Namespace) -> int:
-    """`vpog bench`."""
+    """Run `vpog bench`."""
     use_threads(arguments.threads or usable_cores())
     # Here: torch is to find the threads' settings.
     from vpog_core.evaluation.speed_report import speed_json, speed_tables, update_document
-    from vpog_core.evaluation.speed_run import SpeedPlan, run_speed
+    from vpog_core.evaluation.speed_run import SpeedConfig, run_speed
     from vpog_core.utils.atomic_file import atomic_write
 
-    plan = SpeedPlan(
+    config = SpeedConfig(
         arguments.detections,
         arguments.frames,
         arguments.objects,
@@ -76,7 +76,7 @@ def run_bench(arguments: argparse.Namespace) -> int:
         not arguments.no_comparisons,
         arguments.weights,
     )
-    result = run_speed(plan, lambda text: print(f"vpog: timing {text}", file=sys.stderr, flush=True))
+    result = run_speed(config, lambda text: print(f"vpog: timing {text}", file=sys.stderr, flush=True))
     print(speed_tables(result))
     if arguments.output:
         try:
@@ -91,5 +91,5 @@ def run_bench(arguments: argparse.Namespace) -> int:
 
 
 def _counts(text: str) -> tuple[int, ...]:
-    """Whole numbers from one on, with commas between."""
+    """Parse whole numbers from one on, separated by commas."""
     return tuple(positive(part) for part in text.split(","))

@@ -1,4 +1,4 @@
-"""`vpog calibrate`: make the scores and covariances of a weights file honest."""
+"""Implement `vpog calibrate`: fit the scores and covariances of a weights file."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ CHECKED = 3
 """Every third scene checks what the others fit."""
 
 _HELP = """\
-Fit what turns matches into a probability (the score) and a covariance of the right size.
+Fit what turns matches into a probability (the score) and a covariance of the correct size.
 
-The network looks at objects it was not trained on, in made-up scenes whose poses are known. Two thirds of
-the scenes fit a few numbers, on the best answer for an object and on those it has to be told from; the
+The network estimates poses of objects it was not trained on, in synthetic scenes whose poses are known. Two
+thirds of the scenes fit a few numbers, on the best pose of an object and on its alternatives; the
 others check them, on the best alone: for poses from matches alone, for poses aligned with the image, and
 for poses followed from one image to the next. They are stored in the weights file, which stays the same
-network. To be done anew for every newly trained file."""
+network. Run it for every newly trained file."""
 
 _LEGEND = """\
 matched: poses from matches alone; aligned: those aligned with the image; tracked: those followed by the
@@ -68,7 +68,7 @@ def add_calibrate(commands) -> None:
 
 
 def run_calibrate(arguments: argparse.Namespace) -> int:
-    """`vpog calibrate`.
+    """Run `vpog calibrate`.
 
     Raises:
         VPOGError: unreadable weights, too few scenes, a file that cannot be written.
@@ -140,6 +140,6 @@ def _report(title: str, calibrator, fitted, checked) -> str:
     line(
         "score error", lambda a: calibration_error(calibrator.probability(a.score_features), a.correct), ".3f"
     )
-    for share in (0.5, 0.9):
-        line(f"in the {share:.0%}", lambda a, s=share: coverage(a, calibrator.covariance, s), ".0%")
+    for fraction in (0.5, 0.9):
+        line(f"in the {fraction:.0%}", lambda a, s=fraction: coverage(a, calibrator.covariance, s), ".0%")
     return "\n".join(lines)

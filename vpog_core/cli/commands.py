@@ -1,4 +1,4 @@
-"""The `vpog` command: poses from image files and a demonstration, without ROS."""
+"""Implement the `vpog` command: poses from image files and a demonstration, without ROS."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser of `vpog` and its subcommands; each sets `run`."""
+    """Make the parser of `vpog` and its subcommands; each sets `run`."""
     parser = argparse.ArgumentParser(
         prog="vpog",
         description="6D pose of objects known by their mesh alone, from one RGB image.",
@@ -128,7 +128,7 @@ def _add_estimate(commands) -> None:
         "--box", nargs=4, type=float, metavar=("X0", "Y0", "X1", "Y1"), help="pixels of the object's corners"
     )
     place.add_argument(
-        "--mask", metavar="FILE", help="picture of the same size, black or transparent around it"
+        "--mask", metavar="FILE", help="image of the same size, black or transparent around it"
     )
     parser.add_argument("--object", metavar="MESH_OR_ID", help="mesh file, or name in DIR")
     parser.add_argument("--objects-dir", metavar="DIR", help="folder of meshes (and objects.yaml)")
@@ -138,7 +138,7 @@ def _add_estimate(commands) -> None:
     parser.set_defaults(refuse=parser.error)
     parser.add_argument("--json", action="store_true", help="print the pose as JSON (metres, radians)")
     parser.add_argument(
-        "--output", default="vpog_output", metavar="DIR", help="where the pictures go (default: %(default)s)"
+        "--output", default="vpog_output", metavar="DIR", help="where the images go (default: %(default)s)"
     )
 
 
@@ -170,7 +170,7 @@ def _add_demo(commands) -> None:
     parser.add_argument("--seed", type=count, default=0, help="another scene (default: %(default)s)")
     _add_model(parser)
     parser.add_argument(
-        "--output", default="demo_output", metavar="DIR", help="where the pictures go (default: %(default)s)"
+        "--output", default="demo_output", metavar="DIR", help="where the images go (default: %(default)s)"
     )
 
 
@@ -190,7 +190,7 @@ def _add_model(parser) -> None:
 
 
 def run_estimate(arguments: argparse.Namespace) -> int:
-    """`vpog estimate`: 0 with a pose, 1 without."""
+    """Run `vpog estimate`; returns 0 with a pose, 1 without."""
     if missing := missing_inputs(arguments):
         arguments.refuse(missing)
     if arguments.dump is not None:
@@ -218,7 +218,7 @@ def run_estimate(arguments: argparse.Namespace) -> int:
 
 
 def run_onboard(arguments: argparse.Namespace) -> int:
-    """`vpog onboard`: 0 where every object can be used, 1 where some are left out."""
+    """Run `vpog onboard`; returns 0 if every object can be used, 1 if some are left out."""
     from vpog_core.cli import files
     from vpog_core.cli.sheet import template_sheet
 
@@ -228,12 +228,12 @@ def run_onboard(arguments: argparse.Namespace) -> int:
         library = estimator.library
         broken = library.broken()
         usable = [object_id for object_id in library.ids if object_id not in broken]
-        _tell_left_out(broken if usable else {})
+        _print_left_out(broken if usable else {})
         for object_id in usable:
             print(_description(object_id, library.mesh(object_id)), flush=True)
         alone = None if Path(arguments.mesh).is_dir() else arguments.mesh
         left_out = files.onboard_with_progress(estimator, mesh=alone)
-        _tell_left_out({name: left_out[name] for name in left_out if name not in broken})
+        _print_left_out({name: left_out[name] for name in left_out if name not in broken})
         for object_id in usable if arguments.output else ():
             # A name that settings give may hold anything.
             safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in object_id)
@@ -245,7 +245,7 @@ def run_onboard(arguments: argparse.Namespace) -> int:
 
 @contextmanager
 def _estimator_to_onboard(arguments):
-    """The estimator of the one mesh, or of the folder of meshes, that `vpog onboard` is given."""
+    """Make the estimator of the mesh or folder of meshes that `vpog onboard` is given."""
     if not Path(arguments.mesh).is_dir():
         arguments.object, arguments.objects_dir = arguments.mesh, None
         with _estimator_for(arguments) as (estimator, _):
@@ -256,7 +256,7 @@ def _estimator_to_onboard(arguments):
     yield _estimator(arguments, arguments.mesh)
 
 
-def _tell_left_out(left_out: dict[str, str]) -> None:
+def _print_left_out(left_out: dict[str, str]) -> None:
     for object_id, sentence in left_out.items():
         print(f"vpog: '{object_id}' is left out. {sentence}", file=sys.stderr, flush=True)
 
@@ -271,7 +271,7 @@ def _description(object_id: str, mesh) -> str:
 
 
 def run_demo(arguments: argparse.Namespace) -> int:
-    """`vpog demo`."""
+    """Run `vpog demo`."""
     from vpog_core.cli.demo import demo
 
     return demo(
@@ -286,7 +286,7 @@ def run_demo(arguments: argparse.Namespace) -> int:
 
 @contextmanager
 def _estimator_for(arguments):
-    """(estimator, object id) for --object, --objects-dir and --unit; a mesh file is a library of its own."""
+    """Return (estimator, object id) for --object, --objects-dir and --unit; a mesh file is a library."""
     from vpog_core.cli import files
 
     if _is_mesh_file(arguments.object, arguments.objects_dir):
@@ -304,12 +304,12 @@ def _estimator_for(arguments):
         )
     estimator = _estimator(arguments, arguments.objects_dir)
     object_id = estimator.library.resolve(arguments.object)
-    files.say_notes(estimator.library.mesh(object_id))
+    files.print_notes(estimator.library.mesh(object_id))
     yield estimator, object_id
 
 
 def _estimator(arguments, objects_dir: str):
-    """The estimator that --weights and --device ask for, on all cores this process may use."""
+    """Make the estimator of --weights and --device, on all cores this process may use."""
     from vpog_core.inference.estimator import PoseEstimator
 
     use_threads(usable_cores())
@@ -325,7 +325,7 @@ def _is_mesh_file(name: str, objects_dir: str | None) -> bool:
 
 
 def _draw_estimate(output, image, camera, estimate, mesh) -> None:
-    """overlay.png and match.png of one estimate; without a pose the overlay is left out."""
+    """Write overlay.png and match.png of one estimate; without a pose there is no overlay."""
     from vpog_core.cli import files
     from vpog_core.visualization.flow_image import draw_match
     from vpog_core.visualization.overlay import draw_pose

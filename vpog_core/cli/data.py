@@ -1,4 +1,4 @@
-"""`vpog data`: look at training samples, and measure what they cost."""
+"""Implement `vpog data`: show training samples, and measure what they cost."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ What is rendered once goes into --cache-dir and is used again."""
 
 def add_data(commands) -> None:
     """Add the subcommand and its own two to the parser of `vpog`."""
-    data = commands.add_parser("data", help="look at training samples, or measure them", description=_HELP)
+    data = commands.add_parser("data", help="show training samples, or measure them", description=_HELP)
     parts = data.add_subparsers(dest="part", metavar="COMMAND", required=True)
     preview = _part(parts, "preview", "draw samples with their labels", _PREVIEW_HELP, run_preview)
     preview.add_argument(
@@ -100,7 +100,7 @@ def _part(parts, name: str, summary: str, description: str, run) -> argparse.Arg
 
 
 def run_preview(arguments: argparse.Namespace) -> int:
-    """`vpog data preview`."""
+    """Run `vpog data preview`."""
     import numpy as np
 
     from vpog_core.cli.files import write_png
@@ -138,7 +138,7 @@ def _pair_row(pair: dict, index: int):
 
 
 def run_bench(arguments: argparse.Namespace) -> int:
-    """`vpog data bench`."""
+    """Run `vpog data bench`."""
     from vpog_core.training.bench import bench
 
     print(bench(_dataset(arguments), arguments.items, arguments.workers).text())

@@ -1,4 +1,4 @@
-"""`vpog demo`: poses in a synthetic scene of objects no network was trained on, compared with the truth."""
+"""Implement `vpog demo`: estimate poses in a synthetic scene of objects no network was trained on."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from vpog_core.cli import files
-from vpog_core.evaluation.tally import PoseTally
+from vpog_core.evaluation.pose_metrics import PoseMetrics
 from vpog_core.threads import usable_cores, use_threads
 from vpog_core.types import Camera, Detection
 
@@ -19,10 +19,10 @@ HELD_OUT_SEED = 900_000
 
 FRAME_SECONDS = 0.1
 BOX_JITTER = 0.05
-LEAST_VISIBLE = 0.3
-"""Objects less visible than this share are not asked for, as a detector would not find them."""
+MIN_VISIBLE = 0.3
+"""Objects less visible than this fraction are not estimated, as a detector would not find them."""
 
-_PICTURES = 5
+_MAX_DRAWN = 5
 _POINTS = 1000
 
 
@@ -46,17 +46,17 @@ def demo(frames: int, objects: int, seed: int, weights: str | None, device: str,
         out = files.output_folder(output)
         files.onboard_with_progress(estimator)
         scene = make_scene(seed, list(meshes.values()))
-        tally, rng = PoseTally(), np.random.default_rng(seed)
+        metrics, rng = PoseMetrics(), np.random.default_rng(seed)
         for index in tqdm(range(frames), desc="frames", unit="frame", delay=1.0, file=sys.stderr):
-            _one_frame(scene, index, meshes, estimator, tally, rng, out, _is_pictured(index, frames))
-    print("\n".join(tally.object_lines()))
-    print(f"pictures: {out}")
-    print(tally.summary())
+            _one_frame(scene, index, meshes, estimator, metrics, rng, out, _is_drawn(index, frames))
+    print("\n".join(metrics.object_lines()))
+    print(f"images: {out}")
+    print(metrics.summary())
     return 0
 
 
-def jittered_box(box: np.ndarray, camera: Camera, rng: np.random.Generator) -> np.ndarray:
-    """A box [4] as a detector gives it: each side off by up to `BOX_JITTER`, inside the image."""
+def jitter_detection_box(box: np.ndarray, camera: Camera, rng: np.random.Generator) -> np.ndarray:
+    """Jitter a box [4] as a detector would: each side by up to `BOX_JITTER`, inside the image."""
     from vpog_core.synthetic.scene import jitter_box
 
     moved = jitter_box(rng, box, BOX_JITTER)
@@ -80,25 +80,25 @@ def _write_meshes(meshes: dict, folder: Path) -> None:
         save_mesh(mesh, folder / f"{name}.ply")
 
 
-def _one_frame(scene, index, meshes, estimator, tally, rng, out, pictured) -> None:
-    """Render, estimate, compare; draw where `pictured`."""
+def _one_frame(scene, index, meshes, estimator, metrics, rng, out, drawn) -> None:
+    """Render a frame, estimate its poses, compare them with the truth, and draw them if `drawn`."""
     frame = scene.render(index * FRAME_SECONDS)
-    asked = np.flatnonzero(np.asarray(frame.visible_fraction) >= LEAST_VISIBLE)
+    detected = np.flatnonzero(np.asarray(frame.visible_fraction) >= MIN_VISIBLE)
     names = list(meshes)
-    boxes = [jittered_box(frame.boxes_visible[k], scene.camera, rng) for k in asked]
+    boxes = [jitter_detection_box(frame.boxes_visible[k], scene.camera, rng) for k in detected]
     detections = [
-        Detection(class_id=names[k], box=box, instance=int(k)) for k, box in zip(asked, boxes, strict=True)
+        Detection(class_id=names[k], box=box, instance=int(k)) for k, box in zip(detected, boxes, strict=True)
     ]
     start = time.perf_counter()
     estimates = estimator.estimate(frame.image, scene.camera, detections)
-    tally.latencies.append(time.perf_counter() - start)
+    metrics.latencies.append(time.perf_counter() - start)
     scores = []
-    for k, estimate in zip(asked, estimates, strict=True):
+    for k, estimate in zip(detected, estimates, strict=True):
         mesh = meshes[names[k]]
         points = mesh.vertices[:: max(1, len(mesh.vertices) // _POINTS)]
         T_gt = frame.T_cam_obj[k]
-        scores.append(tally.count(names[k], estimate.T_cam_obj, T_gt, points, mesh.diameter))
-    if pictured:
+        scores.append(metrics.update(names[k], estimate.T_cam_obj, T_gt, points, mesh.diameter))
+    if drawn:
         _draw(frame.image, scene.camera, names, meshes, estimates, scores, out, index)
 
 
@@ -119,5 +119,5 @@ def _draw(image, camera, names, meshes, estimates, scores, out: Path, index: int
     files.write_png(out / f"frame_{index:03d}_overlay.png", draw_poses(image, camera, drawings))
 
 
-def _is_pictured(index: int, frames: int) -> bool:
-    return index in set(np.linspace(0, frames - 1, min(_PICTURES, frames)).round().astype(int).tolist())
+def _is_drawn(index: int, frames: int) -> bool:
+    return index in set(np.linspace(0, frames - 1, min(_MAX_DRAWN, frames)).round().astype(int).tolist())

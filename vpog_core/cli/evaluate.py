@@ -1,4 +1,4 @@
-"""`vpog evaluate`: poses on a BOP dataset or on the held-out benchmark, scored."""
+"""Implement `vpog evaluate`: score poses on a BOP dataset or on the held-out benchmark."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ examples:
   vpog evaluate --synthetic heldout --objects 5 --crops 4 --output out/look
   vpog evaluate --synthetic heldout --split plain --levels clean,occluded --output out/plain
 
-A run that was stopped goes on where it was when started again with the same options.
+A run that was stopped is resumed when started again with the same options.
 Exit status: 0 done, 2 unusable input."""
 
 
@@ -65,21 +65,21 @@ def add_command(add) -> None:
     parser.add_argument("--workers", type=positive, default=1, metavar="N", help="processes (default: 1)")
     parser.add_argument("--limit", type=positive, metavar="N", help="the first N images of a dataset only")
     parser.add_argument("--objects", type=positive, metavar="N", help="held-out: the first N objects only")
-    parser.add_argument("--crops", type=positive, metavar="N", help="held-out: N pictures a level only")
+    parser.add_argument("--crops", type=positive, metavar="N", help="held-out: N images a level only")
     parser.add_argument(
         "--levels", metavar="A,B", help="held-out: of clean, light, clutter and occluded, these only"
     )
 
 
 def run_evaluate(arguments: argparse.Namespace) -> int:
-    """`vpog evaluate`."""
+    """Run `vpog evaluate`."""
     from vpog_core.cli import files
     from vpog_core.evaluation.evaluate import evaluate, result_lines
 
     files.check_output(arguments.output)
     output = files.output_folder(arguments.output)
-    with _Bars() as progress:
-        result = evaluate(plan_of(arguments), output, arguments.workers, command_of(arguments), progress)
+    with _ProgressBars() as progress:
+        result = evaluate(config_of(arguments), output, arguments.workers, command_of(arguments), progress)
     for note in result["notes"]:
         print(note)
     print(f"report: {output / 'report.html'}")
@@ -87,15 +87,15 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def plan_of(arguments: argparse.Namespace):
-    """The plan the options ask for.
+def config_of(arguments: argparse.Namespace):
+    """Make the configuration that the options ask for.
 
     Raises:
         VPOGError: options that do not go together.
     """
-    from vpog_core.evaluation.frame_run import CHOICES, OURS, Plan
+    from vpog_core.evaluation.frame_run import ESTIMATOR_OPTIONS, VPOG, EvaluationConfig
     from vpog_core.evaluation.heldout import CROPS, OBJECTS, SPLITS
-    from vpog_core.evaluation.heldout_picture import LEVELS
+    from vpog_core.evaluation.heldout_image import LEVELS
 
     part = {"objects": OBJECTS, "crops": CROPS}
     for name, most in part.items():
@@ -114,7 +114,7 @@ def plan_of(arguments: argparse.Namespace):
         )
     if arguments.synthetic and arguments.detections != "gt":
         raise VPOGError("--synthetic heldout has no detector's file: leave --detections out.")
-    return Plan(
+    return EvaluationConfig(
         dataset=arguments.dataset,
         split=(arguments.dataset and arguments.split) or "test",
         objects=arguments.objects or OBJECTS,
@@ -124,18 +124,18 @@ def plan_of(arguments: argparse.Namespace):
         limit=arguments.limit,
         sensor=arguments.sensor or "",
         detections=arguments.detections,
-        methods=(OURS, arguments.baseline) if arguments.baseline else (OURS,),
+        methods=(VPOG, arguments.baseline) if arguments.baseline else (VPOG,),
         # The oracles stand in for stages of cluster mode.
         stages=not arguments.no_stages and arguments.mode == "cluster",
         weights=arguments.weights,
         device=arguments.device,
         mode=arguments.mode,
-        **{name: getattr(arguments, name) for name in CHOICES},
+        **{name: getattr(arguments, name) for name in ESTIMATOR_OPTIONS},
     )
 
 
 def _named(option: str, given: str | None, known: tuple[str, ...]) -> tuple[str, ...]:
-    """The names of a list with commas, in the order of those known; all where nothing is given.
+    """Parse a list of names separated by commas, in the order of the known ones; all where it is empty.
 
     Raises:
         VPOGError: one that is not known.
@@ -148,11 +148,11 @@ def _named(option: str, given: str | None, known: tuple[str, ...]) -> tuple[str,
 
 
 def command_of(arguments: argparse.Namespace) -> str:
-    """The command that asks for the same numbers again: what was given, but for --workers and --device."""
-    from vpog_core.evaluation.frame_run import CHOICES
+    """Return the command that computes the same numbers again, without --workers and --device."""
+    from vpog_core.evaluation.frame_run import ESTIMATOR_OPTIONS
 
     names = ("dataset", "synthetic", "split", "sensor", "objects", "crops", "levels", "limit")
-    names += ("detections", "weights", "mode", *CHOICES, "baseline", "output")
+    names += ("detections", "weights", "mode", *ESTIMATOR_OPTIONS, "baseline", "output")
     default = {"detections": "gt", "mode": "cluster"}
     words = ["vpog", "evaluate"]
     for name in names:
@@ -162,10 +162,10 @@ def command_of(arguments: argparse.Namespace) -> str:
     return shlex.join(words + ["--no-stages"] * arguments.no_stages)
 
 
-class _Bars:
-    """One progress bar on stderr for each kind of work."""
+class _ProgressBars:
+    """Shows one progress bar on stderr for each kind of work."""
 
-    def __enter__(self) -> _Bars:
+    def __enter__(self) -> _ProgressBars:
         self._bars: dict = {}
         return self
 

@@ -1,4 +1,4 @@
-"""What the command line writes, and the folders and meshes it works with."""
+"""Write the files of the command line, and prepare the folders and meshes it works with."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vpog_core.types import PoseEstimate, VPOGError
 
 
 def mask_box(mask: np.ndarray) -> np.ndarray:
-    """Box [4] (x0, y0, x1, y1) around the True pixels of a mask [H, W], x1 and y1 one past the last."""
+    """Compute the box [4] (x0, y0, x1, y1) of a mask [H, W]; x1 and y1 are one past the last True pixel."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], dtype=np.float64)
 
@@ -27,7 +27,7 @@ def stage_mesh(path: str | Path, unit: str, folder: Path) -> str:
     from vpog_core.objects.mesh import load_mesh, save_mesh
 
     mesh = load_mesh(path, unit)
-    say_notes(mesh)
+    print_notes(mesh)
     textured = mesh.uv is not None and mesh.texture is not None
     # A library passes hidden files over; this one was named on purpose.
     object_id = Path(path).stem.lstrip(".") or "object"
@@ -35,7 +35,7 @@ def stage_mesh(path: str | Path, unit: str, folder: Path) -> str:
     return object_id
 
 
-def say_notes(mesh) -> None:
+def print_notes(mesh) -> None:
     """Print on stderr what a mesh's file holds and was left out, and what is doubtful about it."""
     for note in mesh.notes:
         print(f"vpog: {note}", file=sys.stderr)
@@ -87,7 +87,7 @@ def check_output(path: str | Path) -> None:
 
 
 def output_folder(path: str | Path) -> Path:
-    """The folder for results, made where it is missing.
+    """Return the folder for results, which is made if it is missing.
 
     Raises:
         VPOGError: it is a file, or cannot be made.
@@ -115,7 +115,7 @@ def write_png(path: Path, image: np.ndarray) -> None:
 
 
 def pose_text(estimate: PoseEstimate) -> str:
-    """A pose for people: metres, degrees, one standard deviation."""
+    """Format a pose for people: metres, degrees, one standard deviation."""
     if estimate.T_cam_obj is None:
         return f"{estimate.class_id}: no pose. {estimate.reason}"
     T = estimate.T_cam_obj
@@ -141,7 +141,7 @@ def pose_text(estimate: PoseEstimate) -> str:
 
 
 def roll_pitch_yaw(R: np.ndarray) -> np.ndarray:
-    """Angles [3] in radians with R = Rz(yaw) Ry(pitch) Rx(roll), as in ROS; roll is 0 where not unique."""
+    """Compute angles [3] in radians: R = Rz(yaw) Ry(pitch) Rx(roll), as in ROS; roll is 0 if not unique."""
     pitch = np.arctan2(-R[2, 0], np.hypot(R[0, 0], R[1, 0]))
     if np.hypot(R[0, 0], R[1, 0]) < 1e-9:
         return np.array([0.0, pitch, np.arctan2(-R[0, 1], R[1, 1])])
@@ -149,7 +149,7 @@ def roll_pitch_yaw(R: np.ndarray) -> np.ndarray:
 
 
 def pose_dict(estimate: PoseEstimate) -> dict:
-    """A pose for programs, ready for JSON: metres, radians; null where there is no pose."""
+    """Format a pose for programs, ready for JSON: metres, radians; null where there is no pose."""
     T, covariance = estimate.T_cam_obj, estimate.covariance
     return {
         "class_id": estimate.class_id,

@@ -1,4 +1,4 @@
-"""`vpog estimate --from DUMP`: the poses of a frame that the node has dumped, found again and compared."""
+"""Implement `vpog estimate --from DUMP`: estimate a frame that the node dumped again, and compare."""
 
 from __future__ import annotations
 

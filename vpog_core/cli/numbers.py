@@ -6,7 +6,7 @@ import argparse
 
 
 def count(text: str, least: int = 0) -> int:
-    """A whole number from zero on; argparse says what is wrong with another."""
+    """Parse a whole number from zero on; argparse reports what is wrong with another one."""
     try:
         value = int(text)
     except ValueError:
@@ -17,7 +17,7 @@ def count(text: str, least: int = 0) -> int:
 
 
 def positive(text: str) -> int:
-    """A whole number from one on."""
+    """Parse a whole number from one on."""
     return count(text, least=1)
 
 

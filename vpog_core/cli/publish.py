@@ -1,4 +1,4 @@
-"""`vpog publish-weights`: from a trained file to calibrated weights, scores, card and page of results."""
+"""Implement `vpog publish-weights`: calibrate and evaluate trained weights, and write card and results."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Do all that new weights need, in one go: fit their scores (`vpog calibrate`), ev
 benchmark and on datasets (`vpog evaluate`), and write card and page of results. Without --into nothing but
 the folder --work is written; with it the weights, their card and docs/results.md of a source tree.
 
-A run that was stopped goes on where it was when started again with the same options. Figures depend on
+A run that was stopped is resumed when started again with the same options. Figures depend on
 refiner-tiny.safetensors beside the shipped weights, too: put a new one there first."""
 
 EXAMPLE = """\
@@ -52,7 +52,7 @@ def add_command(add) -> None:
 
 
 def run_publish(arguments: argparse.Namespace) -> int:
-    """`vpog publish-weights`."""
+    """Run `vpog publish-weights`."""
     from vpog_core.cli import files
     from vpog_core.evaluation.results_page import page, read_scores
     from vpog_core.evaluation.weights_card import scores_block
@@ -75,7 +75,7 @@ def run_publish(arguments: argparse.Namespace) -> int:
 
 
 def _check_tree(tree: Path, name: str) -> None:
-    """Refuse, before hours of work, a folder that takes no figures in the end (VPOGError)."""
+    """Raise a VPOGError, before hours of work, for a folder that the results cannot be written into."""
     from vpog_core.evaluation.weights_card import with_block
 
     for path in (CARD, RESULTS.parent):
@@ -85,7 +85,7 @@ def _check_tree(tree: Path, name: str) -> None:
 
 
 def _key(arguments: argparse.Namespace) -> str:
-    """A folder's name for one weights file and the refiner beside it, so that no other's results are used."""
+    """Return a folder name that is unique for a weights file and the refiner beside it."""
     from vpog_core.inference.networks import DEFAULT_REFINER
 
     try:
@@ -99,7 +99,7 @@ def _key(arguments: argparse.Namespace) -> str:
 
 
 def _sets(arguments: argparse.Namespace) -> list[tuple[str, list[str]]]:
-    """(folder, options of `vpog evaluate`) of each evaluation."""
+    """Return (folder, options of `vpog evaluate`) of each evaluation."""
     sets = [("heldout", ["--synthetic", "heldout", *(QUICK if arguments.quick else FULL)["heldout"]])]
     for dataset in arguments.dataset:
         options = SMALL_DATASET if arguments.quick else ["--baseline", "sift"]
@@ -110,26 +110,26 @@ def _sets(arguments: argparse.Namespace) -> list[tuple[str, list[str]]]:
 
 
 def _calibrated(arguments: argparse.Namespace, work: Path) -> Path:
-    """The calibrated weights of a work folder, made unless they are there."""
-    weights, said = work / f"{arguments.name}.safetensors", work / "calibration.txt"
-    if said.is_file():
+    """Return the calibrated weights of a work folder, which are made if they are missing."""
+    weights, report = work / f"{arguments.name}.safetensors", work / "calibration.txt"
+    if report.is_file():
         print(f"calibrated before: {weights}")
         return weights
     words = ["--weights", arguments.weights, "--output", str(weights), "--device", arguments.device]
     words += ["--workers", str(arguments.workers), *(QUICK if arguments.quick else FULL)["calibrate"]]
-    told = io.StringIO()
-    with contextlib.redirect_stdout(told):
+    captured = io.StringIO()
+    with contextlib.redirect_stdout(captured):
         _vpog("calibrate", words)
-    text = told.getvalue().rsplit("Stored in", 1)[0]
+    text = captured.getvalue().rsplit("Stored in", 1)[0]
     print(text, end="")
-    said.write_text(text, encoding="utf-8")
+    report.write_text(text, encoding="utf-8")
     return weights
 
 
 def _evaluated(
     arguments: argparse.Namespace, work: Path, weights: Path, name: str, options: list[str]
 ) -> Path:
-    """The folder of one evaluation, which goes on where it was."""
+    """Run one evaluation, resumed where it stopped, and return its folder."""
     words = [*options, "--weights", str(weights), "--output", str(work / name)]
     _vpog("evaluate", [*words, "--workers", str(arguments.workers), "--device", arguments.device])
     return work / name

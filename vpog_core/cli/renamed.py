@@ -1,4 +1,4 @@
-"""Options of a command line that have a new name, and work under the old one for one version."""
+"""Accept renamed options of a command line under their old names for one version."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 
 
 class RenamedOption(argparse.Action):
-    """Stores the value under the new name, given by `dest`, and says on stderr what the new name is.
+    """Stores the value under the new name, `dest`, and prints the new name on stderr.
 
     parser.add_argument("--old-name", dest="new_name", action=RenamedOption, help=argparse.SUPPRESS)
     """

@@ -1,4 +1,4 @@
-"""`vpog replay` and `vpog record-demo`: bags of ROS 2, without ROS."""
+"""Implement `vpog replay` and `vpog record-demo`: ROS 2 bags without ROS."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ have no detections. Into --output go
   overlay.mp4  the overlays as a video
   poses.csv    a row for each detection or followed object: metres, quaternion, score, why there is no pose
 
-A replay that was stopped or killed goes on where it was when the same command is given again."""
+A replay that was stopped or killed is resumed by the same command."""
 
 REPLAY_EXAMPLE = """\
 examples:
@@ -49,7 +49,7 @@ def _add_replay(parser) -> None:
     parser.add_argument("bag", metavar="BAG", help="folder of a bag, or its .mcap or .db3 file")
     parser.add_argument("--objects-dir", required=True, metavar="DIR", help="folder of meshes")
     parser.add_argument("--output", default="vpog_replay", metavar="DIR", help="(default: %(default)s)")
-    parser.add_argument("--restart", action="store_true", help="begin anew, whatever was done before")
+    parser.add_argument("--restart", action="store_true", help="start again from the first frame")
     for name, what in (("image", "images"), ("camera-info", "calibrations"), ("detections", "detections")):
         parser.add_argument(f"--{name}", metavar="TOPIC", help=f"topic of the {what}, where several fit")
     parser.add_argument("--rectified", action="store_true", help="the images are rectified: use P")
@@ -63,7 +63,7 @@ def _add_replay(parser) -> None:
         metavar="S",
         help="poses under it are not published, and drawn grey (default: %(default)s)",
     )
-    parser.add_argument("--no-tracking", action="store_true", help="look at each frame by itself")
+    parser.add_argument("--no-tracking", action="store_true", help="estimate each frame by itself")
     parser.add_argument(
         "--only-detected",
         action="store_true",
@@ -93,7 +93,7 @@ def _add_replay(parser) -> None:
 
 
 def _add_record(parser) -> None:
-    parser.add_argument("output", metavar="OUTPUT", help="folder of the bag, made anew")
+    parser.add_argument("output", metavar="OUTPUT", help="folder of the new bag")
     parser.add_argument("--frames", type=positive, default=60, metavar="N", help="(default: %(default)s)")
     parser.add_argument(
         "--rate", type=positive, default=10, metavar="HZ", help="frames a second (default: %(default)s)"
@@ -116,7 +116,7 @@ def _add_storage(parser) -> None:
 
 
 def run_replay(arguments: argparse.Namespace) -> int:
-    """`vpog replay`: 0 with poses, 1 without."""
+    """Run `vpog replay`; returns 0 with poses, 1 without."""
     from vpog_core.cli import files
     from vpog_core.inference.estimator import PoseEstimator
     from vpog_core.replay.bag_reader import open_bag
@@ -140,14 +140,14 @@ def run_replay(arguments: argparse.Namespace) -> int:
         if arguments.restart:
             start_anew(settings.output)
         replay = Replay(settings, estimator, bag, prepared)
-        _tell_start(replay)
+        _print_start(replay)
         try:
             summary = replay.run()
         except KeyboardInterrupt:
             done = len(replay.journal.results)
-            print(f"vpog: {done} frames are done: the same command goes on from there.", file=sys.stderr)
+            print(f"vpog: {done} frames are done: the same command resumes there.", file=sys.stderr)
             raise
-    _tell_end(summary, settings)
+    _print_end(summary, settings)
     return 0 if summary.poses else 1
 
 
@@ -173,13 +173,13 @@ def _settings(arguments: argparse.Namespace):
     )
 
 
-def _tell_start(replay) -> None:
+def _print_start(replay) -> None:
     topics, pairs = replay.topics, replay.pairs
     print(f"images {topics.image}, calibration {topics.camera_info}, detections {topics.detections}")
-    alone = f", {pairs.alone} of them without detections" if pairs.alone else ""
+    unpaired = f", {pairs.num_unpaired} of them without detections" if pairs.num_unpaired else ""
     print(
         f"{pairs.images} images, {pairs.detections} messages of detections: "
-        f"{len(pairs.frames)} frames{alone}.",
+        f"{len(pairs.frames)} frames{unpaired}.",
         flush=True,
     )
     done = len(replay.journal.results)
@@ -187,21 +187,21 @@ def _tell_start(replay) -> None:
         print(f"{done} of {len(pairs.frames)} frames were done before: the rest is done now.", flush=True)
 
 
-def _tell_end(summary, settings) -> None:
-    told = [f"{summary.frames} frames: {summary.poses} poses"]
+def _print_end(summary, settings) -> None:
+    parts = [f"{summary.frames} frames: {summary.poses} poses"]
     for number, what in (
         (summary.unsure, "poses under --min-score"),
         (summary.none, "detections without a pose"),
         (summary.failed, "frames that could not be used"),
     ):
         if number:
-            told.append(f"{number} {what}")
-    print(f"{', '.join(told)}; {summary.seconds:.2f} s a frame.")
+            parts.append(f"{number} {what}")
+    print(f"{', '.join(parts)}; {summary.seconds:.2f} s a frame.")
     print(f"results: {settings.output}")
 
 
 def run_record(arguments: argparse.Namespace) -> int:
-    """`vpog record-demo`."""
+    """Run `vpog record-demo`."""
     from vpog_core.replay.record_demo import record_demo
     from vpog_core.synthetic.demo_objects import demo_objects, write_objects
 

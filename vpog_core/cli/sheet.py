@@ -1,4 +1,4 @@
-"""A picture of an object's template views, to see at a glance whether mesh, unit and texture are right."""
+"""Draw an object's template views on one sheet, to check mesh, unit and texture at a glance."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from vpog_core.objects.viewpoints import nearest_viewpoints, viewpoint_direction
 
 
 def template_sheet(mesh: Mesh, rows: int = 4, columns: int = 6, size: int = 160) -> np.ndarray:
-    """RGB uint8 picture of `rows` x `columns` views: the top row from above, the bottom row from below."""
+    """Render an RGB uint8 image of `rows` x `columns` views: top row from above, bottom row from below."""
     renderer, directions = Renderer(mesh), viewpoint_directions()
     sheet = np.full((rows * (size + 4) + 4, columns * (size + 4) + 4, 3), 28, np.uint8)
     for row, elevation in enumerate(np.linspace(60, -60, rows) if rows > 1 else [30.0]):

@@ -1,4 +1,4 @@
-"""`vpog symmetry`: what to write into objects.yaml for a mesh."""
+"""Implement `vpog symmetry`: propose the entry in objects.yaml for a mesh."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def add_command(add) -> None:
 
 
 def run_symmetry(arguments: argparse.Namespace) -> int:
-    """`vpog symmetry`."""
+    """Run `vpog symmetry`."""
     import yaml
 
     from vpog_core.objects.mesh import load_mesh
@@ -47,7 +47,7 @@ def run_symmetry(arguments: argparse.Namespace) -> int:
 
 
 def _in_words(settings: dict) -> str:
-    """`by 1/4 about z and by 1/2 about x`."""
+    """Describe symmetries in words: `by 1/4 about z and by 1/2 about x`."""
     turns = [("by any angle", entry) for entry in settings.get("continuous", [])]
     turns += [(f"by 1/{entry['order']}", entry) for entry in settings.get("discrete", [])]
     return " and ".join(f"{turn} about {_direction(entry['axis'])}" for turn, entry in turns)

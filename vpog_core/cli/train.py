@@ -1,4 +1,4 @@
-"""`vpog train`: settings from config/train and the command line, then the training loop."""
+"""Implement `vpog train`: read settings from config/train and the command line, then train."""
 
 from __future__ import annotations
 

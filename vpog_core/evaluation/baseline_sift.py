@@ -1,4 +1,4 @@
-"""The classical method a user could take from OpenCV: SIFT, templates, PnP-RANSAC.
+"""Estimate poses by the classical method of OpenCV: SIFT, templates and PnP with RANSAC.
 
 The object's 162 templates are the views the network uses, too. Their SIFT features (Lowe, IJCV 2004; compared
 as RootSIFT, Arandjelovic and Zisserman, CVPR 2012) carry object points. A crop's features are matched with
@@ -34,16 +34,16 @@ CONTRAST = 0.02
 RATIO = 0.8
 CANDIDATES = 10
 """Templates that RANSAC is run on."""
-LEAST_MATCHES = 5
+MIN_MATCHES = 5
 THRESHOLD = 8.0
 """Pixels of the crop an inlier may be off."""
-TRUSTED = 20.0
+HALF_SCORE_INLIERS = 20.0
 """Inliers at which a score is one half."""
 
 
 @dataclass
 class _Features:
-    """descriptors [M, 128] float16 unit rows, points [M, 3] metres, start [V + 1]: rows of each template."""
+    """Hold descriptors [M, 128] float16, points [M, 3] metres, start [V + 1]: each template's first row."""
 
     descriptors: np.ndarray
     points: np.ndarray
@@ -107,11 +107,11 @@ class SiftBaseline:
             return result
         result.T_cam_obj = virtual.T_cam_virt @ pose
         result.inliers = inliers
-        result.score = inliers / (inliers + TRUSTED)
+        result.score = inliers / (inliers + HALF_SCORE_INLIERS)
         return result
 
     def _describe(self, image: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Pixels [N, 2] and RootSIFT [N, 128] of the features of an RGB image inside a mask [H, W]."""
+        """Compute pixels [N, 2] and RootSIFT [N, 128] of features of an RGB image inside a mask [H, W]."""
         gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
         keypoints, found = self._sift.detectAndCompute(gray, mask.astype(np.uint8) * 255)
         if not keypoints:
@@ -127,7 +127,7 @@ def _keep(features: _Features, path: Path) -> None:
 
 
 def _region(detection: Detection, size: tuple[int, int]) -> np.ndarray:
-    """[H, W] uint8, 255 in the detection's mask, or in its box."""
+    """Return a mask [H, W] uint8, 255 in the detection's mask, or in its box."""
     if detection.mask is not None:
         return detection.mask.astype(np.uint8) * 255
     region = np.zeros(size, dtype=np.uint8)
@@ -137,13 +137,13 @@ def _region(detection: Detection, size: tuple[int, int]) -> np.ndarray:
 
 
 def _match(query: np.ndarray, target: _Features) -> list[np.ndarray]:
-    """[n, 2] (feature of the crop, feature of the object) for the best templates, most matches first."""
-    if len(query) < LEAST_MATCHES:
+    """Match features: [n, 2] (of the crop, of the object) for the best templates, most matches first."""
+    if len(query) < MIN_MATCHES:
         return []
     similarity = query.astype(np.float32) @ target.descriptors.astype(np.float32).T
     found = []
     for low, high in zip(target.start[:-1], target.start[1:], strict=True):
-        if high - low < LEAST_MATCHES:
+        if high - low < MIN_MATCHES:
             continue
         part = similarity[:, low:high]
         two = np.argpartition(-part, 1, axis=1)[:, :2]
@@ -153,14 +153,14 @@ def _match(query: np.ndarray, target: _Features) -> list[np.ndarray]:
         good = np.flatnonzero(near < RATIO**2 * far)
         found.append(np.stack([good, low + two[good, order[good]]], axis=1))
     found.sort(key=lambda matches: -len(matches))
-    return [matches for matches in found[:CANDIDATES] if len(matches) >= LEAST_MATCHES]
+    return [matches for matches in found[:CANDIDATES] if len(matches) >= MIN_MATCHES]
 
 
 def _best_pose(
     pixels: np.ndarray, matches: list[np.ndarray], points: np.ndarray, K: np.ndarray
 ) -> tuple[np.ndarray | None, int]:
-    """T_virt_obj [4, 4] with most inliers, refined on the matches of all templates, and how many agree."""
-    best, most = None, LEAST_MATCHES - 1
+    """Find T_virt_obj [4, 4] with most inliers, refined on all templates' matches, and count its inliers."""
+    best, most = None, MIN_MATCHES - 1
     for rows in matches:
         found, rotation, shift, inliers = cv2.solvePnPRansac(
             points[rows[:, 1]], pixels[rows[:, 0]], K, None,
@@ -174,7 +174,7 @@ def _best_pose(
     for _ in range(2):
         projected = cv2.projectPoints(points[rows[:, 1]], *best, K, None)[0][:, 0]
         agree = np.linalg.norm(projected - pixels[rows[:, 0]], axis=1) < THRESHOLD
-        if agree.sum() < LEAST_MATCHES:
+        if agree.sum() < MIN_MATCHES:
             break
         best = cv2.solvePnPRefineLM(points[rows[agree, 1]], pixels[rows[agree, 0]], K, None, *best)
     return transform(cv2.Rodrigues(best[0])[0], best[1].ravel()), most

@@ -1,4 +1,4 @@
-"""What poses are measured on: frames with true poses, and the objects in them.
+"""Define a benchmark: frames with true poses, and the objects in them.
 
 `bop_benchmark.BopBenchmark` (a dataset on disk) and `heldout.HeldOut` (made up, by seed) are benchmarks.
 """
@@ -25,7 +25,7 @@ FrameKey = tuple[int, int]
 
 @dataclass
 class BenchmarkObject:
-    """One object as poses of it are judged; metres.
+    """Hold one object as its poses are evaluated; metres.
 
     Attributes:
         obj_id: its number in results files; name: for people; library_id: its name in the object library.
@@ -41,7 +41,7 @@ class BenchmarkObject:
 
     @property
     def points(self) -> np.ndarray:
-        """[V, 3] all vertices."""
+        """All vertices [V, 3]."""
         return self.mesh.vertices
 
     @cached_property
@@ -55,18 +55,18 @@ class BenchmarkObject:
 
     @cached_property
     def symmetries(self) -> np.ndarray:
-        """[S, 4, 4], continuous ones in BOP's steps."""
+        """The symmetries [S, 4, 4], continuous ones in BOP's steps."""
         return self.symmetry.transforms(BOP_STEP)
 
     @cached_property
     def renderer(self) -> Renderer:
-        """Of the mesh."""
+        """The renderer of the mesh."""
         return Renderer(self.mesh)
 
 
 @dataclass
 class Truth:
-    """One object in one frame.
+    """Hold the true pose of one object in one frame.
 
     Attributes:
         T_cam_obj: [4, 4] metres.
@@ -84,7 +84,7 @@ class Truth:
 
 @dataclass
 class BenchmarkFrame:
-    """One image with its truth; pictures are read when asked for.
+    """Hold one image with its ground truth; image files are read when asked for.
 
     Attributes:
         truths: all annotated objects; targets: how many of each object are asked for.
@@ -99,17 +99,17 @@ class BenchmarkFrame:
 
     @cached_property
     def image(self) -> np.ndarray:
-        """[H, W, 3] uint8 RGB."""
+        """The image [H, W, 3] uint8 RGB."""
         return self.read_image()
 
     @cached_property
     def depth(self) -> np.ndarray | None:
-        """[H, W] float32 metres, 0 where nothing was measured; None without a depth camera."""
+        """The depth [H, W] float32 metres, 0 where nothing was measured; None without a depth camera."""
         return self.read_depth()
 
 
 class Benchmark(Protocol):
-    """Frames, objects, and how to make a library of the objects for an estimator."""
+    """Provide frames and objects, and write the objects as a library for an estimator."""
 
     name: str
     """For people."""
@@ -117,9 +117,9 @@ class Benchmark(Protocol):
     """Changes when anything does that could change a frame's pose or its errors."""
     has_depth: bool
     groups: dict[int, str]
-    """A label for each scene, where scenes are kinds of pictures; else empty."""
+    """A label for each scene, where scenes are kinds of images; else empty."""
     splits: dict[int, str]
-    """The part of the benchmark each scene is of, where its parts are told apart; else empty."""
+    """The part of the benchmark of each scene, where it has parts; else empty."""
     notes: list[str]
     """Sentences on what was not as expected and how it is taken."""
     known_objects: frozenset[int]
@@ -134,7 +134,7 @@ class Benchmark(Protocol):
 
     @property
     def object_ids(self) -> list[int]:
-        """The objects asked for."""
+        """The objects that poses are asked for."""
         ...
 
     def frame(self, key: FrameKey) -> BenchmarkFrame: ...
@@ -142,7 +142,7 @@ class Benchmark(Protocol):
     def object(self, obj_id: int) -> BenchmarkObject: ...
 
     def library_id(self, obj_id: int) -> str:
-        """The object's name in the library."""
+        """Return the object's name in the library."""
         ...
 
     def write_library(self, folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""A BOP dataset as a benchmark: its targets, its poses, its models."""
+"""Use a BOP dataset as a benchmark: its targets, poses and models."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from vpog_core.types import VPOGError
 
 
 class BopBenchmark:
-    """The targets of one split.
+    """Provides the targets of one split.
 
     Args:
         root: the dataset's folder; split: e.g. `test`.
@@ -58,7 +58,7 @@ class BopBenchmark:
 
     @property
     def name(self) -> str:
-        """Dataset and split."""
+        """The dataset and the split."""
         return f"{self.dataset.name} {self.dataset.split}"
 
     @property
@@ -68,18 +68,18 @@ class BopBenchmark:
 
     @cached_property
     def object_ids(self) -> list[int]:
-        """The objects asked for, ascending."""
+        """The objects that poses are asked for, ascending."""
         return sorted({obj_id for targets in self._targets.values() for obj_id in targets})
 
     @cached_property
     def has_depth(self) -> bool:
-        """Whether VSD can be measured: the first frame of every scene has a depth map."""
+        """Tell whether VSD can be computed: the first frame of every scene has a depth map."""
         first = {scene: (scene, image) for scene, image in reversed(self.keys)}
         return all(self.dataset.frame(*key).depth() is not None for key in first.values())
 
     @cached_property
     def fingerprint(self) -> str:
-        """Of the annotations, the targets and the models; the pictures are taken to go with them."""
+        """A hash of annotations, targets and models; the images are assumed to belong to them."""
         digest = hashlib.sha256(self.dataset.split.encode())
         files = [path for scene in self.dataset.scene_ids for path in self.dataset.section_files(scene)]
         files += [self._scored.folder / "models_info.json", *filter(None, [self.dataset.targets_path])]
@@ -91,7 +91,7 @@ class BopBenchmark:
 
     @cached_property
     def known_objects(self) -> frozenset[int]:
-        """All objects with a model, asked for or not."""
+        """All objects with a model, also those that are not asked for."""
         return frozenset(self.dataset.model_ids)
 
     @cached_property
@@ -100,7 +100,7 @@ class BopBenchmark:
         return check_dataset(self.dataset, self._targets, lambda obj_id: self.object(obj_id).hull)
 
     def frame(self, key: FrameKey) -> BenchmarkFrame:
-        """One frame; its pictures are read when asked for."""
+        """Return one frame; its image files are read when asked for."""
         frame = self.dataset.frame(*key)
         return BenchmarkFrame(
             key=key,
@@ -112,7 +112,7 @@ class BopBenchmark:
         )
 
     def library_id(self, obj_id: int) -> str:
-        """obj_000001 and so on."""
+        """Return the name of an object in the library: obj_000001 and so on."""
         return f"obj_{obj_id:06d}"
 
     def write_library(self, folder: Path) -> None:
@@ -142,7 +142,7 @@ class BopBenchmark:
         )
 
     def _box(self, instance: BopInstance, frame: BopFrame) -> np.ndarray | None:
-        """Box around an instance that scene_gt_info.json says nothing of; None where it cannot be told."""
+        """Compute the box of an instance that scene_gt_info.json does not list; None where there is none."""
         mask = instance.mask_visible()
         if mask is None:
             mask = instance.mask()
@@ -159,7 +159,7 @@ class BopBenchmark:
 
     @cached_property
     def _scored(self) -> BopModels:
-        """The models errors are computed on."""
+        """The models that errors are computed on."""
         models = self.dataset.models
         folder = evaluation_folder(models.folder)
         return models if folder == models.folder else BopModels(folder)

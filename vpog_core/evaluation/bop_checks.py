@@ -1,4 +1,4 @@
-"""Check a dataset against BOP's format: deviations are recognised and said, or refused."""
+"""Check a dataset against BOP's format: deviations are recognised and noted, or refused."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def _camera_notes(first: Mapping[int, BopFrame]) -> list[str]:
 
 
 def _ratios(frame: BopFrame, wanted: Collection[int], points_of: Callable[[int], np.ndarray]) -> list[float]:
-    """Widths of models' outlines over those of their annotated boxes, where these are whole."""
+    """Compute the widths of models' outlines over those of their annotated boxes, if these are complete."""
     found = []
     for instance in frame.instances:
         if instance.obj_id in wanted and instance.box_object is not None:

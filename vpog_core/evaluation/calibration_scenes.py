@@ -36,12 +36,12 @@ from vpog_core.utils.worker_pool import WorkerPool
 FIRST_SEED = 910_000
 """Objects from this seed on are in no training set, nor in the held-out benchmark."""
 OBJECTS, SECONDS = 3, 1.7
-"""Objects of a scene, and the time between two looks at it."""
+"""Objects of a scene, and the seconds between two frames of it."""
 MIN_VISIBLE, BOX_JITTER = 0.4, 0.05
 CORRECT = 0.1
 """ADD of a correct pose is under this fraction of the diameter."""
 ALTERNATIVES = 3
-"""Poses of other views that are samples beside the best: the score has to tell them apart."""
+"""Poses of other views that are samples beside the best: the score must distinguish them."""
 STAGES = tuple(
     Options(alignments=rounds, alternatives=ALTERNATIVES, retry_views=0) for rounds in (0, Options.alignments)
 )
@@ -50,7 +50,7 @@ STAGES = tuple(
 
 @dataclass
 class StageSamples:
-    """The poses of one stage.
+    """Hold the poses of one stage.
 
     Attributes:
         samples: all of them, N, with covariances as solved; scene: [N] int; best: [N] bool, given as the
@@ -63,7 +63,7 @@ class StageSamples:
 
 
 class SceneEvaluator:
-    """Estimates poses in synthetic scenes, and compares them with the truth."""
+    """Estimates poses in synthetic scenes and compares them with the truth."""
 
     def __init__(self, weights: Path, device: str, frames: int) -> None:
         self.networks, self.frames = Networks.load(weights, device=device), frames
@@ -89,14 +89,16 @@ class SceneEvaluator:
                 save_mesh(mesh, Path(temporary) / f"{name}.ply")
             library = ObjectLibrary(temporary, Path(temporary) / "cache")
             estimator = PoseEstimator(library, replace(self.networks, calibration=as_solved))
-            for shown, camera, detections in scene_frames(scene, meshes, self.frames):
-                rows[-1].extend((*row, scene, True) for row in _follow(rng, estimator, shown, camera, meshes))
+            for frame, camera, detections in scene_frames(scene, meshes, self.frames):
+                rows[-1].extend((*row, scene, True) for row in _follow(rng, estimator, frame, camera, meshes))
                 for estimator.options, answered in zip(STAGES, rows[:-1], strict=True):
-                    for result in estimator.estimate(shown.image, camera, detections):
-                        T_true, mesh = shown.T_cam_obj[result.instance], meshes[result.class_id]
+                    for result in estimator.estimate(frame.image, camera, detections):
+                        T_true, mesh = frame.T_cam_obj[result.instance], meshes[result.class_id]
                         for answer in (result, *result.alternatives):
                             if answer.T_cam_obj is not None:
-                                answered.append((*_judge(answer, T_true, mesh), scene, answer is result))
+                                answered.append(
+                                    (*_compare_with_truth(answer, T_true, mesh), scene, answer is result)
+                                )
         return rows
 
 
@@ -111,7 +113,7 @@ def collect(
     """Collect the poses that a network finds in scenes of `frames` frames each.
 
     Args:
-        workers: processes; progress: told after each scene.
+        workers: processes; progress: called after each scene.
 
     Returns:
         Samples for each calibrator of `calibration.SIGNS`.
@@ -125,7 +127,7 @@ def collect(
             for stage, more in zip(rows, found, strict=True):
                 stage.extend(more)
             progress()
-    # A pose that the refiner said something of is a sample with and without what it said.
+    # A pose that the refiner compared with the image is a sample with and without the refiner's features.
     of_kind = {
         "matched": matched,
         "aligned": [(row[0][: len(ALIGNED_FEATURES)], *row[1:]) for row in compared],
@@ -142,37 +144,39 @@ def scene_frames(
 ) -> Iterator[tuple[SceneFrame, Camera, list[Detection]]]:
     """Yield frames of one scene, its camera, and detections with jittered boxes."""
     scene, rng = make_scene(number, list(meshes.values())), np.random.default_rng([number, 7])
-    for moment in range(frames):
-        shown = scene.render(SECONDS * moment)
+    for step in range(frames):
+        frame = scene.render(SECONDS * step)
         detections = [
-            Detection(name, jitter_box(rng, shown.boxes_visible[n], BOX_JITTER), instance=n)
+            Detection(name, jitter_box(rng, frame.boxes_visible[n], BOX_JITTER), instance=n)
             for n, name in enumerate(meshes)
-            if shown.visible_fraction[n] >= MIN_VISIBLE
+            if frame.visible_fraction[n] >= MIN_VISIBLE
         ]
-        yield shown, scene.camera, detections
+        yield frame, scene.camera, detections
 
 
 def _follow(
     rng: np.random.Generator,
     estimator: PoseEstimator,
-    shown: SceneFrame,
+    frame: SceneFrame,
     camera: Camera,
     meshes: Mapping[str, Mesh],
 ) -> Iterator[tuple[np.ndarray, bool, float]]:
     """Yield poses of a scene's objects followed from poses that are off, compared with the truth."""
     for n, (name, mesh) in enumerate(meshes.items()):
-        if shown.visible_fraction[n] < MIN_VISIBLE:
+        if frame.visible_fraction[n] < MIN_VISIBLE:
             continue
         for motion in MOTIONS:
-            image = covered(rng, shown.image, shown.boxes_amodal[n], camera)
-            prior = Prior(moved(rng, shown.T_cam_obj[n], mesh, motion), accept_score=0.0, detected=False)
-            detection = Detection(name, shown.boxes_visible[n], instance=n)
+            image = covered(rng, frame.image, frame.boxes_amodal[n], camera)
+            prior = Prior(moved(rng, frame.T_cam_obj[n], mesh, motion), accept_score=0.0, detected=False)
+            detection = Detection(name, frame.boxes_visible[n], instance=n)
             (answer,) = estimator.estimate(image, camera, [detection], [prior])
             if answer.T_cam_obj is not None:
-                yield _judge(answer, shown.T_cam_obj[n], mesh)
+                yield _compare_with_truth(answer, frame.T_cam_obj[n], mesh)
 
 
-def _judge(answer: PoseEstimate, T_true: np.ndarray, mesh: Mesh) -> tuple[np.ndarray, bool, float]:
+def _compare_with_truth(
+    answer: PoseEstimate, T_true: np.ndarray, mesh: Mesh
+) -> tuple[np.ndarray, bool, float]:
     """Compare a pose with the truth: (score features, correct, squared Mahalanobis distance)."""
     error = add(answer.T_cam_obj, T_true, mesh.hull_points) / mesh.diameter
     # Where the alignment did not move a pose, its covariance is that of matches, calibrated by themselves.

@@ -1,4 +1,4 @@
-"""Small charts as SVG text, coloured by the page's CSS variables so that they suit light and dark."""
+"""Draw small charts as SVG text, coloured by the page's CSS variables for light and dark themes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ COLOURS = ("var(--c1)", "var(--c2)", "var(--c3)")
 
 
 def line_chart(curves: Mapping[str, Sequence[Sequence[float]]], x_label: str, y_label: str) -> str:
-    """Curves of (x, y percent) points over one x axis that starts at zero."""
+    """Draw curves of (x, y percent) points over one x axis that starts at zero."""
     largest = max((x for points in curves.values() for x, _ in points), default=1.0)
     parts = [_frame(x_label, y_label, [0, largest / 2, largest])]
     for index, (name, points) in enumerate(curves.items()):
@@ -24,22 +24,22 @@ def line_chart(curves: Mapping[str, Sequence[Sequence[float]]], x_label: str, y_
 
 
 def reliability_chart(bins: Sequence[Sequence[float]]) -> str:
-    """Share of right poses over mean score, (score, share, number) for each bin; the diagonal is ideal."""
+    """Draw the fraction of correct poses over the mean score, (score, fraction, number) for each bin."""
     most = max((n for _, _, n in bins), default=1)
     line = f'<line x1="{_x(0)}" y1="{_y(0)}" x2="{_x(1)}" y2="{_y(1)}" class="ideal"/>'
-    parts = [_frame("score", "right, %", [0, 0.5, 1]), line]
-    for mean, share, number in bins:
+    parts = [_frame("score", "correct, %", [0, 0.5, 1]), line]
+    for mean, fraction, number in bins:
         radius = 3 + 7 * (number / most) ** 0.5
-        tip = f"score {mean:.2f}: {100 * share:.0f} % right of {number}"
+        tip = f"score {mean:.2f}: {100 * fraction:.0f} % correct of {number}"
         parts.append(
-            f'<circle cx="{_x(mean):.1f}" cy="{_y(share):.1f}" r="{radius:.1f}" class="dot">'
+            f'<circle cx="{_x(mean):.1f}" cy="{_y(fraction):.1f}" r="{radius:.1f}" class="dot">'
             f"<title>{escape(tip)}</title></circle>"
         )
-    return _svg(parts, "share of right poses over score")
+    return _svg(parts, "fraction of correct poses over score")
 
 
 def bars(values: Mapping[str, float], unit: str, digits: int = 1) -> str:
-    """Horizontal bars with their numbers; negative values are written, not drawn."""
+    """Draw horizontal bars with their numbers; negative values are written, not drawn."""
     if not values:
         return ""
     height, largest = 26 * len(values) + 8, max([*values.values(), 1e-9])
@@ -52,12 +52,12 @@ def bars(values: Mapping[str, float], unit: str, digits: int = 1) -> str:
     return _svg(parts, "bars", height)
 
 
-def _x(share: float) -> float:
-    return _LEFT + share * (WIDTH - _LEFT - _RIGHT)
+def _x(fraction: float) -> float:
+    return _LEFT + fraction * (WIDTH - _LEFT - _RIGHT)
 
 
-def _y(share: float) -> float:
-    return _TOP + (1 - share) * (HEIGHT - _TOP - _BOTTOM)
+def _y(fraction: float) -> float:
+    return _TOP + (1 - fraction) * (HEIGHT - _TOP - _BOTTOM)
 
 
 def _frame(x_label: str, y_label: str, x_ticks: Sequence[float]) -> str:

@@ -1,4 +1,4 @@
-"""A detector's file in BOP's format: what can be used of it, and what is left out and why.
+"""Read a detector's file in BOP's format, and report what is left out of it and why.
 
 https://bop.felk.cvut.cz/challenges/bop-challenge-2022/, section 5.1
 """
@@ -24,7 +24,7 @@ GZIP = b"\x1f\x8b"
 
 
 class _Unusable(Exception):
-    """Why an entry is left out, as a part of a sentence: "2 with a box of no width or height".
+    """Tells why an entry is left out, as a part of a sentence: "2 with a box of no width or height".
 
     Args:
         reason: the same for all entries of a kind; detail: of this one.
@@ -37,7 +37,7 @@ class _Unusable(Exception):
 
 @dataclass
 class _Entry:
-    """One detection: its number in the file, box [4] (x0, y0, x1, y1) pixels, mask as it stands there."""
+    """Hold one detection: its number in the file, box [4] (x0, y0, x1, y1) pixels, mask as in the file."""
 
     number: int
     key: FrameKey
@@ -48,7 +48,7 @@ class _Entry:
 
 
 class DetectionFile:
-    """A list of {scene_id, image_id, category_id, bbox [x, y, w, h], score, segmentation, time}.
+    """Reads a list of {scene_id, image_id, category_id, bbox [x, y, w, h], score, segmentation, time}.
 
     Of each object the best-scored are taken, as many as are asked for. A segmentation is a COCO run-length
     mask, or missing; a time is not read. An entry that cannot be used is left out.
@@ -84,12 +84,12 @@ class DetectionFile:
                 continue
             used += 1
             self._by_frame.setdefault(found.key, []).append(found)
-        self._tell(len(entries), left_out, elsewhere, used, name)
+        self._report(len(entries), left_out, elsewhere, used, name)
         for found in self._by_frame.values():
             found.sort(key=lambda entry: -entry.score)
 
     def __call__(self, frame: BenchmarkFrame) -> list[tuple[int, Detection]]:
-        """The detections of a frame, (obj_id, detection) each."""
+        """Return the detections of a frame, (obj_id, detection) each."""
         entries = self._by_frame.get(frame.key, [])
         found = []
         for obj_id, count in frame.targets.items():
@@ -102,10 +102,10 @@ class DetectionFile:
         mask = None if rle is None else decode_rle(rle, f"{self.path}, detection {entry.number}")
         return Detection("", entry.box, entry.score, mask)
 
-    def _tell(
+    def _report(
         self, total: int, left_out: dict[str, list[str]], elsewhere: list[_Entry], used: int, name: str
     ) -> None:
-        """Keep the notes, or say why nothing is left.
+        """Store the notes, or raise if no entry can be used.
 
         Raises:
             VPOGError: no entry can be used.
@@ -135,7 +135,7 @@ class DetectionFile:
 
 
 def _read(path: Path) -> list:
-    """The entries of a file, which may be packed by gzip.
+    """Read the entries of a file, which may be compressed by gzip.
 
     Raises:
         VPOGError: no such file, no JSON, or no list.
@@ -154,7 +154,7 @@ def _read(path: Path) -> list:
 
 
 def _parse(entry, number: int, objects: Collection[int]) -> _Entry:
-    """One entry of the file.
+    """Parse one entry of the file.
 
     Raises:
         _Unusable: why it is left out.
@@ -164,7 +164,7 @@ def _parse(entry, number: int, objects: Collection[int]) -> _Entry:
     for key in (*IDS, "bbox", "score"):
         if entry.get(key) is None:
             raise _Unusable(f"without {key}")
-    scene_id, image_id, obj_id = (_whole(entry[key], key) for key in IDS)
+    scene_id, image_id, obj_id = (_parse_integer(entry[key], key) for key in IDS)
     if obj_id not in objects:
         raise _Unusable("of a category without a model", f"category_id {obj_id}")
     score = entry["score"]
@@ -176,7 +176,7 @@ def _parse(entry, number: int, objects: Collection[int]) -> _Entry:
     return _Entry(number, (scene_id, image_id), obj_id, _box(entry["bbox"]), float(score), rle)
 
 
-def _whole(value, key: str) -> int:
+def _parse_integer(value, key: str) -> int:
     try:
         number = int(value)
     except (TypeError, ValueError, OverflowError):
@@ -194,7 +194,7 @@ def _is_finite(value) -> bool:
 
 
 def _box(value) -> np.ndarray:
-    """Outer edges [4] of a box [x, y, w, h], first pixel and counts."""
+    """Convert a box [x, y, w, h] of first pixel and counts to its outer edges [4]."""
     if not isinstance(value, list) or len(value) != 4 or not all(map(_is_finite, value)):
         raise _Unusable("with a bbox that is not four finite numbers")
     x, y, w, h = (float(v) for v in value)

@@ -1,4 +1,4 @@
-"""Where the objects are said to be: a detector's file in BOP's format, or the truth with seeded jitter."""
+"""Provide detections: from a detector's file in BOP's format, or from ground truth with seeded jitter."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vpog_core.types import Detection
 
 GROUND_TRUTH = "gt"
 BOX_JITTER = 0.05
-"""Each side of a true box errs by up to this share of the box's size."""
+"""Each side of a true box errs by up to this fraction of the box's size."""
 SAME_OBJECT = 0.5
 """A detection whose box overlaps a true one by this much (intersection over union) is that object."""
 
@@ -25,12 +25,12 @@ class Detections(Protocol):
     notes: list[str]
 
     def __call__(self, frame: BenchmarkFrame) -> list[tuple[int, Detection]]:
-        """(obj_id, detection) of every object looked for in a frame; `class_id` is left to the caller."""
+        """Return (obj_id, detection) of each object to estimate in a frame; the caller sets `class_id`."""
         ...
 
 
 class TrueBoxes:
-    """The truth with seeded jitter, see `from_truth`."""
+    """Provides ground truth boxes with seeded jitter, see `from_truth`."""
 
     notes: list[str] = []  # noqa: RUF012 (never changed)
 
@@ -39,15 +39,15 @@ class TrueBoxes:
         return from_truth(frame)
 
 
-def describe(source: str) -> str:
-    """A few words for titles."""
+def describe_detections(source: str) -> str:
+    """Describe a source of detections in a few words for titles."""
     if source == GROUND_TRUTH:
         return f"true boxes with {100 * BOX_JITTER:.0f} % seeded jitter"
     return f"detections of {Path(source).name}"
 
 
 def open_detections(source: str, benchmark: Benchmark) -> Detections:
-    """`gt`, or the path of a JSON file, for the frames of a benchmark.
+    """Open `gt`, or a JSON file by its path, for the frames of a benchmark.
 
     Raises:
         VPOGError: a file that cannot be read, without a usable entry, or of other images.
@@ -58,19 +58,19 @@ def open_detections(source: str, benchmark: Benchmark) -> Detections:
 
 
 def from_truth(frame: BenchmarkFrame) -> list[tuple[int, Detection]]:
-    """The visible boxes of the instances asked for, jittered by a seed of the frame's own; no masks."""
+    """Make detections of the targets' visible boxes, jittered by a seed of the frame's own; no masks."""
     rng = np.random.default_rng([frame.key[0], frame.key[1], 17])
     found = []
     for index, truth in enumerate(frame.truths):
         noise = rng.uniform(-BOX_JITTER, BOX_JITTER, 4)
-        if index in _asked(frame) and truth.box is not None:
+        if index in _target_instances(frame) and truth.box is not None:
             box = truth.box + noise * np.tile(truth.box[2:] - truth.box[:2], 2)
             found.append((truth.obj_id, Detection("", box, instance=index)))
     return found
 
 
 def truth_of(frame: BenchmarkFrame, obj_id: int, detection: Detection) -> Truth | None:
-    """The instance a detection is of: the one of that object whose visible box overlaps it most."""
+    """Find the instance of a detection: the one of that object whose visible box overlaps it most."""
     mine = [t for t in frame.truths if t.obj_id == obj_id and t.box is not None]
     overlaps = [overlap(truth.box, detection.box) for truth in mine]
     if not overlaps or max(overlaps) < SAME_OBJECT:
@@ -78,8 +78,8 @@ def truth_of(frame: BenchmarkFrame, obj_id: int, detection: Detection) -> Truth 
     return mine[int(np.argmax(overlaps))]
 
 
-def _asked(frame: BenchmarkFrame) -> set[int]:
-    """Places of the instances asked for: of each object the most visible, as many as its target says."""
+def _target_instances(frame: BenchmarkFrame) -> set[int]:
+    """Return the rows of the targets: of each object the most visible ones, as many as the frame asks for."""
     asked: set[int] = set()
     for obj_id, count in frame.targets.items():
         mine = [i for i, truth in enumerate(frame.truths) if truth.obj_id == obj_id]

@@ -1,4 +1,4 @@
-"""Errors of pose estimates against the truth, as BOP Challenge 2019 measures them.
+"""Compute errors of pose estimates against the truth, as BOP Challenge 2019 does.
 
 https://bop.felk.cvut.cz/challenges/bop-challenge-2019/ and https://arxiv.org/abs/2009.07378, section 2.
 """
@@ -18,12 +18,12 @@ from vpog_core.types import VPOGError
 WIDTH = 640.0
 """Image width (pixels) that projection errors are brought to."""
 ARRAYS = ("visible", "scores", "mssd", "mspd", "add", "rotation", "distance", "vsd")
-"""Of `TargetErrors`."""
+"""The arrays of `TargetErrors`."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """One pose of one object in one frame.
+    """Hold one pose of one object in one frame.
 
     Attributes:
         T_cam_obj: [4, 4] metres.
@@ -38,7 +38,7 @@ class Estimate:
 
 @dataclass
 class TargetErrors:
-    """One object in one frame: E estimates, best score first, against its G annotated instances.
+    """Hold the errors of one object in one frame: E estimates, best score first, against G instances.
 
     Attributes:
         count: instances asked for.
@@ -64,22 +64,22 @@ class TargetErrors:
     vsd: np.ndarray | None = None
 
     @property
-    def asked(self) -> np.ndarray:
-        """[G] bool: the `count` most visible instances."""
+    def targeted(self) -> np.ndarray:
+        """The `count` most visible instances, [G] bool."""
         order = sorted(range(len(self.visible)), key=lambda g: -_known(self.visible[g]))
-        asked = np.zeros(len(self.visible), dtype=bool)
-        asked[order[: self.count]] = True
-        return asked
+        targeted = np.zeros(len(self.visible), dtype=bool)
+        targeted[order[: self.count]] = True
+        return targeted
 
     def to_json(self) -> dict:
-        """Plain values; `from_json` reads them."""
+        """Return plain values, which `from_json` reads."""
         values = {name: getattr(self, name) for name in ARRAYS}
         plain = {name: None if value is None else value.tolist() for name, value in values.items()}
         return {"key": list(self.key), "obj_id": self.obj_id, "count": self.count, **plain}
 
     @classmethod
     def from_json(cls, value: dict) -> TargetErrors:
-        """What `to_json` gave."""
+        """Read what `to_json` returned."""
         value = dict(value)
         grid = (len(value["scores"]), len(value["visible"]))
         shapes = dict.fromkeys(("mssd", "mspd", "add", "rotation"), grid)
@@ -97,7 +97,7 @@ def frame_errors(
     estimates: Sequence[Estimate],
     with_vsd: bool = True,
 ) -> list[TargetErrors]:
-    """The errors of a frame's estimates, for each object asked for.
+    """Compute the errors of a frame's estimates, for each target object.
 
     Args:
         objects: by number, all that are asked for.
@@ -138,7 +138,7 @@ def frame_errors(
 def _pair(
     frame: BenchmarkFrame, target: BenchmarkObject, estimate: Estimate, truth: Truth, with_vsd: bool
 ) -> list[float]:
-    """MSSD, MSPD, ADD(-S), rotation, both of the distance, ten VSD of one estimate against one instance."""
+    """Compute MSSD, MSPD, ADD(-S), rotation, two of the distance and ten VSD of an estimate and a truth."""
     T, T_gt, K, diameter = estimate.T_cam_obj, truth.T_cam_obj, frame.camera.K, target.diameter
     near = np.linalg.norm(T[:3, 3] - T_gt[:3, 3]) < diameter
     surface = mssd(T, T_gt, target.hull, target.symmetries) / diameter if near else np.inf

@@ -1,4 +1,4 @@
-"""An evaluation from plan to files: the results CSVs, scores.json and report.html."""
+"""Run an evaluation and write its files: the results CSVs, scores.json and report.html."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 from vpog_core.evaluation import detections
 from vpog_core.evaluation.benchmark import Benchmark
 from vpog_core.evaluation.errors import Estimate, TargetErrors
-from vpog_core.evaluation.frame_run import CHOICES, OURS, Plan
+from vpog_core.evaluation.frame_run import ESTIMATOR_OPTIONS, VPOG, EvaluationConfig
 from vpog_core.evaluation.matching import hits
 from vpog_core.evaluation.oracles import STAGES
 from vpog_core.evaluation.report import write_report
@@ -25,14 +25,18 @@ from vpog_core.inference.networks import DEFAULT_REFINER, DEFAULT_WEIGHTS
 NO_DEPTH = "The set has no depth maps: scored without VSD, AR is the mean of AR_MSSD and AR_MSPD."
 MEDIANS = ("rotation", "distance", "distance_diameter")
 STAGE_KEYS = ("AR_MSSD", "AR_MSPD", "ADD_S_10", *MEDIANS, "right", "targets")
-NEAR = 25.0
+MATCHABLE_ANGLE = 25.0
 """Degrees from the truth up to which a retrieved view can be matched."""
 
 
 def evaluate(
-    plan: Plan, output: Path, workers: int = 1, command: str = "", progress: Progress | None = None
+    config: EvaluationConfig,
+    output: Path,
+    workers: int = 1,
+    command: str = "",
+    progress: Progress | None = None,
 ) -> dict:
-    """Run a plan and write its files into the folder `output`; returns what scores.json holds.
+    """Run an evaluation and write its files into the folder `output`; returns what scores.json holds.
 
     Args:
         command: how it was called, for the files.
@@ -40,13 +44,15 @@ def evaluate(
     Raises:
         VPOGError: weights, dataset or detections that cannot be used.
     """
-    benchmark = plan.benchmark()
-    notes = [*benchmark.notes, *detections.open_detections(plan.detections, benchmark).notes]
+    # Run all frames.
+    benchmark = config.benchmark()
+    notes = [*benchmark.notes, *detections.open_detections(config.detections, benchmark).notes]
     output.mkdir(parents=True, exist_ok=True)
-    records = run(plan, benchmark, output / "frames", workers, progress)
+    records = run(config, benchmark, output / "frames", workers, progress)
+    # Score each method, and write its poses.
     names = {i: benchmark.object(i).name for i in benchmark.object_ids}
     methods = {}
-    for method in plan.methods:
+    for method in config.methods:
         found = estimates_of(records, method)
         write_results(output / f"{method}_{_file_part(benchmark.name)}.csv", found)
         methods[method] = {
@@ -54,15 +60,16 @@ def evaluate(
             "seconds": seconds(records, method),
             "without_pose": sum(len(record["methods"][method]["reasons"]) for record in records),
         }
-    first, *others = plan.methods
+    # Write scores and report.
+    first, *others = config.methods
     notes += _without_depth(benchmark) + _without_pose(records, first)
     result = {
-        "title": title(plan, benchmark),
+        "title": title(config, benchmark),
         "command": command,
-        **_description(plan, benchmark),
+        **_description(config, benchmark),
         "notes": notes,
         **methods[first],
-        "stages": stages(records, methods[OURS]) if plan.stages and OURS in plan.methods else None,
+        "stages": stages(records, methods[VPOG]) if config.stages and VPOG in config.methods else None,
         "method": first,
         "baselines": {name: methods[name] for name in others},
     }
@@ -71,26 +78,30 @@ def evaluate(
     return result
 
 
-def title(plan: Plan, benchmark: Benchmark) -> str:
-    """What was measured, on what, where the boxes came from."""
-    return f"{benchmark.name}: {detections.describe(plan.detections)}"
+def title(config: EvaluationConfig, benchmark: Benchmark) -> str:
+    """Return a title: what was evaluated, on what, with which boxes."""
+    return f"{benchmark.name}: {detections.describe_detections(config.detections)}"
 
 
-def _description(plan: Plan, benchmark: Benchmark) -> dict:
-    weights = Path(plan.weights) if plan.weights else DEFAULT_WEIGHTS
+def _description(config: EvaluationConfig, benchmark: Benchmark) -> dict:
+    weights = Path(config.weights) if config.weights else DEFAULT_WEIGHTS
     return {
         "dataset": benchmark.name,
-        "detections": detections.describe(plan.detections),
+        "detections": detections.describe_detections(config.detections),
         "depth": benchmark.has_depth,
         "frames": len(benchmark.keys),
         "weights": _file_named(weights),
         "refiner": _file_named(DEFAULT_REFINER),
-        "options": {name: value for name in ("mode", *CHOICES) if (value := getattr(plan, name)) is not None},
+        "options": {
+            name: value
+            for name in ("mode", *ESTIMATOR_OPTIONS)
+            if (value := getattr(config, name)) is not None
+        },
     }
 
 
 def _file_named(path: Path) -> dict[str, str]:
-    """Tell a weights file by its name and its content."""
+    """Return name and hash of a weights file."""
     return {"name": path.stem, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()[:16]}
 
 
@@ -99,7 +110,7 @@ def _without_depth(benchmark: Benchmark) -> list[str]:
 
 
 def _without_pose(records: Sequence[dict], method: str) -> list[str]:
-    """A sentence on detections that came to no pose, with the reason met most."""
+    """Return a sentence on the detections without a pose, with the most frequent reason."""
     reasons = Counter(reason for record in records for reason in record["methods"][method]["reasons"])
     if not reasons:
         return []
@@ -109,12 +120,12 @@ def _without_pose(records: Sequence[dict], method: str) -> list[str]:
 
 
 def errors_of(records: Sequence[dict], method: str) -> list[TargetErrors]:
-    """A method's errors over all frames."""
+    """Return a method's errors over all frames."""
     return [TargetErrors.from_json(t) for record in records for t in record["methods"][method]["errors"]]
 
 
 def estimates_of(records: Sequence[dict], method: str) -> dict[tuple[int, int], list[Estimate]]:
-    """A method's estimates by frame."""
+    """Return a method's estimates by frame."""
     return {
         tuple(record["key"]): [
             Estimate(**{**e, "T_cam_obj": np.array(e["T_cam_obj"])})
@@ -125,7 +136,7 @@ def estimates_of(records: Sequence[dict], method: str) -> dict[tuple[int, int], 
 
 
 def seconds(records: Sequence[dict], method: str) -> dict:
-    """Median seconds of a frame and of a detection, and the mean seconds of each stage for a detection.
+    """Compute the median seconds of a frame and of a detection, and of each stage for a detection.
 
     The first frame of a process, which warms up, weighs no more than any other in a median.
     """
@@ -144,33 +155,37 @@ def seconds(records: Sequence[dict], method: str) -> dict:
 
 
 def stages(records: Sequence[dict], whole: Mapping) -> dict:
-    """What the oracles say: percentages with the truth in place of a stage, and what each stage loses.
+    """Summarise the oracles: percentages with the truth in place of a stage, and what each stage loses.
 
-    Losses are shares of instances with ADD(-S) under 10 %, one stage after the other: retrieval's is what its
-    oracle gains over the whole; matching's what its oracle gains over that; the rest is PnP's.
+    Losses are fractions of instances with ADD(-S) under 10 %, one stage after the other: retrieval's is what
+    its oracle gains over the whole; matching's what its oracle gains over that; the rest is PnP's.
     """
-    told = [record["stages"] for record in records if "stages" in record]
+    oracle_records = [record["stages"] for record in records if "stages" in record]
     out: dict = {"whole": {key: whole[key] for key in STAGE_KEYS}}
     for name in STAGES:
-        targets = [TargetErrors.from_json(t) for stage in told for t in stage["errors"][name]]
+        targets = [TargetErrors.from_json(t) for stage in oracle_records for t in stage["errors"][name]]
         of_stage = summary(hits(targets))
         out[f"{name}_oracle"] = {key: of_stage[key] for key in STAGE_KEYS}
-    angles = [each for stage in told for each in stage["angles"]]
+    angles = [each for stage in oracle_records for each in stage["angles"]]
     first = np.array([each[0] if each else 180.0 for each in angles])
     best = np.array([min(each, default=180.0) for each in angles])
     out["retrieval"] = {
         "detections": len(angles),
         "median_degrees": float(np.median(first)) if len(first) else None,
-        "first_within_25_degrees": 100.0 * float(np.mean(first < NEAR)) if len(first) else None,
-        "any_within_25_degrees": 100.0 * float(np.mean(best < NEAR)) if len(best) else None,
+        "first_within_25_degrees": 100.0 * float(np.mean(first < MATCHABLE_ANGLE)) if len(first) else None,
+        "any_within_25_degrees": 100.0 * float(np.mean(best < MATCHABLE_ANGLE)) if len(best) else None,
     }
-    given, both = out["retrieval_oracle"]["ADD_S_10"], out["both_oracle"]["ADD_S_10"]
-    out["lost"] = {"retrieval": given - whole["ADD_S_10"], "matching": both - given, "pnp": 100.0 - both}
+    with_true_cluster, both = out["retrieval_oracle"]["ADD_S_10"], out["both_oracle"]["ADD_S_10"]
+    out["lost"] = {
+        "retrieval": with_true_cluster - whole["ADD_S_10"],
+        "matching": both - with_true_cluster,
+        "pnp": 100.0 - both,
+    }
     return out
 
 
 def result_lines(result: Mapping) -> list[str]:
-    """Lines for the end of the run, one for each method and split, ours over all as the last.
+    """Return lines for the end of the run, one for each method and split; our method over all is the last.
 
     AR with its parts, ADD(-S) with counts, median errors.
     """
@@ -205,5 +220,5 @@ def _medians(scores: Mapping) -> str:
 
 
 def _file_part(name: str) -> str:
-    """A dataset's name as BOP's file names want it: dataset-split, no underscores."""
+    """Convert a dataset's name to the form of BOP's file names: dataset-split, no underscores."""
     return name.split(",")[0].replace("_", "").replace(" ", "-")

@@ -1,4 +1,4 @@
-"""One frame of a benchmark through the estimator, the classical method, and the oracles."""
+"""Run one frame of a benchmark through the estimator, the classical method and the oracles."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from vpog_core.evaluation.bop_benchmark import BopBenchmark
 from vpog_core.evaluation.detections import open_detections, truth_of
 from vpog_core.evaluation.errors import Estimate, frame_errors
 from vpog_core.evaluation.heldout import CROPS, OBJECTS, SPLITS, HeldOut
-from vpog_core.evaluation.heldout_picture import LEVELS
-from vpog_core.evaluation.oracles import STAGES, ask_oracles
+from vpog_core.evaluation.heldout_image import LEVELS
+from vpog_core.evaluation.oracles import STAGES, run_oracles
 from vpog_core.inference.estimator import PoseEstimator
 from vpog_core.objects.library import ObjectLibrary
 from vpog_core.types import Detection, Estimates, VPOGError
 
-OURS, SIFT = "vpog", "sift"
-CHOICES = ("hypotheses", "retry_views", "refinements", "refiner_rounds", "alignments")
+VPOG, SIFT = "vpog", "sift"
+ESTIMATOR_OPTIONS = ("hypotheses", "retry_views", "refinements", "refiner_rounds", "alignments")
 """The estimator's options that a plan may set."""
 
 
 @dataclass(frozen=True)
-class Plan:
-    """All that decides what an evaluation computes; travels to worker processes.
+class EvaluationConfig:
+    """Hold all that decides what an evaluation computes; it is sent to worker processes.
 
     Attributes:
         dataset, split: a BOP dataset's folder and split; no dataset means the held-out benchmark.
         objects, crops, levels, splits: how much of the held-out benchmark, see `HeldOut`.
         limit: how many frames of a dataset, None for all; sensor: whose images, where there are several.
         detections: `gt` or a file.
-        methods: of OURS and SIFT; stages: ask the oracles, too.
-        weights: file, or None for the shipped; device, mode, and `CHOICES`: the estimator's.
+        methods: of VPOG and SIFT; stages: ask the oracles, too.
+        weights: file, or None for the shipped; device, mode, and `ESTIMATOR_OPTIONS`: the estimator's.
     """
 
     dataset: str | None = None
@@ -47,7 +47,7 @@ class Plan:
     limit: int | None = None
     sensor: str = ""
     detections: str = "gt"
-    methods: tuple[str, ...] = (OURS,)
+    methods: tuple[str, ...] = (VPOG,)
     stages: bool = True
     weights: str | None = None
     device: str = "auto"
@@ -59,61 +59,61 @@ class Plan:
     alignments: int | None = None
 
     def benchmark(self) -> Benchmark:
-        """What is evaluated on."""
+        """Make the benchmark."""
         if self.dataset is None:
             return HeldOut(self.objects, self.crops, self.levels, self.splits)
         return BopBenchmark(self.dataset, self.split, self.limit, self.sensor)
 
     def estimator(self, library: Path) -> PoseEstimator:
-        """What is evaluated."""
-        given = {name: value for name in CHOICES if (value := getattr(self, name)) is not None}
+        """Make the estimator that is evaluated."""
+        given = {name: value for name in ESTIMATOR_OPTIONS if (value := getattr(self, name)) is not None}
         return PoseEstimator(library, self.weights, device=self.device, mode=self.mode, **given)
 
 
 class FrameRunner:
-    """Runs frames of a plan.
+    """Runs frames of an evaluation.
 
     Args:
         library: a folder the benchmark wrote its objects into.
     """
 
-    def __init__(self, plan: Plan, library: Path) -> None:
-        self.plan, self.benchmark = plan, plan.benchmark()
-        self.detections = open_detections(plan.detections, self.benchmark)
+    def __init__(self, config: EvaluationConfig, library: Path) -> None:
+        self.config, self.benchmark = config, config.benchmark()
+        self.detections = open_detections(config.detections, self.benchmark)
         self.methods: dict[str, PoseEstimator | SiftBaseline] = {}
-        if OURS in plan.methods:
-            self.methods[OURS] = plan.estimator(library)
-        if SIFT in plan.methods:
+        if VPOG in config.methods:
+            self.methods[VPOG] = config.estimator(library)
+        if SIFT in config.methods:
             self.methods[SIFT] = SiftBaseline(ObjectLibrary(library))
 
     def onboard(self, obj_id: int) -> None:
-        """Get an object ready for all methods."""
+        """Onboard an object for all methods."""
         for method in self.methods.values():
             method.onboard(self.benchmark.library_id(obj_id))
 
     def run(self, key: FrameKey) -> dict:
-        """What a frame comes to, in plain values: estimates, errors, seconds, oracles."""
+        """Run a frame and return plain values: estimates, errors, seconds, oracles."""
         frame = self.benchmark.frame(key)
-        looked_for = [
+        detected = [
             (obj_id, replace(d, class_id=self.benchmark.library_id(obj_id)))
             for obj_id, d in self.detections(frame)
         ]
-        for obj_id in {obj_id for obj_id, _ in looked_for}:
+        for obj_id in {obj_id for obj_id, _ in detected}:
             self.onboard(obj_id)
-        record = {"key": list(key), "detections": len(looked_for), "methods": {}}
+        record = {"key": list(key), "detections": len(detected), "methods": {}}
         for name, method in self.methods.items():
-            record["methods"][name] = self._estimate(method, frame, looked_for)
-        if self.plan.stages and OURS in self.methods:
-            record["stages"] = self._stages(frame, looked_for)
+            record["methods"][name] = self._estimate(method, frame, detected)
+        if self.config.stages and VPOG in self.methods:
+            record["stages"] = self._stages(frame, detected)
         return record
 
-    def _estimate(self, method, frame: BenchmarkFrame, looked_for: list[tuple[int, Detection]]) -> dict:
+    def _estimate(self, method, frame: BenchmarkFrame, detected: list[tuple[int, Detection]]) -> dict:
         begin = time.perf_counter()
-        answers: Estimates = method.estimate(frame.image, frame.camera, [d for _, d in looked_for])
+        answers: Estimates = method.estimate(frame.image, frame.camera, [d for _, d in detected])
         seconds = time.perf_counter() - begin
         estimates = [
             Estimate(obj_id, answer.T_cam_obj, answer.score, seconds)
-            for (obj_id, _), answer in zip(looked_for, answers, strict=True)
+            for (obj_id, _), answer in zip(detected, answers, strict=True)
             if answer.T_cam_obj is not None
         ]
         return {
@@ -124,16 +124,16 @@ class FrameRunner:
             "timings": answers.timings,
         }
 
-    def _stages(self, frame: BenchmarkFrame, looked_for: list[tuple[int, Detection]]) -> dict:
+    def _stages(self, frame: BenchmarkFrame, detected: list[tuple[int, Detection]]) -> dict:
         angles: list[list[float]] = []
         estimates: dict[str, list[Estimate]] = {name: [] for name in STAGES}
-        for obj_id, detection in looked_for:
+        for obj_id, detection in detected:
             truth = truth_of(frame, obj_id, detection)
             if truth is None:
                 continue
             try:
                 target = self.benchmark.object(obj_id)
-                answer = ask_oracles(self.methods[OURS], frame, detection, truth, target)
+                answer = run_oracles(self.methods[VPOG], frame, detection, truth, target)
             except VPOGError:
                 continue
             angles.append(answer.angles)

@@ -1,14 +1,14 @@
-"""The held-out benchmark: procedural objects no network was trained on, in made-up pictures of known truth.
+"""Define the held-out benchmark: procedural objects no network was trained on, in synthetic images.
 
-It ships as code: the same seeds give the same pictures. 30 objects, four levels of difficulty, 20 pictures of
+It ships as code: the same seeds give the same images. 30 objects, four levels of difficulty, 20 images of
 every object at each level:
 
-    clean     the object alone on a table, even light, a sharp picture
+    clean     the object alone on a table, even light, a sharp image
     light     coloured, hard and dim light with highlights, blur, sensor noise
     clutter   as light, among eight other objects
     occluded  as light, with something in front: 30 to 60 % of the object remain visible
 
-All of it twice: `textured`, as the objects are, and `plain`, the same pictures with the object in one colour.
+All of it twice: `textured`, as the objects are, and `plain`, the same images with the object in one colour.
 Round objects are in `textured` alone, as nothing but their print tells their pose; a shape that looks alike
 after a turn counts as symmetric in `plain`.
 """
@@ -23,7 +23,7 @@ import numpy as np
 import yaml
 
 from vpog_core.evaluation.benchmark import BenchmarkFrame, BenchmarkObject, FrameKey, Truth, box_of
-from vpog_core.evaluation.heldout_picture import FOCAL, LEVELS, SIZE, Shot
+from vpog_core.evaluation.heldout_image import FOCAL, LEVELS, SIZE, HeldOutScene
 from vpog_core.geometry.symmetry import Symmetry
 from vpog_core.objects.mesh import Mesh, save_mesh
 from vpog_core.objects.renderer import Renderer
@@ -33,7 +33,7 @@ from vpog_core.synthetic.plain import painted_plain
 from vpog_core.types import Camera
 
 FORMAT = "heldout-2"
-"""Raise it when a picture or an object changes: scores of different formats cannot be compared."""
+"""Increase it when an image or an object changes: scores of different formats cannot be compared."""
 FIRST_SEED = 920_000
 """Objects from this seed on are in no training, validation or test set."""
 OTHERS_SEED = 925_000
@@ -48,10 +48,10 @@ PLAIN_SCENES, PLAIN_IDS = 10, 100
 
 
 class HeldOut:
-    """The held-out benchmark, or a part of it for a quick look.
+    """Provides the held-out benchmark, or a part of it for a quick look.
 
     Args:
-        objects: the first so many of the 30; crops: pictures of every object at each level.
+        objects: the first so many of the 30; crops: images of every object at each level.
         levels: of `LEVELS`; splits: of `SPLITS`.
     """
 
@@ -77,8 +77,8 @@ class HeldOut:
         self.name = "heldout"
         if (objects, crops, len(self.groups)) != (OBJECTS, CROPS, len(LEVELS) * len(SPLITS)):
             kinds = ", ".join(self.groups.values())
-            self.name = f"heldout, part ({objects} objects, {crops} pictures each a level: {kinds})"
-        # A picture is the same whatever part it is looked at in.
+            self.name = f"heldout, part ({objects} objects, {crops} images each a level: {kinds})"
+        # An image does not depend on the part of the benchmark that is evaluated.
         self.fingerprint = FORMAT
         # Bound to the instance, so that meshes go when it goes.
         self.object = lru_cache(maxsize=None)(self._object)
@@ -86,7 +86,7 @@ class HeldOut:
 
     @property
     def keys(self) -> list[FrameKey]:
-        """(scene, 1000 * object + picture), object by object; a scene is a level of a split."""
+        """The frames (scene, 1000 * object + image), object by object; a scene is a level of a split."""
         return [
             (_scene(level, obj_id > PLAIN_IDS), 1000 * (obj_id % PLAIN_IDS) + crop)
             for obj_id in self.object_ids
@@ -96,7 +96,7 @@ class HeldOut:
 
     @cached_property
     def object_ids(self) -> list[int]:
-        """1 and up; in plain paint 101 and up, without the round ones."""
+        """The objects: 1 and up; in plain paint 101 and up, without the round ones."""
         ids = range(1, self._objects + 1)
         textured = [] if False not in self._plain else list(ids)
         plain = [] if True not in self._plain else [PLAIN_IDS + i for i in ids if i not in ROUND]
@@ -113,11 +113,11 @@ class HeldOut:
         return frozenset(self.keys)
 
     def library_id(self, obj_id: int) -> str:
-        """heldout_01 and so on, heldout_01_plain in plain paint."""
+        """Return the name of an object: heldout_01 and so on, heldout_01_plain in plain paint."""
         return f"heldout_{obj_id % PLAIN_IDS:02d}" + f"_{PLAIN}" * (obj_id > PLAIN_IDS)
 
     def write_library(self, folder: Path) -> None:
-        """The objects as mesh files, metres, and what is symmetric of them."""
+        """Write the objects as mesh files, metres, and their symmetries."""
         settings = {}
         for obj_id in self.object_ids:
             name, mesh = self.library_id(obj_id), self.object(obj_id).mesh
@@ -128,7 +128,7 @@ class HeldOut:
             (folder / "objects.yaml").write_text(yaml.safe_dump({"objects": settings}), encoding="utf-8")
 
     def frame(self, key: FrameKey) -> BenchmarkFrame:
-        """One picture of one object."""
+        """Render one image of one object."""
         scene, number = key
         plain, level = divmod(scene, PLAIN_SCENES)
         obj_id = number // 1000 + plain * PLAIN_IDS
@@ -138,8 +138,10 @@ class HeldOut:
             height=SIZE[0],
         )
         # The same seed in both splits: only the object's paint differs.
-        shot = Shot(np.random.default_rng([FIRST_SEED, level, number]), camera.K)
-        image, depth, mask, fraction, T_cam_obj = shot.take(level, self.object(obj_id).renderer, self._other)
+        shot = HeldOutScene(np.random.default_rng([FIRST_SEED, level, number]), camera.K)
+        image, depth, mask, fraction, T_cam_obj = shot.render(
+            level, self.object(obj_id).renderer, self._other
+        )
         truth = Truth(obj_id, T_cam_obj, fraction, box_of(mask), lambda: mask)
         return BenchmarkFrame(key, camera, [truth], {obj_id: 1}, lambda: image, lambda: depth)
 

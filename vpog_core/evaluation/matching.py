@@ -1,4 +1,4 @@
-"""Which instance does an estimate answer? BOP's greedy matching, and what is found at each threshold."""
+"""Match estimates with instances by BOP's greedy rule, and count what is found at each threshold."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ import numpy as np
 
 from vpog_core.evaluation.errors import TargetErrors
 
-SHARES = np.arange(0.05, 0.51, 0.05)
+DIAMETER_FRACTIONS = np.arange(0.05, 0.51, 0.05)
 """Thresholds of VSD, and of MSSD over the diameter."""
 PIXELS = np.arange(5.0, 51.0, 5.0)
 """Thresholds of MSPD at an image width of 640."""
-ADD_SHARE = 0.1
-"""ADD(-S) under this share of the diameter is right."""
+ADD_FRACTION = 0.1
+"""ADD(-S) under this fraction of the diameter is correct."""
 
 
 @dataclass
 class Hits:
-    """What was found of N instances asked for.
+    """Hold which of N target instances were found.
 
     Attributes:
         obj_id, scene_id, image_id: [N]; visible: [N] fraction, NaN where not known.
@@ -40,7 +40,7 @@ class Hits:
 
 
 def match(errors: np.ndarray, threshold: float, allowed: np.ndarray) -> np.ndarray:
-    """[G] the estimate each instance is found by, or -1; estimates choose in turn, best score first.
+    """Match instances with estimates, [G] rows or -1; estimates choose in turn, best score first.
 
     Args:
         errors: [E, G], estimates by falling score; allowed: [G] bool, instances that may be found.
@@ -54,7 +54,7 @@ def match(errors: np.ndarray, threshold: float, allowed: np.ndarray) -> np.ndarr
 
 
 def hits(targets: list[TargetErrors]) -> Hits:
-    """Every instance asked for, over all objects and frames."""
+    """Collect all target instances over all objects and frames."""
     rows = [_rows(target) for target in targets]
     with_vsd = bool(targets) and all(target.vsd is not None for target in targets)
 
@@ -71,8 +71,8 @@ def hits(targets: list[TargetErrors]) -> Hits:
         obj_id=repeated([t.obj_id for t in targets]),
         scene_id=repeated([t.key[0] for t in targets]),
         image_id=repeated([t.key[1] for t in targets]),
-        visible=joined(t.visible[t.asked] for t in targets),
-        mssd=joined((row["mssd"] for row in rows), len(SHARES)),
+        visible=joined(t.visible[t.targeted] for t in targets),
+        mssd=joined((row["mssd"] for row in rows), len(DIAMETER_FRACTIONS)),
         mspd=joined((row["mspd"] for row in rows), len(PIXELS)),
         add=joined(row["add"] for row in rows),
         rotation=joined(row["rotation"] for row in rows),
@@ -81,33 +81,35 @@ def hits(targets: list[TargetErrors]) -> Hits:
     )
 
 
-def right_estimates(target: TargetErrors) -> np.ndarray:
-    """[E] bool: the estimates whose ADD(-S) is right."""
-    right = np.zeros(len(target.scores), dtype=bool)
-    found = match(target.add, ADD_SHARE, target.asked)
-    right[found[found >= 0]] = True
-    return right
+def correct_estimates(target: TargetErrors) -> np.ndarray:
+    """Tell which estimates have a correct ADD(-S), [E] bool."""
+    correct = np.zeros(len(target.scores), dtype=bool)
+    found = match(target.add, ADD_FRACTION, target.targeted)
+    correct[found[found >= 0]] = True
+    return correct
 
 
 def _rows(target: TargetErrors) -> dict[str, np.ndarray]:
-    """Found or not, [asked instances, thresholds], for each kind of error."""
-    asked = target.asked
+    """Tell which instances are found, [targets, thresholds], for each kind of error."""
+    targeted = target.targeted
 
     def found(errors, thresholds):
-        columns = [match(errors, th, asked)[asked] >= 0 for th in thresholds]
+        columns = [match(errors, th, targeted)[targeted] >= 0 for th in thresholds]
         return np.stack(columns, axis=1)
 
     rows = {
-        "mssd": found(target.mssd, SHARES),
+        "mssd": found(target.mssd, DIAMETER_FRACTIONS),
         "mspd": found(target.mspd, PIXELS),
-        "add": found(target.add, [ADD_SHARE])[:, 0],
+        "add": found(target.add, [ADD_FRACTION])[:, 0],
     }
-    nearest = match(target.mspd, np.inf, asked)[asked]
-    answered, mine = nearest >= 0, np.flatnonzero(asked)
+    nearest = match(target.mspd, np.inf, targeted)[targeted]
+    answered, mine = nearest >= 0, np.flatnonzero(targeted)
     for name, values in (("rotation", target.rotation), ("distance", target.distance)):
         rows[name] = np.full((len(mine), *values.shape[2:]), np.inf)
         rows[name][answered] = values[nearest[answered], mine[answered]]
     if target.vsd is not None:
         taus = range(target.vsd.shape[-1])
-        rows["vsd"] = np.concatenate([found(target.vsd[..., tau], SHARES) for tau in taus], axis=1)
+        rows["vsd"] = np.concatenate(
+            [found(target.vsd[..., tau], DIAMETER_FRACTIONS) for tau in taus], axis=1
+        )
     return rows

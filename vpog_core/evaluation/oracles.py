@@ -1,9 +1,9 @@
-"""Which stage loses how much: the truth takes the place of one stage after the other.
+"""Measure how much each stage loses: the truth takes the place of one stage after the other.
 
 whole        retrieval, matching, PnP, refinement and alignment, as they are
-retrieval    the template cluster and the roll nearest to the truth are given
-matching     the templates are those found; every crop pixel they show is matched rightly
-both         both are given: what is lost is lost by PnP
+retrieval    the template cluster and the roll nearest to the truth are used
+matching     the retrieved templates are used; every crop pixel they show is matched with its true point
+both         both of these: the remaining error is that of PnP
 refiner      the pose matched with the cluster nearest to the truth, corrected by the refiner alone
 start        the true pose, corrected by the refiner alone: how far it leads away from the truth
 """
@@ -33,8 +33,8 @@ from vpog_core.inference.retrieval import retrieve
 from vpog_core.objects.viewpoints import align_roll, nearest_viewpoints
 from vpog_core.types import Camera, Detection
 
-SEEN = 0.02
-"""A template shows a point when one of its pixels lies within this share of the diameter."""
+MAX_POINT_DISTANCE = 0.02
+"""A template shows a point when one of its pixels lies within this fraction of the diameter."""
 STAGES = {
     "retrieval": "true template cluster and roll",
     "matching": "true matches, templates as found",
@@ -42,12 +42,12 @@ STAGES = {
     "refiner": "true template cluster and roll, then the refiner alone",
     "start": "true pose, then the refiner alone",
 }
-"""Names of the oracles, and what tables call each: what is given."""
+"""Names of the oracles, and their names in tables: what is taken from the truth."""
 
 
 @dataclass
-class OracleAnswer:
-    """What one detection comes to when the truth helps.
+class OracleResult:
+    """Hold the poses of one detection with the truth in place of a stage.
 
     Attributes:
         angles: degrees from the truth of each view retrieved, best first.
@@ -58,13 +58,13 @@ class OracleAnswer:
     poses: dict[str, np.ndarray | None]
 
 
-def ask_oracles(
+def run_oracles(
     estimator: PoseEstimator,
     frame: BenchmarkFrame,
     detection: Detection,
     truth: Truth,
     target: BenchmarkObject,
-) -> OracleAnswer:
+) -> OracleResult:
     """Run one detection with each oracle; `detection.class_id` is the library's name of the target.
 
     Raises:
@@ -72,18 +72,21 @@ def ask_oracles(
     """
     model, onboarded = estimator.model, estimator.onboarded(detection.class_id)
     options = estimator.options
+    # Crop and encode the detection, and retrieve views of it.
     crop = crop_detection(frame.image, frame.camera, detection, model.config.image_size)
     encoded = encode_images(model, crop.rgb[None])
     with torch.inference_mode():
         found = retrieve(model.describe(encoded)[0], onboarded, options.hypotheses + options.retry_views)
+    # Compare the views with the true rotation, or those equivalent to it.
     R_true = [crop.virtual.R_virt_cam @ (truth.T_cam_obj @ S)[:3, :3] for S in target.symmetries]
     angles = [
         min(np.degrees(rotation_angle(onboarded.rotation(h.view, h.roll_index), R)) for R in R_true)
         for h in found
     ]
-    given = nearest_cluster(onboarded, R_true[0])
+    # Find the cluster nearest to the truth, and the true correspondences.
+    true_cluster = nearest_cluster(onboarded, R_true[0])
     retrieved = [onboarded.cluster(h.view, h.roll_index, CLUSTER_SIZE) for h in found]
-    pixels, points = true_points(crop, frame.camera, truth, target)
+    pixels, points = true_correspondences(crop, frame.camera, truth, target)
     query = Query(
         detection,
         crop,
@@ -92,21 +95,25 @@ def ask_oracles(
         estimator.library.symmetry(detection.class_id),
         encoding=encoded,
     )
+    # Solve with the truth in place of retrieval, of matching, and of both.
     solved = {
-        "retrieval": estimator.solve_from(query, given).pnp,
-        "matching": _best(solve_rightly(crop, c, pixels, points, target.diameter) for c in retrieved),
-        "both": solve_rightly(crop, given, pixels, points, target.diameter),
+        "retrieval": estimator.solve_from(query, true_cluster).pnp,
+        "matching": _best(
+            solve_with_true_matches(crop, c, pixels, points, target.diameter) for c in retrieved
+        ),
+        "both": solve_with_true_matches(crop, true_cluster, pixels, points, target.diameter),
     }
     T_cam_virt = crop.virtual.T_cam_virt
     poses = {name: None if pnp is None else T_cam_virt @ pnp.T_virt_obj for name, pnp in solved.items()}
-    matched = estimator.match_with(query, given)
-    poses["refiner"] = refined_alone(estimator, query, matched.T_cam_obj if matched.has_pose else None)
-    poses["start"] = refined_alone(estimator, query, truth.T_cam_obj)
-    return OracleAnswer(angles, poses)
+    # Refine the matched pose, and the true pose, by the refiner alone.
+    matched = estimator.match_with(query, true_cluster)
+    poses["refiner"] = refine_only(estimator, query, matched.T_cam_obj if matched.has_pose else None)
+    poses["start"] = refine_only(estimator, query, truth.T_cam_obj)
+    return OracleResult(angles, poses)
 
 
-def refined_alone(estimator: PoseEstimator, query: Query, T_cam_obj: np.ndarray | None) -> np.ndarray | None:
-    """The pose [4, 4] that the refiner, without alignment, leads to; the pose itself where there is none."""
+def refine_only(estimator: PoseEstimator, query: Query, T_cam_obj: np.ndarray | None) -> np.ndarray | None:
+    """Refine a pose [4, 4] by the refiner without alignment; returned as it is where there is no refiner."""
     refiner, rounds = estimator.networks.refiner, estimator.options.refiner_rounds
     if T_cam_obj is None or refiner is None or not rounds:
         return T_cam_obj
@@ -116,45 +123,45 @@ def refined_alone(estimator: PoseEstimator, query: Query, T_cam_obj: np.ndarray 
 
 
 def nearest_cluster(onboarded: OnboardedObject, R_virt_obj: np.ndarray) -> Cluster:
-    """The cluster around the template and the roll nearest to a true rotation [3, 3]."""
+    """Return the cluster around the template and the roll nearest to a true rotation [3, 3]."""
     view = int(nearest_viewpoints(-R_virt_obj[2])[0])
     roll = align_roll(onboarded.templates.T_virt_obj[view][:3, :3], R_virt_obj)
     return onboarded.cluster(view, round(roll / (2 * np.pi) * ROLLS) % ROLLS, CLUSTER_SIZE)
 
 
-def true_points(
+def true_correspondences(
     crop: Crop, camera: Camera, truth: Truth, target: BenchmarkObject
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Crop pixels [N, 2] the object is visible at, and the object points [N, 3] they show.
+    """Return crop pixels [N, 2] that show the object, and the object points [N, 3] they show.
 
     Where the benchmark has no mask of what is visible, the whole silhouette counts.
     """
     virtual = crop.virtual
     T_virt_obj = invert(virtual.T_cam_virt) @ truth.T_cam_obj
-    shown = target.renderer.render(T_virt_obj, virtual.K, (virtual.size, virtual.size))
-    use, mask = shown.mask.copy(), truth.read_mask()
+    rendered = target.renderer.render(T_virt_obj, virtual.K, (virtual.size, virtual.size))
+    use, mask = rendered.mask.copy(), truth.read_mask()
     if mask is not None:
         use &= warp(mask.astype(np.uint8) * 255, camera, virtual) > 127
     grid = np.zeros_like(use)
     grid[PIXEL_STEP // 2 :: PIXEL_STEP, PIXEL_STEP // 2 :: PIXEL_STEP] = True
     row, column = np.nonzero(use & grid)
-    return np.stack([column, row], axis=1).astype(np.float64), shown.coords[row, column].astype(np.float64)
+    return np.stack([column, row], axis=1).astype(np.float64), rendered.coords[row, column].astype(np.float64)
 
 
-def solve_rightly(
+def solve_with_true_matches(
     crop: Crop, cluster: Cluster, pixels: np.ndarray, points: np.ndarray, diameter: float
 ) -> PnPResult | None:
-    """PnP on true matches into a cluster: each true point becomes the template pixel's that shows it best."""
-    shown = cluster.coords.reshape(-1, 3)
-    shown = shown[np.isfinite(shown).all(axis=1)]
-    if not len(points) or not len(shown):
+    """Solve PnP on true matches: each true point becomes the nearest point that a template shows."""
+    visible = cluster.coords.reshape(-1, 3)
+    visible = visible[np.isfinite(visible).all(axis=1)]
+    if not len(points) or not len(visible):
         return None
-    distance, index = cKDTree(shown).query(points, distance_upper_bound=SEEN * diameter)
+    distance, index = cKDTree(visible).query(points, distance_upper_bound=MAX_POINT_DISTANCE * diameter)
     seen = np.isfinite(distance)
-    return solve_pnp(pixels[seen], shown[index[seen]], crop.virtual.K, threshold_px=threshold_px(crop))
+    return solve_pnp(pixels[seen], visible[index[seen]], crop.virtual.K, threshold_px=threshold_px(crop))
 
 
 def _best(results) -> PnPResult | None:
-    """The one most points agree with."""
+    """Return the result with most inliers."""
     found = [result for result in results if result is not None]
     return max(found, key=lambda result: int(result.inlier.sum()), default=None)

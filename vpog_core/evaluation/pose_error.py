@@ -1,4 +1,4 @@
-"""Pose errors. Metres, radians and pixels; T_est and T_gt are T_cam_obj [4, 4].
+"""Compute pose errors in metres, radians and pixels; T_est and T_gt are T_cam_obj [4, 4].
 
 ADD and ADD-S: Hinterstoisser et al., ACCV 2012. MSSD and MSPD: BOP Challenge 2020, section 2.2
 (https://arxiv.org/abs/2009.07378). A symmetry is a transform [4, 4] of the object onto itself, object frame.
@@ -17,30 +17,30 @@ from vpog_core.geometry.se3 import rotation_angle, transform_points
 def rotation_error(
     T_est: np.ndarray, T_gt: np.ndarray, symmetries: Iterable[np.ndarray] | None = None
 ) -> float:
-    """Angle in radians between two orientations; with symmetries, to the nearest equivalent one."""
+    """Compute the angle in radians between two orientations; with symmetries, to the nearest equivalent."""
     return min(rotation_angle(T_est[:3, :3], T_gt[:3, :3] @ S[:3, :3]) for S in _with_identity(symmetries))
 
 
 def translation_error(T_est: np.ndarray, T_gt: np.ndarray) -> float:
-    """Distance in metres between two positions."""
+    """Compute the distance in metres between two positions."""
     return float(np.linalg.norm(np.asarray(T_est)[:3, 3] - np.asarray(T_gt)[:3, 3]))
 
 
 def distance_error(T_est: np.ndarray, T_gt: np.ndarray, point: np.ndarray) -> tuple[float, float]:
-    """(true distance, error of it) in metres of an object's point [3] from the camera."""
+    """Return (true distance, error of it) in metres of an object's point [3] from the camera."""
     estimated, true = (float(np.linalg.norm(transform_points(T, point))) for T in (T_est, T_gt))
     return true, abs(estimated - true)
 
 
 def add(T_est: np.ndarray, T_gt: np.ndarray, points: np.ndarray) -> float:
-    """Average distance in metres of points [N, 3] (object frame) in the two poses."""
+    """Compute the average distance in metres of points [N, 3] (object frame) in the two poses."""
     return float(
         np.linalg.norm(transform_points(T_est, points) - transform_points(T_gt, points), axis=1).mean()
     )
 
 
 def adds(T_est: np.ndarray, T_gt: np.ndarray, points: np.ndarray) -> float:
-    """Average distance in metres from each point [N, 3] in the true pose to the nearest in the estimated one.
+    """Compute the average distance in metres from points [N, 3] in the true pose to the nearest estimated.
 
     For objects that look alike from several sides (ADD-S, also called ADI).
     """
@@ -51,7 +51,7 @@ def adds(T_est: np.ndarray, T_gt: np.ndarray, points: np.ndarray) -> float:
 def mssd(
     T_est: np.ndarray, T_gt: np.ndarray, points: np.ndarray, symmetries: Iterable[np.ndarray] | None = None
 ) -> float:
-    """Maximum symmetry-aware surface distance in metres, over points [N, 3]."""
+    """Compute the maximum symmetry-aware surface distance in metres, over points [N, 3]."""
     estimated = transform_points(T_est, points)
     return min(
         float(np.linalg.norm(estimated - transform_points(T_gt @ S, points), axis=1).max())
@@ -66,7 +66,7 @@ def mspd(
     K: np.ndarray,
     symmetries: Iterable[np.ndarray] | None = None,
 ) -> float:
-    """Maximum symmetry-aware projection distance in pixels, over points [N, 3] seen by a pinhole K [3, 3].
+    """Compute the maximum symmetry-aware projection distance in pixels, over points [N, 3]; pinhole K [3, 3].
 
     Infinite where the estimate puts a point behind the camera.
     """

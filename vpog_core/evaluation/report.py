@@ -1,4 +1,4 @@
-"""The report of an evaluation: one HTML file that needs nothing beside it."""
+"""Write the report of an evaluation: one HTML file without dependencies."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 from vpog_core.evaluation.benchmark import Benchmark
 from vpog_core.evaluation.charts import bars, line_chart, reliability_chart
 from vpog_core.evaluation.errors import TargetErrors
+from vpog_core.evaluation.figures import FigureEntry, best_and_worst, draw_figure
 from vpog_core.evaluation.oracles import STAGES
-from vpog_core.evaluation.pictures import Shown, best_and_worst, picture
 from vpog_core.evaluation.report_style import STYLE
 
 COLUMNS = (
@@ -23,7 +23,7 @@ COLUMNS = (
     ("distance, %", "distance"),
     ("distance, % of diameter", "distance_diameter"),
 )
-PICTURES = 8
+MAX_FIGURES = 8
 X_LABELS = {
     "VSD": "VSD threshold (mean over tolerances)",
     "MSSD": "MSSD threshold, of the diameter",
@@ -35,7 +35,7 @@ def write_report(path: Path, result: Mapping, records: Sequence[dict], benchmark
     """Write the page.
 
     Args:
-        result: what scores.json holds; records: of all frames, for the pictures.
+        result: what scores.json holds; records: of all frames, for the images.
     """
     parts = [
         _head(result),
@@ -44,7 +44,7 @@ def write_report(path: Path, result: Mapping, records: Sequence[dict], benchmark
         _parts_tables(result),
         _stages(result),
         _trust_and_time(result),
-        _pictures(result, records, benchmark),
+        _figures(result, records, benchmark),
         _foot(result),
     ]
     page = (
@@ -94,7 +94,7 @@ def _parts_tables(result: Mapping) -> str:
     out = ""
     kinds = (
         ("per_split", "By split", "split"),
-        ("per_group", "By kind of picture", "kind"),
+        ("per_group", "By kind of image", "kind"),
         ("per_visibility", "By visibility", "visible"),
         ("per_object", "By object", "object"),
     )
@@ -114,9 +114,9 @@ def _stages(result: Mapping) -> str:
         return ""
     rows = {"as it is": stages["whole"], **{text: stages[f"{name}_oracle"] for name, text in STAGES.items()}}
     found = stages["retrieval"]
-    told = ""
+    retrieval = ""
     if found["detections"]:
-        told = (
+        retrieval = (
             f'<p class="soft">Retrieval on {found["detections"]} detections: the first view is within '
             f"25 degrees for {found['first_within_25_degrees']:.1f} %, the best of those that may be tried "
             f"for {found['any_within_25_degrees']:.1f} %; median {found['median_degrees']:.1f} degrees.</p>"
@@ -124,7 +124,7 @@ def _stages(result: Mapping) -> str:
     lost = bars(stages["lost"], "points")
     return (
         "<h2>Where it is lost</h2>"
-        f'<div class="row"><div class="card scroll">{_table("with the truth for", rows)}{told}</div>'
+        f'<div class="row"><div class="card scroll">{_table("with the truth for", rows)}{retrieval}</div>'
         f'<div class="card"><h3>ADD(-S) lost by</h3>{lost}</div></div>'
     )
 
@@ -143,26 +143,26 @@ def _trust_and_time(result: Mapping) -> str:
     )
 
 
-def _pictures(result: Mapping, records: Sequence[dict], benchmark: Benchmark) -> str:
+def _figures(result: Mapping, records: Sequence[dict], benchmark: Benchmark) -> str:
     method = result["method"]
     by_key = {tuple(record["key"]): record for record in records}
     targets = [TargetErrors.from_json(t) for r in records for t in r["methods"][method]["errors"]]
-    best, worst = best_and_worst(targets, PICTURES)
+    best, worst = best_and_worst(targets, MAX_FIGURES)
     out = ""
-    for heading, shown in (("Worst poses", worst), ("Best poses", best)):
-        figures = "".join(_figure(each, benchmark, by_key[each.key], method) for each in shown)
+    for heading, entries in (("Worst poses", worst), ("Best poses", best)):
+        figures = "".join(_figure(each, benchmark, by_key[each.key], method) for each in entries)
         out += f'<h2>{heading}</h2><div class="row">{figures}</div>'
     return out + '<p class="soft">Green: the truth. Orange: the estimate.</p>'
 
 
-def _figure(shown: Shown, benchmark: Benchmark, record: dict, method: str) -> str:
-    name = escape(benchmark.object(shown.obj_id).name)
-    far = f"{100 * shown.mssd:.0f} %" if shown.mssd < 10 else "more than 100 %"
+def _figure(entry: FigureEntry, benchmark: Benchmark, record: dict, method: str) -> str:
+    name = escape(benchmark.object(entry.obj_id).name)
+    far = f"{100 * entry.mssd:.0f} %" if entry.mssd < 10 else "more than 100 %"
     caption = (
-        f"{name}, scene {shown.key[0]}, image {shown.key[1]}<br>MSSD {far} of the diameter, "
-        f"MSPD {shown.mspd:.0f} px, score {shown.score:.2f}"
+        f"{name}, scene {entry.key[0]}, image {entry.key[1]}<br>MSSD {far} of the diameter, "
+        f"MSPD {entry.mspd:.0f} px, score {entry.score:.2f}"
     )
-    uri = picture(shown, benchmark, record, method)
+    uri = draw_figure(entry, benchmark, record, method)
     return f'<figure><img src="{uri}" alt="{name}"><figcaption>{caption}</figcaption></figure>'
 
 
@@ -180,7 +180,7 @@ def _methods_of(result: Mapping) -> dict[str, Mapping]:
 
 
 def _table(label: str, rows: Mapping[str, Mapping]) -> str:
-    """One line for each name, columns that no row has left out; the last column counts instances."""
+    """Make a table with a row for each name and the columns that some row has; the last column is a count."""
     columns = [(text, key) for text, key in COLUMNS if any(row.get(key) is not None for row in rows.values())]
     head = "".join(f"<th>{text}</th>" for text, _ in columns)
     body = "".join(
@@ -189,7 +189,7 @@ def _table(label: str, rows: Mapping[str, Mapping]) -> str:
         + f"<td>{row['right']} / {row['targets']}</td></tr>"
         for name, row in rows.items()
     )
-    first = f"<tr><th>{escape(label)}</th>{head}<th>right</th></tr>"
+    first = f"<tr><th>{escape(label)}</th>{head}<th>correct</th></tr>"
     return f'<div class="scroll"><table>{first}{body}</table></div>'
 
 

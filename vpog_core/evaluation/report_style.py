@@ -1,4 +1,4 @@
-"""How reports look: one style sheet, light or dark as the reader's system has it."""
+"""Define the style sheet of reports, for light and dark themes."""
 
 STYLE = """
 :root {

@@ -1,4 +1,4 @@
-"""Pose estimates as a CSV file in BOP's format: scene_id,im_id,obj_id,score,R,t,time; millimetres.
+"""Write and read pose estimates as CSV in BOP's format: scene_id,im_id,obj_id,score,R,t,time; millimetres.
 
 https://github.com/thodan/bop_toolkit/blob/master/docs/bop_challenge_2019.md
 """
@@ -30,7 +30,7 @@ def write_results(path: str | Path, estimates: Mapping[FrameKey, Sequence[Estima
 
 
 def read_results(path: str | Path) -> dict[FrameKey, list[Estimate]]:
-    """The estimates in a file, by frame, in its order.
+    """Read the estimates in a file, by frame, in its order.
 
     Raises:
         VPOGError: no such file, or a line that is not of the format.

@@ -1,4 +1,4 @@
-"""docs/results.md out of scores.json files.
+"""Make docs/results.md of scores.json files.
 
     python -m vpog_core.evaluation.results_page DIR... > docs/results.md
 
@@ -30,19 +30,19 @@ HEADINGS = (
 )
 PARTS = (
     ("per_split", "split"),
-    ("per_group", "picture"),
+    ("per_group", "image"),
     ("per_visibility", "visible"),
     ("per_object", "object"),
 )
 
 
 def page(results: Sequence[Mapping]) -> str:
-    """Markdown of several evaluations, in their order."""
+    """Make a Markdown page of several evaluations, in their order."""
     return "\n".join([HEAD, _overview(results), *(_section(result) for result in results)])
 
 
 def read_scores(folder: str | Path) -> dict:
-    """The scores.json of a folder `vpog evaluate --output` wrote.
+    """Read the scores.json of a folder that `vpog evaluate --output` wrote.
 
     Raises:
         VPOGError: there is none, or it is not one.
@@ -64,7 +64,7 @@ def _overview(results: Sequence[Mapping]) -> str:
         for result in results
         for method, scores in _methods(result).items()
     ]
-    return _table(["set", "method", *HEADINGS, "right"], rows)
+    return _table(["set", "method", *HEADINGS, "correct"], rows)
 
 
 def _section(result: Mapping) -> str:
@@ -83,7 +83,7 @@ def _section(result: Mapping) -> str:
             for method, scores in methods.items()
         ]
         if rows:
-            lines.append(_table([label, "method", *HEADINGS, "right"], rows))
+            lines.append(_table([label, "method", *HEADINGS, "correct"], rows))
     if result["stages"]:
         lines.append(_stages(result["stages"]))
     lines.append(_seconds(methods))
@@ -93,7 +93,7 @@ def _section(result: Mapping) -> str:
 def _stages(stages: Mapping) -> str:
     rows = [["as it is", *_numbers(stages["whole"])]]
     rows += [[text, *_numbers(stages[f"{name}_oracle"])] for name, text in STAGES.items()]
-    table = _table(["with the truth for", *HEADINGS, "right"], rows)
+    table = _table(["with the truth for", *HEADINGS, "correct"], rows)
     lost = ", ".join(f"{name} {value:.1f}" for name, value in stages["lost"].items())
     found = stages["retrieval"]
     near = ""
@@ -107,12 +107,12 @@ def _stages(stages: Mapping) -> str:
 
 
 def _seconds(methods: Mapping[str, Mapping]) -> str:
-    told = [
+    times = [
         f"{name} {1000 * scores['seconds']['detection']:.0f} ms (score's calibration error "
         f"{scores['calibration']['error']:.3f})"
         for name, scores in methods.items()
     ]
-    return f"Median time of a detection: {', '.join(told)}.\n"
+    return f"Median time of a detection: {', '.join(times)}.\n"
 
 
 def _methods(result: Mapping) -> dict[str, Mapping]:
@@ -126,7 +126,7 @@ def _numbers(scores: Mapping) -> list[str]:
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    text = [0 if name in ("set", "method", "object", "picture", "split", "visible") else 1 for name in head]
+    text = [0 if name in ("set", "method", "object", "image", "split", "visible") else 1 for name in head]
     rule = ["---:" if number else "---" for number in text]
     lines = ["| " + " | ".join(row) + " |" for row in (head, rule, *rows)]
     return "\n".join(lines) + "\n"

@@ -1,4 +1,4 @@
-"""All frames of a plan, over several processes, each frame kept on disk so that a killed run goes on."""
+"""Run all frames of an evaluation in several processes; each frame is stored, so that a run can resume."""
 
 from __future__ import annotations
 
@@ -10,62 +10,66 @@ from dataclasses import asdict
 from pathlib import Path
 
 from vpog_core.evaluation.benchmark import Benchmark, FrameKey
-from vpog_core.evaluation.frame_run import FrameRunner, Plan
+from vpog_core.evaluation.frame_run import EvaluationConfig, FrameRunner
 from vpog_core.inference.networks import DEFAULT_REFINER, DEFAULT_WEIGHTS
 from vpog_core.types import VPOGError
 from vpog_core.utils.atomic_file import atomic_write
 from vpog_core.utils.worker_pool import WorkerPool
 
 FORMAT = 2
-"""Of the frames kept; raise it when what they hold, or how errors are computed, changes."""
-COMPUTING = ("bop", "geometry", "inference", "models", "objects", "synthetic")
-"""Rooms whose code decides what a frame comes to; a change there starts anew."""
+"""Format of stored frames; increase it when their content, or how errors are computed, changes."""
+CODE_FOLDERS = ("bop", "geometry", "inference", "models", "objects", "synthetic")
+"""Folders whose code determines a frame's record; a change there invalidates stored frames."""
 
 Progress = Callable[[str, int, int], None]
 """(what, done, total)."""
 
 
 def run(
-    plan: Plan, benchmark: Benchmark, folder: Path, workers: int = 1, progress: Progress | None = None
+    config: EvaluationConfig,
+    benchmark: Benchmark,
+    folder: Path,
+    workers: int = 1,
+    progress: Progress | None = None,
 ) -> list[dict]:
-    """The records of all frames, in the benchmark's order; those in `folder` from before are kept.
+    """Run all frames and return their records in the benchmark's order; those in `folder` are reused.
 
     Args:
         benchmark: the plan's.
         folder: where frames are kept, in a folder named by everything they depend on.
         workers: processes, each with one torch thread; 1 runs here.
-        progress: told after each object onboarded and each frame.
+        progress: called after each object onboarded and each frame.
     """
-    store = FrameStore(folder, run_key(plan, benchmark))
+    store = FrameStore(folder, run_key(config, benchmark))
     missing = [key for key in benchmark.keys if key not in store]
     done = len(benchmark.keys) - len(missing)
     with tempfile.TemporaryDirectory(prefix="vpog_objects_") as library:
         if missing:
             benchmark.write_library(Path(library))
-            with WorkerPool(FrameRunner, (plan, Path(library)), min(workers, len(missing))) as pool:
+            with WorkerPool(FrameRunner, (config, Path(library)), min(workers, len(missing))) as pool:
                 for count, _ in enumerate(pool.map(_onboard, benchmark.object_ids), start=1):
-                    _tell(progress, "objects", count, len(benchmark.object_ids))
-                _tell(progress, "frames", done, len(benchmark.keys))
+                    _report(progress, "objects", count, len(benchmark.object_ids))
+                _report(progress, "frames", done, len(benchmark.keys))
                 for key, record in pool.map(_run, missing):
                     store.write(key, record)
                     done += 1
-                    _tell(progress, "frames", done, len(benchmark.keys))
+                    _report(progress, "frames", done, len(benchmark.keys))
     return [store.read(key) for key in benchmark.keys]
 
 
-def run_key(plan: Plan, benchmark: Benchmark) -> str:
-    """Names everything a frame's record depends on: code, weights, options, dataset, detections."""
+def run_key(config: EvaluationConfig, benchmark: Benchmark) -> str:
+    """Compute a key of all that a frame's record depends on: code, weights, options, dataset, detections."""
     not_options = ("dataset", "weights", "detections", "limit", "objects", "crops", "levels", "splits")
-    options = {k: v for k, v in asdict(plan).items() if k not in not_options}
-    weights = Path(plan.weights) if plan.weights else DEFAULT_WEIGHTS
+    options = {k: v for k, v in asdict(config).items() if k not in not_options}
+    weights = Path(config.weights) if config.weights else DEFAULT_WEIGHTS
     parts = [str(FORMAT), benchmark.fingerprint, json.dumps(options, sort_keys=True), _digest(weights)]
     parts += [_digest(DEFAULT_REFINER), _code_digest()]
-    parts.append(plan.detections if plan.detections == "gt" else _digest(Path(plan.detections)))
+    parts.append(config.detections if config.detections == "gt" else _digest(Path(config.detections)))
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
 class FrameStore:
-    """One JSON file for each frame; a file is there whole or not at all."""
+    """Stores one JSON file for each frame; each is written atomically."""
 
     def __init__(self, folder: Path, key: str) -> None:
         self.folder = folder / key
@@ -78,7 +82,7 @@ class FrameStore:
             return False
 
     def read(self, key: FrameKey) -> dict:
-        """A frame's record."""
+        """Read a frame's record."""
         return json.loads(self._path(key).read_text(encoding="utf-8"))
 
     def write(self, key: FrameKey, record: dict) -> None:
@@ -101,7 +105,7 @@ def _run(runner: FrameRunner, key: FrameKey) -> tuple[FrameKey, dict]:
 def _code_digest() -> str:
     root = Path(__file__).parent.parent
     digest = hashlib.sha256()
-    for path in sorted(path for room in COMPUTING for path in (root / room).rglob("*.py")):
+    for path in sorted(path for room in CODE_FOLDERS for path in (root / room).rglob("*.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 
@@ -113,6 +117,6 @@ def _digest(path: Path) -> str:
         raise VPOGError(f"There is no file '{path}' ({error.strerror}): check the path.") from error
 
 
-def _tell(progress: Progress | None, what: str, done: int, total: int) -> None:
+def _report(progress: Progress | None, what: str, done: int, total: int) -> None:
     if progress is not None:
         progress(what, done, total)

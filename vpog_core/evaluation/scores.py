@@ -1,4 +1,4 @@
-"""Average recalls out of what was found, over all and for parts: the numbers of BOP's leaderboards."""
+"""Compute average recalls over all targets and over parts of them: the scores of BOP's leaderboards."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 
 from vpog_core.evaluation.errors import TargetErrors
-from vpog_core.evaluation.matching import PIXELS, SHARES, Hits, hits, right_estimates
+from vpog_core.evaluation.matching import DIAMETER_FRACTIONS, PIXELS, Hits, correct_estimates, hits
 from vpog_core.inference.calibration import calibration_error
 
 VISIBILITY = (0.0, 0.3, 0.6, 0.9, 1.0 + 1e-9)
@@ -17,7 +17,7 @@ UNKNOWN = "unknown"
 
 
 def summary(found: Hits, part: np.ndarray | slice = slice(None)) -> dict:
-    """Percentages over the instances `part` selects, with their number; `rotation` is in degrees.
+    """Compute percentages over the instances that `part` selects, and their number; `rotation` is in degrees.
 
     AR_X is the mean recall over the thresholds of X (for VSD over its tolerances, too); AR their mean.
     The medians are over all instances, None where half of them or more have no pose.
@@ -28,16 +28,16 @@ def summary(found: Hits, part: np.ndarray | slice = slice(None)) -> dict:
         "AR_MSPD": found.mspd[part],
     }
     means = {name: None if rows is None else _percent(rows) for name, rows in recalls.items()}
-    right = found.add[part]
+    correct = found.add[part]
     return {
         "AR": float(np.mean([value for value in means.values() if value is not None])),
         **means,
-        "ADD_S_10": _percent(right),
+        "ADD_S_10": _percent(correct),
         "rotation": _median(np.degrees(found.rotation[part])),
         "distance": _median(100.0 * found.distance[part][:, 0]),
         "distance_diameter": _median(100.0 * found.distance[part][:, 1]),
-        "right": int(np.sum(right)),
-        "targets": len(right),
+        "right": int(np.sum(correct)),
+        "targets": len(correct),
     }
 
 
@@ -47,7 +47,7 @@ def score(
     groups: Mapping[int, str],
     splits: Mapping[int, str],
 ) -> dict:
-    """Everything scores.json says of one method: `summary` over all, per object, visibility, group and split.
+    """Compute all scores of one method: `summary` over all, per object, visibility, group and split.
 
     Args:
         names: of the objects, by number; groups, splits: labels of scenes, see `Benchmark`.
@@ -75,7 +75,7 @@ def score(
 
 
 def visibility_parts(visible: np.ndarray) -> list[tuple[str, np.ndarray]]:
-    """(label, [N] bool) of each visibility bin."""
+    """Return (label, [N] bool) of each visibility bin."""
     parts = [
         (f"{100 * low:.0f}-{100 * min(high, 1):.0f} %", (visible >= low) & (visible < high))
         for low, high in pairwise(VISIBILITY)
@@ -84,10 +84,13 @@ def visibility_parts(visible: np.ndarray) -> list[tuple[str, np.ndarray]]:
 
 
 def recall_curves(found: Hits) -> dict[str, list[list[float]]]:
-    """[threshold, percent found] for each kind of error; VSD over its tolerances' mean."""
-    curves = {"MSSD": (SHARES, found.mssd), "MSPD": (PIXELS, found.mspd)}
+    """Return [threshold, percent found] for each kind of error; VSD is averaged over its tolerances."""
+    curves = {"MSSD": (DIAMETER_FRACTIONS, found.mssd), "MSPD": (PIXELS, found.mspd)}
     if found.vsd is not None:
-        curves["VSD"] = (SHARES, found.vsd.reshape(len(found.vsd), -1, len(SHARES)).mean(axis=1))
+        curves["VSD"] = (
+            DIAMETER_FRACTIONS,
+            found.vsd.reshape(len(found.vsd), -1, len(DIAMETER_FRACTIONS)).mean(axis=1),
+        )
     return {
         name: [[round(float(th), 4), _percent(rows[:, i])] for i, th in enumerate(thresholds)]
         for name, (thresholds, rows) in curves.items()
@@ -95,22 +98,22 @@ def recall_curves(found: Hits) -> dict[str, list[list[float]]]:
 
 
 def calibration(targets: list[TargetErrors], bins: int = 10) -> dict:
-    """How far a score is the probability that a pose is right (ADD(-S) under 10 %).
+    """Measure how far a score is the probability that a pose is correct (ADD(-S) under 10 %).
 
     Returns:
-        `bins`: [mean score, share right, number] of each tenth of the scores that has poses; `error`: the
+        `bins`: [mean score, fraction correct, number] of each tenth of the scores with poses; `error`: the
         expected calibration error.
     """
-    parts = [(t.scores, right_estimates(t)) for t in targets]
+    parts = [(t.scores, correct_estimates(t)) for t in targets]
     scores = np.concatenate([s for s, _ in parts] or [np.zeros(0)])
-    right = np.concatenate([r for _, r in parts] or [np.zeros(0, dtype=bool)])
+    correct = np.concatenate([r for _, r in parts] or [np.zeros(0, dtype=bool)])
     at = np.clip((scores * bins).astype(int), 0, bins - 1)
     rows = [
-        [float(scores[at == b].mean()), float(right[at == b].mean()), int((at == b).sum())]
+        [float(scores[at == b].mean()), float(correct[at == b].mean()), int((at == b).sum())]
         for b in range(bins)
         if (at == b).any()
     ]
-    return {"bins": rows, "error": calibration_error(scores, right, bins)}
+    return {"bins": rows, "error": calibration_error(scores, correct, bins)}
 
 
 def _median(values: np.ndarray) -> float | None:

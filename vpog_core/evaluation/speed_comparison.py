@@ -1,4 +1,4 @@
-"""What each optimisation of the estimator gains, and what the classical method takes: ratios of times."""
+"""Measure what each optimisation of the estimator gains, and what the classical method takes."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from vpog_core.models.precision import choose_precision, uses_bfloat16
 from vpog_core.types import Detection
 
 
-def compare_ways(
+def compare_variants(
     estimator: PoseEstimator, scene: SpeedScene, count: int, frames: int, precision: str
 ) -> dict[str, float]:
-    """Time the estimator and other ways in turn, on the same images.
+    """Time the estimator and its variants in turn, on the same images.
 
     Args:
         count: detections in each of the `frames` images; precision: that of the estimator.
@@ -31,9 +31,9 @@ def compare_ways(
     def ours(image: np.ndarray, detections: list[Detection]) -> None:
         estimator.estimate(image, scene.camera, detections)
 
-    def forgetting(image: np.ndarray, detections: list[Detection]) -> None:
+    def without_cache(image: np.ndarray, detections: list[Detection]) -> None:
         for name in scene.names:
-            estimator.onboarded(name).forget_clusters()
+            estimator.onboarded(name).clear_clusters()
         ours(image, detections)
 
     def one_by_one(image: np.ndarray, detections: list[Detection]) -> None:
@@ -57,7 +57,7 @@ def compare_ways(
                 ours(image, detections)
 
     others = {
-        "templates encoded anew in every image": forgetting,
+        "templates encoded anew in every image": without_cache,
         f"{count} detections one by one": one_by_one,
         "three hypotheses, all compared with the image": all_compared,
     }
@@ -71,11 +71,11 @@ def compare_ways(
 
 
 def _ratio(ours: Callable, other: Callable, images: Sequence[tuple]) -> float:
-    """Median time of another way over that of ours, taken in turns."""
+    """Compute the median time of a variant over that of the estimator, measured in turn."""
     times: tuple[list[float], list[float]] = ([], [])
     for image, detections in images:
-        for way, seconds in zip((ours, other), times, strict=True):
+        for variant, seconds in zip((ours, other), times, strict=True):
             begin = time.perf_counter()
-            way(image, detections)
+            variant(image, detections)
             seconds.append(time.perf_counter() - begin)
     return float(np.median(times[1]) / np.median(times[0]))

@@ -1,4 +1,4 @@
-"""What the network steps cost beside what this machine could do at best.
+"""Compare the time of network steps with the minimum that this machine allows.
 
 The floor of a step is the longer of two times: its operations at the rate of a large matrix product, and the
 bytes that it must move (weights once, inputs, outputs) at the rate of a large copy, both measured here.
@@ -27,7 +27,7 @@ COPY_BYTES = 2**28
 
 @dataclass(frozen=True)
 class MachineRates:
-    """What a device does at best: operations and bytes per second, measured."""
+    """Hold the peak rates of a device, measured: operations and bytes per second."""
 
     operations: float
     bytes: float
@@ -35,7 +35,7 @@ class MachineRates:
 
 @dataclass(frozen=True)
 class StepCost:
-    """One step of a network: milliseconds as measured, and at least.
+    """Hold the time of one step of a network: milliseconds as measured, and the minimum.
 
     Attributes:
         network, step: its name, `encode` and so on; batch: crops, or pairs, at once.
@@ -52,7 +52,7 @@ class StepCost:
 
     @property
     def ratio(self) -> float:
-        """Milliseconds over the floor."""
+        """The milliseconds over the minimum."""
         return self.milliseconds / self.floor
 
 
@@ -103,7 +103,7 @@ def _step(
 
 
 def _network_calls(model: VPOGModel, batch: int) -> tuple[Callable, Callable, Callable]:
-    """Calls of encode, match and flow for a batch of crops, each against a cluster of templates."""
+    """Make calls of encode, match and flow for a batch of crops, each against a cluster of templates."""
     size, device = model.config.image_size, model.mean.device
     images = torch.full((batch, 3, size, size), 128, dtype=torch.uint8, device=device)
     with torch.inference_mode(), inference_context(model):
@@ -121,7 +121,7 @@ def _network_calls(model: VPOGModel, batch: int) -> tuple[Callable, Callable, Ca
 
 
 def _bytes_of(found: object) -> int:
-    """Bytes of the tensors of an answer."""
+    """Count the bytes of the tensors in a result."""
     return sum(v.numel() * v.element_size() for v in vars(found).values() if isinstance(v, Tensor))
 
 

@@ -1,4 +1,4 @@
-"""What a run of `speed_run` came to: as tables for people and documents, and as JSON."""
+"""Write the result of `speed_run` as tables for documents, and as JSON."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MARKS = "<!-- bench: begin -->", "<!-- bench: end -->"
 
 
 def speed_json(result: SpeedResult) -> str:
-    """All of a result, for programs."""
+    """Convert a result to JSON."""
     values = asdict(result)
     for row, step in zip(values["steps"], result.steps, strict=True):
         row["ratio"] = step.ratio
@@ -23,7 +23,7 @@ def speed_json(result: SpeedResult) -> str:
 
 
 def speed_tables(result: SpeedResult) -> str:
-    """The tables of a result, Markdown."""
+    """Make the tables of a result, in Markdown."""
     machine, rates = result.machine, result.rates
     kind = f"{machine['device']}, {machine['cores']} cores, {machine['threads']} threads"
     memory = f"Peak memory {result.memory_mib:.0f} MiB"

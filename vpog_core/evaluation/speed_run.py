@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import torch
 
-from vpog_core.evaluation.speed_comparison import compare_ways
+from vpog_core.evaluation.speed_comparison import compare_variants
 from vpog_core.evaluation.speed_floor import MachineRates, StepCost, measure_rates, measure_steps
 from vpog_core.evaluation.speed_scene import FRAME_SECONDS, SpeedScene
 from vpog_core.inference.estimator import PoseEstimator
@@ -33,8 +33,8 @@ TRACKED = "tracked"
 
 
 @dataclass(frozen=True)
-class SpeedPlan:
-    """What is timed.
+class SpeedConfig:
+    """Set what is timed.
 
     Attributes:
         detections: numbers of detections in an image; frames: images for each, after the first.
@@ -55,13 +55,13 @@ class SpeedPlan:
 
     @property
     def comparison_detections(self) -> int:
-        """Detections in the images of comparisons: a few, as one cannot be batched."""
+        """The number of detections in the images of comparisons: several, so that they are batched."""
         return max(2, min(4, max(self.detections)))
 
 
 @dataclass
 class FrameTimes:
-    """Times of images with so many detections, milliseconds.
+    """Hold the times of images with a number of detections, milliseconds.
 
     Attributes:
         name: `new` or TRACKED; detections: in each image; first: of the first image.
@@ -78,7 +78,7 @@ class FrameTimes:
 
 @dataclass
 class SpeedResult:
-    """What a run comes to.
+    """Hold the result of a run.
 
     Attributes:
         machine: what it ran on; rates: what that does at best.
@@ -97,70 +97,70 @@ class SpeedResult:
     gpu_memory_mib: float | None = None
 
 
-Tell = Callable[[str], None]
+ReportProgress = Callable[[str], None]
 
 
-def run_speed(plan: SpeedPlan, tell: Tell = lambda text: None) -> SpeedResult:
-    """Time everything of a plan.
+def run_speed(config: SpeedConfig, report: ReportProgress = lambda text: None) -> SpeedResult:
+    """Time all that a configuration asks for.
 
     Args:
-        tell: called with what is timed next.
+        report: called with what is timed next.
 
     Raises:
         VPOGError: a device that is not there, a network or precision that is not known.
     """
     unknown = [
-        n for n in plan.networks if f"vpog-{n}" not in PRESETS or f"refiner-{n}" not in REFINER_PRESETS
+        n for n in config.networks if f"vpog-{n}" not in PRESETS or f"refiner-{n}" not in REFINER_PRESETS
     ]
     if unknown:
         raise VPOGError(f"There is no network '{unknown[0]}' to time: use tiny or small.")
     with tempfile.TemporaryDirectory(prefix="vpog_bench_") as folder:
         library = Path(folder) / "meshes"
         library.mkdir()
-        scene = SpeedScene(plan.objects, library)
+        scene = SpeedScene(config.objects, library)
         estimator = PoseEstimator(
             library,
-            plan.weights,
-            device=plan.device,
+            config.weights,
+            device=config.device,
             cache_dir=Path(folder) / "cache",
-            precision=plan.precision,
+            precision=config.precision,
         )
-        tell("onboarding")
+        report("onboarding")
         begin = time.perf_counter()
         estimator.onboard()
-        onboarding = (time.perf_counter() - begin) / plan.objects
+        onboarding = (time.perf_counter() - begin) / config.objects
         bfloat16 = uses_bfloat16(estimator.model)
-        result = SpeedResult(_machine(plan, bfloat16), measure_rates(plan.device, bfloat16), onboarding)
-        for count in plan.detections:
-            tell(f"{count} new detections")
-            result.frames.append(_time_new(estimator, scene, count, plan.frames))
-        tell("tracked objects")
-        result.frames.append(_time_tracked(estimator, scene, plan.objects, plan.frames))
-        if plan.comparisons:
-            tell("comparisons")
-            result.ratios = compare_ways(
-                estimator, scene, plan.comparison_detections, plan.frames, plan.precision
+        result = SpeedResult(_machine(config, bfloat16), measure_rates(config.device, bfloat16), onboarding)
+        for count in config.detections:
+            report(f"{count} new detections")
+            result.frames.append(_time_new(estimator, scene, count, config.frames))
+        report("tracked objects")
+        result.frames.append(_time_tracked(estimator, scene, config.objects, config.frames))
+        if config.comparisons:
+            report("comparisons")
+            result.ratios = compare_variants(
+                estimator, scene, config.comparison_detections, config.frames, config.precision
             )
-    for name in plan.networks:
-        tell(f"steps of {name}")
-        result.steps += _time_steps(name, plan, result.rates)
+    for name in config.networks:
+        report(f"steps of {name}")
+        result.steps += _time_steps(name, config, result.rates)
     result.memory_mib = _peak_memory_mib()
-    if plan.device.startswith("cuda"):
+    if config.device.startswith("cuda"):
         result.gpu_memory_mib = torch.cuda.max_memory_allocated() / 2**20
     return result
 
 
 def _time_new(estimator: PoseEstimator, scene: SpeedScene, count: int, frames: int) -> FrameTimes:
-    """Time images whose detections are all looked for among all views."""
+    """Time images whose detections are all searched for among all views."""
     for name in scene.names:
-        estimator.onboarded(name).forget_clusters()
+        estimator.onboarded(name).clear_clusters()
     return _time_frames(
         "new", scene, count, frames, lambda image, found, _: estimator.estimate(image, scene.camera, found)
     )
 
 
 def _time_tracked(estimator: PoseEstimator, scene: SpeedScene, count: int, frames: int) -> FrameTimes:
-    """Time images of a sequence, each object once and tracked from the image before."""
+    """Time images of a sequence in which each object is tracked from the image before."""
     tracker = Tracker(estimator)
     return _time_frames(
         TRACKED,
@@ -201,20 +201,20 @@ def _draw(scene: SpeedScene, image: np.ndarray, estimates: Sequence) -> None:
     draw_poses(image, scene.camera, [PoseDrawing(T, mesh.vertices, mesh.faces) for T, mesh in poses])
 
 
-def _time_steps(name: str, plan: SpeedPlan, rates: MachineRates) -> list[StepCost]:
-    """Time a preset's steps with random weights: they change no time."""
-    model = VPOGModel(PRESETS[f"vpog-{name}"]).eval().to(plan.device)
-    refiner = RefinerNet(REFINER_PRESETS[f"refiner-{name}"]).eval().to(plan.device)
+def _time_steps(name: str, config: SpeedConfig, rates: MachineRates) -> list[StepCost]:
+    """Time a preset's steps with random weights, which take the same time as trained ones."""
+    model = VPOGModel(PRESETS[f"vpog-{name}"]).eval().to(config.device)
+    refiner = RefinerNet(REFINER_PRESETS[f"refiner-{name}"]).eval().to(config.device)
     for network in (model, refiner):
-        choose_precision(network, plan.precision)
+        choose_precision(network, config.precision)
     found = []
-    for batch in plan.detections:
-        found += measure_steps(name, model, refiner, batch, rates, plan.frames)
+    for batch in config.detections:
+        found += measure_steps(name, model, refiner, batch, rates, config.frames)
     return found
 
 
-def _machine(plan: SpeedPlan, bfloat16: bool) -> dict[str, str | int]:
-    device = torch.cuda.get_device_name() if plan.device.startswith("cuda") else _processor()
+def _machine(config: SpeedConfig, bfloat16: bool) -> dict[str, str | int]:
+    device = torch.cuda.get_device_name() if config.device.startswith("cuda") else _processor()
     return {
         "device": device,
         "cores": usable_cores(),
@@ -225,7 +225,7 @@ def _machine(plan: SpeedPlan, bfloat16: bool) -> dict[str, str | int]:
 
 
 def _processor() -> str:
-    """The processor's name, as the system tells it."""
+    """Return the processor's name."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

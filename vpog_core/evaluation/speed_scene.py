@@ -1,4 +1,4 @@
-"""The images that speed is measured on: a synthetic scene by seed, with any number of detections."""
+"""Make the images that speed is measured on: a seeded synthetic scene with any number of detections."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BOX_JITTER = 0.05
 
 
 class SpeedScene:
-    """Images of a synthetic scene with any number of detections in each."""
+    """Generates images of a synthetic scene with any number of detections in each."""
 
     def __init__(self, objects: int, library: Path) -> None:
         self.meshes = [make_object(FIRST_SEED + n) for n in range(objects)]
@@ -29,7 +29,7 @@ class SpeedScene:
         self.camera: Camera = self.scene.camera
 
     def image(self, index: int, count: int) -> tuple[np.ndarray, list[Detection]]:
-        """An image, and detections of its objects in turn, each with a jitter of its own."""
+        """Return an image and its objects' detections, repeated in turn, each with its own jitter."""
         frame = self.scene.render(index * FRAME_SECONDS)
         seen = [n for n, box in enumerate(frame.boxes_visible) if np.ptp(box) > 0]
         if not seen:

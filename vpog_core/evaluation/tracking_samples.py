@@ -12,13 +12,13 @@ from vpog_core.types import Camera
 
 COVERED = 0.4
 """Fraction of the images in which something is in the way."""
-MOST_COVERED = 1.1
+MAX_COVERED = 1.1
 """Fraction of the object's box that it hides, at most: over 1, the object is gone."""
 
 
 @dataclass(frozen=True)
 class Motion:
-    """How far a pose is off: largest angle (degrees), relative error of the distance, shift (diameters).
+    """Set how far a pose is off: largest angle (degrees), relative error of the distance, shift (diameters).
 
     Distance and shift are standard deviations.
     """
@@ -52,7 +52,7 @@ def covered(rng: np.random.Generator, image: np.ndarray, box: np.ndarray, camera
     side = rng.integers(4)
     hiding = np.array(box, dtype=np.float64)
     axis = side % 2
-    reach = rng.uniform(0.2, MOST_COVERED) * (box[axis + 2] - box[axis])
+    reach = rng.uniform(0.2, MAX_COVERED) * (box[axis + 2] - box[axis])
     if side < 2:
         hiding[axis + 2] = box[axis] + reach
     else:

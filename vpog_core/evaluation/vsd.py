@@ -1,4 +1,4 @@
-"""Visible surface discrepancy: how much of what the depth camera sees a pose explains.
+"""Compute the visible surface discrepancy: how far a pose explains what the depth camera sees.
 
 Hodan et al., BOP, ECCV 2018 (https://arxiv.org/abs/1808.08319), with the settings of BOP Challenge 2019: step
 cost, distances over the diameter, and what the depth camera did not measure counts as visible.
@@ -25,7 +25,7 @@ def vsd(
     taus: np.ndarray = TAUS,
     delta: float = DELTA,
 ) -> np.ndarray:
-    """[T] errors 0..1, one for each tau, from three depth maps [H, W] of one pinhole camera (0: nothing).
+    """Compute errors [T] 0..1, one for each tau, from three depth maps [H, W] of a pinhole camera (0: none).
 
     Args:
         depth_est, depth_gt: the model alone, rendered in the estimated and in the true pose.
@@ -46,7 +46,7 @@ def vsd(
 
 
 def ray_lengths(K: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """[H, W] distance from the camera's centre over depth, for each pixel of a pinhole camera."""
+    """Compute distance from the camera's centre over depth, [H, W], for each pixel of a pinhole camera."""
     x = (np.arange(size[1]) - K[0, 2]) / K[0, 0]
     y = (np.arange(size[0]) - K[1, 2]) / K[1, 1]
     return np.sqrt(1.0 + x[None] ** 2 + y[:, None] ** 2)
@@ -55,7 +55,7 @@ def ray_lengths(K: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 def vsd_of_poses(
     renderer: Renderer, T_est: np.ndarray, T_gt: np.ndarray, depth: np.ndarray, K: np.ndarray, diameter: float
 ) -> np.ndarray:
-    """`vsd` of a pose [4, 4] against the true one, metres; 1 where the two cannot meet in the image.
+    """Compute `vsd` of a pose [4, 4] against the true one, metres; 1 where they cannot overlap in the image.
 
     Args:
         renderer: of the object; depth: [H, W] of the depth camera, metres; K: [3, 3] of the image.
@@ -75,7 +75,7 @@ def vsd_of_poses(
 
 
 def spheres_meet(radius: float, a: np.ndarray, b: np.ndarray) -> bool:
-    """Whether spheres around points [3] of the camera frame may overlap in the image, as bop_toolkit asks."""
+    """Tell whether spheres around points [3] (camera frame) may overlap in the image, as bop_toolkit does."""
     if a[2] == 0 or b[2] == 0:
         return False
     apart = np.linalg.norm(a[:2] / a[2] - b[:2] / b[2])

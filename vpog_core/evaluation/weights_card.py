@@ -1,4 +1,4 @@
-"""The figures of a weights file's card: Markdown out of scores.json files, put between two marks."""
+"""Write the scores of a weights file into its card: Markdown made of scores.json, between two marks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PARTS = ("per_split", "per_group", "per_visibility")
 
 
 def scores_block(results: Sequence[Mapping], calibration: str = "") -> str:
-    """Return tables of several evaluations, and what `vpog calibrate` said.
+    """Return tables of several evaluations, and the output of `vpog calibrate`.
 
     Args:
         results: what scores.json files hold, in their order.

@@ -1,1 +1,1 @@
-"""A frame's inputs and answers in a folder, from which `vpog estimate --from` finds the poses again."""
+"""Write a frame's inputs and results to a folder, from which `vpog estimate --from` repeats the estimate."""

@@ -1,4 +1,4 @@
-"""The objects of a dump: their meshes as they were in memory, so that the same templates are rendered."""
+"""Store the objects of a dump: their meshes as in memory, so that the same templates are rendered."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def object_path(folder: Path, number: int) -> Path:
 
 
 def write_object(folder: Path, number: int, library: ObjectLibrary, object_id: str) -> dict:
-    """Write an object's mesh; returns what is said of it in the dump's JSON."""
+    """Write an object's mesh, and return its entry in the dump's JSON."""
     mesh = library.mesh(object_id)
     arrays = {name: getattr(mesh, name) for name in ARRAYS if getattr(mesh, name) is not None}
     np.savez_compressed(object_path(folder, number), **arrays)
@@ -38,7 +38,7 @@ def write_object(folder: Path, number: int, library: ObjectLibrary, object_id: s
 
 
 class DumpedObjects(ObjectLibrary):
-    """The objects of a dump as a library; nothing outside the dump is read."""
+    """Provides the objects of a dump as a library; nothing outside the dump is read."""
 
     def __init__(self, folder: Path, objects: list[Mapping]) -> None:
         """Read the meshes of a dump.

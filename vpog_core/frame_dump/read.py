@@ -22,10 +22,10 @@ from vpog_core.types import Camera, Detection, VPOGError
 
 @dataclass(frozen=True)
 class Dump:
-    """What a dump holds.
+    """Hold the content of a dump.
 
     Attributes:
-        priors: what was known of each detection's pose, or None.
+        priors: the prior of each detection, or None.
         poses: T_cam_obj [4, 4] or None of each detection, as answered then.
         weights: keys of the weights of `network` and `refiner`.
     """

@@ -1,4 +1,4 @@
-"""Remember the last call of an estimator: what it was given, and what it answered."""
+"""Record the last call of an estimator: its inputs and its estimates."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from vpog_core.types import Camera, Detection, Estimates, PoseEstimate
 
 @dataclass(frozen=True)
 class RecordedCall:
-    """One call of `PoseEstimator.estimate`.
+    """Hold one call of `PoseEstimator.estimate`.
 
     Attributes:
         image: [H, W, 3] uint8 RGB; camera: of its size.
         priors: `query.Prior` or None of each detection.
         estimates: of each detection, without what draws the matches.
-        context: what the caller said of the frame, such as its stamp.
+        context: values of the caller for the frame, such as its stamp.
     """
 
     image: np.ndarray
@@ -32,10 +32,10 @@ class RecordedCall:
 
 
 class RecordedEstimator:
-    """An estimator, of which the last call is remembered; everything else is the estimator's own.
+    """Wraps an estimator and remembers its last call; everything else is the estimator's own.
 
     Attributes:
-        context: what is said of the frames to come, kept with their calls.
+        context: values that are recorded with the following calls.
         last: the last call that was answered, or None.
     """
 

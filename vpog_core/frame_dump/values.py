@@ -1,4 +1,4 @@
-"""The values of a dump as JSON holds them, and back, with what cannot be refused."""
+"""Convert the values of a dump to JSON and back, and refuse invalid ones."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def read_detection_values(values: Mapping, mask: np.ndarray | None) -> Detection
 
 
 def prior_values(prior: Prior | None) -> dict | None:
-    """Describe what was known of a pose."""
+    """Convert a prior to plain values."""
     if prior is None:
         return None
     return plain({f.name: getattr(prior, f.name) for f in dataclasses.fields(prior)})

@@ -1,4 +1,4 @@
-"""Boxes [4] (x0, y0, x1, y1) in an image."""
+"""Compare boxes [4] (x0, y0, x1, y1) in an image."""
 
 from __future__ import annotations
 

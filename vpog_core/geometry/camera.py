@@ -1,4 +1,4 @@
-"""Projection with distortion, and the look-at crop: a virtual pinhole camera turned towards a box."""
+"""Project with distortion, and make look-at crops: a virtual pinhole camera that looks at a box."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from vpog_core.types import MAX_FOCAL_LENGTH, Camera, VPOGError
 
 BOX_PADDING = 1.05
 """Side of a crop over the diagonal of its box: a square of this side holds the box at every roll."""
-WIDEST = float(np.tan(np.deg2rad(85)))
+MAX_TANGENT = float(np.tan(np.deg2rad(85)))
 """How far a ray at z = 1 may be off the axis of a pinhole camera."""
 COARSE = 0.75
-"""A picture of fewer pixels than this share of the image's is taken from the image scaled down."""
+"""A crop of fewer pixels than this fraction of the image's is made from the image scaled down."""
 
 
 @dataclass(frozen=True)
 class VirtualCamera:
-    """A pinhole camera without distortion at the real camera's centre.
+    """Hold a pinhole camera without distortion at the real camera's centre.
 
     Attributes:
         K: [3, 3] float64 intrinsics, pixels.
         R_virt_cam: [3, 3] float64, real camera frame to virtual camera frame.
-        size: side of its square picture, pixels.
+        size: side of its square image, pixels.
     """
 
     K: np.ndarray
@@ -35,12 +35,12 @@ class VirtualCamera:
 
     @property
     def T_cam_virt(self) -> np.ndarray:
-        """[4, 4]: takes a pose found in the virtual camera back to the real one, exactly."""
+        """The transform [4, 4] from the virtual camera's frame to the real camera's."""
         return transform(self.R_virt_cam.T, np.zeros(3))
 
 
 def project(camera: Camera, points_cam: np.ndarray) -> np.ndarray:
-    """Pixels [..., 2] of points [..., 3] in the camera frame (metres, z > 0)."""
+    """Project points [..., 3] in the camera frame (metres, z > 0) to pixels [..., 2]."""
     points = np.asarray(points_cam, dtype=np.float64).reshape(-1, 1, 3)
     zero = np.zeros(3)
     if camera.model == "equidistant":
@@ -52,7 +52,7 @@ def project(camera: Camera, points_cam: np.ndarray) -> np.ndarray:
 
 
 def pixel_rays(camera: Camera, pixels: np.ndarray) -> np.ndarray:
-    """Viewing rays [N, 3] (z = 1, camera frame) of pixels [N, 2]."""
+    """Compute viewing rays [N, 3] (z = 1, camera frame) of pixels [N, 2]."""
     pixels = np.asarray(pixels, dtype=np.float64).reshape(-1, 1, 2)
     if not pixels.size:
         return np.zeros((0, 3))
@@ -66,7 +66,7 @@ def pixel_rays(camera: Camera, pixels: np.ndarray) -> np.ndarray:
 
 
 def rotation_towards(ray: np.ndarray) -> np.ndarray:
-    """The smallest rotation R_virt_cam [3, 3] that turns the optical axis onto `ray` [3]."""
+    """Compute the smallest rotation R_virt_cam [3, 3] that turns the optical axis onto `ray` [3]."""
     z = np.asarray(ray, dtype=np.float64) / np.linalg.norm(ray)
     # Rodrigues for the rotation from (0, 0, 1) to z, written out; ray.z > 0 for every pixel.
     x, y, c = z
@@ -76,7 +76,7 @@ def rotation_towards(ray: np.ndarray) -> np.ndarray:
 
 
 def fit_square(corner_rays: np.ndarray, size: int, pad: float = BOX_PADDING) -> np.ndarray:
-    """K [3, 3] whose square picture of `size` pixels has the side `pad` times the diagonal of the rays' box.
+    """Compute K [3, 3] of a square image of `size` pixels, `pad` times the diagonal of the rays' box wide.
 
     Args:
         corner_rays: [N, 3] rays in the virtual camera frame, z > 0.
@@ -91,12 +91,12 @@ def fit_square(corner_rays: np.ndarray, size: int, pad: float = BOX_PADDING) -> 
 def look_at_crop(
     camera: Camera, box: np.ndarray, size: int, roll: float = 0.0, pad: float = BOX_PADDING
 ) -> VirtualCamera:
-    """The virtual camera that looks at the middle of a box.
+    """Make the virtual camera that looks at the middle of a box.
 
     Args:
         box: [4] (x0, y0, x1, y1), pixels; the part inside the image is used.
         size: side of the crop, pixels.
-        roll: radians the crop's content is turned by, in the picture from x towards y.
+        roll: radians the crop's content is turned by, in the image from x towards y.
         pad: side of the crop over the diagonal of the box.
 
     Raises:
@@ -117,7 +117,7 @@ def look_at_crop(
 def _check_rays(rays: np.ndarray, box: np.ndarray) -> None:
     """Refuse rays [N, 3] that are far off the axis, or the same, by a VPOGError that names the box."""
     plane = rays[:, :2] / rays[:, 2:]
-    seen = (rays[:, 2] > 0).all() and (np.abs(plane) < WIDEST).all()
+    seen = (rays[:, 2] > 0).all() and (np.abs(plane) < MAX_TANGENT).all()
     if not seen or np.linalg.norm(np.ptp(plane, axis=0)) < 1 / MAX_FOCAL_LENGTH:
         text = ", ".join(f"{value:g}" for value in box)
         raise VPOGError(
@@ -127,7 +127,7 @@ def _check_rays(rays: np.ndarray, box: np.ndarray) -> None:
 
 
 def clip_box(camera: Camera, box: np.ndarray) -> np.ndarray:
-    """The part of a box [4] that lies in the image, or a VPOGError that says why there is none."""
+    """Clip a box [4] to the image; a VPOGError says why nothing is left."""
     box = np.asarray(box, dtype=np.float64).ravel()
     text = ", ".join(f"{value:g}" for value in box)
     if box.size != 4 or not np.isfinite(box).all():
@@ -145,7 +145,7 @@ def clip_box(camera: Camera, box: np.ndarray) -> np.ndarray:
 
 
 def warp(image: np.ndarray, camera: Camera, virtual: VirtualCamera) -> np.ndarray:
-    """The picture [size, size(, 3)] the virtual camera takes of an image [H, W(, 3)]; black outside of it.
+    """Warp an image [H, W(, 3)] to the virtual camera, [size, size(, 3)]; black outside of the image.
 
     One remap does rotation, distortion and scale; masks ([H, W] uint8) go the same way.
     """
@@ -153,7 +153,7 @@ def warp(image: np.ndarray, camera: Camera, virtual: VirtualCamera) -> np.ndarra
 
 
 def warp_all(images: Sequence[np.ndarray], camera: Camera, virtual: VirtualCamera) -> list[np.ndarray]:
-    """Warp several images [H, W(, 3)] of one camera as `warp` does each; where to look is found once."""
+    """Warp several images [H, W(, 3)] of one camera as `warp` does; pixels are mapped once."""
     x, y = _pixels_seen(camera, virtual)
     scale = virtual.K[0, 0] / camera.K[0, 0]
     seen = [_shrunk(image, x, y, scale) if scale < COARSE else (image, x, y) for image in images]
@@ -161,7 +161,7 @@ def warp_all(images: Sequence[np.ndarray], camera: Camera, virtual: VirtualCamer
 
 
 def _pixels_seen(camera: Camera, virtual: VirtualCamera) -> tuple[np.ndarray, np.ndarray]:
-    """Where in the image, x and y [size, size] float32, each pixel of the virtual camera looks."""
+    """Compute which image pixels x and y, [size, size] float32, each pixel of the virtual camera sees."""
     size = (virtual.size, virtual.size)
     rotation, K = virtual.R_virt_cam, virtual.K
     if camera.model == "equidistant":
@@ -173,9 +173,9 @@ def _pixels_seen(camera: Camera, virtual: VirtualCamera) -> tuple[np.ndarray, np
 def _shrunk(
     image: np.ndarray, x: np.ndarray, y: np.ndarray, scale: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The part of the image that is looked at, scaled down by area, and the same places in it.
+    """Crop the visible part of the image, scale it down by area, and convert the pixels to it.
 
-    So a remap to a much coarser picture does not alias, and costs what the crop does, not the whole image.
+    So a remap to a much coarser image does not alias, and costs what the crop does, not the whole image.
     """
     rows, columns = (
         _span(at, 2.0 / scale, length) for at, length in zip((y, x), image.shape[:2], strict=True)
@@ -188,13 +188,13 @@ def _shrunk(
 
 
 def _span(places: np.ndarray, margin: float, length: int) -> slice:
-    """The pixels of 0..length-1 around places, at least one."""
+    """Return the range of pixels 0..length-1 around places, at least one."""
     first = int(np.clip(np.floor(places.min() - margin), 0, length - 1))
     return slice(first, int(np.clip(np.ceil(places.max() + margin) + 1, first + 1, length)))
 
 
 def scale_intrinsics(K: np.ndarray, scale: float) -> np.ndarray:
-    """K [3, 3] of the image resized by `scale`, pixel centres at integers."""
+    """Return K [3, 3] of the image resized by `scale`, pixel centres at integers."""
     scaled = K.copy()
     scaled[:2] *= scale
     scaled[:2, 2] += (scale - 1.0) / 2.0
@@ -202,9 +202,9 @@ def scale_intrinsics(K: np.ndarray, scale: float) -> np.ndarray:
 
 
 def roll_matrix(roll: float, size: int) -> np.ndarray:
-    """[2, 3] matrix that turns a square picture about its middle by `roll` radians, from x towards y.
+    """Return the matrix [2, 3] that rotates a square image about its middle by `roll` radians, from x to y.
 
-    The picture of a camera whose principal point is the middle, rolled by `rotation_z(roll)`.
+    The image of a camera whose principal point is the middle, rolled by `rotation_z(roll)`.
     """
     c, s, m = np.cos(roll), np.sin(roll), (size - 1) / 2
     return np.array([[c, -s, m - c * m + s * m], [s, c, m - s * m - c * m]])

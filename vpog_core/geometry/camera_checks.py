@@ -48,7 +48,7 @@ def check_camera(camera: Camera) -> None:
     Raises:
         VPOGError: principal point outside of the image, or a field of view that no camera has.
     """
-    cx, cy, width, height = _whole(camera)
+    cx, cy, width, height = _uncropped(camera)
     if not (0 < cx < width - 1 and 0 < cy < height - 1):
         raise VPOGError(
             f"The principal point ({cx:g}, {cy:g}) lies outside of the {width:g}x{height:g} image: "
@@ -76,14 +76,14 @@ def camera_doubts(camera: Camera) -> list[str]:
 
 def field_of_view_deg(camera: Camera) -> float:
     """Return the degrees that the wider side of the whole image spans, without distortion."""
-    cx, cy, width, height = _whole(camera)
+    cx, cy, width, height = _uncropped(camera)
     sides = ((cx, width, camera.K[0, 0]), (cy, height, camera.K[1, 1]))
     edges = np.array([((centre + 0.5) / f, (side - 0.5 - centre) / f) for centre, side, f in sides])
     angles = edges if camera.model == "equidistant" else np.arctan(edges)
     return float(np.rad2deg(angles.sum(axis=1).max()))
 
 
-def _whole(camera: Camera) -> tuple[float, float, float, float]:
+def _uncropped(camera: Camera) -> tuple[float, float, float, float]:
     """Return principal point and size of the whole image that the camera's image is or is a region of."""
     region = camera.region or Region(0, 0, camera.width, camera.height)
     return (
@@ -96,7 +96,7 @@ def _whole(camera: Camera) -> tuple[float, float, float, float]:
 
 def _places(camera: Camera) -> tuple[float, float]:
     """Return where the principal point lies along both sides, as a fraction of them."""
-    cx, cy, width, height = _whole(camera)
+    cx, cy, width, height = _uncropped(camera)
     return (cx + 0.5) / width, (cy + 0.5) / height
 
 
@@ -111,9 +111,9 @@ def _scales(camera: Camera) -> list[float]:
 
 
 def _is_k_for_another_resolution(camera: Camera) -> str:
-    """Return the question, with the resolution where it can be told, and the remedy."""
+    """Return a sentence with the resolution, where it is known, and the remedy."""
     scales = _scales(camera)
-    _, _, width, height = _whole(camera)
+    _, _, width, height = _uncropped(camera)
     seems = f" ({scales[0] * width:.0f}x{scales[1] * height:.0f})" if scales else ""
     return (
         f"is K for another resolution{seems}? Give K of the images as they are sent; with binning, K of the "
@@ -122,7 +122,7 @@ def _is_k_for_another_resolution(camera: Camera) -> str:
 
 
 def _centre_doubts(camera: Camera) -> list[str]:
-    cx, cy, width, height = _whole(camera)
+    cx, cy, width, height = _uncropped(camera)
     far = max(abs(place - 0.5) for place in _places(camera)) > CENTRE_TOLERANCE
     scales = _scales(camera)
     scaled = bool(scales) and scales[0] == scales[1] != 1

@@ -1,4 +1,4 @@
-"""The camera of the images as they are sent, from a calibration as drivers and tools write it."""
+"""Compute the camera of published images from a calibration as drivers and tools write it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Probabilistic PnP, solved: batched robust Levenberg-Marquardt on SE(3) with covariance, in torch.
+"""Solve probabilistic PnP: batched robust Levenberg-Marquardt on SE(3) with covariance, in torch.
 
     problem = PnPProblem(points_2d, points_3d, weights, K)     # weights = 1 / sigma, 1/px; zero: not there
     solution = solve(problem, T_start)                         # T, cost, covariance, valid, converged
@@ -25,16 +25,16 @@ MIN_POINTS = 3
 MIN_DEPTH = 1e-3
 """Points nearer than this (metres), or behind the camera, are projected as if they were here."""
 ADAPTIVE_HUBER = 0.1
-"""Huber's threshold as a share of the pixels' spread (EPro-PnP, delta_rel for 6 degrees of freedom)."""
+"""Huber's threshold as a fraction of the pixels' spread (EPro-PnP, delta_rel for 6 degrees of freedom)."""
 
-_LARGEST = 1e6
+_MAX_VALUE = 1e6
 _MAX_ROTATION_SIGMA = math.radians(60.0)
-_FIRST_DAMPING, _LARGEST_DAMPING = 1e-3, 1e8
+_FIRST_DAMPING, _MAX_DAMPING = 1e-3, 1e8
 
 
 @dataclass
 class PnPProblem:
-    """B sets of M weighted 2D-3D correspondences; sets of unequal size are padded with zero weights.
+    """Hold B sets of M weighted 2D-3D correspondences; smaller sets are padded with zero weights.
 
     A correspondence with a value that is not finite (or a size beyond 1e6), or with a weight that is not
     positive, gets weight zero.
@@ -67,7 +67,7 @@ class PnPProblem:
             raise ValueError(f"Pixels, points, weights and K have shapes {shapes}: give {wanted}.")
         values = torch.cat((self.points_2d, self.points_3d, self.weights), dim=-1).detach()
         camera = torch.isfinite(self.K).flatten(1).all(dim=1)
-        there = (values.abs() < _LARGEST).all(dim=-1) & (values[..., 5:] > 0).all(dim=-1) & camera[:, None]
+        there = (values.abs() < _MAX_VALUE).all(dim=-1) & (values[..., 5:] > 0).all(dim=-1) & camera[:, None]
         for name in ("points_2d", "points_3d", "weights"):
             value = getattr(self, name)
             setattr(self, name, torch.where(there[..., None], value, torch.zeros_like(value)))
@@ -75,11 +75,11 @@ class PnPProblem:
 
     @property
     def there(self) -> Tensor:
-        """[B, M] bool: which correspondences count."""
+        """The mask [B, M] bool of correspondences that count."""
         return self.weights.detach()[..., 0] > 0
 
     def threshold(self) -> Tensor:
-        """Huber's threshold [B, 1] on |w r|, positive."""
+        """Compute Huber's threshold [B, 1] on |w r|, positive."""
         if self.huber is not None:
             return self.weights.new_full((len(self.weights), 1), self.huber)
         there = self.there[..., None]
@@ -91,18 +91,18 @@ class PnPProblem:
         return ADAPTIVE_HUBER * mean_weight * (variance + 1e-12).sqrt() + 1e-12
 
     def detach(self) -> PnPProblem:
-        """The same without gradients."""
+        """Return the same problem without gradients."""
         return replace(self, points_2d=self.points_2d.detach(), points_3d=self.points_3d.detach(),
                        weights=self.weights.detach(), K=self.K.detach())  # fmt: skip
 
 
 @dataclass
 class PnPSolution:
-    """Poses of B problems.
+    """Hold the poses of B problems.
 
     Attributes:
         T: [B, 4, 4] T_cam_obj; cost: [B], minus the log likelihood there.
-        covariance: [B, 6, 6] inverse of the robust normal matrix, right where the weights are 1 / sigma and
+        covariance: [B, 6, 6] inverse of the robust normal matrix, valid where the weights are 1 / sigma and
             the errors independent; the identity (1 m, 1 rad) where not valid.
         valid: [B] bool: three points or more, all in front of the camera, that determine the pose, its
             orientation to a standard deviation of 60 degrees.
@@ -117,7 +117,7 @@ class PnPSolution:
 
 
 def pose_cost(problem: PnPProblem, T: Tensor, delta: Tensor | None = None) -> Tensor:
-    """Minus the log likelihood [B] or [B, N] of poses T_cam_obj [B, 4, 4] or [B, N, 4, 4], differentiable.
+    """Compute minus the log likelihood [B(, N)] of poses T_cam_obj [B(, N), 4, 4], differentiable.
 
     Args:
         delta: the problem's `threshold()`, where it is known already.
@@ -139,7 +139,7 @@ def pose_cost(problem: PnPProblem, T: Tensor, delta: Tensor | None = None) -> Te
 
 @torch.no_grad()
 def solve(problem: PnPProblem, T_start: Tensor, iterations: int = 30, tolerance: float = 0.0) -> PnPSolution:
-    """The robust least-squares poses near starts T_cam_obj [B, 4, 4]; no gradients.
+    """Find the robust least-squares poses near starts T_cam_obj [B, 4, 4]; no gradients.
 
     Levenberg-Marquardt with iteratively reweighted residuals (the kernel's first derivative), each of
     the batch with its own damping; stops when all have settled.
@@ -159,14 +159,14 @@ def solve(problem: PnPProblem, T_start: Tensor, iterations: int = 30, tolerance:
         settled = (decrement <= _negligible(cost)) & (damping <= _FIRST_DAMPING)
         cost = torch.where(better, new_cost, cost)
         damping = torch.where(better, damping / 10, damping * 10).clamp_min(100 * torch.finfo(T.dtype).eps)
-        running = running & ~settled & (damping < _LARGEST_DAMPING)
+        running = running & ~settled & (damping < _MAX_DAMPING)
         if not running.any():
             break
-    return _judged(problem, T, cost, finite)
+    return _solution_at(problem, T, cost, finite)
 
 
 def gauss_newton_step(problem: PnPProblem, T: Tensor) -> Tensor:
-    """Poses [B, 4, 4] one Gauss-Newton step from T [B, 4, 4], with gradients to points and weights.
+    """Move poses T [B, 4, 4] by one Gauss-Newton step, with gradients to points and weights.
 
     At a minimum the step is zero in value and its gradient says how the minimum moves (EPro-PnP, local
     regularization of derivatives). T itself carries no gradient.
@@ -177,7 +177,7 @@ def gauss_newton_step(problem: PnPProblem, T: Tensor) -> Tensor:
 
 
 def linearise(problem: PnPProblem, T: Tensor, delta: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Reweighted residuals [B, 2 M] at poses [B, 4, 4] and their derivatives [B, 2 M, 6] by the step.
+    """Compute reweighted residuals [B, 2 M] at poses [B, 4, 4] and their derivatives [B, 2 M, 6].
 
     1/2 |r|^2 has the gradient of the robust cost; `delta` as for `pose_cost`.
     """
@@ -203,7 +203,7 @@ def linearise(problem: PnPProblem, T: Tensor, delta: Tensor | None = None) -> tu
 
 
 def necker_reversal(problem: PnPProblem, T: Tensor) -> Tensor:
-    """The other pose [B, 4, 4] from which flat, distant points look nearly the same as from T [B, 4, 4].
+    """Compute the other pose [B, 4, 4] from which flat, distant points look nearly the same as from T.
 
     Reverses depth along the ray to the points' middle, and the points along their thinnest direction:
     where there is a second minimum of a flat object's cost, it lies near. A start for `solve`.
@@ -221,7 +221,7 @@ def necker_reversal(problem: PnPProblem, T: Tensor) -> Tensor:
 
 
 def _finite_poses(T: Tensor) -> tuple[Tensor, Tensor]:
-    """Poses with the identity, one metre away, in place of those that are not finite; which were."""
+    """Replace poses that are not finite by the identity, one metre away; tell which are finite."""
     finite = torch.isfinite(T).flatten(1).all(dim=1)
     away = torch.eye(4).to(T)
     away[2, 3] = 1.0
@@ -229,7 +229,7 @@ def _finite_poses(T: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _scaled_normal(r: Tensor, J: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Normal matrix [B, 6, 6] with unit diagonal, gradient [B, 6], and the scale [B, 6] taken out of both."""
+    """Compute the normal matrix [B, 6, 6] with unit diagonal, gradient [B, 6], and their scale [B, 6]."""
     H = J.mT @ J
     g = (J.mT @ r[..., None])[..., 0]
     scale = 1 / H.diagonal(dim1=-2, dim2=-1).clamp_min(1e-20).sqrt()
@@ -237,7 +237,7 @@ def _scaled_normal(r: Tensor, J: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _damped_step(r: Tensor, J: Tensor, damping: Tensor) -> tuple[Tensor, Tensor]:
-    """Steps [B, 6] against the gradient and the squared decrement [B] (squared length in sigmas)."""
+    """Compute steps [B, 6] against the gradient and the squared decrement [B] (squared length in sigmas)."""
     H, g, scale = _scaled_normal(r, J)
     L, _ = torch.linalg.cholesky_ex(H + damping[:, None, None] * torch.eye(6).to(H))
     # A set without points has a zero matrix: the damping alone keeps it regular.
@@ -246,11 +246,11 @@ def _damped_step(r: Tensor, J: Tensor, damping: Tensor) -> tuple[Tensor, Tensor]
 
 
 def _negligible(cost: Tensor) -> Tensor:
-    """Squared decrement [B] under which rounding hides any gain."""
+    """Return the squared decrement [B] below which rounding hides any gain."""
     return 16 * torch.finfo(cost.dtype).eps * (1 + cost)
 
 
-def _judged(problem: PnPProblem, T: Tensor, cost: Tensor, finite: Tensor) -> PnPSolution:
+def _solution_at(problem: PnPProblem, T: Tensor, cost: Tensor, finite: Tensor) -> PnPSolution:
     r, J = linearise(problem, T)
     H, g, scale = _scaled_normal(r, J)
     good = torch.isfinite(H).flatten(1).all(dim=1)

@@ -1,4 +1,4 @@
-"""The camera that a pose is judged in: it looks at where the pose puts the object, and shows all of it."""
+"""Make the camera that a pose is compared in: it looks at the posed object, and shows all of it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NEAREST = 1e-3
 
 
 def frame_hull(points_cam: np.ndarray, size: int, pad: float = FRAME_PADDING) -> VirtualCamera | None:
-    """Return the camera that looks at the middle of some points and just shows them all.
+    """Return the camera that looks at the middle of some points and shows all of them.
 
     Args:
         points_cam: [N, 3] metres, camera frame, such as an object's hull at its present pose.
@@ -21,7 +21,7 @@ def frame_hull(points_cam: np.ndarray, size: int, pad: float = FRAME_PADDING) ->
         pad: side of the crop over the larger side of the points' projection.
 
     Returns:
-        the camera; None where a point is not finite, behind the camera or right before it.
+        the camera; None where a point is not finite, behind the camera or directly before it.
     """
     points = np.asarray(points_cam, dtype=np.float64)
     if not len(points) or not np.isfinite(points).all() or points[:, 2].min() < NEAREST:

@@ -1,4 +1,4 @@
-"""Object pose from 2D-3D correspondences with outliers: robust start, weighted refinement, covariance."""
+"""Estimate an object's pose from 2D-3D correspondences with outliers: start, refinement, covariance."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ CELL_PX = 16.0
 
 _RANSAC = {"min_iterations": 200, "max_iterations": 3000, "success_prob": 0.9999}
 _MIN_DEPTH = 1e-6
-_LARGEST = 1e9
+_MAX_VALUE = 1e9
 _SIGMA_FLOOR_PX = 0.05
 _MAX_ROTATION_SIGMA = np.deg2rad(60.0)
 
 
 @dataclass
 class PnPResult:
-    """A pose with what supports it; M is the number of correspondences given.
+    """Hold a pose with its inliers; M is the number of correspondences given.
 
     Attributes:
         T_virt_obj: [4, 4] float64, object to (virtual) camera.
@@ -48,7 +48,7 @@ def solve_pnp(
     threshold_px: float = DEFAULT_THRESHOLD_PX,
     seed: int = 0,
 ) -> PnPResult | None:
-    """Pose of an object from pixels and the object points seen there, some of them wrong.
+    """Estimate the pose of an object from pixels and object points seen there, some of them wrong.
 
     LO-RANSAC (PoseLib) finds the consensus; `refine_pose` makes it exact.
 
@@ -90,7 +90,7 @@ def refine_pose(
     threshold_px: float = DEFAULT_THRESHOLD_PX,
     rounds: int = 3,
 ) -> PnPResult | None:
-    """The weighted robust least-squares pose near a start [4, 4].
+    """Refine a pose [4, 4] to the weighted robust least-squares minimum near it.
 
     Levenberg-Marquardt on the points within the threshold, with Cauchy weights whose scale comes from the
     residuals themselves; the set and the scale are taken anew in each round.
@@ -125,7 +125,7 @@ def refine_pose(
 def reprojection_distance(
     T_virt_obj: np.ndarray, points_2d: np.ndarray, points_3d: np.ndarray, K: np.ndarray
 ) -> np.ndarray:
-    """Distance [M] in pixels between points [M, 2] and the projected points [M, 3]; inf behind the camera."""
+    """Compute distances [M] in pixels of points [M, 2] to projected points [M, 3]; inf behind the camera."""
     p = points_3d @ T_virt_obj[:3, :3].T + T_virt_obj[:3, 3]
     front = p[:, 2] > _MIN_DEPTH
     distance = np.full(len(p), np.inf)
@@ -136,7 +136,7 @@ def reprojection_distance(
 def pose_covariance(
     T_virt_obj: np.ndarray, points_2d: np.ndarray, points_3d: np.ndarray, K: np.ndarray, weights: np.ndarray
 ) -> np.ndarray | None:
-    """Covariance [6, 6] of a least-squares pose from its inliers, or None where they leave it open.
+    """Compute the covariance [6, 6] of a least-squares pose from its inliers, or None if undetermined.
 
     s^2 (J^T W J)^-1, times the design effect of neighbours that err together: the squared sum of the
     residuals of a 16 px cell over the sum of their squares is one for independent errors and grows with
@@ -160,18 +160,20 @@ def pose_covariance(
 
 
 def _usable(points_2d, points_3d, weights):
-    """Mask [M] of the correspondences that count, and the points and weights under it in float64."""
+    """Return the mask [M] of finite correspondences, and points and weights under it in float64."""
     u = np.asarray(points_2d, dtype=np.float64).reshape(-1, 2)
     X = np.asarray(points_3d, dtype=np.float64).reshape(-1, 3)
     w = np.ones(len(u)) if weights is None else np.asarray(weights, dtype=np.float64).reshape(-1)
     if not len(u) == len(X) == len(w):
         raise ValueError(f"{len(u)} pixels, {len(X)} points and {len(w)} weights do not belong together.")
-    usable = (np.abs(u) < _LARGEST).all(axis=1) & (np.abs(X) < _LARGEST).all(axis=1) & (w > 0) & (w < np.inf)
+    usable = (
+        (np.abs(u) < _MAX_VALUE).all(axis=1) & (np.abs(X) < _MAX_VALUE).all(axis=1) & (w > 0) & (w < np.inf)
+    )
     return usable, u[usable], X[usable], w[usable]
 
 
 def _consensus(u, X, K, threshold_px, seed) -> np.ndarray | None:
-    """T_virt_obj [4, 4] that most correspondences agree with, by PoseLib's LO-RANSAC."""
+    """Find T_virt_obj [4, 4] that most correspondences agree with, by PoseLib's LO-RANSAC."""
     camera = {"model": "PINHOLE", "width": 0, "height": 0, "params": [K[0, 0], K[1, 1], K[0, 2], K[1, 2]]}
     options = {**_RANSAC, "max_reproj_error": float(threshold_px), "seed": int(seed)}
     pose, info = poselib.estimate_absolute_pose(u, X, camera, options, {"loss_type": "CAUCHY"})
@@ -182,14 +184,14 @@ def _consensus(u, X, K, threshold_px, seed) -> np.ndarray | None:
 
 
 def _needed_inliers(u, threshold_px) -> float:
-    """How many must agree. On pure noise the best pose collects about as many as this, hardly ever more."""
+    """Compute how many must agree: the best pose on pure noise hardly ever has more."""
     width, height = np.maximum(np.ptp(u, axis=0), 2.0 * threshold_px)
     chance = len(u) * np.pi * threshold_px**2 / (width * height)
     return max(float(MIN_POINTS), min(MIN_POINTS + 6.0 * np.sqrt(chance) + chance, 0.5 * len(u)))
 
 
 def _noise_scale(distance, threshold_px) -> float:
-    """Standard deviation per coordinate from the median distance (Rayleigh), kept within reason."""
+    """Estimate the standard deviation per coordinate from the median distance (Rayleigh), within limits."""
     return float(np.clip(np.median(distance) / 1.1774, 2 * _SIGMA_FLOOR_PX, threshold_px / 2.0))
 
 
@@ -230,7 +232,7 @@ def _damped_step(H, g, damping) -> np.ndarray | None:
 
 @dataclass
 class _Projected:
-    """Points at a pose: turned [M, 3], in the camera frame [M, 3], residuals [M, 2] pixels."""
+    """Hold points at a pose: rotated [M, 3], in the camera frame [M, 3], residuals [M, 2] pixels."""
 
     turned: np.ndarray
     points: np.ndarray
@@ -244,14 +246,14 @@ def _project_all(T, u, X, K) -> _Projected:
 
 
 def _robust_cost(at: _Projected, w, cauchy) -> float:
-    """Robust cost of a pose; infinite where a point lies behind the camera."""
+    """Compute the robust cost of a pose; infinite where a point lies behind the camera."""
     if at.points[:, 2].min() <= _MIN_DEPTH:
         return np.inf
     return float(w @ np.log1p((at.residuals**2).sum(axis=1) / cauchy**2))
 
 
 def _jacobian(at: _Projected, K) -> np.ndarray:
-    """Derivatives [M, 2, 6] of the residuals by (translation, rotation) in the camera frame."""
+    """Compute derivatives [M, 2, 6] of the residuals by (translation, rotation) in the camera frame."""
     (x, y, z), p = at.turned.T, at.points
     depth = np.maximum(p[:, 2], _MIN_DEPTH)
     fx, skew, fy = K[0, 0], K[0, 1], K[1, 1]
@@ -282,7 +284,7 @@ def _orthonormal(T) -> np.ndarray:
 
 
 def _design_effect(u, r, root_weight) -> float:
-    """How much larger the variance is than for independent errors, at least one."""
+    """Estimate how much larger the variance is than for independent errors, at least one."""
     _, cell = np.unique(np.floor(u / CELL_PX), axis=0, return_inverse=True)
     cell = cell.reshape(-1)
     cells = int(cell.max()) + 1

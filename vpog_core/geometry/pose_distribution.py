@@ -1,4 +1,4 @@
-"""Probabilistic PnP, sampled: the distribution exp(-cost) of poses, by adaptive multiple importance sampling.
+"""Sample probabilistic PnP: the distribution exp(-cost), by adaptive multiple importance sampling.
 
 EPro-PnP (Chen et al., CVPR 2022): proposals are a multivariate t (3 degrees of freedom) of the position and
 an angular central Gaussian of the orientation's quaternion, laid out by the covariance of the solution, then
@@ -32,7 +32,7 @@ PRIOR_SAMPLES = 4.0
 
 @dataclass
 class PoseSamples:
-    """N weighted poses of each of B problems.
+    """Hold N weighted poses of each of B problems.
 
     Attributes:
         T: [B, N, 4, 4] T_cam_obj; cost: [B, N], minus the log likelihood, with gradients to the problem.
@@ -45,22 +45,22 @@ class PoseSamples:
 
     @property
     def log_weights(self) -> Tensor:
-        """[B, N] log importance weights, not normalised; their softmax weighs the samples."""
+        """The log importance weights [B, N], not normalised; their softmax weighs the samples."""
         return -self.cost - self.log_proposal
 
     @property
     def log_evidence(self) -> Tensor:
-        """[B] log of the integral of exp(-cost) over all poses, estimated."""
+        """Estimate the log [B] of the integral of exp(-cost) over all poses."""
         return self.log_weights.logsumexp(dim=-1) - math.log(self.T.shape[1])
 
     @property
     def effective_size(self) -> Tensor:
-        """[B] how many independent samples these are worth (Kish), 1..N."""
+        """The effective number [B] of independent samples (Kish), 1..N."""
         return 1 / self.log_weights.detach().softmax(dim=-1).square().sum(dim=-1)
 
     @torch.no_grad()
     def moments(self) -> tuple[Tensor, Tensor]:
-        """Mean pose [B, 4, 4] and covariance [B, 6, 6] in the terms of `pnp`, around that mean."""
+        """Compute mean pose [B, 4, 4] and covariance [B, 6, 6] in the terms of `pnp`, around that mean."""
         w = self.log_weights.softmax(dim=-1)
         q = quaternion_of_rotation(self.T[..., :3, :3])
         t = (w[..., None] * self.T[..., :3, 3]).sum(dim=1)
@@ -115,7 +115,7 @@ def sample_poses(
 
 @dataclass
 class _Proposal:
-    """Position t and orientation q of H modes: multivariate t and angular central Gaussian.
+    """Holds H modes of position t and orientation q: multivariate t and angular central Gaussian.
 
     Attributes:
         mean: [B, H, 3]; scale: [B, H, 3, 3] and shape: [B, H, 4, 4], positive definite.
@@ -127,7 +127,7 @@ class _Proposal:
 
     @classmethod
     def at(cls, T: Tensor, covariance: Tensor, pivot: Tensor) -> _Proposal:
-        """As wide as covariances [B, H, 6, 6] of poses [B, H, 4, 4], for the object point `pivot` [B, 3]."""
+        """Make a proposal of covariances [B, H, 6, 6] at poses [B, H, 4, 4], about object points [B, 3]."""
         arm = (T[..., :3, :3] @ pivot[:, None, :, None])[..., 0]
         lever = torch.linalg.cross(torch.eye(3).to(T).expand(*arm.shape, 3), arm[..., None, :], dim=-1)
         turn = torch.cat((torch.eye(3).to(T).expand_as(lever), lever.mT), dim=-1)  # step -> of the pivot
@@ -140,7 +140,7 @@ class _Proposal:
         return cls(T[..., :3, 3] + arm, _positive(scale), q[..., None] * q[..., None, :] + E @ narrow @ E.mT)
 
     def draw(self, size: int, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
-        """Positions [B, H, n, 3] and quaternions [B, H, n, 4]."""
+        """Draw positions [B, H, n, 3] and quaternions [B, H, n, 4]."""
 
         def normal(n: int) -> Tensor:
             return torch.randn(
@@ -159,7 +159,7 @@ class _Proposal:
         return t, q / q.norm(dim=-1, keepdim=True)
 
     def log_density(self, t: Tensor, q: Tensor) -> Tensor:
-        """Each mode's log density [B, H, n] at t [B, n, 3], q [B, n, 4]."""
+        """Compute each mode's log density [B, H, n] at t [B, n, 3], q [B, n, 4]."""
         L, offset = torch.linalg.cholesky(self.scale), (t[:, None] - self.mean[:, :, None]).mT
         m = torch.linalg.solve_triangular(L, offset, upper=False).square().sum(dim=-2)
         log_t = -_log_det(L)[..., None] - (T_FREEDOM + 3) / 2 * torch.log1p(m / T_FREEDOM)
@@ -168,7 +168,7 @@ class _Proposal:
         return _LOG_T + log_t - _log_det(L)[..., None] - 2 * m.square().sum(dim=-2).log()
 
     def fitted(self, t: Tensor, q: Tensor, w: Tensor) -> _Proposal:
-        """Moments of each mode's own samples [B, H, n, ...] under weights w [B, H, n] that sum to one.
+        """Fit to the moments of each mode's samples [B, H, n, ...] under weights w [B, H, n] that sum to one.
 
         The previous moments count as `PRIOR_SAMPLES` against the samples' effective number.
         """
@@ -193,25 +193,25 @@ def _log_mixture(proposals: list[_Proposal], t: Tensor, q: Tensor) -> Tensor:
 
 
 def _middle(problem: PnPProblem) -> Tensor:
-    """Weighted mean [B, 3] of the object points."""
+    """Compute the weighted mean [B, 3] of the object points."""
     w = problem.weights.square().sum(dim=-1, keepdim=True)
     return (w * problem.points_3d).sum(dim=1) / w.sum(dim=1).clamp_min(1e-12)
 
 
 def _tangent(q: Tensor) -> Tensor:
-    """[..., 4, 3]: quaternion change per half rotation vector, applied from the left."""
+    """Return [..., 4, 3]: quaternion change per half rotation vector, applied from the left."""
     x, y, z, w = q.unbind(dim=-1)
     rows = ((w, z, -y), (-z, w, x), (y, -x, w), (-x, -y, -z))
     return torch.stack([torch.stack(row, dim=-1) for row in rows], dim=-2)
 
 
 def _positive(matrix: Tensor) -> Tensor:
-    """Symmetric, and a little rounder, so that Cholesky's factor exists."""
+    """Make a matrix symmetric and slightly rounder, so that its Cholesky factor exists."""
     matrix = (matrix + matrix.mT) / 2
     size = matrix.diagonal(dim1=-2, dim2=-1).mean(dim=-1)[..., None, None].clamp_min(1e-18)
     return matrix + 100 * torch.finfo(matrix.dtype).eps * size * torch.eye(matrix.shape[-1]).to(matrix)
 
 
 def _log_det(L: Tensor) -> Tensor:
-    """Half the log determinant [...] of L L^T, L [..., n, n] triangular."""
+    """Compute half the log determinant [...] of L L^T, L [..., n, n] triangular."""
     return L.diagonal(dim1=-2, dim2=-1).log().sum(dim=-1)

@@ -1,4 +1,4 @@
-"""A filter for the poses of one object: a Kalman filter of constant velocity on rotations and translations.
+"""Filter the poses of one object: a Kalman filter of constant velocity on rotations and translations.
 
 The state is a pose and its velocity; their errors are twelve numbers (position, turn, velocity, turn rate,
 all about the axes of the camera frame), for which the equations are the usual linear ones: Sola et al., A
@@ -31,7 +31,7 @@ ACCELERATION = np.array([1.0] * 3 + [4.0] * 3)
 
 @dataclass(frozen=True)
 class FilterState:
-    """What is known of an object at a time.
+    """Hold what is known of an object at a time.
 
     Attributes:
         T: [4, 4] pose; velocity: [6] metres and radians per second.
@@ -47,7 +47,7 @@ class FilterState:
 
     @property
     def covariance(self) -> np.ndarray:
-        """Covariance [6, 6] of the pose."""
+        """The covariance [6, 6] of the pose."""
         return self.P[:6, :6]
 
 
@@ -82,7 +82,7 @@ def update(
         return replace(expected, jump=(T, R, time))
     K = np.linalg.solve(S, expected.P[:6]).T
     change = K @ error
-    # Joseph's form stays symmetric and positive whatever is rounded.
+    # Joseph's form stays symmetric and positive in spite of rounding.
     A = np.eye(12)
     A[:, :6] -= K
     P = A @ expected.P @ A.T + K @ R @ K.T
@@ -90,7 +90,7 @@ def update(
 
 
 def predict(state: FilterState, time: float) -> FilterState:
-    """Carry a state on to a later time, at constant velocity."""
+    """Predict a state at a later time, at constant velocity."""
     dt = max(0.0, time - state.time)
     F = np.eye(12)
     F[:6, 6:] = dt * np.eye(6)

@@ -1,4 +1,4 @@
-"""Rigid transforms as [4, 4] float64 matrices: `p_a = T_a_b @ p_b`."""
+"""Compute with rigid transforms as [4, 4] float64 matrices: `p_a = T_a_b @ p_b`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 def transform(R: np.ndarray, t: np.ndarray) -> np.ndarray:
-    """T [4, 4] from a rotation [3, 3] and a translation [3] (metres)."""
+    """Make T [4, 4] of a rotation [3, 3] and a translation [3] (metres)."""
     T = np.eye(4)
     T[:3, :3] = R
     T[:3, 3] = t
@@ -14,13 +14,13 @@ def transform(R: np.ndarray, t: np.ndarray) -> np.ndarray:
 
 
 def invert(T: np.ndarray) -> np.ndarray:
-    """T_b_a [4, 4] of T_a_b."""
+    """Invert T_a_b [4, 4] to T_b_a."""
     R = T[:3, :3]
     return transform(R.T, -R.T @ T[:3, 3])
 
 
 def transform_points(T: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Points [..., 3] of frame b, as points [..., 3] of frame a, by T_a_b [4, 4]."""
+    """Transform points [..., 3] of frame b into frame a, by T_a_b [4, 4]."""
     return points @ T[:3, :3].T + T[:3, 3]
 
 
@@ -41,7 +41,7 @@ def rotate_covariance(covariance: np.ndarray, R_a_b: np.ndarray) -> np.ndarray:
 
 
 def rotation_angle(R_a: np.ndarray, R_b: np.ndarray) -> float:
-    """Geodesic distance of two rotations [3, 3] on SO(3), radians.
+    """Compute the geodesic distance of two rotations [3, 3] on SO(3), radians.
 
     From the chord |R_a - R_b|, which stays exact near zero where the arc cosine of the trace does not.
     """
@@ -50,25 +50,25 @@ def rotation_angle(R_a: np.ndarray, R_b: np.ndarray) -> float:
 
 
 def rotation_x(angle: float) -> np.ndarray:
-    """Rotation [3, 3] about x by `angle` radians."""
+    """Make the rotation [3, 3] about x by `angle` radians."""
     c, s = np.cos(angle), np.sin(angle)
     return np.array([[1, 0, 0], [0, c, -s], [0, s, c]], dtype=np.float64)
 
 
 def rotation_y(angle: float) -> np.ndarray:
-    """Rotation [3, 3] about y by `angle` radians."""
+    """Make the rotation [3, 3] about y by `angle` radians."""
     c, s = np.cos(angle), np.sin(angle)
     return np.array([[c, 0, s], [0, 1, 0], [-s, 0, c]], dtype=np.float64)
 
 
 def rotation_z(angle: float) -> np.ndarray:
-    """Rotation [3, 3] about z by `angle` radians."""
+    """Make the rotation [3, 3] about z by `angle` radians."""
     c, s = np.cos(angle), np.sin(angle)
     return np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]], dtype=np.float64)
 
 
 def rotation_from_vector(vector: np.ndarray) -> np.ndarray:
-    """Rotation [3, 3] of a rotation vector [3] (axis times radians), by Rodrigues' formula."""
+    """Make the rotation [3, 3] of a rotation vector [3] (axis times radians), by Rodrigues' formula."""
     angle = float(np.linalg.norm(vector))
     if angle < 1e-12:
         return np.eye(3) + skew(vector)
@@ -77,12 +77,12 @@ def rotation_from_vector(vector: np.ndarray) -> np.ndarray:
 
 
 def skew(v: np.ndarray) -> np.ndarray:
-    """[3, 3] matrix of the cross product with v [3]."""
+    """Make the matrix [3, 3] of the cross product with v [3]."""
     return np.array([[0, -v[2], v[1]], [v[2], 0, -v[0]], [-v[1], v[0], 0]], dtype=np.float64)
 
 
 def quaternion_xyzw(R: np.ndarray) -> np.ndarray:
-    """Unit quaternion [4] (x, y, z, w), w >= 0, of a rotation [3, 3].
+    """Compute the unit quaternion [4] (x, y, z, w), w >= 0, of a rotation [3, 3].
 
     The eigenvector of the largest eigenvalue of Bar-Itzhack's matrix (2000): exact for every rotation.
     """
@@ -100,7 +100,7 @@ def quaternion_xyzw(R: np.ndarray) -> np.ndarray:
 
 
 def rotation_from_quaternion(q: np.ndarray) -> np.ndarray:
-    """Rotation [3, 3] of a quaternion [4] (x, y, z, w) of any length but zero."""
+    """Compute the rotation [3, 3] of a quaternion [4] (x, y, z, w) of any length but zero."""
     x, y, z, w = np.asarray(q, dtype=np.float64) / np.linalg.norm(q)
     return np.array(
         [
@@ -112,5 +112,5 @@ def rotation_from_quaternion(q: np.ndarray) -> np.ndarray:
 
 
 def random_rotation(rng: np.random.Generator) -> np.ndarray:
-    """Rotation [3, 3], uniform on SO(3)."""
+    """Draw a rotation [3, 3], uniform on SO(3)."""
     return rotation_from_quaternion(rng.standard_normal(4))

@@ -1,4 +1,4 @@
-"""Rotations and rigid transforms as batched, differentiable tensors; `se3` is the same for single arrays.
+"""Compute with rotations and rigid transforms as batched, differentiable tensors; `se3` is for arrays.
 
 Quaternions are (x, y, z, w).
 """
@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def rotation_of_quaternion(q: Tensor) -> Tensor:
-    """Rotations [..., 3, 3] of unit quaternions [..., 4]."""
+    """Compute rotations [..., 3, 3] of unit quaternions [..., 4]."""
     x, y, z, w = q.unbind(dim=-1)
     rows = (
         (1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)),
@@ -21,7 +21,7 @@ def rotation_of_quaternion(q: Tensor) -> Tensor:
 
 
 def quaternion_of_rotation(R: Tensor) -> Tensor:
-    """Unit quaternions [..., 4] of rotations [..., 3, 3], either sign; not differentiable.
+    """Compute unit quaternions [..., 4] of rotations [..., 3, 3], either sign; not differentiable.
 
     The eigenvector of the largest eigenvalue of Bar-Itzhack's matrix (2000): exact for every rotation.
     """
@@ -36,7 +36,7 @@ def quaternion_of_rotation(R: Tensor) -> Tensor:
 
 
 def rotation_exp(vector: Tensor) -> Tensor:
-    """Rotations [..., 3, 3] of rotation vectors [..., 3] (axis times radians), differentiable at zero."""
+    """Compute rotations [..., 3, 3] of vectors [..., 3] (axis times radians), differentiable at zero."""
     angle = (vector.square().sum(dim=-1, keepdim=True) + 1e-20).sqrt()
     return rotation_of_quaternion(
         torch.cat((vector * ((angle / 2).sin() / angle), (angle / 2).cos()), dim=-1)
@@ -44,7 +44,7 @@ def rotation_exp(vector: Tensor) -> Tensor:
 
 
 def rotation_log(R: Tensor) -> Tensor:
-    """Rotation vectors [..., 3], radians up to pi, of rotations [..., 3, 3]; not differentiable."""
+    """Compute rotation vectors [..., 3], radians up to pi, of rotations [..., 3, 3]; not differentiable."""
     q = quaternion_of_rotation(R)
     q = torch.where(q[..., 3:] < 0, -q, q)
     sine = q[..., :3].norm(dim=-1, keepdim=True)
@@ -53,12 +53,12 @@ def rotation_log(R: Tensor) -> Tensor:
 
 
 def rigid(R: Tensor, t: Tensor) -> Tensor:
-    """Transforms [..., 4, 4] from rotations [..., 3, 3] and translations [..., 3]."""
+    """Make transforms [..., 4, 4] of rotations [..., 3, 3] and translations [..., 3]."""
     last = t.new_tensor((0.0, 0.0, 0.0, 1.0)).expand(*t.shape[:-1], 1, 4)
     return torch.cat((torch.cat((R, t[..., None]), dim=-1), last), dim=-2)
 
 
 def moved(T: Tensor, step: Tensor) -> Tensor:
-    """Poses T_cam_obj [..., 4, 4] moved by steps [..., 6]: the object's origin by the first three numbers
+    """Move poses T_cam_obj [..., 4, 4] by steps [..., 6]: the object's origin by the first three numbers
     (metres), its orientation by the last three, a rotation vector about the camera's axes."""
     return rigid(rotation_exp(step[..., 3:]) @ T[..., :3, :3], T[..., :3, 3] + step[..., :3])

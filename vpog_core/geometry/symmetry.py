@@ -1,4 +1,4 @@
-"""Symmetries of an object: the motions after which it looks and fits the same.
+"""Define symmetries of an object: the motions after which it looks and fits the same.
 
 A symmetry is a transform S [4, 4] of the object frame onto itself: poses T and T @ S cannot be told apart.
 Discrete ones come as a list, continuous ones as axes of revolution, as in BOP's models_info.json
@@ -16,8 +16,8 @@ from vpog_core.geometry.se3 import rotation_from_vector, skew, transform
 from vpog_core.types import VPOGError
 
 BOP_STEP = 0.01
-"""BOP's max_sym_disc_step: a point moves at most this share of the diameter from one turn to the next."""
-LARGEST_GROUP = 120
+"""BOP's max_sym_disc_step: a point moves at most this fraction of the diameter from one turn to the next."""
+MAX_GROUP = 120
 """Discrete symmetries an object may have; the rotations of an icosahedron are 60."""
 UPRIGHT = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, -1.0], [0.0, 1.0, 0.0]])
 """R_cam_obj [3, 3] of an object that stands upright in the image, its +z up and its -y side in front."""
@@ -29,7 +29,7 @@ _RIGID = 1e-3
 
 @dataclass(frozen=True, eq=False)
 class Symmetry:
-    """All symmetries of one object.
+    """Hold all symmetries of one object.
 
     Attributes:
         discrete: [n, 4, 4] float64 metres, the identity first.
@@ -41,12 +41,12 @@ class Symmetry:
 
     @classmethod
     def none(cls) -> Symmetry:
-        """Of an object that looks different from everywhere."""
+        """Make the symmetry of an object that looks different from everywhere."""
         return cls(np.eye(4)[None])
 
     @classmethod
     def from_bop(cls, info: Mapping, unit: float = 0.001) -> Symmetry:
-        """Of an object's entry in BOP's models_info.json.
+        """Read an object's entry in BOP's models_info.json.
 
         Args:
             info: may hold `symmetries_discrete` (16 numbers each) and `symmetries_continuous` (axis, offset).
@@ -61,7 +61,7 @@ class Symmetry:
 
     @classmethod
     def from_mapping(cls, value: Mapping, unit: float = 1.0) -> Symmetry:
-        """Of the `symmetry:` of an object in objects.yaml, such as
+        """Read the `symmetry:` of an object in objects.yaml, such as
 
             {discrete: [{axis: z, order: 4}, {axis: x, order: 2}]}      a square box
             {continuous: [{axis: z}], discrete: [{axis: x, order: 2}]}  a can without print
@@ -82,11 +82,11 @@ class Symmetry:
 
     @property
     def is_trivial(self) -> bool:
-        """Whether the identity is all there is."""
+        """Tell whether the identity is the only symmetry."""
         return len(self.discrete) == 1 and not self.continuous
 
     def transforms(self, max_step: float = BOP_STEP) -> np.ndarray:
-        """All symmetries [N, 4, 4], metres, the identity first; axes of revolution in steps.
+        """Return all symmetries [N, 4, 4], metres, the identity first; axes of revolution in steps.
 
         The products bop_toolkit's `get_symmetry_transformations` makes, and the discrete ones alone.
 
@@ -104,7 +104,7 @@ class Symmetry:
         return np.concatenate([self.discrete, *(np.stack(turns) @ S for S in self.discrete)])
 
     def nearest(self, T_cam_obj: np.ndarray, T_ref: np.ndarray | None = None) -> np.ndarray:
-        """The pose [4, 4] that looks like T_cam_obj and whose rotation is nearest to a reference's.
+        """Return the pose [4, 4] equivalent to T_cam_obj whose rotation is nearest to a reference's.
 
         Exact: turns about an axis in closed form, over all discrete symmetries.
 
@@ -124,8 +124,8 @@ class Symmetry:
             angles = np.arctan2(across, np.trace(M, axis1=1, axis2=2) - axis @ M @ axis)
             turns = np.stack([_revolved(axis, offset, angle) for angle in angles])
             candidates = T @ turns @ self.discrete
-        likeness = np.einsum("ij,nij->n", R_ref, candidates[:, :3, :3])
-        return candidates[int(np.argmax(np.round(likeness, 9)))]
+        similarity = np.einsum("ij,nij->n", R_ref, candidates[:, :3, :3])
+        return candidates[int(np.argmax(np.round(similarity, 9)))]
 
     def least_angles(self, R: np.ndarray, R_ref: np.ndarray) -> np.ndarray:
         """Return the angles [N, M] (radians) from rotations R [N, 3, 3] to R_ref [M, 3, 3].
@@ -151,28 +151,28 @@ def _revolved(axis: np.ndarray, offset: np.ndarray, angle: float) -> np.ndarray:
 
 
 def _turned_to(T: np.ndarray, R_ref: np.ndarray, centre: np.ndarray) -> np.ndarray:
-    """A ball's pose: the reference's rotation, its middle where it is."""
+    """Rotate a ball's pose to the reference's rotation; its middle stays."""
     return transform(R_ref, T[:3, :3] @ centre + T[:3, 3] - R_ref @ centre)
 
 
 def _closure(turns: Sequence[np.ndarray]) -> np.ndarray:
-    """The group [n, 4, 4] the turns make, the identity first."""
+    """Generate the group [n, 4, 4] of rotations, the identity first."""
     group = [np.eye(4)]
     for known in group:  # grows while it is walked
         for turn in turns:
             product = known @ turn
             if all(np.abs(product - other).max() > 1e-6 for other in group):
                 group.append(product)
-        if len(group) > LARGEST_GROUP:
+        if len(group) > MAX_GROUP:
             raise VPOGError(
-                f"The discrete symmetries make more than {LARGEST_GROUP} when combined: "
+                f"The discrete symmetries make more than {MAX_GROUP} when combined: "
                 "check their axes and orders, or use a continuous one."
             )
     return np.stack(group)
 
 
 def _turn(entry, unit: float) -> np.ndarray:
-    """The smallest turn [4, 4] of {axis, order, offset}."""
+    """Make the smallest rotation [4, 4] of {axis, order, offset}."""
     axis, offset = _axis_of(entry, unit, more=("order",))
     order = entry.get("order")
     if isinstance(order, bool) or not isinstance(order, int) or order < 2:
@@ -183,7 +183,7 @@ def _turn(entry, unit: float) -> np.ndarray:
 
 
 def _axis_of(entry, unit: float, more: tuple[str, ...] = ()) -> tuple[np.ndarray, np.ndarray]:
-    """(axis [3] unit, offset [3] metres) of {axis, offset}."""
+    """Parse (axis [3] unit, offset [3] metres) of {axis, offset}."""
     if not isinstance(entry, Mapping):
         raise VPOGError(f"A symmetry's axis is given as a mapping such as {{axis: z}}, not as '{entry}'.")
     _known(entry, ("axis", "offset", *more), "an axis of symmetry")
@@ -234,7 +234,7 @@ def _known(value: Mapping, keys: tuple[str, ...], what: str) -> None:
 
 
 def _checked(axes: list[tuple[np.ndarray, np.ndarray]]) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
-    """The axes without doubles; several must meet in one point (a ball)."""
+    """Check axes, and drop doubles; several must meet in one point (a ball)."""
     kept: list[tuple[np.ndarray, np.ndarray]] = []
     for axis, offset in axes:
         doubles = (
@@ -249,7 +249,7 @@ def _checked(axes: list[tuple[np.ndarray, np.ndarray]]) -> tuple[tuple[np.ndarra
 
 
 def _meeting_point(axes: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
-    """The point [3] nearest to all axes, on all of them."""
+    """Compute the point [3] nearest to all axes, on all of them."""
     across = [np.eye(3) - np.outer(axis, axis) for axis, _ in axes]
     b = sum(P @ offset for P, (_, offset) in zip(across, axes, strict=True))
     point = np.linalg.lstsq(sum(across), b, rcond=None)[0]

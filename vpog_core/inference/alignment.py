@@ -24,36 +24,36 @@ from vpog_core.types import Camera, VPOGError
 
 MAX_SIZE, MIN_SIZE = 256, 48
 """Sides of the crop, pixels; an object that would need a smaller one is left as it is."""
-ENLARGED = 2.0
+MAX_ENLARGEMENT = 2.0
 """Pixels of the crop over those of the image, at most."""
 PADDING = 1.15
-LOCAL = 1 / 32
+LOCAL_SIGMA = 1 / 32
 """Size of the neighbourhood that brightness and contrast are normalised over; fraction of the crop's side."""
-COARSE = 1 / 8
-"""The wider neighbourhood that similarity is judged over as well: shapes that blur leaves."""
-SIGMA_ENOUGH = 6.0
-"""Pixels: of a wider Gaussian every second pixel, or fewer, say all."""
-FLAT = 6.0
-"""Grey levels: a fainter contrast than this is noise and not blown up."""
-ROUND_TRIP = 1 / 256
-"""Flow there and back ends this near to where it began, at most; fraction of the crop's side."""
-CORNER = 6e-4
-"""Smaller eigenvalue of the structure tensor of the normalised render that flow can hold on to."""
-THRESHOLD = 2 / 256
+COARSE_SIGMA = 1 / 8
+"""The wider neighbourhood that similarity is measured over as well: it sees shapes that survive blur."""
+DOWNSAMPLE_SIGMA = 6.0
+"""Pixels: for a wider Gaussian the image is scaled down first, by whole factors."""
+MIN_CONTRAST = 6.0
+"""Grey levels: contrast fainter than this is noise, and is not amplified."""
+MAX_ROUND_TRIP = 1 / 256
+"""Largest error of forward and backward flow in a row; fraction of the crop's side."""
+MIN_CORNER = 6e-4
+"""Smallest eigenvalue of the normalised render's structure tensor at a pixel whose flow is used."""
+INLIER_THRESHOLD = 2 / 256
 """Largest reprojection error of an inlier; fraction of the crop's side."""
 MIN_POINTS, MIN_FRACTION = 50, 0.3
-"""Points, and the fraction of those the flow finds, that must agree with the aligned pose."""
+"""Least number, and least fraction, of the points found by flow that must agree with the aligned pose."""
 MIN_SPREAD, CELL = 0.2, 1 / 16
-"""Fraction of the object's cells (side: fraction of the crop's) they lie in: one edge tells no pose."""
+"""Least fraction of the object's cells (side: fraction of the crop's) that inliers cover."""
 MAX_TURN, MAX_SHIFT = np.radians(20.0), 0.15
-"""An alignment corrects; what turns or moves further (fraction of the distance) is another pose, or none."""
-COMPARABLE = 100
-"""Pixels that are compared, at least, for the image to say anything."""
+"""Largest rotation and shift (fraction of the distance) of an alignment; a larger one is rejected."""
+MIN_PIXELS = 100
+"""Least number of pixels that are compared; with fewer, the similarity is unknown."""
 
 
 @dataclass
 class Alignment:
-    """A pose and how similar to the image it looks; N aligned points.
+    """Hold a pose after its alignment with the image, and how similar its render is; N aligned points.
 
     Attributes:
         T_cam_obj: [4, 4]; similarity: -1..1, see `RenderedView.similarity`.
@@ -81,7 +81,7 @@ def align(
     T_cam_obj: np.ndarray,
     rounds: int,
     refined: RefinedPose | None = None,
-    worth_following: Callable[[float], bool] | None = None,
+    should_follow_flow: Callable[[float], bool] | None = None,
 ) -> Alignment:
     """Move a pose T_cam_obj [4, 4] to where its render is more similar to the image, or leave it as it is.
 
@@ -91,17 +91,20 @@ def align(
         rounds: at most; 0 only compares.
         refined: the pose as a refiner corrects it; the alignment begins from there where that is more
             similar to the image.
-        worth_following: tells from the similarity reached whether the flow is followed; None: always.
+        should_follow_flow: tells from the similarity reached whether the flow is followed; None: always.
     """
+    # Measure how similar the render at the given pose is to the image.
     view = RenderedView.of(renderer, observation, T_cam_obj)
     before = 0.0 if view is None else view.similarity
     best = Alignment(T_cam_obj, before, before)
+    # Start from the refiner's pose if its render is more similar.
     if refined is not None and refined.rays is not None:
         other = RenderedView.of(renderer, observation, refined.T_cam_obj)
         if other is not None and (view is None or other.similarity > before):
-            view, best = other, _taken_over(refined, other.similarity, before)
-    if view is None or (worth_following is not None and not worth_following(best.similarity)):
+            view, best = other, _alignment_of_refined(refined, other.similarity, before)
+    if view is None or (should_follow_flow is not None and not should_follow_flow(best.similarity)):
         return best
+    # Follow the flow as long as the similarity rises and the pose stays near.
     start = best.T_cam_obj
     for _ in range(rounds):
         found = _follow_flow(view)
@@ -114,18 +117,18 @@ def align(
     return best
 
 
-def _taken_over(refined: RefinedPose, similarity: float, before: float) -> Alignment:
-    """The alignment that a refiner's correction is."""
+def _alignment_of_refined(refined: RefinedPose, similarity: float, before: float) -> Alignment:
+    """Return the alignment that takes over a refiner's correction."""
     return Alignment(refined.T_cam_obj, similarity, before, refined.rays, refined.points, refined.weights)
 
 
 @dataclass
 class RenderedView:
-    """An object rendered at a pose, beside the image there; P is the side of the crop.
+    """Hold an object rendered at a pose, and the image cropped in the same way; P is the side of the crop.
 
     Attributes:
         virtual: camera of the crop; T_virt_obj: [4, 4].
-        render: the object; crop: [P, P] uint8 grey, the image; shown: [P, P] bool, the object is rendered
+        render: the object; crop: [P, P] uint8 grey, the image; visible: [P, P] bool, the object is rendered
             and the image may be used.
     """
 
@@ -133,38 +136,39 @@ class RenderedView:
     T_virt_obj: np.ndarray
     render: Render
     crop: np.ndarray
-    shown: np.ndarray
+    visible: np.ndarray
 
     @classmethod
     def of(cls, renderer: Renderer, observation: Observation, T_cam_obj: np.ndarray) -> RenderedView | None:
-        """The view at a pose; None when the object is out of the image, or too small in it."""
+        """Render the view at a pose; None when the object is out of the image, or too small in it."""
         virtual = _framed(renderer, observation.camera, T_cam_obj)
         if virtual is None:
             return None
         T_virt_obj = invert(virtual.T_cam_virt) @ T_cam_obj
         render = renderer.render(T_virt_obj, virtual.K, (virtual.size, virtual.size))
         image, usable = warp_all((observation.image, observation.usable), observation.camera, virtual)
-        shown = render.mask & (usable > 250)
-        if shown.sum() < COMPARABLE:
+        visible = render.mask & (usable > 250)
+        if visible.sum() < MIN_PIXELS:
             return None
-        return cls(virtual, T_virt_obj, render, cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), shown)
+        return cls(virtual, T_virt_obj, render, cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), visible)
 
     @cached_property
     def grey(self) -> np.ndarray:
-        """[P, P] uint8, the render."""
+        """The render in grey, [P, P] uint8."""
         return cv2.cvtColor(self.render.rgb, cv2.COLOR_RGB2GRAY)
 
     @cached_property
     def similarity(self) -> float:
-        """Correlation -1..1 of render and image, local brightness and contrast taken out; 0: no telling.
+        """Compute the correlation -1..1 of render and image after local normalisation; 0: not known.
 
         The mean of two: over small neighbourhoods and over wide ones.
         """
-        inside = cv2.erode(self.shown.astype(np.uint8), np.ones((3, 3))) > 0
-        if inside.sum() < COMPARABLE:
+        inside = cv2.erode(self.visible.astype(np.uint8), np.ones((3, 3))) > 0
+        if inside.sum() < MIN_PIXELS:
             return 0.0
         return 0.5 * sum(
-            self._similarity_over(share * self.virtual.size, inside) for share in (LOCAL, COARSE)
+            self._similarity_over(fraction * self.virtual.size, inside)
+            for fraction in (LOCAL_SIGMA, COARSE_SIGMA)
         )
 
     def _similarity_over(self, sigma: float, inside: np.ndarray) -> float:
@@ -174,7 +178,7 @@ class RenderedView:
 
 
 def _framed(renderer: Renderer, camera: Camera, T_cam_obj: np.ndarray) -> VirtualCamera | None:
-    """The camera that looks at the object, its crop as large as the image's pixels allow."""
+    """Make the camera that looks at the object; its crop is as large as the image's resolution allows."""
     points = transform_points(T_cam_obj, renderer.mesh.hull_points)
     if not np.isfinite(points).all() or points[:, 2].min() <= 1e-6:
         return None
@@ -182,7 +186,7 @@ def _framed(renderer: Renderer, camera: Camera, T_cam_obj: np.ndarray) -> Virtua
     try:
         box = np.concatenate([pixels.min(axis=0), pixels.max(axis=0)])
         virtual = look_at_crop(camera, box, MAX_SIZE, pad=PADDING)
-        size = min(MAX_SIZE, int(ENLARGED * MAX_SIZE * camera.K[0, 0] / virtual.K[0, 0]))
+        size = min(MAX_SIZE, int(MAX_ENLARGEMENT * MAX_SIZE * camera.K[0, 0] / virtual.K[0, 0]))
         if size < MIN_SIZE:
             return None
         return virtual if size == MAX_SIZE else look_at_crop(camera, box, size, pad=PADDING)
@@ -191,80 +195,86 @@ def _framed(renderer: Renderer, camera: Camera, T_cam_obj: np.ndarray) -> Virtua
 
 
 def _follow_flow(view: RenderedView) -> Alignment | None:
-    """The pose the flow leads to from a view, its similarity still open; None when too little agrees."""
-    pixels, there, weights = _flow_matches(view)
+    """Find the pose that the flow from a view leads to; None when too few points agree."""
+    # Match render and crop by optical flow.
+    pixels, matched, weights = _flow_matches(view)
     if len(pixels) < MIN_POINTS:
         return None
+    # Solve for the pose that the matches agree on.
     size, K = view.virtual.size, view.virtual.K
     points = view.render.coords[pixels[:, 1], pixels[:, 0]].astype(np.float64)
-    pnp = solve_pnp(there, points, K, weights, threshold_px=THRESHOLD * size)
+    pnp = solve_pnp(matched, points, K, weights, threshold_px=INLIER_THRESHOLD * size)
     if pnp is None or pnp.inlier.sum() < max(MIN_POINTS, MIN_FRACTION * len(pixels)):
         return None
-    shown = np.argwhere(view.shown)[:, ::-1]
-    if _cells(pixels[pnp.inlier], CELL * size) < MIN_SPREAD * _cells(shown, CELL * size):
+    # Reject it if the inliers cover too little of the object.
+    visible = np.argwhere(view.visible)[:, ::-1]
+    if _cells(pixels[pnp.inlier], CELL * size) < MIN_SPREAD * _cells(visible, CELL * size):
         return None
-    plane = (there[pnp.inlier] - K[:2, 2]) / K[[0, 1], [0, 1]]
+    plane = (matched[pnp.inlier] - K[:2, 2]) / K[[0, 1], [0, 1]]
     rays = np.concatenate([plane, np.ones((len(plane), 1))], axis=1) @ view.virtual.R_virt_cam
     T_cam_obj = view.virtual.T_cam_virt @ pnp.T_virt_obj
     return Alignment(T_cam_obj, 0.0, 0.0, rays, points[pnp.inlier], weights[pnp.inlier])
 
 
 def _flow_matches(view: RenderedView) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pixels [N, 2] int of the render, where the crop shows them [N, 2], and weights [N]."""
+    """Match the render with the crop: pixels [N, 2] int, where the crop shows them [N, 2], weights [N]."""
     size = view.virtual.size
-    # The image's own blur behind the object, so that its outline does not pull.
+    # Put the blurred image behind the object, so that its outline does not bias the flow.
     blur = cv2.blur(view.crop, (size // 8 | 1,) * 2)
-    ours = _normalised(np.where(view.shown, view.grey, blur), LOCAL * size)
-    theirs = _normalised(view.crop, LOCAL * size)
+    ours = _normalised(np.where(view.visible, view.grey, blur), LOCAL_SIGMA * size)
+    theirs = _normalised(view.crop, LOCAL_SIGMA * size)
+    # Compute flow in both directions.
     flow, back = _flow(ours, theirs), _flow(theirs, ours)
+    # Choose pixels on a grid, inside the object, at corners.
     margin = max(3, size // 36 | 1)
-    inside = cv2.erode(view.shown.astype(np.uint8), np.ones((margin, margin))) > 0
+    inside = cv2.erode(view.visible.astype(np.uint8), np.ones((margin, margin))) > 0
     corner = cv2.cornerMinEigenVal(ours, margin)
     grid = np.zeros_like(inside)
     step = 3 if size > MAX_SIZE // 2 else 2
     grid[1::step, 1::step] = True
-    y, x = np.nonzero(inside & grid & (corner > CORNER))
-    there = np.stack([x, y], axis=1) + flow[y, x]
-    u, v = (there[None, :, axis].astype(np.float32) for axis in (0, 1))
+    y, x = np.nonzero(inside & grid & (corner > MIN_CORNER))
+    matched = np.stack([x, y], axis=1) + flow[y, x]
+    u, v = (matched[None, :, axis].astype(np.float32) for axis in (0, 1))
     if not len(x):
         return np.zeros((0, 2), int), np.zeros((0, 2)), np.zeros(0)
+    # Keep those that the backward flow leads back to where they were.
     returned = cv2.remap(back, u, v, cv2.INTER_LINEAR)[0] + flow[y, x]
-    good = np.linalg.norm(returned, axis=1) < max(ROUND_TRIP * size, 0.5)
+    good = np.linalg.norm(returned, axis=1) < max(MAX_ROUND_TRIP * size, 0.5)
     weights = np.sqrt(corner[y, x][good]).astype(np.float64)
-    return np.stack([x, y], axis=1)[good], there[good].astype(np.float64), weights
+    return np.stack([x, y], axis=1)[good], matched[good].astype(np.float64), weights
 
 
 def _cells(pixels: np.ndarray, side: float) -> int:
-    """How many squares of a side the pixels [N, 2] lie in."""
+    """Count the squares of a side that the pixels [N, 2] lie in."""
     return len(np.unique(pixels // side @ [1.0, 1e4]))
 
 
 def _flow(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """[P, P, 2] float32 pixels from each place in a to its like in b, [P, P] uint8."""
+    """Compute optical flow [P, P, 2] float32, pixels, from image a to image b, [P, P] uint8 each."""
     dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     dis.setUseMeanNormalization(True)
     return dis.calc(a, b, None)
 
 
 def _normalised(grey: np.ndarray, sigma: float) -> np.ndarray:
-    """[P, P] uint8 with local brightness and contrast taken out."""
+    """Normalise local brightness and contrast, [P, P] uint8."""
     grey = grey.astype(np.float32)
     away = grey - cv2.GaussianBlur(grey, (0, 0), sigma)
-    spread = np.sqrt(cv2.GaussianBlur(away * away, (0, 0), sigma) + FLAT**2)
+    spread = np.sqrt(cv2.GaussianBlur(away * away, (0, 0), sigma) + MIN_CONTRAST**2)
     return np.clip(away / spread * 48 + 128, 0, 255).astype(np.uint8)
 
 
 def _normalised_inside(grey: np.ndarray, inside: np.ndarray, sigma: float) -> np.ndarray:
-    """[P, P] float32 with local brightness and contrast taken out, blind to what is outside: 0 there."""
+    """Normalise local brightness and contrast inside a mask, [P, P] float32; 0 outside of it."""
     weight = inside.astype(np.float32)
-    share = _blurred(weight, sigma) + 1e-3
-    away = (grey - _blurred(grey * weight, sigma) / share) * weight
-    return away / np.sqrt(_blurred(away * away, sigma) / share + FLAT**2)
+    fraction = _blurred(weight, sigma) + 1e-3
+    away = (grey - _blurred(grey * weight, sigma) / fraction) * weight
+    return away / np.sqrt(_blurred(away * away, sigma) / fraction + MIN_CONTRAST**2)
 
 
 def _blurred(values: np.ndarray, sigma: float) -> np.ndarray:
-    """[P, P] float32, Gaussian; a wide one is taken of the image scaled down, which costs a hundredth."""
-    factor = round(sigma / SIGMA_ENOUGH)
+    """Blur by a Gaussian, [P, P] float32; for a wide one the image is scaled down first, to save time."""
+    factor = round(sigma / DOWNSAMPLE_SIGMA)
     if factor < 2:
         return cv2.GaussianBlur(values, (0, 0), sigma)
     small = cv2.resize(values, None, fx=1 / factor, fy=1 / factor, interpolation=cv2.INTER_AREA)
@@ -273,7 +283,7 @@ def _blurred(values: np.ndarray, sigma: float) -> np.ndarray:
 
 
 def _near(T_from: np.ndarray, T_to: np.ndarray) -> bool:
-    """Whether a pose [4, 4] is a correction of another, not a different one."""
+    """Tell whether a pose [4, 4] is a correction of another, not a different one."""
     if not np.isfinite(T_to).all():
         return False
     shift = np.linalg.norm(T_to[:3, 3] - T_from[:3, 3])

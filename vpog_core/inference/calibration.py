@@ -1,4 +1,4 @@
-"""Calibration of a network: turn score features into probabilities, scale covariances to the errors seen."""
+"""Calibrate a network: turn score features into probabilities, and scale covariances to the errors seen."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from vpog_core.types import VPOGError
 METADATA_KEY = "calibration"
 """Of the weights file's metadata."""
 FEATURES = ("support", "agreement", "error")
-"""What matches say, and the score of a matched pose is a function of; logarithms, see
+"""The score features of a matched pose, computed from its matches; logarithms, see
 `pose_solver.compute_score_features`."""
 ALIGNED_FEATURES = (*FEATURES, "similarity")
-"""What the score of an aligned pose is a function of; similarity: -1..1, see `alignment.RenderedView`."""
+"""The score features of an aligned pose; similarity: -1..1, see `alignment.RenderedView`."""
 FEATURES_IN_FILE = (*FEATURES, "likeness")
-"""What weights files call `ALIGNED_FEATURES`; a calibration of other features is not used."""
+"""The names of `ALIGNED_FEATURES` in weights files; a calibration of other features is not used."""
 REFINED_FEATURES = (*ALIGNED_FEATURES, "visible", "precision")
-"""What the score is a function of where the refiner compared the pose with the image before: the fraction of
-the object that is visible and agrees, and the flow's mean logarithmic scale, see `refine.RefinedPose`."""
+"""The score features of a pose that the refiner compared with the image: also the fraction of the object
+that is visible and agrees, and the flow's mean logarithmic scale, see `refine.RefinedPose`."""
 TRACKED_FEATURES = ("agreement", "precision", "step", "similarity")
-"""What the score of a pose that was followed from an earlier image is a function of, see
+"""The score features of a pose that was followed from an earlier image, see
 `tracked_pose.compute_tracked_features`."""
 MIN_SAMPLES = 40
 """A fit needs this many poses at least."""
@@ -78,14 +78,14 @@ class ScoreCalibrator:
 DEFAULT_ALIGNED = ScoreCalibrator(-2.87, (1.02, 1.68, -7.84, 6.30), 3.05)
 """Fitted to a vpog-tiny on 520 poses of 30 unseen procedural objects, half of them correct."""
 DEFAULT_REFINED = replace(DEFAULT_ALIGNED, coefficients=(*DEFAULT_ALIGNED.coefficients, 0.0, 0.0))
-"""What the refiner saw counts once `vpog calibrate` has weighed it."""
+"""The refiner's features have no weight until `vpog calibrate` has fitted them."""
 DEFAULT_TRACKED = ScoreCalibrator(-2.72, (2.10, -0.80, -0.36, 4.77), 2.81)
 """Fitted to a refiner-tiny on 606 poses of 48 unseen procedural objects, 53 % of them correct."""
 
 
 @dataclass(frozen=True)
 class Calibration(ScoreCalibrator):
-    """The calibration of a weights file; the defaults fit a vpog-tiny on unseen procedural objects.
+    """Hold the calibration of a weights file; the defaults fit a vpog-tiny on unseen procedural objects.
 
     Its own numbers, of `FEATURES`, are for poses from matches alone: intermediate ones, and the final ones
     where poses are not aligned.
@@ -116,7 +116,7 @@ class Calibration(ScoreCalibrator):
         return cls(*(getattr(matched, f.name) for f in fields(ScoreCalibrator)), aligned, refined, tracked)
 
     def compared(self, score_features: np.ndarray) -> ScoreCalibrator:
-        """Return the calibrator for a pose that was compared with the image, by what is known of it [F]."""
+        """Return the calibrator for a pose that was compared with the image and has these features [F]."""
         return self.refined if len(score_features) == len(REFINED_FEATURES) else self.aligned
 
     def to_metadata(self) -> dict[str, str]:
@@ -162,7 +162,7 @@ class Calibration(ScoreCalibrator):
 
 
 def _to_file(calibrator: ScoreCalibrator) -> dict:
-    """The numbers of a calibrator under the names that weights files have for them."""
+    """Return the numbers of a calibrator under the names that weights files have for them."""
     return {
         "bias": calibrator.bias,
         "coefficients": calibrator.coefficients,
@@ -172,13 +172,13 @@ def _to_file(calibrator: ScoreCalibrator) -> dict:
 
 
 def _from_file(values: Mapping) -> ScoreCalibrator:
-    """Read what `_to_file` made; raises whatever error Python finds in other values."""
+    """Read what `_to_file` made; other values raise KeyError, TypeError or ValueError."""
     numbers = {"cases": 0, **values}
     coefficients = tuple(float(c) for c in numbers.pop("coefficients"))
-    bias, covariance, cases = (numbers.pop(name) for name in ("bias", "covariance", "cases"))
+    bias, covariance, num_samples = (numbers.pop(name) for name in ("bias", "covariance", "cases"))
     if numbers:
         raise ValueError(f"unknown entries {', '.join(map(str, numbers))}")
-    return ScoreCalibrator(float(bias), coefficients, float(covariance), int(cases))
+    return ScoreCalibrator(float(bias), coefficients, float(covariance), int(num_samples))
 
 
 def _optional_from_file(
@@ -214,7 +214,7 @@ def read_calibration(path: str | Path) -> Calibration:
 
 @dataclass
 class CalibrationSamples:
-    """N poses found, compared with the truth: what a calibration is fitted on and checked by.
+    """Hold N poses that were compared with the truth, to fit and check a calibration.
 
     Attributes:
         score_features: [N, F]; correct: [N] bool, ADD(-S) under 10 % of the diameter.
@@ -231,7 +231,7 @@ class CalibrationSamples:
 
 
 def fit(samples: CalibrationSamples, signs: Sequence[int]) -> ScoreCalibrator:
-    """Fit a calibrator to poses whose truth is known, of whichever features.
+    """Fit a calibrator to poses whose truth is known, for any set of features.
 
     The score is fitted by logistic regression with a weak ridge, the sign of each coefficient given by
     `signs`; the covariance factor so that half of the correct poses lie within the ellipsoid that half of
@@ -292,8 +292,8 @@ def calibration_error(probability: np.ndarray, correct: np.ndarray, bins: int = 
     Guo et al., On Calibration of Modern Neural Networks, ICML 2017, section 2; bins of equal width.
     """
     which = np.minimum((np.asarray(probability) * bins).astype(int), bins - 1)
-    gaps = [
+    errors = [
         np.sum(which == b) * abs(probability[which == b].mean() - correct[which == b].mean())
         for b in np.unique(which)
     ]
-    return float(np.sum(gaps) / max(len(correct), 1))
+    return float(np.sum(errors) / max(len(correct), 1))

@@ -1,4 +1,4 @@
-"""From the network's answers to 2D-3D correspondences."""
+"""Turn the network's matches into 2D-3D correspondences."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from vpog_core.types import VPOGError
 
 LEVELS = ("pixel", "patch")
 PIXEL_STEP = 4
-"""Every fourth pixel of a patch becomes a correspondence: neighbours say nearly the same."""
-MERGE_SHARE = 0.02
-"""Points of several templates are one when they are nearer than this share of the object's extent."""
+"""Every fourth pixel of a patch becomes a correspondence: neighbours are nearly redundant."""
+MERGE_FRACTION = 0.02
+"""Points of several templates are one when they are nearer than this fraction of the object's extent."""
 
 
 @dataclass(frozen=True)
 class MatchSettings:
-    """How matches become correspondences.
+    """Set how matches become correspondences.
 
     Attributes:
         level: `pixel` takes every fourth pixel, `patch` one place for each patch: sixteen times fewer.
@@ -52,7 +52,7 @@ DEFAULT_SETTINGS = MatchSettings()
 
 @dataclass
 class DenseMatch:
-    """A crop against S templates, pixel by pixel; P is the crop's side.
+    """Hold the match of a crop with S templates, pixel by pixel; P is the crop's side.
 
     Attributes:
         in_template: [S, P, P, 2] float32, template pixel (x, y) each crop pixel is seen at.
@@ -67,7 +67,7 @@ class DenseMatch:
 
 @dataclass
 class Correspondences:
-    """M places in the crop and the points of the object they show.
+    """Hold M pixels of the crop and the points of the object they show.
 
     Attributes:
         points_2d: [M, 2] crop pixels; points_3d: [M, 3] metres, object frame.
@@ -85,34 +85,37 @@ class Correspondences:
 
 
 def dense_matches(model: VPOGModel, matches: Matches, soft: int = 1) -> list[DenseMatch]:
-    """Each of B crops against its S templates: the likeliest patch, then the flow inside it.
+    """Match each of B crops with its S templates: the likeliest patch, then the flow inside it.
 
     Args:
         soft: patches the place is the expected value over: the likeliest, and its likeliest neighbours.
     """
+    # Find the likeliest template patch of each crop patch, and the probability that the object is seen there.
     patches = matches.templates.shape[2]
     probability = matches.logits.float().softmax(dim=-1)
     seen = 1.0 - probability[..., patches:].sum(dim=-1)
     likely, index = _likeliest(probability[..., :patches], soft)
+    # Average the flow inside the likeliest patches, weighted by their probabilities.
     side = round(patches**0.5)
     in_template, confidence = 0.0, 0.0
-    for share, one in zip(
+    for weight, one in zip(
         (likely / likely.sum(dim=-1, keepdim=True)).unbind(-1), index.unbind(-1), strict=True
     ):
         flow = model.flow(matches, one)
-        in_template = in_template + share[..., None, None, None] * _places(one, flow.flow, side)
-        confidence = confidence + share[..., None, None] * flow.confidence
+        in_template = in_template + weight[..., None, None, None] * _places(one, flow.flow, side)
+        confidence = confidence + weight[..., None, None] * flow.confidence
+    # Confidence: of the flow, that the patch is seen at all, and that it is seen in the chosen patches.
     chosen = likely.sum(dim=-1) / seen.clamp_min(1e-6)
     confidence = confidence * (seen * chosen.clamp(0.0, 1.0).sqrt())[..., None, None]
     is_seen = (seen > 0.5)[..., None, None].expand_as(confidence)
-    pictures = [_to_picture(v, side).cpu().numpy() for v in (in_template, confidence, is_seen)]
-    return [DenseMatch(*(p[b] for p in pictures)) for b in range(index.shape[0])]
+    maps = [_join_patches(v, side).cpu().numpy() for v in (in_template, confidence, is_seen)]
+    return [DenseMatch(*(p[b] for p in maps)) for b in range(index.shape[0])]
 
 
 def _likeliest(probability: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Probabilities and indices [..., count] of the likeliest patch and of its likeliest neighbours.
+    """Find the likeliest patch and its likeliest neighbours: probabilities and indices [..., count].
 
-    A patch away from the likeliest is another answer, not the same one roughly: a mean with it means nothing.
+    Patches that are not neighbours of the likeliest are different matches, so they are not averaged with it.
     """
     best = probability.argmax(dim=-1, keepdim=True)
     if count == 1:
@@ -124,7 +127,7 @@ def _likeliest(probability: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 
 def _places(index: Tensor, flow: Tensor, side: int) -> Tensor:
-    """Template pixels [..., 16, 16, 2] of a patch's pixels: centre of patch `index` + place inside + flow."""
+    """Compute the template pixels [..., 16, 16, 2] of a patch: centre of `index`, place inside, flow."""
     half = (PATCH - 1) / 2
     line = torch.arange(PATCH, device=index.device) - half
     inside = torch.stack(torch.meshgrid(line, line, indexing="xy"), dim=-1)
@@ -138,23 +141,26 @@ def correspondences(
     mask: np.ndarray | None = None,
     settings: MatchSettings = DEFAULT_SETTINGS,
 ) -> Correspondences:
-    """Confident matches lifted to 3D by the templates' object coordinates, those that agree merged.
+    """Lift confident matches to 3D by the templates' object coordinates, and merge those that agree.
 
     Args:
         coords: [S, P, P, 3] metres, NaN in the background; mask: [P, P] bool, crop pixels that may be used.
     """
+    # Sample pixels, and keep the confident ones.
     pixels, in_template, confidence = _sampled(match, settings.level)  # [N, 2], [S, N, 2], [S, N]
     x, y = np.round(pixels).astype(int).T
     use = match.seen[:, y, x] & (confidence > settings.min_confidence) & np.isfinite(in_template).all(axis=-1)
     if mask is not None:
         use &= mask[y, x]
+    # Lift them to object points.
     extent = _extent(coords)
     points = np.full((*use.shape, 3), np.nan)
     template, place = np.nonzero(use)
     points[template, place] = lift(coords, template, in_template[template, place], extent)
     weights = np.where(np.isfinite(points).all(axis=-1), confidence, 0.0).astype(np.float64)
+    # Merge points of several templates that agree.
     if settings.merge and len(coords) > 1:
-        points, weights = merged(points, weights, MERGE_SHARE * extent)
+        points, weights = merged(points, weights, MERGE_FRACTION * extent)
     template, place = np.nonzero(weights > 0)
     return Correspondences(
         points_2d=pixels[place].astype(np.float64),
@@ -167,7 +173,7 @@ def correspondences(
 
 
 def merged(points: np.ndarray, weights: np.ndarray, tolerance: float) -> tuple[np.ndarray, np.ndarray]:
-    """What S templates say of N query pixels, those that agree made one by their weighted mean.
+    """Merge what S templates say of N query pixels: points that agree become their weighted mean.
 
     For each pixel the surest point takes in all within the tolerance and their weights; the surest of the
     rest follows, and so on: points that disagree stay, for the solver to choose.
@@ -198,7 +204,7 @@ def merged(points: np.ndarray, weights: np.ndarray, tolerance: float) -> tuple[n
 
 
 def _sampled(match: DenseMatch, level: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Crop pixels [N, 2], their places [S, N, 2] in the templates, confidences [S, N]."""
+    """Sample a match: crop pixels [N, 2], their template pixels [S, N, 2], confidences [S, N]."""
     size = match.seen.shape[-1]
     if level == "pixel":
         line = np.arange(PIXEL_STEP // 2, size, PIXEL_STEP)
@@ -215,7 +221,7 @@ def _sampled(match: DenseMatch, level: str) -> tuple[np.ndarray, np.ndarray, np.
 
 
 def _patch_means(values: np.ndarray) -> np.ndarray:
-    """[S, P, P, ...] -> [S, P / 16, P / 16, ...]."""
+    """Average over patches: [S, P, P, ...] -> [S, P / 16, P / 16, ...]."""
     s, size = values.shape[:2]
     side = size // PATCH
     return values.reshape(s, side, PATCH, side, PATCH, *values.shape[3:]).mean(axis=(2, 4))
@@ -224,7 +230,7 @@ def _patch_means(values: np.ndarray) -> np.ndarray:
 def lift(
     coords: np.ndarray, template: np.ndarray, pixels: np.ndarray, extent: float | None = None
 ) -> np.ndarray:
-    """Object points [M, 3] at sub-pixel places [M, 2] of templates [M]; NaN off the object.
+    """Look up the object points [M, 3] at sub-pixel places [M, 2] of templates [M]; NaN off the object.
 
     Bilinear where all four pixels around lie on one piece of surface, else the nearest pixel.
 
@@ -246,13 +252,13 @@ def lift(
 
 
 def _extent(coords: np.ndarray) -> float:
-    """Diagonal (metres) of the box around all points [S, P, P, 3] that templates show; 0 without any."""
+    """Measure the diagonal (metres) of the box around all points [S, P, P, 3]; 0 without any."""
     sparse = coords[:, ::4, ::4].reshape(-1, 3)
     sparse = sparse[np.isfinite(sparse).all(axis=-1)]
     return float(np.linalg.norm(np.ptp(sparse, axis=0))) if len(sparse) else 0.0
 
 
-def _to_picture(values: Tensor, side: int) -> Tensor:
-    """[B, S, Nq, 16, 16(, 2)] -> [B, S, P, P(, 2)]."""
+def _join_patches(values: Tensor, side: int) -> Tensor:
+    """Join patches to images: [B, S, Nq, 16, 16(, 2)] -> [B, S, P, P(, 2)]."""
     values = values.unflatten(2, (side, side)).transpose(3, 4)
     return values.flatten(4, 5).flatten(2, 3)

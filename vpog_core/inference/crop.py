@@ -1,4 +1,4 @@
-"""From a detection to the network's crop, and the camera that took it."""
+"""Cut the network's crop of a detection out of an image, and make the camera of the crop."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vpog_core.types import Camera, Detection, VPOGError
 
 @dataclass
 class Crop:
-    """A look-at crop; P is its side in pixels.
+    """Hold a look-at crop; P is its side in pixels.
 
     Attributes:
         rgb: [P, P, 3] uint8; mask: [P, P] bool, or None where the detection has none.
@@ -25,7 +25,7 @@ class Crop:
 
 
 def crop_detection(image: np.ndarray, camera: Camera, detection: Detection, size: int) -> Crop:
-    """The crop of `size` pixels around a detection in an RGB image [H, W, 3] uint8.
+    """Cut the crop of `size` pixels around a detection out of an RGB image [H, W, 3] uint8.
 
     Raises:
         VPOGError: the box is empty or outside the image; the mask is empty or of another size.
@@ -47,7 +47,7 @@ def crop_detection(image: np.ndarray, camera: Camera, detection: Detection, size
 
 
 def as_camera(camera: Camera | np.ndarray, image: np.ndarray) -> Camera:
-    """A camera as it is, or the one without distortion that intrinsics K [3, 3] make with an image's size.
+    """Return a camera as it is, or make one without distortion of intrinsics K [3, 3].
 
     Raises:
         VPOGError: K is no intrinsic matrix, or the image has no size.
@@ -67,7 +67,7 @@ def as_camera(camera: Camera | np.ndarray, image: np.ndarray) -> Camera:
 
 
 def check_image(image: np.ndarray, camera: Camera) -> None:
-    """Refuse what is no RGB image of the camera's size, by a VPOGError."""
+    """Raise a VPOGError for what is not an RGB image of the camera's size."""
     array = isinstance(image, np.ndarray)
     if not array or image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         raise VPOGError(f"The image is {_kind(image)}: give [H, W, 3] uint8 RGB.")

@@ -1,4 +1,4 @@
-"""The front of inference: an image and its detections in, poses out."""
+"""Estimate the poses of detected objects in an image: the front of inference."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _LOG = logging.getLogger(__name__)
 
 
 class PoseEstimator:
-    """Estimates poses of a library's objects. It remembers objects, and nothing of the images it saw.
+    """Estimates poses of a library's objects. It keeps onboarded objects, and nothing of the images.
 
         estimator = PoseEstimator("meshes")
         estimates = estimator.estimate(image, K, [Detection("mug", box)])
@@ -68,27 +68,27 @@ class PoseEstimator:
         folder = isinstance(objects, (str, Path))
         library = ObjectLibrary(objects, cache_dir) if folder else objects
         self._failures = Failures()
-        self._doubts: set[str] = set()
+        self._logged_doubts: set[str] = set()
         self.objects = ObjectStore(self.model, library, self.networks.key, self._failures)
 
     @property
     def library(self) -> ObjectLibrary:
-        """The objects known."""
+        """The library of known objects."""
         return self.objects.library
 
     @property
     def model(self) -> VPOGModel:
-        """The network that finds views and matches them."""
+        """The network that retrieves views and matches them."""
         return self.networks.model
 
     @property
     def object_ids(self) -> list[str]:
-        """Names of the objects known."""
+        """The names of the known objects."""
         return list(self.library.ids)
 
     @property
     def device(self) -> str:
-        """Where the network runs."""
+        """The device the network runs on."""
         return str(self.model.mean.device)
 
     @property
@@ -101,8 +101,8 @@ class PoseEstimator:
     ) -> dict[str, str]:
         """Render, encode and cache the templates of one object, or of all.
 
-        Of all objects the meshes are read first, and those that cannot be used are left out: a detection
-        of one is answered with the reason.
+        To onboard all objects, their meshes are read first, and those that cannot be used are left out: the
+        estimate of such an object has the reason.
 
         Args:
             progress: called with (steps done, steps, object id).
@@ -123,11 +123,11 @@ class PoseEstimator:
 
     @property
     def left_out(self) -> dict[str, str]:
-        """Objects that `onboard` could not use, each with the sentence that says why."""
+        """The objects that `onboard` could not use, each with the sentence that says why."""
         return dict(self.objects.left_out)
 
     def onboarded(self, class_id: str) -> OnboardedObject:
-        """Return an object ready for matching, onboarded now if it was not yet."""
+        """Return an object ready for matching; it is onboarded now if it was not yet."""
         return self.objects.get(class_id)
 
     def estimate(
@@ -137,11 +137,11 @@ class PoseEstimator:
         detections: Sequence[Detection],
         priors: Sequence[Prior | None] | None = None,
     ) -> Estimates:
-        """Estimate a pose for every detection, in their order; where there is none, `reason` says why.
+        """Estimate a pose for every detection, in their order; an estimate without a pose has a `reason`.
 
-        Whatever fails, also in a renderer, the library or the network, is such a reason, and costs the
-        detections it concerns alone; the traceback of what was not expected goes to `logging`, as does, once,
-        what is unlikely about a camera that was not read from a file or a message.
+        Every failure, also in a renderer, the library or the network, becomes a reason of the detections that
+        it concerns. Tracebacks of unexpected errors are logged, and, once, what is unlikely about a camera
+        that was not read from a file or a message.
 
         Args:
             image: [H, W, 3] uint8 RGB, of the camera's size.
@@ -158,7 +158,7 @@ class PoseEstimator:
             camera = as_camera(camera, image)
         except Exception as error:
             return Estimates(self._failures.estimate(d, error) for d in detections)
-        self._tell_doubts(camera)
+        self._log_camera_doubts(camera)
         setup = self._setup()
         priors = [None] * len(detections) if priors is None else list(priors)
         if len(priors) != len(detections):
@@ -166,34 +166,34 @@ class PoseEstimator:
             return Estimates(PoseEstimate(d.class_id, d.instance, reason=reason) for d in detections)
         found: dict[int, PoseEstimate] = {}
         queries: dict[int, Query] = {}
-        # Crop: a query for each detection that can be used.
+        # Make a query of each detection that can be used.
         with setup.stage("crop"):
             for n, (detection, prior) in enumerate(zip(detections, priors, strict=True)):
                 try:
                     queries[n] = pipeline.crop(setup, image, camera, detection, prior)
                 except Exception as error:
                     found[n] = self._failures.estimate(detection, error)
-        # Find the poses of all queries together, and put them into the caller's terms.
-        found.update(zip(queries, self._answer(setup, list(queries.values())), strict=True))
+        # Find the poses of all queries together.
+        found.update(zip(queries, self._find_poses(setup, list(queries.values())), strict=True))
         return Estimates((found[n] for n in range(len(detections))), setup.timings.seconds)
 
     def solve_from(self, query: Query, cluster: Cluster) -> PoseHypothesis:
-        """Find the pose of an encoded query from a cluster that somebody else chose."""
+        """Find the pose of an encoded query from a cluster that the caller chose."""
         query = replace(query, max_hypotheses=1)
         (solved,) = pipeline.match_refine(self._setup(), [query], [(0, cluster)], 1)
         return solved.best
 
     def match_with(self, query: Query, cluster: Cluster) -> PoseHypothesis:
-        """Match an encoded query with a cluster that somebody else chose; the pose is not refined."""
+        """Match an encoded query with a cluster that the caller chose; the pose is not refined."""
         (matched,) = pipeline.match(self._setup(), [query], [(0, cluster)])
         return matched.best
 
     def renderer(self, class_id: str) -> Renderer:
-        """Return what renders an object, onboarded now if it was not yet."""
+        """Return the renderer of an object, which is onboarded now if it was not yet."""
         return self.objects.renderer(self.onboarded(class_id))
 
-    def _tell_doubts(self, camera: Camera) -> None:
-        """Log what is odd about a camera nobody has checked yet, as one made by hand; each sentence once."""
+    def _log_camera_doubts(self, camera: Camera) -> None:
+        """Log what is unlikely about a camera that was not checked yet; each sentence once."""
         if camera.checked:
             return
         try:
@@ -202,15 +202,15 @@ class PoseEstimator:
         except VPOGError as error:
             doubts = [str(error)]
         for doubt in doubts:
-            if doubt not in self._doubts:
-                self._doubts.add(doubt)
+            if doubt not in self._logged_doubts:
+                self._logged_doubts.add(doubt)
                 _LOG.warning("%s", doubt)
 
     def _setup(self) -> pipeline.Setup:
         return pipeline.Setup(self.networks, self.objects, self.options)
 
-    def _answer(self, setup: pipeline.Setup, queries: Sequence[Query]) -> list[PoseEstimate]:
-        """Find the poses of queries; where that fails for all of them together, one by one."""
+    def _find_poses(self, setup: pipeline.Setup, queries: Sequence[Query]) -> list[PoseEstimate]:
+        """Find the poses of queries together; if that fails for all of them, one by one."""
         if not queries:
             return []
         try:
@@ -220,8 +220,8 @@ class PoseEstimator:
                 return [self._failures.estimate(queries[0].detection, error)]
         else:
             return [self._estimate_of(query) for query in solved]
-        # Out of the handler, so that what the error held in memory is free.
-        return [self._answer(setup, [query])[0] for query in queries]
+        # Outside of the handler, so that memory held by the error is free.
+        return [self._find_poses(setup, [query])[0] for query in queries]
 
     def _estimate_of(self, query: Query) -> PoseEstimate:
         try:

@@ -12,25 +12,25 @@ _LOG = logging.getLogger(__name__)
 
 
 class Failures:
-    """Tells errors, each kind of them with its traceback only the first time."""
+    """Turns errors into sentences; the traceback of each kind of error is logged the first time."""
 
     def __init__(self) -> None:
-        self._known: set[str] = set()
+        self._logged: set[str] = set()
 
     def reason(self, what: str, error: Exception) -> str:
-        """The sentence of a VPOGError; of any other error one that says `what` failed by it."""
+        """Return the sentence of a VPOGError; for any other error, one that says that `what` failed."""
         if isinstance(error, VPOGError):
             return str(error)
-        told = sentence_of(error)
-        level = logging.DEBUG if told in self._known else logging.ERROR
-        self._known.add(told)
-        _LOG.log(level, "%s failed: %s", what, told, exc_info=error)
+        summary = sentence_of(error)
+        level = logging.DEBUG if summary in self._logged else logging.ERROR
+        self._logged.add(summary)
+        _LOG.log(level, "%s failed: %s", what, summary, exc_info=error)
         remedy = "this is a defect, please report it with the traceback in the log"
         if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
             remedy = "use fewer detections at once, or a device with more memory"
-        return f"{what} failed ({told}): {remedy}."
+        return f"{what} failed ({summary}): {remedy}."
 
     def estimate(self, detection: Detection, error: Exception) -> PoseEstimate:
-        """Make an estimate without a pose for a detection whose estimate an error ended."""
+        """Make an estimate without a pose for a detection that failed with an error."""
         what = f"The estimate of '{detection.class_id}'"
         return PoseEstimate(detection.class_id, detection.instance, reason=self.reason(what, error))

@@ -1,4 +1,4 @@
-"""One pose that an object in a crop may have, and everything it was solved from."""
+"""Define a pose hypothesis: one pose that an object in a crop may have, and what it was solved from."""
 
 from __future__ import annotations
 
@@ -15,23 +15,24 @@ from vpog_core.inference.onboarding import Cluster
 
 @dataclass(frozen=True, eq=False)
 class PoseHypothesis:
-    """A pose of the object in a crop, how sure it is, and what it was solved from.
+    """Hold a pose of the object in a crop, its score, and what it was solved from.
 
     It never changes: a refined pose is another hypothesis, made by `dataclasses.replace`.
 
     Attributes:
         crop: the image region the pose is of.
         cluster: the templates the crop was matched with; match: the network's answer.
-        pairs: correspondences from the match; the material of flow pictures. These three are None for a
-            pose that was followed from an earlier image, without a match.
+        pairs: correspondences from the match. These three are None for a pose that was followed from an
+            earlier image, without a match.
         pnp: pose in the crop's virtual camera, inliers among `pairs` (else among what `support` was made of),
             covariance; None: no pose was found.
-        score_features: [F] what the score is a function of, see `calibration.FEATURES`, with the similarity
-            once the pose was compared with the image, or `calibration.TRACKED_FEATURES`; None without a pose.
+        score_features: [F] the features that the score is computed from, see `calibration.FEATURES`, with the
+            similarity once the pose was compared with the image, or `calibration.TRACKED_FEATURES`; None
+            without a pose.
         score: 0..1, the probability that the pose is correct.
         similarity: of the image and a render at the pose, -1..1; None where they were not compared.
         support: what a pose that was aligned or followed was solved from, in place of `pairs`; else None.
-        converged: further rendering and matching would change next to nothing.
+        converged: further rendering and matching would hardly change the pose.
     """
 
     crop: Crop
@@ -62,13 +63,13 @@ class PoseHypothesis:
 
     @property
     def covariance(self) -> np.ndarray:
-        """[6, 6] of (x, y, z, rotation), metres and radians, in the real camera's frame."""
+        """The covariance [6, 6] of (x, y, z, rotation), metres and radians, in the real camera's frame."""
         return rotate_covariance(self.pnp.covariance, self.crop.virtual.T_cam_virt[:3, :3])
 
 
 @dataclass(frozen=True, eq=False)
 class Consensus:
-    """Correspondences [M, ...] near the pose T [4, 4] that they agree on.
+    """Hold correspondences [M, ...] near the pose T [4, 4] that they agree on.
 
     Attributes:
         T: of the crop's virtual camera; sigma: [M] standard deviations of the pixels `points_2d`.

@@ -1,4 +1,4 @@
-"""Correct the hypotheses that can be the answer by comparing renders with the image, and score them by it.
+"""Correct the best hypotheses by comparing renders with the image, and score them by the comparison.
 
 A comparison costs as much as finding the pose did. The best hypothesis of each query is compared first;
 another one only where the most similar render there can be would put it before that.
@@ -29,8 +29,8 @@ FLOW_GAIN = 0.1
 BEST_REFINED = RefinedPose(
     np.eye(4), visible=1.0, agreement=1.0, precision=-1.5, rays=np.zeros((0, 3)), points=np.zeros((0, 3))
 )
-"""What the refiner says of a pose at best: all is visible and agrees, to a quarter of a pixel."""
-NO_BAR = -np.inf
+"""The best possible result of the refiner: all is visible and agrees, to a quarter of a pixel."""
+NO_THRESHOLD = -np.inf
 
 
 @dataclass(frozen=True)
@@ -55,26 +55,32 @@ class ImageComparison:
         """Correct and score the hypotheses of queries; those that cannot be among the best are dropped.
 
         Args:
-            count: of each query, how many hypotheses are wanted.
+            count: hypotheses wanted of each query.
         """
-        first = self._compare([(q, h, NO_BAR) for q in queries for h in q.hypotheses[:count]])
+        # Compare the best hypotheses of each query.
+        first = self._compare([(q, h, NO_THRESHOLD) for q in queries for h in q.hypotheses[:count]])
         found = [[next(first) for _ in q.hypotheses[:count]] for q in queries]
-        # The best that a comparison can say of a hypothesis.
+        # Find the other hypotheses that the best possible comparison would rank among those.
         best = BEST_REFINED if self.refiner is not None and self.refiner_rounds else None
-        bars = [min((h.score for h in done), default=NO_BAR) for done in found]
-        waiting = [
-            [h for h in q.hypotheses[count:] if self._may_reach(h, 1.0, bar, best)]
-            for q, bar in zip(queries, bars, strict=True)
+        thresholds = [min((h.score for h in done), default=NO_THRESHOLD) for done in found]
+        candidates = [
+            [h for h in q.hypotheses[count:] if self._may_reach(h, 1.0, threshold, best)]
+            for q, threshold in zip(queries, thresholds, strict=True)
         ]
-        rest = [(q, h, bar) for q, bar, some in zip(queries, bars, waiting, strict=True) for h in some]
+        rest = [
+            (q, h, threshold)
+            for q, threshold, some in zip(queries, thresholds, candidates, strict=True)
+            for h in some
+        ]
+        # Compare these as well, and drop the rest.
         others = self._compare(rest)
         return [
             q.with_hypotheses([*done, *(next(others) for _ in some)])
-            for q, done, some in zip(queries, found, waiting, strict=True)
+            for q, done, some in zip(queries, found, candidates, strict=True)
         ]
 
     def _compare(self, tried: Sequence[tuple[Query, PoseHypothesis, float]]) -> Iterator[PoseHypothesis]:
-        """Yield hypotheses as the image leaves them, of (query, hypothesis, score it must reach to count)."""
+        """Yield corrected and scored hypotheses for (query, hypothesis, score it must reach)."""
         # The refiner network corrects all poses in one batch.
         with self.stage("compare"):
             refined = self._refined(tried)
@@ -83,7 +89,7 @@ class ImageComparison:
             return iter([self._aligned(*one, other) for one, other in zip(tried, refined, strict=True)])
 
     def _refined(self, tried: Sequence[tuple[Query, PoseHypothesis, float]]) -> list[RefinedPose | None]:
-        """The refiner's correction of each hypothesis; None for those without a pose."""
+        """Refine each hypothesis by the network; None for those without a pose."""
         rows = [n for n, (_, h, _) in enumerate(tried) if h.has_pose]
         corrected: list[RefinedPose | None] = [None] * len(tried)
         if self.refiner is None or not self.refiner_rounds or not rows:
@@ -97,9 +103,9 @@ class ImageComparison:
         return corrected
 
     def _aligned(
-        self, query: Query, hypothesis: PoseHypothesis, bar: float, refined: RefinedPose | None
+        self, query: Query, hypothesis: PoseHypothesis, threshold: float, refined: RefinedPose | None
     ) -> PoseHypothesis:
-        """Align one hypothesis with the image, from where the refiner leads; without a pose it stays."""
+        """Align one hypothesis with the image, starting from the refined pose; one without a pose stays."""
         if not hypothesis.has_pose:
             return hypothesis
         cancellation.check()
@@ -109,15 +115,15 @@ class ImageComparison:
             hypothesis.T_cam_obj,
             self.alignments,
             refined,
-            lambda similarity: self._may_reach(hypothesis, similarity + FLOW_GAIN, bar, refined),
+            lambda similarity: self._may_reach(hypothesis, similarity + FLOW_GAIN, threshold, refined),
         )
         return apply_alignment(hypothesis, alignment, refined, self.calibration)
 
     def _may_reach(
-        self, hypothesis: PoseHypothesis, similarity: float, bar: float, refined: RefinedPose | None
+        self, hypothesis: PoseHypothesis, similarity: float, threshold: float, refined: RefinedPose | None
     ) -> bool:
-        """Tell whether a hypothesis of such a similarity would score as high as a bar."""
-        if not hypothesis.has_pose or bar == NO_BAR:
-            return bar == NO_BAR
+        """Tell whether a hypothesis of this similarity would score as high as a threshold."""
+        if not hypothesis.has_pose or threshold == NO_THRESHOLD:
+            return threshold == NO_THRESHOLD
         features = compute_compared_features(hypothesis, min(similarity, 1.0), refined)
-        return float(self.calibration.compared(features).probability(features)) >= bar
+        return float(self.calibration.compared(features).probability(features)) >= threshold

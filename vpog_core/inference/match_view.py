@@ -1,4 +1,4 @@
-"""The match behind a hypothesis as a person looks at it: the material of flow pictures."""
+"""Extract what is drawn of the match behind a hypothesis."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from vpog_core.types import MatchView
 
 
 def match_view(hypothesis: PoseHypothesis) -> MatchView:
-    """Show the crop beside the template that most confident correspondences come from."""
+    """Choose the template that most confident correspondences come from, and show the crop beside it."""
     pairs, match = hypothesis.pairs, hypothesis.match
     inlier = hypothesis.pnp.inlier if hypothesis.pnp is not None else np.zeros(len(pairs.weights), dtype=bool)
     support = np.bincount(pairs.template, weights=pairs.weights * (0.1 + inlier), minlength=len(match.seen))

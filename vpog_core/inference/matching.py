@@ -1,4 +1,4 @@
-"""Match crops with clusters of templates: in batches, whatever objects they show."""
+"""Match crops with clusters of templates in batches that may show different objects."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def match_and_solve(
 ) -> Iterator[tuple[int, PoseHypothesis]]:
     """Match queries with clusters in batches, and solve each match for a pose.
 
-    Clusters are taken as they are needed, so that a long row of them never lies in memory at once.
+    Clusters are generated as needed, so that never all of them are in memory.
 
     Args:
         queries: encoded.
@@ -50,9 +50,9 @@ def match_and_solve(
     while pairs := list(islice(tried, batch)):
         cancellation.check()
         chosen, clusters = [queries[n] for n, _ in pairs], [cluster for _, cluster in pairs]
-        # Match: which template pixel shows what each crop pixel shows.
+        # Match each crop pixel with a template pixel.
         matches = match_clusters(model, stack([q.encoding for q in chosen]), clusters, settings.soft)
-        # Solve: the pose that most correspondences agree on.
+        # Solve for the pose that most correspondences agree on.
         with stage("solve"):
             hypotheses = solve_all([q.crop for q in chosen], clusters, matches, settings, calibration)
         yield from zip((n for n, _ in pairs), hypotheses, strict=True)

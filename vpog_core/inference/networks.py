@@ -1,4 +1,4 @@
-"""The networks that an estimator works with, loaded from files, and what was fitted with them."""
+"""Load the networks that an estimator works with, and their calibration, from files."""
 
 from __future__ import annotations
 

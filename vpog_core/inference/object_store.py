@@ -1,4 +1,4 @@
-"""The onboarded objects of a library: rendered, described by a network, cached, or left out."""
+"""Keep the onboarded objects of a library: rendered, described by a network and cached."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from vpog_core.types import VPOGError
 
 Progress = Callable[[int, int, str], None]
 """Called with (steps done, steps, the object's name and what is done)."""
-OPENED_AT_ONCE = 16
+MAX_OPENED_AT_START = 16
 """Of a library of more objects, those in the cache are opened when they are first asked for."""
 
 
@@ -28,11 +28,11 @@ class ObjectStore:
         model: the network, on its device.
         library: the objects.
         key: tells these weights from others in the cache.
-        failures: tells what goes wrong.
+        failures: turns errors into reasons.
 
     Attributes:
         left_out: objects that were found to be unusable, each with the sentence that says why.
-        outdated: objects that go on with the mesh they had, each with the sentence that says why the one in
+        outdated: objects that keep their earlier mesh, each with the sentence that says why the one in
             its file cannot be used.
     """
 
@@ -45,7 +45,7 @@ class ObjectStore:
         self._renderers: dict[str, Renderer] = {}
 
     def onboard_all(self, progress: Progress | None = None, strict: bool = False) -> dict[str, str]:
-        """Onboard all objects; those that cannot be used are left out, and returned with the reasons.
+        """Onboard all objects; those that cannot be used are left out and returned with the reasons.
 
         All meshes are read first, so that a broken one is known before minutes of work. In a library of many
         objects those in the cache are left closed until they are asked for: neither mesh nor templates are
@@ -64,7 +64,7 @@ class ObjectStore:
         return dict(self.left_out)
 
     def check(self, strict: bool) -> None:
-        """Read all meshes where `strict`, and refuse them all where one cannot be used; nothing is onboarded.
+        """Read all meshes if `strict`, and raise if one cannot be used; nothing is onboarded.
 
         Raises:
             VPOGError: with `strict`, one of the objects cannot be used.
@@ -74,7 +74,7 @@ class ObjectStore:
             self._refuse(strict)
 
     def get(self, class_id: str, progress: Progress | None = None) -> OnboardedObject:
-        """Return an object ready for matching, onboarded now if it was not yet.
+        """Return an object ready for matching; it is onboarded now if it was not yet.
 
         Raises:
             VPOGError: unknown object, unreadable mesh, wrong unit, or one that was left out.
@@ -96,7 +96,7 @@ class ObjectStore:
         return object_id in self._objects
 
     def is_cached(self, object_id: str) -> bool:
-        """Tell whether an object is onboarded in the cache, by these weights and with the mesh as it is."""
+        """Tell whether an object is in the cache, described by these weights and with its present mesh."""
         path = self.library.cached_templates(object_id, self.model.config.image_size)
         return path is not None and features_key_of(path) == self._features_key()
 
@@ -109,7 +109,7 @@ class ObjectStore:
         return self.left_out.get(object_id, "")
 
     def renewed(self, library: ObjectLibrary) -> tuple[ObjectStore, set[str]]:
-        """Make a store of the folder's library as it is read now; this one stays as it is.
+        """Make a store of a library that was read again from the same folder; this store does not change.
 
         Objects whose files have not changed are taken as they are; so are those whose mesh cannot be used any
         more, see `outdated`. What is new or has changed is not onboarded yet.
@@ -138,17 +138,17 @@ class ObjectStore:
         return self._renderers[object_id]
 
     def _left_closed(self) -> set[str]:
-        """Names of the objects that are onboarded in the cache, where there are too many to open all."""
-        if len(self.library.ids) <= OPENED_AT_ONCE:
+        """Return the objects that stay in the cache until asked for, where there are too many to open all."""
+        if len(self.library.ids) <= MAX_OPENED_AT_START:
             return set()
         return {object_id for object_id in self.library.ids if self.is_cached(object_id)}
 
     def _features_key(self) -> str:
-        """What the features of these weights are called in the cache."""
+        """Return the name that the features of these weights have in the cache."""
         return f"{self.key}-{DESCRIPTOR_FORMAT}"
 
     def _refuse(self, strict: bool) -> None:
-        """Raise why nothing can be done: all objects are left out, or, where strict, one is."""
+        """Raise a VPOGError if no object is usable, or, with `strict`, if one is not."""
         if not self.left_out or not (strict or len(self.left_out) == len(self.library.ids)):
             return
         if len(self.left_out) == 1:
@@ -159,7 +159,7 @@ class ObjectStore:
         )
 
     def _descriptors(self, templates: TemplateSet, progress: Progress | None) -> torch.Tensor:
-        """Retrieval descriptors of the templates: from the cache when these weights made it, else now."""
+        """Return the retrieval descriptors of the templates: from the cache of these weights, or made now."""
         key = self._features_key()
         if templates.features_key != key:
             step = _step(progress, f"{templates.object_id} (describing views)")
@@ -172,5 +172,5 @@ class ObjectStore:
 
 
 def _step(progress: Progress | None, name: str) -> Callable[[int, int], None] | None:
-    """The progress of one step of an object."""
+    """Return a progress callback for one step of an object."""
     return None if progress is None else lambda done, total: progress(done, total, name)

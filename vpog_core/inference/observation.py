@@ -1,4 +1,4 @@
-"""An image that poses are compared with."""
+"""Define the observation that poses are compared with: an image with its camera and mask."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vpog_core.types import Camera
 
 @dataclass(frozen=True)
 class Observation:
-    """An image, the camera that took it, and where in it the object may be visible.
+    """Hold an image, the camera that took it, and the mask of where the object may be visible.
 
     Attributes:
         image: [H, W, 3] uint8 RGB; camera: that took it.
@@ -25,7 +25,7 @@ class Observation:
 
     @cached_property
     def usable(self) -> np.ndarray:
-        """[H, W] uint8, 255 where the object may be visible."""
+        """The mask [H, W] uint8, 255 where the object may be visible."""
         if self.mask is None:
             return np.full(self.image.shape[:2], 255, np.uint8)
         return (np.asarray(self.mask) != 0).astype(np.uint8) * 255

@@ -1,4 +1,4 @@
-"""An object as the estimator holds it: templates, retrieval descriptors, encoded clusters."""
+"""Prepare an object for matching: templates, retrieval descriptors, encoded clusters."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from vpog_core.objects.template_set import TemplateSet
 from vpog_core.objects.viewpoints import align_roll, nearest_viewpoints, viewpoint_directions
 
 ROLLS = 12
-"""In-plane turns each template is described at: 30 degrees apart, so 15 degrees are left at most."""
-VIEWS_AT_ONCE = 6
+"""In-plane rolls each template is described at: 30 degrees apart, so at most 15 degrees remain."""
+VIEWS_PER_BATCH = 6
 """TemplateViews described in one pass of the network, each at all its rolls."""
 DESCRIPTOR_FORMAT = "2"
-"""Raise it when `describe_templates` makes other descriptors of the same weights: caches are made anew."""
-CLUSTERS_KEPT = 64
-"""Encoded clusters kept per object; the same few are met again and again."""
-IMAGES_AT_ONCE = 64
-"""Template pictures that go through the encoder in one pass."""
+"""Increase it when `describe_templates` changes, so that cached descriptors are computed again."""
+MAX_CACHED_CLUSTERS = 64
+"""Encoded clusters cached per object; the same few are used again and again."""
+IMAGES_PER_BATCH = 64
+"""Template images that go through the encoder in one pass."""
 
 
 @dataclass
 class TemplateViews:
-    """S templates turned towards a reference view.
+    """Hold S templates rotated in the image to the roll of a reference view.
 
     Attributes:
         rgb: [S, P, P, 3] uint8; coords: [S, P, P, 3] float32 metres, object frame, NaN in the background.
@@ -47,7 +47,7 @@ class TemplateViews:
 
 @dataclass
 class Cluster(TemplateViews):
-    """S neighbouring views, the first of them the reference.
+    """Hold S neighbouring views, the first of them the reference.
 
     Attributes:
         encoded: their encodings [S, ...], or None as long as nobody needed them; see `encode_clusters`.
@@ -57,7 +57,7 @@ class Cluster(TemplateViews):
 
 
 class OnboardedObject:
-    """Templates of one object and what a network made of them.
+    """Hold the templates of one object and what a network made of them.
 
     Args:
         templates: rendered views.
@@ -68,39 +68,39 @@ class OnboardedObject:
         self.templates, self.model, self.descriptors = templates, model, descriptors
         self._clusters: OrderedDict[tuple, Cluster] = OrderedDict()
 
-    def forget_clusters(self) -> None:
-        """Forget the clusters met so far, with their encodings."""
+    def clear_clusters(self) -> None:
+        """Drop the cached clusters and their encodings."""
         self._clusters.clear()
 
     def cluster(self, view: int, roll_index: int, size: int) -> Cluster:
-        """The `size` templates around a view, all turned towards the view at that roll."""
+        """Return the `size` templates around a view, all rotated to the view at that roll."""
         return self.group(nearest_viewpoints(viewpoint_directions()[view], size), roll_index)
 
     def group(self, views: Sequence[int], roll_index: int) -> Cluster:
-        """The templates of some views, all turned towards the first of them at a roll."""
+        """Return the templates of some views, all rotated to the first of them at a roll."""
         key = (*(int(v) for v in views), roll_index)
         if key not in self._clusters:
-            turned_views = self.turned_towards(self.rotation(key[0], roll_index), key[:-1])
-            self._clusters[key] = Cluster(**vars(turned_views))
-            if len(self._clusters) > CLUSTERS_KEPT:
+            rotated = self.aligned_to(self.rotation(key[0], roll_index), key[:-1])
+            self._clusters[key] = Cluster(**vars(rotated))
+            if len(self._clusters) > MAX_CACHED_CLUSTERS:
                 self._clusters.popitem(last=False)
         self._clusters.move_to_end(key)
         return self._clusters[key]
 
     def rotation(self, view: int, roll_index: int) -> np.ndarray:
-        """R_virt_obj [3, 3] of a template at a roll."""
+        """Return R_virt_obj [3, 3] of a template at a roll."""
         return rotation_z(roll_angle(roll_index)) @ self.templates.T_virt_obj[view][:3, :3]
 
     def neighbours(self, direction: np.ndarray, R_ref: np.ndarray, count: int) -> TemplateViews:
-        """The `count` templates nearest to a direction [3], turned towards a reference view R_ref [3, 3]."""
-        return self.turned_towards(R_ref, nearest_viewpoints(direction, count))
+        """Return the `count` templates nearest to a direction [3], rotated to a reference R_ref [3, 3]."""
+        return self.aligned_to(R_ref, nearest_viewpoints(direction, count))
 
-    def turned_towards(self, R_ref: np.ndarray, views: Sequence[int]) -> TemplateViews:
-        """Some templates, each at the roll that brings it nearest to a reference view R_ref [3, 3]."""
+    def aligned_to(self, R_ref: np.ndarray, views: Sequence[int]) -> TemplateViews:
+        """Return templates, each at the roll that brings it nearest to a reference view R_ref [3, 3]."""
         t, views = self.templates, list(views)
         rolls = [align_roll(t.T_virt_obj[v][:3, :3], R_ref) for v in views]
         return TemplateViews(
-            rgb=np.stack([turned(t.images[v], r) for v, r in zip(views, rolls, strict=True)]),
+            rgb=np.stack([rotate_image(t.images[v], r) for v, r in zip(views, rolls, strict=True)]),
             coords=np.stack([self._coords(v, r) for v, r in zip(views, rolls, strict=True)]),
             directions=(viewpoint_directions()[views] @ R_ref.T).astype(np.float32),
         )
@@ -108,26 +108,26 @@ class OnboardedObject:
     def _coords(self, view: int, roll: float) -> np.ndarray:
         coords = self.templates.coords[view].astype(np.float32) + self.templates.center.astype(np.float32)
         coords[~self.templates.mask[view]] = np.nan
-        return turned(coords, roll, cv2.INTER_NEAREST, np.nan)
+        return rotate_image(coords, roll, cv2.INTER_NEAREST, np.nan)
 
 
 def roll_angle(roll_index: int) -> float:
-    """Radians of one of the ROLLS turns."""
+    """Return the angle in radians of one of the ROLLS rolls."""
     return 2 * np.pi * roll_index / ROLLS
 
 
-def turned(
-    picture: np.ndarray, roll: float, interpolation: int = cv2.INTER_LINEAR, border: float = 0.0
+def rotate_image(
+    image: np.ndarray, roll: float, interpolation: int = cv2.INTER_LINEAR, border: float = 0.0
 ) -> np.ndarray:
-    """A square picture [P, P, C] turned about its middle by `roll` radians, from x towards y."""
-    size = picture.shape[0]
+    """Rotate a square image [P, P, C] about its middle by `roll` radians, from x towards y."""
+    size = image.shape[0]
     return cv2.warpAffine(
-        picture, roll_matrix(roll, size), (size, size), flags=interpolation, borderValue=(border,) * 3
+        image, roll_matrix(roll, size), (size, size), flags=interpolation, borderValue=(border,) * 3
     )
 
 
 def encode_images(model: VPOGModel, rgb: np.ndarray) -> Encoded:
-    """Tokens and stem features of pictures [N, P, P, 3] uint8."""
+    """Encode images [N, P, P, 3] uint8 to tokens and stem features."""
     images = torch.from_numpy(rgb).to(model.mean.device).permute(0, 3, 1, 2)
     with torch.inference_mode(), inference_context(model):
         return model.encode(images)
@@ -139,7 +139,9 @@ def encode_clusters(model: VPOGModel, clusters: Sequence[Cluster]) -> None:
     if not new:
         return
     rgb = np.concatenate([c.rgb for c in new])
-    parts = [encode_images(model, rgb[n : n + IMAGES_AT_ONCE]) for n in range(0, len(rgb), IMAGES_AT_ONCE)]
+    parts = [
+        encode_images(model, rgb[n : n + IMAGES_PER_BATCH]) for n in range(0, len(rgb), IMAGES_PER_BATCH)
+    ]
     encoded = Encoded(torch.cat([p.tokens for p in parts]), torch.cat([p.stem for p in parts]))
     first = 0
     for cluster in new:
@@ -152,17 +154,19 @@ def encode_clusters(model: VPOGModel, clusters: Sequence[Cluster]) -> None:
 def describe_templates(
     model: VPOGModel, templates: TemplateSet, progress: Callable[[int, int], None] | None = None
 ) -> Tensor:
-    """Retrieval descriptors [V * ROLLS, C], view-major, of every template at every roll.
+    """Compute retrieval descriptors [V * ROLLS, C], view-major, of every template at every roll.
 
     Args:
         progress: called with (views done, views).
     """
     descriptors = []
     count = len(templates.images)
-    for start in range(0, count, VIEWS_AT_ONCE):
+    for start in range(0, count, VIEWS_PER_BATCH):
         cancellation.check()
-        views = range(start, min(start + VIEWS_AT_ONCE, count))
-        rolled = np.stack([turned(templates.images[v], roll_angle(r)) for v in views for r in range(ROLLS)])
+        views = range(start, min(start + VIEWS_PER_BATCH, count))
+        rolled = np.stack(
+            [rotate_image(templates.images[v], roll_angle(r)) for v in views for r in range(ROLLS)]
+        )
         with torch.inference_mode():
             descriptors.append(model.describe_templates(encode_images(model, rolled)))
         if progress:

@@ -1,8 +1,8 @@
-"""Inference from top to bottom: the steps from detections in an image to ranked pose hypotheses.
+"""Run inference: the steps from detections in an image to ranked pose hypotheses.
 
 `crop` makes a query of a detection, `find_poses` is the recipe, and the steps follow in their order. All take
-queries and return queries that know more; each step goes over all queries of a call together, whatever
-objects they show. How a step does its work is told in the file it calls: tracked_pose, retrieval, matching,
+queries and return queries with more fields set; each step processes all queries of a call together, also of
+different objects. How a step works is documented in the module it calls: tracked_pose, retrieval, matching,
 correspondence, pose_solver, refinement, image_comparison.
 """
 
@@ -34,12 +34,12 @@ MAX_RETRY_HYPOTHESES = 2
 """Hypotheses of different views that a retry keeps; all of them are refined."""
 
 Tried = Iterable[tuple[int, Cluster]]
-"""Pairs to match: (number of a query, cluster of templates), made as they are needed."""
+"""Pairs to match: (row of a query, cluster of templates), generated as needed."""
 
 
 @dataclass(frozen=True)
 class Setup:
-    """Hold what all steps of one call work with."""
+    """Hold what all steps of one call share."""
 
     networks: Networks
     objects: ObjectStore
@@ -52,7 +52,7 @@ class Setup:
 
 
 def crop(setup: Setup, image: np.ndarray, camera: Camera, detection: Detection, prior: Prior | None) -> Query:
-    """Make a query of a detection: the crop the network sees, and the object it is said to show.
+    """Make a query of a detection: the crop the network sees, and the object of the detection's class.
 
     Args:
         image: [H, W, 3] uint8 RGB, of the camera's size; prior: what is known of the pose, or None.
@@ -74,13 +74,13 @@ def crop(setup: Setup, image: np.ndarray, camera: Camera, detection: Detection, 
 
 
 def find_poses(setup: Setup, queries: Sequence[Query]) -> list[Query]:
-    """Find the poses of all queries; each comes back with its hypotheses, best first.
+    """Find the poses of all queries; each returns with its hypotheses, best first.
 
-    A query comes back with one hypothesis at least; where nothing agrees, it is one without a pose.
+    Each query returns with at least one hypothesis, which has no pose if no correspondences agree.
     """
-    # Track: where a pose is known before, look there first; what still agrees with the image ends here.
+    # Track objects whose previous pose is known; queries whose score is high enough are done.
     queries = track(setup, queries)
-    # Look for the others among all views.
+    # Search for the others among all views.
     rows = [n for n, q in enumerate(queries) if q.is_open]
     found = list(queries)
     for n, query in zip(rows, find_anew(setup, [queries[n] for n in rows]), strict=True):
@@ -95,14 +95,14 @@ def find_anew(setup: Setup, queries: Sequence[Query]) -> list[Query]:
     mode = setup.options.template_mode
     # Encode the crops.
     queries = encode(setup, queries)
-    # Retrieve: describe the crops, for the mode to choose templates by.
+    # Compute the crops' descriptors, by which the mode chooses templates.
     queries = retrieve(setup, queries)
-    # Match with those templates, solve for poses, refine the best of them, and rank.
+    # Match with those templates, solve for poses, refine the best of them, and rank them.
     num_refined = max(mode.num_refined, setup.options.alternatives + 1)
     queries = match_refine(setup, queries, _chosen_by(mode.clusters, queries), num_refined)
-    # Retry with further templates where the best pose does not convince.
+    # Retry with further templates where the best score is low.
     queries = retry(setup, queries)
-    # A pose that was followed and did not convince alone may still be the best.
+    # Rank a followed pose that was not accepted with the new ones: it may still be the best.
     return [q if q.followed is None else rank(q, [*q.hypotheses, q.followed]) for q in queries]
 
 
@@ -114,11 +114,12 @@ def encode(setup: Setup, queries: Sequence[Query]) -> list[Query]:
 
 
 def track(setup: Setup, queries: Sequence[Query]) -> list[Query]:
-    """Follow the objects whose poses are known before, without other networks; accept what scores enough."""
+    """Follow the objects whose previous pose is known, by the refiner alone; accept high enough scores."""
     rows = [n for n, q in enumerate(queries) if q.may_be_tracked]
     found = list(queries)
     if setup.networks.refiner is None or not setup.options.refiner_rounds or not rows:
         return found
+    # Follow them by the refiner.
     with setup.stage("track"):
         followed = follow(
             setup.networks.refiner,
@@ -127,6 +128,7 @@ def track(setup: Setup, queries: Sequence[Query]) -> list[Query]:
             setup.networks.calibration.tracked,
             setup.options.refiner_rounds,
         )
+        # Accept the poses whose score is high enough.
         for n, hypothesis in zip(rows, followed, strict=True):
             found[n] = accept_tracked(queries[n], hypothesis)
     return found
@@ -162,12 +164,12 @@ def match(setup: Setup, queries: Sequence[Query], tried: Tried) -> list[Query]:
 def refine(setup: Setup, queries: Sequence[Query], num_refined: int) -> list[Query]:
     """Refine the poses of the queries' hypotheses, and score them anew.
 
-    All that refines is called from here: it takes hypotheses, and returns hypotheses with other poses,
-    covariances, score features and scores.
+    All refinement is called from here: it returns hypotheses with new poses, covariances, score features and
+    scores.
 
     Args:
-        num_refined: hypotheses of each query that are rendered and matched again; those that can be the
-            answer are compared with the image, the others are dropped.
+        num_refined: hypotheses of each query that are rendered and matched again; those that can be among
+            the best are compared with the image, the others are dropped.
     """
     # Render templates at the poses found, and match again: the views are nearly correct now.
     with setup.stage("refine"):
@@ -180,12 +182,12 @@ def refine(setup: Setup, queries: Sequence[Query], num_refined: int) -> list[Que
 
 
 def retry(setup: Setup, queries: Sequence[Query]) -> list[Query]:
-    """Try further templates for the queries whose best pose does not convince."""
+    """Try further templates for the queries whose best score is low."""
     below = setup.options.retry_below_score
     rows = [n for n, q in enumerate(queries) if q.score < below]
     if not rows:
         return list(queries)
-    # They are matched and refined by themselves, and only then ranked with what was found before.
+    # Match and refine the new hypotheses by themselves, then rank them with the earlier ones.
     again = [replace(queries[n], hypotheses=(), max_hypotheses=MAX_RETRY_HYPOTHESES) for n in rows]
     tried = _chosen_by(setup.options.template_mode.retry_clusters, again)
     again = match_refine(setup, again, tried, MAX_RETRY_HYPOTHESES)
@@ -217,7 +219,7 @@ def _match_and_solve(
 
 
 def _rematch(setup: Setup, queries: Sequence[Query], num_refined: int) -> list[Query]:
-    """Match the best hypotheses again, with templates rendered at their poses; keep what scores better."""
+    """Match the best hypotheses again with templates rendered at their poses; keep what scores better."""
     chosen = [
         (n, hypothesis)
         for n, query in enumerate(queries)

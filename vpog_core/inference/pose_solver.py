@@ -32,9 +32,9 @@ from vpog_core.inference.onboarding import Cluster
 from vpog_core.inference.refine import RefinedPose
 from vpog_core.models.config import PATCH
 
-MAX_ERROR = 3.0 / 112.0
+MAX_REPROJECTION = 3.0 / 112.0
 """Largest reprojection error of an inlier over the crop's side."""
-NEAR = 2.0
+NEAR_CONSENSUS = 2.0
 """Correspondences within this many thresholds of the consensus take part in the minimum."""
 HUBER = 1.0
 """Threshold of the robust kernel, in standard deviations."""
@@ -78,12 +78,12 @@ def solve_poses(
     crops: Sequence[Crop], pairs: Sequence[Correspondences], calibration: Calibration = DEFAULT_CALIBRATION
 ) -> list[PnPResult | None]:
     """Find the poses that the correspondences of N crops agree on; None where there is none."""
-    started = [_consensus(crop, p, calibration) for crop, p in zip(crops, pairs, strict=True)]
-    rows = [n for n, start in enumerate(started) if start is not None]
+    starts = [_consensus(crop, p, calibration) for crop, p in zip(crops, pairs, strict=True)]
+    rows = [n for n, start in enumerate(starts) if start is not None]
     poses: list[PnPResult | None] = [None] * len(crops)
     if not rows:
         return poses
-    problem, T_start = _problem([started[n] for n in rows], [crops[n] for n in rows])
+    problem, T_start = _problem([starts[n] for n in rows], [crops[n] for n in rows])
     best = minimise(problem, T_start)
     for row, n in enumerate(rows):
         if best.valid[row]:
@@ -95,7 +95,7 @@ def solve_poses(
 def draw_samples(
     hypothesis: PoseHypothesis, count: int, calibration: Calibration, seed: int = 0
 ) -> np.ndarray:
-    """Draw poses T_virt_obj [count, 4, 4] from the distribution of a hypothesis' pose, all as likely."""
+    """Draw poses T_virt_obj [count, 4, 4], equally likely, from the distribution of a hypothesis."""
     start = hypothesis.support or _consensus(hypothesis.crop, hypothesis.pairs, calibration)
     if start is None or hypothesis.pnp is None:
         return np.zeros((0, 4, 4))
@@ -111,12 +111,12 @@ def draw_samples(
 def apply_alignment(
     hypothesis: PoseHypothesis, alignment: Alignment, refined: RefinedPose | None, calibration: Calibration
 ) -> PoseHypothesis:
-    """Return a hypothesis as its alignment with the image leaves it, scored by matches and image together.
+    """Return a hypothesis with its aligned pose and a score from both matches and image.
 
-    `refined` is what the refiner made of the pose, or None; it is part of the score.
+    `refined` is the refiner's result for the pose, or None; it is part of the score.
 
-    Where the alignment moved the pose, and the new one still agrees with matches, it takes the place of the
-    old one, with the covariance that the aligned points give it.
+    If the alignment moved the pose, and the new one still agrees with the matches, it replaces the old one,
+    with the covariance of the aligned points.
     """
     features = compute_compared_features(hypothesis, alignment.similarity, refined)
     calibrator = calibration.compared(features)
@@ -130,24 +130,26 @@ def apply_alignment(
 def compute_compared_features(
     hypothesis: PoseHypothesis, similarity: float, refined: RefinedPose | None
 ) -> np.ndarray:
-    """Compute what the score of a pose that was compared with the image is a function of.
+    """Compute the score features of a pose that was compared with the image.
 
     Returns:
-        [F] as `calibration.ALIGNED_FEATURES` names it; as `REFINED_FEATURES` where the
-        refiner said something.
+        [F] as `calibration.ALIGNED_FEATURES` names them; as `REFINED_FEATURES` if the refiner compared
+        the pose with the image.
     """
-    said = [] if refined is None or refined.rays is None else [refined.agreement, refined.precision]
-    return np.array([*hypothesis.score_features, similarity, *said])
+    refiner_features = (
+        [] if refined is None or refined.rays is None else [refined.agreement, refined.precision]
+    )
+    return np.array([*hypothesis.score_features, similarity, *refiner_features])
 
 
 def _moved(hypothesis: PoseHypothesis, alignment: Alignment, factor: float) -> dict:
-    """The fields of a hypothesis that a new pose changes; none where the new pose is not determined.
+    """Return the fields of a hypothesis that a new pose changes; {} if the new pose is not determined.
 
     `factor` on the variances is the calibration's.
     """
     crop = hypothesis.crop
-    shown = (alignment.rays, alignment.points, alignment.weights)
-    found = support_of(crop, alignment.T_cam_obj, *shown, factor)
+    observed = (alignment.rays, alignment.points, alignment.weights)
+    found = compute_support(crop, alignment.T_cam_obj, *observed, factor)
     if found is None:
         return {}
     support, covariance = found
@@ -155,7 +157,7 @@ def _moved(hypothesis: PoseHypothesis, alignment: Alignment, factor: float) -> d
     return {} if pnp is None else {"pnp": pnp, "support": support}
 
 
-def support_of(
+def compute_support(
     crop: Crop,
     T_cam_obj: np.ndarray,
     rays: np.ndarray,
@@ -164,17 +166,17 @@ def support_of(
     factor: float,
     iterations: int = 30,
 ) -> tuple[Consensus, np.ndarray] | None:
-    """Put what a pose T_cam_obj [4, 4] was solved from into a crop's camera, and find the pose's covariance.
+    """Transform a pose and its correspondences into a crop's camera, and compute the covariance.
 
     Args:
         rays: [N, 3] camera frame, where the image shows the points; points: [N, 3] metres, object frame;
             weights: [N] inverse variances up to a factor.
         factor: on the variances, from the calibration.
-        iterations: of the search for the minimum near the pose whose covariance is taken; 0: the pose is it.
+        iterations: of the search for the minimum near the pose, whose covariance is computed; 0: at the pose.
 
     Returns:
-        The correspondences, and the covariance [6, 6] in the crop's camera; None where they leave the pose
-        open.
+        The correspondences, and the covariance [6, 6] in the crop's camera; None where they do not determine
+        the pose.
     """
     pixels = rays @ crop.virtual.R_virt_cam.T @ crop.virtual.K.T
     T_virt_obj = invert(crop.virtual.T_cam_virt) @ T_cam_obj
@@ -186,18 +188,18 @@ def support_of(
 
 
 def threshold_px(crop: Crop) -> float:
-    """Largest reprojection error of an inlier, pixels of the crop."""
-    return MAX_ERROR * crop.virtual.size
+    """Return the largest reprojection error of an inlier, pixels of the crop."""
+    return MAX_REPROJECTION * crop.virtual.size
 
 
 def _consensus(crop: Crop, pairs: Correspondences, calibration: Calibration) -> Consensus | None:
-    """The pose most correspondences agree with, and those near it with the noise they show."""
+    """Find the pose most correspondences agree with, and estimate the noise of those near it."""
     u, X, K = pairs.points_2d, pairs.points_3d, crop.virtual.K
     threshold = threshold_px(crop)
     start = solve_pnp(u, X, K, pairs.weights, threshold_px=threshold)
     if start is None:
         return None
-    near = reprojection_distance(start.T_virt_obj, u, X, K) < NEAR * threshold
+    near = reprojection_distance(start.T_virt_obj, u, X, K) < NEAR_CONSENSUS * threshold
     return _with_noise(start.T_virt_obj, u[near], X[near], pairs.weights[near], K, calibration.covariance)
 
 
@@ -209,10 +211,10 @@ def _with_noise(
     K: np.ndarray,
     factor: float,
 ) -> Consensus:
-    """Give correspondences the noise that their residuals show, variances times `factor`.
+    """Estimate the noise of correspondences from their residuals, with variances times `factor`.
 
-    Weights are inverse variances up to a factor. The errors of one patch are correlated: its correspondences
-    together count as one (`factor`, from the calibration, corrects what that leaves).
+    Weights are inverse variances up to a factor. The errors within one patch are correlated, so that its
+    correspondences together count as one; `factor`, from the calibration, corrects the rest.
     """
     root = np.sqrt(weights)
     distance = reprojection_distance(T, points_2d, points_3d, K)
@@ -222,16 +224,16 @@ def _with_noise(
 
 
 def _points_per_patch(points_2d: np.ndarray, weights: np.ndarray) -> float:
-    """How many of the correspondences [M] share a patch, by weight: how many times one answer is counted."""
+    """Estimate how many of the correspondences [M] share a patch, by weight: they are not independent."""
     _, patch = np.unique(np.floor(points_2d / PATCH), axis=0, return_inverse=True)
     return float(np.sum(np.bincount(patch.ravel(), weights) ** 2) / np.sum(weights) / np.mean(weights))
 
 
-def _problem(started: Sequence[Consensus], crops: Sequence[Crop]) -> tuple[PnPProblem, torch.Tensor]:
-    """One batch, sets filled up with weight zero, and the starts [B, 4, 4]."""
-    size = max(len(s.sigma) for s in started)
-    points_2d, points_3d, weights = (np.zeros((len(started), size, *tail)) for tail in ((2,), (3,), ()))
-    for row, s in enumerate(started):
+def _problem(starts: Sequence[Consensus], crops: Sequence[Crop]) -> tuple[PnPProblem, torch.Tensor]:
+    """Make one batch, padded with correspondences of weight zero, and its start poses [B, 4, 4]."""
+    size = max(len(s.sigma) for s in starts)
+    points_2d, points_3d, weights = (np.zeros((len(starts), size, *tail)) for tail in ((2,), (3,), ()))
+    for row, s in enumerate(starts):
         count = len(s.sigma)
         points_2d[row, :count], points_3d[row, :count], weights[row, :count] = (
             s.points_2d,
@@ -240,13 +242,13 @@ def _problem(started: Sequence[Consensus], crops: Sequence[Crop]) -> tuple[PnPPr
         )
     K = np.stack([crop.virtual.K for crop in crops])
     tensors = (torch.from_numpy(v) for v in (points_2d, points_3d, weights, K))
-    return PnPProblem(*tensors, huber=HUBER), torch.from_numpy(np.stack([s.T for s in started]))
+    return PnPProblem(*tensors, huber=HUBER), torch.from_numpy(np.stack([s.T for s in starts]))
 
 
 def _with_inliers(
     crop: Crop, pairs: Correspondences, T: np.ndarray, covariance: np.ndarray
 ) -> PnPResult | None:
-    """Tell the inliers of a pose; None where nothing agrees with it or a number is not finite."""
+    """Find the inliers of a pose; None where there are none or a number is not finite."""
     distance = reprojection_distance(T, pairs.points_2d, pairs.points_3d, crop.virtual.K)
     inlier = distance < threshold_px(crop)
     if not (inlier.any() and np.isfinite(T).all() and np.isfinite(covariance).all()):
@@ -255,11 +257,11 @@ def _with_inliers(
 
 
 def compute_score_features(pairs: Correspondences, pnp: PnPResult) -> np.ndarray:
-    """Compute what the score of a matched pose is a function of, [F] as `calibration.FEATURES` names it.
+    """Compute the score features of a matched pose, [F] as `calibration.FEATURES` names them.
 
-    All are logarithms. Support: confidence of the places in the crop that agree, the surest template's each,
-    so that it does not grow with the number of templates. Agreement: its fraction of all. Error: of the
-    inliers, pixels.
+    All are logarithms. Support: the confidence of the crop pixels that agree, of the most confident template
+    at each, so that it does not grow with the number of templates. Agreement: the fraction of the total
+    confidence. Error: of the inliers, pixels.
     """
     support = _confidence_of_places(pairs, pnp.inlier)
     total = _confidence_of_places(pairs, np.ones_like(pnp.inlier))
@@ -267,7 +269,7 @@ def compute_score_features(pairs: Correspondences, pnp: PnPResult) -> np.ndarray
 
 
 def _confidence_of_places(pairs: Correspondences, chosen: np.ndarray) -> float:
-    """Sum over the places in the crop of the surest chosen correspondence's confidence."""
+    """Sum the highest confidence of the chosen correspondences at each pixel of the crop."""
     places, row = np.unique(pairs.points_2d[chosen], axis=0, return_inverse=True)
     surest = np.zeros(len(places))
     np.maximum.at(surest, row.ravel(), pairs.confidence[chosen])

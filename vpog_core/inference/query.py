@@ -1,4 +1,4 @@
-"""A query holds one detection and what the pipeline knows of it so far."""
+"""Define a query: one detection and what the pipeline knows of it so far."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ DIFFERENT_VIEW = np.radians(35.0)
 
 @dataclass(frozen=True)
 class Prior:
-    """What is known of an object's pose before its detection is looked at.
+    """Hold what is known of an object's pose before the image is looked at.
 
     Attributes:
         T_cam_obj: [4, 4] where it should be now. Of several equivalent poses the nearest to it is given.
-        accept_score: the object is followed from this pose first, and what that finds is accepted without
-            a look at other views where its score is this high; None: all views are looked at as if there were
-            no prior.
-        look_anew: other views are looked at even so, and the best pose of all is given.
-        detected: a detector has seen the object in this image. Where it has not, the detection's box is made
-            of the prior, and the object is given up where it scores less than `accept_score`.
-        accept_similarity: all views are looked at as well where the image is less similar to what is found by
-            following than this, -1..1.
-        T_turned: [4, 4] where the object should be if it has turned on as it turned before; None: unknown.
+        accept_score: the object is followed from this pose first, and the result is accepted, without a
+            search among other views, if its score is at least this; None: all views are searched as if there
+            were no prior.
+        look_anew: all views are searched even so, and the best pose of all is returned.
+        detected: a detector has seen the object in this image. If not, the detection's box was made from
+            the prior, and the object is given up if it scores less than `accept_score`.
+        accept_similarity: all views are searched as well if the image is less similar than this, -1..1, to a
+            render at the pose found by following.
+        T_turned: [4, 4] where it should be now if it has gone on turning as before; None: not known.
     """
 
     T_cam_obj: np.ndarray
@@ -53,11 +53,11 @@ class Prior:
 
 @dataclass(frozen=True, eq=False)
 class Query:
-    """One detection on its way through the pipeline; each step returns a copy that knows more.
+    """Hold one detection on its way through the pipeline; each step returns a copy with more fields set.
 
     Attributes:
         detection: what was detected; crop: the image region around it; observation: the whole image.
-        target: the object it is said to show; symmetry: of that object.
+        target: the object of its class; symmetry: of that object.
         prior: what is known of the pose before, or None.
         encoding: the crop's encoding [1, ...], once it is encoded.
         descriptor: [C] the crop's retrieval descriptor, where views are to be retrieved for it.
@@ -94,16 +94,16 @@ class Query:
 
     @property
     def is_open(self) -> bool:
-        """Tell whether the pose is still to be looked for among all views."""
+        """Tell whether the pose still has to be searched for among all views."""
         return not self.tracked and not self.reason
 
     @property
     def may_be_tracked(self) -> bool:
-        """Tell whether the pose is to be looked for where it was before."""
+        """Tell whether the pose is to be tracked from the prior first."""
         return self.prior is not None and self.prior.accept_score is not None
 
     def with_hypotheses(self, hypotheses: Iterable[PoseHypothesis]) -> Query:
-        """Return a copy with these hypotheses in place of its own, as they are."""
+        """Return a copy with these hypotheses in place of its own, unchanged and unsorted."""
         return replace(self, hypotheses=tuple(hypotheses))
 
 
@@ -120,7 +120,7 @@ def rank(query: Query, hypotheses: Sequence[PoseHypothesis]) -> Query:
 
 
 def keep_better(query: Query, before: PoseHypothesis, after: PoseHypothesis) -> Query:
-    """Weigh a hypothesis against what refining it led to: the better one is kept, by their own scores.
+    """Keep the better of a hypothesis and its refinement, by their scores.
 
     Args:
         before: it may have given way to another one that was refined first; `after` may still be better.
@@ -133,7 +133,7 @@ def keep_better(query: Query, before: PoseHypothesis, after: PoseHypothesis) -> 
 
 
 def accept_tracked(query: Query, followed: PoseHypothesis | None) -> Query:
-    """Decide what becomes of a query whose object was followed: it is tracked, looked for anew, or given up.
+    """Decide on a query whose object was followed: it is tracked, searched for anew, or given up.
 
     Args:
         followed: the pose that was found from the prior; None: the object was lost.

@@ -1,7 +1,7 @@
-"""Refinement: render the object at its pose, compare with the image, solve, again; many poses in one batch.
+"""Refine poses by a network in rounds of render, compare and solve, many poses in one batch.
 
 Every pose of a batch, whatever its detection or object, goes through a round together. A pose that cannot be
-rendered in the image stays as it was, and says why.
+rendered in the image stays as it was, with the reason.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from vpog_core.objects.renderer import Render, Renderer
 BATCH = 16
 """Poses that go through the network at once."""
 MIN_CELLS = 12
-"""Cells of the object's render that the image can show, at least, for a comparison to say anything."""
+"""Least number of cells of the object's render that lie in the image, for a comparison."""
 MIN_SIDE_PX = 10.0
-"""Side of the crop in pixels of the image, at least: what is smaller shows no shape."""
+"""Least side of the crop in pixels of the image: a smaller one shows no shape."""
 MAX_TURN, MAX_SHIFT = np.radians(60.0), 0.3
-"""A refinement corrects; what turns or moves further (fraction of the distance) is not believed."""
+"""Largest rotation and shift (fraction of the distance) of a refinement; a larger one is rejected."""
 
 
 @dataclass(frozen=True)
 class PoseToRefine:
-    """A pose T_cam_obj [4, 4] of the object that a renderer draws, in an image."""
+    """Hold a pose T_cam_obj [4, 4] in an image, and the renderer of its object."""
 
     renderer: Renderer
     observation: Observation
@@ -44,7 +44,7 @@ class PoseToRefine:
 
 @dataclass
 class RefinedPose:
-    """A pose and what the last comparison said of it.
+    """Hold a refined pose and what the last comparison of render and image says of it.
 
     Attributes:
         T_cam_obj: [4, 4].
@@ -68,7 +68,7 @@ class RefinedPose:
 
 @dataclass
 class _Pair:
-    """One pose's render and image in the same frame."""
+    """Hold one pose's render and the image warped to the same camera."""
 
     frame: VirtualCamera
     T_virt_obj: np.ndarray
@@ -90,9 +90,9 @@ def refine(refiner: RefinerNet, poses: Sequence[PoseToRefine], rounds: int) -> l
     found = [RefinedPose(np.array(p.T_cam_obj, dtype=np.float64)) for p in poses]
     for _ in range(rounds):
         cancellation.check()
-        going = [n for n, result in enumerate(found) if not result.reason]
-        for start in range(0, len(going), BATCH):
-            rows = going[start : start + BATCH]
+        active = [n for n, result in enumerate(found) if not result.reason]
+        for start in range(0, len(active), BATCH):
+            rows = active[start : start + BATCH]
             after = _one_round(refiner, [poses[n] for n in rows], [found[n] for n in rows])
             for n, result in zip(rows, after, strict=True):
                 found[n] = result
@@ -102,9 +102,9 @@ def refine(refiner: RefinerNet, poses: Sequence[PoseToRefine], rounds: int) -> l
 def _one_round(
     refiner: RefinerNet, poses: Sequence[PoseToRefine], before: Sequence[RefinedPose]
 ) -> list[RefinedPose]:
-    """Refine poses once; one that cannot be refined stays as it was before, with the reason."""
+    """Refine poses once; one that cannot be refined is returned unchanged, with the reason."""
     size = refiner.config.image_size
-    # Render each pose, and look at the image the same way.
+    # Render each pose, and warp the image to the same camera.
     made = [_pair(pose, b.T_cam_obj, size) for pose, b in zip(poses, before, strict=True)]
     after = [
         replace(b, reason=pair) if isinstance(pair, str) else b for pair, b in zip(made, before, strict=True)
@@ -112,17 +112,17 @@ def _one_round(
     pairs = {n: pair for n, pair in enumerate(made) if isinstance(pair, _Pair)}
     if not pairs:
         return after
-    # Compare them all at once, and solve for the poses that explain the answers.
+    # Compare all pairs by the network, and solve for the poses that explain its outputs.
     compared = _compare(refiner, list(pairs.values()))
     fits = fit_poses(compared, *_grids(list(pairs.values()), size))
-    # Take over what can be believed.
+    # Keep the poses that are plausible.
     for fit, (n, pair) in zip(fits, pairs.items(), strict=True):
         after[n] = _refined(poses[n], before[n], pair, fit)
     return after
 
 
 def _pair(pose: PoseToRefine, T_cam_obj: np.ndarray, size: int) -> _Pair | str:
-    """The pair of a pose, or the reason there is none."""
+    """Render a pose and warp the image to it; a string is the reason why that is not possible."""
     camera, hull = pose.observation.camera, pose.renderer.mesh.hull_points
     if not np.isfinite(T_cam_obj).all():
         return "The pose is not finite."
@@ -141,11 +141,11 @@ def _pair(pose: PoseToRefine, T_cam_obj: np.ndarray, size: int) -> _Pair | str:
 
 
 _CELLS = np.s_[FINE_STRIDE // 2 :: FINE_STRIDE, FINE_STRIDE // 2 :: FINE_STRIDE]
-"""The pixels that the network's cells stand for."""
+"""The pixels in the middle of the network's cells."""
 
 
 def _compare(refiner: RefinerNet, pairs: Sequence[_Pair]) -> Comparison:
-    """The network's answer for B pairs, float32 on the CPU."""
+    """Run the network on B pairs; the result is float32 on the CPU."""
     device = refiner.mean.device
 
     def images(values) -> torch.Tensor:
@@ -161,7 +161,7 @@ def _compare(refiner: RefinerNet, pairs: Sequence[_Pair]) -> Comparison:
 
 
 def _grids(pairs: Sequence[_Pair], size: int) -> tuple[np.ndarray, ...]:
-    """Pixels [g, g, 2], points [B, g, g, 3], mask [B, g, g], K [B, 3, 3] and T [B, 4, 4] of B pairs."""
+    """Return pixels [g, g, 2], points [B, g, g, 3], mask [B, g, g], K [B, 3, 3] and T [B, 4, 4] of pairs."""
     v, u = np.mgrid[0:size, 0:size].astype(np.float64)
     pixels = np.stack([u[_CELLS], v[_CELLS]], axis=-1)
     points = np.stack([p.render.coords[_CELLS] for p in pairs]).astype(np.float64)
@@ -170,7 +170,7 @@ def _grids(pairs: Sequence[_Pair], size: int) -> tuple[np.ndarray, ...]:
 
 
 def _refined(pose: PoseToRefine, before: RefinedPose, pair: _Pair, fit: Fit) -> RefinedPose:
-    """The pose after a round; as it was before it, with a reason, where the round leads nowhere."""
+    """Return the pose after a round; unchanged, with a reason, if the round's result is not usable."""
     T_cam_obj = pair.frame.T_cam_virt @ fit.T
     if not fit.valid:
         return replace(before, reason="The image shows too little of the object.")

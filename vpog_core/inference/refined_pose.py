@@ -1,4 +1,4 @@
-"""From comparisons of renders and images to the poses that explain them."""
+"""Solve for the poses that explain comparisons of renders with images."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vpog_core.geometry.epro_pnp import PnPProblem, PnPSolution, solve
 from vpog_core.models.refiner import Comparison
 
 MIN_VISIBILITY = 0.3
-"""Cells less likely to be visible than this take no part in a pose."""
+"""Cells less likely to be visible than this are not used for the pose."""
 LAPLACE_SIGMA = 2**0.5
 """Standard deviation of a Laplace distribution over its scale."""
 AGREES_PX = 2.0
@@ -21,7 +21,7 @@ AGREES_PX = 2.0
 
 @dataclass
 class Fit:
-    """The pose of one comparison and how the comparison's cells agree with it.
+    """Hold the pose of one comparison and how the comparison's cells agree with it.
 
     Attributes:
         T: [4, 4], of the crop's camera; valid: the cells determine the pose.
@@ -55,12 +55,12 @@ def refined_pose(
 
 
 def pose_problem(found: Comparison, pixels: Tensor, points: Tensor, mask: Tensor, K: Tensor) -> PnPProblem:
-    """Make correspondences of the cells that are likely to be visible; arguments as `refined_pose`."""
+    """Make a PnP problem of the cells that are likely to be visible; arguments as of `refined_pose`."""
     visible = torch.sigmoid(found.visibility)
     weights = visible * (-found.log_scale).exp() / LAPLACE_SIGMA
     weights = torch.where(mask & (visible > MIN_VISIBILITY), weights, torch.zeros_like(weights))
-    shown = pixels + found.flow.permute(0, 2, 3, 1)
-    return PnPProblem(shown.flatten(1, 2), points.flatten(1, 2), weights.flatten(1), K)
+    observed = pixels + found.flow.permute(0, 2, 3, 1)
+    return PnPProblem(observed.flatten(1, 2), points.flatten(1, 2), weights.flatten(1), K)
 
 
 def fit_poses(
@@ -71,13 +71,13 @@ def fit_poses(
     K: np.ndarray,
     T_start: np.ndarray,
 ) -> list[Fit]:
-    """Solve for B poses in double precision, and judge them by the cells they were solved from.
+    """Solve for B poses in double precision, and measure how the cells agree with each.
 
     Args:
         pixels: [g, g, 2]; others as of `refined_pose`, as arrays.
     """
+    # Gather the object's cells, padded to the same number.
     count = int(mask.reshape(len(mask), -1).sum(axis=1).max())
-    # Only the object's cells take part: gather them, filled up to the same number.
     chosen = np.argsort(~mask.reshape(len(mask), -1), axis=1, kind="stable")[:, :count]
     index = torch.from_numpy(chosen)
 
@@ -90,19 +90,22 @@ def fit_poses(
         log_scale=at(found.log_scale[..., None].double())[..., 0],
         visibility=at(found.visibility[..., None].double())[..., 0],
     )
+    # Solve all problems at once.
     grid = torch.from_numpy(np.broadcast_to(pixels, (len(mask), *pixels.shape)).copy())
-    there = at(torch.from_numpy(mask)[..., None])[..., 0]
-    problem = pose_problem(answer, at(grid), at(torch.from_numpy(points)), there, torch.from_numpy(K))
+    object_cells = at(torch.from_numpy(mask)[..., None])[..., 0]
+    problem = pose_problem(answer, at(grid), at(torch.from_numpy(points)), object_cells, torch.from_numpy(K))
     solution = solve(problem, torch.from_numpy(T_start))
-    return [_judged(problem, solution, answer, there, n) for n in range(len(mask))]
+    return [_fit_of(problem, solution, answer, object_cells, n) for n in range(len(mask))]
 
 
-def _judged(problem: PnPProblem, solution: PnPSolution, answer: Comparison, there: Tensor, n: int) -> Fit:
-    T, mask = solution.T[n], there[n].flatten()
+def _fit_of(
+    problem: PnPProblem, solution: PnPSolution, answer: Comparison, object_cells: Tensor, n: int
+) -> Fit:
+    T, mask = solution.T[n], object_cells[n].flatten()
     visible = torch.sigmoid(answer.visibility[n].flatten())[mask]
     p = problem.points_3d[n][mask] @ T[:3, :3].T + T[:3, 3]
     projected = (p @ problem.K[n].T)[:, :2] / p[:, 2:].clamp_min(1e-6)
-    # Cells that are not likely to be visible have no pixel in the problem: they do not agree.
+    # Cells that are unlikely to be visible have weight zero in the problem; they do not count as agreeing.
     counts = problem.there[n][mask]
     residual = (projected - problem.points_2d[n][mask]).norm(dim=1)
     agrees = counts & (residual < AGREES_PX)

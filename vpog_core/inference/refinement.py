@@ -1,4 +1,4 @@
-"""Templates rendered at a known pose, for matching again with views that are nearly correct."""
+"""Render templates at a known pose, to match again with views that are nearly correct."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def cluster_at_pose(
 
 
 def has_converged(before: PoseHypothesis, after: PoseHypothesis) -> bool:
-    """Tell whether a refinement moved the pose so little that another would change next to nothing."""
+    """Tell whether a refinement moved the pose so little that another one is not needed."""
     A, B = before.T_virt_obj, after.T_virt_obj
     shift = np.linalg.norm(A[:3, 3] - B[:3, 3]) / max(np.linalg.norm(A[:3, 3]), 1e-9)
     return bool(rotation_angle(A[:3, :3], B[:3, :3]) < CONVERGED_ROTATION and shift < CONVERGED_SHIFT)

@@ -1,4 +1,4 @@
-"""From a query's hypotheses to the pose estimate a caller gets: one of its equivalent poses, with reasons."""
+"""Turn a query's hypotheses into the pose estimate that a caller gets."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from vpog_core.types import PoseEstimate
 
 
 def pose_estimate(query: Query, options: Options, calibration: Calibration) -> PoseEstimate:
-    """Make the estimate of a query whose poses were found, or one that says why there is no pose.
+    """Make the estimate of a query: a pose, or the reason why there is none.
 
     Args:
         options: tell how many alternatives and samples come with it.
@@ -63,7 +63,7 @@ def _estimate_of(query: Query, hypothesis: PoseHypothesis, T_ref: np.ndarray | N
 def _samples(
     best: PoseHypothesis, T_cam_obj: np.ndarray, count: int, calibration: Calibration
 ) -> np.ndarray | None:
-    """Draw poses [count, 4, 4] around an equivalent of a hypothesis' pose; None where none are asked for."""
+    """Draw poses [count, 4, 4] around an equivalent of a hypothesis' pose; None if count is 0."""
     if not count:
         return None
     move = invert(best.T_cam_obj) @ T_cam_obj

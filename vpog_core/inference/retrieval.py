@@ -1,4 +1,4 @@
-"""Retrieve the templates, and their rolls, that look most like a crop."""
+"""Retrieve the templates, and their rolls, that are most similar to a crop."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from vpog_core.geometry.se3 import rotation_angle
 from vpog_core.inference.onboarding import ROLLS, OnboardedObject
 
 SEPARATION = np.radians(35.0)
-"""Views nearer to a better one than this are left out: its cluster covers them."""
+"""Views nearer than this to a better one are skipped: its cluster covers them."""
 
 
 @dataclass(frozen=True)
 class RetrievedView:
-    """A template's view and roll, with the logit that the crop shows it: higher is likelier."""
+    """Hold a template's view and roll, and the logit that the crop shows it: higher is likelier."""
 
     view: int
     roll_index: int
@@ -37,13 +37,13 @@ def retrieve(descriptor: Tensor, target: OnboardedObject, count: int) -> list[Re
     chosen: list[RetrievedView] = []
     for index in np.argsort(-logits)[:200]:
         view, roll_index = divmod(int(index), ROLLS)
-        if all(_apart(target, view, roll_index, other) for other in chosen):
+        if all(_is_separate(target, view, roll_index, other) for other in chosen):
             chosen.append(RetrievedView(view, roll_index, float(logits[index])))
         if len(chosen) == count:
             break
     return chosen
 
 
-def _apart(target: OnboardedObject, view: int, roll_index: int, other: RetrievedView) -> bool:
+def _is_separate(target: OnboardedObject, view: int, roll_index: int, other: RetrievedView) -> bool:
     R_other = target.rotation(other.view, other.roll_index)
     return rotation_angle(target.rotation(view, roll_index), R_other) > SEPARATION

@@ -1,4 +1,4 @@
-"""The seconds that each stage of a call takes."""
+"""Measure the seconds that each stage of a call takes."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ _on_stage: ContextVar[Callable[[str], None] | None] = ContextVar("on_stage", def
 
 
 @contextmanager
-def tell_stages(on_stage: Callable[[str], None]) -> Iterator[None]:
-    """Call `on_stage(name)` at the begin of each stage of what is estimated within, in this thread."""
+def report_stages(on_stage: Callable[[str], None]) -> Iterator[None]:
+    """Call `on_stage(name)` at the start of each stage of a call made within, in this thread."""
     token = _on_stage.set(on_stage)
     try:
         yield
@@ -23,7 +23,7 @@ def tell_stages(on_stage: Callable[[str], None]) -> Iterator[None]:
 
 
 class StageTimings:
-    """Measures the stages of one call; a stage that is run several times is added up.
+    """Measures the stages of one call; the times of a stage that runs several times are added up.
 
     A stage within a stage counts by itself, and not in the outer one: all stages together are the whole.
 
@@ -37,7 +37,7 @@ class StageTimings:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Measure what is done within as a stage; the work can be cancelled before it."""
+        """Measure a stage; the call can be cancelled before it begins."""
         cancellation.check()
         on_stage = _on_stage.get()
         if on_stage is not None:

@@ -1,4 +1,4 @@
-"""The modes: which templates a crop is matched with.
+"""Choose the templates that a crop is matched with: the modes of an estimator.
 
 A mode is a class with the members of `TemplateMode`; `options.MODES` and `Options.template_mode` name it.
 """
@@ -35,14 +35,14 @@ class TemplateMode(Protocol):
         """Yield the clusters of an object to match with a crop of descriptor [C], made as they are needed."""
 
     def retry_clusters(self, descriptor: Tensor, target: OnboardedObject) -> Iterator[Cluster]:
-        """Yield further clusters, for a crop whose best pose does not convince."""
+        """Yield further clusters, for a crop whose best score is low."""
 
 
 class ClusterMode:
     """Tries the clusters around the best views that retrieval finds.
 
     Args:
-        num_views: views tried for each crop; retry_views: those tried after them where none convinced.
+        num_views: views tried for each crop; retry_views: those tried after them where the best score is low.
     """
 
     num_refined = 1
@@ -66,7 +66,7 @@ class ClusterMode:
 
 
 class GlobalMode:
-    """Tries every group of views, each at its likeliest rolls, however similar the views are.
+    """Tries every group of views, each at its likeliest rolls.
 
     Args:
         rolls: in-plane turns each group is tried at, of `ROLLS`; the descriptors say which.

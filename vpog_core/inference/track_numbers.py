@@ -1,4 +1,4 @@
-"""The numbers of tracked objects: mug_0 stays mug_0, whatever its detector calls it."""
+"""Number tracked objects so that mug_0 stays mug_0, whatever number its detector gives."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vpog_core.types import Detection
 
 
 class TrackNumbers:
-    """Numbers the detections of an image: each number once, and an object that has a track by its track's.
+    """Numbers the detections of an image; an object that has a track keeps its track's number.
 
     A new object gets its detector's number where that is free, else that of an object which was there lately,
     else the lowest that has not been used for long. A detector that gives one number to two objects, in one
@@ -25,32 +25,35 @@ class TrackNumbers:
         self._numbers = InstanceNumbers()
 
     def trusted(self, detections: Sequence[Detection]) -> list[int | None]:
-        """Return the detector's number of each detection; None where there is none that can be trusted."""
-        given = [d.instance if d.instance >= 0 else None for d in detections]
+        """Return the detector's number of each detection; None where there is none or it is ambiguous."""
+        detector_numbers = [d.instance if d.instance >= 0 else None for d in detections]
         for class_id, rows in _rows(detections).items():
-            if self._numbers.is_ambiguous(class_id, [given[row] for row in rows]):
+            if self._numbers.is_ambiguous(class_id, [detector_numbers[row] for row in rows]):
                 for row in rows:
-                    given[row] = None
-        return given
+                    detector_numbers[row] = None
+        return detector_numbers
 
     def compare(
-        self, given: Sequence[int | None], keys: Sequence[Key | None], before: Mapping[Key, int | None]
+        self,
+        detector_numbers: Sequence[int | None],
+        keys: Sequence[Key | None],
+        before: Mapping[Key, int | None],
     ) -> None:
         """Compare the detector's numbers with the tracks that detections were found to belong to.
 
         Args:
-            given: trusted numbers of the detections; keys: of their tracks, None for new ones.
+            detector_numbers: trusted numbers of the detections; keys: of their tracks, None for new ones.
             before: the detector's number of each track in the last image.
         """
         owners = {(key[0], number): key for key, number in before.items() if number is not None}
-        for number, key in zip(given, keys, strict=True):
+        for number, key in zip(detector_numbers, keys, strict=True):
             if key is not None and owners.get((key[0], number), key) != key:
                 self._numbers.distrust(key[0])
 
     def numbered(
         self,
         detections: Sequence[Detection],
-        given: Sequence[int | None],
+        detector_numbers: Sequence[int | None],
         keys: Sequence[Key | None],
         others: Mapping[Key, int | None],
     ) -> list[Detection]:
@@ -58,15 +61,19 @@ class TrackNumbers:
 
         Args:
             others: objects that no detection belongs to and that are being followed, with their detector's
-                numbers. They keep their own, but where the detector says that the object is elsewhere now.
+                numbers. They keep their own, unless the detector has the object elsewhere now.
         """
         self._numbers.next_frame()
         result = list(detections)
         for class_id, rows in _rows(detections).items():
             elsewhere = {key[1]: number for key, number in others.items() if key[0] == class_id}
-            moved = {n for n, number in elsewhere.items() if number == n and n in [given[r] for r in rows]}
+            moved = {
+                n
+                for n, number in elsewhere.items()
+                if number == n and n in [detector_numbers[r] for r in rows]
+            }
             taken = {keys[row][1] for row in rows if keys[row] is not None} | (elsewhere.keys() - moved)
-            free = [None if given[row] in taken else given[row] for row in rows]
+            free = [None if detector_numbers[row] in taken else detector_numbers[row] for row in rows]
             numbers = [free[n] if keys[row] is None else keys[row][1] for n, row in enumerate(rows)]
             boxes = [_box(detections[row]) for row in rows]
             filled = self._numbers.fill(class_id, numbers, boxes, taken)
@@ -75,7 +82,7 @@ class TrackNumbers:
         return result
 
     def keep(self, boxes: Mapping[Key, np.ndarray]) -> None:
-        """Remember where the objects are that have a pose: they keep their numbers."""
+        """Remember the boxes of the objects that have a pose, so that they keep their numbers."""
         for (class_id, number), box in boxes.items():
             self._numbers.keep(class_id, number, box)
 
@@ -89,6 +96,6 @@ def _rows(detections: Sequence[Detection]) -> dict[str, list[int]]:
 
 
 def _box(detection: Detection) -> np.ndarray:
-    """Return the box [4]; an empty one for what is none: the estimator says what is wrong with it."""
+    """Return the box [4]; an empty one for an invalid box, which the estimator reports."""
     box = np.asarray(detection.box, dtype=np.float64)
     return box if box.shape == (4,) else np.zeros(4)

@@ -1,4 +1,4 @@
-"""Follow objects from one image to the next: the refiner corrects the last pose, and flow makes it exact.
+"""Follow objects from image to image: the refiner corrects the last pose, and optical flow sharpens it.
 
 There is no crop to encode, no view to retrieve and no template to match: the object is rendered at the pose
 known before, compared with the image, and moved to where the image shows it. The refiner sees some hundred
@@ -19,20 +19,20 @@ from vpog_core.geometry.se3 import rotation_angle
 from vpog_core.inference.alignment import RenderedView, align
 from vpog_core.inference.calibration import ScoreCalibrator
 from vpog_core.inference.hypothesis import PoseHypothesis
-from vpog_core.inference.pose_solver import support_of
+from vpog_core.inference.pose_solver import compute_support
 from vpog_core.inference.query import Query
 from vpog_core.inference.refine import PoseToRefine, RefinedPose, refine
 from vpog_core.models.refiner import RefinerNet
 from vpog_core.objects.renderer import Renderer
 
 MAX_ROUNDS = 2
-"""Rounds of the refiner; the last is left out for poses that the one before hardly moved."""
+"""Rounds of the refiner; the last one is skipped for poses that the first hardly moved."""
 FLOW_ROUNDS = 3
 """Rounds of flow, at most, each kept where the image is more similar. With one round, taken unseen, an object
 whose turn only its print tells is up to 14 % of its diameter off from image to image; with three, 5 %."""
 MIN_TURN = np.radians(5.0)
 """An object that turns by less from one image to the next is looked for where it was."""
-SETTLED = 0.2
+CONVERGED_STEP = 0.2
 """A round that moves a pose by less than this (diameters, mean over its points) is the last. On unseen
 synthetic objects another round changes nothing then, and halves the error after longer steps."""
 
@@ -94,37 +94,37 @@ def _similarity(corrected: tuple[PoseToRefine, Corrected]) -> float:
 
 
 def _refined(refiner: RefinerNet, poses: Sequence[PoseToRefine], rounds: int) -> list[Corrected]:
-    """Refine poses until they settle; each with how far its last round moved it, in diameters."""
+    """Refine poses until they converge; return each with its last step, in diameters."""
     found = [(RefinedPose(pose.T_cam_obj), 0.0) for pose in poses]
     moving = list(range(len(poses)))
     for _ in range(rounds):
         starts = [replace(poses[n], T_cam_obj=found[n][0].T_cam_obj) for n in moving]
         for n, start, after in zip(moving, starts, refine(refiner, starts, 1), strict=True):
             found[n] = (after, _step(start, after.T_cam_obj))
-        moving = [n for n in moving if not found[n][0].reason and found[n][1] > SETTLED]
+        moving = [n for n in moving if not found[n][0].reason and found[n][1] > CONVERGED_STEP]
     return found
 
 
 def _step(start: PoseToRefine, T_cam_obj: np.ndarray) -> float:
-    """How far a pose [4, 4] lies from where it was: mean over the hull's points, in diameters."""
+    """Measure the mean displacement of the hull's points between two poses [4, 4], in diameters."""
     mesh = start.renderer.mesh
     move = T_cam_obj - start.T_cam_obj
-    apart = np.linalg.norm(mesh.hull_points @ move[:3, :3].T + move[:3, 3], axis=1)
-    return float(apart.mean() / mesh.diameter)
+    displacement = np.linalg.norm(mesh.hull_points @ move[:3, :3].T + move[:3, 3], axis=1)
+    return float(displacement.mean() / mesh.diameter)
 
 
 def _hypothesis(
     query: Query, start: PoseToRefine, found: RefinedPose, step: float, calibrator: ScoreCalibrator
 ) -> PoseHypothesis | None:
-    """The hypothesis that a refined pose leads to, with covariance and score; None where there is none."""
+    """Make the hypothesis of a refined pose, with covariance and score; None where there is no pose."""
     if found.reason or found.rays is None or not len(found.points):
         return None
     cancellation.check()
     # Flow begins where the image is more similar: where the refiner leads, or where the object was.
     aligned = align(start.renderer, query.observation, start.T_cam_obj, FLOW_ROUNDS, found)
     moved = aligned if aligned.moved else found
-    shown = (moved.rays, moved.points, moved.weights)
-    solved = support_of(query.crop, moved.T_cam_obj, *shown, calibrator.covariance, iterations=0)
+    observed = (moved.rays, moved.points, moved.weights)
+    solved = compute_support(query.crop, moved.T_cam_obj, *observed, calibrator.covariance, iterations=0)
     if solved is None:
         return None
     support, covariance = solved
@@ -139,7 +139,7 @@ def _hypothesis(
 
 
 def compute_tracked_features(found: RefinedPose, step: float, similarity: float) -> np.ndarray:
-    """Compute what the score of a followed pose is a function of, [F] as `TRACKED_FEATURES` names it.
+    """Compute the score features of a followed pose, [F] as `TRACKED_FEATURES` names them.
 
     Args:
         step: how far the last round moved the pose, in diameters; similarity: of render and image, -1..1.

@@ -1,4 +1,4 @@
-"""From frame to frame: objects are followed from where they were, with detections and without."""
+"""Track objects from image to image, with detections and without."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ and a partial view take away up to 0.1, a wrong turn of an object with print on 
 
 @dataclass(frozen=True)
 class TrackerSettings:
-    """When a track is trusted.
+    """Set when a track is trusted.
 
     Attributes:
-        min_score: an object that is followed with a lower score is looked for among all views where it is
-            detected, and lost where it is not. In synthetic images 92 % of the correct poses score 0.4 or
+        min_score: an object that is followed with a lower score is searched for among all views if it is
+            detected, and lost if it is not. In synthetic images 92 % of the correct poses score 0.4 or
             more, 5 % of those off by 30 % of the diameter or more, and 2 % of those of wholly hidden objects.
-        retrieve_every: frames after which all views are looked at whatever the score; 0: never.
-        max_gap: seconds after which an object that has no pose is met as if for the first time. What the
-            last answer held is remembered however long ago that was: answers may come once in ten seconds.
-        without_detections: objects are followed in images where no detection shows them.
+        retrieve_every: frames after which all views are searched whatever the score; 0: never.
+        max_gap: seconds after which an object without a pose is treated as new. The poses of the last image
+            are kept however long ago that was: images may come once in ten seconds.
+        without_detections: objects are followed in images without a detection of them.
         max_age: seconds after its last detection for which an object is followed.
 
     Raises:
@@ -72,19 +72,18 @@ DEFAULT_SETTINGS = TrackerSettings()
 
 
 class Tracker:
-    """An estimator with a memory: the same call, with the time of the image.
+    """Estimates poses in a sequence of images: the same call as an estimator, with the time of the image.
 
         tracker = Tracker(estimator)
         poses = tracker.estimate(image, camera, detections, time=stamp)
 
-    Each object has a track, and keeps its number however its detector numbers it (see `track_numbers`). An
-    object is followed by comparing a render at the last pose with the image (see `tracked_pose`); where that
-    does not convince it is looked for among all views, if a detection tells where. Detections are needed to
-    begin and to recover: in images without one an object is
-    followed for `max_age` seconds, as long as the image agrees.
+    Each object has a track, and keeps its number whatever number its detector gives it (see `track_numbers`).
+    An object is followed by comparing a render at the last pose with the image (see `tracked_pose`). If the
+    score is low, all views are searched, provided that there is a detection. Detections are needed to start
+    and to recover: without one an object is followed for `max_age` seconds, as long as its score is high.
 
-    Without a refiner (`Options.refiner_rounds` 0) nothing is followed: every detection is estimated anew, and
-    the last pose only tells which of several equivalent poses to give.
+    Without a refiner (`Options.refiner_rounds` 0) objects are not followed: every detection is estimated
+    anew, and the last pose only selects one of several equivalent poses.
 
     Args:
         estimator: does the work, and may serve several trackers.
@@ -94,16 +93,16 @@ class Tracker:
         self.estimator, self.settings = estimator, settings
         self._tracks: dict[Key, Track] = {}
         self._numbers = TrackNumbers()
-        self._answers = 0
-        self._said = False
+        self._frame = 0
+        self._has_warned = False
 
     @property
     def boxes(self) -> dict[Key, np.ndarray]:
-        """Boxes [4] of the objects that had a pose in the last image, by class and instance."""
+        """The boxes [4] of the objects that had a pose in the last image, by class and instance."""
         return {
             key: track.box
             for key, track in self._tracks.items()
-            if track.answer == self._answers and not track.lost
+            if track.frame == self._frame and not track.lost
         }
 
     def estimate(
@@ -120,21 +119,27 @@ class Tracker:
             object that was followed without a detection, which `PoseEstimate.detected` tells. Those that are
             lost have none.
         """
-        self._answers += 1
-        self._tell_what_is_off()
+        # Drop old tracks.
+        self._frame += 1
+        self._warn_without_refiner()
         self._forget(time)
-        given = self._numbers.trusted(detections)
-        keys = self._assign(detections, given, camera, time)
-        alone = self._undetected(keys, time)
-        detections = self._numbers.numbered(detections, given, keys, {k: t.given for k, t in alone.items()})
+        # Find the track of each detection, and the tracks without a detection; number the detections.
+        detector_numbers = self._numbers.trusted(detections)
+        keys = self._assign(detections, detector_numbers, camera, time)
+        undetected = self._undetected(keys, time)
+        detections = self._numbers.numbered(
+            detections, detector_numbers, keys, {k: t.detector_number for k, t in undetected.items()}
+        )
+        # Estimate all of them, starting from the tracks' poses.
         priors = [None if key is None else self._prior(self._tracks[key], d, camera, time)
                   for key, d in zip(keys, detections, strict=True)]  # fmt: skip
-        followed = self._to_follow(alone, detections, camera, time)
+        followed = self._detections_of_tracks(undetected, detections, camera, time)
         asked = [*detections, *(detection for detection, _ in followed.values())]
         priors += [prior for _, prior in followed.values()]
         results = self.estimator.estimate(image, camera, asked, priors)
-        detections, results = self._handed_over(detections, given, keys, followed, results)
-        for detection, number, key, result in zip(detections, given, keys, results, strict=False):
+        # Store the new states of the tracks.
+        detections, results = self._reuse_lost_numbers(detections, detector_numbers, keys, followed, results)
+        for detection, number, key, result in zip(detections, detector_numbers, keys, results, strict=False):
             self._remember_detected(detection, number, key, result, time)
         found = Estimates(results[: len(detections)], results.timings)
         for key, result in zip(followed, results[len(detections) :], strict=True):
@@ -152,56 +157,62 @@ class Tracker:
             self.settings = settings
 
     def reset(self) -> None:
-        """Forget all tracks, and the numbers of their objects."""
+        """Drop all tracks, and the numbers of their objects."""
         self._tracks.clear()
         self._numbers = TrackNumbers()
 
     def forget(self, object_ids: Collection[str]) -> None:
-        """Forget the tracks of some objects, as their mesh is another now."""
+        """Drop the tracks of some objects, because their meshes have changed."""
         self._tracks = {key: track for key, track in self._tracks.items() if key[0] not in object_ids}
 
     def _assign(
-        self, detections: Sequence[Detection], given: Sequence[int | None], camera: Camera, time: float
+        self,
+        detections: Sequence[Detection],
+        detector_numbers: Sequence[int | None],
+        camera: Camera,
+        time: float,
     ) -> list[Key | None]:
-        """Find the tracks of detections, and out whether their detector's numbers can be trusted."""
+        """Find the tracks of detections, and whether their detector's numbers can be trusted."""
         mesh = self.estimator.library.mesh
         predicted = {key: predicted_box(t, time, camera, mesh(key[0])) for key, t in self._tracks.items()}
-        keys = assign(detections, given, self._tracks, predicted)
-        self._numbers.compare(given, keys, {key: track.given for key, track in self._tracks.items()})
+        keys = assign(detections, detector_numbers, self._tracks, predicted)
+        self._numbers.compare(
+            detector_numbers, keys, {key: track.detector_number for key, track in self._tracks.items()}
+        )
         return keys
 
-    def _tell_what_is_off(self) -> None:
-        """Log once that nothing is followed, where that is so."""
-        if not self._said and not self.estimator.can_track:
-            self._said = True
+    def _warn_without_refiner(self) -> None:
+        """Log once that objects are not tracked, if the refiner is off."""
+        if not self._has_warned and not self.estimator.can_track:
+            self._has_warned = True
             _LOG.warning(
                 "Objects are estimated anew in every image, and have no pose where no detection shows them: "
                 "tracking needs the refiner, so set refiner_rounds to 1 or more."
             )
 
     def _forget(self, time: float) -> None:
-        """Drop the tracks of what had no pose for long, and of another time."""
+        """Drop the tracks that had no pose for too long, and all of them if time has gone back."""
         self._tracks = {key: track for key, track in self._tracks.items() if self._is_kept(track, time)}
 
     def _is_kept(self, track: Track, time: float) -> bool:
-        recent = time - track.time <= self.settings.max_gap or track.answer >= self._answers - 1
+        recent = time - track.time <= self.settings.max_gap or track.frame >= self._frame - 1
         return time >= track.time - self.settings.max_gap and recent
 
     def _prior(self, track: Track, detection: Detection, camera: Camera, time: float) -> Prior:
-        """The last pose, moved as the box moved."""
+        """Return the last pose, moved as the box has moved."""
         mesh = self.estimator.library.mesh(detection.class_id)
         T_cam_obj = moved_with_box(track, detection.box, camera, mesh)
         return self._prior_at(T_cam_obj, track, turned_on(T_cam_obj, track, time, mesh), detected=True)
 
     def _prior_at(self, T_cam_obj: np.ndarray, track: Track, T_turned: np.ndarray, detected: bool) -> Prior:
         every = self.settings.retrieve_every
-        due = bool(every) and track.unchecked + 1 >= every
+        due = bool(every) and track.frames_since_retrieval + 1 >= every
         score = self.settings.min_score if self.estimator.can_track else None
         similarity = track.similarity - SIMILARITY_DROP
         return Prior(T_cam_obj, score, due, detected, similarity, T_turned)
 
     def _undetected(self, keys: Sequence[Key | None], time: float) -> dict[Key, Track]:
-        """Return the tracks that no detection belongs to and that are to be followed without."""
+        """Return the tracks without a detection that are to be followed."""
         if not (self.settings.without_detections and self.estimator.can_track):
             return {}
         oldest = time - self.settings.max_age
@@ -211,13 +222,13 @@ class Tracker:
             if key not in keys and not track.lost and track.detected >= oldest
         }
 
-    def _to_follow(
-        self, alone: dict[Key, Track], detections: Sequence[Detection], camera: Camera, time: float
+    def _detections_of_tracks(
+        self, undetected: dict[Key, Track], detections: Sequence[Detection], camera: Camera, time: float
     ) -> dict[Key, tuple[Detection, Prior]]:
-        """What to ask of each object that was tracked and is not detected: its box, made of its pose."""
+        """Make a detection and a prior of each undetected track: its box, computed from its pose."""
         asked: dict[Key, tuple[Detection, Prior]] = {}
         taken = {(d.class_id, d.instance) for d in detections}
-        for key, track in alone.items():
+        for key, track in undetected.items():
             # A number that a detection has elsewhere is no longer this object's.
             if key in taken:
                 continue
@@ -229,21 +240,26 @@ class Tracker:
                 asked[key] = (Detection(key[0], box, instance=key[1]), prior)
         return asked
 
-    def _handed_over(
+    def _reuse_lost_numbers(
         self,
         detections: Sequence[Detection],
-        given: Sequence[int | None],
+        detector_numbers: Sequence[int | None],
         keys: Sequence[Key | None],
         followed: dict[Key, tuple[Detection, Prior]],
         results: Estimates,
     ) -> tuple[list[Detection], Estimates]:
-        """Give new objects without a number the numbers of those that are lost in this image: they jumped."""
+        """Give new objects without a number the numbers of those that were lost in this image."""
         count = len(detections)
         lost = [key for key, e in zip(followed, results[count:], strict=True) if e.T_cam_obj is None]
         detections, results = list(detections), Estimates(results, results.timings)
         for n, detection in enumerate(detections):
             of_class = [key for key in lost if key[0] == detection.class_id]
-            if keys[n] is None and given[n] is None and results[n].T_cam_obj is not None and of_class:
+            if (
+                keys[n] is None
+                and detector_numbers[n] is None
+                and results[n].T_cam_obj is not None
+                and of_class
+            ):
                 lost.remove(of_class[0])
                 detections[n] = replace(detection, instance=of_class[0][1])
                 results[n] = replace(results[n], instance=of_class[0][1])
@@ -253,31 +269,40 @@ class Tracker:
         self,
         detection: Detection,
         number: int | None,
-        known_as: Key | None,
+        track_key: Key | None,
         result: PoseEstimate,
         time: float,
     ) -> None:
-        """Remember an object that was detected; number: its detector's; known_as: its track, or None."""
+        """Store the track of a detected object; number: its detector's; track_key: its track, or None."""
         key = (detection.class_id, detection.instance)
         track = self._tracks.pop(key, None)
-        track = track if known_as is not None else None
+        track = track if track_key is not None else None
         if result.T_cam_obj is None:
             return
-        unchecked, similarity = _since_last_look(track, result)
+        frames_since_retrieval, similarity = _since_retrieval(track, result)
         box = np.asarray(detection.box, dtype=np.float64)
         mesh = self.estimator.library.mesh(detection.class_id)
         moved = velocity_after(track, result.T_cam_obj, time, mesh)
         self._tracks[key] = Track(
-            result.T_cam_obj, box, time, time, self._answers, unchecked, similarity, False, number, *moved
+            result.T_cam_obj,
+            box,
+            time,
+            time,
+            self._frame,
+            frames_since_retrieval,
+            similarity,
+            False,
+            number,
+            *moved,
         )
 
     def _remember_followed(
         self, key: Key, result: PoseEstimate, detected: Estimates, camera: Camera, time: float
     ) -> list[PoseEstimate]:
-        """The estimate of an object that was followed; none where it was lost, or was detected as another."""
+        """Return the estimate of a followed object; [] if it was lost, or detected as another one."""
         track, mesh = self._tracks[key], self.estimator.library.mesh(key[0])
         if result.T_cam_obj is None:
-            if track.answer != self._answers:  # Else its number has gone to a detection of this image.
+            if track.frame != self._frame:  # Else its number has gone to a detection of this image.
                 self._tracks[key] = replace(track, lost=True)
             return []
         poses = [e.T_cam_obj for e in detected if e.class_id == key[0] and e.T_cam_obj is not None]
@@ -285,7 +310,7 @@ class Tracker:
             del self._tracks[key]
             return []
         velocity, step = velocity_after(track, result.T_cam_obj, time, mesh)
-        unchecked, similarity = _since_last_look(track, result)
+        frames_since_retrieval, similarity = _since_retrieval(track, result)
         self._tracks[key] = replace(
             track,
             velocity=velocity,
@@ -293,16 +318,16 @@ class Tracker:
             T_cam_obj=result.T_cam_obj,
             box=moved_with_pose(track, result.T_cam_obj, camera, mesh),
             time=time,
-            answer=self._answers,
-            unchecked=unchecked,
+            frame=self._frame,
+            frames_since_retrieval=frames_since_retrieval,
             similarity=similarity,
         )
         return [replace(result, detected=False, detection_age=max(0.0, time - track.detected))]
 
 
-def _since_last_look(track: Track | None, result: PoseEstimate) -> tuple[int, float]:
-    """Count the answers since all views were looked at, and find their highest similarity."""
+def _since_retrieval(track: Track | None, result: PoseEstimate) -> tuple[int, float]:
+    """Count the images since all views were searched, and find the highest similarity in them."""
     similarity = -1.0 if result.similarity is None else result.similarity
     if track is None or not result.tracked:
         return 0, similarity
-    return track.unchecked + 1, max(track.similarity, similarity)
+    return track.frames_since_retrieval + 1, max(track.similarity, similarity)

@@ -1,4 +1,4 @@
-"""What is remembered of a tracked object, and where that leads one to look for it in the next image."""
+"""Hold what is known of tracked objects, and predict where they are in the next image."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from vpog_core.geometry.se3 import rotation_from_vector, transform_points
 from vpog_core.objects.mesh import Mesh
 from vpog_core.types import Camera, Detection, VPOGError
 
-STAYS = 0.1
-"""A box that has moved by less than this fraction of its size has not moved: detectors err by as much."""
+BOX_NOISE = 0.1
+"""A box that has moved by less than this fraction of its size has not moved: detectors are no more exact."""
 OTHER_NUMBER = 0.3
 """Intersection over union above which a box of another number, or of a new one, belongs to a track."""
 SAME_NUMBER = 0.5
-"""What the same number is worth beside that, where the boxes overlap at all."""
+"""Added to the overlap of boxes if the numbers are the same and the boxes overlap at all."""
 SMOOTHING = 0.5
 """Weight of the newest step in an object's velocity."""
 MAX_STEPS = 2.0
-"""A velocity is trusted for so many times the time that it was measured over."""
+"""A velocity is used for at most this many times the interval that it was measured over."""
 MAX_ZOOM = 2.0
 """A box grows or shrinks by no more from one image to the next."""
-TOO_NEAR = 0.2
+MIN_SEPARATION = 0.2
 """Two objects of a class whose middles are nearer than this (diameters) are one object."""
 
 Key = tuple[str, int]
@@ -36,16 +36,16 @@ Key = tuple[str, int]
 
 @dataclass(frozen=True)
 class Track:
-    """Remember one instance.
+    """Hold the state of one tracked instance.
 
     Attributes:
         T_cam_obj: [4, 4], the last pose; box: [4], where a detector would see it in that image.
-        time: of that image, seconds; answer: which of the tracker's answers that was.
+        time: of that image, seconds; frame: the number of that image in the tracker.
         detected: time of the image in which it was detected last.
-        unchecked: answers since all views were looked at.
-        similarity: of image and render, the highest of those answers.
+        frames_since_retrieval: images since all views were searched.
+        similarity: of image and render, the highest in those images.
         lost: the last image did not show it at that pose.
-        given: the number that its detector gave it last; None: none, or none that can be trusted.
+        detector_number: the number that its detector gave it last; None: none, or none that can be trusted.
         velocity: [6] metres per second of its middle and radians per second, about the axes of the camera
             frame; found over `step` seconds.
     """
@@ -54,23 +54,23 @@ class Track:
     box: np.ndarray
     time: float
     detected: float
-    answer: int = 0
-    unchecked: int = 0
+    frame: int = 0
+    frames_since_retrieval: int = 0
     similarity: float = -1.0
     lost: bool = False
-    given: int | None = None
+    detector_number: int | None = None
     velocity: np.ndarray = field(default_factory=lambda: np.zeros(6))
     step: float = 0.0
 
 
 def moved_with_box(track: Track, box: np.ndarray, camera: Camera, mesh: Mesh) -> np.ndarray:
-    """T_cam_obj [4, 4] of a track whose object has moved in the image as its box did; turn and depth stay.
+    """Move a track's pose T_cam_obj [4, 4] as its box moved in the image; rotation and depth stay.
 
-    What moves the box by no more than a detector's error leaves the pose where it is.
+    A motion of the box within a detector's error leaves the pose where it is.
     """
-    shift = _middle(box) - _middle(track.box)
+    shift = _box_center(box) - _box_center(track.box)
     size = np.maximum(np.asarray(track.box[2:]) - np.asarray(track.box[:2]), 1.0)
-    if (np.abs(shift) < STAYS * size).all():
+    if (np.abs(shift) < BOX_NOISE * size).all():
         return track.T_cam_obj
     centre = transform_points(track.T_cam_obj, mesh.center)
     pixel = project(camera, centre[None])[0] + shift
@@ -82,20 +82,20 @@ def moved_with_box(track: Track, box: np.ndarray, camera: Camera, mesh: Mesh) ->
 
 
 def moved_with_pose(track: Track, T_cam_obj: np.ndarray, camera: Camera, mesh: Mesh) -> np.ndarray:
-    """Return the box [4] of a track whose object has moved to another pose [4, 4]."""
+    """Move the box [4] of a track as its pose moved to another pose [4, 4]."""
     centres = np.array([transform_points(T, mesh.center) for T in (track.T_cam_obj, T_cam_obj)])
     if not (centres[:, 2] > 0).all():
         return track.box
     before, after = project(camera, centres)
     half = (np.asarray(track.box[2:]) - np.asarray(track.box[:2])) / 2
     half = half * np.clip(centres[0, 2] / centres[1, 2], 1 / MAX_ZOOM, MAX_ZOOM)
-    middle = _middle(track.box) + after - before
-    box = np.concatenate([middle - half, middle + half])
+    center = _box_center(track.box) + after - before
+    box = np.concatenate([center - half, center + half])
     return box if np.isfinite(box).all() else track.box
 
 
 def velocity_after(track: Track | None, T_cam_obj: np.ndarray, time: float, mesh: Mesh) -> tuple:
-    """Find the velocity [6] and the step, seconds, of an object that is now at a pose [4, 4]; see `Track`."""
+    """Compute the velocity [6] and the step, seconds, of an object now at a pose [4, 4]; see `Track`."""
     if track is None or track.lost or not time > track.time:
         return np.zeros(6), 0.0
     shift = transform_points(T_cam_obj, mesh.center) - transform_points(track.T_cam_obj, mesh.center)
@@ -106,7 +106,7 @@ def velocity_after(track: Track | None, T_cam_obj: np.ndarray, time: float, mesh
 
 
 def predicted_box(track: Track, time: float, camera: Camera, mesh: Mesh) -> np.ndarray:
-    """Predict the box [4] of a track's object at a time, from how it moved before."""
+    """Predict the box [4] of a track at a time, from its velocity."""
     T = track.T_cam_obj.copy()
     T[:3, 3] += track.velocity[:3] * _trusted_seconds(track, time)
     return moved_with_pose(track, T, camera, mesh)
@@ -142,18 +142,18 @@ def box_of_pose(T_cam_obj: np.ndarray, camera: Camera, mesh: Mesh) -> np.ndarray
 
 def assign(
     detections: Sequence[Detection],
-    given: Sequence[int | None],
+    detector_numbers: Sequence[int | None],
     tracks: Mapping[Key, Track],
     predicted: Mapping[Key, np.ndarray],
 ) -> list[Key | None]:
     """Find the track that each detection belongs to, by its box and its number; None: it is new.
 
-    Boxes belong to the tracks of their class so that they overlap most altogether, one with the track's
-    number before others: so an object that its detector numbers anew stays the same object. Where an object
-    is expected goes before where it was last.
+    Boxes are assigned to the tracks of their class so that the sum of overlaps is largest; boxes with the
+    track's number are preferred. So an object that its detector renumbers stays the same object. Predicted
+    boxes are tried before last boxes.
 
     Args:
-        given: the detector's number of each detection; None: none that can be trusted.
+        detector_numbers: the detector's number of each detection; None: none that can be trusted.
         predicted: of each track the box [4] in which its object is expected.
     """
     last = {key: track.box for key, track in tracks.items()}
@@ -161,29 +161,35 @@ def assign(
     for boxes in (predicted, last):
         rows = [n for n, key in enumerate(found) if key is None]
         keys = [key for key in tracks if key not in found]
-        worth = np.array([[_worth(detections[n], given[n], key, tracks[key], boxes[key]) for key in keys]
-                          for n in rows]).reshape(len(rows), len(keys))  # fmt: skip
-        for i, j in zip(*linear_sum_assignment(-worth), strict=True):
-            if worth[i, j] > 0:
+        scores = np.array(
+            [
+                [_match_score(detections[n], detector_numbers[n], k, tracks[k], boxes[k]) for k in keys]
+                for n in rows
+            ]
+        ).reshape(len(rows), len(keys))
+        for i, j in zip(*linear_sum_assignment(-scores), strict=True):
+            if scores[i, j] > 0:
                 found[rows[i]] = keys[j]
     return found
 
 
-def _worth(detection: Detection, number: int | None, key: Key, track: Track, expected: np.ndarray) -> float:
-    """Tell how well a detection fits a track: 0 where it cannot be its."""
+def _match_score(
+    detection: Detection, number: int | None, key: Key, track: Track, expected: np.ndarray
+) -> float:
+    """Compute how well a detection fits a track; 0 where it cannot belong to it."""
     box = np.asarray(detection.box, dtype=np.float64)
     if key[0] != detection.class_id or box.shape != (4,) or not np.isfinite(box).all():
-        return 0.0  # The estimator says what is wrong with such a box.
-    same = number is not None and number == track.given
+        return 0.0  # The estimator reports what is wrong with such a box.
+    same = number is not None and number == track.detector_number
     shared = overlap(box, expected)
     return shared + SAME_NUMBER * same if shared > (0.0 if same else OTHER_NUMBER) else 0.0
 
 
 def is_same_object(T_cam_obj: np.ndarray, other: np.ndarray, mesh: Mesh) -> bool:
-    """Tell whether two poses [4, 4] put an object so near that both cannot be there."""
+    """Tell whether two poses [4, 4] put an object at nearly the same place."""
     apart = transform_points(T_cam_obj, mesh.center) - transform_points(other, mesh.center)
-    return bool(np.linalg.norm(apart) < TOO_NEAR * mesh.diameter)
+    return bool(np.linalg.norm(apart) < MIN_SEPARATION * mesh.diameter)
 
 
-def _middle(box: np.ndarray) -> np.ndarray:
+def _box_center(box: np.ndarray) -> np.ndarray:
     return (np.asarray(box[:2], dtype=np.float64) + np.asarray(box[2:], dtype=np.float64)) / 2

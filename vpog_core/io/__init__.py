@@ -1,1 +1,1 @@
-"""Files and messages of cameras: calibrations and pixels."""
+"""Read camera files, images and masks."""

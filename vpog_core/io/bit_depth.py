@@ -1,4 +1,4 @@
-"""Sixteen-bit pixels to eight: cameras of 10, 12 or 14 bits leave the upper bits of a pixel empty."""
+"""Scale sixteen-bit pixels to eight: cameras of 10, 12 or 14 bits leave the upper bits of a pixel empty."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import numpy as np
 from vpog_core.types import VPOGError
 
 SENSOR_BITS = (8, 10, 12, 14, 16)
-STRAY = 1e-4
+MAX_STRAY_FRACTION = 1e-4
 """Fraction of the values that may lie above the bits in use: hot pixels, numbers written into the image."""
 
-ALIKE = 1.3
+SAME_MEAN_RATIO = 1.3
 """Factor between the mean brightness of two frames that show the same in another number of bits."""
 
 
 def bits_in_use(pixels: np.ndarray) -> int:
-    """Return the fewest of `SENSOR_BITS` that hold all pixels (uint16, any shape) but a few stray ones."""
-    allowed = STRAY * pixels.size
+    """Return the smallest of `SENSOR_BITS` that holds all pixels (uint16, any shape) but a few outliers."""
+    allowed = MAX_STRAY_FRACTION * pixels.size
     for bits in SENSOR_BITS[:-1]:
         if np.count_nonzero(pixels >= 1 << bits) <= allowed:
             return bits
@@ -24,7 +24,7 @@ def bits_in_use(pixels: np.ndarray) -> int:
 
 
 class BitDepth:
-    """Scales the sixteen-bit images of one camera to eight bits, alike from frame to frame.
+    """Scales the sixteen-bit images of one camera to eight bits, equally from frame to frame.
 
     The bits in use are found from the frames: a brighter frame may add bits, a darker one takes none away, so
     that the brightness does not follow what the camera sees. Only where all of a frame is darker by just the
@@ -72,9 +72,9 @@ class BitDepth:
         return np.minimum(pixels >> (bits - 8), 255).astype(np.uint8)
 
     def _is_rescaled(self, found: int, mean: float) -> bool:
-        """Tell whether a frame is the last one's likeness in fewer bits."""
+        """Tell whether a frame is like the last one, but in fewer bits."""
         scaled = mean * 2 ** (self.found - found)
-        return found < self.found and self._mean < ALIKE * scaled < ALIKE**2 * self._mean
+        return found < self.found and self._mean < SAME_MEAN_RATIO * scaled < SAME_MEAN_RATIO**2 * self._mean
 
     def _note(self) -> str:
         if not self._given:

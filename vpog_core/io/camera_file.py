@@ -143,7 +143,7 @@ def _distortion(fields: Fields) -> tuple[str, np.ndarray]:
 
 
 def _model_name(fields: Fields) -> str:
-    """Return what the file calls its model of rays and distortion; "" where it says nothing."""
+    """Return what the file calls its model of rays and distortion; "" where it has none."""
     rays = str(fields.first("cameramodel") or "").lower()
     if rays in NO_PINHOLES:
         return rays
@@ -154,7 +154,7 @@ def _model_name(fields: Fields) -> str:
 
 
 def _size(fields: Fields, width: int, height: int) -> tuple[int, int]:
-    """Return (width, height) that the file is for; the image's where it says none."""
+    """Return (width, height) that the file is for; the image's where it has none."""
     both = fields.first("resolution", "imagesize")
     if both is not None:
         numbers = fields.numbers(both, fields.used_name(("resolution", "imagesize")), (2,))

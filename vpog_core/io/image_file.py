@@ -1,4 +1,4 @@
-"""Opens every image file and every encoded image, as stored: the pixels that a calibration belongs to.
+"""Open image files and encoded images as stored: the pixels that a calibration belongs to.
 
 The orientation that a camera writes beside the pixels (EXIF) is left alone: K and detections are those of
 the stored pixels. OpenCV decodes, since Pillow cuts 16-bit colours to 8; Pillow reads the header, which
@@ -42,7 +42,7 @@ class Header(NamedTuple):
 
 @dataclass(frozen=True)
 class StoredImage:
-    """An image as its file stores it.
+    """Hold an image as its file stores it.
 
     Attributes:
         pixels: [H, W] or [H, W, C] in OpenCV's order (BGR, BGRA), of any type.
@@ -56,7 +56,7 @@ class StoredImage:
 
 
 def read_image(path: str | Path) -> np.ndarray:
-    """Read an image file as [H, W, 3] uint8 RGB; says in the log what of it is left out.
+    """Read an image file as [H, W, 3] uint8 RGB; what is not used of it is logged.
 
     Raises:
         VPOGError: missing, not an image, or not one of colours or grey.
@@ -159,7 +159,7 @@ def split_alpha(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
 
 
 def _read_header(data: bytes, name: str, what: str) -> Header | None:
-    """Return what an image's header says; None where Pillow does not know the format."""
+    """Read an image's header; None where Pillow does not know the format."""
     try:
         with Image.open(io.BytesIO(data)) as image:
             several = image.format in SEVERAL_IMAGES and getattr(image, "is_animated", False)

@@ -1,4 +1,4 @@
-"""Names and values of a YAML, JSON or XML file, OpenCV's `FileStorage` among them, read safely."""
+"""Read names and values of a YAML, JSON or XML file, OpenCV's `FileStorage` among them, safely."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vpog_core.types import VPOGError
 
 
 class _StorageLoader(yaml.SafeLoader):
-    """PyYAML's safe loader, with the tags of OpenCV's matrices."""
+    """Loads YAML safely, with the tags of OpenCV's matrices."""
 
 
 def _matrix(loader: yaml.SafeLoader, suffix: str, node: yaml.Node):
@@ -24,7 +24,7 @@ _StorageLoader.add_multi_constructor("tag:yaml.org,2002:opencv-", _matrix)
 
 
 class Fields:
-    """The values of a camera file by name, whatever its case; remembers which were asked for."""
+    """Provides the values of a camera file by name in any case, and remembers which were used."""
 
     def __init__(self, data: Mapping, path) -> None:
         self.path = path
@@ -97,7 +97,7 @@ class Fields:
 
 
 def plain_key(name) -> str:
-    """Strip a name of case and punctuation: `camera_matrix` and `cameraMatrix` are one."""
+    """Remove case and punctuation from a name: `camera_matrix` and `cameraMatrix` are the same."""
     return "".join(letter for letter in str(name).lower() if letter.isalnum())
 
 

@@ -1,1 +1,1 @@
-"""What ROS messages say, read without ROS: from a node and from a bag alike, by the names of their fields."""
+"""Read ROS messages without ROS, from a node or from a bag, by the names of their fields."""

@@ -1,4 +1,4 @@
-"""Pairs images and detections without stamps by the order they come in, where that cannot be wrong."""
+"""Pair images and detections without stamps by the order they come in, where that is safe."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 START_QUIET_S = 1.0
-"""Before the first image nothing may have come for so long: a detector could be behind by an image."""
+"""Pause needed before the first image: a detector could still be busy with an earlier one."""
 
 QUIET_S = 5.0
-"""Once the order was lost, so long a pause lets it start anew: by then a detector has given all answers."""
+"""Pause after which pairing starts again once the order was lost: by then a detector has finished."""
 
 PAIRED = (
     "Images and detections have no stamp (0): they are paired by the order they come in, which works only "
@@ -24,10 +24,10 @@ OUT_OF_ORDER = (
 
 
 class ArrivalOrder:
-    """Follows one stream of images and the answers of one detector, both without stamps.
+    """Follows one stream of images and one detector's results, both without stamps.
 
-    Detections belong to the last image only if image and detections have taken turns since a pause. Two
-    images in a row, or two answers, and it cannot be told any more which answer is whose.
+    Detections belong to the last image only if images and detections have alternated since a pause. After two
+    images, or two results, in a row, it is not known which result belongs to which image.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -38,7 +38,7 @@ class ArrivalOrder:
         self._in_order = False
 
     def add_image(self, image: Any) -> None:
-        """An image without a stamp came."""
+        """Add an image without a stamp."""
         if self._came_after_a_pause():
             self._in_order, self._image = True, None
         if self._image is not None:
@@ -46,14 +46,14 @@ class ArrivalOrder:
         self._image = image if self._in_order else None
 
     def take_image(self) -> Any:
-        """Detections without a stamp came: the image they belong to, or None where that is not known."""
+        """Return the image that new detections without a stamp belong to; None where it is not known."""
         self._came_after_a_pause()
         image, self._image = self._image, None
         self._in_order = image is not None
         return image
 
-    def told(self) -> dict[str, str]:
-        """Return what a user of messages without stamps has to know: a sentence or "" for each kind."""
+    def notices(self) -> dict[str, str]:
+        """Return what users of messages without stamps must know: a sentence or "" for each kind."""
         return {
             "paired by order": PAIRED if self._in_order else "",
             "out of order": "" if self._in_order else OUT_OF_ORDER,

@@ -1,4 +1,4 @@
-"""The CameraInfo that belongs to an image."""
+"""Find the CameraInfo that belongs to an image."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from vpog_core.messages.reading import stamp_to_ns
 from vpog_core.messages.ring import remember
 from vpog_core.types import VPOGError
 
-KEPT = 300
-"""Messages kept; images wait for their detections, and the calibration of each is still to be here then."""
+MAX_KEPT = 300
+"""Messages kept: the calibration of an image is needed when its detections come, some time later."""
 
 FIRST_S = 0.5
-"""How long a frame waits for the first CameraInfo, and for its own where every image so far had one."""
+"""Seconds that a frame waits for the first CameraInfo, or for its own if every image so far had one."""
 
 JUMP_NS = 1_000_000_000
-"""A stamp that is further back than this is of a new time, as when a bag is played again."""
+"""A stamp further back than this means that time has started again, as when a bag is played again."""
 
 
 class CameraInfos:
-    """Thread-safe memory of the calibrations that have come.
+    """Stores the calibrations that have come; thread-safe.
 
-    An image has the one of its own stamp. Without one it has the newest that is not newer than the image, as
-    long as the next one says the same: a calibration published once holds for what comes after it.
+    An image has the calibration of its own stamp, else the newest one before it, if the next one is equal: a
+    calibration published once is valid for all images after it.
     """
 
-    def __init__(self, kept: int | None = KEPT, wait_s: float = FIRST_S) -> None:
-        """Keep so many messages (None: all), and wait so long for one that is on its way."""
+    def __init__(self, kept: int | None = MAX_KEPT, wait_s: float = FIRST_S) -> None:
+        """Keep `kept` messages (None: all), and wait up to `wait_s` seconds for one that is on its way."""
         self._capacity, self._wait_s = kept, wait_s
         self._kept: OrderedDict[int, Any] = OrderedDict()
         self._newest: Any = None
@@ -37,7 +37,7 @@ class CameraInfos:
         self._changed = threading.Condition()
 
     def add(self, message, stamp_ns: int | None = None) -> None:
-        """A message came; called from any thread.
+        """Add a message; may be called from any thread.
 
         Args:
             stamp_ns: its stamp where it is not the one in its header.
@@ -51,7 +51,7 @@ class CameraInfos:
             self._changed.notify_all()
 
     def of_image(self, stamp_ns: int) -> Any:
-        """The calibration of an image; None where none has come in time.
+        """Return the calibration of an image; None where none has come in time.
 
         Args:
             stamp_ns: of the image; without a stamp, 0, the newest calibration holds.
@@ -64,15 +64,15 @@ class CameraInfos:
             if self._newest is None or not stamp_ns:
                 return self._newest
             if self._exact:
-                self._changed.wait_for(lambda: self._is_settled(stamp_ns), self._wait_s)
+                self._changed.wait_for(lambda: self._is_complete(stamp_ns), self._wait_s)
             self._exact = stamp_ns in self._kept
-            return self._kept[stamp_ns] if self._exact else self._about(stamp_ns)
+            return self._kept[stamp_ns] if self._exact else self._of_neighbours(stamp_ns)
 
-    def _is_settled(self, stamp_ns: int) -> bool:
-        """Tell whether waiting is over: the image's own CameraInfo is here, or a newer one."""
+    def _is_complete(self, stamp_ns: int) -> bool:
+        """Tell whether waiting is over: the image's own CameraInfo has come, or a newer one."""
         return stamp_ns in self._kept or max(self._kept) > stamp_ns
 
-    def _about(self, stamp_ns: int) -> Any:
+    def _of_neighbours(self, stamp_ns: int) -> Any:
         before = max((s for s in self._kept if s < stamp_ns), default=None)
         after = min((s for s in self._kept if s > stamp_ns), default=None)
         if before is None or after is None:
@@ -86,7 +86,7 @@ class CameraInfos:
 
 
 def calibration(info) -> tuple:
-    """Return what a CameraInfo says of the camera, for comparison."""
+    """Return the calibration in a CameraInfo, for comparison."""
     roi = info.roi
     return (
         *(info.width, info.height, info.distortion_model),

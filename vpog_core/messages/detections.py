@@ -1,4 +1,4 @@
-"""Messages of detectors to the detections that poses are looked for: of known objects, numbered, the best."""
+"""Convert messages of detectors to detections of known objects: the best ones, numbered."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 from vpog_core.messages.instance_numbers import NO_NUMBER, InstanceNumbers
 from vpog_core.messages.label_maps import LabelledRegion, LabelledRegions, LabelMapReader
 from vpog_core.messages.reading import detection_from_instance
-from vpog_core.messages.turns import Turns
+from vpog_core.messages.round_robin import RoundRobin
 from vpog_core.types import MAX_SIDE, Detection, VPOGError
 
 DETECTION_TYPES = (
@@ -26,7 +26,7 @@ DETECTION_TYPES = (
 UNKNOWN = "detections of unknown classes"
 UNUSABLE = "detections of objects left out"
 NO_CLASS = "detections without a class"
-CUT = "detections over max_detections"
+OVER_LIMIT = "detections over max_detections"
 SPECKS = "specks of label maps"
 
 MAX_NUMBER = 2**31 - 1
@@ -38,7 +38,7 @@ MAX_WORD = 60
 
 @dataclass(frozen=True)
 class Candidate:
-    """A detection as it came: its message, what of the library it is, score, and the detector's number."""
+    """Hold a detection as received: its message, object, score, and the detector's number."""
 
     message: object
     object_id: str
@@ -47,12 +47,12 @@ class Candidate:
 
 
 class DetectionReader:
-    """Turns detectors' messages into detections; remembers what has been said and who has which number.
+    """Converts detectors' messages to detections, and keeps instance numbers from image to image.
 
     Args:
         library: the estimator's ObjectLibrary.
         statistics: counts what is left out, by `leave_out(kind, number)`.
-        notices: tells users of it, by `say_once(kind, sentence, of)`.
+        notices: logs it, by `log_once(kind, sentence, of)`.
         left_out: the objects that cannot be used, which the node has named when it was configured.
         label_maps: reads label maps.
     """
@@ -71,7 +71,7 @@ class DetectionReader:
         self._notices = notices
         self._numbers = InstanceNumbers()
         self._label_maps = label_maps or LabelMapReader()
-        self._turns = Turns()
+        self._round_robin = RoundRobin()
 
     def use(self, library, left_out: Collection[str] = ()) -> None:
         """Read detections of another library's objects from now on; numbers are kept."""
@@ -87,7 +87,7 @@ class DetectionReader:
             width, height: of the image, pixels.
             most: how many are taken, best scores first; those left out come first in the next image.
             numbered: objects of a class are numbered here, by where they were in the last image; False: what
-                the detector does not tell apart is left to a tracker, as `NO_NUMBER`.
+                the detector does not number is left to a tracker, as `NO_NUMBER`.
 
         Raises:
             VPOGError: a label map that holds no labels.
@@ -103,7 +103,7 @@ class DetectionReader:
             ]
         known = sorted((c for c in candidates if c is not None), key=lambda c: -c.score)
         usable, refused = [], []
-        for candidate in self._in_turns(known, most):
+        for candidate in self._within_limit(known, most):
             try:
                 usable.append((candidate, detection_of(candidate, width, height)))
             except VPOGError as error:
@@ -125,7 +125,7 @@ class DetectionReader:
             else:
                 numbers = [NO_NUMBER if ambiguous or number is None else number for number in given]
             if ambiguous:
-                self._notices.say_once(
+                self._notices.log_once(
                     "numbers",
                     f"The detector gives one number to several objects of class '{object_id}': they are "
                     "numbered here, by where they were in the last image.",
@@ -135,15 +135,15 @@ class DetectionReader:
                 result[row] = replace(result[row], instance=number)
         return result
 
-    def _in_turns(self, known: list[Candidate], most: int) -> list[Candidate]:
+    def _within_limit(self, known: list[Candidate], most: int) -> list[Candidate]:
         """Choose the candidates to use: the best, after those that were left out of the last image."""
         objects = [candidate.object_id for candidate in known]
         boxes = np.array([rough_box(candidate.message) for candidate in known]).reshape(-1, 4)
-        rows = self._turns.choose(objects, boxes, most)
+        rows = self._round_robin.choose(objects, boxes, most)
         if len(known) > most:
-            self._statistics.leave_out(CUT, len(known) - most)
-            self._notices.say_once(
-                CUT,
+            self._statistics.leave_out(OVER_LIMIT, len(known) - most)
+            self._notices.log_once(
+                OVER_LIMIT,
                 f"A message holds {len(known)} detections of known objects and {most} are used, the best "
                 "scores first; the others come first in the next image: raise max_detections to use more.",
             )
@@ -166,7 +166,7 @@ class DetectionReader:
         hypotheses = sorted((r.hypothesis for r in message.results), key=lambda h: -rank(h.score))
         if not hypotheses:
             self._statistics.leave_out(NO_CLASS)
-            self._notices.say_once(
+            self._notices.log_once(
                 NO_CLASS,
                 "A detection has no hypothesis and so no class: it is left out, as others like it are.",
             )
@@ -185,14 +185,14 @@ class DetectionReader:
         return Candidate(message, object_id, rank(message.score), number_of(message.id))
 
     def _known(self, class_ids: list[str]) -> str | None:
-        """The first object that a class names; None, counted and said once, where it cannot be used."""
+        """Return the first object that a class names; None, counted and logged once, if it is unusable."""
         for class_id in class_ids:
             object_id = self._resolve(class_id)
             if object_id is not None:
                 return self._usable(object_id)
         self._statistics.leave_out(UNKNOWN)
         known = ", ".join(self._library.ids)
-        self._notices.say_once(
+        self._notices.log_once(
             UNKNOWN,
             f"Detections of class '{shortened(class_ids[0])}' are left out: no object is called so (known: "
             f"{shortened(known, 200)}); add its mesh or an alias in objects.yaml if you want its pose.",
@@ -201,11 +201,11 @@ class DetectionReader:
         return None
 
     def _usable(self, object_id: str) -> str | None:
-        """The object; None, counted and said once, where it was left out when the node was configured."""
+        """Return the object; None, counted and logged once, if it was left out at configuration."""
         if object_id not in self._left_out:
             return object_id
         self._statistics.leave_out(UNUSABLE)
-        self._notices.say_once(
+        self._notices.log_once(
             UNUSABLE,
             f"Detections of '{object_id}' are left out, as the object is: it cannot be used.",
             of=object_id,
@@ -220,7 +220,7 @@ class DetectionReader:
 
 
 def detection_of(candidate: Candidate, width: int, height: int) -> Detection:
-    """The detection a candidate's message tells of, under its object's name.
+    """Convert a candidate's message to a detection of its object.
 
     Raises:
         VPOGError: the mask cannot be used.
@@ -287,17 +287,17 @@ def _box(center, size_x: float, size_y: float) -> np.ndarray:
 
 
 def number_of(word: str) -> int | None:
-    """The number that an id of vision_msgs holds, or None where it is none that a message can carry."""
+    """Return the number in an id of vision_msgs, or None if it is not one that a message can carry."""
     if len(word) > len(str(MAX_NUMBER)) or not word.isdecimal() or int(word) > MAX_NUMBER:
         return None
     return int(word)
 
 
 def shortened(words: str, length: int = MAX_WORD) -> str:
-    """A sender's words, cut where they are too long for a line of the log."""
+    """Shorten a sender's words where they are too long for a line of the log."""
     return words if len(words) <= length else f"{words[:length]}..."
 
 
 def rank(score: float) -> float:
-    """A score to order by; what is no number counts as 0."""
+    """Return a score to sort by; what is not a number counts as 0."""
     return 0.0 if math.isnan(score) else float(score)

@@ -47,7 +47,7 @@ BYTES_PER_PIXEL = {
     "nv12": 1,
     "nv21": 1,
 }
-"""Encodings of colour and grey pictures, with the bytes a pixel takes in a row."""
+"""Encodings of colour and grey images, with the bytes a pixel takes in a row."""
 
 WIDE = frozenset(name for name in BYTES_PER_PIXEL if name.endswith("16"))
 HALF_HEIGHT_CHROMA = frozenset({"nv12", "nv21"})
@@ -57,7 +57,7 @@ SHARED_CHROMA = frozenset({"uyvy", "yuyv", "yuv422_yuy2"})
 
 @dataclass
 class PackedImage:
-    """An image message's fields with the row padding taken out; what rosbags-image needs of a message."""
+    """Hold an image message's fields without row padding, as rosbags-image needs them."""
 
     height: int
     width: int
@@ -77,11 +77,11 @@ def image_to_rgb(message, bit_depth: BitDepth | None = None, convert: Convert | 
     Sixteen bits are scaled to eight, grey is repeated over the channels, Bayer and YUV are decoded.
 
     Args:
-        bit_depth: scales the sixteen-bit images of this camera; None: each image by itself.
+        bit_depth: scales the sixteen-bit images of this camera; None: each image is scaled independently.
         convert: decodes Bayer, YUV and the like; None: `convert_with_rosbags`.
 
     Raises:
-        VPOGError: empty, truncated, unknown encoding, or not a colour or grey picture.
+        VPOGError: empty, truncated, unknown encoding, or not a colour or grey image.
     """
     bit_depth, convert = bit_depth or BitDepth(), convert or convert_with_rosbags
     if hasattr(message, "format"):
@@ -90,7 +90,7 @@ def image_to_rgb(message, bit_depth: BitDepth | None = None, convert: Convert | 
 
 
 def decode_compressed(message, bit_depth: BitDepth, convert: Convert) -> np.ndarray:
-    """[H, W, 3] uint8 RGB of a JPEG or PNG message, as stored, whatever orientation its EXIF asks for."""
+    """Decode a JPEG or PNG message to [H, W, 3] uint8 RGB as stored; its EXIF orientation is ignored."""
     name = " ".join(message.format.split())
     encoding = name.partition(";")[0].strip()
     if "compressedDepth" in name or encoding in DEPTH_ENCODINGS:
@@ -114,7 +114,7 @@ def decode_compressed(message, bit_depth: BitDepth, convert: Convert) -> np.ndar
 
 
 def narrow(packed: PackedImage, bit_depth: BitDepth) -> PackedImage:
-    """The image in eight bits a channel; one that has them already as it is."""
+    """Convert an image to eight bits a channel; one that has them is returned as it is."""
     if packed.encoding not in WIDE:
         return packed
     values = packed.data.view(">u2" if packed.is_bigendian else "<u2").astype(np.uint16)
@@ -146,7 +146,7 @@ def unpad(message) -> PackedImage:
 
 
 def _checked_encoding(message) -> str:
-    """The encoding of a message, one of `BYTES_PER_PIXEL`, or a VPOGError that says why there is none."""
+    """Return the encoding of a message, one of `BYTES_PER_PIXEL`; else raise a VPOGError."""
     encoding, size = ALIASES.get(message.encoding, message.encoding), f"{message.width}x{message.height}"
     if encoding in DEPTH_ENCODINGS:
         raise VPOGError(
@@ -170,7 +170,7 @@ def _unknown(encoding: str) -> VPOGError:
 
 
 def convert_with_rosbags(packed: PackedImage) -> np.ndarray:
-    """[H, W, 3] uint8 RGB through rosbags-image."""
+    """Convert an image to [H, W, 3] uint8 RGB by rosbags-image."""
     from rosbags.image import ImageError, image_to_cvimage
 
     try:
@@ -183,5 +183,5 @@ def convert_with_rosbags(packed: PackedImage) -> np.ndarray:
 
 
 def encoding_is_flat(packed: PackedImage) -> bool:
-    """Whether a row of the data is a row of the picture: not so with chroma in planes of their own."""
+    """Tell whether a row of the data is a row of the image: not so with separate chroma planes."""
     return packed.encoding not in HALF_HEIGHT_CHROMA

@@ -1,4 +1,4 @@
-"""Numbers that tell objects of one class apart, and stay with them from frame to frame."""
+"""Number objects of one class so that each keeps its number from frame to frame."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from scipy.optimize import linear_sum_assignment
 from vpog_core.geometry.boxes import overlap
 
 MIN_OVERLAP = 0.1
-"""Intersection over union above which two boxes of successive frames are taken for one object's."""
+"""Intersection over union above which two boxes of successive frames are one object's."""
 
-FAR = 1e6
-"""Pixels; boxes that reach further are no boxes, and get a number all the same."""
+MAX_COORDINATE = 1e6
+"""Pixels; boxes are clipped to this, so that invalid ones get a number as well."""
 
 MEMORY_FRAMES = 100
-"""An object that is not detected in so many frames gives its number away: late, so that one that was hidden
-for a while does not come back to find another object under its number."""
+"""Frames without a detection after which an object's number is free again: many, so that an object that was
+hidden for a while finds its number unused."""
 
 NO_NUMBER = -1
-"""`Detection.instance` of what its detector gives no number."""
+"""`Detection.instance` of a detection without a number."""
 
 
 class InstanceNumbers:
     """Numbers the detections of a class in a frame: each number once, whatever the detector sends.
 
-    A detector's own number is kept where it gives one to a single object. A detector that has given one
-    number to two objects of a class numbers nothing, and from then on is not asked again. What has no
-    number then gets that of the last box it overlaps most, else of the nearest in the last frame that is
-    free, else the lowest that is free.
+    A detector's number is kept if no other object of the class has it. Once a detector has given one number
+    to two objects of a class, its numbers are ignored from then on. An object without a number gets that of
+    the remembered box it overlaps most, else of the nearest one in the last frame that is free, else the
+    lowest free number.
     """
 
     def __init__(self) -> None:
@@ -39,15 +39,18 @@ class InstanceNumbers:
         self._frame = 0
 
     def next_frame(self) -> None:
-        """A new image is looked at."""
+        """Begin a new image."""
         self._frame += 1
 
     def keep(self, class_id: str, number: int, box: np.ndarray) -> None:
         """Remember where an object is that was followed without a detection: it keeps its number."""
-        self._seen[class_id][number] = (np.clip(np.nan_to_num(box), -FAR, FAR), self._frame)
+        self._seen[class_id][number] = (
+            np.clip(np.nan_to_num(box), -MAX_COORDINATE, MAX_COORDINATE),
+            self._frame,
+        )
 
     def assign(self, class_id: str, given: Sequence[int | None], boxes: Sequence[np.ndarray]) -> list[int]:
-        """The numbers of all detections of one class in this frame.
+        """Return the numbers of all detections of one class in this frame.
 
         Args:
             given: the detector's number of each, 0 or more; None where it gives none.
@@ -70,14 +73,14 @@ class InstanceNumbers:
             boxes: [4] (x0, y0, x1, y1) of each, pixels.
             taken: numbers of other objects, which are not given to these.
         """
-        boxes = [np.clip(np.nan_to_num(box), -FAR, FAR) for box in boxes]
+        boxes = [np.clip(np.nan_to_num(box), -MAX_COORDINATE, MAX_COORDINATE) for box in boxes]
         memory = self._remembered(class_id)
         known = {n: item for n, item in memory.items() if n not in taken}
         overlaps = {n: [overlap(box, old) for box in boxes] for n, (old, _) in known.items()}
-        numbers = filled(numbers, overlaps, MIN_OVERLAP)
+        numbers = fill_numbers(numbers, overlaps, MIN_OVERLAP)
         last = {n: old for n, (old, frame) in known.items() if frame == self._frame - 1}
         nearness = {n: [-distance(box, old) for box in boxes] for n, old in last.items()}
-        numbers = filled(numbers, nearness, -np.inf)
+        numbers = fill_numbers(numbers, nearness, -np.inf)
         for row, box in enumerate(boxes):
             if numbers[row] is None:
                 numbers[row] = lowest_free({*memory, *numbers, *taken})
@@ -85,7 +88,7 @@ class InstanceNumbers:
         return numbers
 
     def is_ambiguous(self, class_id: str, given: Sequence[int | None]) -> bool:
-        """Tell whether the detector's numbers of a class fail to tell its objects apart, now or before."""
+        """Tell whether the detector has given one number to several objects of a class, now or before."""
         if any(count > 1 for number, count in Counter(given).items() if number is not None):
             self._ambiguous.add(class_id)
         return class_id in self._ambiguous
@@ -95,34 +98,36 @@ class InstanceNumbers:
         self._ambiguous.add(class_id)
 
     def _remembered(self, class_id: str) -> dict[int, tuple[np.ndarray, int]]:
-        """Last box and its frame of the numbers that are still spoken for."""
+        """Return the last box of the numbers that are still in use, and its frame."""
         oldest = self._frame - MEMORY_FRAMES
         self._seen[class_id] = {n: item for n, item in self._seen[class_id].items() if item[1] >= oldest}
         return dict(self._seen[class_id])
 
 
-def filled(numbers: Sequence[int | None], likeness: dict[int, list[float]], least: float) -> list[int | None]:
-    """The numbers, with free ones given to rows without, so that they are most alike altogether.
+def fill_numbers(
+    numbers: Sequence[int | None], similarity: dict[int, list[float]], min_similarity: float
+) -> list[int | None]:
+    """Assign free numbers to rows without one, so that the sum of similarities is largest.
 
     Args:
         numbers: of each row, or None.
-        likeness: of each number to each row.
+        similarity: of each number to each row.
         least: rows and numbers less alike than this are not brought together.
     """
     result = list(numbers)
     rows = [row for row, number in enumerate(numbers) if number is None]
-    free = [number for number in likeness if number not in numbers]
+    free = [number for number in similarity if number not in numbers]
     if not rows or not free:
         return result
-    table = np.array([[likeness[number][row] for number in free] for row in rows])
+    table = np.array([[similarity[number][row] for number in free] for row in rows])
     for i, j in zip(*linear_sum_assignment(-table), strict=True):
-        if table[i, j] >= least:
+        if table[i, j] >= min_similarity:
             result[rows[i]] = free[j]
     return result
 
 
 def lowest_free(taken: set[int | None]) -> int:
-    """The lowest number from 0 on that is not taken."""
+    """Return the lowest number from 0 on that is not taken."""
     number = 0
     while number in taken:
         number += 1
@@ -130,5 +135,5 @@ def lowest_free(taken: set[int | None]) -> int:
 
 
 def distance(box: np.ndarray, other: np.ndarray) -> float:
-    """Between the middles of two boxes [4], pixels."""
+    """Compute the distance between the middles of two boxes [4], pixels."""
     return float(np.linalg.norm(box[:2] + box[2:] - other[:2] - other[2:]) / 2)

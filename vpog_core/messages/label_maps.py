@@ -1,4 +1,4 @@
-"""Label maps of segmentation networks: an image whose pixels are numbers of classes, read as instances."""
+"""Read label maps of segmentation networks as instances: images whose pixels are numbers of classes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ REGIONS = ("connected", "value")
 
 @dataclass(frozen=True)
 class LabelledRegion:
-    """One instance of a label map, with the fields of `vpog_ros/Instance2D` that tell which object it is.
+    """Hold one instance of a label map, with the fields of `vpog_ros/Instance2D` that name its object.
 
     Attributes:
         numbers: [H, W], where the pixels of this region hold `number`.
@@ -58,7 +58,7 @@ class LabelledRegion:
 
 @dataclass(frozen=True)
 class LabelledRegions:
-    """The instances of a label map, the largest first, and how many specks were left out."""
+    """Hold the instances of a label map, the largest first, and the number of specks left out."""
 
     instances: list[LabelledRegion]
     specks: int = 0

@@ -1,4 +1,4 @@
-"""A memory of the newest few."""
+"""Remember the newest entries of a stream."""
 
 from __future__ import annotations
 

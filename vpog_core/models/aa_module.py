@@ -1,4 +1,4 @@
-"""Alternating attention: over the query and all templates together, then in windows of each image.
+"""Define alternating attention: over the query and all templates, then in windows of each image.
 
 Global layers compare the images (S2RoPE tells the views apart); local layers sharpen each of them.
 The alternation follows VGGT (Wang et al. 2025), the windows Swin (Liu et al. 2021).
@@ -16,7 +16,7 @@ from vpog_core.models.pos_embed import RoPE2D, S2RoPE, grid_positions
 
 
 class WindowAttention(Attention):
-    """Attention inside square windows of a patch grid; added tokens see and are seen by every window.
+    """Attends inside square windows of a patch grid; added tokens attend to and are seen by every window.
 
     Args:
         grid: patches along an image's side; window: patches along a window's side.
@@ -27,19 +27,19 @@ class WindowAttention(Attention):
         self.grid, self.window = grid, window
 
     def split_windows(self, x: Tensor) -> Tensor:
-        """[B, heads, grid * grid, C] -> [B, windows, heads, window * window, C]."""
+        """Split into windows: [B, heads, grid * grid, C] -> [B, windows, heads, window * window, C]."""
         n, w = self.grid // self.window, self.window
         x = x.unflatten(2, (n, w, n, w)).permute(0, 2, 4, 1, 3, 5, 6)
         return x.flatten(4, 5).flatten(1, 2)
 
     def join_windows(self, x: Tensor) -> Tensor:
-        """Inverse of `split_windows`."""
+        """Invert `split_windows`."""
         n, w = self.grid // self.window, self.window
         x = x.unflatten(1, (n, n)).unflatten(4, (w, w)).permute(0, 3, 1, 4, 2, 5, 6)
         return x.flatten(2, 5)
 
     def forward(self, x: Tensor, phases: Tensor) -> Tensor:
-        """x [B, grid * grid + A, D] -> the same shape; phases [B or 1, 1, grid * grid + A, 2, C / 4]."""
+        """Attend: x [B, grid * grid + A, D] -> same shape; phases [B or 1, 1, grid * grid + A, 2, C / 4]."""
         q, k, v = self.heads_of(x, phases)
         patches = self.grid**2
         windows = self.split_windows(q[:, :, :patches])
@@ -51,13 +51,13 @@ class WindowAttention(Attention):
         return self.merge(outputs)
 
     def _with_added(self, x: Tensor, patches: int, count: int) -> Tensor:
-        """Windows [B, count, heads, window * window + A, C] of keys or values, each with all added tokens."""
+        """Append all added tokens to each window of keys or values: [B, count, heads, window**2 + A, C]."""
         added = x[:, None, :, patches:].expand(-1, count, -1, -1, -1)
         return torch.cat((self.split_windows(x[:, :, :patches]), added), dim=3)
 
 
 class AAModule(nn.Module):
-    """`aa_depth` times (global, local)."""
+    """Alternates global and local attention `aa_depth` times."""
 
     def __init__(self, config: VPOGConfig) -> None:
         super().__init__()
@@ -76,7 +76,7 @@ class AAModule(nn.Module):
     def forward(
         self, query: Tensor, templates: Tensor, directions: Tensor, rope_mask: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Tokens that know of each other.
+        """Compute tokens that depend on all images.
 
         Args:
             query: [B, N + Aq, D]; templates: [B, S, N + At, D]: the grid's N patches, then added tokens.
@@ -101,7 +101,7 @@ class AAModule(nn.Module):
         return query, templates
 
     def _global_phases(self, directions: Tensor, query_mask: Tensor, template_mask: Tensor) -> Tensor:
-        """[B, 1, all tokens, head_dim / 2]: the query's, then each template's."""
+        """Compute phases [B, 1, all tokens, head_dim / 2]: the query's, then each template's."""
         query = self.global_rope.phases(self._positions(query_mask), None, query_mask)
         templates = self.global_rope.phases(
             self._positions(template_mask), directions[:, :, None], template_mask
@@ -109,10 +109,10 @@ class AAModule(nn.Module):
         return torch.cat((query, templates.flatten(1, 2)), dim=1)[:, None]
 
     def _local_phases(self, rope_mask: Tensor) -> Tensor:
-        """[images, 1, tokens, 2, head_dim / 4] of rope_mask [images, tokens]."""
+        """Compute phases [images, 1, tokens, 2, head_dim / 4] of rope_mask [images, tokens]."""
         return self.local_rope.phases(self._positions(rope_mask), rope_mask)[:, None]
 
     def _positions(self, rope_mask: Tensor) -> Tensor:
-        """[tokens, 2] of rope_mask [..., tokens]: the grid's, then zeros for added tokens."""
+        """Return positions [tokens, 2] of rope_mask [..., tokens]: the grid's, then added tokens' zeros."""
         grid = grid_positions(self.grid, self.grid, rope_mask.device)
         return F.pad(grid, (0, 0, 0, rope_mask.shape[-1] - len(grid)))

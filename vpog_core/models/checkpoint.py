@@ -1,4 +1,4 @@
-"""Weights as safetensors, with the network's configuration in their metadata."""
+"""Save and load weights as safetensors, with the network's configuration in their metadata."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def copy_weights(
 def load_weights(
     path: str | Path, device: str | torch.device = "cpu", expect: VPOGConfig | None = None
 ) -> VPOGModel:
-    """The model of a weights file, in evaluation mode.
+    """Load the model of a weights file, in evaluation mode.
 
     Args:
         expect: refuse a network of other numbers than these (`PRESETS["vpog-base"]`, say).
@@ -118,7 +118,7 @@ def check_fit(
 
 
 def weights_key(path: str | Path) -> str:
-    """A short hash of a weights file's network: cached tokens are valid for this key only.
+    """Compute a short hash of a weights file's network, by which cached tokens are valid.
 
     Of the metadata only the configuration counts, so that a new calibration keeps the cache.
     """
@@ -130,7 +130,7 @@ def weights_key(path: str | Path) -> str:
 
 
 def _read(path: Path) -> tuple[dict[str, str], dict[str, torch.Tensor]]:
-    """Metadata and tensors of a file."""
+    """Read metadata and tensors of a file."""
     if not path.is_file():
         raise VPOGError(f"There are no weights at '{path}': give the path of a .safetensors file.")
     try:

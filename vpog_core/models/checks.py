@@ -1,4 +1,4 @@
-"""What the network cannot use, said in one sentence before it computes with it.
+"""Check the network's inputs, and report what is wrong in one sentence.
 
 Shapes, types and devices are always looked at; values only where nobody has to wait for them: never of
 uint8 images (nothing wrong can be in them), nor while a graph is compiled or exported.
@@ -19,7 +19,7 @@ or normalised before, do not."""
 
 
 def network_images(images: Tensor, size: int, like: Tensor) -> Tensor:
-    """Images [N, 3, H, W] as the network takes them: in 0..1, of the dtype of `like`.
+    """Convert images [N, 3, H, W] to what the network takes: in 0..1, of the dtype of `like`.
 
     Args:
         images: RGB, uint8 in 0..255 or floating point in 0..1.
@@ -78,14 +78,14 @@ def check_index(index: Tensor, tokens: Tensor) -> None:
     batch, count, patches = tokens.shape[:3]
     shape = {"B": batch, "S": count, "N": patches}
     _check_shape("index", index, shape, "give a template patch for each query patch")
-    _check_whole("index", index, (patches,))
+    _check_integers("index", index, (patches,))
 
 
 def check_pairs(pairs: Tensor, tokens: Tensor) -> None:
     """Refuse pairs [P, 4] that do not lie in templates' tokens [B, S, Nt, D] and queries' [B, Nq, D]."""
     batch, count, patches = tokens.shape[:3]
     _check_shape("pairs", pairs, {"P": None, "4": 4}, "give batch, template, query patch, template patch")
-    _check_whole("pairs", pairs, (batch, count, patches, patches))
+    _check_integers("pairs", pairs, (batch, count, patches, patches))
 
 
 def check_comparison(
@@ -156,8 +156,8 @@ def _check_device(name: str, tensor: Tensor, like: Tensor) -> None:
         )
 
 
-def _check_whole(name: str, values: Tensor, limits: tuple[int, ...]) -> None:
-    """Integers, the last axis (or all of them) below the limits; looked at on a CPU only."""
+def _check_integers(name: str, values: Tensor, limits: tuple[int, ...]) -> None:
+    """Check that values are integers below the limits of the last axis (or of all); values on a CPU only."""
     if values.is_floating_point() or values.dtype == torch.bool:
         raise VPOGError(f"{name} is {values.dtype}: give integers (torch.long).")
     if values.device.type != "cpu" or not _values_can_be_read(values) or values.numel() == 0:

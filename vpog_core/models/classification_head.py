@@ -1,4 +1,4 @@
-"""Which template patch does this query patch see, if any?"""
+"""Classify which template patch, if any, each query patch matches."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from vpog_core.models.pos_embed import RoPE2D, grid_positions
 
 
 class ClassificationHead(nn.Module):
-    """Scores of query patches against template patches and added tokens.
+    """Scores query patches against template patches and added tokens.
 
     Once the roll is taken out, matches lie near the same grid position, so the scores carry the relative
     position: rotary phases on projected queries and keys. Added tokens lie nowhere: neither side turns.
@@ -26,7 +26,7 @@ class ClassificationHead(nn.Module):
         self.scale = dim**-0.5 / temperature
 
     def forward(self, query: Tensor, templates: Tensor, added: Tensor) -> Tensor:
-        """Logits [B, S, Nq, Nt + A].
+        """Compute logits [B, S, Nq, Nt + A].
 
         Args:
             query: [B, Nq, D]; templates: [B, S, Nt, D], grids of equal size; added: [B, S, A, D].

@@ -1,4 +1,4 @@
-"""The numbers that make a network: one dataclass, four presets."""
+"""Define the configuration of the VPOG network, and its presets."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ PATCH = 16
 """Side of a patch, pixels. Fixed: the flow head answers 16x16 pixels for each query patch."""
 MIN_HEAD_DIM = 16
 """Fewest channels of an alternating-attention head: S2RoPE splits them into eight pairs."""
-MOST = 8192
+MAX_VALUES = 8192
 """No size is larger: a file that says more is damaged, not ambitious."""
-MOST_LAYERS = 128
+MAX_LAYERS = 128
 LAYERS = ("depth", "aa_depth", "flow_layers")
 
 
 @dataclass(frozen=True)
 class VPOGConfig:
-    """Sizes of the VPOG network.
+    """Set the sizes of the VPOG network.
 
     Attributes:
         image_size: side of crops and templates, pixels; a multiple of 16.
@@ -77,10 +77,10 @@ class VPOGConfig:
             )
 
     def _check_numbers(self) -> None:
-        """Whole numbers where there is no fraction of a layer, and none below one but the query's tokens."""
+        """Check that numbers are whole and, but for the added query tokens, at least one."""
         for f in fields(self):
             value, low = getattr(self, f.name), 0 if f.name == "query_added" else 1
-            high = MOST_LAYERS if f.name in LAYERS else MOST
+            high = MAX_LAYERS if f.name in LAYERS else MAX_VALUES
             if f.type == "int" and not (type(value) is int and low <= value <= high):
                 raise VPOGError(f"{f.name} is {value!r}: give a whole number from {low} to {high}.")
             if f.type == "float" and not (type(value) in (int, float) and 0 < value < float("inf")):
@@ -90,21 +90,21 @@ class VPOGConfig:
 
     @property
     def grid(self) -> int:
-        """Patches along a side."""
+        """The number of patches along a side."""
         return self.image_size // PATCH
 
     @property
     def num_patches(self) -> int:
-        """Patches of an image."""
+        """The number of patches of an image."""
         return self.grid**2
 
     def to_dict(self) -> dict:
-        """Plain values, for a checkpoint's metadata."""
+        """Return plain values, for a checkpoint's metadata."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: dict) -> VPOGConfig:
-        """The configuration of a checkpoint's metadata; unknown names are refused."""
+        """Read the configuration in a checkpoint's metadata; unknown names are refused."""
         known = {f.name for f in fields(cls)}
         unknown = [key for key in values if key not in known]
         if unknown:

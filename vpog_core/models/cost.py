@@ -1,4 +1,4 @@
-"""What the networks cost: parameters, and floating point operations of each step.
+"""Compute the cost of networks: parameters, and floating point operations of each step.
 
 python -m vpog_core.models.cost                            print the tables
 python -m vpog_core.models.cost --update docs/network.md   write each between its two marks in the file
@@ -35,7 +35,7 @@ MARKS = "<!-- {}: begin -->", "<!-- {}: end -->"
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one network.
+    """Hold the cost of one network.
 
     Attributes:
         parameters: of all; encoder: of the encoder and the stem.
@@ -57,7 +57,7 @@ class Cost:
 
 @cache
 def network_cost(config: VPOGConfig) -> Cost:
-    """The cost of a network, from its graph: nothing is computed, no weights are made."""
+    """Compute the cost of a network from its graph, without weights."""
     with torch.device("meta"):
         model = VPOGModel(config).eval()
         image = torch.zeros(1, 3, config.image_size, config.image_size)
@@ -90,7 +90,7 @@ def refiner_cost(config: RefinerConfig) -> tuple[int, int]:
 
 
 def network_table() -> str:
-    """The presets' costs in Markdown."""
+    """Make a Markdown table of the presets' costs."""
     costs = {name: network_cost(config) for name, config in PRESETS.items()}
     rows = {
         "crop, pixels": [str(c.image_size) for c in PRESETS.values()],
@@ -110,7 +110,7 @@ def network_table() -> str:
 
 
 def refiner_table() -> str:
-    """The refiner presets' costs in Markdown."""
+    """Make a Markdown table of the refiner presets' costs."""
     configs = REFINER_PRESETS.values()
     costs = [refiner_cost(c) for c in configs]
     rows = {
@@ -155,7 +155,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _markdown(names: Iterable[str], rows: dict[str, list[str]]) -> str:
-    """A table of a column for each name."""
+    """Make a table with a column for each name."""
     names = list(names)
     lines = ["| | " + " | ".join(names) + " |", "| --- |" + " ---: |" * len(names)]
     return "\n".join(lines + [f"| {name} | " + " | ".join(cells) + " |" for name, cells in rows.items()])
@@ -166,7 +166,7 @@ def _parameters(module: nn.Module) -> int:
 
 
 def _counted(run: Callable[[], Result]) -> tuple[int, Result]:
-    """Operations of a call, and what it returns."""
+    """Count the operations of a call, and return them with its result."""
     with FlopCounterMode(display=False) as counter:
         result = run()
     return counter.get_total_flops(), result

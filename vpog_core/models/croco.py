@@ -1,4 +1,4 @@
-"""The encoder of a CroCo-v2 checkpoint: pre-trained by cross-view completion (Weinzaepfel et al. 2023).
+"""Load the encoder of a CroCo-v2 checkpoint: pre-trained by cross-view completion (Weinzaepfel et al. 2023).
 
 The official files, `CroCo_V2_ViTBase_SmallDecoder.pth`, `CroCo_V2_ViTBase_BaseDecoder.pth` and
 `CroCo_V2_ViTLarge_BaseDecoder.pth`, are read from where you put them; nothing is downloaded or shipped.
@@ -36,7 +36,7 @@ OFFICIAL = "use an official CroCo_V2_*.pth file"
 
 @dataclass(frozen=True)
 class CroCoEncoder:
-    """The encoder in a CroCo-v2 file.
+    """Hold the encoder of a CroCo-v2 file.
 
     Attributes:
         path: the file.
@@ -57,7 +57,7 @@ class CroCoEncoder:
     left_out: int
 
     def config(self, **changes) -> VPOGConfig:
-        """The network this encoder fits: vpog-base for ViT-Base, vpog-large for ViT-Large.
+        """Return the configuration this encoder fits: vpog-base for ViT-Base, vpog-large for ViT-Large.
 
         Args:
             changes: other numbers of `VPOGConfig`, such as `window=4` or `freeze_encoder=True`.
@@ -116,7 +116,7 @@ def load_croco(path: str | Path) -> CroCoEncoder:
             f"'{path}' has patch_size {numbers['patch_size']!r} where {PATCH} is needed: {OFFICIAL}."
         )
     sizes = {
-        ours: _whole(path, name, numbers[name])
+        ours: _parse_integer(path, name, numbers[name])
         for ours, name in (
             ("embed_dim", "enc_embed_dim"),
             ("depth", "enc_depth"),
@@ -145,7 +145,7 @@ def init_encoder(model: VPOGModel, croco: CroCoEncoder | str | Path) -> None:
 
 
 def model_from_croco(path: str | Path, **changes) -> VPOGModel:
-    """A network made for a CroCo-v2 file, its encoder from there, the rest as initialised.
+    """Make a network for a CroCo-v2 file, with its encoder; the rest is initialised.
 
     Args:
         changes: other numbers of `VPOGConfig`, such as `freeze_encoder=True`.
@@ -157,7 +157,7 @@ def model_from_croco(path: str | Path, **changes) -> VPOGModel:
 
 
 def _read(path: Path) -> tuple[dict, dict[str, Tensor]]:
-    """`croco_kwargs` and the tensors of a file."""
+    """Read `croco_kwargs` and the tensors of a file."""
     if not path.is_file():
         raise VPOGError(f"There is no CroCo checkpoint at '{path}': download it and give its path.")
     try:
@@ -196,7 +196,7 @@ def _rope_base(path: Path, pos_embed: object) -> float:
     return float(match[1])
 
 
-def _whole(path: Path, name: str, value: object) -> int:
+def _parse_integer(path: Path, name: str, value: object) -> int:
     if type(value) is not int or value < 1:
         raise VPOGError(f"In '{path}' {name} is {value!r}, which is no whole number above zero: {OFFICIAL}.")
     return value
@@ -204,7 +204,7 @@ def _whole(path: Path, name: str, value: object) -> int:
 
 def _image_size(path: Path, value: object) -> tuple[int, int]:
     height, width = value if isinstance(value, (tuple, list)) and len(value) == 2 else (value, value)
-    return _whole(path, "img_size", height), _whole(path, "img_size", width)
+    return _parse_integer(path, "img_size", height), _parse_integer(path, "img_size", width)
 
 
 def _check_tensors(path: Path, sizes: dict[str, int], tensors: dict[str, Tensor]) -> None:

@@ -1,4 +1,4 @@
-"""A CroCo-v2-shaped ViT encoder: pre-norm blocks, RoPE2D, no class token."""
+"""Define a ViT encoder shaped like CroCo v2: pre-norm blocks, RoPE2D, no class token."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vpog_core.types import VPOGError
 
 
 class PatchEmbed(nn.Module):
-    """Non-overlapping patches -> tokens, as a linear layer on unfolded patches.
+    """Embeds non-overlapping patches as tokens, by a linear layer on unfolded patches.
 
     Equal to the strided convolution whose weight it stores, and much faster on CPUs in bfloat16.
 
@@ -27,7 +27,7 @@ class PatchEmbed(nn.Module):
         self.proj = nn.Conv2d(channels, dim, patch, stride=patch)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, C, H, W] -> [N, (H / patch) * (W / patch), dim], row-major."""
+        """Embed patches: [N, C, H, W] -> [N, (H / patch) * (W / patch), dim], row-major."""
         n, c, h, w = x.shape
         p = self.patch
         patches = x.reshape(n, c, h // p, p, w // p, p).permute(0, 2, 4, 1, 3, 5).reshape(n, -1, c * p * p)
@@ -35,7 +35,7 @@ class PatchEmbed(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Images to tokens.
+    """Encodes images to tokens.
 
     Args:
         config: sizes.
@@ -57,7 +57,7 @@ class Encoder(nn.Module):
         self.enc_norm = nn.LayerNorm(dim, eps=1e-6)
 
     def forward(self, images: Tensor, stem_features: Tensor) -> Tensor:
-        """Tokens [N, Nq, D] of images [N, 3, H, W] (normalised) and their stem features [N, C, H / 4, W / 4].
+        """Encode normalised images [N, 3, H, W] and stem features [N, C, H / 4, W / 4] to tokens [N, Nq, D].
 
         Raises:
             VPOGError: H or W is no multiple of the patch.

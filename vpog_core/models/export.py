@@ -1,4 +1,4 @@
-"""The networks as modules of tensors alone, for torch.export and what builds on it (AOTInductor, ONNX).
+"""Wrap the networks as modules of tensors alone, for torch.export (AOTInductor, ONNX).
 
 Shapes are fixed when a graph is made: the number of images, of crops B and templates S, or of pairs.
 """
@@ -13,7 +13,7 @@ from vpog_core.models.vpog_model import Encoded, Matches, VPOGModel
 
 
 class Encode(nn.Module):
-    """images [N, 3, H, W], float in 0..1 or uint8 -> tokens [N, Nq, D], stem [N, C, H / 4, W / 4],
+    """Encodes images [N, 3, H, W], float in 0..1 or uint8 -> tokens [N, Nq, D], stem [N, C, H / 4, W / 4],
     retrieval descriptors [N, Nq * retrieval_dim] of the images as crops, and as templates."""
 
     def __init__(self, model: VPOGModel) -> None:
@@ -27,7 +27,7 @@ class Encode(nn.Module):
 
 
 class Match(nn.Module):
-    """Query tokens and stem, templates' tokens and stem, directions -> what `Matches` holds, in its order."""
+    """Matches a query with templates (tokens, stem of both; directions) -> fields of `Matches`, in order."""
 
     def __init__(self, model: VPOGModel) -> None:
         super().__init__()
@@ -73,7 +73,7 @@ class Compare(nn.Module):
 
 
 def example_inputs(model: VPOGModel, crops: int = 1, templates: int = 4) -> dict[str, tuple[Tensor, ...]]:
-    """Inputs of the fixed shapes to make graphs with, by the module's name; grey images, one direction."""
+    """Make inputs of fixed shapes for graphs, by the module's name: grey images, one direction."""
     size, device = model.config.image_size, model.mean.device
     images = torch.full((crops, 3, size, size), 0.5, device=device)
     with torch.no_grad():
@@ -89,7 +89,7 @@ def example_inputs(model: VPOGModel, crops: int = 1, templates: int = 4) -> dict
 def export_network(
     model: VPOGModel, crops: int = 1, templates: int = 4
 ) -> dict[str, torch.export.ExportedProgram]:
-    """Graphs of `Encode`, `Match` and `MatchedFlow` at fixed shapes.
+    """Export graphs of `Encode`, `Match` and `MatchedFlow` at fixed shapes.
 
     Args:
         crops: images encoded at once, and crops matched at once; templates: of each crop.
@@ -100,12 +100,12 @@ def export_network(
 
 
 def export_refiner(refiner: RefinerNet, pairs: int = 1) -> torch.export.ExportedProgram:
-    """Graph of `Compare` for so many pairs at once."""
+    """Export a graph of `Compare` for a number of pairs."""
     return torch.export.export(Compare(refiner).eval(), example_pairs(refiner, pairs))
 
 
 def example_pairs(refiner: RefinerNet, pairs: int = 1) -> tuple[Tensor, ...]:
-    """Inputs of `Compare` of the fixed shapes: grey images, renders of nothing.
+    """Make inputs of `Compare` of fixed shapes: grey images, empty renders.
 
     No tensor is given twice: a graph would hold one input for both.
     """

@@ -1,4 +1,4 @@
-"""Dense flow inside a matched pair of patches, with confidence.
+"""Predict dense flow inside a matched pair of patches, with confidence.
 
 Flow is in patch units: a query pixel u of patch i lies in the template at
 `centre(j) + (u - centre(i)) + 16 * flow`, j being the matched template patch.
@@ -26,7 +26,7 @@ PAIRS_AT_ONCE = 1024
 
 @dataclass
 class Flow:
-    """Flow of matched pairs; `...` is [P] for a list of pairs or [B, S, Nq].
+    """Hold the flow of matched pairs; `...` is [P] for a list of pairs or [B, S, Nq].
 
     Attributes:
         flow: [..., 16, 16, 2] (x, y), patch units.
@@ -42,12 +42,12 @@ class Flow:
 
     @property
     def confidence(self) -> Tensor:
-        """[..., 16, 16] in 0..1."""
+        """The confidence [..., 16, 16] in 0..1."""
         return self.confidence_logits.sigmoid()
 
 
 def cell_offsets(device: torch.device | None = None) -> Tensor:
-    """Flow [16, 144, 2] (patch units) that takes each query cell onto each cell of the template's window."""
+    """Return flow [16, 144, 2] (patch units) from each query cell to each cell of the template's window."""
     query = torch.arange(CELLS, device=device, dtype=torch.float32)
     window = torch.arange(REACH, device=device, dtype=torch.float32) - CELLS
     offset = (window[None, :] - query[:, None]) / CELLS
@@ -57,14 +57,14 @@ def cell_offsets(device: torch.device | None = None) -> Tensor:
 
 
 def affine_basis(device: torch.device | None = None) -> Tensor:
-    """(1, x, y) [16, 16, 3] of a patch's pixels, x and y in -1..1."""
+    """Return (1, x, y) [16, 16, 3] of a patch's pixels, x and y in -1..1."""
     line = (torch.arange(PATCH, device=device, dtype=torch.float32) + 0.5) / (PATCH / 2) - 1
     y, x = torch.meshgrid(line, line, indexing="ij")
     return torch.stack((torch.ones_like(x), x, y), dim=-1)
 
 
 def take_cells(features: Tensor, image: Tensor, row: Tensor, column: Tensor, size: int) -> Tensor:
-    """Square windows of cells [P, size * size, C], row-major, each from the first cell of a patch on.
+    """Take square windows of cells [P, size * size, C], row-major, each from the first cell of a patch on.
 
     Args:
         features: [N, C, h, w]; image, row, column: [P] which image, and the patch's place in its grid.
@@ -77,7 +77,7 @@ def take_cells(features: Tensor, image: Tensor, row: Tensor, column: Tensor, siz
 
 
 class FineFeatures(nn.Module):
-    """Stride-4 features that know the context: the stem's, plus what the tokens say of their patches."""
+    """Computes stride-4 features: the stem's, plus a part from the tokens of their patches."""
 
     def __init__(self, dim: int, stem_channels: int, fine_dim: int) -> None:
         super().__init__()
@@ -89,7 +89,7 @@ class FineFeatures(nn.Module):
         nn.init.zeros_(self.mix.bias)
 
     def forward(self, stem_features: Tensor, tokens: Tensor) -> Tensor:
-        """Unit features [N, fine_dim, H / 4, W / 4].
+        """Compute unit features [N, fine_dim, H / 4, W / 4].
 
         Args:
             stem_features: [N, C, H / 4, W / 4]; tokens: [N, Nq, D].
@@ -101,7 +101,7 @@ class FineFeatures(nn.Module):
 
 
 class FlowHead(nn.Module):
-    """Correlation of stride-4 cells, then an MLP that gates it and adds an affine part and a residual."""
+    """Correlates stride-4 cells; an MLP gates the correlation and adds an affine part and a residual."""
 
     def __init__(self, config: VPOGConfig, stem_channels: int) -> None:
         super().__init__()
@@ -123,7 +123,7 @@ class FlowHead(nn.Module):
     def pairs(
         self, query: Tensor, templates: Tensor, query_fine: Tensor, template_fine: Tensor, pairs: Tensor
     ) -> Flow:
-        """Flow of a list of matched pairs.
+        """Compute the flow of a list of matched pairs.
 
         Args:
             query: [B, Nq, D]; templates: [B, S, Nt, D].
@@ -147,7 +147,7 @@ class FlowHead(nn.Module):
     def matched(
         self, query: Tensor, templates: Tensor, query_fine: Tensor, template_fine: Tensor, index: Tensor
     ) -> Flow:
-        """Flow [B, S, Nq, ...] of every query patch with the template patch index [B, S, Nq] names."""
+        """Compute flow [B, S, Nq, ...] of every query patch with the template patch of index [B, S, Nq]."""
         grids = torch.meshgrid(*(torch.arange(n, device=index.device) for n in index.shape), indexing="ij")
         pairs = torch.stack((*grids, index), dim=-1).flatten(0, -2)
         out = self.pairs(query, templates, query_fine, template_fine, pairs)
@@ -156,7 +156,7 @@ class FlowHead(nn.Module):
     def dense(
         self, query: Tensor, templates: Tensor, query_fine: Tensor, template_fine: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Flow and confidence of every pair: for study and tests, never in inference.
+        """Compute flow and confidence of every pair: for study and tests, never in inference.
 
         Worked on in parts, so that memory goes to the answer alone: 0.5 GB for vpog-base, one query against
         four templates.
@@ -176,7 +176,7 @@ class FlowHead(nn.Module):
     def _correlate(
         self, query: Tensor, templates: Tensor, b: Tensor, s: Tensor, i: Tensor, j: Tensor
     ) -> Tensor:
-        """Logits [P, 16, 144] of query against template cells; cells outside the template are ruled out."""
+        """Compute logits [P, 16, 144] of query against template cells; those outside it are excluded."""
         side = query.shape[-1] // CELLS
         cells = take_cells(query, b, i // side, i % side, CELLS)
         # A margin of one patch puts the window's first cell where the matched patch's was.
@@ -186,7 +186,7 @@ class FlowHead(nn.Module):
         return logits.masked_fill(~self._inside(side, j)[:, None], -1e4)
 
     def _inside(self, side: int, j: Tensor) -> Tensor:
-        """[P, 144] bool: which cells of the window around patch j lie in the template."""
+        """Tell which cells of the window around patch j lie in the template, [P, 144] bool."""
         reach = torch.arange(REACH, device=j.device) - CELLS
         rows = (j // side * CELLS)[:, None] + reach
         columns = (j % side * CELLS)[:, None] + reach
@@ -195,7 +195,7 @@ class FlowHead(nn.Module):
         return (rows[:, :, None] & columns[:, None, :]).flatten(1)
 
     def _compose(self, x: Tensor, cell_flow: Tensor) -> Tensor:
-        """Flow [P, 16, 16, 2]: gated correlation, affine part, residual."""
+        """Compose flow [P, 16, 16, 2]: gated correlation, affine part, residual."""
         gated = (cell_flow * self.gate(x).float().sigmoid()[..., None]).unflatten(1, (CELLS, CELLS))
         coarse = F.interpolate(gated.permute(0, 3, 1, 2), size=(PATCH, PATCH), mode="bilinear").permute(
             0, 2, 3, 1

@@ -1,4 +1,4 @@
-"""The transformer's building blocks, with CroCo's parameter names."""
+"""Define the transformer's building blocks, with CroCo's parameter names."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from vpog_core.models.pos_embed import RoPE2D, S2RoPE
 
 
 class Mlp(nn.Module):
-    """Two linear layers with a GELU between."""
+    """Applies two linear layers with a GELU between."""
 
     def __init__(self, dim: int, hidden: int) -> None:
         super().__init__()
@@ -21,7 +21,7 @@ class Mlp(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention with a rotary embedding.
+    """Applies multi-head self-attention with a rotary embedding.
 
     Args:
         dim: width.
@@ -37,7 +37,7 @@ class Attention(nn.Module):
         self.proj = nn.Linear(dim, dim)
 
     def heads_of(self, x: Tensor, phases: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Turned queries, turned keys and values [B, heads, N, head_dim].
+        """Compute rotated queries, rotated keys and values [B, heads, N, head_dim].
 
         Args:
             x: [B, N, D]; phases: [B or 1, 1, N, ...].
@@ -46,7 +46,7 @@ class Attention(nn.Module):
         return self.rope.rotate(q, phases), self.rope.rotate(k, phases), v
 
     def merge(self, heads: Tensor) -> Tensor:
-        """[B, heads, N, head_dim] -> [B, N, D]."""
+        """Merge heads: [B, heads, N, head_dim] -> [B, N, D]."""
         return self.proj(heads.transpose(1, 2).flatten(2))
 
     def forward(self, x: Tensor, phases: Tensor) -> Tensor:
@@ -55,7 +55,7 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """Pre-norm transformer block: attention, then MLP, each with a residual.
+    """Applies a pre-norm transformer block: attention, then MLP, each with a residual.
 
     Args:
         attention: any module called as attention(x, phases).

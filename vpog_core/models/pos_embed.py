@@ -1,4 +1,4 @@
-"""Rotary position embeddings: RoPE2D on the patch grid and S2RoPE, which adds the viewing sphere.
+"""Define rotary position embeddings: RoPE2D on the patch grid, and S2RoPE with the viewing direction.
 
 A rotary embedding turns pairs of a head's channels by a phase, so that a query-key product depends
 on the difference of their phases (Su et al. 2021; in 2D as in CroCo v2, Weinzaepfel et al. 2023).
@@ -16,19 +16,19 @@ SPHERE_FREQUENCY = 4.0
 
 
 def grid_positions(height: int, width: int, device: torch.device | None = None) -> Tensor:
-    """Positions [H * W, 2] of patches, (row, column), row-major."""
+    """Return positions [H * W, 2] of patches, (row, column), row-major."""
     rows = torch.arange(height, device=device)
     columns = torch.arange(width, device=device)
     return torch.stack(torch.meshgrid(rows, columns, indexing="ij"), dim=-1).reshape(-1, 2)
 
 
 def frequencies(count: int, base: float) -> Tensor:
-    """The ladder [count]: base ** (-k / count)."""
+    """Return frequencies [count]: base ** (-k / count)."""
     return base ** (-torch.arange(count, dtype=torch.float32) / count)
 
 
 def angles_to(axes: Tensor, directions: Tensor) -> Tensor:
-    """Angles [..., K] in 0..pi between unit directions [..., 3] and unit axes [K, 3].
+    """Compute angles [..., K] in 0..pi between unit directions [..., 3] and unit axes [K, 3].
 
     By the arc tangent of sine and cosine: the arc cosine alone is blunt next to an axis, where the
     reference view looks, and a matrix product would round the cosine to bfloat16 under autocast.
@@ -40,7 +40,7 @@ def angles_to(axes: Tensor, directions: Tensor) -> Tensor:
 
 
 def rotate_pairs(x: Tensor, phase: Tensor) -> Tensor:
-    """Turn pairs of channels.
+    """Rotate pairs of channels.
 
     Args:
         x: [..., 2, P]: first and second members of P pairs.
@@ -52,7 +52,7 @@ def rotate_pairs(x: Tensor, phase: Tensor) -> Tensor:
 
 
 class RoPE2D(nn.Module):
-    """Half of the channels turn with the row, half with the column: CroCo v2's layout.
+    """Rotates half of the channels by the row, half by the column: CroCo v2's layout.
 
     Args:
         head_dim: channels of a head, a multiple of 4.
@@ -64,18 +64,18 @@ class RoPE2D(nn.Module):
         self.register_buffer("ladder", frequencies(head_dim // 4, base), persistent=False)
 
     def phases(self, positions: Tensor, rope_mask: Tensor | None = None) -> Tensor:
-        """Phases [..., N, 2, C / 4] of positions [..., N, 2]; zero where rope_mask [..., N] is False."""
+        """Compute phases [..., N, 2, C / 4] of positions [..., N, 2]; zero if not rope_mask [..., N]."""
         phase = positions[..., None].float() * self.ladder
         return phase if rope_mask is None else phase * rope_mask[..., None, None]
 
     def rotate(self, x: Tensor, phases: Tensor) -> Tensor:
-        """x [..., N, head_dim] turned by phases [..., N, 2, head_dim / 4]."""
+        """Rotate x [..., N, head_dim] by phases [..., N, 2, head_dim / 4]."""
         pairs = x.unflatten(-1, (2, 2, -1))
         return rotate_pairs(pairs, phases).flatten(-3)
 
 
 class S2RoPE(nn.Module):
-    """Row, column and viewing direction in one rotary embedding.
+    """Embeds row, column and viewing direction in one rotary embedding.
 
     The head_dim / 2 pairs are split as p_x + p_y + 6 p_s: column, row, and for each of the six axis
     directions d a phase proportional to the angle between the viewing direction and d.
@@ -99,7 +99,7 @@ class S2RoPE(nn.Module):
         self.register_buffer("axes", torch.tensor(AXES, dtype=torch.float32), persistent=False)
 
     def phases(self, positions: Tensor, directions: Tensor | None, rope_mask: Tensor | None = None) -> Tensor:
-        """Phases [..., N, head_dim / 2].
+        """Compute phases [..., N, head_dim / 2].
 
         Args:
             positions: [..., N, 2] (row, column).
@@ -119,5 +119,5 @@ class S2RoPE(nn.Module):
         return phase if rope_mask is None else phase * rope_mask[..., None]
 
     def rotate(self, x: Tensor, phases: Tensor) -> Tensor:
-        """x [..., N, head_dim] turned by phases [..., N, head_dim / 2]."""
+        """Rotate x [..., N, head_dim] by phases [..., N, head_dim / 2]."""
         return rotate_pairs(x.unflatten(-1, (2, -1)), phases).flatten(-2)

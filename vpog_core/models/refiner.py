@@ -1,4 +1,4 @@
-"""The refiner network: compares a render at the present pose with the image, and says where the surface is.
+"""Define the refiner network: it compares a render with the image, and predicts where the surface is.
 
 Render and image are seen by the same camera, which looks at the object where the present pose puts it. For
 every cell of the render the network answers how far the image shows that surface point from there (flow, with
@@ -47,7 +47,7 @@ class Comparison:
 
 @dataclass
 class Correlation:
-    """A level's correlation of N render cells with K image cells around the expected place of each.
+    """Hold a level's correlation of N render cells with K image cells around the expected place of each.
 
     Attributes:
         logits: [B, N, K]; centre: [B or 1, N, 2] (x, y) cells from a render cell to the window's middle.
@@ -59,7 +59,7 @@ class Correlation:
 
 @dataclass
 class Trace:
-    """A comparison with its intermediate results, which training supervises.
+    """Hold a comparison with its intermediate results, which training supervises.
 
     Attributes:
         coarse, fine: correlations of both levels; coarse_flow: [B, 2, g / 2, g / 2] pixels.
@@ -72,7 +72,7 @@ class Trace:
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions with a shortcut; the first one takes the stride."""
+    """Applies two 3x3 convolutions with a shortcut; the first one has the stride."""
 
     def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
         super().__init__()
@@ -89,7 +89,7 @@ class ResidualBlock(nn.Module):
 
 
 class Trunk(nn.Module):
-    """Features at stride 4 and 8; image and render have a stem each and share the rest."""
+    """Computes features at stride 4 and 8; image and render have a stem each and share the rest."""
 
     def __init__(self, config: RefinerConfig) -> None:
         super().__init__()
@@ -101,14 +101,14 @@ class Trunk(nn.Module):
         self.coarse = nn.Sequential(ResidualBlock(fine, coarse, stride=2), ResidualBlock(coarse, coarse))
 
     def forward(self, image: Tensor, render: Tensor) -> tuple[Tensor, Tensor]:
-        """[2 B, fine, P / 4, P / 4] and [2 B, coarse, P / 8, P / 8], renders first."""
+        """Compute [2 B, fine, P / 4, P / 4] and [2 B, coarse, P / 8, P / 8], renders first."""
         stem = torch.cat((self.render_stem(render), self.image_stem(image)))
         fine = self.fine(F.gelu(self.stem_norm(stem)))
         return fine, self.coarse(fine)
 
 
 class JointAttention(nn.Module):
-    """Transformer blocks over the cells of render and image together, so that each knows of the other."""
+    """Applies transformer blocks to the cells of render and image together."""
 
     def __init__(self, config: RefinerConfig) -> None:
         super().__init__()
@@ -122,7 +122,7 @@ class JointAttention(nn.Module):
         self.norm = nn.LayerNorm(dim, eps=1e-6)
 
     def forward(self, features: Tensor) -> Tensor:
-        """[2 B, C, h, w] -> the same shape; renders first."""
+        """Attend: [2 B, C, h, w] -> same shape; renders first."""
         height, width = features.shape[-2:]
         positions = grid_positions(height, width, device=features.device).repeat(2, 1)
         phases = self.rope.phases(positions)[None, None]
@@ -135,7 +135,7 @@ class JointAttention(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Correlation and features of a level to hidden features and its answers."""
+    """Decodes correlation and features of a level to hidden features and its outputs."""
 
     def __init__(self, inputs: int, hidden: int, outputs: int, blocks: int) -> None:
         super().__init__()
@@ -208,7 +208,7 @@ class RefinerNet(nn.Module):
         return Trace(comparison, seen_coarse, seen_fine, coarse_flow)
 
     def _coarse_flow(self, seen: Correlation, render: Tensor) -> tuple[Tensor, Tensor]:
-        """Hidden features and flow [B, 2, h, w], pixels, of the coarse level."""
+        """Compute hidden features and flow [B, 2, h, w], pixels, of the coarse level."""
         shape = render.shape[-2:]
         expected = as_grid(expected_shift(seen, self.config.coarse_reach), shape)
         hidden, residual = self.coarse_decoder(decoder_view(seen, shape), expected, render)
@@ -227,12 +227,12 @@ class RefinerNet(nn.Module):
 
 
 def window_size(reach: int) -> int:
-    """Cells of a window that reaches so far to each side."""
+    """Return the number of cells in a window that reaches so far to each side."""
     return (2 * reach + 1) ** 2
 
 
 def window_offsets(reach: int, device: torch.device | None = None) -> Tensor:
-    """[K, 2] (x, y) cells from a window's middle, row-major."""
+    """Return offsets [K, 2] (x, y) in cells from a window's middle, row-major."""
     side = torch.arange(-reach, reach + 1, device=device)
     y, x = torch.meshgrid(side, side, indexing="ij")
     return torch.stack((x, y), dim=-1).reshape(-1, 2)
@@ -262,16 +262,16 @@ def correlate(render: Tensor, image: Tensor, reach: int, guess: Tensor | None = 
 
 
 def expected_shift(seen: Correlation, reach: int) -> Tensor:
-    """[B, N, 2] mean (x, y) cells from the window's middle, under the correlation's softmax."""
+    """Compute the mean (x, y) [B, N, 2], cells from the window's middle, under the correlation's softmax."""
     offsets = window_offsets(reach, seen.logits.device).to(seen.logits.dtype)
     return seen.logits.softmax(dim=-1) @ offsets
 
 
 def decoder_view(seen: Correlation, shape: tuple[int, int]) -> Tensor:
-    """The correlation [B, K, h, w] as a decoder reads it: logits, and zero outside of the image."""
+    """Return the correlation [B, K, h, w] as a decoder's input: logits, and zero outside of the image."""
     return as_grid(torch.where(seen.logits > OUTSIDE, seen.logits, 0.0), shape)
 
 
 def as_grid(values: Tensor, shape: tuple[int, int]) -> Tensor:
-    """[B, N, C] -> [B, C, h, w]."""
+    """Reshape to a grid: [B, N, C] -> [B, C, h, w]."""
     return values.transpose(1, 2).unflatten(2, shape)

@@ -1,4 +1,4 @@
-"""The numbers that make a refiner network: one dataclass and its presets."""
+"""Define the configuration of the refiner network, and its presets."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from vpog_core.types import VPOGError
 
 COARSE_STRIDE, FINE_STRIDE = 8, 4
 """Pixels between neighbouring cells of the two levels that render and image are correlated at."""
-MOST = 2048
+MAX_VALUES = 2048
 """No size is larger: a file that says more is damaged."""
 
 
 @dataclass(frozen=True)
 class RefinerConfig:
-    """Sizes of a refiner network.
+    """Set the sizes of a refiner network.
 
     Attributes:
         image_size: side of the image crop and of the render, pixels; a multiple of 8.
@@ -41,8 +41,8 @@ class RefinerConfig:
         for f in fields(self):
             value = getattr(self, f.name)
             low = 0 if f.name == "attention_layers" else 1
-            if f.type == "int" and not (type(value) is int and low <= value <= MOST):
-                raise VPOGError(f"{f.name} is {value!r}: give a whole number from {low} to {MOST}.")
+            if f.type == "int" and not (type(value) is int and low <= value <= MAX_VALUES):
+                raise VPOGError(f"{f.name} is {value!r}: give a whole number from {low} to {MAX_VALUES}.")
         if not 0 < self.rope_base < float("inf"):
             raise VPOGError(f"rope_base is {self.rope_base!r}: give a number above zero.")
         if self.image_size % (2 * COARSE_STRIDE):
@@ -58,16 +58,16 @@ class RefinerConfig:
 
     @property
     def grid(self) -> int:
-        """Cells along a side of the output."""
+        """The number of cells along a side of the output."""
         return self.image_size // FINE_STRIDE
 
     def to_dict(self) -> dict:
-        """Plain values, for a weights file's metadata."""
+        """Return plain values, for a weights file's metadata."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: dict) -> RefinerConfig:
-        """The configuration of a weights file's metadata; unknown names are refused.
+        """Read the configuration in a weights file's metadata; unknown names are refused.
 
         Raises:
             VPOGError: an unknown name, or a value that cannot be.

@@ -1,4 +1,4 @@
-"""Descriptors that find the view, also where the crop shows a part of the object, shifted or scaled."""
+"""Compute descriptors that find the view, also where the crop shows a part, shifted or scaled."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from torch.nn import functional as F
 
 STEPS = (-2, -1, 0, 1, 2)
 """Shifts in each direction, in steps of a scale's own size."""
-PLACES = ((1.0, 1 / 14), (0.8, 3 / 28), (0.6, 1 / 7))
+PLACEMENT_STEPS = ((1.0, 1 / 14), (0.8, 3 / 28), (0.6, 1 / 7))
 """Scales of the crop in the template, each with its step of shifts, in sides of the template.
 
 A box around the visible part magnifies the object: at 30 % visible the crop covers some 0.6 of the template.
 """
 
 
-OPEN = 2.0
+INITIAL_GATE = 2.0
 """Bias that template weights begin with: nearly all of 1."""
 
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a crop lies in a template's image: template = scale * crop + (x, y), about both middles.
+    """Describe where a crop lies in a template's image: template = scale * crop + (x, y), about both middles.
 
     Attributes:
         scale: side of the crop over the side of the template.
@@ -54,7 +54,7 @@ class RetrievalHead(nn.Module):
         self.project = nn.Sequential(nn.Linear(dim, dim), nn.GELU(), nn.Linear(dim, retrieval_dim))
         self.share = nn.Linear(dim, 1, bias=False)  # a bias would leave the softmax as it is
         self.gate = nn.Linear(dim, 1)
-        nn.init.constant_(self.gate.bias, OPEN)
+        nn.init.constant_(self.gate.bias, INITIAL_GATE)
         self.log_scale = nn.Parameter(torch.tensor(3.0))
         self.placement_bias = nn.Parameter(torch.zeros(len(placements())))
         """What each placement is ahead of others, in logits."""
@@ -95,7 +95,9 @@ class RetrievalHead(nn.Module):
 @lru_cache(maxsize=1)
 def placements() -> tuple[Placement, ...]:
     """Return the H placements that are tried."""
-    return tuple(Placement(scale, step * x, step * y) for scale, step in PLACES for y in STEPS for x in STEPS)
+    return tuple(
+        Placement(scale, step * x, step * y) for scale, step in PLACEMENT_STEPS for y in STEPS for x in STEPS
+    )
 
 
 def placement_matrices(grid: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""A small convolutional stem: stride-4 features for matching inside patches, and for tokens."""
+"""Define a small convolutional stem: stride-4 features for matching inside patches, and for tokens."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def _stage(inputs: int, outputs: int, stride: int) -> nn.Sequential:
 
 
 class ConvStem(nn.Module):
-    """Images [N, 3, H, W] -> features [N, channels, H / 4, W / 4].
+    """Computes features [N, channels, H / 4, W / 4] of images [N, 3, H, W].
 
     Args:
         channels: output channels, a multiple of 8.

@@ -1,4 +1,4 @@
-"""Learnable tokens added to the query and to every template, and the rope_mask that goes with them."""
+"""Add learnable tokens to the query and to every template, with the rope_mask that belongs to them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""VPOG: encode images once, then match a query crop against a few templates."""
+"""Define the VPOG network: it encodes images once, then matches a query crop with a few templates."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ IMAGE_STD = (0.229, 0.224, 0.225)
 
 @dataclass
 class Encoded:
-    """What the network keeps of an image; `...` is [N], [B] or [B, S].
+    """Hold the encoding of an image; `...` is [N], [B] or [B, S].
 
     Attributes:
         tokens: [..., Nq, D]; stem: [..., C, H / 4, W / 4].
@@ -39,7 +39,7 @@ class Encoded:
 
 @dataclass
 class Matches:
-    """Query crops matched against templates.
+    """Hold query crops matched with templates.
 
     Attributes:
         logits: [B, S, Nq, Nt + A]; the last A columns mean 'unseen in this template'.
@@ -55,7 +55,7 @@ class Matches:
 
 
 class VPOGModel(nn.Module):
-    """The whole network.
+    """Encodes, retrieves, matches and predicts flow: the whole network.
 
     Args:
         config: sizes (`PRESETS["vpog-tiny"]` and its siblings).
@@ -93,7 +93,7 @@ class VPOGModel(nn.Module):
             part.requires_grad_(not frozen)
 
     def encode(self, images: Tensor) -> Encoded:
-        """Tokens and stem features of RGB images [N, 3, H, W], uint8, or floating point in 0..1.
+        """Encode RGB images [N, 3, H, W], uint8, or float in 0..1, to tokens and stem features.
 
         Floating point values are looked at (a GPU is waited for); uint8 images need no look.
 
@@ -136,13 +136,13 @@ class VPOGModel(nn.Module):
         return Matches(logits, q, t, query_fine, template_fine.unflatten(0, t.shape[:2]))
 
     def encoder_logits(self, query: Encoded, templates: Encoded) -> Tensor:
-        """Logits [B, S, Nq, Nt + A] from the encoder's own tokens: early supervision in training."""
+        """Compute logits [B, S, Nq, Nt + A] from the encoder's own tokens: early supervision in training."""
         self._check_pair(query, templates)
         added = self.encoder_unseen.expand(*templates.tokens.shape[:2], -1, -1)
         return self.encoder_head(query.tokens, templates.tokens, added)
 
     def flow(self, matches: Matches, index: Tensor) -> Flow:
-        """Flow [B, S, Nq, ...] of each query patch in the template patch index [B, S, Nq].
+        """Compute flow [B, S, Nq, ...] of each query patch in the template patch index [B, S, Nq].
 
         Raises:
             VPOGError: wrong shape, or (on a CPU, where looking costs nothing) an index that is no patch.
@@ -152,7 +152,7 @@ class VPOGModel(nn.Module):
         return self.flow_head.matched(m.query, m.templates, m.query_fine, m.template_fine, index)
 
     def flow_of_pairs(self, matches: Matches, pairs: Tensor) -> Flow:
-        """Flow [P, ...] of pairs [P, 4] (batch, template, query patch, template patch).
+        """Compute flow [P, ...] of pairs [P, 4] (batch, template, query patch, template patch).
 
         Raises:
             VPOGError: wrong shape, or (on a CPU) a number that is no crop, template or patch.

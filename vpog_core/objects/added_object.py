@@ -21,13 +21,13 @@ from vpog_core.objects.settings_file import append_object
 from vpog_core.types import VPOGError
 from vpog_core.utils.atomic_file import atomic_write
 
-MOST_BYTES = 64 * 2**20
+MAX_BYTES = 64 * 2**20
 """Of a mesh that is sent."""
-MOST_OBJECTS = 1000
+MAX_OBJECTS = 1000
 """Objects of a folder, beyond which none is added."""
-MOST_SYMMETRY = 1000
+MAX_SYMMETRY_LENGTH = 1000
 """Characters that describe a symmetry."""
-MOST_CHARACTERS = 64
+MAX_NAME_LENGTH = 64
 """Characters of a name."""
 
 _NAME = re.compile(r"[\w(+][\w .()+-]*")
@@ -35,7 +35,7 @@ _NAME = re.compile(r"[\w(+][\w .()+-]*")
 
 @dataclass(frozen=True)
 class AddedObject:
-    """An object that was checked, and is not in the folder yet.
+    """Hold an object that was checked and is not in the folder yet.
 
     Attributes:
         name: of the object; folder: the objects folder.
@@ -84,7 +84,7 @@ class AddedObject:
 
 
 def check_mesh(folder: Path, name: str, mesh: str, data: bytes, unit: str, symmetry: str) -> AddedObject:
-    """Check an object that somebody wants to add; nothing is written.
+    """Check an object that is to be added; nothing is written.
 
     Args:
         folder: the objects folder; nothing outside it is read.
@@ -103,7 +103,7 @@ def check_mesh(folder: Path, name: str, mesh: str, data: bytes, unit: str, symme
             f"There is an object or an alias '{name}' already: take another name, or replace its mesh file "
             "and call ~/reload_objects."
         )
-    if len(entries) >= MOST_OBJECTS:
+    if len(entries) >= MAX_OBJECTS:
         raise VPOGError(
             f"The objects folder holds {len(entries)} objects, and no more are added: remove some."
         )
@@ -129,10 +129,10 @@ def checked_name(name: str) -> str:
     Raises:
         VPOGError: it may not.
     """
-    if not _NAME.fullmatch(name) or len(name) > MOST_CHARACTERS or name[-1] in " .":
+    if not _NAME.fullmatch(name) or len(name) > MAX_NAME_LENGTH or name[-1] in " .":
         raise VPOGError(
-            f"{name[:MOST_CHARACTERS]!r} cannot be the name of an object: use letters, digits, spaces and "
-            f"_ - . ( ) +, {MOST_CHARACTERS} characters at most, and no dot or space at the begin or the end."
+            f"{name[:MAX_NAME_LENGTH]!r} cannot be the name of an object: use letters, digits, spaces and "
+            f"_ - . ( ) +, {MAX_NAME_LENGTH} characters at most, and no dot or space at the begin or the end."
         )
     return name
 
@@ -175,10 +175,10 @@ def _suffix(mesh: str) -> str:
 
 
 def _read_bytes(data: bytes, place: str, unit: str) -> Mesh:
-    """Read a mesh's bytes in a folder where nothing else lies."""
-    if len(data) > MOST_BYTES:
+    """Read a mesh's bytes in an otherwise empty folder."""
+    if len(data) > MAX_BYTES:
         raise VPOGError(
-            f"The mesh has {len(data) >> 20} MiB, and {MOST_BYTES >> 20} are taken: simplify it, or copy the "
+            f"The mesh has {len(data) >> 20} MiB, and {MAX_BYTES >> 20} are taken: simplify it, or copy the "
             "file into the objects folder and name it."
         )
     with tempfile.TemporaryDirectory(prefix="vpog_mesh_") as empty:
@@ -194,8 +194,8 @@ def _symmetry(text: str, unit: str) -> dict[str, Any]:
     """Read the symmetry of an object as objects.yaml has it; {} for none."""
     if not text.strip():
         return {}
-    if len(text) > MOST_SYMMETRY:
-        raise VPOGError(f"The symmetry has {len(text)} characters: {MOST_SYMMETRY} are taken.")
+    if len(text) > MAX_SYMMETRY_LENGTH:
+        raise VPOGError(f"The symmetry has {len(text)} characters: {MAX_SYMMETRY_LENGTH} are taken.")
     try:
         # Anchors may make much of little.
         if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):

@@ -1,14 +1,14 @@
-"""One texture out of several: shelves of tiles, each with its uv moved along."""
+"""Pack several textures into one: shelves of tiles, each with its shifted uv."""
 
 from __future__ import annotations
 
 import cv2
 import numpy as np
 
-LARGEST_SIDE = 8192
-LARGEST_TILE = 4096
+MAX_SIDE = 8192
+MAX_TILE = 4096
 """Side (pixels) up to which a texture that repeats is written out in its full resolution."""
-MOST_REPEATS = 64
+MAX_REPEATS = 64
 GUTTER = 8
 """Pixels each tile is grown by on every side, so that coarse mip levels do not mix neighbours."""
 
@@ -37,22 +37,22 @@ def pack_tiles(tiles: list[tuple[np.ndarray, np.ndarray]]) -> tuple[list[np.ndar
 
 
 def _within_limit(tiles: list[tuple[np.ndarray, np.ndarray]]) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Tiles whose textures fit into the largest atlas together, all made smaller by one factor if need be."""
+    """Return tiles whose textures fit into the largest atlas, all scaled by one factor if necessary."""
     pixels = sum(texture.shape[0] * texture.shape[1] for _, texture in tiles)
-    scale = LARGEST_SIDE / np.sqrt(pixels)
+    scale = MAX_SIDE / np.sqrt(pixels)
     if scale >= 1:
         return tiles
     return [(uv, _resized(texture, scale)) for uv, texture in tiles]
 
 
 def _resized(texture: np.ndarray, scale: float) -> np.ndarray:
-    """A texture made smaller; 8 pixels of each side stay."""
+    """Scale a texture down; 8 pixels of each side remain."""
     height, width = (max(min(side, 8), round(side * scale)) for side in texture.shape[:2])
     return cv2.resize(texture, (width, height), interpolation=cv2.INTER_AREA)
 
 
 def _limit(atlas: np.ndarray) -> np.ndarray:
-    scale = LARGEST_SIDE / max(atlas.shape[:2])
+    scale = MAX_SIDE / max(atlas.shape[:2])
     return atlas if scale >= 1 else cv2.resize(atlas, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
 
 
@@ -61,11 +61,11 @@ def _pad(texture: np.ndarray) -> np.ndarray:
 
 
 def _unroll(uv: np.ndarray, texture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A repeating texture written out, so that every face's uv lies within 0..1."""
+    """Tile a repeating texture, so that every face's uv lies within 0..1."""
     uv = uv - np.floor(uv.min(axis=1, keepdims=True) + 1e-6)
-    repeat = np.clip(np.ceil(uv.max(axis=(0, 1), initial=1.0) - 1e-6), 1, MOST_REPEATS).astype(int)
+    repeat = np.clip(np.ceil(uv.max(axis=(0, 1), initial=1.0) - 1e-6), 1, MAX_REPEATS).astype(int)
     side = max(texture.shape[1] * repeat[0], texture.shape[0] * repeat[1])
-    most = LARGEST_SIDE if max(repeat) <= 4 else LARGEST_TILE
+    most = MAX_SIDE if max(repeat) <= 4 else MAX_TILE
     if side > most:
         texture = _resized(texture, most / side)
     texture = np.tile(texture, (repeat[1], repeat[0], 1))
@@ -74,7 +74,7 @@ def _unroll(uv: np.ndarray, texture: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 
 def _shelves(sizes: list[tuple[int, int]]) -> tuple[list[tuple[int, int]], int, int]:
-    """Corner (x, y) of each (h, w), then the width and height of the whole."""
+    """Place the (h, w) on shelves: the corner (x, y) of each, then width and height of the whole."""
     width = max(max(w for _, w in sizes), int(np.ceil(np.sqrt(sum(h * w for h, w in sizes)))))
     places: list[tuple[int, int]] = [(0, 0)] * len(sizes)
     x = y = shelf = 0

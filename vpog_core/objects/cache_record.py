@@ -30,6 +30,6 @@ def recorded_templates(record: Path) -> Path | None:
 
 
 def _state(path: Path) -> tuple[int, int]:
-    """Size in bytes and time of the last change in nanoseconds."""
+    """Return size in bytes and time of the last change in nanoseconds."""
     found = os.stat(path)
     return found.st_size, found.st_mtime_ns

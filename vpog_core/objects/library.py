@@ -1,4 +1,4 @@
-"""A folder of meshes as a library of objects, with their templates cached on disk."""
+"""Provide a folder of meshes as a library of objects, with templates cached on disk."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from vpog_core.types import VPOGError, sentence_of
 
 
 class ObjectLibrary:
-    """The objects of a folder: every `<class_id>.obj|ply|glb|stl`, and what `objects.yaml` says.
+    """Holds the objects of a folder: every `<class_id>.obj|ply|glb|stl`, and their `objects.yaml`.
 
     objects.yaml (or .yml), where it is there, names units, symmetries and aliases, and meshes in folders
     below. Names are strings as they are written, so 000012 and no need no quotes:
@@ -68,11 +68,11 @@ class ObjectLibrary:
 
     @property
     def ids(self) -> list[str]:
-        """Names of the objects, sorted."""
+        """The names of the objects, sorted."""
         return sorted(self.entries)
 
     def resolve(self, class_id: str) -> str:
-        """The object's name for a detector's class, which may be an alias.
+        """Return the object's name for a detector's class, which may be an alias.
 
         Raises:
             VPOGError: no such object; the sentence lists the known ones.
@@ -86,7 +86,7 @@ class ObjectLibrary:
         )
 
     def symmetry(self, class_id: str) -> Symmetry:
-        """The object's symmetries, metres.
+        """Return the object's symmetries, metres.
 
         Raises:
             VPOGError: unknown object.
@@ -94,7 +94,7 @@ class ObjectLibrary:
         return self.entries[self.resolve(class_id)].symmetry
 
     def mesh(self, class_id: str) -> Mesh:
-        """The object's mesh in metres, read once.
+        """Return the object's mesh in metres; it is read once.
 
         Raises:
             VPOGError: unknown object, unreadable mesh, wrong unit.
@@ -111,12 +111,12 @@ class ObjectLibrary:
         return object_id in self._meshes
 
     def notes(self, object_id: str) -> tuple[str, ...]:
-        """Sentences on what is left out of an object's mesh, or doubtful about it; () until it is read."""
+        """Return notes on what is unused or doubtful in an object's mesh; () until it is read."""
         mesh = self._meshes.get(object_id)
         return () if mesh is None else mesh.notes
 
     def broken(self, among: Iterable[str] | None = None) -> dict[str, str]:
-        """Objects whose mesh cannot be used, each with the sentence that says why.
+        """Read meshes, and return the sentence that says why for each that cannot be used.
 
         Args:
             among: names of the objects whose meshes are read; None: all.
@@ -178,7 +178,7 @@ class ObjectLibrary:
         return self.cache_dir / f"{_safe(object_id)}-{size}-{digest}.json"
 
     def templates(self, class_id: str, size: int = 112, progress=None) -> TemplateSet:
-        """The object's templates, `size` pixels a side: from memory, from the cache, or rendered now.
+        """Return the object's templates, `size` pixels a side: from memory, from the cache, or rendered now.
 
         Args:
             progress: called with (done, total) while rendering.
@@ -206,7 +206,7 @@ class ObjectLibrary:
         return templates
 
     def take_over(self, older: ObjectLibrary, object_id: str, size: int) -> bool:
-        """Take an object from a library of this folder that was read before, unless it is another now.
+        """Take an object over from an earlier library of this folder, unless it has changed.
 
         An object of which the files have changed, and cannot be used any more, stays as it was read before.
 
@@ -231,7 +231,7 @@ class ObjectLibrary:
         return True
 
     def outdated(self) -> dict[str, str]:
-        """Objects that `take_over` left as they were, each with the sentence that says why."""
+        """Return the objects that `take_over` left as they were, each with the sentence that says why."""
         return dict(self._outdated)
 
     def store(self, templates: TemplateSet, path: Path | None = None) -> bool:
@@ -249,18 +249,18 @@ class ObjectLibrary:
 
 
 def _safe(object_id: str) -> str:
-    """An object's name as part of a file's name."""
+    """Convert an object's name to a part of a file name."""
     return "".join(c if c.isalnum() or c in "-_" else "_" for c in object_id)
 
 
 def default_cache_dir() -> Path:
-    """$XDG_CACHE_HOME/vpog, else ~/.cache/vpog."""
+    """Return $XDG_CACHE_HOME/vpog, else ~/.cache/vpog."""
     base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     return Path(base) / "vpog"
 
 
 def _names(entries: dict[str, ObjectEntry]) -> dict[str, str]:
-    """Every name and alias to its object; a name two objects claim is an error."""
+    """Map every name and alias to its object; a name of two objects is an error."""
     names = {object_id: object_id for object_id in entries}
     for object_id, entry in entries.items():
         for alias in entry.aliases:

@@ -1,4 +1,4 @@
-"""What a folder of meshes holds: its mesh files, and what objects.yaml and models_info.json say of them."""
+"""Read what a folder of meshes holds: mesh files, objects.yaml and models_info.json."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ KNOWN_KEYS = ("mesh", "unit", "symmetry", "aliases")
 
 @dataclass(frozen=True)
 class ObjectEntry:
-    """One object of a library.
+    """Hold one object of a library.
 
     Attributes:
         object_id: its name.
@@ -108,7 +108,7 @@ def _entry(settings: Path, object_id: str, value: dict, models: _ModelsInfo) -> 
 
 
 def _symmetry(where: str, value, unit: str) -> Symmetry:
-    """Return what objects.yaml says; nothing, as in `symmetry:`, is none."""
+    """Read a symmetry in objects.yaml; an empty one, as in `symmetry:`, means none."""
     value = {} if value is None else value
     if not isinstance(value, dict):
         raise VPOGError(
@@ -127,7 +127,7 @@ class _ModelsInfo:
         self._read: dict[Path, tuple[Path | None, dict]] = {}
 
     def symmetry(self, mesh: Path, unit: str) -> Symmetry:
-        """Return what is said of a mesh's name, or of the number at its end (obj_000012)."""
+        """Return the symmetry of a mesh by its name, or by the number at its end (obj_000012)."""
         if mesh.parent not in self._read:
             path = _only_file(mesh.parent, (MODELS_INFO,))
             self._read[mesh.parent] = (path, {} if path is None else _read_models_info(path))

@@ -1,6 +1,6 @@
-"""Light and materials: directional lamps, environment maps, and how a surface answers to both.
+"""Model light and materials: directional lamps, environment maps, and how surfaces reflect both.
 
-Colours multiply in display space, as the pictures they are compared with are stored; environment maps are
+Colours multiply in display space, as the images they are compared with are stored; environment maps are
 linear and are brought there by a gamma of 2.2.
 """
 
@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 GAMMA = 2.2
-BRIGHTEST = 40.0
+MAX_RADIANCE = 40.0
 """Radiance over the map's mean is cut here: the sun would drown the nine coefficients in ringing."""
 
 # Real spherical harmonics up to order 2, and the cosine lobe's factor of each (Ramamoorthi and Hanrahan,
@@ -24,10 +24,10 @@ _LOBE = np.array([np.pi, *[2 * np.pi / 3] * 3, *[np.pi / 4] * 5], dtype=np.float
 
 @dataclass(frozen=True)
 class Light:
-    """A directional light, with the ambient light that comes with it. Colours multiply in display space.
+    """Hold a directional light, with its ambient light. Colours multiply in display space.
 
     Attributes:
-        ambient: share of the surface colour that shows without direct light; adds up over lights.
+        ambient: fraction of the surface colour that shows without direct light; adds up over lights.
         direction: camera frame, towards the light; any length.
         diffuse: strength of the direct light (Lambert).
         color: [3] RGB of this light, 1 = white; colours its ambient part, too.
@@ -45,12 +45,12 @@ class Light:
 
 @dataclass(frozen=True)
 class Material:
-    """What a surface adds to its colour.
+    """Set how a surface reflects light, beside its colour.
 
     Attributes:
         specular: strength of the lamps' highlights; shininess: their Blinn-Phong exponent.
-        gloss: share of the mirrored environment seen at grazing angles (Schlick), 0 = dull.
-        metal: share of the colour that is mirror instead of paint, 0..1.
+        gloss: fraction of the mirrored environment seen at grazing angles (Schlick), 0 = dull.
+        metal: fraction of the colour that is mirror instead of paint, 0..1.
     """
 
     specular: float = 0.0
@@ -60,7 +60,7 @@ class Material:
 
 
 class Environment:
-    """Light from all around, out of an equirectangular map: x right, y up, z ahead at the map's middle.
+    """Lights from all around by an equirectangular map: x right, y up, z ahead at the map's middle.
 
     Args:
         radiance: [H, W, 3] RGB, linear, any scale: the mean irradiance is made 1.
@@ -70,7 +70,7 @@ class Environment:
 
     def __init__(self, radiance: np.ndarray) -> None:
         small = cv2.resize(np.asarray(radiance, np.float32), self.SPECULAR_SIZE, interpolation=cv2.INTER_AREA)
-        small = np.minimum(np.nan_to_num(small), BRIGHTEST * max(float(small.mean()), 1e-9))
+        small = np.minimum(np.nan_to_num(small), MAX_RADIANCE * max(float(small.mean()), 1e-9))
         directions, area = _map_directions(*self.SPECULAR_SIZE)
         basis = _sh_basis(directions.reshape(-1, 3))
         coefficients = np.einsum("nk,nc->kc", basis * area.reshape(-1, 1), small.reshape(-1, 3))
@@ -81,11 +81,11 @@ class Environment:
         self._mirror = np.maximum(mirrored[:, small.shape[1] : 2 * small.shape[1]], 0) ** (1 / GAMMA)
 
     def diffuse(self, directions: np.ndarray) -> np.ndarray:
-        """[N, 3] display-space light that falls on surfaces with unit normals [N, 3] (map frame)."""
+        """Compute display-space light [N, 3] on surfaces with unit normals [N, 3] (map frame)."""
         return np.maximum(_sh_basis(directions) @ self._irradiance, 0.02) ** np.float32(1 / GAMMA)
 
     def mirrored(self, directions: np.ndarray) -> np.ndarray:
-        """[N, 3] display-space light that comes from unit directions [N, 3] (map frame), a little blurred."""
+        """Compute display-space light [N, 3] from unit directions [N, 3] (map frame), slightly blurred."""
         width, height = self.SPECULAR_SIZE
         x, y, z = directions.T
         column = ((np.arctan2(x, z) / (2 * np.pi) + 0.5) * width).astype(np.int32) % width
@@ -94,7 +94,7 @@ class Environment:
 
 
 def _map_directions(width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
-    """Unit directions [H, W, 3] of a map's pixels and the solid angle [H, W] of each."""
+    """Return unit directions [H, W, 3] of a map's pixels and the solid angle [H, W] of each."""
     polar = (np.arange(height) + 0.5) * np.pi / height
     azimuth = ((np.arange(width) + 0.5) / width - 0.5) * 2 * np.pi
     s, c = np.sin(polar)[:, None], np.cos(polar)[:, None]
@@ -104,7 +104,7 @@ def _map_directions(width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _sh_basis(n: np.ndarray) -> np.ndarray:
-    """[N, 9] real spherical harmonics of unit vectors [N, 3]."""
+    """Compute real spherical harmonics [N, 9] of unit vectors [N, 3]."""
     x, y, z = np.asarray(n, np.float32).T
     terms = (np.ones_like(x), y, z, x, x * y, y * z, x * z, 3 * z * z - 1, x * x - y * y)
     return np.stack(terms, axis=1) * _SH
@@ -112,7 +112,7 @@ def _sh_basis(n: np.ndarray) -> np.ndarray:
 
 @dataclass
 class Illumination:
-    """All light of a picture.
+    """Hold all light of a scene.
 
     Attributes:
         lights: lamps; the first is the key light, the only one that casts shadows.
@@ -130,7 +130,7 @@ class Illumination:
     occlusion: float = 0.0
 
     def ambient(self, normals: np.ndarray) -> np.ndarray:
-        """[N, 3] light without direction on unit normals [N, 3] (camera frame)."""
+        """Compute ambient light [N, 3] on unit normals [N, 3] (camera frame)."""
         even = sum(
             (np.asarray(li.color, np.float32) * np.float32(li.ambient) for li in self.lights),
             np.zeros(3, np.float32),
@@ -140,7 +140,7 @@ class Illumination:
         return self.environment.diffuse(normals @ self.R_env_cam.T.astype(np.float32)) * even
 
     def diffuse(self, normals: np.ndarray, key: np.ndarray | float = 1.0) -> np.ndarray:
-        """[N, 3] light of the lamps on unit normals [N, 3]; `key` [N]: share of the key light there."""
+        """Compute the lamps' light [N, 3] on unit normals [N, 3]; `key` [N]: fraction of key light there."""
         total = np.zeros(normals.shape, np.float32)
         for number, light in enumerate(self.lights):
             facing = np.maximum(normals @ unit(light.direction), 0.0) * np.float32(light.diffuse)
@@ -158,11 +158,11 @@ def shade(
     key: np.ndarray | float = 1.0,
     open_sky: np.ndarray | float = 1.0,
 ) -> np.ndarray:
-    """[N, 3] float32 colours, 0..255 and above, of surface points.
+    """Compute colours [N, 3] float32, 0..255 and above, of surface points.
 
     Args:
         albedo: [N, 3] 0..255; normals, view: [N, 3] unit, camera frame, view towards the camera.
-        key: [N] share of the key light that arrives; open_sky: [N] share of the ambient light.
+        key: [N] fraction of the key light that arrives; open_sky: [N] fraction of the ambient light.
     """
     ambient = illumination.ambient(normals) * np.reshape(open_sky, (-1, 1))
     color = albedo * (ambient + illumination.diffuse(normals, key))
@@ -181,7 +181,7 @@ def shade(
 
 
 def _mirror(color, albedo, normals, view, illumination, material, open_sky) -> np.ndarray:
-    """The environment as the surface mirrors it: in its own colour where metal, at its rims where glossy."""
+    """Compute the mirrored environment: in the surface's colour if metal, at grazing angles if glossy."""
     cosine = np.maximum(dot(normals, view), 0.0)
     reflected = 2 * cosine * normals - view
     seen = illumination.environment.mirrored(reflected @ illumination.R_env_cam.T.astype(np.float32))
@@ -192,16 +192,16 @@ def _mirror(color, albedo, normals, view, illumination, material, open_sky) -> n
 
 
 def dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """[N, 1] of vectors [N, 3]."""
+    """Compute dot products [N, 1] of vectors [N, 3]."""
     return np.einsum("ni,ni->n", a, b)[:, None]
 
 
 def length(v: np.ndarray) -> np.ndarray:
-    """[N, 1] lengths of vectors [N, 3], never zero."""
+    """Compute lengths [N, 1] of vectors [N, 3], never zero."""
     return np.sqrt(np.maximum(dot(v, v), 1e-12))
 
 
 def unit(v) -> np.ndarray:
-    """[3] float32 of length 1."""
+    """Normalise a vector [3] to length 1, float32."""
     v = np.asarray(v, np.float32)
     return v / np.linalg.norm(v)

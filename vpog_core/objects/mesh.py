@@ -1,4 +1,4 @@
-"""Triangle meshes in metres."""
+"""Define triangle meshes in metres, and load them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MESH_SUFFIXES = tuple(READERS)
 
 @dataclass
 class Mesh:
-    """A triangle mesh with its colours.
+    """Hold a triangle mesh with its colours.
 
     Attributes:
         vertices: [V, 3] float64, metres, object frame.
@@ -56,7 +56,7 @@ class Mesh:
 
     @cached_property
     def hull_points(self) -> np.ndarray:
-        """[N, 3] vertices of the convex hull: enough for extents, projected boxes and the diameter."""
+        """The vertices [N, 3] of the convex hull, for extents, projected boxes and the diameter."""
         used = self.vertices[np.unique(self.faces)]
         try:
             return used[ConvexHull(used).vertices]
@@ -69,7 +69,7 @@ class Mesh:
 
     @cached_property
     def diameter(self) -> float:
-        """Largest distance between two points of the mesh, metres (BOP's diameter); 0 where it has none."""
+        """The largest distance between two points of the mesh, metres (BOP's diameter); 0 without any."""
         points = self.hull_points
         if len(points) < 2:
             return 0.0
@@ -80,13 +80,13 @@ class Mesh:
 
     @cached_property
     def bounds(self) -> np.ndarray:
-        """[2, 3] lowest and highest corner of the axis-aligned box, metres."""
+        """The lowest and highest corner [2, 3] of the axis-aligned box, metres."""
         points = self.hull_points
         return np.stack([points.min(axis=0), points.max(axis=0)])
 
     @property
     def center(self) -> np.ndarray:
-        """[3] middle of the axis-aligned box, metres."""
+        """The middle [3] of the axis-aligned box, metres."""
         return self.bounds.mean(axis=0)
 
 

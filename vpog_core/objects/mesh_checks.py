@@ -1,4 +1,4 @@
-"""Checks of a mesh before it is used: finite, of a size that fits its unit, near its origin."""
+"""Check a mesh before it is used: finite, of a size that fits its unit, near its origin."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from vpog_core.objects.readers.mesh_file import MeshFile
 from vpog_core.objects.readers.part import Part
 
 UNITS = {"m": 1.0, "cm": 0.01, "mm": 0.001}
-SMALLEST, LARGEST = 0.005, 5.0
+MIN_DIAMETER, MAX_DIAMETER = 0.005, 5.0
 """Sizes (m) outside of which a mesh is taken to be in another unit than the one it was read in."""
-LIKELY = (0.01, 2.0)
+LIKELY_DIAMETERS = (0.01, 2.0)
 """Sizes (m) objects of such tasks have: only a unit that leads here is suggested."""
-FAR_ORIGIN = 10.0
+MAX_ORIGIN_DISTANCE = 10.0
 """Diameters between a mesh and its origin from which on that is worth a word."""
 PRECISE = 10_000.0
 """Diameters from the origin up to which 32 bits tell points of a mesh apart well enough."""
-MOST_REPEATS = 10_000
+MAX_REPEATS = 10_000
 """Times a texture may repeat along a mesh; beyond, the coordinates are no coordinates."""
 
 
@@ -34,7 +34,7 @@ def checked_surface(file: MeshFile, part: Part) -> Part:
         return replace(part, uv=None, texture=None)
     if not np.isfinite(part.uv).all():
         raise file.error("has texture coordinates that are not finite: export it again")
-    if (largest := np.abs(part.uv).max()) > MOST_REPEATS:
+    if (largest := np.abs(part.uv).max()) > MAX_REPEATS:
         raise file.error(f"has texture coordinates of {largest:.3g}, where 0 to 1 is usual: export it again")
     return part
 
@@ -77,12 +77,12 @@ def check_size(file: MeshFile, size: float, center: np.ndarray, unit: str) -> No
     if size == 0:
         raise file.error("has no extent, all its points lie in one place: export it again")
     read = "m" if unit == "auto" else unit
-    if not SMALLEST <= size <= LARGEST:
+    if not MIN_DIAMETER <= size <= MAX_DIAMETER:
         raise file.error(f"is {_length(size)} across, read in {read}: {_remedy(size / UNITS[read], read)}")
-    if unit == "auto" and size > LIKELY[1]:
+    if unit == "auto" and size > LIKELY_DIAMETERS[1]:
         file.note(f"is {_length(size)} across, read in m: set its `unit` if that is wrong")
     distance = float(np.linalg.norm(center))
-    if distance > FAR_ORIGIN * size:
+    if distance > MAX_ORIGIN_DISTANCE * size:
         exact = distance < PRECISE * size
         file.note(
             f"lies {_length(distance)} from its origin, {distance / size:.0f} times its size: a pose places "
@@ -92,9 +92,13 @@ def check_size(file: MeshFile, size: float, center: np.ndarray, unit: str) -> No
 
 def _remedy(raw: float, read: str) -> str:
     """Return what to do about a mesh `raw` units across that was read in a unit it cannot be in."""
-    fits = [u for u in ("mm", "cm", "m") if u != read and LIKELY[0] <= raw * UNITS[u] <= LIKELY[1]]
+    fits = [
+        u
+        for u in ("mm", "cm", "m")
+        if u != read and LIKELY_DIAMETERS[0] <= raw * UNITS[u] <= LIKELY_DIAMETERS[1]
+    ]
     if not fits:
-        return f"scale it to {_length(SMALLEST)} to {_length(LARGEST)}"
+        return f"scale it to {_length(MIN_DIAMETER)} to {_length(MAX_DIAMETER)}"
     return ", or ".join(f"set `unit: {u}` if it is {_length(raw * UNITS[u])} across" for u in fits)
 
 

@@ -1,4 +1,4 @@
-"""Coarse copies of meshes, to be shown and not to be measured."""
+"""Make coarse copies of meshes for display."""
 
 from __future__ import annotations
 

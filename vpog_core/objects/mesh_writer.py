@@ -1,4 +1,4 @@
-"""Meshes written to files."""
+"""Write meshes to files."""
 
 from __future__ import annotations
 

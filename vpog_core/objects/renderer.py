@@ -1,4 +1,4 @@
-"""A CPU ray caster: first hits by Embree, shading in numpy. No system OpenGL, no window."""
+"""Render by casting rays on the CPU: first hits by Embree, shading in numpy; no OpenGL, no window."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ DEFAULT_LIGHT = Light()
 
 @dataclass
 class Render:
-    """One picture of one object.
+    """Hold one rendered image of one object.
 
     Attributes:
         rgb: [H, W, 3] uint8.
@@ -43,7 +43,7 @@ class Render:
 
 @dataclass
 class Hits:
-    """Rays that hit: flat pixel index [N], face [N], barycentrics [N, 3], z (diameters) [N], rays [N, 3].
+    """Hold hits of rays: flat pixel index [N], face [N], barycentrics [N, 3], z (diameters) [N], rays [N, 3].
 
     Rays are in the object frame, one long along the optical axis.
     """
@@ -66,7 +66,7 @@ def _device(process: int) -> rtcore.EmbreeDevice:
 
 
 class Renderer:
-    """Renders one mesh from any pose; building it takes some 10 ms, a render a few.
+    """Renders one mesh from any pose; to make one takes some 10 ms, a render a few.
 
     Inside, the mesh is centred and one diameter large, so that float32 is exact enough for any unit.
     """
@@ -96,7 +96,7 @@ class Renderer:
         background: tuple[int, int, int] | np.ndarray = (0, 0, 0),
         supersample: int = 1,
     ) -> Render:
-        """What a pinhole camera sees of the mesh.
+        """Render what a pinhole camera sees of the mesh.
 
         Args:
             T_cam_obj: [4, 4], object to camera (OpenCV optical).
@@ -131,7 +131,7 @@ class Renderer:
         return rgb
 
     def window(self, T: np.ndarray, K: np.ndarray, size: tuple[int, int]) -> tuple[int, int, int, int]:
-        """(x0, y0, x1, y1): pixels x0 <= x < x1 that the mesh can touch; empty when it is out of view."""
+        """Return (x0, y0, x1, y1): pixels x0 <= x < x1 that the mesh can cover; empty when out of view."""
         points = self._hull @ T[:3, :3].T + T[:3, 3]
         H, W = size
         if points[:, 2].max() <= 0:
@@ -145,7 +145,7 @@ class Renderer:
         return int(x0), int(y0), int(x1), int(y1)
 
     def cast(self, T: np.ndarray, K: np.ndarray, size: tuple[int, int]) -> Hits:
-        """First hits of the rays through all pixels of a camera K [3, 3] with the mesh at T [4, 4]."""
+        """Find first hits of the rays through all pixels of a camera K [3, 3] with the mesh at T [4, 4]."""
         x0, y0, x1, y1 = self.window(T, K, size)
         R = T[:3, :3].astype(np.float32)
         along_x = ((np.arange(x0, x1) - K[0, 2]) / K[0, 0]).astype(np.float32)[:, None] * R[0]
@@ -168,7 +168,7 @@ class Renderer:
     def blocked(
         self, T: np.ndarray, points: np.ndarray, towards: np.ndarray, reach: float | None = None
     ) -> np.ndarray:
-        """Which rays [N] bool meet the mesh at T [4, 4].
+        """Tell which rays [N] bool meet the mesh at T [4, 4].
 
         Args:
             points: [N, 3] metres, towards: [N, 3] unit, camera frame; reach: metres, None = any.
@@ -218,7 +218,7 @@ class Renderer:
         )
 
     def _normals(self, hits: Hits) -> np.ndarray:
-        """[N, 3] unit normals of hits, object frame, towards the camera."""
+        """Compute unit normals [N, 3] of hits, object frame, towards the camera."""
         normals = self.surface.normal(hits.face, hits.weights)
         away = (normals * hits.rays).sum(axis=1) > 0
         normals[away] = -normals[away]
@@ -227,7 +227,7 @@ class Renderer:
     def _shade(
         self, T: np.ndarray, K: np.ndarray, hits: Hits, normals: np.ndarray, lights: Sequence[Light]
     ) -> np.ndarray:
-        """[N, 3] uint8 colours of hits with normals [N, 3] (object frame, towards the camera)."""
+        """Shade hits with normals [N, 3] (object frame, towards the camera): colours [N, 3] uint8."""
         footprint = hits.z * np.float32(1.0 / (self._scale * K[0, 0]))
         color = self.surface.color(hits.face, hits.weights, footprint)
         R = T[:3, :3].astype(np.float32)

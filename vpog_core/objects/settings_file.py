@@ -1,4 +1,4 @@
-"""YAML in which names are what the file says: 000012, 1e3 and no are strings, not 10, 1000.0 and false."""
+"""Read YAML in which names stay as written: 000012, 1e3 and no are strings, not 10, 1000.0 and false."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a point of a mesh looks like before light falls on it: colour and normal by face and barycentrics."""
+"""Look up colour and normal of a mesh by face and barycentrics, before light is applied."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CREASE_COSINE = np.cos(np.radians(CREASE_ANGLE))
 
 
 class Surface:
-    """Colours and normals of a mesh, laid out for lookups of many points at once.
+    """Holds colours and normals of a mesh, for lookups of many points at once.
 
     Attributes:
         texture, colors, base_color: the first of them that is there gives the colour.
@@ -59,12 +59,12 @@ class Surface:
         return new
 
     def normal(self, face: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        """[N, 3] float32 unit normals at faces [N] with barycentric weights [N, 3]."""
+        """Look up unit normals [N, 3] float32 at faces [N] with barycentric weights [N, 3]."""
         normal = _blend(self.normals[face], weights)
         return normal / np.sqrt(np.maximum((normal * normal).sum(axis=1, keepdims=True), 1e-12))
 
     def color(self, face: np.ndarray, weights: np.ndarray, footprint: np.ndarray) -> np.ndarray:
-        """[N, 3] float32 colours 0..255; `footprint` [N] is the side of a pixel on the object, metres."""
+        """Look up colours [N, 3] float32 0..255; `footprint` [N] is the side of a pixel on the object (m)."""
         color = self._own_color(face, weights, footprint)
         if self.decals is None:
             return color
@@ -80,7 +80,7 @@ class Surface:
 
 
 def _blend(corners: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """[N, C] of corner values [N, 3, C] and weights [N, 3]."""
+    """Interpolate corner values [N, 3, C] by weights [N, 3] to [N, C]."""
     return corners[:, 0] * weights[:, 0:1] + corners[:, 1] * weights[:, 1:2] + corners[:, 2] * weights[:, 2:3]
 
 
@@ -130,7 +130,7 @@ def _smooth_fans(place: np.ndarray, flat: np.ndarray) -> np.ndarray:
 
 
 def _merge_places(vertices: np.ndarray) -> np.ndarray:
-    """[V] int: the same number for vertices at the same place (to a millionth of the extent)."""
+    """Number vertices [V], the same number at the same place (to a millionth of the extent)."""
     low = vertices.min(axis=0)
     extent = max(float(np.ptp(vertices, axis=0).max()), 1e-12)
     grid = np.round((vertices - low) / extent * 1e6).astype(np.int64)
@@ -139,7 +139,7 @@ def _merge_places(vertices: np.ndarray) -> np.ndarray:
 
 
 class MipTexture:
-    """A texture as a pyramid; each lookup reads the level whose texel is about as large as a pixel.
+    """Holds a texture as a pyramid; lookups read the level whose texel is about as large as a pixel.
 
     Args:
         mesh: gives sizes alone; uv: [F, 3, 2] float32 of its faces' corners, v up; texture: [h, w, C] uint8.
@@ -157,7 +157,7 @@ class MipTexture:
         self.density = self._texels_per_metre(mesh, uv)
 
     def _texels_per_metre(self, mesh: Mesh, uv: np.ndarray) -> np.ndarray:
-        """[F] float32, of the finest level."""
+        """Compute texels per metre [F] float32 of the finest level."""
         corners = mesh.vertices[mesh.faces]
         area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
         a, b = (uv[:, 1] - uv[:, 0]).T, (uv[:, 2] - uv[:, 0]).T
@@ -165,7 +165,7 @@ class MipTexture:
         return np.sqrt(texels / np.maximum(area, 1e-18)).astype(np.float32)
 
     def lookup(self, face: np.ndarray, weights: np.ndarray, footprint: np.ndarray) -> np.ndarray:
-        """[N, C] float32 values 0..255, bilinear in the nearest level."""
+        """Look up values [N, C] float32 0..255, bilinear in the nearest level."""
         uv = _blend(self.uv[face], weights)
         coarse = np.maximum(self.density[face] * footprint, 1.0)
         level = np.minimum((np.log2(coarse) + 0.5).astype(np.int32), len(self.heights) - 1)
@@ -200,7 +200,7 @@ def _pyramid(texture: np.ndarray, most: int = 6) -> list[np.ndarray]:
 
 
 def _fill_gutters(texture: np.ndarray, uv: np.ndarray) -> np.ndarray:
-    """The texture with what no face uses filled from its surroundings, so that coarse levels do not darken.
+    """Fill texels that no face uses from their surroundings, so that coarse levels do not darken.
 
     Push-pull: average down with coverage as weight, then fill holes from the coarser level.
     """

@@ -1,4 +1,4 @@
-"""Tell of objects that look symmetric and are not declared so: their poses flip between those alike."""
+"""Hint at objects that look symmetric without a declared symmetry: their poses flip."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from vpog_core.types import VPOGError
 from vpog_core.utils.atomic_file import atomic_write
 
 RULE = "symmetry-1"
-"""Raise it when the search finds others than before."""
+"""Increase it when the search finds other symmetries than before."""
 
 
 def symmetry_hint(library: ObjectLibrary, class_id: str, mesh: str | Path | None = None) -> str:
-    """Return a sentence on an object that looks symmetric where nothing is said of it; "" for all others.
+    """Return a sentence on an object that looks symmetric without a declared symmetry; "" for all others.
 
-    The search takes a tenth of a second or two, once: what it found is kept beside the templates.
+    The search takes a tenth of a second or two, once: its result is stored beside the templates.
 
     Args:
-        mesh: the file as people know it, where the library's own is a copy.
+        mesh: the name of the file for users, where the library's file is a copy.
 
     Raises:
         VPOGError: unknown object, or a mesh that cannot be used.

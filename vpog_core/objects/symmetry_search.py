@@ -1,4 +1,4 @@
-"""The symmetries of a mesh, found: turns after which its shape and its colours are where they were.
+"""Find the symmetries of a mesh: rotations after which its shape and its colours are where they were.
 
     found = find_symmetry(mesh)
     found.symmetry               what the pipeline works with
@@ -24,7 +24,7 @@ from vpog_core.objects.mesh import UNITS, Mesh
 from vpog_core.objects.visible_surface import visible_surface
 from vpog_core.types import VPOGError
 
-LARGEST_ORDER = 36
+MAX_ORDER = 36
 """Turns of a full one that are tried; a gear of more teeth is none, or continuous where they are small."""
 SURFACE_POINTS, TRIED_POINTS, QUICK_POINTS = 8000, 2000, 300
 NEIGHBOURS = 10
@@ -35,7 +35,7 @@ OFF_SURFACE, FAR_OFF = 0.012, 0.03
 """Diameters: what a crop of 128 pixels shows as one pixel, and what nobody overlooks."""
 COLOR = 30.0
 """Grey levels that tell colours apart under changing light."""
-FEW = np.array([0.02, 0.003, 0.02])
+MAX_OUTLIERS = np.array([0.02, 0.003, 0.02])
 """Fractions of the surface that may be off, far off, and of another colour: scans are rough."""
 DEGENERATE = 0.05
 """Moments of the hull that differ by less may be those of a shape that is alike in both directions."""
@@ -50,7 +50,7 @@ KNOWN_ANGLES = np.radians([90.0, 54.735610, 45.0, 31.717474])
 
 @dataclass(frozen=True)
 class FoundSymmetry:
-    """Result of a search.
+    """Hold the result of a search.
 
     Attributes:
         axes: (direction [3] unit, order) of turns that make all others; order 0 is an axis of revolution.
@@ -77,14 +77,14 @@ class FoundSymmetry:
 
     @property
     def symmetry(self) -> Symmetry:
-        """The group of all these turns."""
+        """Return the group of all these rotations."""
         return Symmetry.from_mapping(self.settings())
 
 
 def find_symmetry(mesh: Mesh) -> FoundSymmetry:
     """Find the turns about one point after which a mesh looks the same, by shape and colour together."""
     shape = _Shape(mesh)
-    if not shape.enough:
+    if not shape.is_well_sampled:
         return FoundSymmetry((), shape.center, mesh.diameter)
     found: list[tuple[np.ndarray, int]] = []
     for axis, most in shape.candidates():
@@ -100,30 +100,30 @@ def find_symmetry(mesh: Mesh) -> FoundSymmetry:
 def _round(shape: _Shape, axis: np.ndarray) -> tuple[tuple[np.ndarray, int], ...]:
     """Return the axes of a shape that has an axis of revolution: a ball, a spool or a cup."""
     across = _perpendicular(axis)
-    if _order(shape, across, LARGEST_ORDER) == 0:
+    if _order(shape, across, MAX_ORDER) == 0:
         return tuple((axis, 0) for axis in np.eye(3))
     flips = ((across, 2),) if shape.same(shape.turn(across, np.pi)) else ()
     return ((axis, 0), *flips)
 
 
 class _Shape:
-    """A mesh as a search needs it: points of its surface, its hull, and axes that may be of symmetry."""
+    """Holds a mesh for the search: points of its surface, its hull, and candidate axes."""
 
     def __init__(self, mesh: Mesh) -> None:
         rng = np.random.default_rng(0)
         surface = visible_surface(mesh, SURFACE_POINTS + TRIED_POINTS, rng)
         self.diameter = mesh.diameter
         self.points, self.normals, self.colors = surface.points, surface.normals, surface.colors
-        self.enough = len(self.points) > 2 * TRIED_POINTS
+        self.is_well_sampled = len(self.points) > 2 * TRIED_POINTS
         self.center = mesh.center
-        self.moments = np.cov(self.points.T) if self.enough else np.eye(3)
+        self.moments = np.cov(self.points.T) if self.is_well_sampled else np.eye(3)
         self.planes = np.zeros((0, 4))
         self.corners = mesh.hull_points
         try:
             self._measure_hull(ConvexHull(mesh.hull_points))
         except (QhullError, ValueError):  # flat: its surface alone says where its middle is
-            self.center = self.points.mean(axis=0) if self.enough else self.center
-        if self.enough:
+            self.center = self.points.mean(axis=0) if self.is_well_sampled else self.center
+        if self.is_well_sampled:
             self.tree = cKDTree(self.points[TRIED_POINTS:])
             near = self.tree.query(self.points[TRIED_POINTS : TRIED_POINTS + 500], k=2)[0][:, 1]
             self.gap = 2 * float(np.median(near))  # from one sample to those around it
@@ -153,7 +153,7 @@ class _Shape:
         return transform(R, self.center - R @ self.center)
 
     def same(self, S: np.ndarray, patience: float = 1.0) -> bool:
-        """Tell whether the object looks as it did after a motion S [4, 4].
+        """Tell whether the object looks the same after a motion S [4, 4].
 
         Args:
             patience: factor on the fractions of the surface that may be off.
@@ -164,7 +164,7 @@ class _Shape:
         ):
             return False
         for count, more in ((QUICK_POINTS, 3.0), (TRIED_POINTS, 1.0)):  # few points tell fractions roughly
-            if (self._off(S, count) > patience * more * FEW + self.unmoved[count]).any():
+            if (self._off(S, count) > patience * more * MAX_OUTLIERS + self.unmoved[count]).any():
                 return False
         return True
 
@@ -202,10 +202,10 @@ class _Shape:
         elif alike.any():
             third = vectors[:, 2 if alike[0] else 0]
             more = [(axis, 2) for axis in self._across(third)]
-        return _distinct_axes([(axis, LARGEST_ORDER) for axis in own] + more)
+        return _distinct_axes([(axis, MAX_ORDER) for axis in own] + more)
 
     def _across(self, axis: np.ndarray) -> Iterator[np.ndarray]:
-        """Directions across an axis: towards faces of the hull first, then all around."""
+        """Yield directions across an axis: towards faces of the hull first, then all around."""
         flat = self.planes[:40, :3] - np.outer(self.planes[:40, :3] @ axis, axis)
         length = np.linalg.norm(flat, axis=1)
         yield from flat[length > 0.3] / length[length > 0.3, None]

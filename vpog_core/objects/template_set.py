@@ -1,4 +1,4 @@
-"""The rendered views of one object that a query is compared with."""
+"""Define templates: the rendered views of one object that a query is compared with."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ def template_camera(
     distance: float = TEMPLATE_DISTANCE,
     pad: float = BOX_PADDING,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The virtual camera of a template: a look-at crop of an upright camera 5 diameters away.
+    """Make the virtual camera of a template: a look-at crop of an upright camera 5 diameters away.
 
     The same rule as `geometry.camera.look_at_crop`: turned towards the middle of the projected box,
-    the box's diagonal times 1.05 fills the picture; so crop and template agree in scale and place.
+    the box's diagonal times 1.05 fills the image; so crop and template agree in scale and place.
 
     Args:
         direction: [3] object frame, from the object towards the camera.
-        size: side of the picture, pixels.
-        roll: radians the picture is turned by, from x towards y.
+        size: side of the image, pixels.
+        roll: radians the image is turned by, from x towards y.
         distance: of the camera from the object's centre, in diameters.
-        pad: side of the picture over the diagonal of the projected box.
+        pad: side of the image over the diagonal of the projected box.
 
     Returns:
         K [3, 3] float64, its principal point at ((size - 1) / 2, (size - 1) / 2); T_virt_obj [4, 4] float64.
@@ -65,7 +65,7 @@ def template_camera(
 
 @dataclass
 class TemplateSet:
-    """V rendered views of one object, with what the network made of them.
+    """Hold V rendered views of one object, with the features that the network computed of them.
 
     Attributes:
         object_id: name of the object in its library.
@@ -98,11 +98,11 @@ class TemplateSet:
 
     @property
     def size(self) -> int:
-        """Side of a template, pixels."""
+        """The side of a template, pixels."""
         return self.images.shape[1]
 
     def points(self, view: int, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-        """[N, 3] float64 object points (metres, object frame) under pixels of one view; mind `mask`."""
+        """Return object points [N, 3] float64 (metres) under pixels of one view; mind `mask`."""
         return self.coords[view, rows, columns].astype(np.float64) + self.center
 
 
@@ -227,7 +227,7 @@ def _check_arrays(arrays: dict[str, np.ndarray]) -> None:
 
 
 def _to_numpy(value) -> np.ndarray:
-    """An array, or a torch tensor on any device, as an array."""
+    """Convert an array, or a torch tensor on any device, to an array."""
     if isinstance(value, np.ndarray):
         return value
     return value.detach().cpu().numpy() if hasattr(value, "detach") else np.asarray(value)

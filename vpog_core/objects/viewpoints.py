@@ -1,4 +1,4 @@
-"""The 162 directions an object is looked at from, and how a rotation splits into direction and roll."""
+"""Define the 162 viewing directions of an object, and split rotations into direction and roll."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from vpog_core.geometry.se3 import rotation_z
 
 @lru_cache(maxsize=1)
 def _icosphere(subdivisions: int = 2) -> np.ndarray:
-    """[10 * 4^n + 2, 3] unit vectors: an icosahedron, each triangle split in four n times."""
+    """Make unit vectors [10 * 4^n + 2, 3]: an icosahedron, each triangle split in four n times."""
     g = (1.0 + np.sqrt(5.0)) / 2.0
     corners = []
     for a in (-1.0, 1.0):
@@ -29,7 +29,7 @@ def _icosphere(subdivisions: int = 2) -> np.ndarray:
 
 
 def viewpoint_directions() -> np.ndarray:
-    """[162, 3] float64 unit vectors in the object frame, from the object towards the camera.
+    """Return unit vectors [162, 3] float64, object frame, from the object towards the camera.
 
     An icosahedron subdivided twice; neighbours are 15.9 to 18.7 degrees apart. Order is fixed.
     """
@@ -37,7 +37,7 @@ def viewpoint_directions() -> np.ndarray:
 
 
 def upright_rotation(direction: np.ndarray) -> np.ndarray:
-    """R_cam_obj [3, 3] of a camera on the ray `direction` [3] that looks back, object +z up in the image.
+    """Compute R_cam_obj [3, 3] of a camera on the ray `direction` [3] that looks back, object +z up.
 
     At the poles, where z has no direction in the image, the image's up is object +y.
     """
@@ -49,24 +49,24 @@ def upright_rotation(direction: np.ndarray) -> np.ndarray:
 
 
 def split_view(R_cam_obj: np.ndarray) -> tuple[np.ndarray, float]:
-    """(direction [3], roll in -pi..pi) with R_cam_obj = rotation_z(roll) @ upright_rotation(direction)."""
+    """Split R_cam_obj = rotation_z(roll) @ upright_rotation(direction) into direction [3] and roll."""
     direction = -np.asarray(R_cam_obj, dtype=np.float64)[2]
     turn = R_cam_obj @ upright_rotation(direction).T
     return direction, float(np.arctan2(turn[1, 0], turn[0, 0]))
 
 
 def nearest_viewpoints(direction: np.ndarray, k: int = 1) -> np.ndarray:
-    """[k] int indices into `viewpoint_directions()`, nearest to `direction` [3] first."""
+    """Return indices [k] int of the `viewpoint_directions()` nearest to `direction` [3], nearest first."""
     cosine = _icosphere() @ np.asarray(direction, dtype=np.float64)
     return np.argsort(-cosine, kind="stable")[:k]
 
 
 def view_from(direction: np.ndarray, roll: float = 0.0) -> np.ndarray:
-    """R_cam_obj [3, 3] of a direction and a roll: the way back from `split_view`."""
+    """Compute R_cam_obj [3, 3] of a direction and a roll: the inverse of `split_view`."""
     return rotation_z(roll) @ upright_rotation(direction)
 
 
 def align_roll(R: np.ndarray, R_ref: np.ndarray) -> float:
-    """The roll (radians) that brings a view [3, 3] nearest to R_ref: min over r of |Rz(r) R - R_ref|."""
+    """Compute the roll (radians) that brings a view R [3, 3] nearest to R_ref: min |Rz(roll) R - R_ref|."""
     M = R @ R_ref.T
     return float(np.arctan2(M[0, 1] - M[1, 0], M[0, 0] + M[1, 1]))

@@ -1,4 +1,4 @@
-"""Points of a mesh's surface that can be seen from outside, with the colour and the side that is seen."""
+"""Sample points of a mesh's surface that are visible from outside, with colour and side."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from vpog_core.objects.renderer import Renderer
 
 RAYS = 12
 """Directions a point is looked at from, on each side of its face."""
-LIFT = 1e-3
+RAY_OFFSET = 1e-3
 """Rays begin so far above the surface, in diameters."""
 
 
 @dataclass(frozen=True)
 class SurfacePoints:
-    """N points, evenly spread over the surface that can be seen.
+    """Hold N points, evenly spread over the visible surface.
 
     Attributes:
         points: [N, 3] metres, object frame; normals: [N, 3] unit, towards the side that is seen.
@@ -61,7 +61,7 @@ def _seen(
     """Tell whether each point [N] can be seen from some direction above it."""
     directions = rng.normal(size=(RAYS, 3))
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
-    origins = points + LIFT * renderer.mesh.diameter * normals
+    origins = points + RAY_OFFSET * renderer.mesh.diameter * normals
     seen = np.zeros(len(points), dtype=bool)
     for direction in directions:
         side = np.sign(normals @ direction)[:, None]

@@ -1,1 +1,1 @@
-"""Poses of a recorded bag, without ROS: reads a bag, estimates, writes a bag, a video and a table."""
+"""Estimate poses of a recorded bag without ROS, and write a bag, a video and a table."""

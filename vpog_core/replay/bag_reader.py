@@ -21,7 +21,7 @@ REMEDY = (
 
 @dataclass(frozen=True)
 class BagMessage:
-    """A message as it was recorded.
+    """Hold a message as it was recorded.
 
     Attributes:
         topic: where it was published.
@@ -51,7 +51,7 @@ class BagMessage:
 
 
 class Bag:
-    """An open bag; made by `open_bag`.
+    """Provides the messages of an open bag; made by `open_bag`.
 
     Attributes:
         path: of its folder or file.
@@ -104,8 +104,10 @@ def open_bag(path: str | Path) -> Iterator[Bag]:
 
 def broken(path: Path, error: Exception) -> VPOGError:
     """Say in one sentence that a bag cannot be read."""
-    told = " ".join(str(error).split()).rstrip(".") if isinstance(error, ReaderError) else sentence_of(error)
-    return VPOGError(f"The bag '{path}' cannot be read ({told}): {REMEDY}.")
+    reason = (
+        " ".join(str(error).split()).rstrip(".") if isinstance(error, ReaderError) else sentence_of(error)
+    )
+    return VPOGError(f"The bag '{path}' cannot be read ({reason}): {REMEDY}.")
 
 
 def _check_kind(path: Path) -> None:

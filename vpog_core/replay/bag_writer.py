@@ -17,7 +17,7 @@ FORMAT_VERSION = 8
 
 
 class BagWriter:
-    """An open bag; made by `new_bag`."""
+    """Writes an open bag; made by `new_bag`."""
 
     def __init__(self, writer: Writer) -> None:
         self._writer = writer

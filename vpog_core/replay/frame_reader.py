@@ -1,4 +1,4 @@
-"""From the messages of a frame to what poses are estimated from, by the code that the node uses."""
+"""Convert the messages of a frame to the inputs of the estimator, by the code that the node uses."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from vpog_core.types import Camera, Detection, VPOGError
 
 @dataclass(frozen=True)
 class FrameInputs:
-    """What the poses of a frame are estimated from.
+    """Hold the inputs that the poses of a frame are estimated from.
 
     Attributes:
         frame_id: of the image.
@@ -37,33 +37,33 @@ class FrameInputs:
     refused: list[str]
 
 
-class SaidOnce:
-    """Counts what is left out, and says each sentence once, on stderr, above a progress bar."""
+class OnceNotices:
+    """Counts what is left out, and prints each sentence once, on stderr, above a progress bar."""
 
     def __init__(self) -> None:
         self.left_out: Counter[str] = Counter()
-        self._said: set[tuple[str, str]] = set()
+        self._printed: set[tuple[str, str]] = set()
 
     def leave_out(self, kind: str, number: int = 1) -> None:
         """Count what is left out."""
         self.left_out[kind] += number
 
-    def say_once(self, kind: str, sentence: str, of: str = "") -> None:
-        """Say a sentence, the first time that one of its kind is said of this."""
-        if (kind, of) not in self._said:
-            self._said.add((kind, of))
+    def log_once(self, kind: str, sentence: str, of: str = "") -> None:
+        """Print a sentence, the first time for this kind and subject."""
+        if (kind, of) not in self._printed:
+            self._printed.add((kind, of))
             tqdm.write(f"vpog: {sentence}", file=sys.stderr)
 
 
 class FrameReader:
-    """Reads the frames of one bag in order; keeps what is known of the camera's bits and instances' numbers.
+    """Reads the frames of one bag in order, and keeps bit depth and instance numbers between them.
 
     Args:
         library: the estimator's ObjectLibrary; left_out: those of its objects that cannot be used.
         camera_infos: the bag's.
         max_detections: used of one frame, best scores first.
         rectified: the images are rectified: `P` of their CameraInfo holds.
-        said: tells users what is left out.
+        notices: prints what is left out.
         numbered: see `DetectionReader.read`.
     """
 
@@ -74,15 +74,15 @@ class FrameReader:
         camera_infos: CameraInfos,
         max_detections: int,
         rectified: bool,
-        said: SaidOnce,
+        notices: OnceNotices,
         numbered: bool = True,
     ) -> None:
         self._numbered = numbered
-        self._detections = DetectionReader(library, said, said, left_out)
+        self._detections = DetectionReader(library, notices, notices, left_out)
         self._camera_infos = camera_infos
         self._max_detections, self._rectified = max_detections, rectified
         self._bit_depth = BitDepth()
-        self._said = said
+        self._notices = notices
 
     def read(self, frame: RecordedFrame) -> FrameInputs:
         """Read one frame; an image alone has no detections.
@@ -93,17 +93,17 @@ class FrameReader:
         message = frame.image.read()
         camera = camera_from_info(self._camera_infos.of_image(frame.stamp_ns), self._rectified)
         for doubt in camera_doubts(camera):
-            self._said.say_once("camera", doubt, of=doubt)
+            self._notices.log_once("camera", doubt, of=doubt)
         image = image_to_rgb(message, self._bit_depth)
         if self._bit_depth.note:
-            self._said.say_once("bit depth", self._bit_depth.note, of=self._bit_depth.note)
+            self._notices.log_once("bit depth", self._bit_depth.note, of=self._bit_depth.note)
         if image.shape[:2] != (camera.height, camera.width):
             raise VPOGError(
                 f"The image is {image.shape[1]}x{image.shape[0]} and its CameraInfo is for "
                 f"{camera.width}x{camera.height}: give the calibration of this image with --camera-info."
             )
-        alone = frame.detections is None
-        detections, refused = ([], []) if alone else self._read_detections(frame, camera)
+        unpaired = frame.detections is None
+        detections, refused = ([], []) if unpaired else self._read_detections(frame, camera)
         return FrameInputs(message.header.frame_id, image, camera, detections, refused)
 
     def _read_detections(self, frame: RecordedFrame, camera: Camera) -> tuple[list[Detection], list[str]]:

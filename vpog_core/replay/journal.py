@@ -1,4 +1,4 @@
-"""Keep the poses of the frames done in a file, so that a replay that was killed goes on where it was."""
+"""Store the poses of finished frames in a file, so that a replay that was killed can resume."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FOLDER = ".replay"
 
 @dataclass(frozen=True)
 class FrameResult:
-    """What came of one frame.
+    """Hold the result of one frame.
 
     Attributes:
         estimates: of all its detections, also those without a pose, and of the objects that were followed.
@@ -41,14 +41,14 @@ class FrameResult:
 
 
 class Journal:
-    """The results of the frames that are done, in order, in `FOLDER` of the output folder.
+    """Stores the results of the frames that are done, in order, in `FOLDER` of the output folder.
 
     Attributes:
         results: of the frames done, from the first on.
     """
 
     def __init__(self, output: Path, plan: dict) -> None:
-        """Begin a journal, or go on with the one that is there.
+        """Begin a journal, or resume the existing one.
 
         Args:
             plan: what the results depend on, ready for JSON; a journal of another plan is refused.
@@ -79,11 +79,11 @@ class Journal:
         values = _to_json(result)
         self._file.write(json.dumps(values) + "\n")
         self._file.flush()
-        # Not the result itself, whose estimates hold on to all that was matched.
+        # Not the result itself, whose estimates keep all matches in memory.
         self.results.append(_from_json(values))
 
     def go_back_to(self, number: int) -> None:
-        """Forget the results from this frame on."""
+        """Drop the results from this frame on."""
         self._file.close()
         del self.results[number:]
         lines = self._path.read_bytes().splitlines(keepends=True)
@@ -108,7 +108,7 @@ class Journal:
             )
 
     def _read(self) -> list[FrameResult]:
-        """Read the whole lines; a last one that was being written when the process was killed is cut off."""
+        """Read the complete lines; an incomplete last one is cut off."""
         if not self._path.is_file():
             return []
         data = self._path.read_bytes()

@@ -1,4 +1,4 @@
-"""Markers that show meshes at their poses, as the node publishes them for RViz and Foxglove."""
+"""Make markers that show meshes at their poses, as the node publishes them for RViz and Foxglove."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ OPACITY = 0.6
 
 
 class MeshMarkers:
-    """Makes the markers of one frame after the other, and takes away those of objects that are gone.
+    """Makes the markers of successive frames, and deletes those of objects that are gone.
 
     Args:
         library: the estimator's ObjectLibrary.
-        folder: where copies of the meshes in metres are written; final: where that folder will be looked for.
+        folder: where copies of the meshes in metres are written; final: its path in the markers.
     """
 
     def __init__(self, library, folder: Path, final: Path) -> None:

@@ -1,4 +1,4 @@
-"""Definitions of the messages that are read from bags and written to them."""
+"""Provide definitions of the messages that are read from bags and written to them."""
 
 from __future__ import annotations
 

@@ -9,15 +9,15 @@ from typing import Any
 from vpog_core.messages.arrival_order import ArrivalOrder
 from vpog_core.messages.camera_infos import CameraInfos, calibration
 from vpog_core.messages.reading import stamp_to_ns
-from vpog_core.replay.alone import AloneRule, Arrival, frames_of
 from vpog_core.replay.bag_reader import Bag, BagMessage
 from vpog_core.replay.topics import Topics
+from vpog_core.replay.unpaired_images import Arrival, UnpairedImageRule, choose_frames
 from vpog_core.types import VPOGError
 
 
 @dataclass
 class Pairs:
-    """What a bag holds, found by one look through it.
+    """Hold what one pass over a bag found.
 
     Attributes:
         frames: (row of the image, row of the detections) of every pair, in the order in which both are there,
@@ -35,14 +35,14 @@ class Pairs:
     stamps: list[int] = field(default_factory=list)
 
     @property
-    def alone(self) -> int:
-        """How many of the frames are images without detections."""
+    def num_unpaired(self) -> int:
+        """The number of frames that are images without detections."""
         return sum(detections is None for _, detections in self.frames)
 
 
 @dataclass(frozen=True)
 class RecordedFrame:
-    """An image and the detections made in it, or None, as messages.
+    """Hold an image and the detections made in it, or None, as messages.
 
     Attributes:
         number: of the frame, from 0.
@@ -57,15 +57,15 @@ class RecordedFrame:
 
     @property
     def time_s(self) -> float:
-        """Seconds of the image: its stamp, or, where it has none, when it was recorded."""
+        """The time of the image in seconds: its stamp, or, without one, when it was recorded."""
         return 1e-9 * (self.stamp_ns or self.image_time_ns)
 
 
-def find_pairs(bag: Bag, topics: Topics, alone: AloneRule | None = None) -> Pairs:
+def find_pairs(bag: Bag, topics: Topics, rule: UnpairedImageRule | None = None) -> Pairs:
     """Pair images and detections by their stamps, exactly; what has no stamp while both take turns.
 
     Args:
-        alone: when images without detections are frames too; None: never.
+        rule: when images without detections are frames too; None: never.
 
     Raises:
         VPOGError: nothing can be paired, or the bag cannot be read.
@@ -81,14 +81,14 @@ def find_pairs(bag: Bag, topics: Topics, alone: AloneRule | None = None) -> Pair
         pairing.go_on_to(1e-9 * message.time_ns)
         adders[message.topic](content, stamp_to_ns(content.header.stamp))
     pairs = pairing.pairs
-    pairs.frames = frames_of(pairing.arrivals, pairs.stamps, alone)
+    pairs.frames = choose_frames(pairing.arrivals, pairs.stamps, rule)
     if not pairs.frames:
         raise VPOGError(_nothing_paired(pairs, list(pairing.waiting), topics))
     return pairs
 
 
 class _Pairing:
-    """Finds the pairs of messages that are told to it in the order they were recorded.
+    """Finds the pairs among messages that are added in the order they were recorded.
 
     Attributes:
         waiting: stamps of detections whose image has not come, with their rows.
@@ -105,7 +105,7 @@ class _Pairing:
         self._calibration: Any = None
 
     def go_on_to(self, now_s: float) -> None:
-        """Set when the message that is told next was recorded."""
+        """Set the time when the next message was recorded."""
         self._now_s = now_s
         # The clock of the recording starts with its first message.
         self._unstamped = self._unstamped or ArrivalOrder(lambda: self._now_s)
@@ -136,7 +136,7 @@ class _Pairing:
 
 
 def recorded_frames(bag: Bag, topics: Topics, pairs: Pairs) -> Iterator[RecordedFrame]:
-    """Give the frames of a bag in the order of `Pairs.frames`, holding in memory only what waits."""
+    """Yield the frames of a bag in the order of `Pairs.frames`; only waiting messages stay in memory."""
     uses: dict[str, dict[int, int]] = {topics.image: {}, topics.detections: {}}
     for frame in pairs.frames:
         for topic, row in zip(uses, frame, strict=True):
@@ -167,7 +167,7 @@ def recorded_frames(bag: Bag, topics: Topics, pairs: Pairs) -> Iterator[Recorded
 
 
 def _nothing_paired(pairs: Pairs, waiting: list[int], topics: Topics) -> str:
-    """Say why no detections belong to an image, and what to do."""
+    """Return a sentence on why no detections belong to an image, and what to do."""
     if not any(pairs.stamps):
         return (
             f"The images on '{topics.image}' have no stamp (0) and do not take turns with the detections: "

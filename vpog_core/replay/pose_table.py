@@ -1,4 +1,4 @@
-"""The poses of a replay as a table."""
+"""Write the poses of a replay as a table."""
 
 from __future__ import annotations
 

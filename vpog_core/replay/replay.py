@@ -14,7 +14,7 @@ import vpog_core
 from vpog_core.inference.estimator import PoseEstimator
 from vpog_core.inference.tracking import Tracker, TrackerSettings
 from vpog_core.replay.bag_reader import Bag
-from vpog_core.replay.frame_reader import FrameInputs, FrameReader, SaidOnce
+from vpog_core.replay.frame_reader import FrameInputs, FrameReader, OnceNotices
 from vpog_core.replay.journal import FrameResult, Journal
 from vpog_core.replay.pairing import Pairs, find_pairs, recorded_frames
 from vpog_core.replay.results import ResultsWriter, write_table
@@ -26,7 +26,7 @@ from vpog_core.visualization.flow_image import draw_match
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-    """How a replay went.
+    """Hold the numbers of a replay.
 
     Attributes:
         frames: images that were answered; failed: those that could not be used.
@@ -43,19 +43,20 @@ class Summary:
 
 
 class Replay:
-    """One bag on its way to its results.
+    """Runs the replay of one bag.
 
     Args:
         estimator: with its objects onboarded.
 
     Attributes:
-        topics: of the bag that are used; pairs: what it holds; journal: what is done.
+        topics: those of the bag that are used; pairs: its frames; journal: the results so far.
     """
 
     def __init__(
         self, settings: ReplaySettings, estimator: PoseEstimator, bag: Bag, prepared: tuple[Topics, Pairs]
     ) -> None:
-        """
+        """Prepare a replay.
+
         Args:
             prepared: what `prepare` has found.
 
@@ -63,7 +64,7 @@ class Replay:
             VPOGError: the output folder holds something else.
         """
         self.settings, self._estimator, self._bag = settings, estimator, bag
-        self._said = SaidOnce()
+        self._notices = OnceNotices()
         self.topics, self.pairs = prepared
         self.journal = Journal(settings.output, _plan(settings, estimator, bag, self.topics, self.pairs))
         self._go_back_to_detections()
@@ -76,10 +77,10 @@ class Replay:
             VPOGError: topics are missing or several fit, nothing can be paired, or the bag is broken.
         """
         topics = choose_topics(bag, settings.image, settings.camera_info, settings.detections)
-        return topics, find_pairs(bag, topics, settings.alone)
+        return topics, find_pairs(bag, topics, settings.unpaired_rule)
 
     def _go_back_to_detections(self) -> None:
-        """Let the next frame be one with detections: what was followed is not known any more."""
+        """Resume at a frame with detections, because the tracks were not stored."""
         frames, done = self.pairs.frames, len(self.journal.results)
         if done < len(frames) and frames[done][1] is None:
             self.journal.go_back_to(max(n for n in range(done) if frames[n][1] is not None))
@@ -98,7 +99,7 @@ class Replay:
         return self._summary()
 
     def _frames(self, what: str, first: int):
-        """Give (frame, inputs or the VPOGError that says why there are none), with a progress bar."""
+        """Yield (frame, inputs or the VPOGError that says why there are none), with a progress bar."""
         infos, settings = self.pairs.camera_infos, self.settings
         reader = FrameReader(
             self._estimator.library,
@@ -106,7 +107,7 @@ class Replay:
             infos,
             settings.max_detections,
             settings.rectified,
-            self._said,
+            self._notices,
             numbered=not settings.tracking,
         )
         bar = tqdm(
@@ -121,7 +122,7 @@ class Replay:
                 inputs = reader.read(frame)
             except VPOGError as error:
                 inputs = error
-            # Frames before are read all the same: numbers and bits follow from what came before.
+            # Earlier frames are read as well: instance numbers and bit depth depend on them.
             if frame.number >= first:
                 yield frame, inputs
 
@@ -129,14 +130,14 @@ class Replay:
         done = len(self.journal.results)
         if done == len(self.pairs.frames):
             return
-        rule = self.settings.alone
+        rule = self.settings.unpaired_rule
         tracker = Tracker(
             self._estimator,
             TrackerSettings(without_detections=rule is not None, max_age=self.settings.max_age),
         )
         for frame, inputs in self._frames("estimating", done):
             if isinstance(inputs, VPOGError):
-                self._said.say_once("frame", f"A frame is left out: {inputs}", of=str(inputs))
+                self._notices.log_once("frame", f"A frame is left out: {inputs}", of=str(inputs))
                 self.journal.add(FrameResult(frame.number, failure=str(inputs)))
                 continue
             if frame.detections is None and not (tracker.boxes and self._estimator.can_track):
@@ -147,7 +148,7 @@ class Replay:
             seconds = time.monotonic() - start
             for estimate in estimates:
                 if estimate.T_cam_obj is None:
-                    self._said.say_once(
+                    self._notices.log_once(
                         "no pose", f"No pose of {estimate.class_id}: {estimate.reason}", of=estimate.reason
                     )
             flow = _flow_png(estimates) if self.settings.images else b""
@@ -189,7 +190,7 @@ class Replay:
 
 
 def _plan(settings: ReplaySettings, estimator: PoseEstimator, bag: Bag, topics: Topics, pairs: Pairs) -> dict:
-    """Collect what the results depend on, in words for the user who changes some of it."""
+    """Collect what the results depend on, with names that a user understands."""
     library = estimator.library
     usable = [name for name in library.ids if name not in estimator.left_out]
     return {
@@ -219,7 +220,7 @@ def _flow_png(estimates: Estimates) -> bytes:
 
 
 def _frame_rate(stamps_ns: list[int]) -> float:
-    """Return images a second, the median; 10 where the stamps do not tell."""
+    """Return the median of images per second; 10 where the stamps do not increase."""
     steps = np.diff(np.array(stamps_ns, np.int64))
     steps = steps[steps > 0]
     return 1e9 / float(np.median(steps)) if steps.size else 10.0

@@ -30,7 +30,7 @@ def check_rerun() -> None:
 
 
 class RerunLog:
-    """A recording, written to a file while frames are told to it."""
+    """Writes a recording for Rerun to a file, frame by frame."""
 
     def __init__(self, path: Path, library, min_score: float) -> None:
         """Begin a recording.

@@ -1,4 +1,4 @@
-"""Messages of results, as the node publishes them, made without ROS."""
+"""Make messages of results as the node publishes them, without ROS."""
 
 from __future__ import annotations
 

@@ -108,7 +108,7 @@ def _rerun_log(folder: Path, library, settings: ReplaySettings):
 
 
 def _replace(made: Path, place: Path) -> None:
-    """Put what was made in the place of what was there."""
+    """Replace a folder or file by a new one."""
     if not made.exists():
         return
     if place.is_dir():

@@ -1,16 +1,16 @@
-"""How a bag is replayed."""
+"""Define the settings of a replay."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from vpog_core.replay.alone import AloneRule
+from vpog_core.replay.unpaired_images import UnpairedImageRule
 
 
 @dataclass(frozen=True)
 class ReplaySettings:
-    """Choices of a replay.
+    """Set how a bag is replayed.
 
     Attributes:
         bag: the recording; output: the folder for results.
@@ -44,8 +44,8 @@ class ReplaySettings:
     rerun: bool = False
 
     @property
-    def alone(self) -> AloneRule | None:
-        """When images are answered without detections; None: never."""
+    def unpaired_rule(self) -> UnpairedImageRule | None:
+        """The rule for images without detections; None: they are never answered."""
         if not (self.tracking and self.without_detections):
             return None
-        return AloneRule(self.detector_timeout, self.max_age)
+        return UnpairedImageRule(self.detector_timeout, self.max_age)

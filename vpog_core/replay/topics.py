@@ -14,7 +14,7 @@ CAMERA_TYPES = ("sensor_msgs/msg/CameraInfo",)
 
 @dataclass(frozen=True)
 class Topics:
-    """Where a bag's images, calibrations and detections are."""
+    """Name the topics of a bag's images, calibrations and detections."""
 
     image: str
     camera_info: str
@@ -22,7 +22,7 @@ class Topics:
 
     @property
     def all(self) -> list[str]:
-        """All three."""
+        """Return all three topics."""
         return [self.image, self.camera_info, self.detections]
 
 

@@ -17,7 +17,7 @@ FPS_RANGE = (1.0, 60.0)
 
 
 class VideoWriter:
-    """An MP4 file; images [H, W, 3] uint8 RGB of another size than the first are fitted into it."""
+    """Writes an MP4 file; images [H, W, 3] uint8 RGB of another size than the first are fitted into it."""
 
     def __init__(self, path: Path, fps: float) -> None:
         self._path = path

@@ -25,7 +25,7 @@ from vpog_core.training.losses.refiner import refiner_labels
 STAGES = {
     "layout": ("query_layout.py", ("lay_out",)),
     "background": ("query_composer.py", ("background",)),
-    "render": ("scene_picture.py", ("render_scene",)),
+    "render": ("scene_renderer.py", ("render_scene",)),
     "annotated images": ("bop_queries.py", ("queries",)),
     "degrade": ("augmentation.py", ("degrade",)),
     "templates": ("template_views.py", ("render_templates",)),

@@ -16,8 +16,8 @@ import torch
 
 from vpog_core.models.config import PATCH
 from vpog_core.training.losses.labels import FlowComputer, Labels, PosedDepth
+from vpog_core.visualization.drawing import draw_polylines, draw_text
 from vpog_core.visualization.flow_image import colour_wheel, flow_range, legend_wheel
-from vpog_core.visualization.ink import draw_text, stroke
 
 _BACKGROUND, _TEXT, _UNSEEN, _LINE = (28, 30, 34), (225, 228, 232), (255, 90, 80), (245, 245, 245)
 _CORNERS = np.array([[[255, 60, 60], [255, 220, 40]], [[170, 60, 255], [40, 210, 255]]], np.float32)
@@ -143,9 +143,9 @@ def _draw_lines(row: np.ndarray, labels: Labels, places: np.ndarray, tile: int, 
         k = len(rows) // 2
         u = np.array([first + columns[k], top + rows[k]])
         ends = (np.stack([u, places[u[1], u[0]]]) + 0.5) * zoom + np.stack([left, right])
-        stroke(row, [ends], 1.0, _LINE, closed=False)
+        draw_polylines(row, [ends], 1.0, _LINE, closed=False)
         for end in ends:
-            stroke(row, [np.stack([end, end + 1e-3])], 4.0, _LINE)
+            draw_polylines(row, [np.stack([end, end + 1e-3])], 4.0, _LINE)
 
 
 def _draw_crosses(row: np.ndarray, labels: Labels, shown: np.ndarray, tile: int) -> None:
@@ -158,7 +158,7 @@ def _draw_crosses(row: np.ndarray, labels: Labels, shown: np.ndarray, tile: int)
         arm = 0.18 * PATCH * zoom
         for sign in (-1, 1):
             ends = middle + arm * np.array([[-1, -sign], [1, sign]])
-            stroke(row, [ends], 1.2, _UNSEEN, closed=False)
+            draw_polylines(row, [ends], 1.2, _UNSEEN, closed=False)
 
 
 def _draw_legend(row: np.ndarray, limit: float, column: int, tile: int) -> None:

@@ -9,8 +9,8 @@ import torch
 from vpog_core.models.refiner import RefinerNet
 from vpog_core.training.data.batch import RefinerBatch
 from vpog_core.training.losses.refiner import RefinerLabels, refiner_labels
+from vpog_core.visualization.drawing import draw_text
 from vpog_core.visualization.flow_image import colour_wheel
-from vpog_core.visualization.ink import draw_text
 
 TILE, BAR, GAP = 224, 20, 6
 BACKGROUND, TEXT = (28, 30, 34), (225, 228, 232)

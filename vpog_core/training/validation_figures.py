@@ -20,8 +20,8 @@ from vpog_core.inference.pose_solver import solve
 from vpog_core.models.vpog_model import Encoded, VPOGModel
 from vpog_core.training.data.batch import Batch
 from vpog_core.types import Camera
+from vpog_core.visualization.drawing import draw_text
 from vpog_core.visualization.flow_image import draw_match
-from vpog_core.visualization.ink import draw_text
 from vpog_core.visualization.overlay import PoseDrawing, draw_poses
 
 TILE = 336

@@ -1,4 +1,4 @@
-"""What is drawn of estimates: colour by object, label, grey where the score is low."""
+"""Choose how estimates are drawn: colour by object, label, grey where the score is low."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from vpog_core.types import PoseEstimate
 from vpog_core.visualization.overlay import PALETTE, PoseDrawing
 
 GREY = (150, 150, 150)
-"""Colour of what is drawn and not published."""
+"""Colour of poses that are drawn but not published."""
 
 
 def object_colour(object_ids: Sequence[str], class_id: str) -> tuple[int, int, int]:

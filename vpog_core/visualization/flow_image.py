@@ -1,4 +1,4 @@
-"""Flow as colours, and the picture of a match: crop, template, flow and correspondences side by side."""
+"""Draw flow as colours, and matches: crop, template, flow and correspondences side by side."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from vpog_core.types import MatchView
-from vpog_core.visualization.ink import draw_text, stroke, text_size
+from vpog_core.visualization.drawing import draw_polylines, draw_text, text_size
 
 UNSEEN_GREY = 128
 _BACKGROUND = (28, 30, 34)
@@ -21,7 +21,7 @@ def colour_wheel(
     seen: np.ndarray | None = None,
     confidence: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Flow [H, W, 2] (x, y) in pixels as an RGB image [H, W, 3] uint8.
+    """Draw flow [H, W, 2] (x, y) in pixels as an RGB image [H, W, 3] uint8.
 
     Hue is the direction (right red, down yellow-green, left cyan, up violet), saturation the length: white is
     no motion, full colour is `max_px` and more.
@@ -47,14 +47,14 @@ def colour_wheel(
 
 
 def flow_range(flow: np.ndarray, seen: np.ndarray | None = None) -> float:
-    """The length in pixels that colours are scaled to: 95 % of the seen flow [H, W, 2] is shorter."""
+    """Compute the length in pixels that colours are scaled to: 95 % of the seen flow [H, W, 2] is shorter."""
     length = np.linalg.norm(np.asarray(flow, np.float32), axis=-1)
     keep = np.isfinite(length) if seen is None else np.isfinite(length) & np.asarray(seen, bool)
     return max(1.0, float(np.percentile(length[keep], 95))) if keep.any() else 1.0
 
 
 def legend_wheel(size: int) -> np.ndarray:
-    """The colours of all directions and lengths as a disc, RGBA uint8 [size, size, 4]."""
+    """Draw the colours of all directions and lengths as a disc, RGBA uint8 [size, size, 4]."""
     fine = 4 * size
     axis = (np.arange(fine, dtype=np.float32) + 0.5) / fine * 2.0 - 1.0
     flow = np.stack(np.meshgrid(axis, axis), axis=-1)
@@ -64,7 +64,7 @@ def legend_wheel(size: int) -> np.ndarray:
 
 
 def draw_match(match: MatchView, tile: int = 336, max_lines: int = 60) -> np.ndarray:
-    """What the network saw and matched, as one RGB picture uint8.
+    """Draw what the network saw and matched, as one RGB image uint8.
 
     Three tiles side by side, each titled: crop and template (lines join correspondences, green where they
     agree with the pose, red where not), flow with its legend.
@@ -80,8 +80,8 @@ def draw_match(match: MatchView, tile: int = 336, max_lines: int = 60) -> np.nda
     lefts = [gap + k * (tile + gap) for k in range(3)]
     limit = flow_range(match.flow, match.seen)
     flow = colour_wheel(match.flow, limit, match.seen, match.confidence)
-    for left, picture in zip(lefts, (match.crop, match.template, flow), strict=True):
-        panel[bar : bar + tile, left : left + tile] = _scaled(picture, tile)
+    for left, image in zip(lefts, (match.crop, match.template, flow), strict=True):
+        panel[bar : bar + tile, left : left + tile] = _scaled(image, tile)
     _draw_lines(panel, match, (lefts[0], bar), (lefts[1], bar), tile, max_lines)
     _draw_legend(panel, limit, (lefts[2], bar), tile, font)
     notes = ("", _matches_note(match), f"seen {100.0 * float(np.mean(match.seen)):.0f} %")
@@ -97,9 +97,9 @@ def _matches_note(match: MatchView) -> str:
     return f"{int(np.sum(match.inlier))} of {total} matches agree" if total else "no matches"
 
 
-def _scaled(picture: np.ndarray, tile: int) -> np.ndarray:
-    method = cv2.INTER_CUBIC if tile >= picture.shape[0] else cv2.INTER_AREA
-    return cv2.resize(np.ascontiguousarray(picture), (tile, tile), interpolation=method)
+def _scaled(image: np.ndarray, tile: int) -> np.ndarray:
+    method = cv2.INTER_CUBIC if tile >= image.shape[0] else cv2.INTER_AREA
+    return cv2.resize(np.ascontiguousarray(image), (tile, tile), interpolation=method)
 
 
 def _draw_lines(panel, match, crop_at, template_at, tile, max_lines) -> None:
@@ -111,22 +111,22 @@ def _draw_lines(panel, match, crop_at, template_at, tile, max_lines) -> None:
     for agrees, colour in ((False, _OUTLIER), (True, _INLIER)):
         pairs = [np.stack([a[k], b[k]]) for k in np.flatnonzero(inlier == agrees)]
         if pairs:
-            stroke(lines, pairs, 1.2, colour, closed=False)
+            draw_polylines(lines, pairs, 1.2, colour, closed=False)
     cv2.addWeighted(lines, 0.5, panel, 0.5, 0.0, dst=panel)
     for agrees, colour in ((False, _OUTLIER), (True, _INLIER)):
         dots = [np.stack([point, point + 1e-3]) for points in (a, b) for point in points[inlier == agrees]]
         if dots:
-            stroke(panel, dots, 6.0, _DARK)
-            stroke(panel, dots, 4.2, colour)
+            draw_polylines(panel, dots, 6.0, _DARK)
+            draw_polylines(panel, dots, 4.2, colour)
 
 
 def _place(points, size, tile) -> np.ndarray:
-    """Pixels of a picture of `size` in its tile: pixel centres at integers on both sides."""
+    """Convert pixels of an image of `size` to its tile: pixel centres at integers in both."""
     return (np.asarray(points, np.float64) + 0.5) * (tile / size) - 0.5
 
 
 def _spread(match: MatchView, count: int) -> np.ndarray:
-    """Indices of at most `count` correspondences inside both pictures, one per cell of a grid first."""
+    """Choose at most `count` correspondences inside both images, one per cell of a grid first."""
     size = match.crop.shape[0]
     points = np.asarray(match.points_2d, np.float64).reshape(-1, 2)
     inside = _inside(points, size) & _inside(match.points_template, match.template.shape[0])

@@ -1,4 +1,4 @@
-"""Poses drawn on the camera image: outline of the mesh's silhouette, axes, label."""
+"""Draw poses on the camera image: outline of the mesh's silhouette, axes, label."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from vpog_core.geometry.camera import project
 from vpog_core.geometry.se3 import transform_points
 from vpog_core.types import Camera
-from vpog_core.visualization.ink import blend, draw_text, stroke, text_size
+from vpog_core.visualization.drawing import blend, draw_polylines, draw_text, text_size
 from vpog_core.visualization.silhouette import can_project, outline
 
 PALETTE = (
@@ -33,7 +33,7 @@ Box = tuple[int, int, int, int]
 
 @dataclass
 class PoseDrawing:
-    """One object to draw.
+    """Hold one object to draw.
 
     Attributes:
         T_cam_obj: [4, 4] pose, metres.
@@ -59,12 +59,12 @@ def draw_pose(
     colour: tuple[int, int, int] = PALETTE[0],
     label: str = "",
 ) -> np.ndarray:
-    """A copy of a uint8 RGB image [H, W, 3] with one object's pose on it; see `PoseDrawing`."""
+    """Return a copy of a uint8 RGB image [H, W, 3] with one object's pose drawn; see `PoseDrawing`."""
     return draw_poses(image, camera, [PoseDrawing(T_cam_obj, vertices, faces, colour, label)])
 
 
 def draw_poses(image: np.ndarray, camera: Camera, drawings: list[PoseDrawing]) -> np.ndarray:
-    """A copy of a uint8 RGB image [H, W, 3] with all poses on it, near ones over far ones, labels on top.
+    """Return a copy of a uint8 RGB image [H, W, 3] with all poses, near ones over far ones, labels on top.
 
     The image has the camera's size. What lies behind the camera or outside the image is left out.
     """
@@ -88,15 +88,15 @@ def _draw_outline(canvas, camera, drawing) -> Box | None:
     if not curves:
         return None
     line = _line_width(canvas)
-    stroke(canvas, curves, line + 2 * _RIM, _DARK)
-    stroke(canvas, curves, line, drawing.colour)
+    draw_polylines(canvas, curves, line + 2 * _RIM, _DARK)
+    draw_polylines(canvas, curves, line, drawing.colour)
     points = np.concatenate(curves)
     (x0, y0), (x1, y1) = points.min(axis=0), points.max(axis=0)
     return int(x0), int(y0), int(x1), int(y1)
 
 
 def _draw_axes(canvas, camera, drawing) -> None:
-    """The object's frame at its origin, each axis as long as 0.35 of the mesh's diagonal."""
+    """Draw the object's frame at its origin, each axis as long as 0.35 of the mesh's diagonal."""
     length = 0.35 * float(np.linalg.norm(np.ptp(np.asarray(drawing.vertices), axis=0)))
     ends = transform_points(drawing.T_cam_obj, np.vstack([np.zeros(3), length * np.eye(3)]))
     if not can_project(camera, ends).all():
@@ -108,12 +108,12 @@ def _draw_axes(canvas, camera, drawing) -> None:
     for axis in np.argsort(-ends[1:, 2]):
         _arrow(canvas, pixels[0], pixels[1 + axis], AXIS_COLOURS[axis], line)
     centre = pixels[:1] + 1e-3 * np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]])
-    stroke(canvas, [centre], 2.2 * line + 2 * _RIM, _DARK)
-    stroke(canvas, [centre], 2.2 * line, (245, 245, 245))
+    draw_polylines(canvas, [centre], 2.2 * line + 2 * _RIM, _DARK)
+    draw_polylines(canvas, [centre], 2.2 * line, (245, 245, 245))
 
 
 def _arrow(canvas, start, end, colour, width) -> None:
-    """A line with a filled head that never grows longer than half the line, all with a dark rim."""
+    """Draw a line with a filled head, at most half as long as the line, all with a dark rim."""
     along = end - start
     length = float(np.linalg.norm(along))
     if length < 1.0:
@@ -124,14 +124,14 @@ def _arrow(canvas, start, end, colour, width) -> None:
     neck = end - head * along
     corners = np.stack([end, neck + 0.42 * head * across, neck - 0.42 * head * across])
     shaft = np.stack([start, neck])
-    stroke(canvas, [shaft], width + 2 * _RIM, _DARK, closed=False)
-    stroke(canvas, [corners], 2 * _RIM, _DARK, fill=True)
-    stroke(canvas, [shaft], width, colour, closed=False)
-    stroke(canvas, [corners], 0, colour, fill=True)
+    draw_polylines(canvas, [shaft], width + 2 * _RIM, _DARK, closed=False)
+    draw_polylines(canvas, [corners], 2 * _RIM, _DARK, fill=True)
+    draw_polylines(canvas, [shaft], width, colour, closed=False)
+    draw_polylines(canvas, [corners], 0, colour, fill=True)
 
 
 def _draw_label(canvas, label, box, colour, objects: list[Box], taken: list[Box]) -> None:
-    """A dark plate with a strip in the object's colour, beside the object where it hides least."""
+    """Draw a dark plate with a strip in the object's colour, beside the object."""
     size = round(14 * _unit(canvas))
     pad = max(3, size // 4)
     text_width, text_height = text_size(label, size)
@@ -144,7 +144,7 @@ def _draw_label(canvas, label, box, colour, objects: list[Box], taken: list[Box]
 
 
 def _label_place(shape, box: Box, width, height, objects: list[Box], taken: list[Box]) -> tuple[int, int]:
-    """Upper left corner of a label: around its box, off other labels and objects where it can be."""
+    """Choose the upper left corner of a label: around its box, off other labels and objects if possible."""
     x0, y0, x1, y1 = box
     middle_x, middle_y, gap = (x0 + x1 - width) // 2, (y0 + y1 - height) // 2, 6
     beside = [(x1 + gap, middle_y), (x0 - gap - width, middle_y)]
@@ -162,7 +162,7 @@ def _label_place(shape, box: Box, width, height, objects: list[Box], taken: list
 
 
 def _overlap(a: Box, b: Box) -> int:
-    """Area that two boxes share, pixels."""
+    """Compute the area that two boxes share, pixels."""
     return max(min(a[2], b[2]) - max(a[0], b[0]), 0) * max(min(a[3], b[3]) - max(a[1], b[1]), 0)
 
 

@@ -1,4 +1,4 @@
-"""The mask and the outline of a mesh in a camera image."""
+"""Compute the mask and the outline of a mesh in a camera image."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _MARGIN = 8
 def silhouette(
     camera: Camera, T_cam_obj: np.ndarray, vertices: np.ndarray, faces: np.ndarray, scale: int = 1
 ) -> tuple[np.ndarray, tuple[int, int]]:
-    """Mask [h, w] uint8 (0, 255) of a mesh in the image, and the pixel (x, y) of its upper left corner.
+    """Compute the mask [h, w] uint8 (0, 255) of a mesh, and the pixel (x, y) of its upper left corner.
 
     Only the part in and just around the image is kept; both sizes are 0 when nothing is.
 
@@ -51,7 +51,7 @@ def silhouette(
 def outline(
     camera: Camera, T_cam_obj: np.ndarray, vertices: np.ndarray, faces: np.ndarray
 ) -> list[np.ndarray]:
-    """Closed curves [N, 2] (x, y), sub-pixel, around a mesh's silhouette and the holes in it.
+    """Compute closed curves [N, 2] (x, y), sub-pixel, around a mesh's silhouette and its holes.
 
     Specks of less than four pixels are left out; the list is empty where nothing is in the image.
     """
@@ -70,7 +70,7 @@ def outline(
 
 
 def can_project(camera: Camera, points_cam: np.ndarray) -> np.ndarray:
-    """[V] bool of points [V, 3]: in front of the camera, and within reach of its distortion model."""
+    """Tell which points [V, 3] lie in front of the camera and in its distortion model's range, [V] bool."""
     front = points_cam[:, 2] > _NEAR
     if not camera.distortion.any():
         return front
@@ -105,7 +105,7 @@ def _splat(mask: np.ndarray, triangles: np.ndarray, steps: int) -> None:
 
 
 def _smooth(curve: np.ndarray, reach: int) -> np.ndarray:
-    """A closed curve [N, 2] averaged over `reach` neighbours on each side: takes the pixel stairs out."""
+    """Average a closed curve [N, 2] over `reach` neighbours on each side, to remove pixel steps."""
     if len(curve) < 4 * reach + 2:
         return curve
     window = 2 * reach + 1

@@ -1,4 +1,4 @@
-"""Readers of mesh files: each turns one format into parts, `vpog_core.objects.mesh.load_mesh` into a mesh."""
+"""Read mesh files: each reader turns one format into parts, `objects.mesh.load_mesh` makes them a mesh."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""glTF 2.0, binary (.glb) or as JSON (.gltf): the triangles of the scene, each node where it stands."""
+"""Read glTF 2.0, binary (.glb) or JSON (.gltf): the triangles of the scene, each node at its pose."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def read_gltf(file: MeshFile) -> list[Part]:
     except VPOGError:
         raise
     except (AttributeError, IndexError, KeyError, TypeError, ValueError, OverflowError) as error:
-        # Values of other types than the format has in their places; checking each would bury what is read.
+        # Values of wrong types anywhere in the file raise these errors; they are not checked one by one.
         raise file.broken("its JSON does not follow glTF 2.0") from error
 
 
@@ -225,7 +225,7 @@ class _Primitives:
         return self._coloured(part, primitive)
 
     def _refuse_without_data(self, primitive: dict) -> None:
-        """Refuse compressed geometry that has nothing plain beside it."""
+        """Refuse compressed geometry without an uncompressed copy."""
         if "KHR_draco_mesh_compression" not in primitive.get("extensions", {}):
             return
         position = self._tree.get("accessors", [])[primitive["attributes"]["POSITION"]]
@@ -286,7 +286,7 @@ class _Primitives:
         if colors.shape[0] != vertices or colors.shape[1] < 3:
             raise self._file.broken("its vertex colours do not belong to its vertices")
         if raw.dtype.kind == "u" and raw.dtype == colors.dtype:
-            # Integers here are always parts of the largest, said or not.
+            # Integers here are always normalized, also if the file does not set it.
             colors = raw / np.iinfo(raw.dtype).max
         return np.clip(np.round(np.nan_to_num(colors[:, :3]) * 255.0), 0, 255).astype(np.uint8)
 

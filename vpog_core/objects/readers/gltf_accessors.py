@@ -1,4 +1,4 @@
-"""Accessors of glTF as arrays: strides, normalized integers and sparse values, within their buffers."""
+"""Read accessors of glTF as arrays: strides, normalized integers and sparse values, within their buffers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from urllib.parse import unquote
 
 import numpy as np
 
-from vpog_core.objects.readers.mesh_file import MOST_TRIANGLES, MeshFile
+from vpog_core.objects.readers.mesh_file import MAX_TRIANGLES, MeshFile
 
 _TYPES = {5120: "<i1", 5121: "<u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 5126: "<f4"}
 _COLUMNS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT2": 4, "MAT3": 9, "MAT4": 16}
@@ -17,7 +17,7 @@ _DATA_URI = re.compile(r"data:([^,]*?)(;base64)?,", re.IGNORECASE)
 
 
 class Accessors:
-    """The numbers of a glTF file.
+    """Reads the numbers of a glTF file.
 
     Args:
         file: the file; tree: its JSON; chunk: the binary chunk of a GLB, or None.
@@ -43,7 +43,7 @@ class Accessors:
         """Return [count, columns] values as they are stored."""
         accessor = self._file.item(self._tree.get("accessors", []), index, "accessor")
         count, columns = self._size(accessor["count"]), _COLUMNS[accessor["type"]]
-        if not accessor.get("bufferView", 0) >= 0 or count > 4 * MOST_TRIANGLES:
+        if not accessor.get("bufferView", 0) >= 0 or count > 4 * MAX_TRIANGLES:
             self._file.check_counts(count, 0)
         dtype = np.dtype(_TYPES[accessor["componentType"]])
         sparse = accessor.get("sparse")

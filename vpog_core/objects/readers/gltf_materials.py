@@ -1,4 +1,4 @@
-"""Materials of glTF: the base colour, its texture and how that lies on the surface; the rest is not used."""
+"""Read materials of glTF: base colour, its texture and its mapping; the rest is not used."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _OPAQUE = 128
 
 @dataclass(frozen=True)
 class Material:
-    """The base colour of a material.
+    """Hold the base colour of a material.
 
     Attributes:
         factor: [3] 0..1 or None, multiplies texture and vertex colours.

@@ -1,4 +1,4 @@
-"""Texture files as arrays of 8 bits a channel, whatever they are stored as."""
+"""Read texture files as arrays of 8 bits a channel."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from PIL import Image
 
 from vpog_core.types import VPOGError
 
-MOST_PIXELS = 16384 * 8192
+MAX_PIXELS = 16384 * 8192
 
 
 def decode_image(data: bytes) -> np.ndarray:
@@ -24,11 +24,11 @@ def decode_image(data: bytes) -> np.ndarray:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             image = Image.open(io.BytesIO(data))
-        if image.width * image.height > MOST_PIXELS:
+        if image.width * image.height > MAX_PIXELS:
             raise Image.DecompressionBombError
         return _to_bytes(image)
     except Image.DecompressionBombError:
-        raise VPOGError(f"has more than {MOST_PIXELS // 10**6} million pixels: make it smaller") from None
+        raise VPOGError(f"has more than {MAX_PIXELS // 10**6} million pixels: make it smaller") from None
     except Exception as error:  # Pillow's decoders raise whatever broken bytes lead them to.
         reason = str(error).split("<")[0].strip() or type(error).__name__
         raise VPOGError(f"cannot be decoded ({reason}): save it again as PNG or JPEG") from error

@@ -1,4 +1,4 @@
-"""A mesh file and what lies beside it, read within limits and within its own folder."""
+"""Read a mesh file and the files beside it, within limits and within its own folder."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import numpy as np
 from vpog_core.objects.readers.images import decode_image
 from vpog_core.types import VPOGError
 
-MOST_BYTES = 512 * 2**20
-MOST_TRIANGLES = MOST_VERTICES = 5_000_000
+MAX_BYTES = 512 * 2**20
+MAX_TRIANGLES = MAX_VERTICES = 5_000_000
 
 
 class MeshFile:
-    """The bytes of a mesh file, the files it refers to, and what its reader has to say.
+    """Reads the bytes of a mesh file and of files it refers to, and collects notes.
 
     Args:
         path: the mesh file.
@@ -53,7 +53,7 @@ class MeshFile:
 
     @cached_property
     def data(self) -> bytes:
-        """The mesh file.
+        """The bytes of the mesh file.
 
         Raises:
             VPOGError: it is too large, cannot be opened, or is not there yet (Git LFS).
@@ -107,8 +107,8 @@ class MeshFile:
     def check_counts(self, vertices: int, triangles: int) -> None:
         """Refuse (VPOGError) what is larger than a mesh may be."""
         for count, most, what in (
-            (vertices, MOST_VERTICES, "vertices"),
-            (triangles, MOST_TRIANGLES, "triangles"),
+            (vertices, MAX_VERTICES, "vertices"),
+            (triangles, MAX_TRIANGLES, "triangles"),
         ):
             if count > most:
                 raise self.error(f"has {count} {what}, more than {most}: simplify it")
@@ -122,9 +122,9 @@ class MeshFile:
     def _read(self, path: Path, name: str) -> bytes:
         try:
             size = path.stat().st_size
-            if size > MOST_BYTES:
+            if size > MAX_BYTES:
                 raise self.error(
-                    f"needs the file '{name}' of {size >> 20} MiB, more than {MOST_BYTES >> 20}: simplify it"
+                    f"needs the file '{name}' of {size >> 20} MiB, more than {MAX_BYTES >> 20}: simplify it"
                 )
             self._files[path] = None
             return path.read_bytes()

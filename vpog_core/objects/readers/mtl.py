@@ -1,4 +1,4 @@
-"""MTL, the materials of OBJ: colours, and textures with their options."""
+"""Read MTL, the materials of OBJ: colours, and textures with their options."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _VALUES = {
 
 @dataclass
 class Material:
-    """One material.
+    """Hold one material.
 
     Attributes:
         name: as usemtl calls it.

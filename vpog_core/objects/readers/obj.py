@@ -1,4 +1,4 @@
-"""Wavefront OBJ with its materials: a part for each material."""
+"""Read Wavefront OBJ with its materials: a part for each material."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def read_obj(file: MeshFile) -> list[Part]:
 
 
 def _material(file: MeshFile, lines: ObjLines, materials: dict[str, Material], owner: int) -> Material:
-    """Return the material of faces; where no usemtl says which and there is but one, that one is meant."""
+    """Return the material of faces; without usemtl, the only material there is."""
     plain = Material("")
     if owner < 0:
         if len(materials) == 1 and not lines.names:

@@ -1,4 +1,4 @@
-"""The lines of an OBJ file as arrays: positions, colours, texture coordinates, normals, and polygons."""
+"""Read the lines of an OBJ file as arrays: positions, colours, texture coordinates, normals, polygons."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from vpog_core.objects.readers.mesh_file import MOST_TRIANGLES, MOST_VERTICES, MeshFile
+from vpog_core.objects.readers.mesh_file import MAX_TRIANGLES, MAX_VERTICES, MeshFile
 from vpog_core.objects.readers.text import decode_text, joined_lines, numbers, unquoted
 
 _INDEX = r"[-+]?\d+"
@@ -27,7 +27,7 @@ _SURFACES = ("curv", "curv2", "surf")
 
 @dataclass
 class ObjLines:
-    """Content of an OBJ file, as it stands there.
+    """Hold the content of an OBJ file.
 
     Attributes:
         positions: [V, 3] float64; colors: [V, 3] float64 as written, NaN where there is none, or None.
@@ -50,7 +50,7 @@ class ObjLines:
 
 @dataclass
 class _Sorted:
-    """Lines by keyword; for each face also its material and how many v, vt, vn stood before it."""
+    """Hold lines by keyword; for each face also its material and how many v, vt, vn stand before it."""
 
     v: list[str] = field(default_factory=list)
     vt: list[str] = field(default_factory=list)
@@ -103,7 +103,7 @@ def _sort(file: MeshFile) -> _Sorted:
             found.libraries.append(rest)
         elif keyword in _SURFACES:
             file.note("has free-form surfaces, which are not read: export it as triangles")
-        if len(found.v) > MOST_VERTICES or len(found.faces) > MOST_TRIANGLES:
+        if len(found.v) > MAX_VERTICES or len(found.faces) > MAX_TRIANGLES:
             file.check_counts(len(found.v), len(found.faces))
     return found
 

@@ -1,4 +1,4 @@
-"""Parts of a mesh, each with one material, and the one part they become together."""
+"""Define parts of a mesh, each with one material, and merge them into one part."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def plain_color() -> np.ndarray:
 
 @dataclass(frozen=True)
 class Part:
-    """Triangles of one material, as in `vpog_core.objects.mesh.Mesh` but in the file's unit.
+    """Hold triangles of one material, as `vpog_core.objects.mesh.Mesh` but in the file's unit.
 
     At most one of `texture` (with `uv`) and `colors` is set.
 

@@ -1,4 +1,4 @@
-"""PLY: triangles, polygons and strips; colours and texture coordinates under their many names."""
+"""Read PLY: triangles, polygons and strips; colours and texture coordinates under their many names."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def _check_indices(file: MeshFile, indices: np.ndarray, count: int) -> None:
 
 
 def _coloured(part: Part, vertex: Element, face: Element | None, face_of: np.ndarray) -> Part:
-    """Return a part with the colours of its vertices or, where these say nothing, of its faces."""
+    """Return a part with the colours of its vertices or, without any, of its faces."""
     of_vertices, of_faces = _colors(vertex), None if face is None else _colors(face)
     uniform = of_vertices is None or (of_vertices == of_vertices[:1]).all()
     if of_faces is not None and uniform:
@@ -113,7 +113,7 @@ def _coloured(part: Part, vertex: Element, face: Element | None, face_of: np.nda
 
 
 def _note_other_colors(file: MeshFile, vertex: Element) -> None:
-    """Say of vertices without a colour that is read which of their properties look like one."""
+    """Note which properties of vertices look like a colour but are not read as one."""
     others = [name for name in vertex.values if re.search(r"red|green|blue|rgb|colou?r|f_dc_", name)]
     if others:
         file.note(

@@ -1,4 +1,4 @@
-"""The elements of a PLY file as arrays, ASCII or binary of either order of bytes, lists included."""
+"""Read the elements of a PLY file as arrays, ASCII or binary of either byte order, lists included."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from vpog_core.objects.readers.mesh_file import MOST_TRIANGLES, MeshFile
+from vpog_core.objects.readers.mesh_file import MAX_TRIANGLES, MeshFile
 from vpog_core.objects.readers.text import decode_text
 
 _TYPES = {
@@ -19,7 +19,7 @@ _ORDERS = {"ascii": "", "binary_little_endian": "<", "binary_big_endian": ">"}
 
 @dataclass(frozen=True)
 class Property:
-    """One property of an element: its name in small letters, its type, and in a list that of its count."""
+    """Hold one property of an element: its name in small letters, its type, and a list's type of count."""
 
     name: str
     kind: np.dtype
@@ -28,7 +28,7 @@ class Property:
 
 @dataclass(frozen=True)
 class Lists:
-    """A list for each row: how many [rows], and all values one after another [sum of counts]."""
+    """Hold a list for each row: counts [rows], and all values one after another [sum of counts]."""
 
     counts: np.ndarray
     values: np.ndarray
@@ -36,7 +36,7 @@ class Lists:
 
 @dataclass
 class Element:
-    """One element: how many rows, its properties, and their values by name once they are read."""
+    """Hold one element: the number of rows, its properties, and their values by name once they are read."""
 
     name: str
     rows: int
@@ -132,7 +132,7 @@ def _property(order: str | None, words: list[str]) -> Property:
 
 
 def _as_doubles(file: MeshFile, body: bytes) -> bytes:
-    """Return the numbers of an ASCII body as float64, so that one way of reading rows serves both."""
+    """Return the numbers of an ASCII body as float64, so that both kinds of body are read in the same way."""
     lines = decode_text(body).split("\n")
     parts = []
     try:
@@ -154,7 +154,7 @@ def _read_rows(file: MeshFile, element: Element, body: bytes, offset: int) -> in
     smallest = sum((p.count or p.kind).itemsize for p in element.properties)
     if element.rows * smallest > len(body) - offset:
         raise file.broken(f"it ends before the {element.rows} rows of its element '{element.name}'")
-    if element.rows > 4 * MOST_TRIANGLES:
+    if element.rows > 4 * MAX_TRIANGLES:
         file.check_counts(0, element.rows)
     if not element.rows or not element.properties:
         element.values = {p.name: _nothing(p) for p in element.properties}

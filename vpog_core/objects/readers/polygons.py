@@ -1,4 +1,4 @@
-"""Polygons of any shape as triangles."""
+"""Triangulate polygons of any shape."""
 
 from __future__ import annotations
 

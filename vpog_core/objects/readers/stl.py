@@ -1,4 +1,4 @@
-"""STL, binary and ASCII: triangles and nothing else; normals of facets and colours are not read."""
+"""Read STL, binary and ASCII: triangles alone; normals of facets and colours are not read."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import io
 
 import numpy as np
 
-from vpog_core.objects.readers.mesh_file import MOST_TRIANGLES, MeshFile
+from vpog_core.objects.readers.mesh_file import MAX_TRIANGLES, MeshFile
 from vpog_core.objects.readers.part import Part
 from vpog_core.objects.readers.text import decode_text, numbers
 
@@ -62,7 +62,7 @@ def _ascii(file: MeshFile) -> np.ndarray:
             facets += 1
             file.check_counts(0, facets)
         ended = keyword == "endsolid" or (ended and not keyword)
-        if len(rows) > 4 * MOST_TRIANGLES:
+        if len(rows) > 4 * MAX_TRIANGLES:
             raise file.broken("its facets are no triangles")
     if len(rows) != 3 * facets:
         raise file.broken(f"it has {len(rows)} corners for {facets} triangles")

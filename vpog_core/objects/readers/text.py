@@ -1,4 +1,4 @@
-"""Text of mesh files in whatever encoding, and the numbers in it."""
+"""Decode text of mesh files in any encoding, and parse numbers."""
 
 from __future__ import annotations
 

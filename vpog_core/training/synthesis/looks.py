@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vpog_core.objects.look_symmetry import look_symmetry
+from vpog_core.objects.appearance_symmetry import appearance_symmetry
 from vpog_core.synthetic.repaint import LOOKS, repainted
 from vpog_core.training.synthesis.training_object import TrainingObject
 from vpog_core.types import VPOGError
@@ -57,5 +57,5 @@ def draw_look(
         return obj
     renderer = repainted(rng, obj.renderer, LOOKS[chosen], photos)
     shape = obj.shape_symmetry
-    symmetry = shape if LOOKS[chosen] == "plain" else look_symmetry(renderer, shape)
+    symmetry = shape if LOOKS[chosen] == "plain" else appearance_symmetry(renderer, shape)
     return TrainingObject(obj.name, lambda: renderer, obj.kind, find_symmetries=lambda: (symmetry, shape))

@@ -12,7 +12,7 @@ import numpy as np
 
 from vpog_core.geometry.se3 import random_rotation, rotation_z, transform
 from vpog_core.objects.renderer import Renderer
-from vpog_core.objects.scene_picture import SceneObject, render_instance_map
+from vpog_core.objects.scene_renderer import SceneObject, render_instance_map
 
 MIN_VISIBLE = 0.3
 """Objects that leave a smaller fraction of the target visible are removed."""

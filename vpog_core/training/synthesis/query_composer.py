@@ -11,7 +11,7 @@ from vpog_core.geometry.camera import VirtualCamera
 from vpog_core.geometry.se3 import rotation_z
 from vpog_core.objects.lighting import Illumination, Light, Material, unit
 from vpog_core.objects.renderer import Renderer
-from vpog_core.objects.scene_picture import pixel_rays, render_scene
+from vpog_core.objects.scene_renderer import pixel_rays, render_scene
 from vpog_core.training.synthesis.query_layout import Layout, LayoutParams, lay_out
 
 WALL_DISTANCE = 6.0

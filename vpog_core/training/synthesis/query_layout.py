@@ -12,7 +12,7 @@ import numpy as np
 from vpog_core.geometry.camera import BOX_PADDING, fit_square, rotation_towards
 from vpog_core.geometry.se3 import random_rotation, rotation_x, rotation_z, transform
 from vpog_core.objects.renderer import Renderer
-from vpog_core.objects.scene_picture import NO_OBJECT, Ground, SceneObject, pixel_rays, render_instance_map
+from vpog_core.objects.scene_renderer import NO_OBJECT, Ground, SceneObject, pixel_rays, render_instance_map
 from vpog_core.training.synthesis.occlusion import MIN_VISIBLE, CoverParams, CutOut, cover
 
 COARSE_SIZE = 48

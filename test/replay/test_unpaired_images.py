@@ -11,16 +11,16 @@ import numpy as np
 from vpog_core.cli import main
 from vpog_core.geometry.se3 import rotation_from_quaternion, transform, transform_points
 from vpog_core.objects.library import ObjectLibrary
-from vpog_core.replay.alone import AloneRule, Arrival, frames_of
 from vpog_core.replay.bag_reader import open_bag
 from vpog_core.replay.bag_writer import new_bag
+from vpog_core.replay.unpaired_images import Arrival, UnpairedImageRule, choose_frames
 
 STEP_S = 0.1
-RULE = AloneRule(detector_timeout=0.25, max_age=0.65)
+RULE = UnpairedImageRule(detector_timeout=0.25, max_age=0.65)
 
 
 def chosen(
-    pairs: dict[int, int], images: int = 12, rule: AloneRule | None = RULE, stamped: bool = True
+    pairs: dict[int, int], images: int = 12, rule: UnpairedImageRule | None = RULE, stamped: bool = True
 ) -> list:
     """The frames of a bag of images every 0.1 s; `pairs`: image -> image after which its detections come."""
     arrivals = []
@@ -30,7 +30,7 @@ def chosen(
         late = [image for image, after in pairs.items() if after == row and image != row]
         arrivals += [Arrival(now + 0.05, image, image) for image in late]
     stamps = [int(1e9 * (5 + row * STEP_S)) if stamped else 0 for row in range(images)]
-    return frames_of(arrivals, stamps, rule)
+    return choose_frames(arrivals, stamps, rule)
 
 
 def test_images_alone_are_answered_once_the_detector_has_been_silent_and_until_max_age():

@@ -1,4 +1,4 @@
-"""Antialiased strokes and text on uint8 RGB images, in place; what falls outside is cut off."""
+"""Draw antialiased lines and text on uint8 RGB images in place; what lies outside is clipped."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _FINE = 4
 """Strokes are drawn this much larger and averaged: their widths are exact, their edges smooth."""
 
 
-def stroke(
+def draw_polylines(
     image: np.ndarray, curves: list[np.ndarray], width: float, colour, closed: bool = True, fill: bool = False
 ) -> None:
-    """Draw curves [N, 2] (x, y in pixels, float) of a width in pixels on an image [H, W, 3], or fill them."""
+    """Draw or fill curves [N, 2] (x, y in pixels, float) of a width in pixels on an image [H, W, 3]."""
     points = np.concatenate(curves)
     limit = np.array([image.shape[1], image.shape[0]])
     low = np.clip(np.floor(points.min(axis=0) - width), 0, limit).astype(int)
@@ -40,14 +40,14 @@ def _font(size: int) -> ImageFont.FreeTypeFont:
 
 
 def text_size(text: str, size: int) -> tuple[int, int]:
-    """Width and height in pixels of a line of text; the height is the same for every text."""
+    """Return width and height in pixels of a line of text; the height is the same for every text."""
     font = _font(size)
     ascent, descent = font.getmetrics()
     return int(np.ceil(font.getlength(text))), ascent + descent
 
 
 def draw_text(image: np.ndarray, text: str, xy: tuple[int, int], size: int, colour=(255, 255, 255)) -> None:
-    """Write on a uint8 image [H, W, 3] in place; `xy` is the upper left corner, parts outside are cut off."""
+    """Draw text on a uint8 image [H, W, 3] in place; `xy` is the upper left corner."""
     width, height = text_size(text, size)
     mask = Image.new("L", (width + 2, height), 0)
     ImageDraw.Draw(mask).text((0, 0), text, fill=255, font=_font(size))
@@ -55,7 +55,7 @@ def draw_text(image: np.ndarray, text: str, xy: tuple[int, int], size: int, colo
 
 
 def blend(image: np.ndarray, alpha: np.ndarray, xy: tuple[int, int], colour) -> None:
-    """Lay a colour over a uint8 image [H, W, 3] in place, by an alpha mask [h, w] uint8 put at `xy`."""
+    """Blend a colour into a uint8 image [H, W, 3] in place, by an alpha mask [h, w] uint8 at `xy`."""
     x, y = int(xy[0]), int(xy[1])
     x0, y0 = max(x, 0), max(y, 0)
     x1, y1 = min(x + alpha.shape[1], image.shape[1]), min(y + alpha.shape[0], image.shape[0])

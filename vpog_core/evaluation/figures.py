@@ -1,4 +1,4 @@
-"""The best and the worst poses of an evaluation as pictures: the estimate over the truth."""
+"""Draw the best and the worst poses of an evaluation: the estimate over the truth."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from vpog_core.visualization.overlay import PoseDrawing, draw_poses
 
 TRUTH, ESTIMATE = (90, 230, 130), (255, 170, 40)
 SIDE = 224
-"""Pixels of a picture in the report."""
+"""Pixels of an image in the report."""
 PER_OBJECT = 2
-"""Pictures of one object in a row, so that one hard object does not fill it."""
+"""Images of one object in a row, so that one hard object does not fill it."""
 
 
 @dataclass(frozen=True)
-class Shown:
-    """One estimate worth a look; `estimate` is its place among the frame's of that object, best score first.
+class FigureEntry:
+    """Name one estimate to draw; `estimate` is its row among the frame's of that object, best score first.
 
     mssd is over the diameter, mspd in pixels at a width of 640.
     """
@@ -38,33 +38,37 @@ class Shown:
     mspd: float
 
 
-def best_and_worst(targets: Sequence[TargetErrors], count: int) -> tuple[list[Shown], list[Shown]]:
-    """`count` estimates with the smallest MSPD to the instance nearest to them, and as many with the largest.
+def best_and_worst(
+    targets: Sequence[TargetErrors], count: int
+) -> tuple[list[FigureEntry], list[FigureEntry]]:
+    """Choose `count` estimates with the smallest MSPD to the nearest instance, and as many with the largest.
 
     The worst are of the worse half.
     """
-    shown = []
+    entries = []
     for target in targets:
         for index, row in enumerate(target.mspd):
             if len(row) and np.isfinite(row).any():
                 instance = int(np.argmin(row))
                 score, error = float(target.scores[index]), float(target.mssd[index, instance])
-                shown.append(
-                    Shown(target.key, target.obj_id, instance, index, score, error, float(row[instance]))
+                entries.append(
+                    FigureEntry(
+                        target.key, target.obj_id, instance, index, score, error, float(row[instance])
+                    )
                 )
-    shown.sort(key=lambda each: each.mspd)
-    return _varied(shown, count), _varied(shown[len(shown) // 2 :][::-1], count)
+    entries.sort(key=lambda each: each.mspd)
+    return _varied(entries, count), _varied(entries[len(entries) // 2 :][::-1], count)
 
 
-def picture(shown: Shown, benchmark: Benchmark, record: dict, method: str) -> str:
-    """An overlay as a data URI: the truth in green, the estimate in orange, cut out around both."""
-    frame = benchmark.frame(shown.key)
-    truths = [t for t in frame.truths if t.obj_id == shown.obj_id]
-    estimates = [e for e in record["methods"][method]["estimates"] if e["obj_id"] == shown.obj_id]
+def draw_figure(entry: FigureEntry, benchmark: Benchmark, record: dict, method: str) -> str:
+    """Draw an overlay as a data URI: the truth in green, the estimate in orange, cropped around the truth."""
+    frame = benchmark.frame(entry.key)
+    truths = [t for t in frame.truths if t.obj_id == entry.obj_id]
+    estimates = [e for e in record["methods"][method]["estimates"] if e["obj_id"] == entry.obj_id]
     estimates.sort(key=lambda e: -e["score"])
-    truth = truths[shown.instance].T_cam_obj
-    estimate = np.array(estimates[shown.estimate]["T_cam_obj"])
-    mesh = benchmark.object(shown.obj_id).mesh
+    truth = truths[entry.instance].T_cam_obj
+    estimate = np.array(estimates[entry.estimate]["T_cam_obj"])
+    mesh = benchmark.object(entry.obj_id).mesh
     image, camera = _cut_out(frame, truth, mesh.hull_points)
     drawings = [
         PoseDrawing(truth, mesh.vertices, mesh.faces, TRUTH),
@@ -74,14 +78,14 @@ def picture(shown: Shown, benchmark: Benchmark, record: dict, method: str) -> st
 
 
 def data_uri(image: np.ndarray) -> str:
-    """An RGB image as a JPEG that stands in the page itself."""
+    """Encode an RGB image as a JPEG in a data URI."""
     bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
     _, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, 82])
     return "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode("ascii")
 
 
 def _cut_out(frame: BenchmarkFrame, truth: np.ndarray, hull: np.ndarray) -> tuple[np.ndarray, Camera]:
-    """The square around the true object, and the camera that saw just that."""
+    """Crop the square around the true object, and make its camera."""
     p = hull @ truth[:3, :3].T + truth[:3, 3]
     pixels = (p / np.maximum(p[:, 2:], 1e-6)) @ frame.camera.K.T
     low, high = pixels[:, :2].min(axis=0), pixels[:, :2].max(axis=0)
@@ -94,10 +98,10 @@ def _cut_out(frame: BenchmarkFrame, truth: np.ndarray, hull: np.ndarray) -> tupl
     return image, Camera(K, SIDE, SIDE)
 
 
-def _varied(shown: Sequence[Shown], count: int) -> list[Shown]:
+def _varied(entries: Sequence[FigureEntry], count: int) -> list[FigureEntry]:
     taken: Counter[int] = Counter()
     chosen = []
-    for each in shown:
+    for each in entries:
         if taken[each.obj_id] < PER_OBJECT and len(chosen) < count:
             taken[each.obj_id] += 1
             chosen.append(each)

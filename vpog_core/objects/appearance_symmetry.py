@@ -1,4 +1,4 @@
-"""Which symmetries of a shape its colours keep: quick enough to ask for every new texture."""
+"""Find which symmetries of a shape its colours keep, fast enough for every new texture."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ import numpy as np
 from vpog_core.geometry.se3 import rotation_from_vector, transform
 from vpog_core.geometry.symmetry import Symmetry
 from vpog_core.objects.renderer import Renderer
-from vpog_core.objects.symmetry_search import COLOR, FEW, GOLDEN_ANGLE
+from vpog_core.objects.symmetry_search import COLOR, GOLDEN_ANGLE, MAX_OUTLIERS
 from vpog_core.objects.template_set import template_camera
 from vpog_core.objects.viewpoints import viewpoint_directions
 
 VIEWS, VIEW_SIZE, POINTS = 12, 20, 400
-"""The surface is sampled where so many small views see it."""
+"""The surface is sampled where this many small views see it, at up to this many points."""
 REACH, DETAIL = 0.02, 0.01
-"""Diameters: how far from its place a turned point may meet the surface, and the detail that counts."""
+"""Diameters: how far a rotated point may lie from the surface, and the size of details that count."""
 ORDERS = (6, 5, 4, 3, 2)
 """Turns tried about an axis of revolution whose print is not the same all around."""
 
 
-def look_symmetry(renderer: Renderer, shape: Symmetry) -> Symmetry:
-    """Return those symmetries of a shape after which its colours look the same, too.
+def appearance_symmetry(renderer: Renderer, shape: Symmetry) -> Symmetry:
+    """Return the symmetries of a shape that its colours keep.
 
     Args:
         renderer: of the mesh in its colours; shape: the symmetry of the bare mesh.
@@ -33,7 +33,7 @@ def look_symmetry(renderer: Renderer, shape: Symmetry) -> Symmetry:
     def same(S: np.ndarray) -> bool:
         after = _colors(renderer, points @ S[:3, :3].T + S[:3, 3], normals @ S[:3, :3].T)
         differs = np.abs(after - before).max(axis=1) > COLOR  # not where there is no surface: NaN
-        return bool(differs.mean() <= FEW[2])
+        return bool(differs.mean() <= MAX_OUTLIERS[2])
 
     kept = [S for n, S in enumerate(shape.discrete) if n == 0 or same(S)]
     continuous = []
@@ -44,7 +44,7 @@ def look_symmetry(renderer: Renderer, shape: Symmetry) -> Symmetry:
         order = next((n for n in ORDERS if same(_turn(axis, offset, 2 * np.pi / n))), 1)
         turns = [_turn(axis, offset, 2 * np.pi * k / order) for k in range(1, order)]
         kept += [turn @ S for S in kept for turn in turns]
-    # Of a ball that has a print along one axis only turns about that axis are left.
+    # A ball with a print along one axis keeps only the rotations about that axis.
     return Symmetry(np.stack(kept), tuple(continuous))
 
 
@@ -54,7 +54,7 @@ def _turn(axis: np.ndarray, offset: np.ndarray, angle: float) -> np.ndarray:
 
 
 def _seen_points(renderer: Renderer) -> tuple[np.ndarray, np.ndarray]:
-    """Points [N, 3] and unit normals [N, 3] (object frame) of the surface that is seen from around."""
+    """Sample points [N, 3] and unit normals [N, 3] (object frame) of the visible surface."""
     points, normals = [], []
     for direction in viewpoint_directions()[:VIEWS]:
         K, T = template_camera(renderer.mesh, direction, VIEW_SIZE)
@@ -67,6 +67,6 @@ def _seen_points(renderer: Renderer) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _colors(renderer: Renderer, points: np.ndarray, normals: np.ndarray) -> np.ndarray:
-    """[N, 3] colours of the surface at places, NaN where there is none."""
+    """Look up the colours [N, 3] of the surface at points, NaN where there is no surface."""
     diameter = renderer.mesh.diameter
     return renderer.colors_at(points, normals, REACH * diameter, DETAIL * diameter)

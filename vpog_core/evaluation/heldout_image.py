@@ -1,4 +1,4 @@
-"""The pictures of the held-out benchmark: an object on a table, at one of four levels of difficulty."""
+"""Render the images of the held-out benchmark: an object on a table, at one of four levels of difficulty."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from vpog_core.synthetic.table import TableTop
 
 LEVELS = {1: "clean", 2: "light", 3: "clutter", 4: "occluded"}
 OTHERS = 12
-"""How many other things there are."""
+"""Number of other objects."""
 SIZE = (480, 640)
 FOCAL = 600.0
 VISIBLE = (0.3, 0.6)
-"""Share of the object that stays visible at the level `occluded`."""
+"""Fraction of the object that stays visible at the level `occluded`."""
 
 
 @dataclass
@@ -28,14 +28,14 @@ class _Thing:
     T_world_obj: np.ndarray
 
 
-class Shot:
-    """One picture being made: a table, a camera above it, an object that rests in any orientation."""
+class HeldOutScene:
+    """Generates one image: a table, a camera above it, and an object in any orientation on it."""
 
     def __init__(self, rng: np.random.Generator, K: np.ndarray) -> None:
         self.rng, self.K = rng, K
 
-    def take(self, level: int, renderer: Renderer, other):
-        """image [H, W, 3], depth [H, W], visible mask [H, W], visible fraction, T_cam_obj."""
+    def render(self, level: int, renderer: Renderer, other):
+        """Render image [H, W, 3], depth [H, W], visible mask [H, W], visible fraction, T_cam_obj."""
         rng, mesh = self.rng, renderer.mesh
         thing = _Thing(renderer, _resting(rng, mesh, np.zeros(2)))
         T_world_cam = self._camera_pose(mesh, thing.T_world_obj)
@@ -61,7 +61,7 @@ class Shot:
         return finished, depth, mask, float(mask.sum() / max(alone, 1)), T_cam_world @ thing.T_world_obj
 
     def _camera_pose(self, mesh: Mesh, T_world_obj: np.ndarray) -> np.ndarray:
-        """T_world_cam: the diameter covers a fifth to a half of the image's height, anywhere in the image."""
+        """Draw T_world_cam so that the diameter covers a fifth to a half of the image's height."""
         rng = self.rng
         azimuth, elevation = rng.uniform(0, 2 * np.pi), np.radians(rng.uniform(20, 75))
         c = np.cos(elevation)
@@ -74,7 +74,7 @@ class Shot:
         return transform(R_cam_world.T, centre - R_cam_world.T @ np.array([*off, distance]))
 
     def _clutter(self, diameter: float, other) -> list[_Thing]:
-        """Eight others around it, from as near as they can stand to three diameters away."""
+        """Place eight other objects around it, from as near as possible to three diameters away."""
         rng, found = self.rng, []
         for index in rng.permutation(OTHERS)[:8]:
             renderer = other(int(index))
@@ -87,7 +87,7 @@ class Shot:
         return found
 
     def _occluder(self, thing: _Thing, T_cam_world: np.ndarray, other) -> list[_Thing]:
-        """One other thing between camera and object, pushed until what remains visible is within VISIBLE."""
+        """Place one other object in front, so that the visible fraction is within VISIBLE."""
         rng = self.rng
         T_cam_obj = T_cam_world @ thing.T_world_obj
         mask = thing.renderer.render(T_cam_obj, self.K, SIZE).mask
@@ -95,10 +95,10 @@ class Shot:
         best, best_miss = [], np.inf
         for _ in range(40):
             renderer = other(int(rng.integers(OTHERS)))
-            share = rng.uniform(0.55, 0.8)
+            depth_fraction = rng.uniform(0.55, 0.8)
             side = rng.normal(size=2)
             side *= rng.uniform(0.2, 0.7) * thing.renderer.mesh.diameter / np.linalg.norm(side)
-            at = (centre + np.array([*side, 0])) * share
+            at = (centre + np.array([*side, 0])) * depth_fraction
             R = random_rotation(rng)
             T = transform(R, at - R @ renderer.mesh.center)
             left = np.count_nonzero(mask & ~renderer.render(T, self.K, SIZE).mask) / max(mask.sum(), 1)
@@ -111,14 +111,14 @@ class Shot:
 
 
 def _resting(rng: np.random.Generator, mesh: Mesh, place: np.ndarray) -> np.ndarray:
-    """T_world_obj: any orientation, the lowest point on the table (z = 0), the middle above `place` [2]."""
+    """Draw T_world_obj: any orientation, the lowest point on the table (z = 0), the middle at `place` [2]."""
     R = random_rotation(rng)
     bottom = ((mesh.hull_points - mesh.center) @ R.T)[:, 2].min()
     return transform(R, np.array([*place, -bottom]) - R @ mesh.center)
 
 
 def _lights(rng: np.random.Generator, even: bool) -> list[Light]:
-    """Even light from above, or a hard or dim coloured one from anywhere above with highlights."""
+    """Draw even light from above, or hard or dim coloured light from anywhere above, with highlights."""
     if even:
         return [Light(ambient=0.5, direction=(0.3, -1.0, -0.6), diffuse=0.5)]
     tint = 1 + 0.18 * rng.uniform(-1, 1) * np.array([1, 0.1, -1]) + rng.uniform(-0.05, 0.05, 3)
@@ -137,7 +137,7 @@ def _lights(rng: np.random.Generator, even: bool) -> list[Light]:
 
 
 def _lens_and_sensor(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
-    """Softness, noise that grows with brightness, and what JPEG does to a picture."""
+    """Apply blur, noise that grows with brightness, and JPEG compression to an image."""
     soft = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.4, 1.4)).astype(np.float32)
     noise = rng.standard_normal(image.shape, dtype=np.float32)
     noisy = soft + noise * (rng.uniform(1, 6) + 0.02 * soft)
@@ -147,7 +147,7 @@ def _lens_and_sensor(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
 
 
 def _table_depth(K: np.ndarray, T_cam_world: np.ndarray, half: float) -> np.ndarray:
-    """[H, W] float32 depth of the table's top, 0 beside it."""
+    """Compute the depth [H, W] float32 of the table's top, 0 beside it."""
     y, x = np.mgrid[0 : SIZE[0], 0 : SIZE[1]]
     rays = np.stack([(x - K[0, 2]) / K[0, 0], (y - K[1, 2]) / K[1, 1], np.ones(SIZE)], axis=-1)
     normal, T_world_cam = T_cam_world[:3, 2], invert(T_cam_world)

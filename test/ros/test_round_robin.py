@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from vpog_core.messages.turns import Turns, overlaps
+from vpog_core.messages.round_robin import RoundRobin, overlaps
 
 
 def row_of_boxes(count: int) -> np.ndarray:
@@ -14,25 +14,25 @@ def row_of_boxes(count: int) -> np.ndarray:
 
 
 def test_those_left_out_come_first_in_the_next_image():
-    turns, boxes = Turns(), row_of_boxes(5)
-    assert turns.choose(["mug"] * 5, boxes, 3) == [0, 1, 2]
-    assert turns.choose(["mug"] * 5, boxes + 4, 3) == [0, 3, 4]
-    assert turns.choose(["mug"] * 5, boxes + 8, 5) == [0, 1, 2, 3, 4]
-    assert turns.choose(["mug"] * 5, boxes, 3) == [0, 1, 2]
+    round_robin, boxes = RoundRobin(), row_of_boxes(5)
+    assert round_robin.choose(["mug"] * 5, boxes, 3) == [0, 1, 2]
+    assert round_robin.choose(["mug"] * 5, boxes + 4, 3) == [0, 3, 4]
+    assert round_robin.choose(["mug"] * 5, boxes + 8, 5) == [0, 1, 2, 3, 4]
+    assert round_robin.choose(["mug"] * 5, boxes, 3) == [0, 1, 2]
 
 
 def test_with_one_at_a_time_all_have_their_turn():
-    turns, boxes = Turns(), row_of_boxes(4)
-    used = [turns.choose(["mug"] * 4, boxes, 1)[0] for _ in range(8)]
+    round_robin, boxes = RoundRobin(), row_of_boxes(4)
+    used = [round_robin.choose(["mug"] * 4, boxes, 1)[0] for _ in range(8)]
     assert sorted(used[:4]) == sorted(used[4:]) == [0, 1, 2, 3]
 
 
 def test_what_is_elsewhere_or_of_another_class_has_not_waited():
-    turns, boxes = Turns(), row_of_boxes(2)
-    turns.choose(["mug", "mug"], boxes, 1)
-    assert turns.choose(["mug", "drill"], boxes, 1) == [0]
-    turns.choose(["mug", "mug"], boxes, 1)
-    assert turns.choose(["mug", "mug"], boxes + np.array([[0, 0, 0, 0], [0, 40, 0, 40]]), 1) == [0]
+    round_robin, boxes = RoundRobin(), row_of_boxes(2)
+    round_robin.choose(["mug", "mug"], boxes, 1)
+    assert round_robin.choose(["mug", "drill"], boxes, 1) == [0]
+    round_robin.choose(["mug", "mug"], boxes, 1)
+    assert round_robin.choose(["mug", "mug"], boxes + np.array([[0, 0, 0, 0], [0, 40, 0, 40]]), 1) == [0]
 
 
 def test_overlaps_of_boxes_that_are_none_are_zero():

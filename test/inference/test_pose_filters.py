@@ -8,7 +8,7 @@ import numpy as np
 
 from vpog_core.geometry.se3 import transform
 from vpog_core.geometry.symmetry import Symmetry
-from vpog_core.inference.filtered import PoseFilters
+from vpog_core.inference.pose_filters import PoseFilters
 from vpog_core.types import PoseEstimate
 
 LIBRARY = SimpleNamespace(symmetry=lambda class_id: Symmetry.none())

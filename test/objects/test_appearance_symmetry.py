@@ -5,7 +5,7 @@ import pytest
 import trimesh
 
 from vpog_core.geometry.symmetry import Symmetry
-from vpog_core.objects.look_symmetry import look_symmetry
+from vpog_core.objects.appearance_symmetry import appearance_symmetry
 from vpog_core.objects.mesh import Mesh
 from vpog_core.objects.renderer import Renderer
 
@@ -22,11 +22,11 @@ def painted(shape: trimesh.Trimesh, color) -> Renderer:
 
 
 def of_box(color) -> Symmetry:
-    return look_symmetry(painted(trimesh.creation.box((0.1, 0.07, 0.04)), color), BOX)
+    return appearance_symmetry(painted(trimesh.creation.box((0.1, 0.07, 0.04)), color), BOX)
 
 
 def of_can(color) -> Symmetry:
-    return look_symmetry(painted(trimesh.creation.cylinder(0.03, 0.1, sections=48), color), CAN)
+    return appearance_symmetry(painted(trimesh.creation.cylinder(0.03, 0.1, sections=48), color), CAN)
 
 
 def test_one_colour_keeps_all():
@@ -61,7 +61,7 @@ def test_of_a_can_bands_leave_the_axis_and_labels_do_not():
 
 
 def test_of_a_shape_without_symmetry_nothing_is_asked():
-    assert look_symmetry(None, Symmetry.none()).is_trivial
+    assert appearance_symmetry(None, Symmetry.none()).is_trivial
 
 
 @pytest.mark.parametrize("shape", [BOX, CAN])

@@ -1,4 +1,4 @@
-"""Which detections of an image are used where there are too many for a frame: by score, in turns."""
+"""Choose the detections of an image to use where there are too many: by score, in turn."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from dataclasses import dataclass, field
 import numpy as np
 
 SAME_OVERLAP = 0.5
-"""Intersection over union above which a box shows what was left out in the last image."""
+"""Intersection over union above which a box is a detection left out in the last image."""
 
 MAX_REMEMBERED = 256
 """Detections left out that are remembered: as many as a frame can have."""
 
 
 @dataclass
-class Turns:
-    """Remembers what was left out: it comes first in the next image, what has waited longest before all."""
+class RoundRobin:
+    """Chooses detections; those left out come first in the next image, the longest waiting before all."""
 
     _objects: list[str] = field(default_factory=list)
     _boxes: np.ndarray = field(default_factory=lambda: np.zeros((0, 4)))
@@ -38,7 +38,7 @@ class Turns:
         return used.tolist()
 
     def _waits(self, objects: Sequence[str], boxes: np.ndarray) -> np.ndarray:
-        """In how many images in a row each detection was left out, [N]."""
+        """Count in how many images in a row each detection was left out, [N]."""
         if not self._objects:
             return np.zeros(len(objects), int)
         same = np.array(objects)[:, None] == np.array(self._objects)[None]
@@ -47,7 +47,7 @@ class Turns:
 
 
 def overlaps(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Intersection over union of each of N boxes with each of M others, [N, M]; 0 where one is no box."""
+    """Compute intersection over union of N boxes with M others, [N, M]; 0 for invalid boxes."""
     low = np.maximum(boxes[:, None, :2], others[None, :, :2])
     high = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
     with np.errstate(all="ignore"):

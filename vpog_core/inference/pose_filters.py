@@ -1,4 +1,4 @@
-"""The poses of tracked objects, filtered: each object's by a filter of its own."""
+"""Filter the poses of tracked objects, each object's by a filter of its own."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vpog_core.types import PoseEstimate
 
 
 class PoseFilters:
-    """Filters for all objects, from image to image; see `geometry.pose_filter`.
+    """Filters the poses of all objects from image to image; see `geometry.pose_filter`.
 
     Args:
         library: tells the objects' symmetries.
@@ -25,7 +25,7 @@ class PoseFilters:
         self._library = library
         self._states: dict[Key, FilterState] = {}
         self._last: dict[Key, int] = {}
-        self._answers = 0
+        self._frame = 0
 
     def filter(self, estimates: Sequence[PoseEstimate], time: float) -> list[PoseEstimate]:
         """Filter the poses of an image; estimates without a pose stay as they are.
@@ -33,16 +33,16 @@ class PoseFilters:
         Args:
             time: of the image, seconds; one that is not later than the last begins anew.
         """
-        self._answers += 1
+        self._frame += 1
         return [e if e.T_cam_obj is None else self._filtered(e, time) for e in estimates]
 
     def use(self, library: ObjectLibrary, changed: Collection[str]) -> None:
-        """Work with another library from now on; the poses of objects that have changed are forgotten."""
+        """Use another library from now on; the states of objects that have changed are dropped."""
         self._library = library
         self._states = {key: state for key, state in self._states.items() if key[0] not in changed}
 
     def reset(self) -> None:
-        """Forget all poses."""
+        """Drop all states."""
         self._states.clear()
 
     def _filtered(self, estimate: PoseEstimate, time: float) -> PoseEstimate:
@@ -51,13 +51,13 @@ class PoseFilters:
             (estimate.T_cam_obj, estimate.covariance, time),
         )
         state = self._states.get(key)
-        # Answers that come seldom are no gap: what the last one held is taken up however long ago it was.
+        # Infrequent images are not a gap: the state of the last image is used however old it is.
         recent = state is not None and (
-            time - state.time <= self.max_gap or self._last[key] >= self._answers - 1
+            time - state.time <= self.max_gap or self._last[key] >= self._frame - 1
         )
         if recent and time > state.time:
             state = pose_filter.update(state, *measured, self._library.symmetry(estimate.class_id))
         else:
             state = pose_filter.start(*measured)
-        self._states[key], self._last[key] = state, self._answers
+        self._states[key], self._last[key] = state, self._frame
         return replace(estimate, T_cam_obj=state.T, covariance=state.covariance)

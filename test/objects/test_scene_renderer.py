@@ -6,7 +6,7 @@ from vpog_core.geometry.se3 import random_rotation, transform
 from vpog_core.objects.lighting import Illumination, Light
 from vpog_core.objects.mesh import Mesh
 from vpog_core.objects.renderer import Renderer
-from vpog_core.objects.scene_picture import NO_OBJECT, Ground, SceneObject, render_instance_map, render_scene
+from vpog_core.objects.scene_renderer import NO_OBJECT, Ground, SceneObject, render_instance_map, render_scene
 
 K = np.array([[150, 0, 55.5], [0, 150, 55.5], [0, 0, 1.0]])
 SIZE = (112, 112)

@@ -1,7 +1,7 @@
-"""Several posed meshes and the ground they stand on in one picture, with shadows between them.
+"""Render several posed meshes and the ground in one image, with shadows between them.
 
-First hits of all meshes decide what is in front; only what is seen is shaded. Shadows of the key light and
-ambient occlusion are traced on a coarser grid and smoothed: they are soft anyway.
+First hits of all meshes decide what is in front; only visible surfaces are shaded. Shadows of the key light
+and ambient occlusion are traced on a coarser grid and smoothed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ OCCLUSION_REACH = 0.3
 """How far ambient light is blocked, in diameters of the first object."""
 NO_OBJECT = -1
 _UNITS = 1 << 16
-DULL = Material()
+MATTE = Material()
 
 
 @dataclass
@@ -33,7 +33,7 @@ class SceneObject:
     renderer: Renderer
     T_cam_obj: np.ndarray
     scale: float = 1.0
-    material: Material = DULL
+    material: Material = MATTE
 
     @property
     def T_unscaled(self) -> np.ndarray:
@@ -50,13 +50,13 @@ class SceneObject:
 
 @dataclass(frozen=True)
 class Ground:
-    """The plane normal @ p = offset of points p (camera frame, metres); the camera is above it."""
+    """Define the plane normal @ p = offset of points p (camera frame, metres); the camera is above it."""
 
     normal: np.ndarray
     offset: float
 
     def depth(self, rays: np.ndarray) -> np.ndarray:
-        """[...] float32, where rays [..., 3] (one long along z) meet it; infinite where they do not."""
+        """Compute the depth [...] float32 where rays [..., 3] (z = 1) meet it; infinite where they do not."""
         along = rays @ self.normal.astype(np.float32)
         meets = along < -1e-6
         return np.where(meets, np.float32(self.offset) / np.where(meets, along, -1), np.inf).astype(
@@ -65,8 +65,8 @@ class Ground:
 
 
 @dataclass
-class Picture:
-    """What the camera sees.
+class RenderedScene:
+    """Hold what the camera sees.
 
     Attributes:
         rgb: [H, W, 3] float32, 0..255 and above.
@@ -97,7 +97,7 @@ def render_scene(
     background: np.ndarray,
     illumination: Illumination,
     ground: Ground | None = None,
-) -> Picture:
+) -> RenderedScene:
     """The picture of objects under a light.
 
     Args:
@@ -127,11 +127,11 @@ def render_scene(
             _at(key, part.pixel), _at(open_sky, part.pixel),
         )  # fmt: skip
     depth = np.where(instance_map >= 0, depth, 0).astype(np.float32)
-    return Picture(rgb.reshape(*size, 3), depth.reshape(size), instance_map.reshape(size))
+    return RenderedScene(rgb.reshape(*size, 3), depth.reshape(size), instance_map.reshape(size))
 
 
 def pixel_rays(K: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """[H, W, 3] float32 viewing rays of a pinhole camera's pixels, one long along z."""
+    """Return viewing rays [H, W, 3] float32 of a pinhole camera's pixels, z = 1."""
     rays = np.ones((*size, 3), np.float32)
     rays[..., 0] = (np.arange(size[1]) - K[0, 2]) / K[0, 0]
     rays[..., 1] = ((np.arange(size[0]) - K[1, 2]) / K[1, 1])[:, None]
@@ -155,10 +155,10 @@ def _front(objects, K, size) -> tuple[np.ndarray, np.ndarray, list[Hits]]:
         depth[hits.pixel[wins]] = z[wins]
         instance_map[hits.pixel[wins]] = number
         found.append(hits)
-    return depth, instance_map, [_kept(h, instance_map[h.pixel] == n) for n, h in enumerate(found)]
+    return depth, instance_map, [_select_hits(h, instance_map[h.pixel] == n) for n, h in enumerate(found)]
 
 
-def _kept(hits: Hits, keep: np.ndarray) -> Hits:
+def _select_hits(hits: Hits, keep: np.ndarray) -> Hits:
     if keep.all():
         return hits
     return Hits(*(getattr(hits, name)[keep] for name in ("pixel", "face", "weights", "z", "rays")))
@@ -225,13 +225,13 @@ def _unblocked(rng, objects, points, towards, softness, rays, reach) -> np.ndarr
 
 @lru_cache(maxsize=1)
 def _units() -> np.ndarray:
-    """[_UNITS, 3] unit vectors, even over the sphere: drawing new ones would cost as much as tracing them."""
+    """Return random unit vectors [_UNITS, 3], made once: to draw new ones costs as much as to trace them."""
     v = np.random.default_rng(0).standard_normal((_UNITS, 3), dtype=np.float32)
     return v / length(v)
 
 
 def _smooth(values, there, shape, size) -> np.ndarray:
-    """Shares [N] at coarse pixels `there` as a picture [H, W]; 1 where nothing is known, edges kept apart."""
+    """Interpolate fractions [N] at coarse pixels `there` to an image [H, W]; 1 where nothing is known."""
     coarse = np.zeros((2, shape[0] * shape[1]), np.float32)
     coarse[0, there], coarse[1, there] = values, 1.0
     total, weight = (cv2.blur(c.reshape(shape), (3, 3)) for c in coarse)
@@ -245,13 +245,13 @@ def _darken(rgb, free, normal, illumination, key, open_sky) -> None:
     ambient, direct = illumination.ambient(n), illumination.diffuse(n)
     key_part = direct - illumination.diffuse(n, np.zeros(1, np.float32))
     left = np.ones_like(rgb)
-    for share, part in ((open_sky, ambient), (key, key_part)):
-        if not np.isscalar(share):
-            lost = np.where(free, 1 - share.reshape(-1), 0)[:, None]
+    for fraction, part in ((open_sky, ambient), (key, key_part)):
+        if not np.isscalar(fraction):
+            lost = np.where(free, 1 - fraction.reshape(-1), 0)[:, None]
             left -= lost * (part / np.maximum(ambient + direct, 1e-6))
     rgb *= left
 
 
-def _at(share, pixels):
-    """A picture's values [N] at flat pixels; a plain number stays one."""
-    return share if np.isscalar(share) else share.reshape(-1)[pixels]
+def _at(fraction, pixels):
+    """Look up an image's values [N] at flat pixels; a plain number is returned as it is."""
+    return fraction if np.isscalar(fraction) else fraction.reshape(-1)[pixels]

@@ -1,4 +1,4 @@
-"""Errors of many poses, counted per object and summed up in words."""
+"""Collect the errors of many poses by object, and summarise them in sentences."""
 
 from __future__ import annotations
 
@@ -8,36 +8,37 @@ import numpy as np
 
 from vpog_core.evaluation.pose_error import add, adds, rotation_error, translation_error
 
-ADD_BOUND = 0.1
-"""A pose is right when ADD, or ADD-S for a symmetric object, is under this share of the diameter."""
+ADD_THRESHOLD = 0.1
+"""A pose is correct when ADD, or ADD-S for a symmetric object, is under this fraction of the diameter."""
 
 
 @dataclass(frozen=True)
 class PoseScore:
-    """One pose against the truth: rotation in radians, translation and ADD(-S) as shares of the diameter."""
+    """Hold the errors of a pose: rotation in radians, translation and ADD(-S) over the diameter."""
 
     rotation: float
     translation: float
     add: float
 
     @property
-    def right(self) -> bool:
-        return self.add < ADD_BOUND
+    def correct(self) -> bool:
+        """Tell whether ADD(-S) is under ADD_THRESHOLD."""
+        return self.add < ADD_THRESHOLD
 
 
 @dataclass
-class PoseTally:
-    """What was asked and what came back.
+class PoseMetrics:
+    """Collects the errors of poses and the latencies of frames.
 
     Attributes:
-        scores: for each object the scores of its answers; None stands for no pose.
+        scores: the scores of each object; None stands for no pose.
         latencies: seconds, one for each frame.
     """
 
     scores: dict[str, list[PoseScore | None]] = field(default_factory=dict)
     latencies: list[float] = field(default_factory=list)
 
-    def count(
+    def update(
         self,
         object_id: str,
         T_est: np.ndarray | None,
@@ -46,7 +47,7 @@ class PoseTally:
         diameter: float,
         symmetric: bool = False,
     ) -> PoseScore | None:
-        """Compare one answer (None for no pose) with the truth, T_cam_obj [4, 4] both, and keep the score.
+        """Compare an estimate (None for no pose) with the truth, T_cam_obj [4, 4] both, and add its score.
 
         Args:
             points: [N, 3] points of the mesh, metres; a few hundred are enough.
@@ -65,18 +66,18 @@ class PoseTally:
         return score
 
     @property
-    def share_right(self) -> float:
-        """Share of all pairs (frame, object) with a right pose; no pose is not right."""
+    def recall(self) -> float:
+        """The fraction of all pairs (frame, object) with a correct pose; no pose counts as incorrect."""
         scores = [score for each in self.scores.values() for score in each]
-        return sum(score is not None and score.right for score in scores) / max(len(scores), 1)
+        return sum(score is not None and score.correct for score in scores) / max(len(scores), 1)
 
     def object_lines(self) -> list[str]:
-        """One line for each object."""
+        """Return one line for each object."""
         width = max((len(name) for name in self.scores), default=0)
         return [f"{name:<{width}}  {_sentence(scores)}" for name, scores in self.scores.items()]
 
     def summary(self) -> str:
-        """One line over everything, with the latencies where there are any."""
+        """Return one line over all objects, with the latencies where there are any."""
         scores = [score for each in self.scores.values() for score in each]
         line = f"all objects: {_sentence(scores)}"
         if self.latencies:
@@ -92,8 +93,8 @@ def _sentence(scores: list[PoseScore | None]) -> str:
         return text
     rotation = np.rad2deg(np.median([score.rotation for score in found]))
     translation = 100.0 * np.median([score.translation for score in found])
-    right = 100.0 * sum(score.right for score in found) / len(scores)
+    correct = 100.0 * sum(score.correct for score in found) / len(scores)
     return (
         f"{text}, rotation error median {rotation:.1f} deg, translation error median {translation:.1f} % of "
-        f"the diameter, ADD(-S) under {100 * ADD_BOUND:.0f} % of the diameter for {right:.0f} %"
+        f"the diameter, ADD(-S) under {100 * ADD_THRESHOLD:.0f} % of the diameter for {correct:.0f} %"
     )

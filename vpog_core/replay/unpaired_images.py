@@ -1,4 +1,4 @@
-"""Which images of a bag are answered without detections, by the rules of the node while it runs."""
+"""Choose the images of a bag that are answered without detections, by the rules of the running node."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Arrival:
-    """An image of a bag, alone or with its detections, at the moment both were there.
+    """Hold an image of a bag, with its detections or without, and the time when both were there.
 
     Attributes:
         time_s: when that was recorded.
@@ -20,8 +20,8 @@ class Arrival:
 
 
 @dataclass(frozen=True)
-class AloneRule:
-    """When an image is answered without detections, if objects are being followed.
+class UnpairedImageRule:
+    """Set when an image is answered without detections, if objects are being tracked.
 
     Attributes:
         detector_timeout: seconds that images have waited for detections by then.
@@ -32,8 +32,8 @@ class AloneRule:
     max_age: float = 5.0
 
 
-def frames_of(
-    arrivals: list[Arrival], stamps_ns: list[int], rule: AloneRule | None
+def choose_frames(
+    arrivals: list[Arrival], stamps_ns: list[int], rule: UnpairedImageRule | None
 ) -> list[tuple[int, int | None]]:
     """Choose the frames of a bag, in order: all pairs and, by the rule, images alone.
 
