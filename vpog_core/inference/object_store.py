@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
 from vpog_core import cancellation
+from vpog_core.held_file import one_at_a_time
 from vpog_core.inference.failures import Failures
 from vpog_core.inference.onboarding import DESCRIPTOR_FORMAT, OnboardedObject, describe_templates
 from vpog_core.models.vpog_model import VPOGModel
@@ -85,9 +87,10 @@ class ObjectStore:
         if object_id not in self._objects:
             # Templates may lie in the cache of a mesh that cannot be read; poses are refined with the mesh.
             self.library.mesh(object_id)
-            rendered = _step(progress, f"{object_id} (rendering views)")
-            templates = self.library.templates(object_id, self.model.config.image_size, rendered)
-            descriptors = self._descriptors(templates, progress)
+            with self._made_once(object_id):
+                rendered = _step(progress, f"{object_id} (rendering views)")
+                templates = self.library.templates(object_id, self.model.config.image_size, rendered)
+                descriptors = self._descriptors(templates, progress)
             self._objects[object_id] = OnboardedObject(templates, self.model, descriptors)
         return self._objects[object_id]
 
@@ -142,6 +145,12 @@ class ObjectStore:
         if len(self.library.ids) <= OPENED_AT_ONCE:
             return set()
         return {object_id for object_id in self.library.ids if self.is_cached(object_id)}
+
+    def _made_once(self, object_id: str) -> AbstractContextManager:
+        """Of several processes with one cache, let one make what is not there; the others wait, and find it."""
+        if self.is_cached(object_id):
+            return nullcontext()
+        return one_at_a_time(self.library.templates_path(object_id, self.model.config.image_size))
 
     def _features_key(self) -> str:
         """What the features of these weights are called in the cache."""

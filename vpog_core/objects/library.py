@@ -11,6 +11,7 @@ from pathlib import Path
 
 from vpog_core import cancellation
 from vpog_core.geometry.symmetry import Symmetry
+from vpog_core.held_file import remove_abandoned
 from vpog_core.objects.cache_record import recorded_templates, write_record
 from vpog_core.objects.library_entries import SETTINGS, ObjectEntry, read_entries
 from vpog_core.objects.mesh import MESH_SUFFIXES, Mesh, load_mesh
@@ -53,6 +54,8 @@ class ObjectLibrary:
                 f"There is no objects folder '{folder}': create it and put one mesh for each object in it."
             )
         self.cache_dir = default_cache_dir() if cache_dir is None else Path(cache_dir).expanduser()
+        for place in (self.folder, self.cache_dir):
+            remove_abandoned(place)
         self.entries = read_entries(self.folder)
         if not self.entries:
             raise VPOGError(
