@@ -121,7 +121,7 @@ class VpogNode(LifecycleNodeMixin, Node):
                     answer.successful, answer.reason = False, str(error)
         return answer
 
-    # Transitions. rclpy swallows what they raise: these two tell of it themselves, `report_failures` of the rest.
+    # Transitions. rclpy swallows what they raise: two tell of it themselves, `report_failures` of the rest.
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         self._configuring = True

@@ -1,4 +1,4 @@
-"""What a frame costs, counted: a change that makes the estimator do more work, or less, is seen without a clock.
+"""What a frame costs, counted: a change that makes the estimator do more or less shows without a clock.
 
 True correspondences take the place of what the untrained network says, so that the way of a frame through the
 pipeline hangs on no weights but the refiner's; everything that costs time is run as it is.

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import os
 import random
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from vpog_core.models.checkpoint import save_weights
+from vpog_core.models.config import VPOGConfig
+from vpog_core.models.vpog_model import VPOGModel
+from vpog_core.objects.mesh import Mesh, save_mesh
+from vpog_core.synthetic.objects import make_object
 from vpog_core.types import Camera, Detection
+
+from .node_process import NodeProcess
 
 # A domain of its own: what else runs on this machine is neither heard nor disturbed.
 os.environ["ROS_DOMAIN_ID"] = str(random.randint(102, 200))
@@ -27,33 +33,14 @@ SERVICE_TIMEOUT_S = 20.0
 ONBOARDING_TIMEOUT_S = 300.0
 
 
-class NodeProcess:
-    """`vpog_node` as a process."""
-
-    def __init__(self, log: Path, **parameters) -> None:
-        command = [sys.executable, "-m", "vpog_ros.vpog_node", "--ros-args"]
-        for name, value in parameters.items():
-            command += ["-p", f"{name}:={value}"]
-        self.log = log
-        with log.open("wb") as sink:
-            self.process = subprocess.Popen(command, stdout=sink, stderr=subprocess.STDOUT)
-
-    def stop(self, how: int = signal.SIGINT) -> int:
-        """End it as Ctrl-C does; returns its exit status."""
-        if self.process.poll() is None:
-            self.process.send_signal(how)
-            try:
-                self.process.wait(30.0)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
-        return self.process.returncode
-
-
 class Client:
-    """Publishes frames to the node, calls its services, remembers what it says."""
+    """Publishes frames to a node, calls its services, remembers what it says.
 
-    def __init__(self) -> None:
+    Args:
+        name: of the node, fully qualified; the topics of its inputs are in its namespace.
+    """
+
+    def __init__(self, name: str = "/vpog_node") -> None:
         import rclpy
         from diagnostic_msgs.msg import DiagnosticArray
         from geometry_msgs.msg import PoseStamped
@@ -61,9 +48,10 @@ class Client:
         from visualization_msgs.msg import MarkerArray
         from vpog_ros.msg import Instance2DArray, ObjectPoseArray
 
+        self.name, namespace = name, name.rpartition("/")[0]
         self.context = rclpy.Context()
         rclpy.init(context=self.context)
-        self.node = rclpy.create_node("test_client", context=self.context)
+        self.node = rclpy.create_node("test_client", namespace=namespace or "/", context=self.context)
         self.executor = rclpy.executors.SingleThreadedExecutor(context=self.context)
         self.executor.add_node(self.node)
         self.image = self.node.create_publisher(Image, "image", 5)
@@ -71,9 +59,9 @@ class Client:
         self.instances = self.node.create_publisher(Instance2DArray, "instances", 5)
         self.received: dict[str, list] = {}
         self._listeners = []
-        self.listen("poses", ObjectPoseArray, "/vpog_node/poses")
-        self.listen("pose", PoseStamped, "/vpog_node/pose")
-        self.listen("markers", MarkerArray, "/vpog_node/markers")
+        self.listen("poses", ObjectPoseArray, f"{name}/poses")
+        self.listen("pose", PoseStamped, f"{name}/pose")
+        self.listen("markers", MarkerArray, f"{name}/markers")
         self.listen("diagnostics", DiagnosticArray, "/diagnostics")
 
     def listen(self, name: str, message_type, topic: str):
@@ -98,7 +86,7 @@ class Client:
         return True
 
     def call(self, service_type, name: str, request, timeout_s: float = SERVICE_TIMEOUT_S):
-        client = self.node.create_client(service_type, f"/vpog_node/{name}")
+        client = self.node.create_client(service_type, f"{self.name}/{name}")
         assert self.spin_until(client.service_is_ready, SERVICE_TIMEOUT_S), f"no service {name}"
         future = client.call_async(request)
         assert self.spin_until(future.done, timeout_s), f"no answer from {name}"
@@ -138,11 +126,17 @@ class Client:
 
     def diagnosis(self) -> dict[str, str]:
         """The newest values on /diagnostics, made after this call."""
-        seen = len(self.received["diagnostics"])
-        assert self.spin_until(lambda: len(self.received["diagnostics"]) > seen + 1, 10.0), "no diagnostics"
-        status = self.received["diagnostics"][-1].status[0]
-        told = {"message": status.message, "level": ord(status.level)}
-        return {item.key: item.value for item in status.values} | told
+        self.received["diagnostics"].clear()
+
+        def told() -> list:
+            every = [message.status[0] for message in self.received["diagnostics"]]
+            return [status for status in every if status.name.startswith(f"{self.name}:")]
+
+        # The first one may have been made before.
+        assert self.spin_until(lambda: len(told()) > 1, 10.0), "no diagnostics"
+        status = told()[-1]
+        summary = {"message": status.message, "level": ord(status.level)}
+        return {item.key: item.value for item in status.values} | summary
 
     def send(
         self, image, camera, detections: list | None, delay_ms: int = 0, frame_id: str = "test_camera"
@@ -214,11 +208,11 @@ def start_node(tmp_path_factory):
     """Starts nodes that do not outlive the module."""
     nodes = []
 
-    def start(**parameters) -> NodeProcess:
+    def start(**options) -> NodeProcess:
         log = tmp_path_factory.mktemp("node") / "node.log"
         if WEIGHTS:
-            parameters.setdefault("weights", WEIGHTS)
-        nodes.append(NodeProcess(log, **parameters))
+            options.setdefault("weights", WEIGHTS)
+        nodes.append(NodeProcess(log, **options))
         return nodes[-1]
 
     yield start
@@ -232,3 +226,71 @@ def client():
     client = Client()
     yield client
     client.close()
+
+
+@pytest.fixture
+def make_client():
+    """Makes clients of other nodes."""
+    made = []
+
+    def make(name: str) -> Client:
+        made.append(Client(name))
+        return made[-1]
+
+    yield make
+    for item in made:
+        item.close()
+
+
+@dataclass(frozen=True)
+class Untrained:
+    """A small network that was never trained, the folder of one object, `carton`, and a cache of templates.
+
+    Attributes:
+        weights: a file; by `convinced` every pose convinces, so that none is retried.
+    """
+
+    weights: Path
+    convinced: Path
+    objects_dir: Path
+    cache_dir: Path
+
+    def parameters(self) -> dict:
+        """The node's."""
+        return {"weights": self.weights, "objects_dir": self.objects_dir, "cache_dir": self.cache_dir}
+
+
+@pytest.fixture(scope="session")
+def untrained(tmp_path_factory, convinced) -> Untrained:
+    torch.manual_seed(0)
+    config = VPOGConfig(
+        image_size=48, window=3, embed_dim=64, depth=1, num_heads=2, embed_from_stem=True, aa_depth=1,
+        aa_heads=2, fine_dim=16, flow_hidden=32, flow_layers=2, retrieval_dim=8,
+    )  # fmt: skip
+    root = tmp_path_factory.mktemp("untrained")
+    made = Untrained(root / "net.safetensors", root / "sure.safetensors", root / "objects", root / "cache")
+    model = VPOGModel(config)
+    save_weights(model, made.weights)
+    save_weights(model, made.convinced, convinced)
+    save_mesh(make_object(900_033, vertices=300), made.objects_dir / "carton.ply")
+    return made
+
+
+@pytest.fixture(scope="session")
+def carton() -> Mesh:
+    """An object that is in no training set."""
+    return make_object(900_009)
+
+
+@pytest.fixture(scope="session")
+def carton_dir(tmp_path_factory, carton) -> Path:
+    folder = tmp_path_factory.mktemp("carton")
+    save_mesh(carton, folder / "carton.ply")
+    (folder / "objects.yaml").write_text("objects:\n  carton: {unit: m, aliases: [parcel]}\n")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def carton_cache(tmp_path_factory) -> Path:
+    """A cache of templates, so that the carton is onboarded once by the weights that are tested."""
+    return tmp_path_factory.mktemp("carton_cache")

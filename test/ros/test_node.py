@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -20,16 +21,11 @@ from vpog_ros.msg import Instance2D
 from vpog_core.frame_dump.read import read_dump
 from vpog_core.geometry.se3 import rotation_angle
 from vpog_core.messages.reading import stamp_to_ns
-from vpog_core.objects.mesh import save_mesh
-from vpog_core.synthetic.objects import make_object
 from vpog_core.synthetic.scene import make_scene
 from vpog_core.types import Camera, Detection, VPOGError
 from vpog_ros.conversions import pose_from_message
 from vpog_ros.estimator_loading import load_estimator
 from vpog_ros.parameters import Settings
-
-OBJECT_SEED = 900_009
-"""Never in training."""
 
 SCENE_SEED = 11
 FRAME_TIMES_S = np.arange(9) * 1.3
@@ -41,16 +37,10 @@ TRANSLATION_TOLERANCE_DIAMETERS = 0.10
 
 
 @pytest.fixture(scope="module")
-def mesh():
-    return make_object(OBJECT_SEED)
-
-
-@pytest.fixture(scope="module")
-def objects_dir(tmp_path_factory, mesh) -> Path:
-    folder = tmp_path_factory.mktemp("objects")
-    save_mesh(mesh, folder / "carton.ply")
+def objects_dir(tmp_path_factory, carton_dir) -> Path:
+    """The carton, and a mesh that is broken."""
+    folder = shutil.copytree(carton_dir, tmp_path_factory.mktemp("node") / "objects")
     (folder / "cut.ply").write_bytes((folder / "carton.ply").read_bytes()[:300])
-    (folder / "objects.yaml").write_text("objects:\n  carton: {unit: m, aliases: [parcel]}\n")
     return folder
 
 
@@ -60,16 +50,15 @@ def dump_dir(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def scene(mesh):
-    return make_scene(SCENE_SEED, [mesh], distractors=0)
+def scene(carton):
+    return make_scene(SCENE_SEED, [carton], distractors=0)
 
 
 @pytest.fixture(scope="module")
-def node(start_node, objects_dir, dump_dir, tmp_path_factory):
-    cache = tmp_path_factory.mktemp("cache")
+def node(start_node, objects_dir, dump_dir, carton_cache):
     return start_node(
         objects_dir=objects_dir,
-        cache_dir=cache,
+        cache_dir=carton_cache,
         dump_dir=dump_dir,
         autostart="false",
         device="cpu",
@@ -118,7 +107,7 @@ def test_lifecycle(node, client, scene):
     assert client.image.get_subscription_count() == 0
 
 
-def test_poses_are_right(active, scene, mesh):
+def test_poses_are_right(active, scene, carton):
     rotations, translations = [], []
     for time_s in FRAME_TIMES_S:
         frame = scene.render(time_s)
@@ -131,13 +120,13 @@ def test_poses_are_right(active, scene, mesh):
         assert 0.0 <= pose.score <= 1.0
         T_est, T_gt = pose_from_message(pose.pose.pose), frame.T_cam_obj[0]
         rotations.append(np.rad2deg(rotation_angle(T_est[:3, :3], T_gt[:3, :3])))
-        translations.append(np.linalg.norm(T_est[:3, 3] - T_gt[:3, 3]) / mesh.diameter)
+        translations.append(np.linalg.norm(T_est[:3, 3] - T_gt[:3, 3]) / carton.diameter)
     told = f"rotation {np.round(rotations, 1)} deg, translation {np.round(translations, 3)} diameters"
     assert np.median(rotations) < ROTATION_TOLERANCE_DEG, told
     assert np.median(translations) < TRANSLATION_TOLERANCE_DIAMETERS, told
 
 
-def test_target_pose_and_markers_agree_with_the_poses(unfollowed, scene, mesh):
+def test_target_pose_and_markers_agree_with_the_poses(unfollowed, scene, carton):
     active = unfollowed
     frame = scene.render(0.0)
     active.answer(active.send(frame.image, scene.camera, [whole(frame)]))
@@ -164,7 +153,7 @@ def test_target_pose_and_markers_agree_with_the_poses(unfollowed, scene, mesh):
     assert (marker.lifetime.sec, marker.lifetime.nanosec) == (0, 0)
     assert marker.type == Marker.TRIANGLE_LIST
     corners = np.array([[p.x, p.y, p.z] for p in marker.points])
-    np.testing.assert_allclose(np.ptp(corners, axis=0), np.ptp(mesh.vertices, axis=0), rtol=0.05)
+    np.testing.assert_allclose(np.ptp(corners, axis=0), np.ptp(carton.vertices, axis=0), rtol=0.05)
     assert 0.15 <= marker.color.a <= 0.85
     (own,) = [m for m in alone if stamp_to_ns(m.header.stamp) == stamp]
     assert own.pose == best.pose.pose

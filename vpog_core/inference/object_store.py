@@ -147,7 +147,7 @@ class ObjectStore:
         return {object_id for object_id in self.library.ids if self.is_cached(object_id)}
 
     def _made_once(self, object_id: str) -> AbstractContextManager:
-        """Of several processes with one cache, let one make what is not there; the others wait, and find it."""
+        """Let one of several processes with one cache make an object; the others wait, and find it there."""
         if self.is_cached(object_id):
             return nullcontext()
         return one_at_a_time(self.library.templates_path(object_id, self.model.config.image_size))
