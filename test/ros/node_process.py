@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-STARTUP_S = 60.0
+STARTUP_S = 180.0
 END_S = 30.0
 
 

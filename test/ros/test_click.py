@@ -12,7 +12,6 @@ from geometry_msgs.msg import Point
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import Parameter
 
-from vpog_core.synthetic.scene import make_scene
 from vpog_core.types import Camera, Detection, VPOGError
 from vpog_ros.click_boxes import BoxDrawing, KeyEvent, Mouse, MouseEvent, draw_boxes
 from vpog_ros.click_outbox import MAX_TRIES, WAIT_S, Outbox
@@ -134,11 +133,6 @@ class Clicker:
     def close(self) -> None:
         self.executor.shutdown()
         self.node.destroy_node()
-
-
-@pytest.fixture(scope="module")
-def scene(carton):
-    return make_scene(11, [carton], distractors=0)
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,6 @@ from std_msgs.msg import Header
 from vpog_ros.msg import Instance2DArray
 
 from vpog_core.geometry.se3 import rotation_angle
-from vpog_core.synthetic.scene import make_scene
 from vpog_core.types import Detection
 from vpog_ros.conversions import pose_from_message
 
@@ -45,11 +44,6 @@ class Storm:
 
     sent: int = 0
     memory_mib: list[float] = field(default_factory=list)
-
-
-@pytest.fixture(scope="module")
-def scene(carton):
-    return make_scene(11, [carton], distractors=0)
 
 
 @pytest.fixture(scope="module")

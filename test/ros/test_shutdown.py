@@ -37,25 +37,25 @@ def many(tmp_path_factory, untrained) -> Path:
     return folder
 
 
-def test_at_the_start(start_node, tmp_path, untrained, many):
+def test_at_the_start(start_for_test, tmp_path, untrained, many):
     """SIGINT after so many seconds; a shell's `&` makes children ignore it, and the node hears it still."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         for delay in (0.3, 1.0, 2.0):
             given = {"objects_dir": many, "weights": untrained.weights, "cache_dir": tmp_path}
-            node = start_node(name=f"/early_{10 * delay:.0f}", **given)
+            node = start_for_test(name=f"/early_{10 * delay:.0f}", **given)
             time.sleep(delay)
             assert node.seconds_to_end() < BOUND_S
     finally:
         signal.signal(signal.SIGINT, before)
 
 
-def test_while_onboarding(start_node, tmp_path, untrained, many):
+def test_while_onboarding(start_for_test, tmp_path, untrained, many):
     """Two nodes at once, and a cache for each."""
     nodes = {}
     for how in (signal.SIGINT, signal.SIGTERM):
         given = {"objects_dir": many, "weights": untrained.weights, "cache_dir": tmp_path / how.name}
-        nodes[how] = start_node(name=f"/onboards_{how.name}", **given)
+        nodes[how] = start_for_test(name=f"/onboards_{how.name}", **given)
     for how, node in nodes.items():
         node.wait_for("Onboarding carton")
         deadline = time.monotonic() + STARTUP_S
@@ -70,13 +70,14 @@ def test_while_onboarding(start_node, tmp_path, untrained, many):
 
 
 @pytest.fixture
-def slow_node(start_node, client, untrained):
+def slow_node(start_for_test, client, untrained):
     """An active node that takes long for each frame: all views, at all rolls."""
-    node = start_node(**untrained.parameters(), mode="global", rolls=12, diagnostics_period=0.1, device="cpu")
+    node = start_for_test(
+        **untrained.parameters(), mode="global", rolls=12, diagnostics_period=0.1, device="cpu"
+    )
     client.bring_to("active")
     client.shake_hands()
-    yield node
-    node.stop()  # A second one of its name would be told what is meant for the next.
+    return node
 
 
 def put_to_work(client) -> None:
@@ -152,9 +153,9 @@ def test_with_a_goal_in_work(goal_in_work, slow_node):
     assert slow_node.seconds_to_end(signal.SIGTERM) < BOUND_S
 
 
-def test_after_so_many_cycles_nothing_has_grown(start_node, client, untrained):
+def test_after_so_many_cycles_nothing_has_grown(start_for_test, client, untrained):
     """Threads and open files are counted: a cycle that leaves one behind leaves fifteen here."""
-    node = start_node(**untrained.parameters(), device="cpu", autostart="false")
+    node = start_for_test(**untrained.parameters(), device="cpu", autostart="false")
     client.bring_to("unconfigured")
     change = client.node.create_client(ChangeState, "/vpog_node/change_state")
     for cycle in range(CYCLES):
@@ -175,11 +176,11 @@ def test_after_so_many_cycles_nothing_has_grown(start_node, client, untrained):
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
-def test_when_nothing_is_under_way(start_node, client, untrained, how):
+def test_when_nothing_is_under_way(start_for_test, client, untrained, how):
     """Signals to a node that is unconfigured, and to one that is active; another test has an inactive one."""
     given = {**untrained.parameters(), "device": "cpu"}
-    unconfigured = start_node(name=f"/unconfigured_{how.name}", **given, autostart="false")
-    active = start_node(name=f"/active_{how.name}", **given)
+    unconfigured = start_for_test(name=f"/unconfigured_{how.name}", **given, autostart="false")
+    active = start_for_test(name=f"/active_{how.name}", **given)
     active.wait_for("instances: /instances")
     name = f"unconfigured_{how.name}"
     assert client.spin_until(lambda: name in client.node.get_node_names(), STARTUP_S)

@@ -19,10 +19,10 @@ BOUND_S = 3.0
 """Two seconds are promised; one more is for a machine where others have the CPU."""
 
 
-def test_two_nodes_share_their_cache_and_nothing_else(start_node, make_client, untrained, tmp_path):
+def test_two_nodes_share_their_cache_and_nothing_else(start_for_test, make_client, untrained, tmp_path):
     given = {**untrained.parameters(), "weights": untrained.convinced, "cache_dir": tmp_path / "cache"}
     given |= {"device": "cpu", "diagnostics_period": 0.1}
-    nodes = {name: start_node(name=name, **given) for name in (LEFT, RIGHT)}
+    nodes = {name: start_for_test(name=name, **given) for name in (LEFT, RIGHT)}
     clients = {name: make_client(name) for name in nodes}
     for client in clients.values():
         client.bring_to("active")
