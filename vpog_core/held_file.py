@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -18,13 +19,13 @@ except ImportError:  # Windows: there, nothing is held and nothing abandoned is 
 
 ENDING = ".partial"
 ABANDONED = re.compile(r"\..+\.partial")
-"""Names of files that are gone once the work on them is done; else their process was killed."""
+"""Names of files and folders that are gone once the work on them is done; else their process was killed."""
 POLL_S = 0.05
 
 
 @contextmanager
 def held(path: Path) -> Iterator[None]:
-    """Hold a file, which is made where it is missing; wait as long as another process holds it.
+    """Hold a file, which is made where it is missing, or a folder; wait as long as another process holds it.
 
     Raises:
         OSError: it cannot be made.
@@ -59,7 +60,7 @@ def one_at_a_time(path: Path) -> Iterator[None]:
 
 
 def remove_abandoned(folder: Path) -> None:
-    """Remove the files of a folder that were being written when their process was killed."""
+    """Remove what was being written into a folder, files and folders, when its process was killed."""
     if fcntl is None:
         return
     # A folder that is missing has nothing to remove, and one that cannot be written keeps it.
@@ -71,9 +72,9 @@ def remove_abandoned(folder: Path) -> None:
 
 
 def _open_held(path: Path) -> int:
-    """Open and lock a file, which is made where it is missing."""
+    """Open and lock a file, which is made where it is missing, or a folder."""
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT, 0o666)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -90,10 +91,11 @@ def _open_held(path: Path) -> int:
 
 
 def _remove_unheld(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
+    is_folder = path.is_dir()
+    descriptor = os.open(path, (os.O_RDONLY if is_folder else os.O_RDWR) | os.O_NOFOLLOW)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if os.path.samestat(os.fstat(descriptor), path.stat()):
-            path.unlink()
+            shutil.rmtree(path) if is_folder else path.unlink()
     finally:
         os.close(descriptor)

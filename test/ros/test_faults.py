@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from pathlib import Path
 
 import numpy as np
@@ -55,4 +56,6 @@ def test_a_transition_that_raises_says_so_and_the_node_can_be_configured_again(n
     client.shake_hands()
     assert len(client.answer(client.send(*frame_of(10))).poses) == 1
     client.bring_to("unconfigured")
+    begin = time.monotonic()
     assert node.stop(signal.SIGINT) == 0
+    assert time.monotonic() - begin < BOUND_S

@@ -73,8 +73,12 @@ def test_a_folder_that_cannot_be_written_is_no_reason_to_wait(tmp_path):
         pass
 
 
-def test_what_is_held_stays(tmp_path):
+@pytest.mark.parametrize("folder", [False, True])
+def test_what_is_held_stays(tmp_path, folder):
     path = tmp_path / f".one{ENDING}"
+    if folder:
+        path.mkdir()
+        (path / "image.png").touch()
     with held(path):
         remove_abandoned(tmp_path)
         assert path.exists()
