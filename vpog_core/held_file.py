@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -40,8 +40,11 @@ def held(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def one_at_a_time(path: Path) -> Iterator[None]:
+def one_at_a_time(path: Path, on_wait: Callable[[], object] = lambda: None) -> Iterator[None]:
     """Wait until no other process is making a file; where its folder cannot be written, go on at once.
+
+    Args:
+        on_wait: called where there is another one.
 
     Raises:
         Cancelled: while it waited.
@@ -50,7 +53,7 @@ def one_at_a_time(path: Path) -> Iterator[None]:
     descriptor = None
     with suppress(OSError):
         lock.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = None if fcntl is None else _open_held(lock)
+        descriptor = None if fcntl is None else _open_held(lock, on_wait)
     try:
         yield
     finally:
@@ -71,14 +74,18 @@ def remove_abandoned(folder: Path) -> None:
                     _remove_unheld(path)
 
 
-def _open_held(path: Path) -> int:
+def _open_held(path: Path, on_wait: Callable[[], object] = lambda: None) -> int:
     """Open and lock a file, which is made where it is missing, or a folder."""
+    waits = False
     while True:
         descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT, 0o666)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(descriptor)
+            if not waits:
+                waits = True
+                on_wait()
             cancellation.check()
             time.sleep(POLL_S)
             continue

@@ -28,7 +28,7 @@ def test_two_nodes_share_their_cache_and_nothing_else(start_for_test, make_clien
         client.bring_to("active")
         client.shake_hands()
     # One of them has onboarded the object, and the other one took it from the cache.
-    assert sum("Onboarding carton" in node.log.read_text() for node in nodes.values()) == 1
+    assert sum("Onboarding carton (rendering" in node.log.read_text() for node in nodes.values()) == 1
     assert len(list((tmp_path / "cache").glob("carton-48-*.safetensors"))) == 1
     assert {path.suffix for path in (tmp_path / "cache").iterdir()} == {".safetensors", ".json"}
 

@@ -60,10 +60,12 @@ def test_a_file_is_whole_and_nothing_else_is_left(tmp_path):
 
 
 def test_who_waits_for_another_can_be_told_to_stop(tmp_path):
-    path = tmp_path / "templates"
+    path, told = tmp_path / "templates", []
     # The same process holds it by another descriptor, as another process would.
-    with one_at_a_time(path), pytest.raises(Cancelled), stop_when(lambda: True), one_at_a_time(path):
-        pytest.fail("two at a time")
+    with one_at_a_time(path), pytest.raises(Cancelled), stop_when(lambda: True):  # noqa: SIM117
+        with one_at_a_time(path, lambda: told.append("waits")):
+            pytest.fail("two at a time")
+    assert told == ["waits"]
     assert list(tmp_path.iterdir()) == []
 
 
