@@ -25,13 +25,14 @@ POLL_S = 0.05
 
 @contextmanager
 def held(path: Path) -> Iterator[None]:
-    """Hold a file, which is made where it is missing, or a folder; wait as long as another process holds it.
+    """Hold a file, which is made where it is missing, or a folder, so that `remove_abandoned` leaves it.
 
     Raises:
         OSError: it cannot be made.
-        Cancelled: while it waited.
     """
-    descriptor = None if fcntl is None else _open_held(path)
+    descriptor = None
+    if fcntl is not None:
+        descriptor = _open_held(path, os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT)
     try:
         yield
     finally:
@@ -41,24 +42,21 @@ def held(path: Path) -> Iterator[None]:
 
 @contextmanager
 def one_at_a_time(path: Path, on_wait: Callable[[], object] = lambda: None) -> Iterator[None]:
-    """Wait until no other process is making a file; where its folder cannot be written, go on at once.
+    """Wait until no other process works on what is made of a file; one that cannot be read is not waited for.
 
     Args:
-        on_wait: called where there is another one.
+        on_wait: called where another process does.
 
     Raises:
         Cancelled: while it waited.
     """
-    lock = path.with_name(f".{path.name}{ENDING}")
     descriptor = None
     with suppress(OSError):
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = None if fcntl is None else _open_held(lock, on_wait)
+        descriptor = None if fcntl is None else _open_held(path, os.O_RDONLY, on_wait)
     try:
         yield
     finally:
         if descriptor is not None:
-            lock.unlink(missing_ok=True)
             os.close(descriptor)
 
 
@@ -74,11 +72,11 @@ def remove_abandoned(folder: Path) -> None:
                     _remove_unheld(path)
 
 
-def _open_held(path: Path, on_wait: Callable[[], object] = lambda: None) -> int:
-    """Open and lock a file, which is made where it is missing, or a folder."""
+def _open_held(path: Path, flags: int, on_wait: Callable[[], object] = lambda: None) -> int:
+    """Open and lock a file or a folder."""
     waits = False
     while True:
-        descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT, 0o666)
+        descriptor = os.open(path, flags, 0o666)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

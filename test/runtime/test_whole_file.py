@@ -60,19 +60,19 @@ def test_a_file_is_whole_and_nothing_else_is_left(tmp_path):
 
 
 def test_who_waits_for_another_can_be_told_to_stop(tmp_path):
-    path, told = tmp_path / "templates", []
+    path, told = tmp_path / "mug.ply", []
+    path.touch()
     # The same process holds it by another descriptor, as another process would.
     with one_at_a_time(path), pytest.raises(Cancelled), stop_when(lambda: True):  # noqa: SIM117
         with one_at_a_time(path, lambda: told.append("waits")):
             pytest.fail("two at a time")
     assert told == ["waits"]
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_folder_that_cannot_be_written_is_no_reason_to_wait(tmp_path):
-    (tmp_path / "file").touch()
-    with one_at_a_time(tmp_path / "file" / "templates"):
-        pass
+def test_a_file_that_is_not_there_is_no_reason_to_wait(tmp_path):
+    with one_at_a_time(tmp_path / "mug.ply"):
+        assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("folder", [False, True])

@@ -150,9 +150,8 @@ class ObjectStore:
         """Let one of several processes with one cache make an object; the others wait, and find it there."""
         if self.is_cached(object_id):
             return nullcontext()
-        path = self.library.templates_path(object_id, self.model.config.image_size)
         waiting = _step(progress, f"{object_id} (another process does it)")
-        return one_at_a_time(path, lambda: waiting and waiting(0, 1))
+        return one_at_a_time(self.library.entries[object_id].mesh, lambda: waiting and waiting(0, 1))
 
     def _features_key(self) -> str:
         """What the features of these weights are called in the cache."""
