@@ -39,6 +39,7 @@ from vpog_ros.parameters import Settings
 from vpog_ros.process import run
 from vpog_ros.publishers import Publishers
 from vpog_ros.tracking_reset import TrackingReset
+from vpog_ros.transition_failures import report_failures
 from vpog_ros.worker import Worker, describe
 
 SUCCESS = TransitionCallbackReturn.SUCCESS
@@ -51,6 +52,7 @@ NETWORKS = "vpog_core.inference.estimator"
 """Takes seconds to import."""
 
 
+@report_failures
 class VpogNode(LifecycleNodeMixin, Node):
     """See the README for topics and `vpog_ros.parameter_table` for parameters."""
 
@@ -119,7 +121,7 @@ class VpogNode(LifecycleNodeMixin, Node):
                     answer.successful, answer.reason = False, str(error)
         return answer
 
-    # Transitions. rclpy swallows what they raise, so each tells of its failures itself.
+    # Transitions. rclpy swallows what they raise: two tell of it themselves, `report_failures` of the rest.
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         self._configuring = True
@@ -243,9 +245,9 @@ class VpogNode(LifecycleNodeMixin, Node):
 
     def _release(self) -> None:
         self._on_demand.release()
-        if self._outputs is not None:
-            self._outputs.destroy()
-        self._outputs = self._estimator = None
+        outputs, self._outputs, self._estimator = self._outputs, None, None
+        if outputs is not None:
+            outputs.destroy()
         self._dump.forget()
         self._why_inactive = ""
         if self._stopping.is_set():

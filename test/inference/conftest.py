@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from vpog_core.geometry.camera import project
-from vpog_core.geometry.se3 import rotation_x, transform, transform_points
+from vpog_core.geometry.se3 import rotation_x, rotation_y, transform, transform_points
 from vpog_core.inference.crop import Crop, crop_detection
+from vpog_core.inference.estimator import PoseEstimator
 from vpog_core.inference.onboarding import OnboardedObject, describe_templates
 from vpog_core.models.checkpoint import save_weights
 from vpog_core.models.config import VPOGConfig
@@ -17,6 +18,8 @@ from vpog_core.objects.renderer import Renderer
 from vpog_core.objects.template_set import TemplateSet, build_template_set
 from vpog_core.synthetic.objects import make_object
 from vpog_core.types import Camera, Detection
+
+from .asking import CAMERA
 
 SIZES = {
     "depth": 1, "embed_dim": 64, "num_heads": 2, "embed_from_stem": True, "aa_depth": 1, "aa_heads": 2,
@@ -107,3 +110,23 @@ def workshop(tmp_path_factory, mesh, small_model) -> dict[str, Path]:
     (root / "objects" / "objects.yaml").write_text("objects:\n  thing: {aliases: [gadget]}\n")
     save_weights(small_model, root / "net.safetensors")
     return {"weights": root / "net.safetensors", "objects": root / "objects", "cache_dir": root / "cache"}
+
+
+@pytest.fixture(scope="module")
+def estimator(workshop) -> PoseEstimator:
+    made = PoseEstimator(**workshop, device="cpu")
+    made.onboard()
+    return made
+
+
+@pytest.fixture(scope="module")
+def picture(mesh):
+    """An image with three objects, and their boxes."""
+    renderer, image, boxes = Renderer(mesh), np.full((480, 640, 3), 90, np.uint8), []
+    for i, x in enumerate((-0.18, 0.0, 0.18)):
+        T = transform(rotation_x(2.0 + i) @ rotation_y(0.7 * i), [x, 0.03 * i, 0.6])
+        render = renderer.render(T, CAMERA.K, (480, 640))
+        image[render.mask] = render.rgb[render.mask]
+        row, column = np.nonzero(render.mask)
+        boxes.append(np.array([column.min(), row.min(), column.max(), row.max()], dtype=float))
+    return image, boxes

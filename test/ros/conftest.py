@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import os
 import random
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable
+import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pytest
+import torch
 
-from vpog_core.types import Camera, Detection
+from vpog_core.models.checkpoint import save_weights
+from vpog_core.models.config import VPOGConfig
+from vpog_core.models.vpog_model import VPOGModel
+from vpog_core.objects.mesh import Mesh, save_mesh
+from vpog_core.synthetic.objects import make_object
+from vpog_core.synthetic.scene import make_scene
+
+from .client import Client
+from .node_process import NodeProcess
 
 # A domain of its own: what else runs on this machine is neither heard nor disturbed.
 os.environ["ROS_DOMAIN_ID"] = str(random.randint(102, 200))
@@ -23,202 +28,16 @@ os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 WEIGHTS = os.environ.get("VPOG_TEST_WEIGHTS", "")
 """Weights to test in place of those that come with the package."""
 
-SERVICE_TIMEOUT_S = 20.0
-ONBOARDING_TIMEOUT_S = 300.0
 
-
-class NodeProcess:
-    """`vpog_node` as a process."""
-
-    def __init__(self, log: Path, **parameters) -> None:
-        command = [sys.executable, "-m", "vpog_ros.vpog_node", "--ros-args"]
-        for name, value in parameters.items():
-            command += ["-p", f"{name}:={value}"]
-        self.log = log
-        with log.open("wb") as sink:
-            self.process = subprocess.Popen(command, stdout=sink, stderr=subprocess.STDOUT)
-
-    def stop(self, how: int = signal.SIGINT) -> int:
-        """End it as Ctrl-C does; returns its exit status."""
-        if self.process.poll() is None:
-            self.process.send_signal(how)
-            try:
-                self.process.wait(30.0)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
-        return self.process.returncode
-
-
-class Client:
-    """Publishes frames to the node, calls its services, remembers what it says."""
-
-    def __init__(self) -> None:
-        import rclpy
-        from diagnostic_msgs.msg import DiagnosticArray
-        from geometry_msgs.msg import PoseStamped
-        from sensor_msgs.msg import CameraInfo, Image
-        from visualization_msgs.msg import MarkerArray
-        from vpog_ros.msg import Instance2DArray, ObjectPoseArray
-
-        self.context = rclpy.Context()
-        rclpy.init(context=self.context)
-        self.node = rclpy.create_node("test_client", context=self.context)
-        self.executor = rclpy.executors.SingleThreadedExecutor(context=self.context)
-        self.executor.add_node(self.node)
-        self.image = self.node.create_publisher(Image, "image", 5)
-        self.camera_info = self.node.create_publisher(CameraInfo, "camera_info", 5)
-        self.instances = self.node.create_publisher(Instance2DArray, "instances", 5)
-        self.received: dict[str, list] = {}
-        self._listeners = []
-        self.listen("poses", ObjectPoseArray, "/vpog_node/poses")
-        self.listen("pose", PoseStamped, "/vpog_node/pose")
-        self.listen("markers", MarkerArray, "/vpog_node/markers")
-        self.listen("diagnostics", DiagnosticArray, "/diagnostics")
-
-    def listen(self, name: str, message_type, topic: str):
-        """Remember what comes on a topic from now on."""
-        self.received[name] = []
-        listener = self.node.create_subscription(message_type, topic, self.received[name].append, 10)
-        self._listeners.append(listener)
-        return listener
-
-    def close(self) -> None:
-        self.executor.shutdown()
-        self.node.destroy_node()
-        self.context.try_shutdown()
-
-    def spin_until(self, condition: Callable[[], object], timeout_s: float) -> bool:
-        """Spin until something is true; returns whether it became so in time."""
-        deadline = time.monotonic() + timeout_s
-        while not condition():
-            if time.monotonic() > deadline:
-                return False
-            self.executor.spin_once(timeout_sec=0.05)
-        return True
-
-    def call(self, service_type, name: str, request, timeout_s: float = SERVICE_TIMEOUT_S):
-        client = self.node.create_client(service_type, f"/vpog_node/{name}")
-        assert self.spin_until(client.service_is_ready, SERVICE_TIMEOUT_S), f"no service {name}"
-        future = client.call_async(request)
-        assert self.spin_until(future.done, timeout_s), f"no answer from {name}"
-        self.node.destroy_client(client)
-        return future.result()
-
-    def state(self) -> str:
-        from lifecycle_msgs.srv import GetState
-
-        return self.call(GetState, "get_state", GetState.Request()).current_state.label
-
-    def change_state(self, label: str) -> bool:
-        from lifecycle_msgs.msg import Transition
-        from lifecycle_msgs.srv import ChangeState
-
-        request = ChangeState.Request(transition=Transition(label=label))
-        return self.call(ChangeState, "change_state", request, ONBOARDING_TIMEOUT_S).success
-
-    def bring_to(self, wanted: str) -> None:
-        """Lead the node from whatever state it is in to another."""
-        order = ["unconfigured", "inactive", "active"]
-        up, down = ["configure", "activate"], ["cleanup", "deactivate"]
-        assert self.spin_until(lambda: self.state() in order, ONBOARDING_TIMEOUT_S), "stuck in a transition"
-        now, goal = order.index(self.state()), order.index(wanted)
-        for step in range(now, goal):
-            assert self.change_state(up[step]), f"{up[step]} failed"
-        for step in range(now, goal, -1):
-            assert self.change_state(down[step - 1]), f"{down[step - 1]} failed"
-
-    def set_parameter(self, name: str, value) -> tuple[bool, str]:
-        from rcl_interfaces.srv import SetParameters
-        from rclpy.parameter import Parameter
-
-        request = SetParameters.Request(parameters=[Parameter(name, value=value).to_parameter_msg()])
-        (result,) = self.call(SetParameters, "set_parameters", request).results
-        return result.successful, result.reason
-
-    def diagnosis(self) -> dict[str, str]:
-        """The newest values on /diagnostics, made after this call."""
-        seen = len(self.received["diagnostics"])
-        assert self.spin_until(lambda: len(self.received["diagnostics"]) > seen + 1, 10.0), "no diagnostics"
-        status = self.received["diagnostics"][-1].status[0]
-        told = {"message": status.message, "level": ord(status.level)}
-        return {item.key: item.value for item in status.values} | told
-
-    def send(
-        self, image, camera, detections: list | None, delay_ms: int = 0, frame_id: str = "test_camera"
-    ) -> int:
-        """Publish one frame; returns its stamp in nanoseconds.
-
-        Args:
-            image: [H, W, 3] uint8 RGB, or an Image message, whose header is set.
-            camera: Camera, or a CameraInfo message, whose header is set.
-            detections: Detection, or Instance2D messages; None: the detector sends nothing.
-            delay_ms: what the detector stamps later than the camera.
-        """
-        from rclpy.duration import Duration
-        from std_msgs.msg import Header
-        from vpog_ros.msg import Instance2DArray
-
-        from vpog_core.messages.reading import stamp_to_ns
-        from vpog_ros import conversions
-        from vpog_ros.image_conversion import rgb_to_image
-
-        publishers = (self.image, self.camera_info, self.instances)
-        ready = self.spin_until(lambda: all(p.get_subscription_count() for p in publishers), 20.0)
-        assert ready, "the node does not listen"
-        now = self.node.get_clock().now()
-        header = Header(frame_id=frame_id, stamp=now.to_msg())
-        later = Header(frame_id=frame_id, stamp=(now + Duration(nanoseconds=delay_ms * 1_000_000)).to_msg())
-        info = conversions.camera_to_info(camera, header) if hasattr(camera, "K") else camera
-        info.header = header
-        message = rgb_to_image(image, header) if isinstance(image, np.ndarray) else image
-        message.header = header
-        instances = [
-            conversions.instance_from_detection(d, header) if isinstance(d, Detection) else d
-            for d in detections or []
-        ]
-        self.camera_info.publish(info)
-        if detections is not None:
-            self.instances.publish(Instance2DArray(header=later, instances=instances))
-        self.image.publish(message)
-        return stamp_to_ns(header.stamp)
-
-    def shake_hands(self) -> None:
-        """Send frames without detections until one is answered: both sides have found each other."""
-        image = np.zeros((48, 64, 3), np.uint8)
-        K = np.array([[50.0, 0, 31.5], [0, 50, 23.5], [0, 0, 1]])
-        camera = Camera(K=K, width=64, height=48)
-        deadline = time.monotonic() + SERVICE_TIMEOUT_S
-        while time.monotonic() < deadline:
-            stamp = self.send(image, camera, [])
-            if self.spin_until(lambda stamp=stamp: self.answers_to(stamp), 1.0):
-                return
-        raise AssertionError("the node answers no frame")
-
-    def answers_to(self, stamp_ns: int) -> list:
-        """The ObjectPoseArrays that have come for a frame."""
-        from vpog_core.messages.reading import stamp_to_ns
-
-        return [
-            message for message in self.received["poses"] if stamp_to_ns(message.header.stamp) == stamp_ns
-        ]
-
-    def answer(self, stamp_ns: int, timeout_s: float = 30.0):
-        """The ObjectPoseArray of one frame."""
-        assert self.spin_until(lambda: self.answers_to(stamp_ns), timeout_s), "no answer to the frame"
-        return self.answers_to(stamp_ns)[0]
-
-
-@pytest.fixture(scope="module")
-def start_node(tmp_path_factory):
-    """Starts nodes that do not outlive the module."""
+def _starter(tmp_path_factory):
+    """Start nodes as they are asked for; end them afterwards."""
     nodes = []
 
-    def start(**parameters) -> NodeProcess:
+    def start(**options) -> NodeProcess:
         log = tmp_path_factory.mktemp("node") / "node.log"
         if WEIGHTS:
-            parameters.setdefault("weights", WEIGHTS)
-        nodes.append(NodeProcess(log, **parameters))
+            options.setdefault("weights", WEIGHTS)
+        nodes.append(NodeProcess(log, **options))
         return nodes[-1]
 
     yield start
@@ -227,8 +46,142 @@ def start_node(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def start_node(tmp_path_factory):
+    """Starts nodes that do not outlive the module."""
+    yield from _starter(tmp_path_factory)
+
+
+@pytest.fixture
+def start_for_test(tmp_path_factory):
+    """Starts nodes that do not outlive the test."""
+    yield from _starter(tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
 def client():
     pytest.importorskip("rclpy")
     client = Client()
     yield client
     client.close()
+
+
+@pytest.fixture
+def make_client():
+    """Makes clients of other nodes."""
+    made = []
+
+    def make(name: str) -> Client:
+        made.append(Client(name))
+        return made[-1]
+
+    yield make
+    for item in made:
+        item.close()
+
+
+@dataclass(frozen=True)
+class Untrained:
+    """A small network that was never trained, the folder of one object, `carton`, and a cache of templates.
+
+    Attributes:
+        weights: a file; by `convinced` every pose convinces, so that none is retried.
+    """
+
+    weights: Path
+    convinced: Path
+    objects_dir: Path
+    cache_dir: Path
+
+    def parameters(self) -> dict:
+        """The node's."""
+        return {"weights": self.weights, "objects_dir": self.objects_dir, "cache_dir": self.cache_dir}
+
+
+@pytest.fixture(scope="session")
+def untrained(tmp_path_factory, convinced) -> Untrained:
+    torch.manual_seed(0)
+    config = VPOGConfig(
+        image_size=48, window=3, embed_dim=64, depth=1, num_heads=2, embed_from_stem=True, aa_depth=1,
+        aa_heads=2, fine_dim=16, flow_hidden=32, flow_layers=2, retrieval_dim=8,
+    )  # fmt: skip
+    root = tmp_path_factory.mktemp("untrained")
+    made = Untrained(root / "net.safetensors", root / "sure.safetensors", root / "objects", root / "cache")
+    model = VPOGModel(config)
+    save_weights(model, made.weights)
+    save_weights(model, made.convinced, convinced)
+    save_mesh(make_object(900_033, vertices=300), made.objects_dir / "carton.ply")
+    return made
+
+
+@pytest.fixture(scope="session")
+def carton() -> Mesh:
+    """An object that is in no training set."""
+    return make_object(900_009)
+
+
+@pytest.fixture(scope="session")
+def carton_dir(tmp_path_factory, carton) -> Path:
+    folder = tmp_path_factory.mktemp("carton")
+    save_mesh(carton, folder / "carton.ply")
+    (folder / "objects.yaml").write_text("objects:\n  carton: {unit: m, aliases: [parcel]}\n")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def carton_cache(tmp_path_factory) -> Path:
+    """A cache of templates, so that the carton is onboarded once by the weights that are tested."""
+    return tmp_path_factory.mktemp("carton_cache")
+
+
+@pytest.fixture(scope="module")
+def objects_dir(tmp_path_factory, carton_dir) -> Path:
+    """The carton, and a mesh that is broken."""
+    folder = shutil.copytree(carton_dir, tmp_path_factory.mktemp("node") / "objects")
+    (folder / "cut.ply").write_bytes((folder / "carton.ply").read_bytes()[:300])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def dump_dir(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("node") / "dumps"
+
+
+@pytest.fixture(scope="module")
+def scene(carton):
+    return make_scene(11, [carton], distractors=0)
+
+
+@pytest.fixture(scope="module")
+def node(start_node, objects_dir, dump_dir, carton_cache):
+    return start_node(
+        objects_dir=objects_dir,
+        cache_dir=carton_cache,
+        dump_dir=dump_dir,
+        autostart="false",
+        device="cpu",
+        diagnostics_period=0.2,
+    )
+
+
+@pytest.fixture
+def active(node, client):
+    if client.state() != "active":
+        client.bring_to("active")
+        client.shake_hands()
+    return client
+
+
+@pytest.fixture
+def unfollowed(active):
+    """The node answers what is detected, and nothing else."""
+    assert active.set_parameter("tracking_without_detections", False) == (True, "")
+    yield active
+    assert active.set_parameter("tracking_without_detections", True) == (True, "")
+
+
+@pytest.fixture
+def untracked(active):
+    """Every detection is answered for itself."""
+    assert active.set_parameter("tracking", False) == (True, "")
+    yield active
+    assert active.set_parameter("tracking", True) == (True, "")

@@ -12,18 +12,12 @@ from geometry_msgs.msg import Point
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import Parameter
 
-from vpog_core.objects.mesh import save_mesh
-from vpog_core.synthetic.objects import make_object
-from vpog_core.synthetic.scene import make_scene
 from vpog_core.types import Camera, Detection, VPOGError
 from vpog_ros.click_boxes import BoxDrawing, KeyEvent, Mouse, MouseEvent, draw_boxes
 from vpog_ros.click_outbox import MAX_TRIES, WAIT_S, Outbox
 from vpog_ros.click_window import NO_DISPLAY, NO_WINDOWS, why_no_window
 from vpog_ros.conversions import pose_from_message
 from vpog_ros.vpog_click import ClickNode
-
-OBJECT_SEED = 900_009
-"""Never in training."""
 
 
 def drawn(events, size=(640, 480)) -> list:
@@ -142,25 +136,8 @@ class Clicker:
 
 
 @pytest.fixture(scope="module")
-def mesh():
-    return make_object(OBJECT_SEED)
-
-
-@pytest.fixture(scope="module")
-def objects_dir(tmp_path_factory, mesh):
-    folder = tmp_path_factory.mktemp("objects")
-    save_mesh(mesh, folder / "carton.ply")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def scene(mesh):
-    return make_scene(11, [mesh], distractors=0)
-
-
-@pytest.fixture(scope="module")
-def active(start_node, client, objects_dir, tmp_path_factory):
-    start_node(objects_dir=objects_dir, cache_dir=tmp_path_factory.mktemp("cache"), device="cpu",
+def active(start_node, client, carton_dir, carton_cache):
+    start_node(objects_dir=carton_dir, cache_dir=carton_cache, device="cpu",
                diagnostics_period=0.2, tracking_max_age=3600.0)  # fmt: skip
     client.bring_to("active")
     client.shake_hands()
@@ -168,8 +145,8 @@ def active(start_node, client, objects_dir, tmp_path_factory):
 
 
 @pytest.fixture
-def clicker(active, scene, objects_dir):
-    clicker = Clicker(active, scene.camera, scene.render(0.0), objects_dir=str(objects_dir))
+def clicker(active, scene, carton_dir):
+    clicker = Clicker(active, scene.camera, scene.render(0.0), objects_dir=str(carton_dir))
     yield clicker
     clicker.close()
 
@@ -178,7 +155,7 @@ def newest(client) -> list:
     return client.received["poses"][-1].poses if client.received["poses"] else []
 
 
-def test_a_dragged_box_becomes_a_pose_that_is_followed_until_c_is_pressed(clicker, mesh):
+def test_a_dragged_box_becomes_a_pose_that_is_followed_until_c_is_pressed(clicker, carton):
     client, window = clicker.client, clicker.window
     boxes = []
     listener = client.listen("instances", client.instances.msg_type, "instances")
@@ -191,7 +168,7 @@ def test_a_dragged_box_becomes_a_pose_that_is_followed_until_c_is_pressed(clicke
     assert (pose.class_id, pose.detected) == ("carton", True)
     shift = pose_from_message(pose.pose.pose)[:3, 3] - clicker.frame.T_cam_obj[0][:3, 3]
     # As the poses of the same object from a detector's boxes: see test_node.
-    assert np.linalg.norm(shift) < 0.1 * mesh.diameter
+    assert np.linalg.norm(shift) < 0.1 * carton.diameter
     boxes = client.received["instances"]
     sent = len(boxes)
     assert clicker.run_until(lambda: any(not pose.detected for pose in newest(client))), "it is not followed"
@@ -217,7 +194,7 @@ def test_clicks_in_rqt_image_view_make_the_box_where_there_is_no_window(active, 
         active.node.destroy_publisher(mouse)
 
 
-def test_a_camera_that_stops_and_returns_in_another_resolution_is_answered(active, scene, mesh):
+def test_a_camera_that_stops_and_returns_in_another_resolution_is_answered(active, scene, carton):
     frame, node = scene.render(0.0), active.node
     kinds = (active.image.msg_type, active.camera_info.msg_type)
     node.destroy_publisher(active.image)
@@ -235,7 +212,7 @@ def test_a_camera_that_stops_and_returns_in_another_resolution_is_answered(activ
     stamp = active.send(half, camera, [Detection("carton", frame.boxes_visible[0] / 2, 0.9)])
     (pose,) = active.answer(stamp).poses
     shift = pose_from_message(pose.pose.pose)[:3, 3] - frame.T_cam_obj[0][:3, 3]
-    assert np.linalg.norm(shift) < 0.1 * mesh.diameter
+    assert np.linalg.norm(shift) < 0.1 * carton.diameter
     assert active.spin_until(lambda: "Nobody" not in told(active), 20.0)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,7 +11,6 @@ import yaml
 
 pytest.importorskip("rclpy")
 
-import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import Image
@@ -27,7 +25,9 @@ from vpog_core.visualization.overlay import PALETTE
 from vpog_ros import clock_watch, diagnostics, optional
 from vpog_ros.input_specs import input_specs
 from vpog_ros.parameters import Settings
-from vpog_ros.vpog_node import FAILURE, SUCCESS, VpogNode
+from vpog_ros.vpog_node import FAILURE, SUCCESS
+
+from .node_here import NodeHere
 
 ROOT = Path(__file__).resolve().parents[2]
 CAMERA = Camera(K=np.array([[200.0, 0, 79.5], [0, 200, 59.5], [0, 0, 1]]), width=160, height=120)
@@ -40,47 +40,13 @@ def library(tmp_path_factory) -> ObjectLibrary:
     return ObjectLibrary(folder)
 
 
-class Alone:
-    """The node, an ear for what it publishes, and an executor for both."""
-
-    def __init__(self, library: ObjectLibrary, **parameters) -> None:
-        self.context = rclpy.Context()
-        rclpy.init(context=self.context)
-        overrides = [Parameter(name, value=value) for name, value in parameters.items()]
-        estimator = SimpleNamespace(library=library, device="cpu", object_ids=list(library.ids), left_out={})
-        self.node = VpogNode(
-            lambda *_: estimator, "alone", context=self.context, parameter_overrides=overrides
-        )
-        self.ear = rclpy.create_node("ear", context=self.context)
-        self.executor = rclpy.executors.SingleThreadedExecutor(context=self.context)
-        for item in (self.node, self.ear):
-            self.executor.add_node(item)
-
-    def listen(self, message_type, topic: str) -> list:
-        came: list = []
-        self.ear.create_subscription(message_type, topic, came.append, 10)
-        return came
-
-    def spin_until(self, condition, timeout_s: float = 10.0) -> bool:
-        deadline = time.monotonic() + timeout_s
-        while not condition():
-            if time.monotonic() > deadline:
-                return False
-            self.executor.spin_once(timeout_sec=0.05)
-        return True
-
-    def close(self) -> None:
-        self.executor.shutdown()
-        self.node.destroy_node()
-        self.context.try_shutdown()
-
-
 @pytest.fixture
 def start(library):
     started = []
+    estimator = SimpleNamespace(library=library, device="cpu", object_ids=list(library.ids), left_out={})
 
-    def start(**parameters) -> Alone:
-        started.append(Alone(library, **parameters))
+    def start(**parameters) -> NodeHere:
+        started.append(NodeHere(estimator, "alone", **parameters))
         return started[-1]
 
     yield start
@@ -164,8 +130,7 @@ def test_the_image_topic_follows_image_transport(start, monkeypatch, remapped, t
 def outputs(start):
     """The node's publishers, active; what the overlay shows of one object in front of a black wall."""
     alone = start()
-    assert alone.node.trigger_configure() == SUCCESS
-    assert alone.node.trigger_activate() == SUCCESS
+    alone.activate()
     return alone
 
 

@@ -7,14 +7,10 @@ import threading
 from types import SimpleNamespace
 
 import pytest
-import torch
 
 pytest.importorskip("rclpy")
 
 from vpog_core.inference.estimator import PoseEstimator
-from vpog_core.models.checkpoint import save_weights
-from vpog_core.models.config import VPOGConfig
-from vpog_core.models.vpog_model import VPOGModel
 from vpog_core.objects.mesh import save_mesh
 from vpog_core.synthetic.objects import make_object
 from vpog_core.types import VPOGError
@@ -23,27 +19,13 @@ from vpog_ros.object_manager import ObjectManager
 BOUND_S = 60.0
 
 
-@pytest.fixture(scope="module")
-def workshop(tmp_path_factory):
-    """A small network that was never trained, and a folder of one object."""
-    torch.manual_seed(0)
-    config = VPOGConfig(
-        image_size=48, window=3, embed_dim=64, depth=1, num_heads=2, embed_from_stem=True, aa_depth=1,
-        aa_heads=2, fine_dim=16, flow_hidden=32, flow_layers=2, retrieval_dim=8,
-    )  # fmt: skip
-    root = tmp_path_factory.mktemp("workshop")
-    save_weights(VPOGModel(config), root / "net.safetensors")
-    save_mesh(make_object(900_033, vertices=300), root / "objects" / "carton.ply")
-    return root
-
-
 class Managed:
     """A manager of a folder's objects, and what it says."""
 
-    def __init__(self, root, folder, when_asked: bool) -> None:
+    def __init__(self, untrained, folder, when_asked: bool) -> None:
         # What is to be onboarded in the test has a cache of its own; else one object is onboarded once.
-        cache = folder / "cache" if when_asked else root / "cache"
-        self.estimator = PoseEstimator(folder, root / "net.safetensors", device="cpu", cache_dir=cache)
+        cache = folder / "cache" if when_asked else untrained.cache_dir
+        self.estimator = PoseEstimator(folder, untrained.weights, device="cpu", cache_dir=cache)
         self.said: list[str] = []
         self._changed = threading.Condition()
         logger = SimpleNamespace(info=self.said.append, warning=self.said.append, error=self.said.append)
@@ -59,12 +41,12 @@ class Managed:
 
 
 @pytest.fixture
-def managed(workshop, tmp_path):
+def managed(untrained, tmp_path):
     made = []
 
     def manage(when_asked: bool = False) -> Managed:
-        folder = shutil.copytree(workshop / "objects", tmp_path / "objects")
-        made.append(Managed(workshop, folder, when_asked))
+        folder = shutil.copytree(untrained.objects_dir, tmp_path / "objects")
+        made.append(Managed(untrained, folder, when_asked))
         return made[-1]
 
     yield manage

@@ -13,11 +13,9 @@ import pytest
 
 pytest.importorskip("rclpy")
 
-import rclpy
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseArray
-from rclpy.parameter import Parameter
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
@@ -31,7 +29,8 @@ from vpog_core.synthetic.objects import make_object
 from vpog_core.types import Camera, Detection, Estimates, PoseEstimate
 from vpog_ros import conversions
 from vpog_ros.image_conversion import rgb_to_image
-from vpog_ros.vpog_node import SUCCESS, VpogNode
+
+from .node_here import NodeHere
 
 CAMERA = Camera(K=np.array([[50.0, 0, 31.5], [0, 50, 23.5], [0, 0, 1]]), width=64, height=48)
 BOX = np.array([20.0, 15.0, 45.0, 35.0])
@@ -71,23 +70,12 @@ def library(tmp_path_factory) -> ObjectLibrary:
     return ObjectLibrary(folder)
 
 
-class Rig:
-    """The node, a camera, a detector, and an ear."""
+class Rig(NodeHere):
+    """The active node, a camera, a detector, and what it answers and tells."""
 
     def __init__(self, library: ObjectLibrary, **parameters) -> None:
-        self.context = rclpy.Context()
-        rclpy.init(context=self.context)
-        self.estimator = Reader(library)
-        overrides = [Parameter(n, value=v) for n, v in {"diagnostics_period": 0.1, **parameters}.items()]
-        self.node = VpogNode(
-            lambda *_: self.estimator, "timed", context=self.context, parameter_overrides=overrides
-        )
-        self.peer = rclpy.create_node("peer", context=self.context)
-        self.executor = rclpy.executors.SingleThreadedExecutor(context=self.context)
-        for item in (self.node, self.peer):
-            self.executor.add_node(item)
-        assert self.node.trigger_configure() == SUCCESS
-        assert self.node.trigger_activate() == SUCCESS
+        super().__init__(Reader(library), "timed", **{"diagnostics_period": 0.1, **parameters})
+        self.activate()
         kinds = {"image": Image, "camera_info": CameraInfo, "instances": Instance2DArray}
         self.senders = {n: self.peer.create_publisher(kind, n, 10) for n, kind in kinds.items()}
         self.clock = self.peer.create_publisher(Clock, "/clock", 10)
@@ -100,22 +88,6 @@ class Rig:
             )
         )
         assert met, "the node does not listen"
-
-    def listen(self, message_type, topic: str) -> list:
-        came: list = []
-        self.peer.create_subscription(message_type, topic, came.append, 50)
-        return came
-
-    def spin_until(self, condition, timeout_s: float = 10.0) -> bool:
-        deadline = time.monotonic() + timeout_s
-        while not condition():
-            if time.monotonic() > deadline:
-                return False
-            self.executor.spin_once(timeout_sec=0.02)
-        return True
-
-    def spin_for(self, seconds: float) -> None:
-        self.spin_until(lambda: False, seconds)
 
     def send(
         self, stamp_ns: int, x_mm: int = 0, detector_ns: int | None = None, detected: bool = True
@@ -135,12 +107,6 @@ class Rig:
     def stamps(self) -> list[int]:
         """The stamps of the answers that hold a pose."""
         return [stamp_to_ns(m.header.stamp) for m in self.answers if m.poses]
-
-    def close(self) -> None:
-        self.executor.shutdown()
-        self.node.destroy_node()
-        self.peer.destroy_node()
-        self.context.try_shutdown()
 
 
 def _header(stamp_ns: int) -> Header:

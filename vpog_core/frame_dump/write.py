@@ -19,6 +19,7 @@ from vpog_core.frame_dump.dumped_objects import write_object
 from vpog_core.frame_dump.recorder import RecordedCall
 from vpog_core.inference.estimator import PoseEstimator
 from vpog_core.types import VPOGError
+from vpog_core.utils.held_file import ENDING, held, remove_abandoned
 
 FORMAT = 1
 JSON, IMAGE = "dump.json", "image.png"
@@ -50,16 +51,17 @@ def write_dump(
     Raises:
         VPOGError: it cannot be written, or there are too many.
     """
-    partial = folder / f".{name}.{os.getpid()}"
+    partial = folder / f".{name}.{os.getpid()}{ENDING}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        remove_abandoned(folder)
         if sum(1 for path in folder.iterdir() if path.is_dir()) >= MAX_DUMPS:
             raise VPOGError(f"'{folder}' holds {MAX_DUMPS} dumps already: delete those not needed any more.")
-        shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
-        _write(partial, call, estimator, weights, settings)
-        path = _free(folder, name)
-        os.rename(partial, path)
+        with held(partial):
+            _write(partial, call, estimator, weights, settings)
+            path = _free(folder, name)
+            os.rename(partial, path)
     except OSError as error:
         raise VPOGError(
             f"The dump cannot be written into '{folder}' ({error.strerror}): set dump_dir to a folder that "

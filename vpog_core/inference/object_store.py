@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
@@ -14,6 +15,7 @@ from vpog_core.objects.library import ObjectLibrary
 from vpog_core.objects.renderer import Renderer
 from vpog_core.objects.template_set import TemplateSet, features_key_of
 from vpog_core.types import VPOGError
+from vpog_core.utils.held_file import one_at_a_time
 
 Progress = Callable[[int, int, str], None]
 """Called with (steps done, steps, the object's name and what is done)."""
@@ -85,9 +87,10 @@ class ObjectStore:
         if object_id not in self._objects:
             # Templates may lie in the cache of a mesh that cannot be read; poses are refined with the mesh.
             self.library.mesh(object_id)
-            rendered = _step(progress, f"{object_id} (rendering views)")
-            templates = self.library.templates(object_id, self.model.config.image_size, rendered)
-            descriptors = self._descriptors(templates, progress)
+            with self._made_once(object_id, progress):
+                rendered = _step(progress, f"{object_id} (rendering views)")
+                templates = self.library.templates(object_id, self.model.config.image_size, rendered)
+                descriptors = self._descriptors(templates, progress)
             self._objects[object_id] = OnboardedObject(templates, self.model, descriptors)
         return self._objects[object_id]
 
@@ -142,6 +145,13 @@ class ObjectStore:
         if len(self.library.ids) <= MAX_OPENED_AT_START:
             return set()
         return {object_id for object_id in self.library.ids if self.is_cached(object_id)}
+
+    def _made_once(self, object_id: str, progress: Progress | None) -> AbstractContextManager:
+        """Let one of several processes with one cache make an object; the others wait, and find it there."""
+        if self.is_cached(object_id):
+            return nullcontext()
+        waiting = _step(progress, f"{object_id} (another process does it)")
+        return one_at_a_time(self.library.entries[object_id].mesh, lambda: waiting and waiting(0, 1))
 
     def _features_key(self) -> str:
         """Return the name that the features of these weights have in the cache."""

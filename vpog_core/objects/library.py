@@ -22,6 +22,7 @@ from vpog_core.objects.template_set import (
     save_template_set,
 )
 from vpog_core.types import VPOGError, sentence_of
+from vpog_core.utils.held_file import remove_abandoned
 
 
 class ObjectLibrary:
@@ -53,6 +54,8 @@ class ObjectLibrary:
                 f"There is no objects folder '{folder}': create it and put one mesh for each object in it."
             )
         self.cache_dir = default_cache_dir() if cache_dir is None else Path(cache_dir).expanduser()
+        for place in (self.folder, self.cache_dir):
+            remove_abandoned(place)
         self.entries = read_entries(self.folder)
         if not self.entries:
             raise VPOGError(

@@ -6,6 +6,8 @@ import os
 import threading
 from pathlib import Path
 
+from vpog_core.utils.held_file import ENDING, held
+
 _writing = threading.Lock()
 
 
@@ -25,11 +27,12 @@ def atomic_write(path: Path, content: bytes | str) -> None:
         OSError: it cannot be written; nothing is left of it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
+    partial = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}{ENDING}")
     with _writing:
         try:
-            partial.write_bytes(content.encode() if isinstance(content, str) else content)
-            os.replace(partial, path)
+            with held(partial):
+                partial.write_bytes(content.encode() if isinstance(content, str) else content)
+                os.replace(partial, path)
         except BaseException:
             partial.unlink(missing_ok=True)
             raise

@@ -1,0 +1,106 @@
+"""Files that one process holds, and that nobody holds any more once it has ended, however it ended."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from vpog_core import cancellation
+
+try:
+    import fcntl
+except ImportError:  # Windows: there, nothing is held and nothing abandoned is removed.
+    fcntl = None
+
+ENDING = ".partial"
+ABANDONED = re.compile(r"\..+\.partial")
+"""Names of files and folders that are gone once the work on them is done; else their process was killed."""
+POLL_S = 0.05
+
+
+@contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Hold a file, which is made where it is missing, or a folder, so that `remove_abandoned` leaves it.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    descriptor = None
+    if fcntl is not None:
+        descriptor = _open_held(path, os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT)
+    try:
+        yield
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+@contextmanager
+def one_at_a_time(path: Path, on_wait: Callable[[], object] = lambda: None) -> Iterator[None]:
+    """Wait until no other process works on what is made of a file; one that cannot be read is not waited for.
+
+    Args:
+        on_wait: called where another process does.
+
+    Raises:
+        Cancelled: while it waited.
+    """
+    descriptor = None
+    with suppress(OSError):
+        descriptor = None if fcntl is None else _open_held(path, os.O_RDONLY, on_wait)
+    try:
+        yield
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def remove_abandoned(folder: Path) -> None:
+    """Remove what was being written into a folder, files and folders, when its process was killed."""
+    if fcntl is None:
+        return
+    # A folder that is missing has nothing to remove, and one that cannot be written keeps it.
+    with suppress(OSError):
+        for path in folder.iterdir():
+            if ABANDONED.fullmatch(path.name):
+                with suppress(OSError):
+                    _remove_unheld(path)
+
+
+def _open_held(path: Path, flags: int, on_wait: Callable[[], object] = lambda: None) -> int:
+    """Open and lock a file or a folder."""
+    waits = False
+    while True:
+        descriptor = os.open(path, flags, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            if not waits:
+                waits = True
+                on_wait()
+            cancellation.check()
+            time.sleep(POLL_S)
+            continue
+        except OSError:  # A file system without locks: nothing is ever abandoned there.
+            return descriptor
+        # Another process may have removed it between the two.
+        if os.fstat(descriptor).st_nlink:
+            return descriptor
+        os.close(descriptor)
+
+
+def _remove_unheld(path: Path) -> None:
+    is_folder = path.is_dir()
+    descriptor = os.open(path, (os.O_RDONLY if is_folder else os.O_RDWR) | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.samestat(os.fstat(descriptor), path.stat()):
+            shutil.rmtree(path) if is_folder else path.unlink()
+    finally:
+        os.close(descriptor)

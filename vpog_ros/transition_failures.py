@@ -1,0 +1,45 @@
+"""Say what a transition raises: rclpy takes the node to its error state without a word."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
+
+from vpog_ros.worker import describe
+
+TRANSITIONS = ("on_deactivate", "on_cleanup", "on_shutdown", "on_error")
+"""Those that do not say so themselves."""
+CONSEQUENCE = "the node gives up all it holds and is unconfigured: configure it again"
+CONSEQUENCE_OF_ERROR = "the node is finalized: start its process again"
+
+
+def report_failures(node_class: type) -> type:
+    """Make the transitions of a lifecycle node's class log what they raise, and keep it for /diagnostics.
+
+    Args:
+        node_class: its nodes have a logger and `_statistics`.
+    """
+    for name in TRANSITIONS:
+        setattr(node_class, name, _reporting(getattr(node_class, name)))
+    return node_class
+
+
+def _reporting(transition: Callable) -> Callable:
+    label = transition.__name__.removeprefix("on_")
+    consequence = CONSEQUENCE_OF_ERROR if label == "error" else CONSEQUENCE
+
+    @functools.wraps(transition)
+    def reporting(node, state: LifecycleState) -> TransitionCallbackReturn:
+        try:
+            return transition(node, state)
+        except Exception as error:
+            sentence = (
+                f"The transition '{label}' failed ({type(error).__name__}: {error}), and {consequence}."
+            )
+            node._statistics.failure(label, sentence)
+            node.get_logger().error(f"{sentence} {describe(error)}")
+            return TransitionCallbackReturn.ERROR
+
+    return reporting
