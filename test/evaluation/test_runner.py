@@ -1,4 +1,4 @@
-"""Running a plan and keeping its frames, with the classical method, which needs no network."""
+"""Running an evaluation and keeping its frames, with the classical method, which needs no network."""
 
 import json
 import shutil
@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from vpog_core.evaluation import baseline_sift
-from vpog_core.evaluation.frame_run import SIFT, Plan
+from vpog_core.evaluation.frame_run import SIFT, EvaluationConfig
 from vpog_core.evaluation.runner import FrameStore, run, run_key
 from vpog_core.types import VPOGError
 
@@ -18,14 +18,14 @@ def small(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "runner_cache"))
 
 
-def plan_for(root, **more) -> Plan:
-    return Plan(**{"dataset": str(root), "methods": (SIFT,), "stages": False, "limit": 2, **more})
+def config_for(root, **more) -> EvaluationConfig:
+    return EvaluationConfig(**{"dataset": str(root), "methods": (SIFT,), "stages": False, "limit": 2, **more})
 
 
-def run_told(plan: Plan, folder) -> tuple[list[dict], list[tuple[str, int, int]]]:
+def run_told(config: EvaluationConfig, folder) -> tuple[list[dict], list[tuple[str, int, int]]]:
     """The records, and what was told of the progress."""
     told: list = []
-    records = run(plan, plan.benchmark(), folder, progress=lambda *step: told.append(step))
+    records = run(config, config.benchmark(), folder, progress=lambda *step: told.append(step))
     return records, told
 
 
@@ -35,39 +35,39 @@ def poses(records: list[dict]) -> list:
 
 
 def test_frames_come_in_order_and_are_kept(bop_case, tmp_path):
-    plan = plan_for(bop_case[0])
-    records, told = run_told(plan, tmp_path)
-    assert [tuple(record["key"]) for record in records] == plan.benchmark().keys == [(1, 0), (1, 1)]
+    config = config_for(bop_case[0])
+    records, told = run_told(config, tmp_path)
+    assert [tuple(record["key"]) for record in records] == config.benchmark().keys == [(1, 0), (1, 1)]
     assert told == [
         *(("objects", n, 3) for n in (1, 2, 3)),
         *(("frames", n, 2) for n in (0, 1, 2)),
     ]
-    again, told = run_told(plan, tmp_path)
+    again, told = run_told(config, tmp_path)
     assert again == records
     assert told == [], "nothing is onboarded or computed for frames that are there"
-    more, told = run_told(plan_for(bop_case[0], limit=3), tmp_path)
+    more, told = run_told(config_for(bop_case[0], limit=3), tmp_path)
     assert more[:2] == records
     assert told[-2:] == [("frames", 2, 3), ("frames", 3, 3)], "a longer run computes what it lacks"
 
 
 def test_a_frame_half_written_or_of_another_key_is_computed_again(bop_case, tmp_path):
-    plan = plan_for(bop_case[0])
-    records, _ = run_told(plan, tmp_path)
+    config = config_for(bop_case[0])
+    records, _ = run_told(config, tmp_path)
     first, second = sorted(tmp_path.rglob("*.json"))
     first.write_text(first.read_text()[:40])
     second.write_text(json.dumps({"key": [9, 9]}))
-    again, told = run_told(plan, tmp_path)
+    again, told = run_told(config, tmp_path)
     assert poses(again) == poses(records)
     assert [step for step in told if step[0] == "frames"] == [("frames", n, 2) for n in (0, 1, 2)]
 
 
 def test_a_part_has_the_key_of_the_whole(bop_case):
-    plan = plan_for(bop_case[0])
-    key = run_key(plan, plan.benchmark())
-    for other in (plan_for(bop_case[0], limit=None), plan_for(f"{bop_case[0]}/../made")):
+    config = config_for(bop_case[0])
+    key = run_key(config, config.benchmark())
+    for other in (config_for(bop_case[0], limit=None), config_for(f"{bop_case[0]}/../made")):
         assert run_key(other, other.benchmark()) == key
-    part = Plan(objects=1, crops=1, levels=("clean",), splits=("textured",))
-    assert run_key(part, part.benchmark()) == run_key(Plan(), Plan().benchmark())
+    part = EvaluationConfig(objects=1, crops=1, levels=("clean",), splits=("textured",))
+    assert run_key(part, part.benchmark()) == run_key(EvaluationConfig(), EvaluationConfig().benchmark())
 
 
 def test_whatever_may_change_a_pose_changes_the_key(bop_case, tmp_path):
@@ -76,8 +76,8 @@ def test_whatever_may_change_a_pose_changes_the_key(bop_case, tmp_path):
     entry = {"scene_id": 1, "image_id": 0, "category_id": 1, "bbox": [1, 2, 3, 4], "score": 0.5}
 
     def key(**more) -> str:
-        plan = plan_for(root, **more)
-        return run_key(plan, plan.benchmark())
+        config = config_for(root, **more)
+        return run_key(config, config.benchmark())
 
     keys = [key(), key(mode="global"), key(refinements=0), key(methods=(SIFT, "vpog")), key(stages=True)]
     for score in (0.5, 0.6):

@@ -79,7 +79,7 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
     files.check_output(arguments.output)
     output = files.output_folder(arguments.output)
     with _Bars() as progress:
-        result = evaluate(plan_of(arguments), output, arguments.workers, command_of(arguments), progress)
+        result = evaluate(config_of(arguments), output, arguments.workers, command_of(arguments), progress)
     for note in result["notes"]:
         print(note)
     print(f"report: {output / 'report.html'}")
@@ -87,13 +87,13 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def plan_of(arguments: argparse.Namespace):
-    """The plan the options ask for.
+def config_of(arguments: argparse.Namespace):
+    """Return the evaluation config that the flags ask for.
 
     Raises:
         VPOGError: options that do not go together.
     """
-    from vpog_core.evaluation.frame_run import CHOICES, OURS, Plan
+    from vpog_core.evaluation.frame_run import ESTIMATOR_OPTIONS, VPOG, EvaluationConfig
     from vpog_core.evaluation.heldout import CROPS, OBJECTS, SPLITS
     from vpog_core.evaluation.heldout_picture import LEVELS
 
@@ -114,7 +114,7 @@ def plan_of(arguments: argparse.Namespace):
         )
     if arguments.synthetic and arguments.detections != "gt":
         raise VPOGError("--synthetic heldout has no detector's file: leave --detections out.")
-    return Plan(
+    return EvaluationConfig(
         dataset=arguments.dataset,
         split=(arguments.dataset and arguments.split) or "test",
         objects=arguments.objects or OBJECTS,
@@ -124,13 +124,13 @@ def plan_of(arguments: argparse.Namespace):
         limit=arguments.limit,
         sensor=arguments.sensor or "",
         detections=arguments.detections,
-        methods=(OURS, arguments.baseline) if arguments.baseline else (OURS,),
+        methods=(VPOG, arguments.baseline) if arguments.baseline else (VPOG,),
         # The oracles stand in for stages of cluster mode.
         stages=not arguments.no_stages and arguments.mode == "cluster",
         weights=arguments.weights,
         device=arguments.device,
         mode=arguments.mode,
-        **{name: getattr(arguments, name) for name in CHOICES},
+        **{name: getattr(arguments, name) for name in ESTIMATOR_OPTIONS},
     )
 
 
@@ -149,10 +149,10 @@ def _named(option: str, given: str | None, known: tuple[str, ...]) -> tuple[str,
 
 def command_of(arguments: argparse.Namespace) -> str:
     """The command that asks for the same numbers again: what was given, but for --workers and --device."""
-    from vpog_core.evaluation.frame_run import CHOICES
+    from vpog_core.evaluation.frame_run import ESTIMATOR_OPTIONS
 
     names = ("dataset", "synthetic", "split", "sensor", "objects", "crops", "levels", "limit")
-    names += ("detections", "weights", "mode", *CHOICES, "baseline", "output")
+    names += ("detections", "weights", "mode", *ESTIMATOR_OPTIONS, "baseline", "output")
     default = {"detections": "gt", "mode": "cluster"}
     words = ["vpog", "evaluate"]
     for name in names:

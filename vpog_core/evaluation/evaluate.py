@@ -1,4 +1,4 @@
-"""An evaluation from plan to files: the results CSVs, scores.json and report.html."""
+"""An evaluation from its config to files: the results CSVs, scores.json and report.html."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 from vpog_core.evaluation import detections
 from vpog_core.evaluation.benchmark import Benchmark
 from vpog_core.evaluation.errors import Estimate, TargetErrors
-from vpog_core.evaluation.frame_run import CHOICES, OURS, Plan
+from vpog_core.evaluation.frame_run import ESTIMATOR_OPTIONS, VPOG, EvaluationConfig
 from vpog_core.evaluation.matching import hits
 from vpog_core.evaluation.oracles import STAGES
 from vpog_core.evaluation.report import write_report
@@ -30,9 +30,13 @@ NEAR = 25.0
 
 
 def evaluate(
-    plan: Plan, output: Path, workers: int = 1, command: str = "", progress: Progress | None = None
+    config: EvaluationConfig,
+    output: Path,
+    workers: int = 1,
+    command: str = "",
+    progress: Progress | None = None,
 ) -> dict:
-    """Run a plan and write its files into the folder `output`; returns what scores.json holds.
+    """Run an evaluation and write its files into the folder `output`; returns what scores.json holds.
 
     Args:
         command: how it was called, for the files.
@@ -40,13 +44,13 @@ def evaluate(
     Raises:
         VPOGError: weights, dataset or detections that cannot be used.
     """
-    benchmark = plan.benchmark()
-    notes = [*benchmark.notes, *detections.open_detections(plan.detections, benchmark).notes]
+    benchmark = config.benchmark()
+    notes = [*benchmark.notes, *detections.open_detections(config.detections, benchmark).notes]
     output.mkdir(parents=True, exist_ok=True)
-    records = run(plan, benchmark, output / "frames", workers, progress)
+    records = run(config, benchmark, output / "frames", workers, progress)
     names = {i: benchmark.object(i).name for i in benchmark.object_ids}
     methods = {}
-    for method in plan.methods:
+    for method in config.methods:
         found = estimates_of(records, method)
         write_results(output / f"{method}_{_file_part(benchmark.name)}.csv", found)
         methods[method] = {
@@ -54,15 +58,15 @@ def evaluate(
             "seconds": seconds(records, method),
             "without_pose": sum(len(record["methods"][method]["reasons"]) for record in records),
         }
-    first, *others = plan.methods
+    first, *others = config.methods
     notes += _without_depth(benchmark) + _without_pose(records, first)
     result = {
-        "title": title(plan, benchmark),
+        "title": title(config, benchmark),
         "command": command,
-        **_description(plan, benchmark),
+        **_description(config, benchmark),
         "notes": notes,
         **methods[first],
-        "stages": stages(records, methods[OURS]) if plan.stages and OURS in plan.methods else None,
+        "stages": stages(records, methods[VPOG]) if config.stages and VPOG in config.methods else None,
         "method": first,
         "baselines": {name: methods[name] for name in others},
     }
@@ -71,21 +75,25 @@ def evaluate(
     return result
 
 
-def title(plan: Plan, benchmark: Benchmark) -> str:
+def title(config: EvaluationConfig, benchmark: Benchmark) -> str:
     """What was measured, on what, where the boxes came from."""
-    return f"{benchmark.name}: {detections.describe(plan.detections)}"
+    return f"{benchmark.name}: {detections.describe(config.detections)}"
 
 
-def _description(plan: Plan, benchmark: Benchmark) -> dict:
-    weights = Path(plan.weights) if plan.weights else DEFAULT_WEIGHTS
+def _description(config: EvaluationConfig, benchmark: Benchmark) -> dict:
+    weights = Path(config.weights) if config.weights else DEFAULT_WEIGHTS
     return {
         "dataset": benchmark.name,
-        "detections": detections.describe(plan.detections),
+        "detections": detections.describe(config.detections),
         "depth": benchmark.has_depth,
         "frames": len(benchmark.keys),
         "weights": _file_named(weights),
         "refiner": _file_named(DEFAULT_REFINER),
-        "options": {name: value for name in ("mode", *CHOICES) if (value := getattr(plan, name)) is not None},
+        "options": {
+            name: value
+            for name in ("mode", *ESTIMATOR_OPTIONS)
+            if (value := getattr(config, name)) is not None
+        },
     }
 
 

@@ -20,13 +20,13 @@ from vpog_core.inference.estimator import PoseEstimator
 from vpog_core.objects.library import ObjectLibrary
 from vpog_core.types import Detection, Estimates, VPOGError
 
-OURS, SIFT = "vpog", "sift"
-CHOICES = ("hypotheses", "retry_views", "refinements", "refiner_rounds", "alignments")
-"""The estimator's options that a plan may set."""
+VPOG, SIFT = "vpog", "sift"
+ESTIMATOR_OPTIONS = ("hypotheses", "retry_views", "refinements", "refiner_rounds", "alignments")
+"""The estimator's options that a config may set."""
 
 
 @dataclass(frozen=True)
-class Plan:
+class EvaluationConfig:
     """All that decides what an evaluation computes; travels to worker processes.
 
     Attributes:
@@ -34,8 +34,8 @@ class Plan:
         objects, crops, levels, splits: how much of the held-out benchmark, see `HeldOut`.
         limit: how many frames of a dataset, None for all; sensor: whose images, where there are several.
         detections: `gt` or a file.
-        methods: of OURS and SIFT; stages: ask the oracles, too.
-        weights: file, or None for the shipped; device, mode, and `CHOICES`: the estimator's.
+        methods: of VPOG and SIFT; stages: ask the oracles, too.
+        weights: file, or None for the shipped; device, mode, and `ESTIMATOR_OPTIONS`: the estimator's.
     """
 
     dataset: str | None = None
@@ -47,7 +47,7 @@ class Plan:
     limit: int | None = None
     sensor: str = ""
     detections: str = "gt"
-    methods: tuple[str, ...] = (OURS,)
+    methods: tuple[str, ...] = (VPOG,)
     stages: bool = True
     weights: str | None = None
     device: str = "auto"
@@ -66,24 +66,24 @@ class Plan:
 
     def estimator(self, library: Path) -> PoseEstimator:
         """What is evaluated."""
-        given = {name: value for name in CHOICES if (value := getattr(self, name)) is not None}
+        given = {name: value for name in ESTIMATOR_OPTIONS if (value := getattr(self, name)) is not None}
         return PoseEstimator(library, self.weights, device=self.device, mode=self.mode, **given)
 
 
 class FrameRunner:
-    """Runs frames of a plan.
+    """Runs frames of an evaluation.
 
     Args:
         library: a folder the benchmark wrote its objects into.
     """
 
-    def __init__(self, plan: Plan, library: Path) -> None:
-        self.plan, self.benchmark = plan, plan.benchmark()
-        self.detections = open_detections(plan.detections, self.benchmark)
+    def __init__(self, config: EvaluationConfig, library: Path) -> None:
+        self.config, self.benchmark = config, config.benchmark()
+        self.detections = open_detections(config.detections, self.benchmark)
         self.methods: dict[str, PoseEstimator | SiftBaseline] = {}
-        if OURS in plan.methods:
-            self.methods[OURS] = plan.estimator(library)
-        if SIFT in plan.methods:
+        if VPOG in config.methods:
+            self.methods[VPOG] = config.estimator(library)
+        if SIFT in config.methods:
             self.methods[SIFT] = SiftBaseline(ObjectLibrary(library))
 
     def onboard(self, obj_id: int) -> None:
@@ -103,7 +103,7 @@ class FrameRunner:
         record = {"key": list(key), "detections": len(looked_for), "methods": {}}
         for name, method in self.methods.items():
             record["methods"][name] = self._estimate(method, frame, looked_for)
-        if self.plan.stages and OURS in self.methods:
+        if self.config.stages and VPOG in self.methods:
             record["stages"] = self._stages(frame, looked_for)
         return record
 
@@ -133,7 +133,7 @@ class FrameRunner:
                 continue
             try:
                 target = self.benchmark.object(obj_id)
-                answer = ask_oracles(self.methods[OURS], frame, detection, truth, target)
+                answer = ask_oracles(self.methods[VPOG], frame, detection, truth, target)
             except VPOGError:
                 continue
             angles.append(answer.angles)

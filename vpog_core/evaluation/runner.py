@@ -1,4 +1,4 @@
-"""All frames of a plan, over several processes, each frame kept on disk so that a killed run goes on."""
+"""Runs all frames of an evaluation, over several processes, each frame stored so that a killed run resumes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from vpog_core.crew import Crew
 from vpog_core.evaluation.benchmark import Benchmark, FrameKey
-from vpog_core.evaluation.frame_run import FrameRunner, Plan
+from vpog_core.evaluation.frame_run import FrameRunner, EvaluationConfig
 from vpog_core.inference.networks import DEFAULT_REFINER, DEFAULT_WEIGHTS
 from vpog_core.types import VPOGError
 from vpog_core.whole_file import write_whole
@@ -26,23 +26,27 @@ Progress = Callable[[str, int, int], None]
 
 
 def run(
-    plan: Plan, benchmark: Benchmark, folder: Path, workers: int = 1, progress: Progress | None = None
+    config: EvaluationConfig,
+    benchmark: Benchmark,
+    folder: Path,
+    workers: int = 1,
+    progress: Progress | None = None,
 ) -> list[dict]:
     """The records of all frames, in the benchmark's order; those in `folder` from before are kept.
 
     Args:
-        benchmark: the plan's.
+        benchmark: the config's.
         folder: where frames are kept, in a folder named by everything they depend on.
         workers: processes, each with one torch thread; 1 runs here.
         progress: told after each object onboarded and each frame.
     """
-    store = FrameStore(folder, run_key(plan, benchmark))
+    store = FrameStore(folder, run_key(config, benchmark))
     missing = [key for key in benchmark.keys if key not in store]
     done = len(benchmark.keys) - len(missing)
     with tempfile.TemporaryDirectory(prefix="vpog_objects_") as library:
         if missing:
             benchmark.write_library(Path(library))
-            with Crew(FrameRunner, (plan, Path(library)), min(workers, len(missing))) as crew:
+            with Crew(FrameRunner, (config, Path(library)), min(workers, len(missing))) as crew:
                 for count, _ in enumerate(crew.map(_onboard, benchmark.object_ids), start=1):
                     _tell(progress, "objects", count, len(benchmark.object_ids))
                 _tell(progress, "frames", done, len(benchmark.keys))
@@ -53,14 +57,14 @@ def run(
     return [store.read(key) for key in benchmark.keys]
 
 
-def run_key(plan: Plan, benchmark: Benchmark) -> str:
+def run_key(config: EvaluationConfig, benchmark: Benchmark) -> str:
     """Names everything a frame's record depends on: code, weights, options, dataset, detections."""
     not_options = ("dataset", "weights", "detections", "limit", "objects", "crops", "levels", "splits")
-    options = {k: v for k, v in asdict(plan).items() if k not in not_options}
-    weights = Path(plan.weights) if plan.weights else DEFAULT_WEIGHTS
+    options = {k: v for k, v in asdict(config).items() if k not in not_options}
+    weights = Path(config.weights) if config.weights else DEFAULT_WEIGHTS
     parts = [str(FORMAT), benchmark.fingerprint, json.dumps(options, sort_keys=True), _digest(weights)]
     parts += [_digest(DEFAULT_REFINER), _code_digest()]
-    parts.append(plan.detections if plan.detections == "gt" else _digest(Path(plan.detections)))
+    parts.append(config.detections if config.detections == "gt" else _digest(Path(config.detections)))
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
