@@ -27,7 +27,7 @@ MAX_SIDE = 65535
 
 
 class VPOGError(ValueError):
-    """Something a user can mend: one sentence that says what is wrong and what to do."""
+    """An error that a user can fix: one sentence that says what is wrong and what to do."""
 
 
 def sentence_of(error: BaseException) -> str:

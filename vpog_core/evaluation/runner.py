@@ -1,4 +1,4 @@
-"""Runs all frames of an evaluation, over several processes, each frame stored so that a killed run resumes."""
+"""Runs all frames of an evaluation, over several processes; each is stored, so that a killed run resumes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from vpog_core.crew import Crew
 from vpog_core.evaluation.benchmark import Benchmark, FrameKey
-from vpog_core.evaluation.frame_run import FrameRunner, EvaluationConfig
+from vpog_core.evaluation.frame_run import EvaluationConfig, FrameRunner
 from vpog_core.inference.networks import DEFAULT_REFINER, DEFAULT_WEIGHTS
 from vpog_core.types import VPOGError
 from vpog_core.whole_file import write_whole
