@@ -8,9 +8,10 @@ from collections.abc import Callable
 
 from rclpy.logging import get_logger
 
+from vpog_core.inference.options import LoadSettings, Options
 from vpog_core.objects.symmetry_hint import symmetry_hint
 from vpog_core.types import VPOGError
-from vpog_ros.parameters import Settings
+from vpog_ros.parameters import Settings, group
 
 Progress = Callable[[int, int, str], None]
 """Called with (objects done, objects in all, the next one's name)."""
@@ -19,7 +20,7 @@ EstimatorFactory = Callable[[Settings, Progress], object]
 
 
 def load_estimator(settings: Settings, progress: Progress):
-    """The PoseEstimator the settings ask for, with the folder's objects onboarded.
+    """Make the PoseEstimator that the settings ask for, with the folder's objects onboarded.
 
     Raises:
         VPOGError: a setting that cannot be followed; no object can be used, or not all where they must be.
@@ -34,22 +35,7 @@ def load_estimator(settings: Settings, progress: Progress):
         told = f"num_threads is {settings.num_threads}, and OMP_NUM_THREADS in the environment goes before it"
         get_logger("vpog_node").warning(f"{told}: {used} threads are used.")
     estimator = PoseEstimator(
-        settings.objects_dir,
-        settings.weights or None,
-        device=settings.device,
-        precision=settings.precision,
-        mode=settings.mode,
-        cache_dir=settings.cache_dir or None,
-        hypotheses=settings.hypotheses,
-        retry_views=settings.second_look,
-        retry_below_score=settings.second_look_below,
-        rolls=settings.rolls,
-        refinements=settings.refinements,
-        refiner_weights=settings.refiner_weights or None,
-        refiner_rounds=settings.refiner_rounds,
-        alignments=settings.alignments,
-        alternatives=settings.alternatives,
-        samples=settings.samples,
+        settings.objects_dir, **group(settings, LoadSettings), **group(settings, Options)
     )
     if settings.onboard_when_asked:
         estimator.objects.check(settings.strict_objects)

@@ -10,6 +10,7 @@ import numpy as np
 from std_msgs.msg import Header
 
 from vpog_core.geometry.camera_checks import camera_doubts
+from vpog_core.inference.options import TrackerSettings
 from vpog_core.io.bit_depth import BitDepth
 from vpog_core.messages.camera_infos import CameraInfos, calibration
 from vpog_core.messages.detections import DetectionReader
@@ -323,13 +324,5 @@ def _pose_filters(library):
     return PoseFilters(library)
 
 
-def _tracker_settings(settings: Settings):
-    from vpog_core.inference.tracking import TrackerSettings
-
-    return TrackerSettings(
-        min_score=settings.tracking_min_score,
-        retrieve_every=settings.tracking_retrieve_every,
-        max_gap=settings.tracking_max_gap,
-        without_detections=settings.tracking_without_detections,
-        max_age=settings.tracking_max_age,
-    )
+def _tracker_settings(settings: Settings) -> TrackerSettings:
+    return TrackerSettings(**parameters.group(settings, TrackerSettings, "tracking_"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vpog_ros.parameter_table import CONFIGURE, LIVE, START, TABLE, Spec
+from vpog_ros.parameter_table import CONFIGURE, LIVE, START, TABLE
 
 TF2, VISION, YOLO, ACTION = "tf2_msgs", "vision_msgs", "yolo_msgs", "rclpy.action"
 
@@ -216,8 +216,8 @@ def _parameters(when: str) -> str:
     lines = ["| name | default | range | unit | |", "| --- | --- | --- | --- | --- |"]
     for name, spec in TABLE.items():
         if spec.when == when:
-            description = spec.description.replace("|", "\\|").replace("<", "&lt;")
-            cells = (f"`{name}`", f"`{_value(spec.default)}`", _range(spec), spec.unit, description)
+            description = spec.help.replace("|", "\\|").replace("<", "&lt;")
+            cells = (f"`{name}`", f"`{_value(spec.default)}`", spec.range, spec.unit, description)
             lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
@@ -226,14 +226,6 @@ def _value(value) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     return f'"{value}"' if isinstance(value, str) else str(value)
-
-
-def _range(spec: Spec) -> str:
-    if spec.choices:
-        return ", ".join(spec.choices)
-    if spec.minimum is None:
-        return {str: "text", bool: "true, false"}.get(type(spec.default), "")
-    return f"{spec.minimum:g} to {spec.maximum:g}"
 
 
 if __name__ == "__main__":

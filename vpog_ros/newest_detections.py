@@ -6,10 +6,11 @@ import contextlib
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from vpog_core.messages.detection_inputs import read_detections
 from vpog_core.messages.label_maps import LabelMapReader
 from vpog_core.messages.reading import stamp_to_ns
 from vpog_core.messages.ring import remember
@@ -79,11 +80,5 @@ def class_names(message, label_maps: LabelMapReader) -> set[str]:
         with contextlib.suppress(VPOGError):
             return label_maps.class_names(message)
         return set()
-    items = message.instances if hasattr(message, "instances") else message.detections
-    return {name for item in items for name in _names(item) if 0 < len(name) <= MOST_CHARACTERS}
-
-
-def _names(item) -> Iterable[str]:
-    if hasattr(item, "results"):
-        return [result.hypothesis.class_id for result in item.results]
-    return [item.class_name, str(item.class_id)] if hasattr(item, "class_name") else [item.class_id]
+    names = {name for found in read_detections(message) for name, _ in found.classes}
+    return {name for name in names if 0 < len(name) <= MOST_CHARACTERS}

@@ -51,7 +51,7 @@ NETWORKS = "vpog_core.inference.estimator"
 """Takes seconds to import."""
 
 
-class VpogNode(LifecycleNodeMixin, Node):
+class VpogNode(parameters.RenamedParameters, LifecycleNodeMixin, Node):
     """See the README for topics and `vpog_ros.parameter_table` for parameters."""
 
     def __init__(
