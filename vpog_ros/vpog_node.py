@@ -99,7 +99,7 @@ class VpogNode(parameters.RenamedParameters, LifecycleNodeMixin, Node):
         ):
             group = MutuallyExclusiveCallbackGroup()
             self.create_timer(period_s, callback, callback_group=group, clock=steady)
-        for sentence in optional.what_is_off():
+        for sentence in optional.missing_features():
             self.get_logger().info(sentence)
 
     @property
