@@ -209,7 +209,7 @@ def test_an_option_that_was_renamed_works_under_its_old_name_and_says_the_new_on
         words = ["evaluate", "--synthetic", "heldout", "--output", "out", name, "3"]
         configs.append(config_of(build_parser().parse_args(words)))
     assert configs[0] == configs[1]
-    assert configs[0].retry_views == 3
+    assert configs[0].options.retry_views == 3
     said = capsys.readouterr().err
     assert said.count("\n") == 1
     assert "--second-look is now --retry-views" in said

@@ -17,12 +17,11 @@ from vpog_core.evaluation.heldout import CROPS, OBJECTS, SPLITS, HeldOut
 from vpog_core.evaluation.heldout_picture import LEVELS
 from vpog_core.evaluation.oracles import STAGES, ask_oracles
 from vpog_core.inference.estimator import PoseEstimator
+from vpog_core.inference.options import DEFAULT_OPTIONS, Options
 from vpog_core.objects.library import ObjectLibrary
 from vpog_core.types import Detection, Estimates, VPOGError
 
 VPOG, SIFT = "vpog", "sift"
-ESTIMATOR_OPTIONS = ("hypotheses", "retry_views", "refinements", "refiner_rounds", "alignments")
-"""The estimator's options that a config may set."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ class EvaluationConfig:
         limit: how many frames of a dataset, None for all; sensor: whose images, where there are several.
         detections: `gt` or a file.
         methods: of VPOG and SIFT; stages: ask the oracles, too.
-        weights: file, or None for the shipped; device, mode, and `ESTIMATOR_OPTIONS`: the estimator's.
+        weights: file, or None for the shipped; device, options: the estimator's.
     """
 
     dataset: str | None = None
@@ -51,12 +50,7 @@ class EvaluationConfig:
     stages: bool = True
     weights: str | None = None
     device: str = "auto"
-    mode: str = "cluster"
-    hypotheses: int | None = None
-    retry_views: int | None = None
-    refinements: int | None = None
-    refiner_rounds: int | None = None
-    alignments: int | None = None
+    options: Options = DEFAULT_OPTIONS
 
     def benchmark(self) -> Benchmark:
         """What is evaluated on."""
@@ -66,8 +60,7 @@ class EvaluationConfig:
 
     def estimator(self, library: Path) -> PoseEstimator:
         """What is evaluated."""
-        given = {name: value for name in ESTIMATOR_OPTIONS if (value := getattr(self, name)) is not None}
-        return PoseEstimator(library, self.weights, device=self.device, mode=self.mode, **given)
+        return PoseEstimator(library, self.weights, device=self.device, **asdict(self.options))
 
 
 class FrameRunner:
