@@ -1,4 +1,4 @@
-"""The demo in one command: a camera, the node and a monitor as processes of their own, over real DDS."""
+"""Runs the demo in one command: a camera, the node and a monitor, each a process, over real DDS."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ POLL_S = 0.2
 
 
 class Children:
-    """Processes that do not outlive this one, however it ends."""
+    """Starts processes that end with this one, however it ends."""
 
     def __init__(self) -> None:
         self._running: dict[str, subprocess.Popen] = {}
@@ -45,7 +45,7 @@ class Children:
         return process
 
     def stop_all(self) -> None:
-        """Ask, then insist."""
+        """Stop all processes: ask them first, then kill them."""
         for how, patience in ((signal.SIGINT, STOP_TIMEOUT_S), (signal.SIGTERM, 2.0), (signal.SIGKILL, 2.0)):
             alive = [process for process in self._running.values() if process.poll() is None]
             for process in alive:
@@ -58,7 +58,7 @@ class Children:
 
 
 def die_with_parent() -> None:
-    """In the child, on Linux: be told to end when the parent dies without a chance to say so."""
+    """Ask Linux, in the child, for SIGTERM when the parent dies."""
     if sys.platform == "linux":
         PR_SET_PDEATHSIG = 1
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
@@ -69,7 +69,7 @@ def module(name: str, *arguments: str) -> list[str]:
 
 
 def node_command(arguments: argparse.Namespace, objects: Path) -> list[str]:
-    """The node, its inputs joined to the camera's topics."""
+    """Return the command of the node, with its inputs remapped to the camera's topics."""
     parameters = {
         "objects_dir": objects,
         "device": arguments.device,
@@ -86,7 +86,7 @@ def node_command(arguments: argparse.Namespace, objects: Path) -> list[str]:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Start everything, wait for the monitor's verdict, end everything."""
+    """Start all processes, wait for the monitor's result, and stop them."""
     output = arguments.output.resolve()
     output.mkdir(parents=True, exist_ok=True)
     objects = output / "objects"
@@ -146,7 +146,10 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         "--output", type=Path, default=Path("demo_output"), help="folder for pictures and logs"
     )
     parser.add_argument(
-        "--min-share", type=float, default=MIN_SHARE, help="share of right poses, under it the demo fails"
+        "--min-share",
+        type=float,
+        default=MIN_SHARE,
+        help="fraction of correct poses below which the demo fails",
     )
     return parser.parse_args(arguments)
 

@@ -44,8 +44,8 @@ def load_estimator(settings: Settings, progress: Progress):
     return estimator
 
 
-def say_what_is_odd(estimator, logger) -> dict[str, str]:
-    """Log the objects that are left out, and what is left out of other meshes or doubtful about them.
+def log_object_notes(estimator, logger) -> dict[str, str]:
+    """Log which objects are left out, and notes on the meshes of the others.
 
     Returns:
         what is shown on /diagnostics as well: hints on the symmetry of objects.
@@ -65,7 +65,7 @@ def say_what_is_odd(estimator, logger) -> dict[str, str]:
 
 
 def free_memory() -> None:
-    """Give back what an estimator held that nobody has any more."""
+    """Release the memory of an estimator that is no longer used."""
     gc.collect()
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():

@@ -23,7 +23,7 @@ def input_specs(
     on_camera_info: Callable,
     processor: FrameProcessor,
 ) -> list[InputSpec]:
-    """Return the topics to listen to, with what is called for each of their messages."""
+    """Return the topics to subscribe to, with what is called for each of their messages."""
     image, image_type = node.resolve_topic_name("image"), Image
     if settings.image_transport == "compressed":
         # As image_transport names it; a user may have remapped to that already.
@@ -39,8 +39,10 @@ def input_specs(
     ]
     for name, kind in optional.DETECTION_CLASSES.items():
         specs.append(spec(name, kind, on_detections, reliable=True))
-    specs.append(spec("label_map", Image, on_detections, 5, reliable=True, wanted=False))
+    specs.append(spec("label_map", Image, on_detections, 5, reliable=True, expected=False))
     if optional.LabelInfo is not None:
         info = processor.add_label_info
-        specs.append(spec("label_info", optional.LabelInfo, info, reliable=True, latched=True, wanted=False))
+        specs.append(
+            spec("label_info", optional.LabelInfo, info, reliable=True, latched=True, expected=False)
+        )
     return specs

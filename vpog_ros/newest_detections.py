@@ -1,4 +1,4 @@
-"""The newest detections of each class: where to look for an object when nobody says where it is."""
+"""Keeps the newest detections of each class, for requests that do not say where an object is."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from vpog_core.messages.reading import stamp_to_ns
 from vpog_core.messages.ring import remember
 from vpog_core.types import VPOGError
 
-MOST_CLASSES = 64
+MAX_CLASSES = 64
 """Classes that are remembered, those of which detections came last."""
-MOST_CHARACTERS = 256
+MAX_CHARACTERS = 256
 """Of the name of a class; longer ones are nobody's."""
 
 
@@ -52,33 +52,33 @@ class NewestDetections:
         self._last: Detected | None = None
 
     def add(self, message) -> None:
-        """A message of detections came."""
+        """Add a message of detections."""
         detected = Detected(message, stamp_to_ns(message.header.stamp), self._clock())
         names = class_names(message, self.label_maps)
         with self._lock:
             self._last = detected
             for name in names:
                 self._by_class.pop(name, None)
-                remember(self._by_class, name, detected, MOST_CLASSES)
+                remember(self._by_class, name, detected, MAX_CLASSES)
 
     def of_stamp(self, stamp_ns: int) -> Detected | None:
-        """The last message, where it is of this stamp."""
+        """Return the last message, if it has this stamp."""
         with self._lock:
             last = self._last
         return last if last is not None and stamp_ns and last.stamp_ns == stamp_ns else None
 
     def by_class(self) -> dict[str, Detected]:
-        """The last message of each class, by the detector's name of it."""
+        """Return the last message of each class, by the detector's name of it."""
         with self._lock:
             return dict(self._by_class)
 
 
 def class_names(message, label_maps: LabelMapReader) -> set[str]:
-    """Every name that the detections of a message may be called by; none of a label map that is broken."""
+    """Return all names that the classes of a message may have; none of a label map that is broken."""
     if hasattr(message, "encoding"):
         # Whoever asks for the poses of its image is told what is wrong with it.
         with contextlib.suppress(VPOGError):
             return label_maps.class_names(message)
         return set()
     names = {name for found in read_detections(message) for name, _ in found.classes}
-    return {name for name in names if 0 < len(name) <= MOST_CHARACTERS}
+    return {name for name in names if 0 < len(name) <= MAX_CHARACTERS}

@@ -1,4 +1,4 @@
-"""Objects that come and change while the node runs: onboarded beside it, exchanged between frames."""
+"""Onboards objects that are added or changed while the node runs, and exchanges them between frames."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ASKED = "'{}' is being onboarded, which takes some time once: its poses come aft
 
 
 class ObjectManager:
-    """Lives from configure to cleanup.
+    """Onboards objects in a thread, from configure to cleanup.
 
     A single thread reads the objects folder anew and onboards objects, one after the other. A library that
     was read anew is exchanged for the old one by `exchange`, which the worker calls between two frames.
@@ -45,7 +45,7 @@ class ObjectManager:
 
     @property
     def store(self):
-        """The newest objects: those the estimator has, or is about to have."""
+        """Return the newest objects: those that the estimator has, or will have after the exchange."""
         waiting = self._exchange
         return self._estimator.objects if waiting is None else waiting[0]
 
@@ -78,12 +78,12 @@ class ObjectManager:
         self._begin()
 
     def waiting(self) -> list[str]:
-        """Names of the objects that are being onboarded or wait for it."""
+        """Return the names of the objects that are being onboarded or wait for it."""
         with self._lock:
             return list(self._wanted)
 
     def exchange(self) -> set[str] | None:
-        """Give the estimator the objects that were read anew; call it between two frames.
+        """Give the estimator the objects that were read again; call it between two frames.
 
         Returns:
             the names of the objects whose mesh is another now or gone; None where nothing was read.
@@ -97,7 +97,7 @@ class ObjectManager:
         return waiting[1]
 
     def stop(self) -> None:
-        """End what is under way at its next step."""
+        """Cancel what is under way, at its next step."""
         self._stop.set()
         self._work.set()
 

@@ -1,4 +1,4 @@
-"""The services ~/add_object, ~/list_objects and ~/reload_objects."""
+"""Offers the services ~/add_object, ~/list_objects and ~/reload_objects."""
 
 from __future__ import annotations
 

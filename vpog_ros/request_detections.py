@@ -1,4 +1,4 @@
-"""Where a request wants its objects to be looked for: by its own boxes, else by the detector's."""
+"""Finds the detections of a request: its own boxes, else the detector's."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from std_msgs.msg import Header
 from vpog_core.messages.detections import DetectionReader, shortened
 from vpog_core.messages.reading import stamp_to_ns
 from vpog_core.types import Camera, Detection, VPOGError
-from vpog_ros.estimation_request import MOST_NAMES
+from vpog_ros.estimation_request import MAX_NAMES
 from vpog_ros.msg import Instance2DArray, ObjectWithoutPose
 from vpog_ros.newest_detections import Detected, NewestDetections
 
@@ -32,7 +32,7 @@ _SILENT = SimpleNamespace(leave_out=lambda *_: None, say_once=lambda *_, **__: N
 
 @dataclass
 class Asked:
-    """What a request asks for, as far as it can be known.
+    """Holds what a request asks for, as far as it is known.
 
     Attributes:
         detections: to be estimated.
@@ -77,8 +77,8 @@ class RequestDetections:
         Raises:
             VPOGError: the request cannot be understood.
         """
-        if max(len(goal.objects), len(goal.instances)) > MOST_NAMES:
-            raise VPOGError(f"A request names {MOST_NAMES} objects and instances at most: ask in parts.")
+        if max(len(goal.objects), len(goal.instances)) > MAX_NAMES:
+            raise VPOGError(f"A request names {MAX_NAMES} objects and instances at most: ask in parts.")
         asked = Asked()
         wanted = self._resolved(goal.objects, asked)
         if goal.objects and not wanted:
@@ -90,7 +90,7 @@ class RequestDetections:
         return asked
 
     def _resolved(self, names: list[str], asked: Asked) -> list[str]:
-        """The objects that names stand for; those that stand for none are missing."""
+        """Return the objects that names stand for; those that stand for none are missing."""
         found = []
         for name in names:
             try:
@@ -147,7 +147,7 @@ class RequestDetections:
         return ""
 
     def _newest_of_objects(self, wanted: list[str]) -> dict[str, Detected]:
-        """The newest message that shows each object."""
+        """Return the newest message that shows each object."""
         found: dict[str, Detected] = {}
         for name, detected in self._newest.by_class().items():
             try:

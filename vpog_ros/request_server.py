@@ -1,4 +1,4 @@
-"""The work on requests that are asked once, in the worker's thread and between its frames."""
+"""Answers requests in the worker's thread, between its frames."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from vpog_ros.frame_dump import context_of
 from vpog_ros.msg import ObjectPoseArray, ObjectWithoutPose
 from vpog_ros.parameters import Settings
 from vpog_ros.request_detections import Asked, RequestDetections
-from vpog_ros.worker import describe
+from vpog_ros.worker import format_traceback
 
 GRACE_S = 0.5
 """How long detections of the image itself are waited for before older ones are taken."""
@@ -35,7 +35,7 @@ OTHER_CAMERA = "The image is {}x{} and the CameraInfo {}x{}: publish the image's
 
 @dataclass(frozen=True)
 class Found:
-    """What was found in an image for a request."""
+    """Holds what was found in an image for a request."""
 
     image: object
     camera: Camera
@@ -44,7 +44,7 @@ class Found:
 
 
 class RequestServer:
-    """Lives from activate to deactivate; called by the worker alone.
+    """Answers open requests, from activate to deactivate; called by the worker alone.
 
     Args:
         node: for names, parameters and the log.
@@ -81,7 +81,7 @@ class RequestServer:
                 except VPOGError as error:
                     answer = refusal(str(error))
                 except Exception as error:
-                    self._node.get_logger().error(f"A request was given up: {describe(error)}")
+                    self._node.get_logger().error(f"A request was given up: {format_traceback(error)}")
                     answer = refusal(f"The estimate failed ({type(error).__name__}: {error}): see the log.")
             if answer is not None:
                 request.answer(answer)
@@ -117,7 +117,7 @@ class RequestServer:
         return self._estimate(request, camera, self._detections.usable(request.asked), settings)
 
     def _camera(self, request: EstimationRequest, settings: Settings) -> Camera | None:
-        """The calibration of a request's image; None while it has not come, which the request is told."""
+        """Return the calibration of a request's image; None, noted in the request, while it has not come."""
         if request.goal.camera_info.width:
             return camera_from_info(request.goal.camera_info, settings.rectified)
         topic = self._node.resolve_topic_name("camera_info")

@@ -1,4 +1,4 @@
-"""The lifecycle node: images, camera and 2D detections in, 6D poses out."""
+"""Runs the lifecycle node: images, camera and 2D detections in, 6D poses out."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from vpog_core.types import VPOGError
 from vpog_ros import optional, parameters
 from vpog_ros.clock_watch import ClockWatch
 from vpog_ros.diagnostics import Statistics, build_message
-from vpog_ros.estimator_loading import EstimatorFactory, free_memory, load_estimator, say_what_is_odd
+from vpog_ros.estimator_loading import EstimatorFactory, free_memory, load_estimator, log_object_notes
 from vpog_ros.frame_buffer import Counts, FrameBuffer
 from vpog_ros.frame_dump import FrameDump
 from vpog_ros.frame_processor import FrameProcessor
@@ -39,7 +39,7 @@ from vpog_ros.parameters import Settings
 from vpog_ros.process import run
 from vpog_ros.publishers import Publishers
 from vpog_ros.tracking_reset import TrackingReset
-from vpog_ros.worker import Worker, describe
+from vpog_ros.worker import Worker, format_traceback
 
 SUCCESS = TransitionCallbackReturn.SUCCESS
 FAILURE = TransitionCallbackReturn.FAILURE
@@ -52,7 +52,7 @@ NETWORKS = "vpog_core.inference.estimator"
 
 
 class VpogNode(parameters.RenamedParameters, LifecycleNodeMixin, Node):
-    """See the README for topics and `vpog_ros.parameter_table` for parameters."""
+    """Estimates poses of detected objects; see docs/interface.md for topics and parameters."""
 
     def __init__(
         self, estimator_factory: EstimatorFactory = load_estimator, node_name: str = "vpog_node", **kwargs
@@ -104,7 +104,7 @@ class VpogNode(parameters.RenamedParameters, LifecycleNodeMixin, Node):
 
     @property
     def settings(self) -> Settings:
-        """The parameters' values now."""
+        """Return the parameters' values now."""
         return parameters.read(self)
 
     def _check_parameters(self, changes: list):
@@ -123,7 +123,7 @@ class VpogNode(parameters.RenamedParameters, LifecycleNodeMixin, Node):
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         self._configuring = True
-        self._statistics.forgive()
+        self._statistics.clear_error()
         try:
             with stop_when(self._stopping.is_set):
                 self._configure(self.settings)
@@ -134,7 +134,7 @@ class VpogNode(parameters.RenamedParameters, LifecycleNodeMixin, Node):
         except VPOGError as error:
             return self._configure_failed(str(error), str(error))
         except Exception as error:
-            return self._configure_failed(f"{type(error).__name__}: {error}", describe(error))
+            return self._configure_failed(f"{type(error).__name__}: {error}", format_traceback(error))
         finally:
             self._configuring = False
             self._activity = ""
@@ -148,13 +148,13 @@ class VpogNode(parameters.RenamedParameters, LifecycleNodeMixin, Node):
         self._outputs = Publishers(self, estimator.library)
         self._estimator = estimator
         self._on_demand.configure(estimator, self._outputs)
-        self._statistics.hints = say_what_is_odd(estimator, self.get_logger())
+        self._statistics.hints = log_object_notes(estimator, self.get_logger())
         images = "cv_bridge" if cv_bridge_works() else "rosbags-image"
         names = ", ".join(name for name in estimator.object_ids if name not in self._left_out())
         self.get_logger().info(f"Ready on {estimator.device}, images through {images}, objects: {names}.")
 
     def _left_out(self) -> dict[str, str]:
-        """The objects that cannot be used, each with the sentence that says why."""
+        """Return the objects that cannot be used, each with the sentence that says why."""
         return {} if self._estimator is None else self._estimator.left_out
 
     def _configure_failed(self, sentence: str, log: str) -> TransitionCallbackReturn:
@@ -175,7 +175,7 @@ class VpogNode(parameters.RenamedParameters, LifecycleNodeMixin, Node):
         except VPOGError as error:
             return self._activate_failed(str(error), str(error))
         except Exception as error:
-            return self._activate_failed(f"{type(error).__name__}: {error}", describe(error))
+            return self._activate_failed(f"{type(error).__name__}: {error}", format_traceback(error))
         return LifecycleNodeMixin.on_activate(self, state)
 
     def _activate_failed(self, sentence: str, log: str) -> TransitionCallbackReturn:
@@ -276,7 +276,7 @@ class VpogNode(parameters.RenamedParameters, LifecycleNodeMixin, Node):
             self._buffer.add_detections(stamp_to_ns(message.header.stamp), message)
 
     def _watch(self) -> None:
-        """Say what keeps the node from its work: silent topics, stamps that never match, time that stands."""
+        """Warn of what keeps the node from working: silent topics, unmatched stamps, a clock that stands."""
         inputs, buffer = self._inputs, self._buffer
         if inputs is not None and buffer is not None:
             inputs.watch(self._notices, quiet=self._on_demand.only)
@@ -290,7 +290,7 @@ class VpogNode(parameters.RenamedParameters, LifecycleNodeMixin, Node):
         self._diagnostics.publish(self._diagnosis())
 
     def _diagnosis(self) -> DiagnosticArray:
-        """Make the message that tells how the node does now."""
+        """Return the message on the state of the node."""
         estimator = self._estimator
         warnings = [
             self._why_inactive,
@@ -321,13 +321,13 @@ class VpogNode(parameters.RenamedParameters, LifecycleNodeMixin, Node):
                 raise
 
     def request_stop(self) -> None:
-        """End what is under way at its next step: an onboarding, or a frame."""
+        """Cancel what is under way, at its next step: an onboarding, or a frame."""
         self._stopping.set()
         self._on_demand.deactivate()
 
 
 def make_node() -> VpogNode:
-    """Make the node, and load the networks' library beside it: configure, which needs it, is then quicker."""
+    """Make the node, and import torch in a thread, which makes configure quicker."""
     node = VpogNode()
     threading.Thread(target=_import_networks, name="imports", daemon=True).start()
     return node
@@ -340,7 +340,7 @@ def _import_networks() -> None:
 
 
 def main() -> int:
-    """Run the node until it is told to end; returns the process's exit status."""
+    """Run the node until a signal ends it, and return the process's exit status."""
     return run(make_node)
 
 
