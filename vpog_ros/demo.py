@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 MIN_SHARE = 0.85
-"""Bound of the demo: share of (frame, object) pairs with ADD(-S) under 10 % of the diameter."""
+"""Fraction of (frame, object) pairs with ADD(-S) under 10 % of the diameter that the demo has to reach."""
 
 FRAME_ID = "demo_camera_optical_frame"
 """Frame of the camera's images."""
@@ -121,7 +121,7 @@ def run(arguments: argparse.Namespace) -> int:
         return monitor.returncode
     finally:
         children.stop_all()
-        print(f"pictures and logs: {output}", flush=True)
+        print(f"images and logs: {output}", flush=True)
 
 
 def failed(what: str, log: Path) -> int:
@@ -142,9 +142,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--weights", default="", help="weights file; empty: the one that comes with the package"
     )
-    parser.add_argument(
-        "--output", type=Path, default=Path("demo_output"), help="folder for pictures and logs"
-    )
+    parser.add_argument("--output", type=Path, default=Path("demo_output"), help="folder for images and logs")
     parser.add_argument(
         "--min-share",
         type=float,

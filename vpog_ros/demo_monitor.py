@@ -64,7 +64,7 @@ class DemoMonitor(Node):
         self.last_heard = time.monotonic()
         self.node_state = self.node_message = ""
         self.node_failed = False
-        self.pictures: dict[str, deque] = {"overlay": deque(maxlen=200), "flow": deque(maxlen=200)}
+        self.images: dict[str, deque] = {"overlay": deque(maxlen=200), "flow": deque(maxlen=200)}
         self._truths: dict[int, ObjectPoseArray] = {}
         self._points: dict[str, tuple[np.ndarray, float, bool]] = {}
         self.create_subscription(ObjectPoseArray, f"{camera_name}/truth", self._on_truth, 50)
@@ -81,11 +81,11 @@ class DemoMonitor(Node):
 
     def watch_images(self) -> None:
         """Subscribe to the images, which the node draws only while somebody subscribes."""
-        for kind in self.pictures:
+        for kind in self.images:
             topic = f"{self.node_name}/{kind}_image"
             # A function: rclpy asks for the callback's signature, which a deque's method has not.
             self.create_subscription(
-                Image, topic, lambda picture, kind=kind: self.pictures[kind].append(picture), 5
+                Image, topic, lambda image, kind=kind: self.images[kind].append(image), 5
             )
 
     def _on_truth(self, message: ObjectPoseArray) -> None:
@@ -167,8 +167,8 @@ class Demo:
                 break
             if time.monotonic() - monitor.last_heard > SILENCE_S:
                 raise DemoFailed(f"Nothing has come from the camera or the node for {SILENCE_S:.0f} s.")
-            share = 100 * monitor.tally.share_right
-            self.say(f"{monitor.frames} frames sent, {monitor.answered} answered, {share:.0f} % right")
+            correct = 100 * monitor.tally.share_right
+            self.say(f"{monitor.frames} frames sent, {monitor.answered} answered, {correct:.0f} % correct")
         monitor.measuring = False
         end, answered = time.monotonic() + GRACE_S, -1
         # Answers still under way: wait as long as they come.
@@ -183,10 +183,10 @@ class Demo:
         end = time.monotonic() + self.arguments.picture_seconds
         while time.monotonic() < end:
             self.spin()
-            self.say(f"taking pictures: {len(self.monitor.pictures['overlay'])}")
+            self.say(f"capturing images: {len(self.monitor.images['overlay'])}")
         folder = self.arguments.output
         folder.mkdir(parents=True, exist_ok=True)
-        for kind, messages in self.monitor.pictures.items():
+        for kind, messages in self.monitor.images.items():
             wanted = np.unique(np.linspace(0, len(messages) - 1, self.arguments.pictures).astype(int))
             for number, index in enumerate(wanted if messages else ()):
                 write_picture(folder / f"{kind}_{number}.png", image_to_rgb(messages[index]))
@@ -203,7 +203,7 @@ class Demo:
         print(f"{monitor.answered} of {monitor.frames} frames answered, {tally.summary()}", flush=True)
         if tally.share_right < self.arguments.min_share:
             print(
-                f"The share with a right pose, {100 * tally.share_right:.0f} %, is under the bound of "
+                f"The fraction with a correct pose, {100 * tally.share_right:.0f} %, is under the bound of "
                 f"{100 * self.arguments.min_share:.0f} %.",
                 file=sys.stderr,
             )
@@ -242,13 +242,15 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--objects-dir", type=Path, default=Path("demo_output/objects"), help="folder of meshes"
     )
-    parser.add_argument("--output", type=Path, default=Path("demo_output"), help="folder for the pictures")
+    parser.add_argument("--output", type=Path, default=Path("demo_output"), help="folder for the images")
     parser.add_argument("--frames", type=int, default=300, help="camera frames to judge")
     parser.add_argument(
         "--min-share", type=float, default=0.0, help="fraction of correct poses below which the demo fails"
     )
-    parser.add_argument("--pictures", type=int, default=6, help="overlay and flow pictures to keep")
-    parser.add_argument("--picture-seconds", type=float, default=8.0, help="how long pictures are taken")
+    parser.add_argument("--pictures", type=int, default=6, help="overlay and flow images to keep")
+    parser.add_argument(
+        "--picture-seconds", type=float, default=8.0, help="seconds for which images are captured"
+    )
     parser.add_argument(
         "--startup-timeout", type=float, default=120.0, help="seconds the node may go without progress"
     )
