@@ -37,7 +37,7 @@ class Children:
                 command,
                 stdout=sink,
                 stderr=subprocess.STDOUT if sink else None,
-                # A group of its own: Ctrl-C reaches this process alone, which then ends the others in order.
+                # A process group of its own: Ctrl-C reaches only this process, which stops the others.
                 start_new_session=True,
                 preexec_fn=die_with_parent,
             )
@@ -155,7 +155,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> int:
     parsed = parse(arguments)
     os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
-    # A domain of its own, so that nothing else on this machine is heard or disturbed.
+    # A DDS domain of its own, isolated from everything else on this machine.
     os.environ.setdefault("ROS_DOMAIN_ID", str(random.randint(1, 101)))
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: sys.exit(143))

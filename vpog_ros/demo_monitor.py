@@ -32,19 +32,19 @@ from vpog_ros.msg import ObjectPoseArray
 from vpog_ros.start import take_interrupts
 
 GRACE_S = 5.0
-"""How long after the last frame answers are waited for."""
+"""Seconds after the last frame in which results are waited for."""
 
 SILENCE_S = 30.0
-"""How long nothing may come from the camera or the node before the demo is given up."""
+"""Seconds without a message of camera or node after which the demo stops."""
 
 MIN_ANSWERS = 20
-"""Frames that must be answered before anything is said about them."""
+"""Frames with results that the evaluation needs at least."""
 
 PATIENCE_S = 180.0
-"""How long the measurement may go on to get them."""
+"""Seconds that the measurement may take to get them."""
 
 POINTS = 1000
-"""Mesh points the errors are taken over."""
+"""Mesh points that the errors are computed over."""
 
 
 class DemoFailed(RuntimeError):
@@ -83,7 +83,7 @@ class DemoMonitor(Node):
         """Subscribe to the images, which the node draws only while somebody subscribes."""
         for kind in self.images:
             topic = f"{self.node_name}/{kind}_image"
-            # A function: rclpy asks for the callback's signature, which a deque's method has not.
+            # A function, as rclpy reads the callback's signature, which a deque's method does not have.
             self.create_subscription(
                 Image, topic, lambda image, kind=kind: self.images[kind].append(image), 5
             )
@@ -171,7 +171,7 @@ class Demo:
             self.say(f"{monitor.frames} frames sent, {monitor.answered} answered, {correct:.0f} % correct")
         monitor.measuring = False
         end, answered = time.monotonic() + GRACE_S, -1
-        # Answers still under way: wait as long as they come.
+        # Results are still under way: wait as long as they come.
         while time.monotonic() < end and monitor.answered != answered:
             answered, pause = monitor.answered, time.monotonic() + 1.0
             while time.monotonic() < pause:

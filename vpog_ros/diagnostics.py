@@ -14,7 +14,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from vpog_ros.frame_buffer import Counts
 
 WINDOW_S = 10.0
-"""Rates and latencies are those of the last ten seconds."""
+"""Seconds that rates and latencies are taken over."""
 
 
 class Statistics:

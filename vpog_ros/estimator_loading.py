@@ -14,7 +14,7 @@ from vpog_core.types import VPOGError
 from vpog_ros.parameters import Settings, group
 
 Progress = Callable[[int, int, str], None]
-"""Called with (objects done, objects in all, the next one's name)."""
+"""Function called with (objects done, number of objects, the next one's name)."""
 
 EstimatorFactory = Callable[[Settings, Progress], object]
 
@@ -56,7 +56,7 @@ def log_object_notes(estimator, logger) -> dict[str, str]:
     for object_id in estimator.object_ids:
         for note in estimator.library.notes(object_id):
             logger.warning(note)
-        # An object that is opened when it is first asked for is not searched now.
+        # The mesh of an object that is onboarded when first asked for is not read now.
         hint = symmetry_hint(estimator.library, object_id) if estimator.library.is_read(object_id) else ""
         if hint:
             hints[f"symmetry of {object_id}"] = hint

@@ -16,10 +16,10 @@ from vpog_core.messages.arrival_order import ArrivalOrder
 from vpog_core.messages.ring import nearest, remember
 
 UNMATCHED_S = 2.0
-"""Detections that match no image for so long are a fault somebody should be told of."""
+"""Seconds after which detections that match no image are warned of."""
 
 PAST_STAMPS = 1000
-"""Stamps of images that are no longer kept: they tell a detector that is slow from one that stamps anew."""
+"""Number of stamps kept of images that are gone: they tell a slow detector from one that changes stamps."""
 
 LATE = (
     "Detections come when their image is no longer kept ({} images are): raise image_buffer_size, or let the "
@@ -165,7 +165,7 @@ class FrameBuffer:
                 return None
             stamp_ns = next(reversed(self._images))
             if self._waiting is not None and self._waiting.detections is None:
-                self._waiting = None  # It would be answered twice.
+                self._waiting = None  # Else it would be processed twice.
             return Frame(stamp_ns, self._images[stamp_ns], None, self.clock())
 
     def wake(self) -> None:
@@ -190,7 +190,7 @@ class FrameBuffer:
             if both and not unstamped and since is not None and self.clock() - since >= UNMATCHED_S:
                 if nearest(self._past, self._newest_detections, self.tolerance_ns) is not None:
                     late = LATE.format(self.capacity)
-                elif not self._newest_met:  # Else images are lost on the way, or come no more.
+                elif not self._newest_met:  # Else images are lost in transport, or come no more.
                     unmatched = unmatched_sentence(self._newest_image, self._newest_detections)
             sentences = {"unmatched": unmatched, "late": late}
             return sentences | {

@@ -73,7 +73,7 @@ class FrameDump:
         call = None if recorded is None else recorded.last
         if call is None:
             raise VPOGError(NO_FRAME)
-        # Imported here, as everything that takes the network's library with it.
+        # Imported here, as all that imports torch.
         from vpog_core.frame_dump.write import write_dump
         from vpog_core.inference.networks import DEFAULT_REFINER
         from vpog_core.models.checkpoint import weights_key

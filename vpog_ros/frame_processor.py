@@ -244,7 +244,7 @@ class FrameProcessor:
             return view, estimates
         start, posed = time.monotonic(), [e for e in estimates if e.T_cam_obj is not None]
         newest = self._buffer.take_newest_image() if posed and view.frame.stamp_ns else None
-        # An earlier one is of a bag that begins again.
+        # An earlier image comes from a bag that starts again.
         if newest is None or newest.stamp_ns <= view.frame.stamp_ns:
             return view, estimates
         try:
@@ -303,7 +303,7 @@ class FrameProcessor:
             self._statistics.duration("latency from image stamp", (now_ns - stamp_ns) * 1e-9)
 
 
-# Imported where they are used: the network's library takes seconds to load, and the node is to answer before.
+# Imported where they are used: torch takes seconds to load, and the node is to answer before.
 
 
 def _check_image(image: np.ndarray, camera: Camera) -> None:

@@ -14,10 +14,10 @@ from vpog_ros import qos
 from vpog_ros.notices import Notices
 
 SILENT_S = 5.0
-"""A topic without a publisher, or without a message, for so long is named."""
+"""Seconds after which a topic without a publisher, or without a message, is warned of."""
 
 HANDOVER_S = 1.0
-"""How long the old subscription stays beside a new one, which the publishers have yet to find."""
+"""Seconds for which the old subscription stays, until the publishers have discovered the new one."""
 
 
 @dataclass(frozen=True)
@@ -67,16 +67,16 @@ class Input:
         self._retire_at = 0.0
         self._recent: deque[int] = deque(maxlen=64)
         self.came_s: float | None = None
-        """When the last message came, monotonic."""
+        """Time when the last message came, monotonic seconds."""
         self.profile = None
         self.publishers: list[str] = []
         self.other_types: list[str] = []
         self.incompatible = ""
-        """Why the publishers' messages cannot be had."""
+        """Reason why the publishers' messages cannot be received, or ""."""
         self.adapt(time.monotonic())
 
     def adapt(self, now: float) -> bool:
-        """Look at the publishers and subscribe as they allow; returns whether something has changed."""
+        """Subscribe as the publishers allow, and return whether something has changed."""
         found = self._node.get_publishers_info_by_topic(self.spec.topic)
         own = [p for p in found if p.topic_type == self.spec.type_name]
         self.other_types = sorted({p.topic_type for p in found} - {self.spec.type_name})

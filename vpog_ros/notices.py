@@ -8,10 +8,10 @@ from collections import defaultdict
 from collections.abc import Callable
 
 REPEAT_S = 60.0
-"""A warning that comes back sooner is shown on /diagnostics and not logged again."""
+"""Seconds within which a warning that comes back is not logged again, only shown on /diagnostics."""
 
 MAX_REMEMBERED = 200
-"""Notices of one kind that are logged, so that a sender of ever new names fills neither log nor memory."""
+"""Notices of one kind that are logged at most, so that ever new names fill neither log nor memory."""
 
 
 class Notices:

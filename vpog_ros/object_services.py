@@ -65,7 +65,7 @@ class ObjectServices:
             manager = self._configured()
             manager.renew()
             response.message = (
-                f"'{manager.store.library.folder}' is being read anew: /diagnostics and ~/list_objects tell "
+                f"'{manager.store.library.folder}' is being read again: /diagnostics and ~/list_objects tell "
                 "how far it is."
             )
             response.success = True

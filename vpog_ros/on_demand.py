@@ -51,14 +51,14 @@ class OnDemand:
         self.objects = ObjectManager(estimator, self._wake, logger, when_asked)
 
     def prepare(self) -> None:
-        """Exchange what was read anew while the node was not active, before it becomes so."""
+        """Exchange what was read again while the node was inactive, before it is activated."""
         self._exchange()
 
     def activate(self, estimator, processor: FrameProcessor, buffer: FrameBuffer) -> Callable[[], bool]:
         """Accept requests, and return what the worker is to do between its frames."""
         manager = self.objects
         self._buffer, self._processor = buffer, processor
-        # Of their own: the worker waits for nothing on behalf of a request.
+        # Separate from the frames': the worker does not wait on behalf of a request.
         self._infos = CameraInfos(wait_s=0.0)
         self._detections.label_maps = processor.label_maps
         detections = RequestDetections(
@@ -146,7 +146,7 @@ class OnDemand:
         }
 
     def _exchange(self) -> None:
-        # As they are now: another thread may release them.
+        # Local copies, as another thread may release them.
         manager, estimator, outputs, processor = self.objects, self._estimator, self._outputs, self._processor
         changed = None if manager is None else manager.exchange()
         if changed is None or outputs is None:

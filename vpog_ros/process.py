@@ -20,15 +20,15 @@ from vpog_core.whole_file import wait_for_writers
 from vpog_ros.worker import format_traceback
 
 STEP_S = 0.7
-"""How long what is under way may take to its next step, where it ends."""
+"""Seconds that work under way may take to its next step, where it is cancelled."""
 END_S = 1.3
-"""From Ctrl-C until the process ends whatever its threads do."""
+"""Seconds from Ctrl-C until the process ends, whatever its threads do."""
 WRITE_S = 0.3
-"""Then, how long a file that is being written may take to be whole."""
+"""Seconds that a file which is being written may then take."""
 THREADS = 5
-"""Of the executor; ~/estimate_once and ~/add_object may hold one each."""
+"""Threads of the executor; ~/estimate_once and ~/add_object may each block one."""
 SPIN_S = 0.5
-"""How often the executor looks whether the process is to end."""
+"""Seconds between two checks of the executor whether the process is to end."""
 
 
 def run(make_node: Callable, args: list[str] | None = None) -> int:
@@ -48,7 +48,7 @@ def run(make_node: Callable, args: list[str] | None = None) -> int:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, end)
-    # rclpy's own handlers would take the context down under the frame in work.
+    # rclpy's own handlers would destroy the context while a frame is processed.
     rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
     try:
         serve(make_node(), shutdown_event)

@@ -31,7 +31,7 @@ from vpog_ros.parameters import Settings
 from vpog_ros.target_frame import TargetFrame
 
 MIN_OPACITY, MAX_OPACITY = 0.15, 0.85
-"""Of the meshes in RViz, at scores of 0 and 1: what is not sure is pale."""
+"""Opacity of the meshes in RViz, at scores of 0 and 1."""
 
 
 class Publishers:

@@ -18,7 +18,7 @@ from vpog_core.types import VPOGError
 from vpog_ros.parameters import QOS_OVERRIDES
 
 AUTO = "auto"
-"""Choice of reliability and durability: the best that all publishers of the topic offer."""
+"""Value of reliability and durability: the best that all publishers of the topic offer."""
 
 KINDS = {"reliability": ReliabilityPolicy, "durability": DurabilityPolicy, "history": HistoryPolicy}
 MAX_DEPTH = 1000

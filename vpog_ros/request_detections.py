@@ -17,7 +17,7 @@ from vpog_ros.msg import Instance2DArray, ObjectWithoutPose
 from vpog_ros.newest_detections import Detected, NewestDetections
 
 MOST_AGE_S = 5.0
-"""Between an image and the detections of another that are used in it; beyond, an object may be anywhere."""
+"""Largest time between an image and the detections of another that are used in it."""
 
 NOT_YET = "The detections of the image have not come yet: give a box or a mask in `instances`."
 NO_DETECTION = "No detection of {} has come: start its detector, or give a box or a mask in `instances`."
@@ -27,7 +27,7 @@ OLD = (
 )
 
 _SILENT = SimpleNamespace(leave_out=lambda *_: None, say_once=lambda *_, **__: None)
-"""What is left out of a request is said in its answer."""
+"""The answer to a request says what is left out, so nothing is logged."""
 
 
 @dataclass
@@ -194,5 +194,5 @@ class RequestDetections:
 
 
 def missing(object_id: str, reason: str) -> ObjectWithoutPose:
-    """Make the message of an object that has no detection to be estimated."""
+    """Return the message on an object that has no detection to be estimated."""
     return ObjectWithoutPose(class_id=object_id, instance=-1, reason=reason)

@@ -15,7 +15,7 @@ from vpog_core.types import PoseEstimate, VPOGError
 from vpog_ros import optional
 
 WAIT_S = 0.1
-"""A transform may come so much later than the poses of the image it is of."""
+"""Seconds that a transform may come later than the poses of its image."""
 
 
 class TargetFrame:

@@ -39,7 +39,7 @@ from vpog_ros.notices import Notices
 from vpog_ros.start import take_interrupts
 
 WATCH_S = 0.5
-"""How often the node looks whether images come."""
+"""Seconds between two checks whether images come."""
 
 PARAMETERS = {
     "class_id": ("", "Class of the next box; empty: the first object of objects_dir."),
@@ -99,7 +99,7 @@ class ClickNode(Node):
         spec = InputSpec("image", topic, kind, self._on_image)
         self._inputs = Inputs(self, [spec], MutuallyExclusiveCallbackGroup(), set())
         self.create_timer(WATCH_S, lambda: self._inputs.watch(self._notices))
-        # As rqt_image_view names what it publishes of the image that it shows.
+        # Names of topics on which rqt_image_view publishes clicks.
         clicked = [f"{name}_mouse_left" for name in (topic, f"{node}/overlay_image")]
         for name in clicked:
             self.create_subscription(Point, name, self._on_click, 10)
@@ -197,7 +197,7 @@ class ClickNode(Node):
         if box is None:
             self._is_new = self._image is not None
             return
-        # Without a number: the node numbers objects of a class by where they are.
+        # Without a number: the node numbers objects of a class by their positions.
         self._outbox.add(Detection(self.class_id, box, 1.0, instance=-1))
         self._say(f"A box of '{self.class_id}' is drawn and goes out with the next image.")
         if not self._publisher.get_subscription_count():

@@ -45,10 +45,10 @@ SUCCESS = TransitionCallbackReturn.SUCCESS
 FAILURE = TransitionCallbackReturn.FAILURE
 
 WATCH_S = 0.5
-"""How often the node looks at its inputs: publishers that came or went, topics on which nothing comes."""
+"""Seconds between two checks of the inputs: for publishers that came or went, and silent topics."""
 
 NETWORKS = "vpog_core.inference.estimator"
-"""Takes seconds to import."""
+"""Module that imports torch, which takes seconds."""
 
 
 class VpogNode(parameters.RenamedParameters, LifecycleNodeMixin, Node):
@@ -66,7 +66,7 @@ class VpogNode(parameters.RenamedParameters, LifecycleNodeMixin, Node):
             rclpy.exceptions.ParameterException: a parameter given at start is refused.
         """
         Node.__init__(self, node_name, **kwargs)
-        # Reentrant: the node tells its state while a configure that loads and onboards is under way.
+        # Reentrant: the node answers for its state while configure loads and onboards.
         LifecycleNodeMixin.__init__(self, callback_group=ReentrantCallbackGroup())
         self._estimator_factory = estimator_factory
         self._estimator = None
@@ -83,7 +83,7 @@ class VpogNode(parameters.RenamedParameters, LifecycleNodeMixin, Node):
         self._notices = Notices(self.get_logger())
         self._totals = Counts()
         self._clock_watch = ClockWatch(self)
-        # Beside the callbacks: writing takes a moment.
+        # Parallel to the other callbacks, as writing takes time.
         own_group = MutuallyExclusiveCallbackGroup()
         self._dump = FrameDump(self, own_group, lambda: self.settings, self._diagnosis)
         self._on_demand = OnDemand(self)
@@ -91,7 +91,7 @@ class VpogNode(parameters.RenamedParameters, LifecycleNodeMixin, Node):
         self.add_on_set_parameters_callback(self._check_parameters)
         parameters.declare(self)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
-        # On a clock that always runs: with simulated time the node's own stands still until /clock comes.
+        # A steady clock: with simulated time the node's own stands still until /clock comes.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         for period_s, callback in (
             (self.settings.diagnostics_period, self._publish_diagnostics),
@@ -119,7 +119,7 @@ class VpogNode(parameters.RenamedParameters, LifecycleNodeMixin, Node):
                     answer.successful, answer.reason = False, str(error)
         return answer
 
-    # Transitions. rclpy swallows what they raise, so each tells of its failures itself.
+    # Transitions. rclpy swallows their exceptions, so each logs its failures.
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         self._configuring = True
@@ -129,7 +129,7 @@ class VpogNode(parameters.RenamedParameters, LifecycleNodeMixin, Node):
                 self._configure(self.settings)
         except Cancelled:
             self._release()
-            self.get_logger().info("The node was stopped while it was getting ready.")
+            self.get_logger().info("The node was stopped during configure.")
             return FAILURE
         except VPOGError as error:
             return self._configure_failed(str(error), str(error))
@@ -249,7 +249,7 @@ class VpogNode(parameters.RenamedParameters, LifecycleNodeMixin, Node):
         self._dump.forget()
         self._why_inactive = ""
         if self._stopping.is_set():
-            return  # The process ends, and gives everything back at once.
+            return  # The process ends, which releases everything.
         free_memory()
 
     def destroy_node(self) -> None:
@@ -258,10 +258,10 @@ class VpogNode(parameters.RenamedParameters, LifecycleNodeMixin, Node):
         self._release()
         self._on_demand.destroy()
         super().destroy_node()
-        # It holds the node on DDS, where others would go on calling it for a while.
+        # It keeps the node alive on DDS, where others would go on calling it.
         self._state_machine = None
 
-    # Inputs: each callback only remembers; the worker does the work.
+    # Inputs: callbacks only store messages; the worker processes them.
 
     def _on_image(self, message: Image | CompressedImage) -> None:
         self._statistics.event("images")
@@ -316,7 +316,7 @@ class VpogNode(parameters.RenamedParameters, LifecycleNodeMixin, Node):
             if self.trigger_configure() == SUCCESS and not self._stopping.is_set():
                 self.trigger_activate()
         except Exception:
-            # A node that ends may be destroyed before it has come to the end of this.
+            # The node may be destroyed before this method returns.
             if not self._stopping.is_set():
                 raise
 
@@ -334,7 +334,7 @@ def make_node() -> VpogNode:
 
 
 def _import_networks() -> None:
-    # What is missing is said at configure.
+    # Configure reports what is missing.
     with contextlib.suppress(Exception):
         import_module(NETWORKS)
 

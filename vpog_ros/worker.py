@@ -14,13 +14,13 @@ from vpog_ros.diagnostics import Statistics
 from vpog_ros.frame_buffer import Frame, FrameBuffer
 
 STOP_S = 2.0
-"""How long a frame in work may take to its next step, where it ends."""
+"""Seconds that a frame in work may take to its next step, where it is cancelled."""
 
 POLL_S = 0.5
-"""How long the worker waits for a frame before it looks whether it is to stop."""
+"""Seconds that the worker waits for a frame before it checks whether it is to stop."""
 
 REST_S = 0.05
-"""How long the worker rests at once where frames come faster than `max_rate`."""
+"""Seconds, at most, that the worker sleeps at a time to keep to `max_rate`."""
 
 
 class Worker:
