@@ -300,7 +300,7 @@ def test_all_views_that_see_nothing_are_no_pose(estimator, picture, monkeypatch)
         {"refinements": -1},
         {"rolls": 0},
         {"samples": 1.5},
-        {"level": "cell"},
+        {"match_level": "cell"},
         {"retry_views": -1},
         {"retry_below_score": 1.5},
     ],
