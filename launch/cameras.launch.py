@@ -1,4 +1,7 @@
-"""A node for each camera: ros2 launch vpog_ros cameras.launch.py cameras:=front,wrist objects_dir:=MESHES"""
+"""Starts a pose node for each camera.
+
+ros2 launch vpog_ros cameras.launch.py cameras:=front,wrist objects_dir:=MESHES
+"""
 
 import re
 from pathlib import Path
@@ -9,6 +12,8 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import PushRosNamespace
 
 from launch import LaunchDescription
+from vpog_ros.launch_arguments import PARAMETERS
+from vpog_ros.launch_arguments import TOPICS as INPUT_TOPICS
 
 HERE = Path(__file__).resolve().parent
 
@@ -17,30 +22,17 @@ CAMERAS = (
     "what that publishes."
 )
 SHARED = {
-    "objects_dir": ("", "Folder of meshes, for all cameras."),
-    "cache_dir": (
-        "",
-        "Folder for rendered templates, which all nodes share; empty: the user's cache folder.",
-    ),
-    "weights": ("", "Network weights; empty: the ones that come with the package."),
-    "device": ("", "Where the networks run: auto, cpu or cuda. Not given: as in params_file."),
-    "target_frame": ("", "Frame in which all poses are published, found by tf2; empty: each camera's own."),
-    "params_file": (str(HERE.parent / "config" / "vpog.yaml"), "Parameters of all nodes."),
+    **{name: text for name, text in PARAMETERS.items() if name != "tf_prefix"},
+    "params_file": (str(HERE.parent / "config" / "vpog.yaml"), "File of the parameters of all nodes."),
 }
 TOPICS = {
-    "image": ("image_raw", "Camera image, within the camera's namespace."),
-    "camera_info": ("camera_info", "Calibration of that image, within the camera's namespace."),
-    "detections": ("detections", "2D boxes, vision_msgs/Detection2DArray, within the camera's namespace."),
-    "yolo_detections": ("yolo_detections", "yolo_msgs/DetectionArray, within the camera's namespace."),
-    "instances": (
-        "instances",
-        "2D boxes and masks, vpog_ros/Instance2DArray, within the camera's namespace.",
-    ),
+    name: ("image_raw" if name == "image" else default, f"{text} Within the camera's namespace.")
+    for name, (default, text) in INPUT_TOPICS.items()
 }
 
 
 def names_of(cameras: str) -> list[str]:
-    """The cameras' names; none twice, and all such as ROS takes for a namespace."""
+    """Return the cameras' names: none twice, and all such as ROS takes for a namespace."""
     names = [name.strip() for name in cameras.split(",")]
     for name in names:
         if not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII) or names.count(name) > 1:
@@ -52,7 +44,7 @@ def names_of(cameras: str) -> list[str]:
 
 
 def nodes(context) -> list:
-    """A group for each camera: vpog.launch.py in its namespace."""
+    """Return a group for each camera: vpog.launch.py in its namespace."""
     groups = []
     for name in names_of(LaunchConfiguration("cameras").perform(context)):
         given = {argument: LaunchConfiguration(argument) for argument in (*SHARED, *TOPICS)}

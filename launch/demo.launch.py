@@ -1,4 +1,4 @@
-"""Camera, node and monitor of the demo: ros2 launch vpog_ros demo.launch.py rviz:=true"""
+"""Starts camera, node and monitor of the demo: ros2 launch vpog_ros demo.launch.py rviz:=true"""
 
 from pathlib import Path
 
@@ -16,15 +16,16 @@ from launch_ros.actions import Node
 
 from launch import LaunchDescription
 from vpog_ros.demo import FRAME_ID, MIN_SHARE
+from vpog_ros.parameter_table import TABLE
 
 HERE = Path(__file__).resolve().parent
 ARGUMENTS = {
-    "frames": ("300", "Camera frames to judge."),
-    "seed": ("1", "Of the scene and of the boxes' errors."),
-    "device": ("auto", "Where the network runs: auto, cpu or cuda."),
-    "weights": ("", "Network weights; empty: the ones that come with the package."),
-    "output": ("demo_output", "Folder for meshes and pictures."),
-    "min_share": (str(MIN_SHARE), "Share of right poses; under it the monitor fails."),
+    "frames": ("300", "Camera frames to evaluate."),
+    "seed": ("1", "Seed of the scene and of the boxes' errors."),
+    "device": ("auto", TABLE["device"].help),
+    "weights": ("", TABLE["weights"].help),
+    "output": ("demo_output", "Folder for meshes and images."),
+    "min_share": (str(MIN_SHARE), "Fraction of correct poses below which the monitor fails."),
     "rviz": ("false", "Start RViz: true or false."),
 }
 

@@ -1,4 +1,7 @@
-"""The pose node: ros2 launch vpog_ros vpog.launch.py objects_dir:=/path/to/meshes image:=/camera/image_raw"""
+"""Starts the pose node.
+
+ros2 launch vpog_ros vpog.launch.py objects_dir:=/path/to/meshes image:=/camera/image_raw
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,47 +13,18 @@ from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
 from launch import LaunchDescription
+from vpog_ros.launch_arguments import PARAMETERS, TOPICS
 from vpog_ros.parameter_table import TABLE
 
 SHARE = Path(__file__).resolve().parent.parent
 
-TOPICS = {
-    "image": (
-        "image",
-        "Camera image, sensor_msgs/Image; with image_transport compressed, <image>/compressed is used.",
-    ),
-    "camera_info": ("camera_info", "Calibration of that image, sensor_msgs/CameraInfo."),
-    "detections": ("detections", "2D boxes, vision_msgs/Detection2DArray, stamped like their image."),
-    "yolo_detections": (
-        "yolo_detections",
-        "Boxes and masks of yolo_ros, yolo_msgs/DetectionArray, stamped like their image.",
-    ),
-    "label_map": (
-        "label_map",
-        "Label map, sensor_msgs/Image, stamped like its image; see label_names and label_regions.",
-    ),
-    "instances": ("instances", "2D boxes and masks, vpog_ros/Instance2DArray, stamped like their image."),
-}
-
 NO_FRAME = (
     "fixed_frame is not given: RViz shows no meshes until its Fixed Frame is set to the images' frame_id."
-)
-PARAMETERS = (
-    "objects_dir",
-    "cache_dir",
-    "weights",
-    "device",
-    "mode",
-    "target_object",
-    "target_frame",
-    "tf_prefix",
-    "image_transport",
-    "autostart",
 )
 OTHERS = {
     "params_file": (
         str(SHARE / "config" / "vpog.yaml"),
-        "Parameters of the node; the arguments of this file that are given go over it.",
+        "File of the node's parameters; launch arguments that are given take precedence over it.",
     ),
     "namespace": ("", "Namespace of the nodes, and of topics that do not begin with a slash."),
     "use_sim_time": (
@@ -60,34 +34,26 @@ OTHERS = {
     "log_level": ("info", "Level of the nodes' log: debug, info, warn, error or fatal."),
     "reliability": (
         "",
-        "Reliability asked for of the images: reliable or best_effort. Not given: as in params_file, else "
-        "what the camera offers.",
+        "Reliability that is asked for of the images: reliable or best_effort. Not given: as in params_file, "
+        "else what the camera offers.",
     ),
     "click": (
         "false",
-        "Start vpog_click, to draw a box around an object instead of a detector: true or false. What is "
-        "found is then followed for an hour, which is tracking_max_age.",
+        "Start vpog_click, to draw a box around an object in place of a detector: true or false. "
+        "tracking_max_age is then an hour where it is not given.",
     ),
     "rviz": ("false", "Start RViz: true or false."),
     "fixed_frame": ("", "Frame RViz shows everything in: the images' frame_id, or one tf joins with it."),
 }
 CLICK_MAX_AGE_S = 3600.0
-"""There is one box to begin with, and no detector that sees the object again."""
-
-
-def text_of(name: str) -> str:
-    """What an argument means that is a parameter of the node: the node's own words."""
-    spec = TABLE[name]
-    choices = f" One of: {', '.join(spec.choices)}." if spec.choices else ""
-    choices = " true or false." if isinstance(spec.default, bool) else choices
-    return f"{spec.description}{choices} Not given: as in params_file."
+"""`tracking_max_age` with `click`: there is one box, and no detector that sees the object again."""
 
 
 def given_parameters(value: Callable[[str], str]) -> dict:
-    """The parameters that the arguments set, over those of the file.
+    """Return the parameters that the arguments set, which take precedence over those of the file.
 
     Args:
-        value: gives the value of an argument.
+        value: returns the value of an argument.
     """
     # By type: a class called "3" stays a string.
     given = {
@@ -104,7 +70,7 @@ def given_parameters(value: Callable[[str], str]) -> dict:
 
 
 def image_topic(value: Callable[[str], str]) -> str:
-    """The full name of the topic that images come on."""
+    """Return the full name of the topic that images come on."""
     topic, namespace = value("image"), value("namespace").strip("/")
     if not topic.startswith("/"):
         topic = f"/{namespace}/{topic}" if namespace else f"/{topic}"
@@ -113,7 +79,7 @@ def image_topic(value: Callable[[str], str]) -> str:
 
 
 def nodes(context) -> list:
-    """The pose node and, where it is asked for, the click node, each with the file's parameters first."""
+    """Return the pose node and, if asked for, the click node, each with the file's parameters first."""
 
     def value(name: str) -> str:
         return LaunchConfiguration(name).perform(context)
@@ -132,7 +98,7 @@ def nodes(context) -> list:
             ros_arguments=["--log-level", value("log_level")],
         )
         for executable, parameters in [
-            ("vpog_node", given | more),
+            ("vpog_node", more | given),
             *([("vpog_click", given)] if click else []),
         ]
     ]
@@ -146,7 +112,7 @@ def is_true(text: str) -> bool:
 
 
 def rviz(context) -> list:
-    """RViz with the frame that the arguments name."""
+    """Return RViz with the frame that the arguments name."""
     frame = LaunchConfiguration("fixed_frame").perform(context)
     simulated = LaunchConfiguration("use_sim_time").perform(context)
     # The topics of the file are relative: RViz looks for them in the namespace it shares with the node.
@@ -161,7 +127,7 @@ def rviz(context) -> list:
 
 
 def generate_launch_description() -> LaunchDescription:
-    arguments = {**TOPICS, **{name: ("", text_of(name)) for name in PARAMETERS}, **OTHERS}
+    arguments = {**TOPICS, **PARAMETERS, **OTHERS}
     return LaunchDescription(
         [
             *(

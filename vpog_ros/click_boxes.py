@@ -1,4 +1,4 @@
-"""Boxes drawn with a mouse: two clicks on opposite corners, or one drag."""
+"""Draws boxes with a mouse: by two clicks on opposite corners, or by one drag."""
 
 from __future__ import annotations
 

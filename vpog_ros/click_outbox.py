@@ -1,4 +1,4 @@
-"""Which drawn boxes go out with which image: with one that is answered, or with every one."""
+"""Decides which drawn boxes are published with which image."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ class Outbox:
         self._next_s = 0.0
 
     def add(self, box: Detection) -> None:
-        """Take in a box that was drawn."""
+        """Add a box that was drawn."""
         self.boxes.append(box)
         self.waiting.append(box)
         self._tries, self._next_s = 0, 0.0
 
     def clear(self) -> None:
-        """Forget all boxes."""
+        """Delete all boxes."""
         self.boxes.clear()
         self.waiting.clear()
 

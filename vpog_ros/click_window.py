@@ -1,4 +1,4 @@
-"""A window that shows images and tells what mouse and keyboard do in it."""
+"""Shows images in a window, and reads its mouse and keyboard."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NO_DISPLAY = "There is no display (DISPLAY and WAYLAND_DISPLAY are not set): sta
 
 
 class Window(Protocol):
-    """What `vpog_click` needs of a window."""
+    """Declares what `vpog_click` needs of a window."""
 
     def show(self, image: np.ndarray) -> None:
         """Show an image [H, W, 3] uint8 RGB."""
@@ -35,7 +35,7 @@ class Window(Protocol):
         """Return what has happened since the last call, in pixels of the image shown."""
 
     def close(self) -> None:
-        """Take the window down."""
+        """Close the window."""
 
 
 def why_no_window(environment: Mapping[str, str] = os.environ, platform: str = sys.platform) -> str:
@@ -88,7 +88,7 @@ class OpenCvWindow:
         return events
 
     def close(self) -> None:
-        """Take the window down."""
+        """Close the window."""
         cv2.destroyAllWindows()
 
     def _on_mouse(self, event: int, x: int, y: int, *_) -> None:

@@ -1,4 +1,4 @@
-"""Simulated time that does not begin is told of."""
+"""Warns of simulated time that does not start."""
 
 from __future__ import annotations
 

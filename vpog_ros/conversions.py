@@ -1,4 +1,4 @@
-"""The package's own types to messages. Pure functions: no node, no clock, no state."""
+"""Converts the package's own types to messages. Pure functions: no node, no clock, no state."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from vpog_ros.msg import Instance2D, ObjectPose
 
 
 def camera_to_info(camera: Camera, header: Header) -> CameraInfo:
-    """The CameraInfo of a camera."""
+    """Return the CameraInfo of a camera."""
     info = CameraInfo(header=header, width=camera.width, height=camera.height)
     info.k = camera.K.ravel().tolist()
     info.d = camera.distortion.tolist() or [0.0] * 5
@@ -27,7 +27,7 @@ def camera_to_info(camera: Camera, header: Header) -> CameraInfo:
 
 
 def instance_from_detection(detection: Detection, header: Header) -> Instance2D:
-    """Our message of a detection; its box grown to whole pixels, its mask in the image's size."""
+    """Return the Instance2D of a detection: box grown to whole pixels, mask in the image's size."""
     low = np.maximum(np.floor(detection.box[:2]), 0).astype(int)
     high = np.maximum(np.ceil(detection.box[2:]), low).astype(int)
     message = Instance2D(
@@ -45,26 +45,26 @@ def instance_from_detection(detection: Detection, header: Header) -> Instance2D:
 
 
 def pose_to_message(T: np.ndarray) -> Pose:
-    """geometry_msgs/Pose of a transform [4, 4]."""
+    """Return the geometry_msgs/Pose of a transform [4, 4]."""
     x, y, z, w = (float(value) for value in quaternion_xyzw(T[:3, :3]))
     position = Point(x=float(T[0, 3]), y=float(T[1, 3]), z=float(T[2, 3]))
     return Pose(position=position, orientation=Quaternion(x=x, y=y, z=z, w=w))
 
 
 def pose_from_message(pose: Pose) -> np.ndarray:
-    """Transform [4, 4] of a geometry_msgs/Pose."""
+    """Return the transform [4, 4] of a geometry_msgs/Pose."""
     q = pose.orientation
     R = rotation_from_quaternion(np.array([q.x, q.y, q.z, q.w]))
     return transform(R, np.array([pose.position.x, pose.position.y, pose.position.z]))
 
 
 def pose_stamped(estimate: PoseEstimate, header: Header) -> PoseStamped:
-    """PoseStamped of an estimate that has a pose."""
+    """Return the PoseStamped of an estimate that has a pose."""
     return PoseStamped(header=header, pose=pose_to_message(estimate.T_cam_obj))
 
 
 def object_pose(estimate: PoseEstimate) -> ObjectPose:
-    """Our message of an estimate that has a pose; a covariance that is not known is zeros."""
+    """Return the ObjectPose of an estimate that has a pose; a covariance that is not known is zeros."""
     message = ObjectPose(class_id=estimate.class_id, instance=int(estimate.instance))
     message.pose.pose = pose_to_message(estimate.T_cam_obj)
     if estimate.covariance is not None:
@@ -78,7 +78,7 @@ def object_pose(estimate: PoseEstimate) -> ObjectPose:
 
 
 def transform_stamped(T: np.ndarray, header: Header, child_frame_id: str) -> TransformStamped:
-    """TransformStamped of a transform [4, 4] that maps the child's points into the header's frame."""
+    """Return the TransformStamped of T_header_child [4, 4]."""
     pose = pose_to_message(T)
     translation = Vector3(x=pose.position.x, y=pose.position.y, z=pose.position.z)
     content = Transform(translation=translation, rotation=pose.orientation)
@@ -86,14 +86,14 @@ def transform_stamped(T: np.ndarray, header: Header, child_frame_id: str) -> Tra
 
 
 def triangle_points(vertices: np.ndarray, faces: np.ndarray) -> list[Point]:
-    """The corners of a mesh's triangles, as a marker of type TRIANGLE_LIST has them."""
+    """Return the corners of a mesh's triangles, as a marker of type TRIANGLE_LIST has them."""
     return [Point(x=x, y=y, z=z) for x, y, z in vertices[faces].reshape(-1, 3).tolist()]
 
 
 def mesh_marker(
     estimate: PoseEstimate, header: Header, corners: list[Point], number: int, lifetime_s: float
 ) -> Marker:
-    """A marker, colour left to set, that shows triangles (metres) at the estimate's pose."""
+    """Return a marker without colour that shows triangles (metres) at the estimate's pose."""
     marker = Marker(
         header=header, ns=estimate.class_id, id=number, type=Marker.TRIANGLE_LIST, action=Marker.ADD
     )

@@ -1,4 +1,4 @@
-"""The demo in one command: a camera, the node and a monitor as processes of their own, over real DDS."""
+"""Runs the demo in one command: a camera, the node and a monitor, each a process, over real DDS."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 MIN_SHARE = 0.85
-"""Bound of the demo: share of (frame, object) pairs with ADD(-S) under 10 % of the diameter."""
+"""Fraction of (frame, object) pairs with ADD(-S) under 10 % of the diameter that the demo has to reach."""
 
 FRAME_ID = "demo_camera_optical_frame"
 """Frame of the camera's images."""
@@ -24,7 +24,7 @@ POLL_S = 0.2
 
 
 class Children:
-    """Processes that do not outlive this one, however it ends."""
+    """Starts processes that end with this one, however it ends."""
 
     def __init__(self) -> None:
         self._running: dict[str, subprocess.Popen] = {}
@@ -37,7 +37,7 @@ class Children:
                 command,
                 stdout=sink,
                 stderr=subprocess.STDOUT if sink else None,
-                # A group of its own: Ctrl-C reaches this process alone, which then ends the others in order.
+                # A process group of its own: Ctrl-C reaches only this process, which stops the others.
                 start_new_session=True,
                 preexec_fn=die_with_parent,
             )
@@ -45,7 +45,7 @@ class Children:
         return process
 
     def stop_all(self) -> None:
-        """Ask, then insist."""
+        """Stop all processes: ask them first, then kill them."""
         for how, patience in ((signal.SIGINT, STOP_TIMEOUT_S), (signal.SIGTERM, 2.0), (signal.SIGKILL, 2.0)):
             alive = [process for process in self._running.values() if process.poll() is None]
             for process in alive:
@@ -58,7 +58,7 @@ class Children:
 
 
 def die_with_parent() -> None:
-    """In the child, on Linux: be told to end when the parent dies without a chance to say so."""
+    """Ask Linux, in the child, for SIGTERM when the parent dies."""
     if sys.platform == "linux":
         PR_SET_PDEATHSIG = 1
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
@@ -69,7 +69,7 @@ def module(name: str, *arguments: str) -> list[str]:
 
 
 def node_command(arguments: argparse.Namespace, objects: Path) -> list[str]:
-    """The node, its inputs joined to the camera's topics."""
+    """Return the command of the node, with its inputs remapped to the camera's topics."""
     parameters = {
         "objects_dir": objects,
         "device": arguments.device,
@@ -86,7 +86,7 @@ def node_command(arguments: argparse.Namespace, objects: Path) -> list[str]:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Start everything, wait for the monitor's verdict, end everything."""
+    """Start all processes, wait for the monitor's result, and stop them."""
     output = arguments.output.resolve()
     output.mkdir(parents=True, exist_ok=True)
     objects = output / "objects"
@@ -121,7 +121,7 @@ def run(arguments: argparse.Namespace) -> int:
         return monitor.returncode
     finally:
         children.stop_all()
-        print(f"pictures and logs: {output}", flush=True)
+        print(f"images and logs: {output}", flush=True)
 
 
 def failed(what: str, log: Path) -> int:
@@ -142,11 +142,12 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--weights", default="", help="weights file; empty: the one that comes with the package"
     )
+    parser.add_argument("--output", type=Path, default=Path("demo_output"), help="folder for images and logs")
     parser.add_argument(
-        "--output", type=Path, default=Path("demo_output"), help="folder for pictures and logs"
-    )
-    parser.add_argument(
-        "--min-share", type=float, default=MIN_SHARE, help="share of right poses, under it the demo fails"
+        "--min-share",
+        type=float,
+        default=MIN_SHARE,
+        help="fraction of correct poses below which the demo fails",
     )
     return parser.parse_args(arguments)
 
@@ -154,7 +155,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> int:
     parsed = parse(arguments)
     os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
-    # A domain of its own, so that nothing else on this machine is heard or disturbed.
+    # A DDS domain of its own, isolated from everything else on this machine.
     os.environ.setdefault("ROS_DOMAIN_ID", str(random.randint(1, 101)))
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: sys.exit(143))

@@ -1,4 +1,4 @@
-"""A camera that looks at a made-up scene and knows the truth about it.
+"""Publishes images of a synthetic scene, with its true poses.
 
 Publishes, below its own name: image, camera_info, instances (boxes with a detector's small errors) and truth.
 It starts once somebody listens to image and instances, so that nothing is sent while the node still onboards.
@@ -71,7 +71,7 @@ class DemoCamera(Node):
         self._next += 1
         header = Header(frame_id=FRAME_ID, stamp=self.get_clock().now().to_msg())
         seen = seen_objects(frame)
-        # The truth goes first: whoever compares must have it before the answer comes.
+        # The true poses go first: who compares needs them before the estimates come.
         self._truth.publish(self._truth_of(frame, seen, header))
         self._info.publish(camera_to_info(self._camera, header))
         self._instances.publish(self._instances_of(frame, seen, header))
@@ -101,7 +101,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1, help="of the scene and of the boxes' errors")
     parser.add_argument("--rate", type=float, default=10.0, help="frames a second")
     parser.add_argument("--frames", type=int, default=120, help="length of the loop, in frames")
-    parser.add_argument("--jitter", type=float, default=0.05, help="error of the boxes, share of their size")
+    parser.add_argument(
+        "--jitter", type=float, default=0.05, help="error of the boxes, fraction of their size"
+    )
     parser.add_argument("--write-only", action="store_true", help="write the meshes and end")
     return parser.parse_args(arguments)
 

@@ -1,4 +1,4 @@
-"""Compares the node's poses with the demo camera's truth, by stamp, and says how good they are."""
+"""Compares the node's poses with the demo camera's true poses, by stamp, and prints the errors."""
 
 from __future__ import annotations
 
@@ -32,27 +32,27 @@ from vpog_ros.msg import ObjectPoseArray
 from vpog_ros.start import take_interrupts
 
 GRACE_S = 5.0
-"""How long after the last frame answers are waited for."""
+"""Seconds after the last frame in which results are waited for."""
 
 SILENCE_S = 30.0
-"""How long nothing may come from the camera or the node before the demo is given up."""
+"""Seconds without a message of camera or node after which the demo stops."""
 
 MIN_ANSWERS = 20
-"""Frames that must be answered before anything is said about them."""
+"""Frames with results that the evaluation needs at least."""
 
 PATIENCE_S = 180.0
-"""How long the measurement may go on to get them."""
+"""Seconds that the measurement may take to get them."""
 
 POINTS = 1000
-"""Mesh points the errors are taken over."""
+"""Mesh points that the errors are computed over."""
 
 
 class DemoFailed(RuntimeError):
-    """The demo cannot go on: one sentence."""
+    """Says in one sentence why the demo cannot go on."""
 
 
 class DemoMonitor(Node):
-    """Listens to truth, poses, pictures and diagnostics; all judging is done here."""
+    """Subscribes to true poses, poses, images and diagnostics, and evaluates the poses."""
 
     def __init__(self, node_name: str, camera_name: str) -> None:
         super().__init__("demo_monitor")
@@ -64,7 +64,7 @@ class DemoMonitor(Node):
         self.last_heard = time.monotonic()
         self.node_state = self.node_message = ""
         self.node_failed = False
-        self.pictures: dict[str, deque] = {"overlay": deque(maxlen=200), "flow": deque(maxlen=200)}
+        self.images: dict[str, deque] = {"overlay": deque(maxlen=200), "flow": deque(maxlen=200)}
         self._truths: dict[int, ObjectPoseArray] = {}
         self._points: dict[str, tuple[np.ndarray, float, bool]] = {}
         self.create_subscription(ObjectPoseArray, f"{camera_name}/truth", self._on_truth, 50)
@@ -72,20 +72,20 @@ class DemoMonitor(Node):
         self.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
 
     def load_objects(self, library: ObjectLibrary) -> None:
-        """Take points, diameter and symmetry of every object."""
+        """Read points, diameter and symmetry of every object."""
         for object_id in library.ids:
             mesh = library.mesh(object_id)
             step = max(1, len(mesh.vertices) // POINTS)
             symmetric = not library.symmetry(object_id).is_trivial
             self._points[object_id] = (mesh.vertices[::step], mesh.diameter, symmetric)
 
-    def watch_pictures(self) -> None:
-        """Ask for the pictures, which the node draws only for somebody who looks."""
-        for kind in self.pictures:
+    def watch_images(self) -> None:
+        """Subscribe to the images, which the node draws only while somebody subscribes."""
+        for kind in self.images:
             topic = f"{self.node_name}/{kind}_image"
-            # A function: rclpy asks for the callback's signature, which a deque's method has not.
+            # A function, as rclpy reads the callback's signature, which a deque's method does not have.
             self.create_subscription(
-                Image, topic, lambda picture, kind=kind: self.pictures[kind].append(picture), 5
+                Image, topic, lambda image, kind=kind: self.images[kind].append(image), 5
             )
 
     def _on_truth(self, message: ObjectPoseArray) -> None:
@@ -119,7 +119,7 @@ class DemoMonitor(Node):
 
 
 class Demo:
-    """The course of the demo: wait for the node, measure, take pictures, tell."""
+    """Runs the steps of the demo: wait for the node, measure, capture images, print the result."""
 
     def __init__(self, monitor: DemoMonitor, arguments: argparse.Namespace) -> None:
         self.monitor = monitor
@@ -127,7 +127,7 @@ class Demo:
         self._said = ("", 0.0)
 
     def say(self, text: str) -> None:
-        """Progress: on a terminal one line written over and over, else a line every ten seconds."""
+        """Print the progress: on a terminal one line that is overwritten, else a line every ten seconds."""
         on_terminal = sys.stdout.isatty()
         last, when = self._said
         if text != last and time.monotonic() - when >= (0.5 if on_terminal else 10.0):
@@ -142,7 +142,7 @@ class Demo:
         rclpy.spin_once(self.monitor, timeout_sec=0.1)
 
     def wait_until_active(self) -> None:
-        """Until the node has onboarded and is active."""
+        """Wait until the node has onboarded and is active."""
         monitor, start = self.monitor, time.monotonic()
         message, since = "", start
         while monitor.node_state != "active":
@@ -167,32 +167,32 @@ class Demo:
                 break
             if time.monotonic() - monitor.last_heard > SILENCE_S:
                 raise DemoFailed(f"Nothing has come from the camera or the node for {SILENCE_S:.0f} s.")
-            share = 100 * monitor.metrics.recall
-            self.say(f"{monitor.frames} frames sent, {monitor.answered} answered, {share:.0f} % right")
+            correct = 100 * monitor.metrics.recall
+            self.say(f"{monitor.frames} frames sent, {monitor.answered} answered, {correct:.0f} % correct")
         monitor.measuring = False
         end, answered = time.monotonic() + GRACE_S, -1
-        # Answers still under way: wait as long as they come.
+        # Results are still under way: wait as long as they come.
         while time.monotonic() < end and monitor.answered != answered:
             answered, pause = monitor.answered, time.monotonic() + 1.0
             while time.monotonic() < pause:
                 self.spin()
 
-    def take_pictures(self) -> None:
-        """Look at the node's pictures for a while, after the measurement: drawing takes time too."""
-        self.monitor.watch_pictures()
+    def capture_images(self) -> None:
+        """Receive the node's images for a while, after the measurement, as drawing takes time too."""
+        self.monitor.watch_images()
         end = time.monotonic() + self.arguments.picture_seconds
         while time.monotonic() < end:
             self.spin()
-            self.say(f"taking pictures: {len(self.monitor.pictures['overlay'])}")
+            self.say(f"capturing images: {len(self.monitor.images['overlay'])}")
         folder = self.arguments.output
         folder.mkdir(parents=True, exist_ok=True)
-        for kind, messages in self.monitor.pictures.items():
+        for kind, messages in self.monitor.images.items():
             wanted = np.unique(np.linspace(0, len(messages) - 1, self.arguments.pictures).astype(int))
             for number, index in enumerate(wanted if messages else ()):
                 write_picture(folder / f"{kind}_{number}.png", image_to_rgb(messages[index]))
 
     def tell(self) -> bool:
-        """Print the result; returns whether it is good enough."""
+        """Print the result, and return whether it is good enough."""
         monitor, metrics = self.monitor, self.monitor.metrics
         if not monitor.answered:
             raise DemoFailed(f"The node has answered none of {monitor.frames} frames.")
@@ -203,7 +203,7 @@ class Demo:
         print(f"{monitor.answered} of {monitor.frames} frames answered, {metrics.summary()}", flush=True)
         if metrics.recall < self.arguments.min_share:
             print(
-                f"The share with a right pose, {100 * metrics.recall:.0f} %, is under the bound of "
+                f"The fraction with a correct pose, {100 * metrics.recall:.0f} %, is under the bound of "
                 f"{100 * self.arguments.min_share:.0f} %.",
                 file=sys.stderr,
             )
@@ -215,7 +215,7 @@ class Demo:
         library = ObjectLibrary(self.arguments.objects_dir)
         self.monitor.load_objects(library)
         self.measure()
-        self.take_pictures()
+        self.capture_images()
         write_templates(library, self.arguments.output)
         return self.tell()
 
@@ -225,7 +225,7 @@ def write_picture(path: Path, rgb: np.ndarray) -> None:
 
 
 def write_templates(library: ObjectLibrary, folder: Path, columns: int = 18, side: int = 64) -> None:
-    """One sheet an object: all its templates, from the cache the node filled."""
+    """Write an image for each object with all its templates, from the cache the node filled."""
     for object_id in library.ids:
         images = [cv2.resize(image, (side, side)) for image in library.templates(object_id).images]
         images += [np.zeros_like(images[0])] * (-len(images) % columns)
@@ -242,13 +242,15 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--objects-dir", type=Path, default=Path("demo_output/objects"), help="folder of meshes"
     )
-    parser.add_argument("--output", type=Path, default=Path("demo_output"), help="folder for the pictures")
+    parser.add_argument("--output", type=Path, default=Path("demo_output"), help="folder for the images")
     parser.add_argument("--frames", type=int, default=300, help="camera frames to judge")
     parser.add_argument(
-        "--min-share", type=float, default=0.0, help="share of right poses, under it the demo fails"
+        "--min-share", type=float, default=0.0, help="fraction of correct poses below which the demo fails"
     )
-    parser.add_argument("--pictures", type=int, default=6, help="overlay and flow pictures to keep")
-    parser.add_argument("--picture-seconds", type=float, default=8.0, help="how long pictures are taken")
+    parser.add_argument("--pictures", type=int, default=6, help="overlay and flow images to keep")
+    parser.add_argument(
+        "--picture-seconds", type=float, default=8.0, help="seconds for which images are captured"
+    )
     parser.add_argument(
         "--startup-timeout", type=float, default=120.0, help="seconds the node may go without progress"
     )

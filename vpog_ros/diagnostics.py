@@ -1,4 +1,4 @@
-"""What the node tells about itself on /diagnostics: rates, latencies, drops, the last error."""
+"""Collects what the node publishes on /diagnostics: rates, latencies, drops, the last error."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from vpog_ros.frame_buffer import Counts
 
 WINDOW_S = 10.0
-"""Rates and latencies are those of the last ten seconds."""
+"""Seconds that rates and latencies are taken over."""
 
 
 class Statistics:
-    """Thread-safe record of the last `WINDOW_S` seconds, and of what went wrong since the start."""
+    """Records the last `WINDOW_S` seconds, and what went wrong since the start. Thread-safe."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic):
         self._clock = clock
@@ -32,41 +32,41 @@ class Statistics:
         self._last_error_time = -np.inf
 
     def event(self, name: str) -> None:
-        """Something happened that a rate is wanted of."""
+        """Count an event that a rate is shown of."""
         with self._lock:
             self._events[name].append(self._clock())
             self._forget(self._events[name], self._clock() - WINDOW_S, lambda item: item)
 
     def duration(self, stage: str, seconds: float) -> None:
-        """A stage took so long."""
+        """Record the seconds that a stage took."""
         with self._lock:
             self._seconds[stage].append((self._clock(), seconds))
             self._forget(self._seconds[stage], self._clock() - WINDOW_S, lambda item: item[0])
 
     def failure(self, kind: str, sentence: str) -> None:
-        """Something went wrong; kinds are counted, the last sentence is kept."""
+        """Count a failure of a kind, and keep its sentence as the last error."""
         with self._lock:
             self.failures[kind] += 1
             self.last_error = sentence
             self._last_error_time = self._clock()
 
     def leave_out(self, kind: str, number: int = 1) -> None:
-        """Something was left out as it should be: counted, and no failure."""
+        """Count what was left out, which is no failure."""
         with self._lock:
             self.left_out[kind] += number
 
-    def forgive(self) -> None:
-        """Forget the last error: a new start is made. The counts stay."""
+    def clear_error(self) -> None:
+        """Delete the last error, as the node starts again; the counts stay."""
         with self._lock:
             self.last_error, self._last_error_time = "", -np.inf
 
     def failed_lately(self) -> bool:
-        """Whether something went wrong within the window."""
+        """Tell whether something failed within the window."""
         with self._lock:
             return self._clock() - self._last_error_time < WINDOW_S
 
     def rates(self) -> dict[str, float]:
-        """Events a second over the window."""
+        """Return events per second over the window."""
         with self._lock:
             oldest = self._clock() - WINDOW_S
             for times in self._events.values():
@@ -74,7 +74,7 @@ class Statistics:
             return {name: len(times) / WINDOW_S for name, times in sorted(self._events.items())}
 
     def latencies(self) -> dict[str, tuple[float, float]]:
-        """Median and 95th percentile, seconds, of each stage over the window."""
+        """Return median and 95th percentile, seconds, of each stage over the window."""
         with self._lock:
             oldest = self._clock() - WINDOW_S
             result = {}
@@ -102,7 +102,7 @@ def build_message(
     warnings: Sequence[str] = (),
     more: Mapping[str, object] = MappingProxyType({}),
 ) -> DiagnosticArray:
-    """The node's DiagnosticArray: one status that reads well in rqt_runtime_monitor.
+    """Return the node's DiagnosticArray, of one status that reads well in rqt_runtime_monitor.
 
     Args:
         state: the lifecycle state's label.

@@ -1,4 +1,4 @@
-"""Requests for poses that are asked for once: they wait for what they need, and are answered exactly once."""
+"""Holds requests for poses: each waits for what it needs, and is answered exactly once."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vpog_ros.msg import ObjectWithoutPose
 MOST_OPEN = 8
 """Requests that wait at a time; further ones are answered with a sentence."""
 MOST_TIMEOUT_S = 3600.0
-MOST_NAMES = 256
+MAX_NAMES = 256
 """Objects and instances of one request."""
 
 BUSY = f"{MOST_OPEN} requests wait already: ask again when one of them is answered."
@@ -25,13 +25,13 @@ Answer = Estimate.Result
 
 
 def refusal(sentence: str, names: Sequence[str] = ()) -> Answer:
-    """Make the answer that only says why there is none, of all objects that were asked for by name."""
+    """Return an answer without poses, with the reason for each object that was asked for by name."""
     without = [ObjectWithoutPose(class_id=shortened(n), instance=-1, reason=sentence) for n in names]
     return Answer(message=sentence, without_pose=without)
 
 
 class EstimationRequest:
-    """One request. Thread-safe; the first answer counts.
+    """Holds one request; the first answer counts. Thread-safe.
 
     Args:
         goal: objects, instances, image, camera_info, timeout, as in Estimate.action.
@@ -75,7 +75,7 @@ class EstimationRequest:
         return not self._answered
 
     def take_image(self, message) -> None:
-        """Give the request an image, where it waits for one."""
+        """Set the image of the request, if it waits for one."""
         if self.image is None:
             self.image, self.image_came_s = message, time.monotonic()
 
@@ -85,7 +85,7 @@ class EstimationRequest:
             self.image = None
 
     def begin_work(self) -> None:
-        """The wait is over."""
+        """Note that the request waits no longer."""
         self._working = True
 
     def wait_for(self, stage: str, sentence: str) -> None:
@@ -112,12 +112,12 @@ class EstimationRequest:
             self.answer(refusal("Cancelled."))
         elif now > self._deadline and not self._working:
             waited = self._stage[1] or "The node was busy with other images: ask with a longer timeout."
-            names = self.goal.objects[:MOST_NAMES]
+            names = self.goal.objects[:MAX_NAMES]
             self.answer(refusal(LATE.format(self.timeout_s, waited), names))
 
 
 class OpenRequests:
-    """The requests that are not answered yet, in the order they came. Thread-safe.
+    """Holds the requests that are not answered yet, in the order they came. Thread-safe.
 
     Args:
         wake: called when there may be something to do for who serves them.
@@ -131,7 +131,7 @@ class OpenRequests:
         self.answered = 0
 
     def close(self, sentence: str) -> None:
-        """Answer all, and those to come, with a sentence; "": take requests from now on."""
+        """Answer all requests, and those to come, with a sentence; "": accept requests from now on."""
         with self._lock:
             self._closed = sentence
             requests, self._requests = self._requests, []
@@ -151,13 +151,13 @@ class OpenRequests:
             self._wake()
 
     def open(self) -> list[EstimationRequest]:
-        """Those that wait for an answer."""
+        """Return the requests that wait for an answer."""
         with self._lock:
             self._drop_answered()
             return list(self._requests)
 
     def add_image(self, message) -> None:
-        """An image came: those that wait for one take it."""
+        """Pass an image to the requests that wait for one."""
         waiting = [request for request in self.open() if request.image is None]
         for request in waiting:
             request.take_image(message)
@@ -165,7 +165,7 @@ class OpenRequests:
             self._wake()
 
     def wake_if_open(self) -> None:
-        """Something came that a request may wait for."""
+        """Wake the worker, as something came that a request may wait for."""
         if self.open():
             self._wake()
 

@@ -1,4 +1,4 @@
-"""The action ~/estimate and the service ~/estimate_once: poses when they are asked for."""
+"""Offers the action ~/estimate and the service ~/estimate_once: poses on demand."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class EstimationServices:
             )
 
     def destroy(self) -> None:
-        """Take the action down, which a node does not do by itself."""
+        """Destroy the action, which a node does not do when it is destroyed."""
         if self._action is not None:
             self._action.destroy()
             self._action = None

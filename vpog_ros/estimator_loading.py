@@ -8,18 +8,19 @@ from collections.abc import Callable
 
 from rclpy.logging import get_logger
 
+from vpog_core.inference.options import LoadSettings, Options
 from vpog_core.objects.symmetry_hint import symmetry_hint
 from vpog_core.types import VPOGError
-from vpog_ros.parameters import Settings
+from vpog_ros.parameters import Settings, group
 
 Progress = Callable[[int, int, str], None]
-"""Called with (objects done, objects in all, the next one's name)."""
+"""Function called with (objects done, number of objects, the next one's name)."""
 
 EstimatorFactory = Callable[[Settings, Progress], object]
 
 
 def load_estimator(settings: Settings, progress: Progress):
-    """The PoseEstimator the settings ask for, with the folder's objects onboarded.
+    """Make the PoseEstimator that the settings ask for, with the folder's objects onboarded.
 
     Raises:
         VPOGError: a setting that cannot be followed; no object can be used, or not all where they must be.
@@ -34,22 +35,7 @@ def load_estimator(settings: Settings, progress: Progress):
         told = f"num_threads is {settings.num_threads}, and OMP_NUM_THREADS in the environment goes before it"
         get_logger("vpog_node").warning(f"{told}: {used} threads are used.")
     estimator = PoseEstimator(
-        settings.objects_dir,
-        settings.weights or None,
-        device=settings.device,
-        precision=settings.precision,
-        mode=settings.mode,
-        cache_dir=settings.cache_dir or None,
-        hypotheses=settings.hypotheses,
-        retry_views=settings.second_look,
-        retry_below_score=settings.second_look_below,
-        rolls=settings.rolls,
-        refinements=settings.refinements,
-        refiner_weights=settings.refiner_weights or None,
-        refiner_rounds=settings.refiner_rounds,
-        alignments=settings.alignments,
-        alternatives=settings.alternatives,
-        samples=settings.samples,
+        settings.objects_dir, **group(settings, LoadSettings), **group(settings, Options)
     )
     if settings.onboard_when_asked:
         estimator.objects.check(settings.strict_objects)
@@ -58,8 +44,8 @@ def load_estimator(settings: Settings, progress: Progress):
     return estimator
 
 
-def say_what_is_odd(estimator, logger) -> dict[str, str]:
-    """Log the objects that are left out, and what is left out of other meshes or doubtful about them.
+def log_object_notes(estimator, logger) -> dict[str, str]:
+    """Log which objects are left out, and notes on the meshes of the others.
 
     Returns:
         what is shown on /diagnostics as well: hints on the symmetry of objects.
@@ -70,7 +56,7 @@ def say_what_is_odd(estimator, logger) -> dict[str, str]:
     for object_id in estimator.object_ids:
         for note in estimator.library.notes(object_id):
             logger.warning(note)
-        # An object that is opened when it is first asked for is not searched now.
+        # The mesh of an object that is onboarded when first asked for is not read now.
         hint = symmetry_hint(estimator.library, object_id) if estimator.library.is_read(object_id) else ""
         if hint:
             hints[f"symmetry of {object_id}"] = hint
@@ -79,7 +65,7 @@ def say_what_is_odd(estimator, logger) -> dict[str, str]:
 
 
 def free_memory() -> None:
-    """Give back what an estimator held that nobody has any more."""
+    """Release the memory of an estimator that is no longer used."""
     gc.collect()
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():

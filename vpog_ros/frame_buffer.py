@@ -1,4 +1,4 @@
-"""Meets images and detections by their stamps and hands the newest pair to one worker.
+"""Pairs images and detections by their stamps, and passes the newest pair to one worker.
 
 Where objects are followed and the detector falls silent, images are handed over alone.
 """
@@ -16,10 +16,10 @@ from vpog_core.messages.arrival_order import ArrivalOrder
 from vpog_core.messages.ring import nearest, remember
 
 UNMATCHED_S = 2.0
-"""Detections that match no image for so long are a fault somebody should be told of."""
+"""Seconds after which detections that match no image are warned of."""
 
 PAST_STAMPS = 1000
-"""Stamps of images that are no longer kept: they tell a detector that is slow from one that stamps anew."""
+"""Number of stamps kept of images that are gone: they tell a slow detector from one that changes stamps."""
 
 LATE = (
     "Detections come when their image is no longer kept ({} images are): raise image_buffer_size, or let the "
@@ -29,7 +29,7 @@ LATE = (
 
 @dataclass(frozen=True)
 class Frame:
-    """An image and the detections made in it, as they came.
+    """Holds an image and the detections made in it, as they came.
 
     Attributes:
         stamp_ns: of the image; 0 where it has none.
@@ -44,13 +44,13 @@ class Frame:
 
     @property
     def time_s(self) -> float:
-        """Seconds of the image: its stamp, or, where it has none, when it was paired."""
+        """Return the time of the image, seconds: its stamp or, if it has none, the time of pairing."""
         return self.stamp_ns * 1e-9 if self.stamp_ns else self.arrival_s
 
 
 @dataclass
 class Counts:
-    """What has passed through a buffer since it was made."""
+    """Counts what has passed through a buffer since it was made."""
 
     images: int = 0
     detections: int = 0
@@ -64,7 +64,7 @@ class Counts:
 
 @dataclass
 class FrameBuffer:
-    """Thread-safe. Images and detections wait in rings of `capacity` for the other half of their pair.
+    """Keeps images and detections in rings of `capacity` until both of a pair are there. Thread-safe.
 
     A pair waits in a single place: a newer one takes it over and counts as a drop, so that a slow reader
     always gets the newest frame and latency stays bounded. Newest means last arrived, so stamps may jump
@@ -101,7 +101,7 @@ class FrameBuffer:
         self._changed = threading.Condition()
 
     def add_image(self, stamp_ns: int, image: Any) -> None:
-        """An image came; it stays in the ring, since several detectors may speak of it."""
+        """Add an image; it stays in the ring, since several detectors may have detections of it."""
         with self._changed:
             self.counts.images += 1
             self._newest_image = stamp_ns
@@ -127,7 +127,7 @@ class FrameBuffer:
             self._alone_after_s = after_s
 
     def add_detections(self, stamp_ns: int, detections: Any) -> None:
-        """Detections came, before or after their image."""
+        """Add detections, which may come before or after their image."""
         with self._changed:
             self.counts.detections += 1
             self._newest_detections = stamp_ns
@@ -146,7 +146,7 @@ class FrameBuffer:
                 self.counts.dropped_unmatched += fallen
 
     def take(self, timeout_s: float) -> Frame | None:
-        """The newest pair, waiting for one if need be; None after the timeout, once woken or closed."""
+        """Wait for the newest pair and return it; None after the timeout, once woken or closed."""
         with self._changed:
             self._changed.wait_for(
                 lambda: self._waiting is not None or self._closed or self._woken, timeout_s
@@ -165,23 +165,23 @@ class FrameBuffer:
                 return None
             stamp_ns = next(reversed(self._images))
             if self._waiting is not None and self._waiting.detections is None:
-                self._waiting = None  # It would be answered twice.
+                self._waiting = None  # Else it would be processed twice.
             return Frame(stamp_ns, self._images[stamp_ns], None, self.clock())
 
     def wake(self) -> None:
-        """Let who waits for a frame go, or who will wait next: there is other work."""
+        """Wake the thread that waits for a frame, or will wait next, as there is other work."""
         with self._changed:
             self._woken = True
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Let everybody who waits go."""
+        """Wake all threads that wait, and pair no more."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
 
     def troubles(self) -> dict[str, str]:
-        """Why images and detections do not match: a sentence or "" for each kind of reason."""
+        """Say why images and detections do not match: a sentence or "" for each kind of reason."""
         with self._changed:
             unmatched = late = ""
             both = self._newest_image is not None and self._newest_detections is not None
@@ -190,7 +190,7 @@ class FrameBuffer:
             if both and not unstamped and since is not None and self.clock() - since >= UNMATCHED_S:
                 if nearest(self._past, self._newest_detections, self.tolerance_ns) is not None:
                     late = LATE.format(self.capacity)
-                elif not self._newest_met:  # Else images are lost on the way, or come no more.
+                elif not self._newest_met:  # Else images are lost in transport, or come no more.
                     unmatched = unmatched_sentence(self._newest_image, self._newest_detections)
             sentences = {"unmatched": unmatched, "late": late}
             return sentences | {

@@ -1,4 +1,4 @@
-"""The service ~/dump: the last frame's inputs and answers, written into a folder for whoever is to help."""
+"""Offers the service ~/dump, which writes inputs and results of the last frame into a folder."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NO_FRAME = (
 
 
 class FrameDump:
-    """Remembers the last frame that was answered, and writes it when it is asked to.
+    """Keeps the last frame that was answered, and writes it on request.
 
     Args:
         node: the node that has the service.
@@ -40,7 +40,7 @@ class FrameDump:
         self._service = node.create_service(Trigger, "~/dump", self._answer, callback_group=callback_group)
 
     def recorded(self, estimator) -> RecordedEstimator:
-        """Return the estimator to use in place of this one, whose calls are remembered."""
+        """Return an estimator that does the same and whose calls are recorded."""
         self._recorded = RecordedEstimator(estimator)
         return self._recorded
 
@@ -55,7 +55,7 @@ class FrameDump:
         return work
 
     def forget(self) -> None:
-        """Forget the frame and the estimator: the node is cleaned up."""
+        """Release the frame and the estimator, as the node is cleaned up."""
         self._recorded = None
 
     def _answer(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
@@ -73,7 +73,7 @@ class FrameDump:
         call = None if recorded is None else recorded.last
         if call is None:
             raise VPOGError(NO_FRAME)
-        # Imported here, as everything that takes the network's library with it.
+        # Imported here, as all that imports torch.
         from vpog_core.frame_dump.write import write_dump
         from vpog_core.inference.networks import DEFAULT_REFINER
         from vpog_core.models.checkpoint import weights_key
@@ -89,7 +89,7 @@ class FrameDump:
 
 
 def context_of(header) -> dict[str, str]:
-    """Say which frame it is that a call of the estimator is about."""
+    """Return which frame a call of the estimator is about."""
     stamp = f"{header.stamp.sec}.{header.stamp.nanosec:09d}"
     return {"stamp": stamp, "frame_id": header.frame_id}
 

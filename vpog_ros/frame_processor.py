@@ -1,4 +1,4 @@
-"""The work on one frame, in the worker's thread: messages to poses to messages."""
+"""Processes one frame in the worker's thread: messages to poses to messages."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 from std_msgs.msg import Header
 
 from vpog_core.geometry.camera_checks import camera_doubts
+from vpog_core.inference.options import TrackerSettings
 from vpog_core.io.bit_depth import BitDepth
 from vpog_core.messages.camera_infos import CameraInfos, calibration
 from vpog_core.messages.detections import DetectionReader
@@ -30,7 +31,7 @@ LOST = "poses lost on the way to the newest image"
 
 @dataclass(frozen=True)
 class View:
-    """A frame, read: its image [H, W, 3] uint8 RGB and camera."""
+    """Holds a frame with its image [H, W, 3] uint8 RGB and its camera."""
 
     frame: Frame
     image: np.ndarray
@@ -38,7 +39,7 @@ class View:
 
 
 class FrameProcessor:
-    """Lives from activate to deactivate.
+    """Reads messages, estimates poses and publishes them, from activate to deactivate.
 
     Args:
         buffer: where the frames come from; has newer images, and is told when images are wanted alone.
@@ -81,7 +82,7 @@ class FrameProcessor:
         self._filters.use(library, changed)
 
     def reset_tracking(self) -> None:
-        """Forget the objects that are followed, before the next frame."""
+        """Forget the tracked objects, before the next frame."""
         self._reset = True
 
     def add_label_info(self, message) -> None:
@@ -113,7 +114,7 @@ class FrameProcessor:
             self._statistics.duration("latency work", time.monotonic() - start)
             self._tell_age(view.frame.stamp_ns)
         finally:
-            self._outputs.publish_pictures(view.image, view.camera, estimates, header, settings.min_score)
+            self._outputs.publish_images(view.image, view.camera, estimates, header, settings.min_score)
 
     def _is_too_old(self, frame: Frame, max_age: float) -> bool:
         """Tell whether a frame is to be dropped for its age, count it, and warn while that is so."""
@@ -143,13 +144,13 @@ class FrameProcessor:
     def publish(
         self, image: np.ndarray, camera: Camera, estimates: list[PoseEstimate], header: Header
     ) -> None:
-        """Publish estimates that somebody has asked for."""
+        """Publish estimates that a request asked for."""
         settings = parameters.read(self._node)
         self._outputs.publish_poses(self._accepted(estimates, settings), header, settings)
-        self._outputs.publish_pictures(image, camera, estimates, header, settings.min_score)
+        self._outputs.publish_images(image, camera, estimates, header, settings.min_score)
 
     def _detections(self, frame: Frame, camera: Camera, settings: Settings) -> list[Detection]:
-        """The frame's detections of known objects; none where the detector is silent."""
+        """Return the frame's detections of known objects; none where the detector is silent."""
         if frame.detections is None:
             return []
         detections, refused = self._reader.read(
@@ -172,7 +173,7 @@ class FrameProcessor:
         return not reason
 
     def _camera(self, frame: Frame, settings: Settings) -> Camera:
-        """The image's calibration, with what is odd about it said."""
+        """Return the image's calibration, and warn of what is unlikely about it."""
         info = self.camera_infos.of_image(frame.stamp_ns)
         if info is None:
             topic = self._node.resolve_topic_name("camera_info")
@@ -234,7 +235,7 @@ class FrameProcessor:
     def _at_newest(
         self, view: View, estimates: Estimates, settings: Settings
     ) -> tuple[View, list[PoseEstimate]]:
-        """Follow the objects to the newest image; what was there stays where none can be followed."""
+        """Track the objects to the newest image; return what came in where none can be tracked."""
         if not (settings.tracking and self._estimator.can_track):
             self._notices.log_once(
                 "newest",
@@ -243,7 +244,7 @@ class FrameProcessor:
             return view, estimates
         start, posed = time.monotonic(), [e for e in estimates if e.T_cam_obj is not None]
         newest = self._buffer.take_newest_image() if posed and view.frame.stamp_ns else None
-        # An earlier one is of a bag that begins again.
+        # An earlier image comes from a bag that starts again.
         if newest is None or newest.stamp_ns <= view.frame.stamp_ns:
             return view, estimates
         try:
@@ -302,7 +303,7 @@ class FrameProcessor:
             self._statistics.duration("latency from image stamp", (now_ns - stamp_ns) * 1e-9)
 
 
-# Imported where they are used: the network's library takes seconds to load, and the node is to answer before.
+# Imported where they are used: torch takes seconds to load, and the node is to answer before.
 
 
 def _check_image(image: np.ndarray, camera: Camera) -> None:
@@ -323,13 +324,5 @@ def _pose_filters(library):
     return PoseFilters(library)
 
 
-def _tracker_settings(settings: Settings):
-    from vpog_core.inference.tracking import TrackerSettings
-
-    return TrackerSettings(
-        min_score=settings.tracking_min_score,
-        retrieve_every=settings.tracking_retrieve_every,
-        max_gap=settings.tracking_max_gap,
-        without_detections=settings.tracking_without_detections,
-        max_age=settings.tracking_max_age,
-    )
+def _tracker_settings(settings: Settings) -> TrackerSettings:
+    return TrackerSettings(**parameters.group(settings, TrackerSettings, "tracking_"))

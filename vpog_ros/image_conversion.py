@@ -1,4 +1,4 @@
-"""Image messages to arrays and back; the only place that touches cv_bridge."""
+"""Converts image messages to arrays and back; the only place that uses cv_bridge."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def convert(packed: PackedImage) -> np.ndarray:
 
 
 def convert_with_cv_bridge(packed: PackedImage) -> np.ndarray | None:
-    """[H, W, 3] uint8 RGB through cv_bridge, or None where it does not know the encoding."""
+    """Return [H, W, 3] uint8 RGB through cv_bridge, or None where it does not know the encoding."""
     from cv_bridge import CvBridge, CvBridgeError
 
     message = Image(
@@ -51,7 +51,7 @@ def convert_with_cv_bridge(packed: PackedImage) -> np.ndarray | None:
 
 @functools.cache
 def cv_bridge_works() -> bool:
-    """Whether cv_bridge imports and converts; the distribution's build fails beside numpy 2."""
+    """Tell whether cv_bridge imports and converts; the distribution's build fails with numpy 2."""
     try:
         from cv_bridge import CvBridge
 
@@ -63,7 +63,7 @@ def cv_bridge_works() -> bool:
 
 
 def rgb_to_image(rgb: np.ndarray, header) -> Image:
-    """A message of a picture [H, W, 3] uint8 RGB, with the stamp and frame of `header`."""
+    """Return the message of an image [H, W, 3] uint8 RGB, with the stamp and frame of `header`."""
     rgb = np.ascontiguousarray(rgb, dtype=np.uint8)
     message = Image(header=header, height=rgb.shape[0], width=rgb.shape[1], encoding="rgb8")
     message.step = rgb.shape[1] * 3
@@ -73,7 +73,7 @@ def rgb_to_image(rgb: np.ndarray, header) -> Image:
 
 
 def mask_to_image(mask: np.ndarray, header) -> Image:
-    """A mono8 message of a mask [H, W], 255 inside."""
+    """Return the mono8 message of a mask [H, W], 255 inside."""
     pixels = np.where(mask, 255, 0).astype(np.uint8)
     message = Image(
         header=header, height=mask.shape[0], width=mask.shape[1], encoding="mono8", step=mask.shape[1]

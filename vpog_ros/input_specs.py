@@ -1,4 +1,4 @@
-"""Which topics the node listens to."""
+"""Lists the topics that the node subscribes to."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from vpog_ros import optional
 from vpog_ros.frame_processor import FrameProcessor
 from vpog_ros.inputs import InputSpec
-from vpog_ros.msg import Instance2DArray
 from vpog_ros.parameters import Settings
 
-DETECTIONS = {"instances", "label_map", *optional.DETECTION_INPUTS}
-"""Topics of detections: one of them is enough."""
+DETECTIONS = {"label_map", *optional.DETECTION_CLASSES}
+"""Topics of detections, of which one is enough."""
 
 
 def input_specs(
@@ -24,7 +23,7 @@ def input_specs(
     on_camera_info: Callable,
     processor: FrameProcessor,
 ) -> list[InputSpec]:
-    """Return the topics to listen to, with what is called for each of their messages."""
+    """Return the topics to subscribe to, with what is called for each of their messages."""
     image, image_type = node.resolve_topic_name("image"), Image
     if settings.image_transport == "compressed":
         # As image_transport names it; a user may have remapped to that already.
@@ -37,12 +36,13 @@ def input_specs(
     specs = [
         spec("camera_info", CameraInfo, on_camera_info, latched=True),
         InputSpec("image", image, image_type, on_image),
-        spec("instances", Instance2DArray, on_detections, reliable=True),
     ]
-    for name, kind in optional.DETECTION_INPUTS.items():
+    for name, kind in optional.DETECTION_CLASSES.items():
         specs.append(spec(name, kind, on_detections, reliable=True))
-    specs.append(spec("label_map", Image, on_detections, 5, reliable=True, wanted=False))
+    specs.append(spec("label_map", Image, on_detections, 5, reliable=True, expected=False))
     if optional.LabelInfo is not None:
         info = processor.add_label_info
-        specs.append(spec("label_info", optional.LabelInfo, info, reliable=True, latched=True, wanted=False))
+        specs.append(
+            spec("label_info", optional.LabelInfo, info, reliable=True, latched=True, expected=False)
+        )
     return specs

@@ -1,4 +1,4 @@
-"""The node's subscriptions: with the quality the publishers offer, watched for what does not come."""
+"""Subscribes with the quality of service that the publishers offer, and warns of silent topics."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from vpog_ros import qos
 from vpog_ros.notices import Notices
 
 SILENT_S = 5.0
-"""A topic without a publisher, or without a message, for so long is named."""
+"""Seconds after which a topic without a publisher, or without a message, is warned of."""
 
 HANDOVER_S = 1.0
-"""How long the old subscription stays beside a new one, which the publishers have yet to find."""
+"""Seconds for which the old subscription stays, until the publishers have discovered the new one."""
 
 
 @dataclass(frozen=True)
 class InputSpec:
-    """One topic to listen to.
+    """Declares one topic to subscribe to.
 
     Attributes:
         name: of the topic, as the README has it; the user may remap it.
@@ -32,7 +32,7 @@ class InputSpec:
         depth: messages kept for the node.
         reliable: what to ask for while there is no publisher.
         latched: a message published before the node came is wanted, and one is enough.
-        wanted: it is told of where nobody publishes it.
+        expected: a warning says so where nobody publishes it.
     """
 
     name: str
@@ -42,17 +42,17 @@ class InputSpec:
     depth: int = 5
     reliable: bool = False
     latched: bool = False
-    wanted: bool = True
+    expected: bool = True
 
     @property
     def type_name(self) -> str:
-        """As `ros2 topic info` shows it."""
+        """Return the type's name as `ros2 topic info` shows it."""
         package, _, _ = self.type.__module__.partition(".")
         return f"{package}/msg/{self.type.__name__}"
 
 
 class Input:
-    """A subscription that is made anew when the publishers offer another quality; no message comes twice."""
+    """Subscribes again when the publishers offer another quality of service; no message comes twice."""
 
     def __init__(self, node, spec: InputSpec, callback_group) -> None:
         """
@@ -67,16 +67,16 @@ class Input:
         self._retire_at = 0.0
         self._recent: deque[int] = deque(maxlen=64)
         self.came_s: float | None = None
-        """When the last message came, monotonic."""
+        """Time when the last message came, monotonic seconds."""
         self.profile = None
         self.publishers: list[str] = []
         self.other_types: list[str] = []
         self.incompatible = ""
-        """Why the publishers' messages cannot be had."""
+        """Reason why the publishers' messages cannot be received, or ""."""
         self.adapt(time.monotonic())
 
     def adapt(self, now: float) -> bool:
-        """Look at the publishers and subscribe as they allow; returns whether something has changed."""
+        """Subscribe as the publishers allow, and return whether something has changed."""
         found = self._node.get_publishers_info_by_topic(self.spec.topic)
         own = [p for p in found if p.topic_type == self.spec.type_name]
         self.other_types = sorted({p.topic_type for p in found} - {self.spec.type_name})
@@ -110,7 +110,7 @@ class Input:
         self.spec.on_message(message)
 
     def destroy(self) -> None:
-        """Listen no longer."""
+        """Destroy the subscription."""
         for subscription in (self._subscription, self._retiring):
             if subscription is not None:
                 self._node.destroy_subscription(subscription)
@@ -125,7 +125,7 @@ class Input:
         )
 
     def silence(self, now: float, since: float) -> str:
-        """Why nothing usable comes, as one sentence, or "".
+        """Say in one sentence why nothing usable comes, or "".
 
         Args:
             since: when the node began to listen.
@@ -166,7 +166,7 @@ class Input:
 
 
 class Inputs:
-    """All subscriptions, from activate to deactivate.
+    """Holds all subscriptions, from activate to deactivate.
 
     Args:
         specs: in the order they are told of.
@@ -201,7 +201,7 @@ class Inputs:
             for item in self._inputs:
                 if item.adapt(now):
                     self._node.get_logger().info(item.found())
-        told = [item for item in self._inputs if item.spec.wanted or item.publishers]
+        told = [item for item in self._inputs if item.spec.expected or item.publishers]
         silences = {item.spec.name: "" if quiet else item.silence(now, self._since) for item in told}
         spare = {name: silences.pop(name) for name in self._alternatives if name in silences}
         for name, sentence in silences.items():
@@ -216,7 +216,7 @@ class Inputs:
         return " ".join(silences[name] for name in with_publisher or sorted(silences))
 
     def close(self) -> None:
-        """Take the subscriptions down."""
+        """Destroy the subscriptions."""
         with self._lock:
             self._closed = True
             for item in self._inputs:

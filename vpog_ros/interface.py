@@ -1,12 +1,13 @@
-"""The node's interface as a table, and docs/interface.md made from it: `python -m vpog_ros.interface`."""
+"""Lists the node's interface, and makes docs/interface.md from it: `python -m vpog_ros.interface`."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vpog_ros.parameter_table import CONFIGURE, LIVE, START, TABLE, Spec
+from vpog_core.messages.detection_inputs import DETECTION_INPUTS
+from vpog_ros.parameter_table import CONFIGURE, LIVE, START, TABLE
 
-TF2, VISION, YOLO, ACTION = "tf2_msgs", "vision_msgs", "yolo_msgs", "rclpy.action"
+TF2, VISION, ACTION = "tf2_msgs", "vision_msgs", "rclpy.action"
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,7 @@ class Row:
         name: as the node has it, before remapping; `~` is the node's name.
         type: of its messages.
         description: a sentence or two.
-        needs: the package without which it is off, or "".
+        needs: the package without which it is off, or ""; this package is always there.
     """
 
     name: str
@@ -34,17 +35,9 @@ INPUTS = (
         "is `image/compressed`, sensor_msgs/msg/CompressedImage.",
     ),
     Row("camera_info", "sensor_msgs/msg/CameraInfo", "Their calibration."),
-    Row(
-        "instances",
-        "vpog_ros/msg/Instance2DArray",
-        "2D detections: boxes, and masks where there are any, with the header of their image.",
-    ),
-    Row("detections", "vision_msgs/msg/Detection2DArray", "2D detections: boxes.", VISION),
-    Row(
-        "yolo_detections",
-        "yolo_msgs/msg/DetectionArray",
-        "2D detections of yolo_ros: boxes, and outlines as masks.",
-        YOLO,
+    *(
+        Row(name, row.type, row.description, row.type.partition("/")[0])
+        for name, row in DETECTION_INPUTS.items()
     ),
     Row(
         "label_map",
@@ -207,7 +200,7 @@ def interface_page() -> str:
 def _rows(rows: tuple[Row, ...]) -> str:
     lines = ["| name | type | |", "| --- | --- | --- |"]
     for row in rows:
-        needs = f" Off where {row.needs} is not installed." if row.needs else ""
+        needs = f" Off where {row.needs} is not installed." if row.needs not in ("", "vpog_ros") else ""
         lines.append(f"| `{row.name}` | `{row.type}` | {row.description}{needs} |")
     return "\n".join(lines) + "\n"
 
@@ -216,8 +209,8 @@ def _parameters(when: str) -> str:
     lines = ["| name | default | range | unit | |", "| --- | --- | --- | --- | --- |"]
     for name, spec in TABLE.items():
         if spec.when == when:
-            description = spec.description.replace("|", "\\|").replace("<", "&lt;")
-            cells = (f"`{name}`", f"`{_value(spec.default)}`", _range(spec), spec.unit, description)
+            description = spec.help.replace("|", "\\|").replace("<", "&lt;")
+            cells = (f"`{name}`", f"`{_value(spec.default)}`", spec.range, spec.unit, description)
             lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
@@ -226,14 +219,6 @@ def _value(value) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     return f'"{value}"' if isinstance(value, str) else str(value)
-
-
-def _range(spec: Spec) -> str:
-    if spec.choices:
-        return ", ".join(spec.choices)
-    if spec.minimum is None:
-        return {str: "text", bool: "true, false"}.get(type(spec.default), "")
-    return f"{spec.minimum:g} to {spec.maximum:g}"
 
 
 if __name__ == "__main__":

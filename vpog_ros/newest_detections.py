@@ -1,4 +1,4 @@
-"""The newest detections of each class: where to look for an object when nobody says where it is."""
+"""Keeps the newest detections of each class, for requests that do not say where an object is."""
 
 from __future__ import annotations
 
@@ -6,18 +6,19 @@ import contextlib
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from vpog_core.messages.detection_inputs import read_detections
 from vpog_core.messages.label_maps import LabelMapReader
 from vpog_core.messages.reading import stamp_to_ns
 from vpog_core.messages.ring import remember
 from vpog_core.types import VPOGError
 
-MOST_CLASSES = 64
+MAX_CLASSES = 64
 """Classes that are remembered, those of which detections came last."""
-MAX_NAME_LENGTH = 256
+MAX_CHARACTERS = 256
 """Of the name of a class; longer ones are nobody's."""
 
 
@@ -51,39 +52,33 @@ class NewestDetections:
         self._last: Detected | None = None
 
     def add(self, message) -> None:
-        """A message of detections came."""
+        """Add a message of detections."""
         detected = Detected(message, stamp_to_ns(message.header.stamp), self._clock())
         names = class_names(message, self.label_maps)
         with self._lock:
             self._last = detected
             for name in names:
                 self._by_class.pop(name, None)
-                remember(self._by_class, name, detected, MOST_CLASSES)
+                remember(self._by_class, name, detected, MAX_CLASSES)
 
     def of_stamp(self, stamp_ns: int) -> Detected | None:
-        """The last message, where it is of this stamp."""
+        """Return the last message, if it has this stamp."""
         with self._lock:
             last = self._last
         return last if last is not None and stamp_ns and last.stamp_ns == stamp_ns else None
 
     def by_class(self) -> dict[str, Detected]:
-        """The last message of each class, by the detector's name of it."""
+        """Return the last message of each class, by the detector's name of it."""
         with self._lock:
             return dict(self._by_class)
 
 
 def class_names(message, label_maps: LabelMapReader) -> set[str]:
-    """Every name that the detections of a message may be called by; none of a label map that is broken."""
+    """Return all names that the classes of a message may have; none of a label map that is broken."""
     if hasattr(message, "encoding"):
         # Whoever asks for the poses of its image is told what is wrong with it.
         with contextlib.suppress(VPOGError):
             return label_maps.class_names(message)
         return set()
-    items = message.instances if hasattr(message, "instances") else message.detections
-    return {name for item in items for name in _names(item) if 0 < len(name) <= MAX_NAME_LENGTH}
-
-
-def _names(item) -> Iterable[str]:
-    if hasattr(item, "results"):
-        return [result.hypothesis.class_id for result in item.results]
-    return [item.class_name, str(item.class_id)] if hasattr(item, "class_name") else [item.class_id]
+    names = {name for found in read_detections(message) for name, _ in found.classes}
+    return {name for name in names if 0 < len(name) <= MAX_CHARACTERS}

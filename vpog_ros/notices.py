@@ -1,4 +1,4 @@
-"""Sentences for users: what is said once, and what stays a warning for as long as it holds."""
+"""Logs sentences for users: notices once, and warnings for as long as they hold."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from collections import defaultdict
 from collections.abc import Callable
 
 REPEAT_S = 60.0
-"""A warning that comes back sooner is shown on /diagnostics and not logged again."""
+"""Seconds within which a warning that comes back is not logged again, only shown on /diagnostics."""
 
 MAX_REMEMBERED = 200
-"""Notices of one kind that are logged, so that a sender of ever new names fills neither log nor memory."""
+"""Notices of one kind that are logged at most, so that ever new names fill neither log nor memory."""
 
 
 class Notices:
-    """Thread-safe. Logs each sentence once, and remembers the warnings that hold now.
+    """Logs each sentence once, and keeps the warnings that hold now. Thread-safe.
 
     Args:
         logger: of the node.
@@ -62,17 +62,17 @@ class Notices:
             self._logger.warning(sentence)
 
     def warnings(self) -> list[str]:
-        """The sentences that hold now, the longest-standing first."""
+        """Return the warnings that hold now, the oldest first."""
         with self._lock:
             return list(self._holding.values())
 
     def end_warnings(self) -> None:
-        """Hold none any more: the node does not look at its inputs."""
+        """End all warnings, as the node does not watch its inputs."""
         with self._lock:
             self._holding.clear()
 
     def start_anew(self) -> None:
-        """Forget everything: the node becomes active again, perhaps with other inputs."""
+        """Forget all sentences, as the node becomes active again, perhaps with other inputs."""
         with self._lock:
             self._holding.clear()
             self._last_held.clear()

@@ -1,4 +1,4 @@
-"""Objects that come and change while the node runs: onboarded beside it, exchanged between frames."""
+"""Onboards objects that are added or changed while the node runs, and exchanges them between frames."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ ASKED = "'{}' is being onboarded, which takes some time once: its poses come aft
 
 
 class ObjectManager:
-    """Lives from configure to cleanup.
+    """Onboards objects in a thread, from configure to cleanup.
 
     A single thread reads the objects folder anew and onboards objects, one after the other. A library that
-    was read anew is exchanged for the old one by `exchange`, which the worker calls between two frames.
+    was read again is exchanged for the old one by `exchange`, which the worker calls between two frames.
 
     Args:
         estimator: of which the objects are.
@@ -39,13 +39,13 @@ class ObjectManager:
         self.activity = ""
         """What is being done now, or ""."""
         self.last_error = ""
-        """Why the folder could not be read anew when that was last tried, or ""."""
+        """Reason why the folder could not be read when that was last tried, or ""."""
         self.outdated: list[str] = []
         """Sentences on the objects whose new mesh cannot be used, and that go on with the old one."""
 
     @property
     def store(self):
-        """The newest objects: those the estimator has, or is about to have."""
+        """Return the newest objects: those that the estimator has, or will have after the exchange."""
         waiting = self._exchange
         return self._estimator.objects if waiting is None else waiting[0]
 
@@ -66,7 +66,7 @@ class ObjectManager:
         self._begin()
 
     def renew(self) -> None:
-        """Read the objects folder anew in the background, and onboard what is new or has changed.
+        """Read the objects folder again in the background, and onboard what is new or has changed.
 
         Raises:
             VPOGError: the folder or its settings cannot be read; nothing has changed.
@@ -78,12 +78,12 @@ class ObjectManager:
         self._begin()
 
     def waiting(self) -> list[str]:
-        """Names of the objects that are being onboarded or wait for it."""
+        """Return the names of the objects that are being onboarded or wait for it."""
         with self._lock:
             return list(self._wanted)
 
     def exchange(self) -> set[str] | None:
-        """Give the estimator the objects that were read anew; call it between two frames.
+        """Give the estimator the objects that were read again; call it between two frames.
 
         Returns:
             the names of the objects whose mesh is another now or gone; None where nothing was read.
@@ -97,7 +97,7 @@ class ObjectManager:
         return waiting[1]
 
     def stop(self) -> None:
-        """End what is under way at its next step."""
+        """Cancel what is under way, at its next step."""
         self._stop.set()
         self._work.set()
 
@@ -124,7 +124,7 @@ class ObjectManager:
                     self.activity = ""
 
     def _step(self) -> bool:
-        """Do one thing that is to be done; returns whether there was one."""
+        """Do one task that is due, and return whether there was one."""
         with self._lock:
             library, self._library = self._library, None
             wanted = self._wanted[0] if self._wanted else None
@@ -142,7 +142,7 @@ class ObjectManager:
                 self._logger.info(f"'{wanted}' is ready.")
                 for note in store.library.notes(wanted):
                     self._logger.warning(note)
-        if store is self.store:  # Else it is onboarded again, of what was read meanwhile.
+        if store is self.store:  # Else it is onboarded again, from what was read meanwhile.
             with self._lock:
                 self._wanted.remove(wanted)
         return True
@@ -163,12 +163,12 @@ class ObjectManager:
             self._logger.warning(sentence)
         self.last_error = ""
         told = f"{len(library.ids)} objects, {len(new)} to onboard, {len(changed)} changed or gone"
-        self._logger.info(f"The objects folder was read anew: {told}.")
+        self._logger.info(f"The objects folder was read again: {told}.")
 
     def _tell(self, done: int, total: int, name: str) -> None:
         self.activity = f"onboarding {name}: {done} of {total}"
 
     def _fail(self, error: Exception) -> None:
         sentence = str(error) if isinstance(error, VPOGError) else f"{type(error).__name__}: {error}"
-        self.last_error = f"The objects could not be read anew. {sentence}"
+        self.last_error = f"The objects could not be read again. {sentence}"
         self._logger.error(self.last_error)

@@ -1,4 +1,4 @@
-"""The services ~/add_object, ~/list_objects and ~/reload_objects."""
+"""Offers the services ~/add_object, ~/list_objects and ~/reload_objects."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class ObjectServices:
             manager = self._configured()
             manager.renew()
             response.message = (
-                f"'{manager.store.library.folder}' is being read anew: /diagnostics and ~/list_objects tell "
+                f"'{manager.store.library.folder}' is being read again: /diagnostics and ~/list_objects tell "
                 "how far it is."
             )
             response.success = True

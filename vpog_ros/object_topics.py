@@ -1,4 +1,4 @@
-"""The topics of single objects, `~/objects/NAME/pose` and beside it, made when an object is first seen."""
+"""Publishes the topics of single objects, such as `~/objects/NAME/pose`, made when one is first seen."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""All that the node does when it is asked, beside its topics: poses on demand, and objects while it runs."""
+"""Answers requests to the node: for poses on demand, and for objects that are added while it runs."""
 
 from __future__ import annotations
 
@@ -45,20 +45,20 @@ class OnDemand:
         ObjectServices(node, lambda: self.objects)
 
     def configure(self, estimator, outputs: Publishers) -> None:
-        """Look after the objects of an estimator."""
+        """Start to manage the objects of an estimator."""
         logger, when_asked = self._node.get_logger(), self._node.settings.onboard_when_asked
         self._estimator, self._outputs = estimator, outputs
         self.objects = ObjectManager(estimator, self._wake, logger, when_asked)
 
     def prepare(self) -> None:
-        """Exchange what was read anew while the node was not active, before it becomes so."""
+        """Exchange what was read again while the node was inactive, before it is activated."""
         self._exchange()
 
     def activate(self, estimator, processor: FrameProcessor, buffer: FrameBuffer) -> Callable[[], bool]:
-        """Take requests; returns what the worker is to do between its frames."""
+        """Accept requests, and return what the worker is to do between its frames."""
         manager = self.objects
         self._buffer, self._processor = buffer, processor
-        # Of their own: the worker waits for nothing on behalf of a request.
+        # Separate from the frames': the worker does not wait on behalf of a request.
         self._infos = CameraInfos(wait_s=0.0)
         self._detections.label_maps = processor.label_maps
         detections = RequestDetections(
@@ -94,16 +94,16 @@ class OnDemand:
         self.objects = self._outputs = self._estimator = None
 
     def destroy(self) -> None:
-        """Take the services down."""
+        """Destroy the services."""
         self._services.destroy()
 
     def add_image(self, message) -> bool:
-        """An image came; returns whether it is to be looked at without being asked."""
+        """Add an image, and return whether it is to be processed without a request."""
         self.requests.add_image(message)
         return not self.only
 
     def add_camera_info(self, message) -> None:
-        """A calibration came."""
+        """Add a calibration."""
         self._infos.add(message)
         self.requests.wake_if_open()
         processor = self._processor
@@ -111,7 +111,7 @@ class OnDemand:
             processor.camera_infos.add(message)
 
     def add_detections(self, message) -> bool:
-        """Detections came; returns whether they are to be looked at without being asked."""
+        """Add detections, and return whether they are to be processed without a request."""
         self._detections.add(message)
         self.requests.wake_if_open()
         return not self.only
@@ -130,13 +130,13 @@ class OnDemand:
         return IDLE if self._buffer is not None and self.only else ""
 
     def warnings(self) -> list[str]:
-        """Sentences on objects that hold now."""
+        """Return the warnings on objects that hold now."""
         manager = self.objects
         told = [] if manager is None else [manager.last_error, *manager.outdated]
         return [sentence for sentence in told if sentence]
 
     def values(self) -> dict[str, str]:
-        """What /diagnostics is to show."""
+        """Return what /diagnostics is to show."""
         manager = self.objects
         return {
             "trigger": self._node.get_parameter("trigger").value,
@@ -146,7 +146,7 @@ class OnDemand:
         }
 
     def _exchange(self) -> None:
-        # As they are now: another thread may release them.
+        # Local copies, as another thread may release them.
         manager, estimator, outputs, processor = self.objects, self._estimator, self._outputs, self._processor
         changed = None if manager is None else manager.exchange()
         if changed is None or outputs is None:

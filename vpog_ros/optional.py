@@ -1,11 +1,11 @@
-"""Message packages the node uses where they are installed."""
+"""Imports message packages where they are installed."""
 
 from __future__ import annotations
 
-try:
-    from tf2_msgs.msg import TFMessage
-except ImportError:
-    TFMessage = None
+from importlib import import_module
+from typing import Any
+
+from vpog_core.messages.detection_inputs import DETECTION_INPUTS
 
 try:
     import tf2_ros
@@ -13,47 +13,48 @@ except ImportError:
     tf2_ros = None
 
 try:
-    from vision_msgs.msg import Detection2DArray, Detection3D, Detection3DArray, ObjectHypothesisWithPose
-except ImportError:
-    Detection2DArray = Detection3D = Detection3DArray = ObjectHypothesisWithPose = None
-
-try:
-    from vision_msgs.msg import LabelInfo
-except ImportError:  # Also of a vision_msgs that is older than this message.
-    LabelInfo = None
-
-try:
-    from yolo_msgs.msg import DetectionArray as YoloDetectionArray
-except ImportError:
-    YoloDetectionArray = None
-
-try:
     from rclpy.action import ActionServer, CancelResponse
 except ImportError:
     ActionServer = CancelResponse = None
 
-DETECTION_INPUTS = {
-    name: kind
-    for name, kind in (("detections", Detection2DArray), ("yolo_detections", YoloDetectionArray))
-    if kind is not None
+
+def message_class(type_name: str) -> Any:
+    """Return the class of a message, such as "sensor_msgs/msg/Image"; None where it is not installed."""
+    package, _, name = type_name.split("/")
+    try:
+        return getattr(import_module(f"{package}.msg"), name, None)
+    except ImportError:
+        return None
+
+
+TFMessage = message_class("tf2_msgs/msg/TFMessage")
+Detection3D = message_class("vision_msgs/msg/Detection3D")
+Detection3DArray = message_class("vision_msgs/msg/Detection3DArray")
+ObjectHypothesisWithPose = message_class("vision_msgs/msg/ObjectHypothesisWithPose")
+# A vision_msgs may be older than this message.
+LabelInfo = message_class("vision_msgs/msg/LabelInfo")
+
+DETECTION_CLASSES = {
+    name: kind for name, row in DETECTION_INPUTS.items() if (kind := message_class(row.type)) is not None
 }
-"""Topics of detections in other packages' messages, with their types."""
+"""Classes of the detection messages that are installed, by the names of their topics."""
 
 
-def what_is_off() -> list[str]:
-    """A sentence for each thing that is off because its package is missing."""
+def missing_features() -> list[str]:
+    """Return a sentence for each feature that is off because its package is not installed."""
     sentences = []
     if TFMessage is None:
         sentences.append("tf2_msgs is not installed: object frames are not broadcast on /tf.")
     if tf2_ros is None:
         sentences.append("tf2_ros is not installed: the parameter target_frame cannot be used.")
-    if Detection2DArray is None:
-        sentences.append(
-            "vision_msgs is not installed: the topic detections and the topic ~/detections_3d are off; "
-            "use the topic instances."
-        )
-    if YoloDetectionArray is None:
-        sentences.append("yolo_msgs is not installed: the topic yolo_detections is off.")
+    if Detection3DArray is None:
+        sentences.append("vision_msgs is not installed: the topic ~/detections_3d is off.")
+    for name, row in DETECTION_INPUTS.items():
+        if name not in DETECTION_CLASSES:
+            package = row.type.partition("/")[0]
+            sentences.append(
+                f"{package} is not installed: the topic {name} is off; use the topic instances instead."
+            )
     if ActionServer is None:
         sentences.append("rclpy.action is not installed: the action ~/estimate is off; use ~/estimate_once.")
     return sentences

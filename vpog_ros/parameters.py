@@ -1,15 +1,16 @@
-"""The node's parameters: declared, checked and read as their table has them."""
+"""Declares, checks and reads the node's parameters, as their table has them."""
 
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from typing import Any
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
+from rclpy.parameter import Parameter
 
-from vpog_ros.parameter_table import CONFIGURE, LIVE, START, TABLE, Spec
+from vpog_core.setting import settings_of
+from vpog_ros.parameter_table import CONFIGURE, LIVE, RENAMED, START, TABLE, Spec
 
 WHEN_TEXT = {
     LIVE: "May be changed at any time.",
@@ -29,10 +30,10 @@ Settings = dataclasses.make_dataclass(
 
 
 def descriptor(spec: Spec) -> ParameterDescriptor:
-    """What `ros2 param describe` shows of a parameter."""
-    words = [spec.description]
+    """Make what `ros2 param describe` shows of a parameter."""
+    words = [spec.help]
     if spec.choices:
-        words.append(f"One of: {', '.join(spec.choices)}.")
+        words.append(f"One of: {spec.range}.")
     if spec.unit:
         words.append(f"Unit: {spec.unit}.")
     words.append(WHEN_TEXT[spec.when])
@@ -48,25 +49,20 @@ def descriptor(spec: Spec) -> ParameterDescriptor:
 
 
 def problem(name: str, value: Any) -> str:
-    """Why a value is refused, as one sentence, or ""; names that are not in the table are not judged."""
+    """Say in one sentence why a value is refused, or ""; names that are not in the table are not judged."""
     spec = TABLE.get(name)
     if spec is None:
         return ""
-    if type(value) is not type(spec.default):
-        kind = {str: "a string", bool: "true or false", int: "an integer", float: "a number such as 1.0"}
-        return f"{name} is {value!r}: it must be {kind[type(spec.default)]}."
-    if spec.choices and value not in spec.choices:
-        return f"{name} is '{value}': it must be one of {', '.join(spec.choices)}."
-    if spec.minimum is not None and not (math.isfinite(value) and spec.minimum <= value <= spec.maximum):
-        unit = f" {spec.unit}" if spec.unit else ""
-        return f"{name} is {value:g}: it must lie between {spec.minimum:g} and {spec.maximum:g}{unit}."
-    if name == "image_bits" and 0 < value < 8:
+    if type(value) is int and isinstance(spec.default, float):
+        # A parameter of ROS keeps its type.
+        return f"{name} is {value!r}: it must be a number such as {float(value)}."
+    if name == "image_bits" and type(value) is int and 0 < value < 8:
         return f"image_bits is {value}: it must be 0, found from the images, or lie between 8 and 16 bits."
-    return ""
+    return spec.problem(name, value)
 
 
 def check_all(parameters: list, now: Mapping[str, Any], configured: bool) -> SetParametersResult:
-    """The answer to a request to set parameters: all of them or none.
+    """Answer a request to set parameters: all of them are set, or none.
 
     Args:
         now: the values that are set, of those of the parameters that have one already.
@@ -82,7 +78,7 @@ def check_all(parameters: list, now: Mapping[str, Any], configured: bool) -> Set
 
 
 def _too_late(name: str, value: Any, now: Any, configured: bool) -> str:
-    """Why a value cannot be changed any more, or ""; a value that stays as it is changes nothing."""
+    """Say why a value cannot be changed any more, or ""; a value that stays as it is changes nothing."""
     if value == now:
         return ""
     when = TABLE[name].when if name in TABLE else START if name.startswith(QOS_OVERRIDES) else LIVE
@@ -96,13 +92,45 @@ def _too_late(name: str, value: Any, now: Any, configured: bool) -> str:
 
 
 def declare(node) -> None:
-    """Declare every parameter of the table on a node.
+    """Declare every parameter of the table on a node; values given under an old name are taken over.
 
     Raises:
         rclpy.exceptions.ParameterException: a value given at start is refused.
     """
+    given = {new: _given_as(node, old) for old, new in RENAMED.items()}
     for name, spec in TABLE.items():
-        node.declare_parameter(name, spec.default, descriptor(spec))
+        value = given.get(name)
+        if value is None:
+            node.declare_parameter(name, spec.default, descriptor(spec))
+        else:
+            node.declare_parameter(name, value, descriptor(spec), ignore_override=True)
+
+
+def _given_as(node, old: str) -> Any:
+    """Return the value given at start under an old name, with a warning, or None."""
+    value = node.declare_parameter(old, None, ParameterDescriptor(dynamic_typing=True)).value
+    node.undeclare_parameter(old)
+    if value is not None:
+        _warn_renamed(node, old)
+    return value
+
+
+class RenamedParameters:
+    """Lets the parameters of a node be set under their old names: a base of its class, before Node."""
+
+    def set_parameters_atomically(self, parameter_list: list[Parameter]) -> SetParametersResult:
+        """Set parameters, all or none, as the services do; a warning names the new name of each old one."""
+        for change in parameter_list:
+            if change.name in RENAMED:
+                _warn_renamed(self, change.name)
+        renamed = [Parameter(RENAMED.get(c.name, c.name), c.type_, c.value) for c in parameter_list]
+        return super().set_parameters_atomically(renamed)
+
+
+def _warn_renamed(node, old: str) -> None:
+    node.get_logger().warning(
+        f"The parameter {old} is now {RENAMED[old]}; the old name will go in the next version."
+    )
 
 
 def ignored(node) -> str:
@@ -112,7 +140,7 @@ def ignored(node) -> str:
     """
     # rclpy has no public name for what was given and not declared.
     given = getattr(node, "_parameter_overrides", {})
-    names = sorted(name for name in given if not node.has_parameter(name))
+    names = sorted(name for name in given if not node.has_parameter(name) and name not in RENAMED)
     if not names:
         return ""
     return (
@@ -122,5 +150,10 @@ def ignored(node) -> str:
 
 
 def read(node) -> Settings:
-    """The values of all parameters now."""
+    """Read the values of all parameters now."""
     return Settings(**{name: node.get_parameter(name).value for name in TABLE})
+
+
+def group(settings: Settings, settings_class: type, prefix: str = "") -> dict[str, Any]:
+    """Return the values of the parameters that stand for the settings of a dataclass, by its names."""
+    return {name: getattr(settings, f"{prefix}{name}") for name in settings_of(settings_class)}

@@ -1,4 +1,4 @@
-"""A node as a process: spun whatever its callbacks raise, and ended soon after it is told to end."""
+"""Runs a node as a process, whatever its callbacks raise, and ends it soon after a signal."""
 
 from __future__ import annotations
 
@@ -17,59 +17,59 @@ from rclpy.logging import get_logger
 from rclpy.signals import SignalHandlerOptions
 
 from vpog_core.utils.atomic_file import wait_for_writers
-from vpog_ros.worker import describe
+from vpog_ros.worker import format_traceback
 
 STEP_S = 0.7
-"""How long what is under way may take to its next step, where it ends."""
+"""Seconds that work under way may take to its next step, where it is cancelled."""
 END_S = 1.3
-"""From Ctrl-C until the process ends whatever its threads do."""
+"""Seconds from Ctrl-C until the process ends, whatever its threads do."""
 WRITE_S = 0.3
-"""Then, how long a file that is being written may take to be whole."""
+"""Seconds that a file which is being written may then take."""
 THREADS = 5
-"""Of the executor; ~/estimate_once and ~/add_object may hold one each."""
+"""Threads of the executor; ~/estimate_once and ~/add_object may each block one."""
 SPIN_S = 0.5
-"""How often the executor looks whether the process is to end."""
+"""Seconds between two checks of the executor whether the process is to end."""
 
 
 def run(make_node: Callable, args: list[str] | None = None) -> int:
-    """Run a node until the process is told to end, and end the process; returns a status if it cannot start.
+    """Run a node until a signal asks the process to end, and end it; returns a status if it cannot start.
 
     Args:
         make_node: makes the node, which has `start()`, called in a thread of its own where the parameter
             `autostart` is true, and `request_stop()`, after which what it does ends at its next step.
         args: for rclpy.
     """
-    told_to_end = threading.Event()
+    shutdown_event = threading.Event()
 
     def end(*_) -> None:
-        if not told_to_end.is_set():
-            told_to_end.set()
-            threading.Thread(target=give_up, name="last resort", daemon=True).start()
+        if not shutdown_event.is_set():
+            shutdown_event.set()
+            threading.Thread(target=force_exit, name="last resort", daemon=True).start()
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, end)
-    # rclpy's own handlers would take the context down under the frame in work.
+    # rclpy's own handlers would destroy the context while a frame is processed.
     rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
     try:
-        serve(make_node(), told_to_end)
+        serve(make_node(), shutdown_event)
     except ParameterException as error:
         print(f"vpog_node: {error.args[0]}", file=sys.stderr)
         rclpy.shutdown()
         return 2
     rclpy.shutdown()
-    return leave()
+    return exit_process()
 
 
-def serve(node, told_to_end: threading.Event) -> None:
+def serve(node, shutdown_event: threading.Event) -> None:
     """Spin a node until the event is set, then destroy it, so that nobody on DDS goes on calling it."""
     executor = MultiThreadedExecutor(num_threads=THREADS)
     executor.add_node(node)
-    spinner = threading.Thread(target=spin, args=(executor, told_to_end), name="spinner", daemon=True)
+    spinner = threading.Thread(target=spin, args=(executor, shutdown_event), name="spinner", daemon=True)
     starter = threading.Thread(target=node.start, name="autostart", daemon=True)
     spinner.start()
     if node.settings.autostart:
         starter.start()
-    told_to_end.wait()
+    shutdown_event.wait()
     node.request_stop()
     if starter.ident is not None:
         starter.join(STEP_S)
@@ -77,26 +77,26 @@ def serve(node, told_to_end: threading.Event) -> None:
     node.destroy_node()
 
 
-def spin(executor: MultiThreadedExecutor, told_to_end: threading.Event) -> None:
-    """Spin, whatever callbacks raise: a node that complains is better than one that no longer listens."""
-    while not told_to_end.is_set():
+def spin(executor: MultiThreadedExecutor, shutdown_event: threading.Event) -> None:
+    """Spin until the event is set; exceptions of callbacks are logged, and spinning goes on."""
+    while not shutdown_event.is_set():
         try:
             executor.spin_once(timeout_sec=SPIN_S)
         except InvalidHandle:
             # A transition destroyed what the executor was about to wait for: ros2/rclpy issue 1142.
             continue
         except Exception as error:
-            get_logger("vpog_node").error(describe(error))
+            get_logger("vpog_node").error(format_traceback(error))
 
 
-def give_up() -> None:
-    """End the process, whatever its threads do, once it had its time to end by itself."""
+def force_exit() -> None:
+    """End the process after `END_S`, whatever its threads do."""
     time.sleep(END_S)
-    leave()
+    exit_process()
 
 
-def leave() -> NoReturn:
-    """End the process here: with torch loaded, the interpreter's own end takes seconds on a busy CPU."""
+def exit_process() -> NoReturn:
+    """Exit without the interpreter's shutdown, which takes seconds with torch loaded on a busy CPU."""
     wait_for_writers(WRITE_S)
     sys.stdout.flush()
     sys.stderr.flush()

@@ -1,4 +1,4 @@
-"""Everything the node publishes about a frame."""
+"""Publishes all that the node says about a frame."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ from vpog_ros.parameters import Settings
 from vpog_ros.target_frame import TargetFrame
 
 MIN_OPACITY, MAX_OPACITY = 0.15, 0.85
-"""Of the meshes in RViz, at scores of 0 and 1: what is not sure is pale."""
+"""Opacity of the meshes in RViz, at scores of 0 and 1."""
 
 
 class Publishers:
-    """The node's outputs, from configure to cleanup; silent while the node is inactive."""
+    """Holds the node's publishers, from configure to cleanup; silent while the node is inactive."""
 
     def __init__(self, node, library) -> None:
         """
@@ -78,7 +78,7 @@ class Publishers:
         return publisher
 
     def destroy(self) -> None:
-        """Take the topics down."""
+        """Destroy the publishers."""
         self.clear_markers()
         for publisher in self._all:
             self._node.destroy_lifecycle_publisher(publisher)
@@ -117,7 +117,7 @@ class Publishers:
             shown = self._markers(estimates, header, settings)
             self.markers.publish(MarkerArray(markers=[*self._gone(shown, header), *shown]))
 
-    def publish_pictures(
+    def publish_images(
         self,
         image: np.ndarray,
         camera: Camera,
@@ -125,7 +125,7 @@ class Publishers:
         header: Header,
         min_score: float = 0.0,
     ) -> None:
-        """Draw and publish the pictures somebody looks at.
+        """Draw and publish the images that somebody subscribes to.
 
         Args:
             image: [H, W, 3] uint8 RGB.
@@ -141,7 +141,7 @@ class Publishers:
             self.flow_image.publish(rgb_to_image(np.vstack(rows), header))
 
     def wants_matches(self) -> bool:
-        """Whether somebody looks at the flow."""
+        """Tell whether somebody subscribes to the flow image."""
         return self.flow_image.get_subscription_count() > 0
 
     def _target(self, estimates: list[PoseEstimate], target_object: str) -> PoseEstimate | None:
@@ -168,19 +168,19 @@ class Publishers:
         return markers
 
     def _gone(self, shown: list[Marker], header: Header) -> list[Marker]:
-        """Return what removes the markers of the last frame that are not shown now."""
+        """Return markers that delete those of the last frame that are not shown now."""
         before, self._shown = self._shown, {(marker.ns, marker.id) for marker in shown}
         gone = sorted(before - self._shown)
         return [Marker(header=header, ns=ns, id=number, action=Marker.DELETE) for ns, number in gone]
 
     def clear_markers(self) -> None:
-        """Remove the meshes from RViz: nobody will say any more when they are gone."""
+        """Delete the meshes in RViz, as no later message would."""
         self._shown = set()
         if self.markers.is_activated:
             self.markers.publish(MarkerArray(markers=[Marker(action=Marker.DELETEALL)]))
 
     def _corners(self, class_id: str, max_triangles: int) -> list[Point]:
-        """The triangles of an object's mesh, within the message: RViz may run where no file of ours is."""
+        """Return the triangles of an object's mesh: the message holds them, as RViz may run elsewhere."""
         key = (class_id, max_triangles)
         if key not in self._triangles:
             mesh = self._library.mesh(class_id)
@@ -188,7 +188,7 @@ class Publishers:
         return self._triangles[key]
 
     def _detection_3d(self, estimate: PoseEstimate, header: Header):
-        """vision_msgs/Detection3D: the object's pose and, as box, the mesh's extents along its own axes."""
+        """Return a vision_msgs/Detection3D: the object's pose, and the mesh's extents as its box."""
         mesh = self._library.mesh(estimate.class_id)
         low, high = mesh.bounds
         T_cam_box = estimate.T_cam_obj.copy()
@@ -205,5 +205,5 @@ class Publishers:
 
 
 def _opacity(score: float) -> float:
-    """Of the mesh of a pose with a score from 0 to 1."""
+    """Return the opacity of the mesh of a pose with a score from 0 to 1."""
     return MIN_OPACITY + (MAX_OPACITY - MIN_OPACITY) * float(np.clip(score, 0.0, 1.0))

@@ -1,4 +1,4 @@
-"""Quality of service of the inputs: what the publishers offer, and what the user sets over it."""
+"""Chooses the quality of service of the inputs, from what publishers offer and what users set."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from vpog_core.types import VPOGError
 from vpog_ros.parameters import QOS_OVERRIDES
 
 AUTO = "auto"
-"""Choice of reliability and durability: the best that all publishers of the topic offer."""
+"""Value of reliability and durability: the best that all publishers of the topic offer."""
 
 KINDS = {"reliability": ReliabilityPolicy, "durability": DurabilityPolicy, "history": HistoryPolicy}
 MAX_DEPTH = 1000
@@ -51,7 +51,7 @@ def declare_overrides(node, topic: str, depth: int) -> dict[str, str | int]:
 
 
 def _choices(policy: str, depth: int) -> tuple[list[str], str | int]:
-    """The values a policy may be set to (none: it is a number), and the default."""
+    """Return the values a policy may be set to (none: it is a number), and the default."""
     if policy == "depth":
         return [], depth
     names = [kind.name.lower() for kind in KINDS[policy] if kind.name != "UNKNOWN"]
@@ -61,7 +61,7 @@ def _choices(policy: str, depth: int) -> tuple[list[str], str | int]:
 def chosen_profile(
     offered: Sequence[QoSProfile], overrides: dict[str, str | int], reliable: bool, latched: bool
 ) -> QoSProfile:
-    """The profile to subscribe with: as good as every publisher offers, or as the user says.
+    """Return the profile to subscribe with: the best that every publisher offers, or as the user says.
 
     Args:
         offered: of the topic's publishers.
@@ -83,7 +83,7 @@ def chosen_profile(
 
 
 def words(profile: QoSProfile) -> str:
-    """Reliability and durability as one says them."""
+    """Return reliability and durability in words."""
     reliability = profile.reliability.name.lower().replace("_", " ")
     return (
         f"{reliability}, latched" if profile.durability == DurabilityPolicy.TRANSIENT_LOCAL else reliability
@@ -91,7 +91,7 @@ def words(profile: QoSProfile) -> str:
 
 
 def incompatible(offered: Sequence[QoSProfile], profile: QoSProfile) -> str:
-    """Why DDS brings no publisher's messages to a subscription, or ""."""
+    """Say why DDS delivers no publisher's messages to a subscription, or ""."""
     reasons = [qos_check_compatible(publisher, profile) for publisher in offered]
     if not reasons or any(compatible != QoSCompatibility.ERROR for compatible, _ in reasons):
         return ""

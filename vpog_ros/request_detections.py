@@ -1,4 +1,4 @@
-"""Where a request wants its objects to be looked for: by its own boxes, else by the detector's."""
+"""Finds the detections of a request: its own boxes, else the detector's."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from std_msgs.msg import Header
 from vpog_core.messages.detections import DetectionReader, shortened
 from vpog_core.messages.reading import stamp_to_ns
 from vpog_core.types import Camera, Detection, VPOGError
-from vpog_ros.estimation_request import MOST_NAMES
+from vpog_ros.estimation_request import MAX_NAMES
 from vpog_ros.msg import Instance2DArray, ObjectWithoutPose
 from vpog_ros.newest_detections import Detected, NewestDetections
 
 MOST_AGE_S = 5.0
-"""Between an image and the detections of another that are used in it; beyond, an object may be anywhere."""
+"""Largest time between an image and the detections of another that are used in it."""
 
 NOT_YET = "The detections of the image have not come yet: give a box or a mask in `instances`."
 NO_DETECTION = "No detection of {} has come: start its detector, or give a box or a mask in `instances`."
@@ -27,12 +27,12 @@ OLD = (
 )
 
 _SILENT = SimpleNamespace(leave_out=lambda *_: None, log_once=lambda *_, **__: None)
-"""What is left out of a request is said in its answer."""
+"""The answer to a request says what is left out, so nothing is logged."""
 
 
 @dataclass
 class Asked:
-    """What a request asks for, as far as it can be known.
+    """Holds what a request asks for, as far as it is known.
 
     Attributes:
         detections: to be estimated.
@@ -77,8 +77,8 @@ class RequestDetections:
         Raises:
             VPOGError: the request cannot be understood.
         """
-        if max(len(goal.objects), len(goal.instances)) > MOST_NAMES:
-            raise VPOGError(f"A request names {MOST_NAMES} objects and instances at most: ask in parts.")
+        if max(len(goal.objects), len(goal.instances)) > MAX_NAMES:
+            raise VPOGError(f"A request names {MAX_NAMES} objects and instances at most: ask in parts.")
         asked = Asked()
         wanted = self._resolved(goal.objects, asked)
         if goal.objects and not wanted:
@@ -90,7 +90,7 @@ class RequestDetections:
         return asked
 
     def _resolved(self, names: list[str], asked: Asked) -> list[str]:
-        """The objects that names stand for; those that stand for none are missing."""
+        """Return the objects that names stand for; those that stand for none are missing."""
         found = []
         for name in names:
             try:
@@ -147,7 +147,7 @@ class RequestDetections:
         return ""
 
     def _newest_of_objects(self, wanted: list[str]) -> dict[str, Detected]:
-        """The newest message that shows each object."""
+        """Return the newest message that shows each object."""
         found: dict[str, Detected] = {}
         for name, detected in self._newest.by_class().items():
             try:
@@ -194,5 +194,5 @@ class RequestDetections:
 
 
 def missing(object_id: str, reason: str) -> ObjectWithoutPose:
-    """Make the message of an object that has no detection to be estimated."""
+    """Return the message on an object that has no detection to be estimated."""
     return ObjectWithoutPose(class_id=object_id, instance=-1, reason=reason)

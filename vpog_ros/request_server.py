@@ -1,4 +1,4 @@
-"""The work on requests that are asked once, in the worker's thread and between its frames."""
+"""Answers requests in the worker's thread, between its frames."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from vpog_ros.frame_dump import context_of
 from vpog_ros.msg import ObjectPoseArray, ObjectWithoutPose
 from vpog_ros.parameters import Settings
 from vpog_ros.request_detections import Asked, RequestDetections
-from vpog_ros.worker import describe
+from vpog_ros.worker import format_traceback
 
 GRACE_S = 0.5
-"""How long detections of the image itself are waited for before older ones are taken."""
+"""Seconds to wait for detections of the image itself, before older ones are used."""
 
 INFO_GRACE_S = 0.1
-"""The same of the image's own CameraInfo."""
+"""Seconds to wait for the image's own CameraInfo, before an older one is used."""
 
 NO_IMAGE = (
     "No image has come on {} since: check that the camera runs, or send image and camera_info in the request."
@@ -35,7 +35,7 @@ OTHER_CAMERA = "The image is {}x{} and the CameraInfo {}x{}: publish the image's
 
 @dataclass(frozen=True)
 class Found:
-    """What was found in an image for a request."""
+    """Holds what was found in an image for a request."""
 
     image: object
     camera: Camera
@@ -44,7 +44,7 @@ class Found:
 
 
 class RequestServer:
-    """Lives from activate to deactivate; called by the worker alone.
+    """Answers open requests, from activate to deactivate; called by the worker alone.
 
     Args:
         node: for names, parameters and the log.
@@ -81,7 +81,7 @@ class RequestServer:
                 except VPOGError as error:
                     answer = refusal(str(error))
                 except Exception as error:
-                    self._node.get_logger().error(f"A request was given up: {describe(error)}")
+                    self._node.get_logger().error(f"A request was dropped: {format_traceback(error)}")
                     answer = refusal(f"The estimate failed ({type(error).__name__}: {error}): see the log.")
             if answer is not None:
                 request.answer(answer)
@@ -89,11 +89,11 @@ class RequestServer:
         return False
 
     def _answer(self, request: EstimationRequest, settings: Settings) -> Answer | None:
-        """Answer a request; None while something is missing, which the request is told."""
+        """Answer a request; None while something is missing, which is noted in the request."""
         onboarding = self._detections.onboarding(request.goal.objects)
         if onboarding:
             request.wait_for("onboarding", onboarding)
-            request.renew_image()  # What is seen then is wanted, not what was seen before.
+            request.renew_image()  # The request wants what is seen then, not before.
             return None
         if request.image is None:
             topic = self._node.resolve_topic_name("image")
@@ -117,7 +117,7 @@ class RequestServer:
         return self._estimate(request, camera, self._detections.usable(request.asked), settings)
 
     def _camera(self, request: EstimationRequest, settings: Settings) -> Camera | None:
-        """The calibration of a request's image; None while it has not come, which the request is told."""
+        """Return the calibration of a request's image; None, noted in the request, while it has not come."""
         if request.goal.camera_info.width:
             return camera_from_info(request.goal.camera_info, settings.rectified)
         topic = self._node.resolve_topic_name("camera_info")
@@ -128,7 +128,7 @@ class RequestServer:
             request.wait_for("waiting", NO_CAMERA.format(topic))
             return None
         camera = camera_from_info(info, settings.rectified)
-        # A compressed image tells no size.
+        # The message of a compressed image holds no size.
         size = [getattr(request.image, side, getattr(camera, side)) for side in ("width", "height")]
         if size != [camera.width, camera.height]:
             sizes = (*size, camera.width, camera.height, topic)
@@ -139,7 +139,7 @@ class RequestServer:
     def _estimate(
         self, request: EstimationRequest, camera: Camera, asked: Asked, settings: Settings
     ) -> Answer:
-        # Imported here, as everything that takes the network's library with it.
+        # Imported here, as all that imports torch.
         from vpog_core.inference.crop import check_image
         from vpog_core.inference.stage_timings import report_stages
 
@@ -164,7 +164,7 @@ class RequestServer:
 
 
 def _answer_of(estimates, missing: list[ObjectWithoutPose], header: Header, min_score: float) -> Answer:
-    """Make the answer of estimates, and of the objects that nothing was estimated of."""
+    """Return the answer that holds estimates, and the objects without one."""
     poses, without = [], list(missing)
     for estimate in estimates:
         reason = estimate.reason

@@ -1,4 +1,4 @@
-"""Do what a program does first, before anything that takes long to import."""
+"""Prepares a process, before anything that takes long to import."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from vpog_core.threads import wait_passively
 
 
 def prepare(interrupted: int) -> None:
-    """End at once on Ctrl-C while there is nothing yet to end in order; let threads that wait sleep.
+    """Let Ctrl-C end the process at once until the node is there, and threads that wait sleep.
 
     Args:
         interrupted: exit status then.
@@ -20,6 +20,6 @@ def prepare(interrupted: int) -> None:
 
 
 def take_interrupts() -> None:
-    """From now on Ctrl-C raises KeyboardInterrupt, as it does by default."""
+    """Let Ctrl-C raise KeyboardInterrupt from now on, as it does by default."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -1,4 +1,4 @@
-"""Poses in another frame than the camera's, found by tf2 at the image's time."""
+"""Transforms poses into another frame than the camera's, by tf2 at the image's time."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from vpog_core.types import PoseEstimate, VPOGError
 from vpog_ros import optional
 
 WAIT_S = 0.1
-"""A transform may come so much later than the poses of the image it is of."""
+"""Seconds that a transform may come later than the poses of its image."""
 
 
 class TargetFrame:
-    """The frame in which the node publishes, from activate to deactivate.
+    """Transforms poses into the frame in which the node publishes, from activate to deactivate.
 
     Args:
         node: listens to /tf.
@@ -43,7 +43,7 @@ class TargetFrame:
         self._listener = optional.tf2_ros.TransformListener(self._buffer, node, spin_thread=False)
 
     def close(self) -> None:
-        """Listen to /tf no more."""
+        """Stop listening to /tf."""
         if self._listener is not None:
             self._listener.unregister()
             self._listener = None

@@ -1,4 +1,4 @@
-"""The service ~/reset_tracking: the node forgets the objects that it follows."""
+"""Offers the service ~/reset_tracking: the node forgets the tracked objects."""
 
 from __future__ import annotations
 

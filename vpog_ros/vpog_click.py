@@ -1,4 +1,4 @@
-"""Draw a box around an object, and see its pose without any detector: ros2 run vpog_ros vpog_click.
+"""Draws boxes around objects, in place of a detector: ros2 run vpog_ros vpog_click.
 
 Shows the camera's images in a window, and publishes boxes that are drawn there as detections. Where there is
 no window, click into rqt_image_view.
@@ -39,7 +39,7 @@ from vpog_ros.notices import Notices
 from vpog_ros.start import take_interrupts
 
 WATCH_S = 0.5
-"""How often the node looks whether images come."""
+"""Seconds between two checks whether images come."""
 
 PARAMETERS = {
     "class_id": ("", "Class of the next box; empty: the first object of objects_dir."),
@@ -99,7 +99,7 @@ class ClickNode(Node):
         spec = InputSpec("image", topic, kind, self._on_image)
         self._inputs = Inputs(self, [spec], MutuallyExclusiveCallbackGroup(), set())
         self.create_timer(WATCH_S, lambda: self._inputs.watch(self._notices))
-        # As rqt_image_view names what it publishes of the image that it shows.
+        # Names of topics on which rqt_image_view publishes clicks.
         clicked = [f"{name}_mouse_left" for name in (topic, f"{node}/overlay_image")]
         for name in clicked:
             self.create_subscription(Point, name, self._on_click, 10)
@@ -112,7 +112,7 @@ class ClickNode(Node):
 
     @property
     def class_id(self) -> str:
-        """The class of the next box."""
+        """Return the class of the next box."""
         return self._value("class_id") or self._classes[0]
 
     def _value(self, name: str):
@@ -129,12 +129,12 @@ class ClickNode(Node):
         return classes
 
     def close(self) -> None:
-        """Take the window down."""
+        """Close the window."""
         if self._window is not None:
             self._window.close()
 
     def step(self, executor) -> None:
-        """Take messages and events in, for some milliseconds."""
+        """Handle messages and events for some milliseconds."""
         executor.spin_once(timeout_sec=0.02)
         if self._window is None:
             return
@@ -197,7 +197,7 @@ class ClickNode(Node):
         if box is None:
             self._is_new = self._image is not None
             return
-        # Without a number: the node numbers objects of a class by where they are.
+        # Without a number: the node numbers objects of a class by their positions.
         self._outbox.add(Detection(self.class_id, box, 1.0, instance=-1))
         self._say(f"A box of '{self.class_id}' is drawn and goes out with the next image.")
         if not self._publisher.get_subscription_count():
@@ -217,7 +217,7 @@ class ClickNode(Node):
             self._is_new = self._image is not None
 
     def clear(self) -> None:
-        """Forget the boxes, and let the pose node forget what it follows."""
+        """Delete the boxes, and reset the tracking of the pose node."""
         self._outbox.clear()
         self._drawing.forget()
         if self._reset.service_is_ready():
@@ -262,7 +262,7 @@ def _names(boxes: list[Detection]) -> str:
 
 
 def main() -> int:
-    """Run until the window is closed, q is pressed, or the process is told to end; return its status."""
+    """Run until the window is closed, q is pressed, or the process is asked to stop; return its status."""
     take_interrupts()
     rclpy.init()
     try:

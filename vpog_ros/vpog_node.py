@@ -1,4 +1,4 @@
-"""The lifecycle node: images, camera and 2D detections in, 6D poses out."""
+"""Runs the lifecycle node: images, camera and 2D detections in, 6D poses out."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from vpog_core.types import VPOGError
 from vpog_ros import optional, parameters
 from vpog_ros.clock_watch import ClockWatch
 from vpog_ros.diagnostics import Statistics, build_message
-from vpog_ros.estimator_loading import EstimatorFactory, free_memory, load_estimator, say_what_is_odd
+from vpog_ros.estimator_loading import EstimatorFactory, free_memory, load_estimator, log_object_notes
 from vpog_ros.frame_buffer import Counts, FrameBuffer
 from vpog_ros.frame_dump import FrameDump
 from vpog_ros.frame_processor import FrameProcessor
@@ -40,21 +40,21 @@ from vpog_ros.process import run
 from vpog_ros.publishers import Publishers
 from vpog_ros.tracking_reset import TrackingReset
 from vpog_ros.transition_failures import report_failures
-from vpog_ros.worker import Worker, describe
+from vpog_ros.worker import Worker, format_traceback
 
 SUCCESS = TransitionCallbackReturn.SUCCESS
 FAILURE = TransitionCallbackReturn.FAILURE
 
 WATCH_S = 0.5
-"""How often the node looks at its inputs: publishers that came or went, topics on which nothing comes."""
+"""Seconds between two checks of the inputs: for publishers that came or went, and silent topics."""
 
 NETWORKS = "vpog_core.inference.estimator"
-"""Takes seconds to import."""
+"""Module that imports torch, which takes seconds."""
 
 
 @report_failures
-class VpogNode(LifecycleNodeMixin, Node):
-    """See the README for topics and `vpog_ros.parameter_table` for parameters."""
+class VpogNode(parameters.RenamedParameters, LifecycleNodeMixin, Node):
+    """Estimates poses of detected objects; see docs/interface.md for topics and parameters."""
 
     def __init__(
         self, estimator_factory: EstimatorFactory = load_estimator, node_name: str = "vpog_node", **kwargs
@@ -68,7 +68,7 @@ class VpogNode(LifecycleNodeMixin, Node):
             rclpy.exceptions.ParameterException: a parameter given at start is refused.
         """
         Node.__init__(self, node_name, **kwargs)
-        # Reentrant: the node tells its state while a configure that loads and onboards is under way.
+        # Reentrant: the node answers for its state while configure loads and onboards.
         LifecycleNodeMixin.__init__(self, callback_group=ReentrantCallbackGroup())
         self._estimator_factory = estimator_factory
         self._estimator = None
@@ -85,7 +85,7 @@ class VpogNode(LifecycleNodeMixin, Node):
         self._notices = Notices(self.get_logger())
         self._totals = Counts()
         self._clock_watch = ClockWatch(self)
-        # Beside the callbacks: writing takes a moment.
+        # Parallel to the other callbacks, as writing takes time.
         own_group = MutuallyExclusiveCallbackGroup()
         self._dump = FrameDump(self, own_group, lambda: self.settings, self._diagnosis)
         self._on_demand = OnDemand(self)
@@ -93,7 +93,7 @@ class VpogNode(LifecycleNodeMixin, Node):
         self.add_on_set_parameters_callback(self._check_parameters)
         parameters.declare(self)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
-        # On a clock that always runs: with simulated time the node's own stands still until /clock comes.
+        # A steady clock: with simulated time the node's own stands still until /clock comes.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         for period_s, callback in (
             (self.settings.diagnostics_period, self._publish_diagnostics),
@@ -101,12 +101,12 @@ class VpogNode(LifecycleNodeMixin, Node):
         ):
             group = MutuallyExclusiveCallbackGroup()
             self.create_timer(period_s, callback, callback_group=group, clock=steady)
-        for sentence in optional.what_is_off():
+        for sentence in optional.missing_features():
             self.get_logger().info(sentence)
 
     @property
     def settings(self) -> Settings:
-        """The parameters' values now."""
+        """Return the parameters' values now."""
         return parameters.read(self)
 
     def _check_parameters(self, changes: list):
@@ -125,18 +125,18 @@ class VpogNode(LifecycleNodeMixin, Node):
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         self._configuring = True
-        self._statistics.forgive()
+        self._statistics.clear_error()
         try:
             with stop_when(self._stopping.is_set):
                 self._configure(self.settings)
         except Cancelled:
             self._release()
-            self.get_logger().info("The node was stopped while it was getting ready.")
+            self.get_logger().info("The node was stopped during configure.")
             return FAILURE
         except VPOGError as error:
             return self._configure_failed(str(error), str(error))
         except Exception as error:
-            return self._configure_failed(f"{type(error).__name__}: {error}", describe(error))
+            return self._configure_failed(f"{type(error).__name__}: {error}", format_traceback(error))
         finally:
             self._configuring = False
             self._activity = ""
@@ -150,13 +150,13 @@ class VpogNode(LifecycleNodeMixin, Node):
         self._outputs = Publishers(self, estimator.library)
         self._estimator = estimator
         self._on_demand.configure(estimator, self._outputs)
-        self._statistics.hints = say_what_is_odd(estimator, self.get_logger())
+        self._statistics.hints = log_object_notes(estimator, self.get_logger())
         images = "cv_bridge" if cv_bridge_works() else "rosbags-image"
         names = ", ".join(name for name in estimator.object_ids if name not in self._left_out())
         self.get_logger().info(f"Ready on {estimator.device}, images through {images}, objects: {names}.")
 
     def _left_out(self) -> dict[str, str]:
-        """The objects that cannot be used, each with the sentence that says why."""
+        """Return the objects that cannot be used, each with the sentence that says why."""
         return {} if self._estimator is None else self._estimator.left_out
 
     def _configure_failed(self, sentence: str, log: str) -> TransitionCallbackReturn:
@@ -177,7 +177,7 @@ class VpogNode(LifecycleNodeMixin, Node):
         except VPOGError as error:
             return self._activate_failed(str(error), str(error))
         except Exception as error:
-            return self._activate_failed(f"{type(error).__name__}: {error}", describe(error))
+            return self._activate_failed(f"{type(error).__name__}: {error}", format_traceback(error))
         return LifecycleNodeMixin.on_activate(self, state)
 
     def _activate_failed(self, sentence: str, log: str) -> TransitionCallbackReturn:
@@ -251,7 +251,7 @@ class VpogNode(LifecycleNodeMixin, Node):
         self._dump.forget()
         self._why_inactive = ""
         if self._stopping.is_set():
-            return  # The process ends, and gives everything back at once.
+            return  # The process ends, which releases everything.
         free_memory()
 
     def destroy_node(self) -> None:
@@ -260,10 +260,10 @@ class VpogNode(LifecycleNodeMixin, Node):
         self._release()
         self._on_demand.destroy()
         super().destroy_node()
-        # It holds the node on DDS, where others would go on calling it for a while.
+        # It keeps the node alive on DDS, where others would go on calling it.
         self._state_machine = None
 
-    # Inputs: each callback only remembers; the worker does the work.
+    # Inputs: callbacks only store messages; the worker processes them.
 
     def _on_image(self, message: Image | CompressedImage) -> None:
         self._statistics.event("images")
@@ -278,7 +278,7 @@ class VpogNode(LifecycleNodeMixin, Node):
             self._buffer.add_detections(stamp_to_ns(message.header.stamp), message)
 
     def _watch(self) -> None:
-        """Say what keeps the node from its work: silent topics, stamps that never match, time that stands."""
+        """Warn of what keeps the node from working: silent topics, unmatched stamps, a clock that stands."""
         inputs, buffer = self._inputs, self._buffer
         if inputs is not None and buffer is not None:
             inputs.watch(self._notices, quiet=self._on_demand.only)
@@ -292,7 +292,7 @@ class VpogNode(LifecycleNodeMixin, Node):
         self._diagnostics.publish(self._diagnosis())
 
     def _diagnosis(self) -> DiagnosticArray:
-        """Make the message that tells how the node does now."""
+        """Return the message on the state of the node."""
         estimator = self._estimator
         warnings = [
             self._why_inactive,
@@ -318,31 +318,31 @@ class VpogNode(LifecycleNodeMixin, Node):
             if self.trigger_configure() == SUCCESS and not self._stopping.is_set():
                 self.trigger_activate()
         except Exception:
-            # A node that ends may be destroyed before it has come to the end of this.
+            # The node may be destroyed before this method returns.
             if not self._stopping.is_set():
                 raise
 
     def request_stop(self) -> None:
-        """End what is under way at its next step: an onboarding, or a frame."""
+        """Cancel what is under way, at its next step: an onboarding, or a frame."""
         self._stopping.set()
         self._on_demand.deactivate()
 
 
 def make_node() -> VpogNode:
-    """Make the node, and load the networks' library beside it: configure, which needs it, is then quicker."""
+    """Make the node, and import torch in a thread, which makes configure quicker."""
     node = VpogNode()
     threading.Thread(target=_import_networks, name="imports", daemon=True).start()
     return node
 
 
 def _import_networks() -> None:
-    # What is missing is said at configure.
+    # Configure reports what is missing.
     with contextlib.suppress(Exception):
         import_module(NETWORKS)
 
 
 def main() -> int:
-    """Run the node until it is told to end; returns the process's exit status."""
+    """Run the node until a signal ends it, and return the process's exit status."""
     return run(make_node)
 
 

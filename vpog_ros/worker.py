@@ -1,4 +1,4 @@
-"""The one thread that turns frames into answers, and that no failure stops."""
+"""Processes frames in one thread, which no exception stops."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from vpog_ros.diagnostics import Statistics
 from vpog_ros.frame_buffer import Frame, FrameBuffer
 
 STOP_S = 2.0
-"""How long a frame in work may take to its next step, where it ends."""
+"""Seconds that a frame in work may take to its next step, where it is cancelled."""
 
 POLL_S = 0.5
-"""How long the worker waits for a frame before it looks whether it is to stop."""
+"""Seconds that the worker waits for a frame before it checks whether it is to stop."""
 
 REST_S = 0.05
-"""How long the worker rests at once where frames come faster than `max_rate`."""
+"""Seconds, at most, that the worker sleeps at a time to keep to `max_rate`."""
 
 
 class Worker:
-    """Takes the newest frame from a buffer, again and again, and processes it in a thread of its own.
+    """Processes the newest frame of a buffer, again and again, in a thread of its own.
 
-    Whatever `process` raises is counted, logged, and forgotten with its frame.
+    Exceptions of `process` are logged and counted; the frame is dropped.
 
     Args:
         between_frames: called before each frame, and soon after `buffer.wake()`, in the same thread: for what
@@ -60,7 +60,7 @@ class Worker:
         self._thread.start()
 
     def stop(self, timeout_s: float = STOP_S) -> bool:
-        """Give the frame in work up at its next step, take no other; returns whether the thread has ended."""
+        """Cancel the frame in work at its next step, and return whether the thread has ended."""
         self._stop.set()
         self._buffer.close()
         self._thread.join(timeout_s)
@@ -69,7 +69,7 @@ class Worker:
     def _run(self) -> None:
         with stop_when(self._stop.is_set):
             while not self._stop.is_set():
-                more = self._guarded(self._between_frames)
+                more = self._call_safely(self._between_frames)
                 if (rest_s := self._rest_s()) > 0:
                     if not more:
                         self._stop.wait(min(rest_s, REST_S))
@@ -77,15 +77,15 @@ class Worker:
                 frame = self._buffer.take(0.0 if more else POLL_S)
                 if frame is not None:
                     self._began_s = time.monotonic()
-                    self._guarded(self._process, frame)
+                    self._call_safely(self._process, frame)
 
     def _rest_s(self) -> float:
-        """How long to wait before the next frame; the newest then is taken."""
+        """Return the seconds to wait before the next frame."""
         rate = self._max_rate()
         return self._began_s + 1.0 / rate - time.monotonic() if rate > 0 else 0.0
 
-    def _guarded(self, work: Callable, *arguments):
-        """Return what some work returns; None, counted and logged, where it fails."""
+    def _call_safely(self, work: Callable, *arguments):
+        """Call a function and return its result; exceptions are counted and logged, and None is returned."""
         try:
             return work(*arguments)
         except Cancelled:
@@ -95,10 +95,10 @@ class Worker:
             self._logger.warning(str(error), throttle_duration_sec=5.0)
         except Exception as error:
             self._statistics.failure("frame", f"{type(error).__name__}: {error}")
-            self._logger.error(f"A frame was given up: {describe(error)}", throttle_duration_sec=5.0)
+            self._logger.error(f"A frame was dropped: {format_traceback(error)}", throttle_duration_sec=5.0)
         return None
 
 
-def describe(error: Exception) -> str:
-    """An unexpected error with the traceback somebody needs to mend it."""
+def format_traceback(error: Exception) -> str:
+    """Return the traceback of an unexpected error, as text."""
     return "".join(traceback.format_exception(error)).strip()

@@ -204,12 +204,12 @@ def test_a_folder_without_scores_is_told(tmp_path, capsys):
 
 
 def test_an_option_that_was_renamed_works_under_its_old_name_and_says_the_new_one(capsys):
-    plans = []
+    configs = []
     for name in ("--retry-views", "--second-look"):
         words = ["evaluate", "--synthetic", "heldout", "--output", "out", name, "3"]
-        plans.append(config_of(build_parser().parse_args(words)))
-    assert plans[0] == plans[1]
-    assert plans[0].retry_views == 3
+        configs.append(config_of(build_parser().parse_args(words)))
+    assert configs[0] == configs[1]
+    assert configs[0].options.retry_views == 3
     said = capsys.readouterr().err
     assert said.count("\n") == 1
     assert "--second-look is now --retry-views" in said

@@ -1,4 +1,4 @@
-"""Running a plan and keeping its frames, with the classical method, which needs no network."""
+"""Running an evaluation and keeping its frames, with the classical method, which needs no network."""
 
 import json
 import shutil
@@ -8,6 +8,7 @@ import pytest
 from vpog_core.evaluation import baseline_sift
 from vpog_core.evaluation.frame_run import SIFT, EvaluationConfig
 from vpog_core.evaluation.runner import FrameStore, run, run_key
+from vpog_core.inference.options import Options
 from vpog_core.types import VPOGError
 
 
@@ -79,7 +80,13 @@ def test_whatever_may_change_a_pose_changes_the_key(bop_case, tmp_path):
         config = config_for(root, **more)
         return run_key(config, config.benchmark())
 
-    keys = [key(), key(mode="global"), key(refinements=0), key(methods=(SIFT, "vpog")), key(stages=True)]
+    keys = [
+        key(),
+        key(options=Options(mode="global")),
+        key(options=Options(refinements=0)),
+        key(methods=(SIFT, "vpog")),
+        key(stages=True),
+    ]
     for score in (0.5, 0.6):
         detections.write_text(json.dumps([{**entry, "score": score}]))
         keys.append(key(detections=str(detections)))

@@ -22,11 +22,12 @@ from vpog_core.geometry.se3 import (
 )
 from vpog_core.inference.alignment import Alignment, RenderedView, align
 from vpog_core.inference.calibration import squared_distance
-from vpog_core.inference.correspondence import MatchSettings, correspondences
+from vpog_core.inference.correspondence import correspondences
 from vpog_core.inference.estimator import PoseEstimator
 from vpog_core.inference.hypothesis import PoseHypothesis
 from vpog_core.inference.networks import Networks
 from vpog_core.inference.observation import Observation
+from vpog_core.inference.options import Options
 from vpog_core.objects.mesh import Mesh, save_mesh
 from vpog_core.objects.renderer import Light, Renderer
 from vpog_core.synthetic.objects import make_object
@@ -280,7 +281,7 @@ def told(estimator, monkeypatch):
             found = []
             for crop, cluster, match in zip(crops, clusters, matches, strict=True):
                 n = next(turn) % len(poses)
-                pairs = correspondences(match, cluster.coords, settings=MatchSettings(min_confidence=0.0))
+                pairs = correspondences(match, cluster.coords, options=Options(match_min_confidence=0.0))
                 T = invert(crop.virtual.T_cam_virt) @ poses[n]
                 # Matched points that the pose agrees with, wherever the network saw them.
                 p = pairs.points_3d @ T[:3, :3].T + T[:3, 3]

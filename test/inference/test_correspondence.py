@@ -4,12 +4,12 @@ import torch
 
 from vpog_core.inference.correspondence import (
     DenseMatch,
-    MatchSettings,
     correspondences,
     dense_matches,
     lift,
     merged,
 )
+from vpog_core.inference.options import Options
 from vpog_core.models.flow_head import Flow
 from vpog_core.models.vpog_model import Matches
 from vpog_core.types import VPOGError
@@ -138,7 +138,7 @@ def test_merging_weighs_and_the_surest_template_leads():
     np.testing.assert_allclose(pairs.confidence, 0.5)
     assert (pairs.template == 0).all()
     np.testing.assert_allclose(pairs.points_3d, on_plane(pairs.points_2d) + 0.0001, atol=1e-6)
-    apart = correspondences(both, coords, settings=MatchSettings(merge=False))
+    apart = correspondences(both, coords, options=Options(match_merge=False))
     assert len(apart.weights) == 2 * (SIZE / 4) ** 2
 
 
@@ -146,24 +146,26 @@ def test_unsure_matches_are_left_out():
     match = identity_match()
     match.confidence[0, :, :24] = 0.09
     assert (
-        correspondences(match, plane(), settings=MatchSettings(min_confidence=0.1)).points_2d[:, 0] >= 24
+        correspondences(match, plane(), options=Options(match_min_confidence=0.1)).points_2d[:, 0] >= 24
     ).all()
 
 
 def test_a_patch_is_one_correspondence_at_its_middle():
     match = identity_match()
     match.in_template += np.random.default_rng(0).normal(0, 0.5, match.in_template.shape).astype(np.float32)
-    pairs = correspondences(match, plane(), settings=MatchSettings(level="patch"))
+    pairs = correspondences(match, plane(), options=Options(match_level="patch"))
     assert len(pairs.weights) == 9
     np.testing.assert_allclose(np.unique(pairs.points_2d), [7.5, 23.5, 39.5])
     # The noise of 256 pixels, averaged.
     np.testing.assert_allclose(pairs.points_template, pairs.points_2d, atol=0.15)
 
 
-@pytest.mark.parametrize("change", [{"level": "cell"}, {"soft": 0}, {"min_confidence": 1.0}])
+@pytest.mark.parametrize(
+    "change", [{"match_level": "cell"}, {"match_patches": 0}, {"match_min_confidence": 1.0}]
+)
 def test_settings_that_make_no_sense_are_refused(change):
     with pytest.raises(VPOGError, match=next(iter(change))):
-        MatchSettings(**change)
+        Options(**change)
 
 
 class FixedFlow:

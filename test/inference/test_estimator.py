@@ -11,9 +11,10 @@ import vpog_core.inference.result as result_module
 from vpog_core.geometry.pnp import PnPResult
 from vpog_core.geometry.se3 import rotation_x, rotation_y, transform
 from vpog_core.geometry.symmetry import Symmetry
-from vpog_core.inference.correspondence import MatchSettings, correspondences
+from vpog_core.inference.correspondence import correspondences
 from vpog_core.inference.estimator import PoseEstimator
 from vpog_core.inference.hypothesis import PoseHypothesis
+from vpog_core.inference.options import Options
 from vpog_core.inference.query import Prior
 from vpog_core.types import Detection
 
@@ -126,7 +127,7 @@ def perfect(estimator, monkeypatch, mesh, T_true, score=lambda n: 0.9):
 
 
 def pairs_of(match, cluster):
-    return correspondences(match, cluster.coords, settings=MatchSettings(min_confidence=0.0))
+    return correspondences(match, cluster.coords, options=Options(match_min_confidence=0.0))
 
 
 def test_a_symmetric_objects_pose_is_the_one_nearest_to_the_last(estimator, picture, mesh, monkeypatch):

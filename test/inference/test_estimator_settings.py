@@ -85,7 +85,7 @@ def test_bfloat16_changes_answers_by_its_rounding_alone(workshop, picture):
         {"refinements": -1},
         {"rolls": 0},
         {"samples": 1.5},
-        {"level": "cell"},
+        {"match_level": "cell"},
         {"retry_views": -1},
         {"retry_below_score": 1.5},
     ],

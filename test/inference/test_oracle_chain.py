@@ -9,11 +9,12 @@ import torch
 from vpog_core.geometry.camera import project
 from vpog_core.geometry.se3 import invert, rotation_angle, rotation_z, transform, transform_points
 from vpog_core.inference.calibration import Calibration
-from vpog_core.inference.correspondence import MatchSettings, correspondences, dense_matches
+from vpog_core.inference.correspondence import correspondences, dense_matches
 from vpog_core.inference.crop import Crop, crop_detection
 from vpog_core.inference.hypothesis import PoseHypothesis
 from vpog_core.inference.match_view import match_view
 from vpog_core.inference.onboarding import ROLLS, Cluster, OnboardedObject, roll_angle
+from vpog_core.inference.options import Options
 from vpog_core.inference.pose_solver import draw_samples, solve, solve_all
 from vpog_core.inference.refinement import cluster_at_pose
 from vpog_core.models.flow_head import Flow
@@ -173,7 +174,7 @@ def test_a_mask_limits_the_correspondences(case):
 def test_merged_and_unmerged_matches_give_one_pose(case):
     """Four templates that see one pixel say one thing once."""
     match, cluster = case.solution.match, case.cluster
-    apart = solve(case.crop, cluster, match, MatchSettings(merge=False))
+    apart = solve(case.crop, cluster, match, Options(match_merge=False))
     assert len(case.solution.pairs.weights) < 0.7 * len(apart.pairs.weights)
     merged_sum, apart_sum = case.solution.pairs.weights.sum(), apart.pairs.weights.sum()
     assert merged_sum == pytest.approx(apart_sum, rel=1e-6)
@@ -184,7 +185,7 @@ def test_merged_and_unmerged_matches_give_one_pose(case):
 
 
 def test_one_place_for_each_patch_is_enough_for_a_pose(case):
-    coarse = solve(case.crop, case.cluster, case.solution.match, MatchSettings(level="patch"))
+    coarse = solve(case.crop, case.cluster, case.solution.match, Options(match_level="patch"))
     assert len(coarse.pairs.weights) < 0.2 * len(case.solution.pairs.weights)
     T = coarse.pnp.T_virt_obj
     assert np.degrees(rotation_angle(T[:3, :3], case.T_virt_obj[:3, :3])) < 2.0

@@ -14,8 +14,8 @@ from vpog_core.inference.calibration import DEFAULT_TRACKED
 from vpog_core.inference.crop import crop_detection
 from vpog_core.inference.networks import DEFAULT_REFINER
 from vpog_core.inference.observation import Observation
+from vpog_core.inference.options import DEFAULT_TRACKER_SETTINGS
 from vpog_core.inference.query import Prior, Query
-from vpog_core.inference.tracking import DEFAULT_SETTINGS
 from vpog_core.models.checkpoint import load_refiner
 from vpog_core.objects.renderer import Light, Renderer
 from vpog_core.synthetic.objects import make_object
@@ -105,7 +105,7 @@ def test_right_poses_score_more_than_wrong_ones_and_hidden_objects_are_lost(refi
         turned[:3, :3] = T_true[:3, :3] @ rotation_from_vector(np.array([0.0, 2.0, 0.0]))
         wall = image_of(renderer, pose_at(renderer, 0.0, x=9.0))
         for lost in (follow(refiner, renderer, image, turned), follow(refiner, renderer, wall, T_true)):
-            assert lost is None or lost.score < DEFAULT_SETTINGS.min_score
+            assert lost is None or lost.score < DEFAULT_TRACKER_SETTINGS.min_score
 
 
 def test_what_is_out_of_the_image_is_lost(refiner, renderers):

@@ -81,7 +81,7 @@ def vision(*rows: tuple, size=(20.0, 10.0), theta=0.0):
         centre = SimpleNamespace(position=SimpleNamespace(x=100.0 + 50 * column, y=50.0), theta=theta)
         bbox = SimpleNamespace(center=centre, size_x=size[0], size_y=size[1])
         detections.append(SimpleNamespace(results=results, id=word, bbox=bbox))
-    return SimpleNamespace(detections=detections)
+    return SimpleNamespace(__msgtype__="vision_msgs/msg/Detection2DArray", detections=detections)
 
 
 def yolo(*rows: tuple, outline=(), mask_size=(640, 480)):
@@ -95,7 +95,7 @@ def yolo(*rows: tuple, outline=(), mask_size=(640, 480)):
         detections.append(
             SimpleNamespace(class_name=name, class_id=number, id=track, score=score, bbox=bbox, mask=mask)
         )
-    return SimpleNamespace(detections=detections)
+    return SimpleNamespace(__msgtype__="yolo_msgs/msg/DetectionArray", detections=detections)
 
 
 def names(detections: list) -> list[tuple[str, int]]:

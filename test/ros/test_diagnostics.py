@@ -66,7 +66,7 @@ def test_levels(clock):
     assert status(statistics, "active").level == DiagnosticStatus.OK
     failed = status(statistics, "unconfigured")
     assert (failed.level, failed.message) == (DiagnosticStatus.ERROR, "Too dark.")
-    statistics.forgive()
+    statistics.clear_error()
     assert status(statistics, "unconfigured").level == DiagnosticStatus.OK
 
 

@@ -17,7 +17,7 @@ from vpog_ros.msg import Instance2D, Instance2DArray
 from vpog_core.messages.label_maps import LabelMapReader
 from vpog_core.types import Camera, VPOGError
 from vpog_ros.estimation_request import BUSY, MOST_OPEN, EstimationRequest, OpenRequests, refusal
-from vpog_ros.newest_detections import MOST_CLASSES, NewestDetections
+from vpog_ros.newest_detections import MAX_CLASSES, NewestDetections
 from vpog_ros.request_detections import RequestDetections
 
 
@@ -105,9 +105,9 @@ def test_the_newest_detections_of_each_class_are_known_and_no_more():
     assert {name: d.stamp_ns // 10**9 for name, d in newest.by_class().items()} == {"mug": 1, "can": 2}
     assert newest.of_stamp(2 * 10**9).message.instances[0].class_id == "can"
     assert newest.of_stamp(1 * 10**9) is None
-    for number in range(3 * MOST_CLASSES):
+    for number in range(3 * MAX_CLASSES):
         newest.add(message(3, f"class {number}", "x" * 100_000))
-    assert len(newest.by_class()) == MOST_CLASSES
+    assert len(newest.by_class()) == MAX_CLASSES
     assert "x" * 100_000 not in newest.by_class()
 
 

@@ -70,7 +70,7 @@ class Sink:
     def publish_poses(self, estimates, header, chosen) -> None:
         self.estimates += estimates
 
-    def publish_pictures(self, *_) -> None:
+    def publish_images(self, *_) -> None:
         pass
 
 

@@ -22,7 +22,6 @@ from vpog_ros.interface import (
     SERVICES,
     TF2,
     VISION,
-    YOLO,
     interface_page,
 )
 from vpog_ros.sros_policy import policy
@@ -35,9 +34,10 @@ OF_EVERY_NODE = ("rcl_interfaces", "rosgraph_msgs", "type_description_interfaces
 
 INSTALLED = {
     "": True,
+    "vpog_ros": True,
     TF2: optional.TFMessage is not None,
-    VISION: optional.Detection2DArray is not None,
-    YOLO: optional.YoloDetectionArray is not None,
+    VISION: optional.Detection3DArray is not None,
+    "yolo_msgs": "yolo_detections" in optional.DETECTION_CLASSES,
     ACTION: optional.ActionServer is not None,
 }
 

@@ -14,43 +14,27 @@ import yaml
 
 pytest.importorskip("rclpy")
 
+from vpog_ros.interface import INPUTS
 from vpog_ros.parameter_table import TABLE
 
 from .launch_stand_in import run
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted((ROOT / "launch").glob("*.launch.py"))
+OTHERS = {
+    "rviz",
+    "fixed_frame",
+    "params_file",
+    "namespace",
+    "use_sim_time",
+    "log_level",
+    "reliability",
+    "click",
+}
+TOPICS = {row.name for row in INPUTS}
 ARGUMENTS = {
-    "vpog": {
-        "image",
-        "camera_info",
-        "detections",
-        "instances",
-        "yolo_detections",
-        "objects_dir",
-        "weights",
-        "device",
-        "mode",
-        "target_object",
-        "target_frame",
-        "tf_prefix",
-        "cache_dir",
-        "image_transport",
-        "rviz",
-        "fixed_frame",
-        "params_file",
-        "namespace",
-        "use_sim_time",
-        "log_level",
-        "autostart",
-        "reliability",
-        "label_map",
-        "click",
-    },
-    "cameras": {
-        *("cameras", "objects_dir", "cache_dir", "weights", "device", "target_frame", "params_file"),
-        *("image", "camera_info", "detections", "instances", "yolo_detections"),
-    },
+    "vpog": {*TABLE, *TOPICS, *OTHERS},
+    "cameras": {*TABLE, *TOPICS, "cameras", "params_file"} - {"tf_prefix"},
     "demo": {"frames", "seed", "device", "weights", "output", "min_share", "rviz"},
 }
 
@@ -73,7 +57,7 @@ def test_arguments_are_declared_and_described(name):
     description = module.generate_launch_description()
     assert isinstance(description, launch.LaunchDescription)
     declared = {argument.name: argument for argument in description.get_launch_arguments()}
-    assert declared.keys() >= ARGUMENTS[name]
+    assert declared.keys() == ARGUMENTS[name]
     for argument in declared.values():
         assert argument.description.endswith(".")
     if "mode" in declared:
@@ -139,6 +123,8 @@ def test_click_starts_the_click_node_on_the_same_topics_and_one_box_lasts(monkey
     assert click.parameters[1] == {"objects_dir": "/meshes"}
     spec = TABLE["tracking_max_age"]
     assert spec.default < pose.parameters[1]["tracking_max_age"] <= spec.maximum
+    pose, _ = run(monkeypatch, VPOG, click="true", tracking_max_age="60.0")
+    assert pose.parameters[1]["tracking_max_age"] == 60.0
 
 
 def test_rviz_shares_the_namespace_and_the_clock(monkeypatch):

@@ -146,7 +146,7 @@ def test_poses_under_min_score_are_drawn_grey(outputs):
     black = np.zeros((120, 160, 3), np.uint8)
     for score, coloured in ((0.9, True), (0.01, False)):
         came.clear()
-        made.publish_pictures(black, CAMERA, [pose(score)], Header(frame_id="camera"), 0.05)
+        made.publish_images(black, CAMERA, [pose(score)], Header(frame_id="camera"), 0.05)
         assert outputs.spin_until(lambda: came)
         drawn = np.frombuffer(came[0].data, np.uint8).reshape(120, 160, 3).astype(int)
         assert drawn.any()

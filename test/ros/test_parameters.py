@@ -7,11 +7,18 @@ import yaml
 
 pytest.importorskip("rclpy")
 
+import rclpy
+from rclpy.exceptions import ParameterException
+from rclpy.impl.rcutils_logger import RcutilsLogger
 from rclpy.parameter import Parameter
 
+from vpog_core.inference.options import Options, TrackerSettings
+from vpog_core.setting import settings_of
 from vpog_ros import parameters
+from vpog_ros.parameter_file import parameter_file
 from vpog_ros.parameter_table import LIVE, TABLE
 from vpog_ros.parameters import Settings, check_all, descriptor, problem
+from vpog_ros.vpog_node import VpogNode
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -91,11 +98,65 @@ def test_settings_have_the_table_s_defaults():
     assert {name: getattr(settings, name) for name in TABLE} == {name: TABLE[name].default for name in TABLE}
 
 
-def test_the_yaml_file_holds_the_table():
-    content = yaml.safe_load((ROOT / "config" / "vpog.yaml").read_text())
+def test_the_yaml_file_is_made_from_the_table_and_holds_it():
+    text = (ROOT / "config" / "vpog.yaml").read_text()
+    told = "run `python -m vpog_ros.parameter_file > config/vpog.yaml` in the environment."
+    assert text == parameter_file(), told
+    content = yaml.safe_load(text)
     assert content["/**"]["ros__parameters"] == {name: spec.default for name, spec in TABLE.items()}
 
 
 def test_what_can_change_while_running():
     assert {name for name, spec in TABLE.items() if spec.when == LIVE} >= {"target_object", "min_score"}
     assert parameters.WHEN_TEXT.keys() >= {spec.when for spec in TABLE.values()}
+
+
+@pytest.fixture
+def node_with():
+    """Make nodes that are given parameters at start, as a file or the command line gives them."""
+    context = rclpy.Context()
+    rclpy.init(context=context)
+    nodes = []
+
+    def make(**given) -> VpogNode:
+        overrides = [Parameter(name, value=value) for name, value in given.items()]
+        nodes.append(
+            VpogNode(lambda settings, progress: None, context=context, parameter_overrides=overrides)
+        )
+        return nodes[-1]
+
+    yield make
+    for node in nodes:
+        node.destroy_node()
+    context.try_shutdown()
+
+
+def test_a_renamed_parameter_works_under_its_old_name_and_says_the_new_one(node_with, monkeypatch):
+    said = []
+    monkeypatch.setattr(RcutilsLogger, "warning", lambda self, text, **_: said.append(text))
+    node = node_with(second_look=3, retry_views=4, second_look_below=0.25)
+    assert (node.settings.retry_views, node.settings.retry_below_score) == (3, 0.25)
+    assert [text.split(";")[0] for text in said] == [
+        "The parameter second_look is now retry_views",
+        "The parameter second_look_below is now retry_below_score",
+    ]
+    assert not node.has_parameter("second_look")
+    assert parameters.ignored(node) == ""
+    # The services for parameters set them so.
+    assert node.set_parameters_atomically([Parameter("second_look", value=5)]).successful
+    assert node.settings.retry_views == 5
+    refused = node.set_parameters_atomically([Parameter("second_look", value=99)])
+    assert "retry_views out of range" in refused.reason
+    assert len(said) == 4
+
+
+def test_a_bad_value_under_an_old_name_is_refused(node_with):
+    with pytest.raises(ParameterException, match="retry_views out of range"):
+        node_with(second_look=99)
+
+
+def test_options_are_parameters_with_the_same_declaration():
+    for name, declared in settings_of(Options).items():
+        assert vars(declared).items() <= vars(TABLE[name]).items()
+    values = parameters.group(Settings(tracking_max_age=7.0), TrackerSettings, "tracking_")
+    assert TrackerSettings(**values) == TrackerSettings(max_age=7.0)

@@ -9,7 +9,8 @@ from torch.utils.data import DataLoader
 
 from vpog_core.geometry.pnp import solve_pnp
 from vpog_core.geometry.se3 import rotation_angle
-from vpog_core.inference.correspondence import DenseMatch, MatchSettings, correspondences, dense_matches
+from vpog_core.inference.correspondence import DenseMatch, correspondences, dense_matches
+from vpog_core.inference.options import Options
 from vpog_core.models.config import PATCH
 from vpog_core.models.vpog_model import VPOGModel
 from vpog_core.training.data.batch import Batch
@@ -111,7 +112,7 @@ def test_labels_become_correspondences_and_the_pose(samples):
     solved = 0
     for query in range(batch.query_rgb.shape[1]):
         K, T = (v[0, query].double().numpy() for v in (batch.query_K, batch.query_T))
-        found = correspondences(as_match(labels, query), coords, settings=MatchSettings(merge=False))
+        found = correspondences(as_match(labels, query), coords, options=Options(match_merge=False))
         in_camera = found.points_3d @ T[:3, :3].T + T[:3, 3]
         back = (in_camera / in_camera[:, 2:] @ K.T)[:, :2]
         error = np.linalg.norm(back - found.points_2d, axis=-1)

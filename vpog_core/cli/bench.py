@@ -6,7 +6,9 @@ import argparse
 import sys
 from pathlib import Path
 
+from vpog_core.cli.flags import add_flags
 from vpog_core.cli.numbers import positive
+from vpog_core.inference.options import LoadSettings
 from vpog_core.threads import usable_cores, use_threads
 from vpog_core.types import VPOGError
 
@@ -43,11 +45,8 @@ def add_command(add) -> None:
         metavar="NAME,NAME",
         help="whose steps are timed (default: tiny,small)",
     )
-    parser.add_argument("--weights", metavar="FILE", help="a .safetensors file (default: the one shipped)")
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="(default: cpu)")
-    parser.add_argument(
-        "--precision", choices=("auto", "float32", "bfloat16"), default="auto", help="(default: auto)"
-    )
+    add_flags(parser, LoadSettings, "weights", "device", "precision")
+    parser.set_defaults(device="cpu")
     parser.add_argument(
         "--threads", type=positive, metavar="N", help="of an operation (default: all cores of this process)"
     )
@@ -64,6 +63,7 @@ def run_bench(arguments: argparse.Namespace) -> int:
     # Here: torch is to find the threads' settings.
     from vpog_core.evaluation.speed_report import speed_json, speed_tables, update_document
     from vpog_core.evaluation.speed_run import SpeedConfig, run_speed
+    from vpog_core.inference.networks import choose_device
     from vpog_core.utils.atomic_file import atomic_write
 
     config = SpeedConfig(
@@ -71,7 +71,7 @@ def run_bench(arguments: argparse.Namespace) -> int:
         arguments.frames,
         arguments.objects,
         arguments.networks,
-        arguments.device,
+        choose_device(arguments.device),
         arguments.precision,
         not arguments.no_comparisons,
         arguments.weights,

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from vpog_core.cli.flags import add_flags
 from vpog_core.cli.numbers import positive
+from vpog_core.inference.options import LoadSettings
 from vpog_core.types import VPOGError
 
 CHECKED = 3
@@ -44,7 +46,7 @@ def add_calibrate(commands) -> None:
         epilog=_EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--weights", metavar="FILE", help="a .safetensors file (default: the one shipped)")
+    add_flags(parser, LoadSettings, "weights", "device")
     parser.add_argument(
         "--scenes", type=positive, default=24, metavar="N", help="of 3 objects each (default: %(default)s)"
     )
@@ -54,9 +56,6 @@ def add_calibrate(commands) -> None:
         default=6,
         metavar="N",
         help="looked at of each scene (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="(default: %(default)s)"
     )
     parser.add_argument(
         "--workers", type=positive, default=1, metavar="N", help="processes (default: %(default)s)"

@@ -17,12 +17,14 @@ from vpog_core.cli.bench import add_command as add_bench
 from vpog_core.cli.calibrate import add_calibrate
 from vpog_core.cli.data import add_data
 from vpog_core.cli.evaluate import add_command as add_evaluate
+from vpog_core.cli.flags import add_flags, values_of
 from vpog_core.cli.from_dump import missing_inputs, run_from_dump
 from vpog_core.cli.numbers import count, positive
 from vpog_core.cli.publish import add_command as add_publish
 from vpog_core.cli.replay import add_commands as add_replay
 from vpog_core.cli.symmetry import add_command as add_symmetry
 from vpog_core.cli.train import add_train
+from vpog_core.inference.options import LoadSettings, Options
 from vpog_core.threads import usable_cores, use_threads
 from vpog_core.types import Detection, VPOGError
 
@@ -134,7 +136,6 @@ def _add_estimate(commands) -> None:
     parser.add_argument("--objects-dir", metavar="DIR", help="folder of meshes (and objects.yaml)")
     _add_unit(parser)
     _add_model(parser)
-    parser.add_argument("--refiner-weights", metavar="FILE", help="of a dump (default: the ones shipped)")
     parser.set_defaults(refuse=parser.error)
     parser.add_argument("--json", action="store_true", help="print the pose as JSON (metres, radians)")
     parser.add_argument(
@@ -152,7 +153,7 @@ def _add_onboard(commands) -> None:
         help="mesh file, .ply, .obj, .glb, .gltf or .stl, or a folder of them (and objects.yaml)",
     )
     _add_unit(parser)
-    _add_model(parser)
+    add_flags(parser, LoadSettings)
     parser.add_argument("--output", metavar="DIR", help="also draw the template views into DIR")
 
 
@@ -184,9 +185,10 @@ def _add_unit(parser) -> None:
 
 
 def _add_model(parser) -> None:
-    parser.add_argument("--weights", metavar="FILE", help="a .safetensors file (default: the one shipped)")
-    devices = ("auto", "cpu", "cuda")
-    parser.add_argument("--device", choices=devices, default="auto", help="(default: %(default)s)")
+    """Add flags for all that an estimator can be told, in a part of its own of the help."""
+    group = parser.add_argument_group("estimator")
+    add_flags(group, LoadSettings)
+    add_flags(group, Options)
 
 
 def run_estimate(arguments: argparse.Namespace) -> int:
@@ -278,9 +280,8 @@ def run_demo(arguments: argparse.Namespace) -> int:
         frames=arguments.frames,
         objects=arguments.objects,
         seed=arguments.seed,
-        weights=arguments.weights,
-        device=arguments.device,
         output=arguments.output,
+        **_estimator_arguments(arguments),
     )
 
 
@@ -309,11 +310,15 @@ def _estimator_for(arguments):
 
 
 def _estimator(arguments, objects_dir: str):
-    """Make the estimator of --weights and --device, on all cores this process may use."""
+    """Make the estimator that the flags ask for, on all cores this process may use."""
     from vpog_core.inference.estimator import PoseEstimator
 
     use_threads(usable_cores())
-    return PoseEstimator(objects_dir, arguments.weights, device=arguments.device)
+    return PoseEstimator(objects_dir, **_estimator_arguments(arguments))
+
+
+def _estimator_arguments(arguments) -> dict:
+    return values_of(arguments, LoadSettings) | values_of(arguments, Options)
 
 
 def _is_mesh_file(name: str, objects_dir: str | None) -> bool:

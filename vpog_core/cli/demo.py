@@ -6,6 +6,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -26,8 +27,11 @@ _MAX_DRAWN = 5
 _POINTS = 1000
 
 
-def demo(frames: int, objects: int, seed: int, weights: str | None, device: str, output: str) -> int:
+def demo(frames: int, objects: int, seed: int, output: str, **estimator_arguments: Any) -> int:
     """Run the demonstration and print its result; returns the exit status.
+
+    Args:
+        estimator_arguments: of `PoseEstimator`.
 
     Raises:
         VPOGError: weights or output folder that cannot be used.
@@ -42,7 +46,7 @@ def demo(frames: int, objects: int, seed: int, weights: str | None, device: str,
     with tempfile.TemporaryDirectory(prefix="vpog_demo_") as folder:
         _write_meshes(meshes, Path(folder))
         use_threads(usable_cores())
-        estimator = PoseEstimator(folder, weights, device=device)
+        estimator = PoseEstimator(folder, **estimator_arguments)
         out = files.output_folder(output)
         files.onboard_with_progress(estimator)
         scene = make_scene(seed, list(meshes.values()))

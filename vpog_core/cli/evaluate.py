@@ -6,8 +6,10 @@ import argparse
 import shlex
 import sys
 
+from vpog_core.cli.flags import add_flags, given_flags, values_of
 from vpog_core.cli.numbers import count, positive
 from vpog_core.cli.renamed import RenamedOption
+from vpog_core.inference.options import LoadSettings, Options
 from vpog_core.types import VPOGError
 
 HELP = """\
@@ -45,21 +47,12 @@ def add_command(add) -> None:
     parser.add_argument(
         "--output", required=True, metavar="DIR", help="where results go, and where to resume"
     )
-    parser.add_argument("--weights", metavar="FILE", help="a .safetensors file (default: the one shipped)")
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    parser.add_argument("--mode", default="cluster", help="of the estimator (default: %(default)s)")
-    parser.add_argument("--hypotheses", type=positive, metavar="N", help="views tried (default: its own)")
-    parser.add_argument(
-        "--retry-views", type=count, metavar="N", help="further views where unsure (default: its own)"
-    )
-    parser.add_argument(
+    group = parser.add_argument_group("estimator")
+    add_flags(group, LoadSettings, "weights", "device")
+    add_flags(group, Options)
+    group.add_argument(
         "--second-look", type=count, dest="retry_views", action=RenamedOption, help=argparse.SUPPRESS
     )
-    parser.add_argument("--refinements", type=count, metavar="N", help="rounds (default: its own)")
-    parser.add_argument(
-        "--refiner-rounds", type=count, metavar="N", help="rounds of the refiner network (default: its own)"
-    )
-    parser.add_argument("--alignments", type=count, metavar="N", help="rounds (default: its own)")
     parser.add_argument("--baseline", choices=("sift",), help="also run the classical method, same boxes")
     parser.add_argument("--no-stages", action="store_true", help="leave out the oracles (less time)")
     parser.add_argument("--workers", type=positive, default=1, metavar="N", help="processes (default: 1)")
@@ -88,12 +81,12 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
 
 
 def config_of(arguments: argparse.Namespace):
-    """Make the configuration that the options ask for.
+    """Return the evaluation config that the flags ask for.
 
     Raises:
         VPOGError: options that do not go together.
     """
-    from vpog_core.evaluation.frame_run import ESTIMATOR_OPTIONS, VPOG, EvaluationConfig
+    from vpog_core.evaluation.frame_run import VPOG, EvaluationConfig
     from vpog_core.evaluation.heldout import CROPS, OBJECTS, SPLITS
     from vpog_core.evaluation.heldout_image import LEVELS
 
@@ -129,8 +122,7 @@ def config_of(arguments: argparse.Namespace):
         stages=not arguments.no_stages and arguments.mode == "cluster",
         weights=arguments.weights,
         device=arguments.device,
-        mode=arguments.mode,
-        **{name: getattr(arguments, name) for name in ESTIMATOR_OPTIONS},
+        options=Options(**values_of(arguments, Options)),
     )
 
 
@@ -148,18 +140,14 @@ def _named(option: str, given: str | None, known: tuple[str, ...]) -> tuple[str,
 
 
 def command_of(arguments: argparse.Namespace) -> str:
-    """Return the command that computes the same numbers again, without --workers and --device."""
-    from vpog_core.evaluation.frame_run import ESTIMATOR_OPTIONS
-
-    names = ("dataset", "synthetic", "split", "sensor", "objects", "crops", "levels", "limit")
-    names += ("detections", "weights", "mode", *ESTIMATOR_OPTIONS, "baseline", "output")
-    default = {"detections": "gt", "mode": "cluster"}
-    words = ["vpog", "evaluate"]
-    for name in names:
-        value = getattr(arguments, name)
-        if value is not None and value != default.get(name):
-            words += [f"--{name.replace('_', '-')}", str(value)]
-    return shlex.join(words + ["--no-stages"] * arguments.no_stages)
+    """Return the command that computes the same numbers again: without --workers and --device."""
+    names = ("dataset", "synthetic", "split", "sensor", "objects", "crops", "levels", "limit", "detections")
+    given = {f"--{name}": getattr(arguments, name) for name in (*names, "baseline", "output")}
+    flags = {flag: str(value) for flag, value in given.items() if value not in (None, "gt")}
+    flags |= given_flags(arguments, LoadSettings) | given_flags(arguments, Options)
+    flags.pop("--device", None)
+    words = [word for flag_and_text in flags.items() for word in flag_and_text if word]
+    return shlex.join(["vpog", "evaluate", *words] + ["--no-stages"] * arguments.no_stages)
 
 
 class _ProgressBars:

@@ -7,6 +7,9 @@ import json
 
 import numpy as np
 
+from vpog_core.cli.flags import given_flags
+from vpog_core.inference.options import Options
+
 NEEDED = ("image", "camera", "object")
 
 
@@ -15,8 +18,9 @@ def missing_inputs(arguments: argparse.Namespace) -> str:
     given = [name for name in (*NEEDED, "box", "mask", "objects_dir") if getattr(arguments, name) is not None]
     if arguments.dump is not None:
         given += ["unit"] if arguments.unit != "auto" else []
-        options = ", ".join(f"--{name.replace('_', '-')}" for name in given)
-        return f"not allowed with --from, which has its own: {options}" if given else ""
+        flags = [f"--{name.replace('_', '-')}" for name in given]
+        options = ", ".join([*flags, *given_flags(arguments, Options)])
+        return f"not allowed with --from, which has its own: {options}" if options else ""
     missing = [f"--{name}" for name in NEEDED if name not in given]
     if "box" not in given and "mask" not in given:
         missing.append("--box or --mask")

@@ -30,14 +30,3 @@ def fraction(text: str) -> float:
     if not 0.0 <= value <= 1.0:
         raise argparse.ArgumentTypeError(f"'{text}' must be a number from 0 to 1")
     return value
-
-
-def seconds(text: str) -> float:
-    """Read a time span of more than zero seconds."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0.0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"'{text}' must be a number of seconds, more than 0")
-    return value

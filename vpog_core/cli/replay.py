@@ -6,7 +6,11 @@ import argparse
 import sys
 from pathlib import Path
 
-from vpog_core.cli.numbers import count, fraction, positive, seconds
+from vpog_core.cli.flags import add_flag, add_flags, values_of
+from vpog_core.cli.numbers import count, fraction, positive
+from vpog_core.inference.options import LoadSettings, Options
+from vpog_core.replay.settings import ReplaySettings
+from vpog_core.setting import settings_of
 from vpog_core.types import VPOGError
 
 REPLAY_HELP = """\
@@ -52,44 +56,15 @@ def _add_replay(parser) -> None:
     parser.add_argument("--restart", action="store_true", help="start again from the first frame")
     for name, what in (("image", "images"), ("camera-info", "calibrations"), ("detections", "detections")):
         parser.add_argument(f"--{name}", metavar="TOPIC", help=f"topic of the {what}, where several fit")
-    parser.add_argument("--rectified", action="store_true", help="the images are rectified: use P")
-    parser.add_argument(
-        "--max-detections", type=positive, default=16, metavar="N", help="of one frame (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--min-score",
-        type=fraction,
-        default=0.05,
-        metavar="S",
-        help="poses under it are not published, and drawn grey (default: %(default)s)",
-    )
-    parser.add_argument("--no-tracking", action="store_true", help="estimate each frame by itself")
-    parser.add_argument(
-        "--only-detected",
-        action="store_true",
-        help="answer no image, and follow no object, without detections",
-    )
-    parser.add_argument(
-        "--detector-timeout",
-        type=seconds,
-        default=0.5,
-        metavar="S",
-        help="images wait so long for detections before they are answered without (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--max-age",
-        type=seconds,
-        default=5.0,
-        metavar="S",
-        help="an object is followed so long after its last detection (default: %(default)s)",
-    )
+    own = settings_of(ReplaySettings)
+    add_flag(parser, "without_detections", own.pop("without_detections"), "--only-detected")
+    add_flags(parser, ReplaySettings, *own)
     parser.add_argument("--no-images", action="store_true", help="no images in the bag, which keeps it small")
     parser.add_argument("--rerun", action="store_true", help="also write poses.rrd for the Rerun viewer")
     _add_storage(parser)
-    parser.add_argument("--weights", metavar="FILE", help="a .safetensors file (default: the one shipped)")
-    parser.add_argument(
-        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="(default: %(default)s)"
-    )
+    group = parser.add_argument_group("estimator")
+    add_flags(group, LoadSettings)
+    add_flags(group, Options)
 
 
 def _add_record(parser) -> None:
@@ -132,7 +107,8 @@ def run_replay(arguments: argparse.Namespace) -> int:
         check_rerun()
     use_threads(usable_cores())
     with open_bag(settings.bag) as bag:
-        estimator = PoseEstimator(arguments.objects_dir, arguments.weights, device=arguments.device)
+        chosen = values_of(arguments, LoadSettings) | values_of(arguments, Options)
+        estimator = PoseEstimator(arguments.objects_dir, **chosen)
         # Before minutes of onboarding: what is wrong with the bag.
         prepared = Replay.prepare(settings, bag)
         for name, sentence in files.onboard_with_progress(estimator).items():
@@ -151,25 +127,17 @@ def run_replay(arguments: argparse.Namespace) -> int:
     return 0 if summary.poses else 1
 
 
-def _settings(arguments: argparse.Namespace):
-    from vpog_core.replay.settings import ReplaySettings
-
+def _settings(arguments: argparse.Namespace) -> ReplaySettings:
     return ReplaySettings(
         bag=Path(arguments.bag),
         output=Path(arguments.output),
         image=arguments.image,
         camera_info=arguments.camera_info,
         detections=arguments.detections,
-        rectified=arguments.rectified,
-        max_detections=arguments.max_detections,
-        tracking=not arguments.no_tracking,
-        without_detections=not arguments.only_detected,
-        detector_timeout=arguments.detector_timeout,
-        max_age=arguments.max_age,
-        min_score=arguments.min_score,
         images=not arguments.no_images,
         storage=arguments.storage,
         rerun=arguments.rerun,
+        **values_of(arguments, ReplaySettings),
     )
 
 

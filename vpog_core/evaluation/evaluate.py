@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import numpy as np
 from vpog_core.evaluation import detections
 from vpog_core.evaluation.benchmark import Benchmark
 from vpog_core.evaluation.errors import Estimate, TargetErrors
-from vpog_core.evaluation.frame_run import ESTIMATOR_OPTIONS, VPOG, EvaluationConfig
+from vpog_core.evaluation.frame_run import VPOG, EvaluationConfig
 from vpog_core.evaluation.matching import hits
 from vpog_core.evaluation.oracles import STAGES
 from vpog_core.evaluation.report import write_report
@@ -21,6 +22,7 @@ from vpog_core.evaluation.results_csv import write_results
 from vpog_core.evaluation.runner import Progress, run
 from vpog_core.evaluation.scores import score, summary
 from vpog_core.inference.networks import DEFAULT_REFINER, DEFAULT_WEIGHTS
+from vpog_core.inference.options import DEFAULT_OPTIONS
 
 NO_DEPTH = "The set has no depth maps: scored without VSD, AR is the mean of AR_MSSD and AR_MSPD."
 MEDIANS = ("rotation", "distance", "distance_diameter")
@@ -92,10 +94,11 @@ def _description(config: EvaluationConfig, benchmark: Benchmark) -> dict:
         "frames": len(benchmark.keys),
         "weights": _file_named(weights),
         "refiner": _file_named(DEFAULT_REFINER),
+        # The mode, and what differs from the defaults.
         "options": {
             name: value
-            for name in ("mode", *ESTIMATOR_OPTIONS)
-            if (value := getattr(config, name)) is not None
+            for name, value in asdict(config.options).items()
+            if name == "mode" or value != getattr(DEFAULT_OPTIONS, name)
         },
     }
 

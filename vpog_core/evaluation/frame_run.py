@@ -17,17 +17,16 @@ from vpog_core.evaluation.heldout import CROPS, OBJECTS, SPLITS, HeldOut
 from vpog_core.evaluation.heldout_image import LEVELS
 from vpog_core.evaluation.oracles import STAGES, run_oracles
 from vpog_core.inference.estimator import PoseEstimator
+from vpog_core.inference.options import DEFAULT_OPTIONS, Options
 from vpog_core.objects.library import ObjectLibrary
 from vpog_core.types import Detection, Estimates, VPOGError
 
 VPOG, SIFT = "vpog", "sift"
-ESTIMATOR_OPTIONS = ("hypotheses", "retry_views", "refinements", "refiner_rounds", "alignments")
-"""The estimator's options that a plan may set."""
 
 
 @dataclass(frozen=True)
 class EvaluationConfig:
-    """Hold all that decides what an evaluation computes; it is sent to worker processes.
+    """All that decides what an evaluation computes; travels to worker processes.
 
     Attributes:
         dataset, split: a BOP dataset's folder and split; no dataset means the held-out benchmark.
@@ -35,7 +34,7 @@ class EvaluationConfig:
         limit: how many frames of a dataset, None for all; sensor: whose images, where there are several.
         detections: `gt` or a file.
         methods: of VPOG and SIFT; stages: ask the oracles, too.
-        weights: file, or None for the shipped; device, mode, and `ESTIMATOR_OPTIONS`: the estimator's.
+        weights: file, or None for the shipped; device, options: the estimator's.
     """
 
     dataset: str | None = None
@@ -51,12 +50,7 @@ class EvaluationConfig:
     stages: bool = True
     weights: str | None = None
     device: str = "auto"
-    mode: str = "cluster"
-    hypotheses: int | None = None
-    retry_views: int | None = None
-    refinements: int | None = None
-    refiner_rounds: int | None = None
-    alignments: int | None = None
+    options: Options = DEFAULT_OPTIONS
 
     def benchmark(self) -> Benchmark:
         """Make the benchmark."""
@@ -65,9 +59,8 @@ class EvaluationConfig:
         return BopBenchmark(self.dataset, self.split, self.limit, self.sensor)
 
     def estimator(self, library: Path) -> PoseEstimator:
-        """Make the estimator that is evaluated."""
-        given = {name: value for name in ESTIMATOR_OPTIONS if (value := getattr(self, name)) is not None}
-        return PoseEstimator(library, self.weights, device=self.device, mode=self.mode, **given)
+        """What is evaluated."""
+        return PoseEstimator(library, self.weights, device=self.device, **asdict(self.options))
 
 
 class FrameRunner:

@@ -35,7 +35,7 @@ def run(
     """Run all frames and return their records in the benchmark's order; those in `folder` are reused.
 
     Args:
-        benchmark: the plan's.
+        benchmark: the config's.
         folder: where frames are kept, in a folder named by everything they depend on.
         workers: processes, each with one torch thread; 1 runs here.
         progress: called after each object onboarded and each frame.

@@ -8,46 +8,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vpog_core.inference.options import DEFAULT_OPTIONS, Options
 from vpog_core.models.config import PATCH
 from vpog_core.models.vpog_model import Matches, VPOGModel
-from vpog_core.types import VPOGError
 
-LEVELS = ("pixel", "patch")
 PIXEL_STEP = 4
 """Every fourth pixel of a patch becomes a correspondence: neighbours are nearly redundant."""
 MERGE_FRACTION = 0.02
 """Points of several templates are one when they are nearer than this fraction of the object's extent."""
-
-
-@dataclass(frozen=True)
-class MatchSettings:
-    """Set how matches become correspondences.
-
-    Attributes:
-        level: `pixel` takes every fourth pixel, `patch` one place for each patch: sixteen times fewer.
-        soft: template patches the expected place is taken over: the likeliest and its likeliest neighbours.
-        min_confidence: matches under it are left out, 0..1.
-        merge: points of several templates that agree on one query pixel become one.
-
-    Raises:
-        VPOGError: a value that cannot be used.
-    """
-
-    level: str = "pixel"
-    soft: int = 1
-    min_confidence: float = 0.02
-    merge: bool = True
-
-    def __post_init__(self) -> None:
-        if self.level not in LEVELS:
-            raise VPOGError(f"The level '{self.level}' is not known: use one of {', '.join(LEVELS)}.")
-        if not 1 <= self.soft <= 9:
-            raise VPOGError(f"soft is {self.soft}: take the place over 1 to 9 template patches.")
-        if not 0.0 <= self.min_confidence < 1.0:
-            raise VPOGError(f"min_confidence is {self.min_confidence}: give a number from 0 to below 1.")
-
-
-DEFAULT_SETTINGS = MatchSettings()
 
 
 @dataclass
@@ -139,17 +107,20 @@ def correspondences(
     match: DenseMatch,
     coords: np.ndarray,
     mask: np.ndarray | None = None,
-    settings: MatchSettings = DEFAULT_SETTINGS,
+    options: Options = DEFAULT_OPTIONS,
 ) -> Correspondences:
     """Lift confident matches to 3D by the templates' object coordinates, and merge those that agree.
 
     Args:
         coords: [S, P, P, 3] metres, NaN in the background; mask: [P, P] bool, crop pixels that may be used.
     """
-    # Sample pixels, and keep the confident ones.
-    pixels, in_template, confidence = _sampled(match, settings.level)  # [N, 2], [S, N, 2], [S, N]
+    pixels, in_template, confidence = _sampled(match, options.match_level)  # [N, 2], [S, N, 2], [S, N]
     x, y = np.round(pixels).astype(int).T
-    use = match.seen[:, y, x] & (confidence > settings.min_confidence) & np.isfinite(in_template).all(axis=-1)
+    use = (
+        match.seen[:, y, x]
+        & (confidence > options.match_min_confidence)
+        & np.isfinite(in_template).all(axis=-1)
+    )
     if mask is not None:
         use &= mask[y, x]
     # Lift them to object points.
@@ -158,8 +129,7 @@ def correspondences(
     template, place = np.nonzero(use)
     points[template, place] = lift(coords, template, in_template[template, place], extent)
     weights = np.where(np.isfinite(points).all(axis=-1), confidence, 0.0).astype(np.float64)
-    # Merge points of several templates that agree.
-    if settings.merge and len(coords) > 1:
+    if options.match_merge and len(coords) > 1:
         points, weights = merged(points, weights, MERGE_FRACTION * extent)
     template, place = np.nonzero(weights > 0)
     return Correspondences(

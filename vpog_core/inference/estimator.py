@@ -42,7 +42,7 @@ class PoseEstimator:
         cache_dir: where templates and descriptors are kept; None: the user's cache folder.
         refiner_weights: of the refiner network; None: those that ship.
         precision: see `Networks.load`.
-        options: fields of `Options`, `mode` among them.
+        options: fields of `Options`, such as `mode`.
 
     Attributes:
         objects: the onboarded objects; may be exchanged for `ObjectStore.renewed` ones between two estimates.
@@ -66,7 +66,7 @@ class PoseEstimator:
         loaded = isinstance(weights, Networks)
         self.networks = weights if loaded else Networks.load(weights, refiner_weights, device, precision)
         folder = isinstance(objects, (str, Path))
-        library = ObjectLibrary(objects, cache_dir) if folder else objects
+        library = ObjectLibrary(objects, cache_dir or None) if folder else objects
         self._failures = Failures()
         self._logged_doubts: set[str] = set()
         self.objects = ObjectStore(self.model, library, self.networks.key, self._failures)

@@ -11,9 +11,10 @@ import torch
 
 from vpog_core import cancellation
 from vpog_core.inference.calibration import DEFAULT_CALIBRATION, Calibration
-from vpog_core.inference.correspondence import DEFAULT_SETTINGS, DenseMatch, MatchSettings, dense_matches
+from vpog_core.inference.correspondence import DenseMatch, dense_matches
 from vpog_core.inference.hypothesis import PoseHypothesis
 from vpog_core.inference.onboarding import Cluster, encode_clusters
+from vpog_core.inference.options import DEFAULT_OPTIONS, Options
 from vpog_core.inference.pose_solver import solve_all
 from vpog_core.inference.query import Query
 from vpog_core.models.precision import inference_context
@@ -28,7 +29,7 @@ def match_and_solve(
     model: VPOGModel,
     queries: Sequence[Query],
     tried: Iterable[tuple[int, Cluster]],
-    settings: MatchSettings = DEFAULT_SETTINGS,
+    options: Options = DEFAULT_OPTIONS,
     calibration: Calibration = DEFAULT_CALIBRATION,
     batch: int = BATCH,
     stage: Callable[[str], AbstractContextManager] = lambda name: nullcontext(),
@@ -50,11 +51,11 @@ def match_and_solve(
     while pairs := list(islice(tried, batch)):
         cancellation.check()
         chosen, clusters = [queries[n] for n, _ in pairs], [cluster for _, cluster in pairs]
-        # Match each crop pixel with a template pixel.
-        matches = match_clusters(model, stack([q.encoding for q in chosen]), clusters, settings.soft)
-        # Solve for the pose that most correspondences agree on.
+        # Match: which template pixel shows what each crop pixel shows.
+        matches = match_clusters(model, stack([q.encoding for q in chosen]), clusters, options.match_patches)
+        # Solve: the pose that most correspondences agree on.
         with stage("solve"):
-            hypotheses = solve_all([q.crop for q in chosen], clusters, matches, settings, calibration)
+            hypotheses = solve_all([q.crop for q in chosen], clusters, matches, options, calibration)
         yield from zip((n for n, _ in pairs), hypotheses, strict=True)
 
 

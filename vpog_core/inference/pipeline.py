@@ -27,6 +27,7 @@ from vpog_core.inference.options import Options
 from vpog_core.inference.query import MAX_HYPOTHESES, Prior, Query, accept_tracked, keep_better, rank
 from vpog_core.inference.refinement import cluster_at_pose
 from vpog_core.inference.stage_timings import StageTimings
+from vpog_core.inference.template_modes import template_mode
 from vpog_core.inference.tracked_pose import follow
 from vpog_core.types import Camera, Detection
 
@@ -92,7 +93,7 @@ def find_anew(setup: Setup, queries: Sequence[Query]) -> list[Query]:
     """Find the poses of queries among all views."""
     if not queries:
         return []
-    mode = setup.options.template_mode
+    mode = template_mode(setup.options)
     # Encode the crops.
     queries = encode(setup, queries)
     # Compute the crops' descriptors, by which the mode chooses templates.
@@ -189,7 +190,7 @@ def retry(setup: Setup, queries: Sequence[Query]) -> list[Query]:
         return list(queries)
     # Match and refine the new hypotheses by themselves, then rank them with the earlier ones.
     again = [replace(queries[n], hypotheses=(), max_hypotheses=MAX_RETRY_HYPOTHESES) for n in rows]
-    tried = _chosen_by(setup.options.template_mode.retry_clusters, again)
+    tried = _chosen_by(template_mode(setup.options).retry_clusters, again)
     again = match_refine(setup, again, tried, MAX_RETRY_HYPOTHESES)
     found = list(queries)
     for n, other in zip(rows, again, strict=True):
@@ -214,7 +215,7 @@ def _rendered_cluster(setup: Setup, query: Query, T_virt_obj: np.ndarray) -> Clu
 def _match_and_solve(
     setup: Setup, queries: Sequence[Query], tried: Tried
 ) -> Iterator[tuple[int, PoseHypothesis]]:
-    how = setup.options.matching, setup.networks.calibration
+    how = setup.options, setup.networks.calibration
     return match_and_solve(setup.networks.model, queries, tried, *how, stage=setup.stage)
 
 

@@ -20,15 +20,14 @@ from vpog_core.geometry.se3 import invert
 from vpog_core.inference.alignment import Alignment
 from vpog_core.inference.calibration import DEFAULT_CALIBRATION, Calibration
 from vpog_core.inference.correspondence import (
-    DEFAULT_SETTINGS,
     Correspondences,
     DenseMatch,
-    MatchSettings,
     correspondences,
 )
 from vpog_core.inference.crop import Crop
 from vpog_core.inference.hypothesis import Consensus, PoseHypothesis
 from vpog_core.inference.onboarding import Cluster
+from vpog_core.inference.options import DEFAULT_OPTIONS, Options
 from vpog_core.inference.refine import RefinedPose
 from vpog_core.models.config import PATCH
 
@@ -43,17 +42,17 @@ MIN_NOISE_PX = 0.05
 
 
 def solve(
-    crop: Crop, cluster: Cluster, match: DenseMatch, settings: MatchSettings = DEFAULT_SETTINGS
+    crop: Crop, cluster: Cluster, match: DenseMatch, options: Options = DEFAULT_OPTIONS
 ) -> PoseHypothesis:
     """Solve one crop's match for a pose; see `solve_all`."""
-    return solve_all([crop], [cluster], [match], settings)[0]
+    return solve_all([crop], [cluster], [match], options)[0]
 
 
 def solve_all(
     crops: Sequence[Crop],
     clusters: Sequence[Cluster],
     matches: Sequence[DenseMatch],
-    settings: MatchSettings = DEFAULT_SETTINGS,
+    options: Options = DEFAULT_OPTIONS,
     calibration: Calibration = DEFAULT_CALIBRATION,
 ) -> list[PoseHypothesis]:
     """Lift the matches of N crops with a cluster each to 3D, and find the poses that they agree on.
@@ -62,7 +61,7 @@ def solve_all(
         N hypotheses; one without a pose where too few correspondences agree.
     """
     pairs = [
-        correspondences(match, cluster.coords, crop.mask, settings)
+        correspondences(match, cluster.coords, crop.mask, options)
         for crop, cluster, match in zip(crops, clusters, matches, strict=True)
     ]
     poses = solve_poses(crops, pairs, calibration)

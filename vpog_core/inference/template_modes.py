@@ -1,6 +1,6 @@
 """Choose the templates that a crop is matched with: the modes of an estimator.
 
-A mode is a class with the members of `TemplateMode`; `options.MODES` and `Options.template_mode` name it.
+A mode is a class with the members of `TemplateMode`; `Options.mode` and `template_mode` name it.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from vpog_core.inference.matching import CLUSTER_SIZE
 from vpog_core.inference.onboarding import ROLLS, Cluster, OnboardedObject
+from vpog_core.inference.options import Options
 from vpog_core.inference.retrieval import retrieve, template_logits
 from vpog_core.objects.viewpoints import align_roll, viewpoint_directions
 
@@ -87,6 +88,14 @@ class GlobalMode:
     def retry_clusters(self, descriptor: Tensor, target: OnboardedObject) -> Iterator[Cluster]:
         """Yield nothing: no view was left out."""
         return iter(())
+
+
+def template_mode(options: Options) -> TemplateMode:
+    """Return the mode that the options name."""
+    if options.mode == "global":
+        return GlobalMode(options.rolls)
+    # A view for each pose asked for.
+    return ClusterMode(max(options.hypotheses, options.alternatives + 1), options.retry_views)
 
 
 @lru_cache(maxsize=1)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
 from vpog_core.inference.estimator import PoseEstimator
+from vpog_core.inference.options import DEFAULT_TRACKER_SETTINGS, MAX_AGE_S, TrackerSettings
 from vpog_core.inference.query import Prior
 from vpog_core.inference.track_numbers import TrackNumbers
 from vpog_core.inference.tracks import (
@@ -23,7 +24,7 @@ from vpog_core.inference.tracks import (
     turned_on,
     velocity_after,
 )
-from vpog_core.types import Camera, Detection, Estimates, PoseEstimate, VPOGError
+from vpog_core.types import Camera, Detection, Estimates, PoseEstimate
 
 _LOG = logging.getLogger(__name__)
 
@@ -32,43 +33,6 @@ SIMILARITY_DROP = 0.15
 """An object is looked for among all views where its render at the pose it was followed to is less similar to
 the image by this than it was at best since all views were looked at last. From one image to the next shade
 and a partial view take away up to 0.1, a wrong turn of an object with print on it 0.2 and more."""
-
-
-@dataclass(frozen=True)
-class TrackerSettings:
-    """Set when a track is trusted.
-
-    Attributes:
-        min_score: an object that is followed with a lower score is searched for among all views if it is
-            detected, and lost if it is not. In synthetic images 92 % of the correct poses score 0.4 or
-            more, 5 % of those off by 30 % of the diameter or more, and 2 % of those of wholly hidden objects.
-        retrieve_every: frames after which all views are searched whatever the score; 0: never.
-        max_gap: seconds after which an object without a pose is treated as new. The poses of the last image
-            are kept however long ago that was: images may come once in ten seconds.
-        without_detections: objects are followed in images without a detection of them.
-        max_age: seconds after its last detection for which an object is followed.
-
-    Raises:
-        VPOGError: a value that cannot be used.
-    """
-
-    min_score: float = 0.4
-    retrieve_every: int = 15
-    max_gap: float = 1.0
-    without_detections: bool = True
-    max_age: float = 5.0
-
-    def __post_init__(self) -> None:
-        if not 0.0 <= self.min_score <= 1.0:
-            raise VPOGError(f"min_score is {self.min_score}: give a number from 0 to 1.")
-        if self.retrieve_every < 0:
-            raise VPOGError(f"retrieve_every is {self.retrieve_every}: give 0 or more frames.")
-        for name in ("max_gap", "max_age"):
-            if not getattr(self, name) > 0:
-                raise VPOGError(f"{name} is {getattr(self, name)}: give more than 0 seconds.")
-
-
-DEFAULT_SETTINGS = TrackerSettings()
 
 
 class Tracker:
@@ -89,7 +53,9 @@ class Tracker:
         estimator: does the work, and may serve several trackers.
     """
 
-    def __init__(self, estimator: PoseEstimator, settings: TrackerSettings = DEFAULT_SETTINGS) -> None:
+    def __init__(
+        self, estimator: PoseEstimator, settings: TrackerSettings = DEFAULT_TRACKER_SETTINGS
+    ) -> None:
         self.estimator, self.settings = estimator, settings
         self._tracks: dict[Key, Track] = {}
         self._numbers = TrackNumbers()
@@ -150,7 +116,7 @@ class Tracker:
     def follow(self, image: np.ndarray, camera: Camera, time: float) -> Estimates:
         """Follow all tracked objects to a later image, however long ago they were detected."""
         settings = self.settings
-        self.settings = replace(settings, without_detections=True, max_age=float("inf"))
+        self.settings = replace(settings, without_detections=True, max_age=MAX_AGE_S)
         try:
             return self.estimate(image, camera, [], time)
         finally:

@@ -31,7 +31,6 @@ class LabelledRegion:
     Attributes:
         numbers: [H, W], where the pixels of this region hold `number`.
         box: [4] (x0, y0, x1, y1), pixels; area: pixels.
-        instance: -1: numbered by where it is.
     """
 
     class_id: str
@@ -39,11 +38,9 @@ class LabelledRegion:
     number: int
     box: np.ndarray
     area: int
-    instance: int = -1
-    score: float = 1.0
 
-    def detection(self, class_id: str, width: int, height: int) -> Detection:
-        """Return the detection in an image of this size, under an object's name.
+    def detection(self, width: int, height: int) -> Detection:
+        """Return the detection in an image of this size.
 
         Raises:
             VPOGError: the label map is of an image of another size.
@@ -53,7 +50,7 @@ class LabelledRegion:
                 f"A label map is {self.numbers.shape[1]}x{self.numbers.shape[0]} and its image is "
                 f"{width}x{height}: publish it in the image's size."
             )
-        return Detection(class_id, self.box, self.score, self.numbers == self.number, self.instance)
+        return Detection(self.class_id, self.box, mask=self.numbers == self.number)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,18 @@ def stamp_to_ns(stamp) -> int:
     return stamp.sec * 1_000_000_000 + stamp.nanosec
 
 
+def message_type(message) -> str:
+    """Return the type of a message as ROS writes it, such as "sensor_msgs/msg/Image"; of rclpy or rosbags."""
+    kind = type(message)
+    return getattr(message, "__msgtype__", "") or f"{kind.__module__.partition('.')[0]}/msg/{kind.__name__}"
+
+
+def box_of_roi(roi) -> np.ndarray:
+    """Read the box [4] (x0, y0, x1, y1) of a sensor_msgs/RegionOfInterest, pixel centres at integers."""
+    x, y = roi.x_offset, roi.y_offset
+    return np.array([x, y, x + roi.width - 1, y + roi.height - 1], np.float64)
+
+
 def camera_from_info(info, rectified: bool = False) -> Camera:
     """Read the camera of a sensor_msgs/CameraInfo, for the image as published: binning and region taken in.
 
@@ -45,9 +57,7 @@ def detection_from_instance(instance, width: int, height: int) -> Detection:
     """
     roi = instance.roi
     mask = mask_from_message(instance.mask, roi, width, height)
-    box = np.array(
-        [roi.x_offset, roi.y_offset, roi.x_offset + roi.width - 1, roi.y_offset + roi.height - 1], np.float64
-    )
+    box = box_of_roi(roi)
     if mask is not None and not (roi.width and roi.height):
         rows, columns = np.nonzero(mask)
         if rows.size:

@@ -20,6 +20,7 @@ from vpog_core.replay.pairing import Pairs, find_pairs, recorded_frames
 from vpog_core.replay.results import ResultsWriter, write_table
 from vpog_core.replay.settings import ReplaySettings
 from vpog_core.replay.topics import Topics, choose_topics
+from vpog_core.setting import settings_of
 from vpog_core.types import Detection, Estimates, VPOGError
 from vpog_core.visualization.flow_image import draw_match
 
@@ -201,12 +202,12 @@ def _plan(settings: ReplaySettings, estimator: PoseEstimator, bag: Bag, topics: 
         "the objects": [library.templates_path(name, 0).stem for name in usable],
         "the weights": estimator.networks.key,
         "the options": dataclasses.asdict(estimator.options),
-        "--max-detections": settings.max_detections,
-        "--rectified": settings.rectified,
-        "--no-tracking": not settings.tracking,
-        "--only-detected": not settings.without_detections,
-        "--detector-timeout": settings.detector_timeout,
-        "--max-age": settings.max_age,
+        # min_score changes what is published of the poses, and not the poses.
+        **{
+            f"--{name.replace('_', '-')}": getattr(settings, name)
+            for name in settings_of(ReplaySettings)
+            if name != "min_score"
+        },
         "--no-images": not settings.images,
     }
 

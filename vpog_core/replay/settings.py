@@ -1,27 +1,26 @@
-"""Define the settings of a replay."""
+"""Declares how a bag is replayed."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
+from vpog_core.inference.options import TrackerSettings
+from vpog_core.messages.stream_settings import StreamSettings
 from vpog_core.replay.unpaired_images import UnpairedImageRule
+from vpog_core.setting import check, field_of, settings_of
+
+_TRACKER = settings_of(TrackerSettings)
 
 
-@dataclass(frozen=True)
-class ReplaySettings:
-    """Set how a bag is replayed.
+@dataclass(frozen=True, kw_only=True)
+class ReplaySettings(StreamSettings):
+    """Choices of a replay, beside those of the stream that it is.
 
     Attributes:
         bag: the recording; output: the folder for results.
         image, camera_info, detections: topics; None: the one of a fitting type.
-        rectified: the images are rectified, `P` of their CameraInfo holds.
-        max_detections: used of one frame, best scores first.
-        tracking: look first where an instance was in the last frame.
-        without_detections: follow objects in images where no detection shows them as well.
-        detector_timeout: seconds that images wait for detections before they are answered without.
-        max_age: seconds after its last detection for which an object is followed.
-        min_score: poses under it are not published, and drawn grey.
+        without_detections, max_age: see `TrackerSettings`.
         images: write overlay and flow into the bag of results.
         storage: of the bag of results.
         rerun: write a recording for the Rerun viewer as well.
@@ -32,16 +31,14 @@ class ReplaySettings:
     image: str | None = None
     camera_info: str | None = None
     detections: str | None = None
-    rectified: bool = False
-    max_detections: int = 16
-    tracking: bool = True
-    without_detections: bool = True
-    detector_timeout: float = 0.5
-    max_age: float = 5.0
-    min_score: float = 0.05
+    without_detections: bool = field_of(_TRACKER["without_detections"])
+    max_age: float = field_of(_TRACKER["max_age"])
     images: bool = True
     storage: str = "mcap"
     rerun: bool = False
+
+    def __post_init__(self) -> None:
+        check(self)
 
     @property
     def unpaired_rule(self) -> UnpairedImageRule | None:

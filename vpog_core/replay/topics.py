@@ -1,14 +1,15 @@
-"""Choose the topics of a bag: by their type where one fits, else as the user says."""
+"""Chooses the topics of a bag: by their type where one fits, else as the user says."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vpog_core.messages.detections import DETECTION_TYPES
+from vpog_core.messages.detection_inputs import DETECTION_INPUTS
 from vpog_core.replay.bag_reader import Bag
 from vpog_core.types import VPOGError
 
 IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
+DETECTION_TYPES = tuple(row.type for row in DETECTION_INPUTS.values())
 CAMERA_TYPES = ("sensor_msgs/msg/CameraInfo",)
 
 

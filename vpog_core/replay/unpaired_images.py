@@ -28,8 +28,8 @@ class UnpairedImageRule:
         max_age: seconds after the last image with detections at which no object is followed any more.
     """
 
-    detector_timeout: float = 0.5
-    max_age: float = 5.0
+    detector_timeout: float
+    max_age: float
 
 
 def choose_frames(

@@ -1,0 +1,20 @@
+"""Makes the arguments of the launch files from the node's topics and parameters: {name: (default, text)}."""
+
+from __future__ import annotations
+
+from vpog_ros.interface import INPUTS
+from vpog_ros.parameter_table import TABLE, Spec
+
+TOPICS = {row.name: (row.name, f"{row.description} Type: {row.type}.".replace("`", "")) for row in INPUTS}
+"""Topics that the node subscribes to; an argument renames one."""
+
+
+def _text(spec: Spec) -> str:
+    """Say what a parameter means, what it may be, and what holds where it is not given."""
+    unit = f" {spec.unit}" if spec.unit else ""
+    kind = "One of" if spec.choices else "Range" if spec.minimum is not None else "Value"
+    return f"{spec.help} {kind}: {spec.range}{unit}. Not given: as in params_file."
+
+
+PARAMETERS = {name: ("", _text(spec)) for name, spec in TABLE.items()}
+"""Parameters of the node; an argument that is given takes precedence over the file of parameters."""
