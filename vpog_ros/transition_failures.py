@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 
-from vpog_ros.worker import describe
+from vpog_ros.worker import format_traceback
 
 TRANSITIONS = ("on_deactivate", "on_cleanup", "on_shutdown", "on_error")
 """Those that do not say so themselves."""
@@ -39,7 +39,7 @@ def _reporting(transition: Callable) -> Callable:
                 f"The transition '{label}' failed ({type(error).__name__}: {error}), and {consequence}."
             )
             node._statistics.failure(label, sentence)
-            node.get_logger().error(f"{sentence} {describe(error)}")
+            node.get_logger().error(f"{sentence} {format_traceback(error)}")
             return TransitionCallbackReturn.ERROR
 
     return reporting
