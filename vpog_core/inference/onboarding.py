@@ -20,10 +20,14 @@ from vpog_core.objects.template_set import TemplateSet
 from vpog_core.objects.viewpoints import align_roll, nearest_viewpoints, viewpoint_directions
 
 ROLLS = 12
-"""In-plane turns each template is described at: 30 degrees apart, so 15 degrees are left at most."""
-VIEWS_AT_ONCE = 6
-"""TemplateViews described in one pass of the network, each at all its rolls."""
-DESCRIPTOR_FORMAT = "2"
+"""In-plane turns of a template that a crop is compared with: 30 degrees apart, so 15 are left at most."""
+TEMPLATE_TURNS = 6
+"""Turns that each template is described at, evenly around."""
+CROP_TURNS = 6
+"""Turns, a roll apart, that each crop is described at: with a template's turns every roll is met three times."""
+VIEWS_AT_ONCE = 12
+"""Views described in one pass of the network, each at all its turns."""
+DESCRIPTOR_FORMAT = "3"
 """Raise it when `describe_templates` makes other descriptors of the same weights: caches are made anew."""
 CLUSTERS_KEPT = 64
 """Encoded clusters kept per object; the same few are met again and again."""
@@ -61,7 +65,7 @@ class OnboardedObject:
 
     Args:
         templates: rendered views.
-        model: the network; descriptors: [V * ROLLS, C] from `describe_templates`, view-major.
+        model: the network; descriptors: [V * TEMPLATE_TURNS, C] from `describe_templates`, view-major.
     """
 
     def __init__(self, templates: TemplateSet, model: VPOGModel, descriptors: Tensor) -> None:
@@ -152,17 +156,21 @@ def encode_clusters(model: VPOGModel, clusters: Sequence[Cluster]) -> None:
 def describe_templates(
     model: VPOGModel, templates: TemplateSet, progress: Callable[[int, int], None] | None = None
 ) -> Tensor:
-    """Retrieval descriptors [V * ROLLS, C], view-major, of every template at every roll.
+    """Describe every template at its turns, for retrieval.
 
     Args:
         progress: called with (views done, views).
+
+    Returns:
+        descriptors [V * TEMPLATE_TURNS, C], view-major.
     """
     descriptors = []
+    rolls = [2 * np.pi * turn / TEMPLATE_TURNS for turn in range(TEMPLATE_TURNS)]
     count = len(templates.images)
     for start in range(0, count, VIEWS_AT_ONCE):
         cancellation.check()
         views = range(start, min(start + VIEWS_AT_ONCE, count))
-        rolled = np.stack([turned(templates.images[v], roll_angle(r)) for v in views for r in range(ROLLS)])
+        rolled = np.stack([turned(templates.images[v], roll) for v in views for roll in rolls])
         with torch.inference_mode():
             descriptors.append(model.describe_templates(encode_images(model, rolled)))
         if progress:
