@@ -7,7 +7,6 @@ import torch
 from vpog_core.geometry.se3 import rotation_angle
 from vpog_core.inference.crop import crop_detection
 from vpog_core.inference.networks import DEFAULT_WEIGHTS
-from vpog_core.inference.observation import Observation
 from vpog_core.inference.onboarding import (
     CROP_TURNS,
     ROLLS,
@@ -16,7 +15,7 @@ from vpog_core.inference.onboarding import (
     roll_angle,
     turned,
 )
-from vpog_core.inference.retrieval import SEPARATION, crop_at_turns, retrieve, template_logits
+from vpog_core.inference.retrieval import SEPARATION, retrieve, template_logits
 from vpog_core.models.checkpoint import load_weights
 from vpog_core.models.retrieval_head import Placement, placements
 from vpog_core.objects.renderer import Renderer

@@ -16,7 +16,7 @@ from vpog_core.objects.template_set import TemplateSet, features_key_of
 from vpog_core.types import VPOGError
 
 Progress = Callable[[int, int, str], None]
-"""Called with (steps done, steps, the object's name and what is done)."""
+"""Called with (steps done, steps, which object and what is done with it)."""
 OPENED_AT_ONCE = 16
 """Of a library of more objects, those in the cache are opened when they are first asked for."""
 
@@ -54,14 +54,23 @@ class ObjectStore:
         Raises:
             VPOGError: no object can be used; with `strict`, one of them cannot.
         """
-        closed = self._left_closed()
-        opened = [object_id for object_id in self.library.ids if object_id not in closed]
-        self.left_out = self.library.broken(opened)
-        self._refuse(strict)
-        for object_id in opened:
-            if object_id not in self.left_out and self.onboard_or_leave_out(object_id, progress):
+        opened = self.read_meshes(strict, progress)
+        for number, object_id in enumerate(opened, start=1):
+            if self.onboard_or_leave_out(object_id, _numbered(progress, number, len(opened))):
                 self._refuse(strict)
         return dict(self.left_out)
+
+    def read_meshes(self, strict: bool, progress: Progress | None = None) -> list[str]:
+        """Read the meshes of all objects that are not left closed; returns the names of those that can be used.
+
+        Raises:
+            VPOGError: as `onboard_all`.
+        """
+        closed = self._left_closed()
+        opened = [object_id for object_id in self.library.ids if object_id not in closed]
+        self.left_out = self.library.broken(opened, _step(progress, "meshes (reading)"))
+        self._refuse(strict)
+        return [object_id for object_id in opened if object_id not in self.left_out]
 
     def check(self, strict: bool) -> None:
         """Read all meshes where `strict`, and refuse them all where one cannot be used; nothing is onboarded.
@@ -169,6 +178,13 @@ class ObjectStore:
             self.library.store(templates)
         device = self.model.mean.device
         return torch.from_numpy(templates.features["descriptors"]).to(device).float()
+
+
+def _numbered(progress: Progress | None, number: int, count: int) -> Progress | None:
+    """The progress of one object of several."""
+    if progress is None or count < 2:
+        return progress
+    return lambda done, total, name: progress(done, total, f"object {number} of {count}, {name}")
 
 
 def _step(progress: Progress | None, name: str) -> Callable[[int, int], None] | None:

@@ -24,7 +24,7 @@ ROLLS = 12
 TEMPLATE_TURNS = 6
 """Turns that each template is described at, evenly around."""
 CROP_TURNS = 6
-"""Turns, a roll apart, that each crop is described at: with a template's turns every roll is met three times."""
+"""Turns, a roll apart, that each crop is described at: with a template's, every roll is met three times."""
 VIEWS_AT_ONCE = 12
 """Views described in one pass of the network, each at all its turns."""
 DESCRIPTOR_FORMAT = "3"

@@ -1,8 +1,8 @@
 """Retrieve the templates, and their rolls, that look most like a crop.
 
-A crop is compared with each template at `ROLLS` in-plane turns. Both are described at some turns, so that each roll
-between them is met by several pairs, and the mean of their logits counts: it is surer than any pair's. Templates need
-fewer turns for it, which is most of the work of onboarding.
+A crop is compared with each template at `ROLLS` in-plane turns. Both are described at some turns, so that
+each roll between them is met by several pairs, and the mean of their logits counts: it is surer than any
+pair's. Templates need fewer turns for it, and describing them is most of the work of onboarding.
 """
 
 from __future__ import annotations
