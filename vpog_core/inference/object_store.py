@@ -61,7 +61,7 @@ class ObjectStore:
         return dict(self.left_out)
 
     def read_meshes(self, strict: bool, progress: Progress | None = None) -> list[str]:
-        """Read the meshes of all objects that are not left closed; returns the names of those that can be used.
+        """Read the meshes of all objects but those left closed; returns the names of those that can be used.
 
         Raises:
             VPOGError: as `onboard_all`.
