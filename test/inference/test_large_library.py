@@ -67,8 +67,8 @@ def test_other_weights_open_and_describe_the_objects_again(cached):
     estimator.onboard(progress=lambda *step: told.append(step))
     assert list(dict.fromkeys(name for _, _, name in told)) == [
         "meshes (reading)",
-        "object 1 of 2, second (describing views)",
-        "object 2 of 2, thing (describing views)",
+        "second (describing views), object 1 of 2",
+        "thing (describing views), object 2 of 2",
     ]
 
 
@@ -77,5 +77,5 @@ def test_what_onboarding_does_is_told(workshop, tmp_path):
     estimator = PoseEstimator(**{**workshop, "cache_dir": tmp_path / "new"}, device="cpu")
     estimator.onboard(progress=lambda *step: told.append(step))
     steps = list(dict.fromkeys(name for _, _, name in told))
-    assert steps == ["meshes (reading)", "thing (rendering views)", "thing (describing views)"]
+    assert steps == ["thing (rendering views)", "thing (describing views)"]
     assert all(0 < done <= total for done, total, _ in told)

@@ -68,7 +68,8 @@ class ObjectStore:
         """
         closed = self._left_closed()
         opened = [object_id for object_id in self.library.ids if object_id not in closed]
-        self.left_out = self.library.broken(opened, _step(progress, "meshes (reading)"))
+        many = len(opened) > OPENED_AT_ONCE
+        self.left_out = self.library.broken(opened, _step(progress, "meshes (reading)") if many else None)
         self._refuse(strict)
         return [object_id for object_id in opened if object_id not in self.left_out]
 
@@ -184,7 +185,7 @@ def _numbered(progress: Progress | None, number: int, count: int) -> Progress | 
     """The progress of one object of several."""
     if progress is None or count < 2:
         return progress
-    return lambda done, total, name: progress(done, total, f"object {number} of {count}, {name}")
+    return lambda done, total, name: progress(done, total, f"{name}, object {number} of {count}")
 
 
 def _step(progress: Progress | None, name: str) -> Callable[[int, int], None] | None:
