@@ -7,7 +7,14 @@ import torch
 from vpog_core.geometry.se3 import rotation_angle
 from vpog_core.inference.crop import crop_detection
 from vpog_core.inference.networks import DEFAULT_WEIGHTS
-from vpog_core.inference.onboarding import ROLLS, encode_images, roll_angle, rotate_image
+from vpog_core.inference.onboarding import (
+    CROP_TURNS,
+    ROLLS,
+    TEMPLATE_TURNS,
+    encode_images,
+    roll_angle,
+    rotate_image,
+)
 from vpog_core.inference.retrieval import SEPARATION, retrieve, template_logits
 from vpog_core.models.checkpoint import load_weights
 from vpog_core.models.retrieval_head import Placement, placements
@@ -17,21 +24,22 @@ from vpog_core.objects.viewpoints import viewpoint_directions
 from vpog_core.types import Camera, Detection
 
 
-def descriptor_of(described, view, roll_index):
-    picture = rotate_image(described.templates.images[view], roll_angle(roll_index))
+def descriptors_of(described, view, roll_index):
+    image = described.templates.images[view]
+    turns = np.stack([rotate_image(image, roll_angle(roll_index + k)) for k in range(CROP_TURNS)])
     with torch.inference_mode():
-        return described.model.describe(encode_images(described.model, picture[None]))[0]
+        return described.model.describe(encode_images(described.model, turns))
 
 
 @pytest.mark.parametrize(("view", "roll_index"), [(0, 0), (17, 3), (80, 11), (161, 6)])
 def test_a_templates_own_picture_finds_it_with_any_weights(described, view, roll_index):
-    best = retrieve(descriptor_of(described, view, roll_index), described, 1)[0]
+    best = retrieve(descriptors_of(described, view, roll_index), described, 1)[0]
     assert (best.view, best.roll_index) == (view, roll_index)
 
 
 @pytest.mark.parametrize("count", [1, 3, 5])
 def test_hypotheses_are_apart_and_best_first(described, count):
-    found = retrieve(descriptor_of(described, 40, 2), described, count)
+    found = retrieve(descriptors_of(described, 40, 2), described, count)
     assert len(found) == count
     logits = [h.logit for h in found]
     assert logits == sorted(logits, reverse=True)
@@ -41,9 +49,9 @@ def test_hypotheses_are_apart_and_best_first(described, count):
 
 def test_nothing_better_is_passed_over(described):
     """Whatever scores above the last hypothesis lies near one of the better ones."""
-    descriptor = descriptor_of(described, 40, 2)
-    found = retrieve(descriptor, described, 3)
-    logits = template_logits(descriptor, described).ravel()
+    descriptors = descriptors_of(described, 40, 2)
+    found = retrieve(descriptors, described, 3)
+    logits = template_logits(descriptors, described).ravel()
     chosen = {(h.view, h.roll_index) for h in found}
     for index in np.flatnonzero(logits > found[-1].logit + 1e-6):
         view, roll_index = divmod(int(index), ROLLS)
@@ -53,11 +61,12 @@ def test_nothing_better_is_passed_over(described):
 
 
 def test_descriptors_are_view_major(described):
-    assert described.descriptors.shape[0] == 162 * ROLLS
-    model, picture = described.model, rotate_image(described.templates.images[17], roll_angle(3))
+    assert described.descriptors.shape[0] == 162 * TEMPLATE_TURNS
+    model, turn = described.model, 2 * np.pi * 3 / TEMPLATE_TURNS
+    image = rotate_image(described.templates.images[17], turn)
     with torch.inference_mode():
-        own = model.describe_templates(encode_images(model, picture[None]))[0]
-    torch.testing.assert_close(described.descriptors[17 * ROLLS + 3], own, atol=1e-5, rtol=0)
+        own = model.describe_templates(encode_images(model, image[None]))[0]
+    torch.testing.assert_close(described.descriptors[17 * TEMPLATE_TURNS + 3], own, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("part", [[0, 0, 0.6, 1], [0, 0.4, 1, 1], [0.15, 0.15, 0.85, 0.85]])

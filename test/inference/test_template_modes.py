@@ -6,7 +6,7 @@ import torch
 
 from vpog_core.geometry.se3 import rotation_angle
 from vpog_core.inference.matching import match_and_solve
-from vpog_core.inference.onboarding import ROLLS, encode_images, rotate_image
+from vpog_core.inference.onboarding import CROP_TURNS, ROLLS, encode_images, roll_angle, rotate_image
 from vpog_core.inference.retrieval import template_logits
 from vpog_core.inference.template_modes import GlobalMode, likely_rolls, view_groups
 from vpog_core.objects.viewpoints import viewpoint_directions
@@ -44,13 +44,16 @@ def test_the_likely_roll_brings_the_groups_views_to_the_crop(described):
 
 def test_the_roll_of_a_rolled_template_is_found(described, small_model):
     view = view_groups()[7][0]
-    picture = rotate_image(described.templates.images[view], 2 * np.pi * 4 / ROLLS)
-    descriptor = small_model.describe(encode_images(small_model, picture[None]))[0]
-    assert 4 in likely_rolls(template_logits(descriptor, described), described, view_groups()[7], 2)
+    image = described.templates.images[view]
+    turns = np.stack([rotate_image(image, roll_angle(4 + k)) for k in range(CROP_TURNS)])
+    descriptors = small_model.describe(encode_images(small_model, turns))
+    assert 4 in likely_rolls(template_logits(descriptors, described), described, view_groups()[7], 2)
 
 
 def test_every_group_is_tried_at_its_rolls(described, small_model):
-    clusters = list(GlobalMode(rolls=2).clusters(torch.zeros(described.descriptors.shape[1]), described))
+    clusters = list(
+        GlobalMode(rolls=2).clusters(torch.zeros(CROP_TURNS, described.descriptors.shape[1]), described)
+    )
     assert len(clusters) == 84
     assert all(c.rgb.shape == (4, 48, 48, 3) for c in clusters)
 
@@ -59,11 +62,11 @@ def test_how_many_groups_go_through_at_once_changes_nothing(described, small_mod
     """The same solutions, in the same order, one by one and all together."""
     crop = crop_of(described)
     encoded = encode_images(small_model, crop.rgb[None])
-    descriptor = small_model.describe(encoded)[0]
+    descriptors = small_model.describe(encoded).expand(CROP_TURNS, -1)
     query = SimpleNamespace(crop=crop, encoding=encoded)
 
     def solved(batch):
-        tried = ((0, c) for c in GlobalMode(rolls=1).clusters(descriptor, described))
+        tried = ((0, c) for c in GlobalMode(rolls=1).clusters(descriptors, described))
         return [h for _, h in match_and_solve(small_model, [query], tried, batch=batch)]
 
     some = solved(5)
@@ -82,11 +85,12 @@ def test_clusters_are_made_as_they_are_needed(described, small_model, crop_of, m
     crop = crop_of(described)
     encoded = encode_images(small_model, crop.rgb[None])
     query = SimpleNamespace(crop=crop, encoding=encoded)
+    descriptors = small_model.describe(encoded).expand(CROP_TURNS, -1)
     made, ahead = 0, []
 
     def counted():
         nonlocal made
-        for cluster in GlobalMode(rolls=1).clusters(small_model.describe(encoded)[0], described):
+        for cluster in GlobalMode(rolls=1).clusters(descriptors, described):
             made += 1
             yield 0, cluster
 

@@ -24,10 +24,11 @@ def test_operations_of_base_by_hand():
     stem = 2 * 9 * (3 * 32 * 112**2 + 32 * 64 * 56**2 + 64 * 64 * 56**2)
     cost = network_cost(PRESETS["vpog-base"])
     assert cost.encode == layers * (linear + attention) + patches + stem
-    describe, ways = 2 * n * (d * d + d * 64 + d), 75
-    placed, compared = 2 * ways * n * n * 64, 2 * ways * (162 * 12) * (n * 64)
+    turns, ways = 6, 75
+    describe = turns * 2 * n * (d * d + d * 64 + d)
+    placed, compared = turns * 2 * ways * n * n * 64, turns * 2 * ways * (162 * 6) * (n * 64)
     assert cost.retrieve == describe + placed + compared
-    assert cost.object_bytes == 162 * 12 * n * 64 * 4
+    assert cost.object_bytes == 162 * 6 * n * 64 * 4
     # CroCo's ViT-Base: 85.65 million parameters; the stem adds 0.06.
     assert cost.encoder == pytest.approx(85.65e6 + 0.056e6, abs=0.01e6)
 

@@ -155,6 +155,8 @@ def _add_onboard(commands) -> None:
     _add_unit(parser)
     add_flags(parser, LoadSettings)
     parser.add_argument("--output", metavar="DIR", help="also draw the template views into DIR")
+    workers = "processes that onboard the objects of a folder (default: one for each core)"
+    parser.add_argument("--workers", type=positive, default=usable_cores(), metavar="N", help=workers)
 
 
 def _add_demo(commands) -> None:
@@ -234,7 +236,7 @@ def run_onboard(arguments: argparse.Namespace) -> int:
         for object_id in usable:
             print(_description(object_id, library.mesh(object_id)), flush=True)
         alone = None if Path(arguments.mesh).is_dir() else arguments.mesh
-        left_out = files.onboard_with_progress(estimator, mesh=alone)
+        left_out = files.onboard_with_progress(estimator, mesh=alone, workers=arguments.workers)
         _print_left_out({name: left_out[name] for name in left_out if name not in broken})
         for object_id in usable if arguments.output else ():
             # A name that settings give may hold anything.

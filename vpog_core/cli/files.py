@@ -42,7 +42,7 @@ def print_notes(mesh) -> None:
 
 
 def onboard_with_progress(
-    estimator, object_id: str | None = None, mesh: str | Path | None = None
+    estimator, object_id: str | None = None, mesh: str | Path | None = None, workers: int = 1
 ) -> dict[str, str]:
     """Onboard one object of an estimator, or all, with a progress bar on stderr for what takes long.
 
@@ -50,6 +50,7 @@ def onboard_with_progress(
 
     Args:
         mesh: the file of the one object, where the estimator has a copy of it.
+        workers: processes that onboard several objects.
 
     Returns:
         the objects that cannot be used, each with the sentence that says why.
@@ -62,11 +63,11 @@ def onboard_with_progress(
 
     def progress(done: int, total: int, name: str) -> None:
         if name not in bars:
-            bars[name] = tqdm(total=total, desc=f"onboarding {name}", unit="view", delay=1.0, file=sys.stderr)
+            bars[name] = tqdm(total=total, desc=f"onboarding {name}", unit="step", delay=1.0, file=sys.stderr)
         bars[name].update(done - bars[name].n)
 
     try:
-        left_out = estimator.onboard(object_id, progress=progress)
+        left_out = estimator.onboard(object_id, progress=progress, workers=workers)
     finally:
         for bar in bars.values():
             bar.close()

@@ -29,7 +29,7 @@ from vpog_core.inference.onboarding import ROLLS, Cluster, OnboardedObject, enco
 from vpog_core.inference.pose_solver import threshold_px
 from vpog_core.inference.query import Query
 from vpog_core.inference.refine import PoseToRefine, refine
-from vpog_core.inference.retrieval import retrieve
+from vpog_core.inference.retrieval import crop_at_turns, retrieve
 from vpog_core.objects.viewpoints import align_roll, nearest_viewpoints
 from vpog_core.types import Camera, Detection
 
@@ -74,10 +74,10 @@ def run_oracles(
     options = estimator.options
     # Crop and encode the detection, and retrieve views of it.
     crop = crop_detection(frame.image, frame.camera, detection, model.config.image_size)
-    encoded = encode_images(model, crop.rgb[None])
+    observation = Observation(frame.image, frame.camera, detection.mask)
+    turns = encode_images(model, crop_at_turns(crop, observation))
     with torch.inference_mode():
-        found = retrieve(model.describe(encoded)[0], onboarded, options.hypotheses + options.retry_views)
-    # Compare the views with the true rotation, or those equivalent to it.
+        found = retrieve(model.describe(turns), onboarded, options.hypotheses + options.retry_views)
     R_true = [crop.virtual.R_virt_cam @ (truth.T_cam_obj @ S)[:3, :3] for S in target.symmetries]
     angles = [
         min(np.degrees(rotation_angle(onboarded.rotation(h.view, h.roll_index), R)) for R in R_true)
@@ -90,10 +90,10 @@ def run_oracles(
     query = Query(
         detection,
         crop,
-        Observation(frame.image, frame.camera, detection.mask),
+        observation,
         onboarded,
         estimator.library.symmetry(detection.class_id),
-        encoding=encoded,
+        encoding=turns[:1],
     )
     # Solve with the truth in place of retrieval, of matching, and of both.
     solved = {

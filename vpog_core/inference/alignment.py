@@ -172,7 +172,9 @@ class RenderedView:
         )
 
     def _similarity_over(self, sigma: float, inside: np.ndarray) -> float:
-        a, b = (_normalised_inside(grey, inside, sigma) for grey in (self.grey, self.crop))
+        weight = inside.astype(np.float32)
+        fraction = _blurred(weight, sigma) + 1e-3
+        a, b = (_normalised_inside(grey, weight, fraction, sigma) for grey in (self.grey, self.crop))
         spread = np.sqrt(float((a * a).sum()) * float((b * b).sum()))
         return float((a * b).sum()) / spread if spread > 1e-6 else 0.0
 
@@ -264,10 +266,14 @@ def _normalised(grey: np.ndarray, sigma: float) -> np.ndarray:
     return np.clip(away / spread * 48 + 128, 0, 255).astype(np.uint8)
 
 
-def _normalised_inside(grey: np.ndarray, inside: np.ndarray, sigma: float) -> np.ndarray:
-    """Normalise local brightness and contrast inside a mask, [P, P] float32; 0 outside of it."""
-    weight = inside.astype(np.float32)
-    fraction = _blurred(weight, sigma) + 1e-3
+def _normalised_inside(
+    grey: np.ndarray, weight: np.ndarray, fraction: np.ndarray, sigma: float
+) -> np.ndarray:
+    """[P, P] float32 with local brightness and contrast taken out, blind to what is outside: 0 there.
+
+    Args:
+        weight: [P, P], 1 inside and 0 outside; fraction: [P, P], of each neighbourhood that is inside.
+    """
     away = (grey - _blurred(grey * weight, sigma) / fraction) * weight
     return away / np.sqrt(_blurred(away * away, sigma) / fraction + MIN_CONTRAST**2)
 

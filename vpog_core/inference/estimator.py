@@ -18,6 +18,7 @@ from vpog_core.inference.hypothesis import PoseHypothesis
 from vpog_core.inference.networks import Networks
 from vpog_core.inference.object_store import ObjectStore, Progress
 from vpog_core.inference.onboarding import Cluster, OnboardedObject
+from vpog_core.inference.onboarding_workers import fill_cache
 from vpog_core.inference.options import Options
 from vpog_core.inference.query import Prior, Query
 from vpog_core.inference.result import pose_estimate
@@ -97,7 +98,11 @@ class PoseEstimator:
         return self.networks.refiner is not None and self.options.refiner_rounds > 0
 
     def onboard(
-        self, object_id: str | None = None, progress: Progress | None = None, strict: bool = False
+        self,
+        object_id: str | None = None,
+        progress: Progress | None = None,
+        strict: bool = False,
+        workers: int = 1,
     ) -> dict[str, str]:
         """Render, encode and cache the templates of one object, or of all.
 
@@ -105,8 +110,10 @@ class PoseEstimator:
         estimate of such an object has the reason.
 
         Args:
-            progress: called with (steps done, steps, object id).
+            progress: called with (steps done, steps, which object and what is done with it).
             strict: refuse all objects where one cannot be used.
+            workers: processes that onboard several objects, on a CPU. A script that asks for more than one
+                keeps what it does under `if __name__ == "__main__":`, as they import it.
 
         Returns:
             `left_out`.
@@ -117,6 +124,8 @@ class PoseEstimator:
             Cancelled: within `cancellation.stop_when`.
         """
         if object_id is None:
+            if workers > 1:
+                fill_cache(self.objects, self.objects.read_meshes(strict, progress), workers, progress)
             return self.objects.onboard_all(progress, strict)
         self.objects.get(object_id, progress)
         return self.left_out

@@ -18,7 +18,7 @@ from vpog_core.types import VPOGError
 from vpog_core.utils.held_file import one_at_a_time
 
 Progress = Callable[[int, int, str], None]
-"""Called with (steps done, steps, the object's name and what is done)."""
+"""Called with (steps done, steps, which object and what is done with it)."""
 MAX_OPENED_AT_START = 16
 """Of a library of more objects, those in the cache are opened when they are first asked for."""
 
@@ -56,14 +56,24 @@ class ObjectStore:
         Raises:
             VPOGError: no object can be used; with `strict`, one of them cannot.
         """
-        closed = self._left_closed()
-        opened = [object_id for object_id in self.library.ids if object_id not in closed]
-        self.left_out = self.library.broken(opened)
-        self._refuse(strict)
-        for object_id in opened:
-            if object_id not in self.left_out and self.onboard_or_leave_out(object_id, progress):
+        opened = self.read_meshes(strict, progress)
+        for number, object_id in enumerate(opened, start=1):
+            if self.onboard_or_leave_out(object_id, _numbered(progress, number, len(opened))):
                 self._refuse(strict)
         return dict(self.left_out)
+
+    def read_meshes(self, strict: bool, progress: Progress | None = None) -> list[str]:
+        """Read the meshes of all objects but those left closed; returns the names of those that can be used.
+
+        Raises:
+            VPOGError: as `onboard_all`.
+        """
+        closed = self._left_closed()
+        opened = [object_id for object_id in self.library.ids if object_id not in closed]
+        many = len(opened) > MAX_OPENED_AT_START
+        self.left_out = self.library.broken(opened, _step(progress, "meshes (reading)") if many else None)
+        self._refuse(strict)
+        return [object_id for object_id in opened if object_id not in self.left_out]
 
     def check(self, strict: bool) -> None:
         """Read all meshes if `strict`, and raise if one cannot be used; nothing is onboarded.
@@ -179,6 +189,13 @@ class ObjectStore:
             self.library.store(templates)
         device = self.model.mean.device
         return torch.from_numpy(templates.features["descriptors"]).to(device).float()
+
+
+def _numbered(progress: Progress | None, number: int, count: int) -> Progress | None:
+    """The progress of one object of several."""
+    if progress is None or count < 2:
+        return progress
+    return lambda done, total, name: progress(done, total, f"{name}, object {number} of {count}")
 
 
 def _step(progress: Progress | None, name: str) -> Callable[[int, int], None] | None:

@@ -20,13 +20,17 @@ from vpog_core.objects.template_set import TemplateSet
 from vpog_core.objects.viewpoints import align_roll, nearest_viewpoints, viewpoint_directions
 
 ROLLS = 12
-"""In-plane rolls each template is described at: 30 degrees apart, so at most 15 degrees remain."""
-VIEWS_PER_BATCH = 6
-"""TemplateViews described in one pass of the network, each at all its rolls."""
-DESCRIPTOR_FORMAT = "2"
-"""Increase it when `describe_templates` changes, so that cached descriptors are computed again."""
+"""In-plane turns of a template that a crop is compared with: 30 degrees apart, so 15 are left at most."""
+TEMPLATE_TURNS = 6
+"""Turns that each template is described at, evenly around."""
+CROP_TURNS = 6
+"""Turns, a roll apart, that each crop is described at: with a template's, every roll is met three times."""
+VIEWS_PER_BATCH = 12
+"""Views described in one pass of the network, each at all its turns."""
+DESCRIPTOR_FORMAT = "3"
+"""Raise it when `describe_templates` makes other descriptors of the same weights: caches are made anew."""
 MAX_CACHED_CLUSTERS = 64
-"""Encoded clusters cached per object; the same few are used again and again."""
+"""Encoded clusters kept per object; the same few are met again and again."""
 IMAGES_PER_BATCH = 64
 """Template images that go through the encoder in one pass."""
 
@@ -61,7 +65,7 @@ class OnboardedObject:
 
     Args:
         templates: rendered views.
-        model: the network; descriptors: [V * ROLLS, C] from `describe_templates`, view-major.
+        model: the network; descriptors: [V * TEMPLATE_TURNS, C] from `describe_templates`, view-major.
     """
 
     def __init__(self, templates: TemplateSet, model: VPOGModel, descriptors: Tensor) -> None:
@@ -154,19 +158,21 @@ def encode_clusters(model: VPOGModel, clusters: Sequence[Cluster]) -> None:
 def describe_templates(
     model: VPOGModel, templates: TemplateSet, progress: Callable[[int, int], None] | None = None
 ) -> Tensor:
-    """Compute retrieval descriptors [V * ROLLS, C], view-major, of every template at every roll.
+    """Describe every template at its turns, for retrieval.
 
     Args:
         progress: called with (views done, views).
+
+    Returns:
+        descriptors [V * TEMPLATE_TURNS, C], view-major.
     """
     descriptors = []
+    rolls = [2 * np.pi * turn / TEMPLATE_TURNS for turn in range(TEMPLATE_TURNS)]
     count = len(templates.images)
     for start in range(0, count, VIEWS_PER_BATCH):
         cancellation.check()
         views = range(start, min(start + VIEWS_PER_BATCH, count))
-        rolled = np.stack(
-            [rotate_image(templates.images[v], roll_angle(r)) for v in views for r in range(ROLLS)]
-        )
+        rolled = np.stack([rotate_image(templates.images[v], roll) for v in views for roll in rolls])
         with torch.inference_mode():
             descriptors.append(model.describe_templates(encode_images(model, rolled)))
         if progress:

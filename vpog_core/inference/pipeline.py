@@ -22,10 +22,11 @@ from vpog_core.inference.matching import CLUSTER_SIZE, match_and_solve, stack
 from vpog_core.inference.networks import Networks
 from vpog_core.inference.object_store import ObjectStore
 from vpog_core.inference.observation import Observation
-from vpog_core.inference.onboarding import Cluster, OnboardedObject, encode_images
+from vpog_core.inference.onboarding import CROP_TURNS, Cluster, OnboardedObject, encode_images
 from vpog_core.inference.options import Options
 from vpog_core.inference.query import MAX_HYPOTHESES, Prior, Query, accept_tracked, keep_better, rank
 from vpog_core.inference.refinement import cluster_at_pose
+from vpog_core.inference.retrieval import crop_at_turns
 from vpog_core.inference.stage_timings import StageTimings
 from vpog_core.inference.template_modes import template_mode
 from vpog_core.inference.tracked_pose import follow
@@ -108,10 +109,12 @@ def find_anew(setup: Setup, queries: Sequence[Query]) -> list[Query]:
 
 
 def encode(setup: Setup, queries: Sequence[Query]) -> list[Query]:
-    """Encode the crops of all queries in one pass of the network."""
+    """Encode the crops of all queries, at the turns they are described at, in one pass of the network."""
     with setup.stage("encode"):
-        encoded = encode_images(setup.networks.model, np.stack([q.crop.rgb for q in queries]))
-        return [replace(q, encoding=encoded[n : n + 1]) for n, q in enumerate(queries)]
+        turned = np.concatenate([crop_at_turns(q.crop, q.observation) for q in queries])
+        encoded = encode_images(setup.networks.model, turned)
+        turns = [encoded[n : n + CROP_TURNS] for n in range(0, len(turned), CROP_TURNS)]
+        return [replace(q, encoding=t[:1], turns=t) for q, t in zip(queries, turns, strict=True)]
 
 
 def track(setup: Setup, queries: Sequence[Query]) -> list[Query]:
@@ -138,8 +141,8 @@ def track(setup: Setup, queries: Sequence[Query]) -> list[Query]:
 def retrieve(setup: Setup, queries: Sequence[Query]) -> list[Query]:
     """Describe the crops of the queries in one pass of the network."""
     with setup.stage("retrieve"), torch.inference_mode():
-        descriptors = setup.networks.model.describe(stack([q.encoding for q in queries]))
-        return [replace(q, descriptor=d) for q, d in zip(queries, descriptors, strict=True)]
+        described = setup.networks.model.describe(stack([q.turns for q in queries])).split(CROP_TURNS)
+        return [replace(q, descriptors=d) for q, d in zip(queries, described, strict=True)]
 
 
 def match_refine(setup: Setup, queries: Sequence[Query], tried: Tried, num_refined: int) -> list[Query]:
@@ -203,7 +206,7 @@ def _chosen_by(
 ) -> Tried:
     """Yield the clusters that a mode chooses for each query."""
     for n, query in enumerate(queries):
-        for cluster in choose(query.descriptor, query.target):
+        for cluster in choose(query.descriptors, query.target):
             yield n, cluster
 
 

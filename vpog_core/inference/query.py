@@ -60,7 +60,8 @@ class Query:
         target: the object of its class; symmetry: of that object.
         prior: what is known of the pose before, or None.
         encoding: the crop's encoding [1, ...], once it is encoded.
-        descriptor: [C] the crop's retrieval descriptor, where views are to be retrieved for it.
+        turns: encodings [CROP_TURNS, ...] of the crop at the turns it is described at, itself the first.
+        descriptors: [CROP_TURNS, C] of these, where views are to be retrieved for the crop.
         hypotheses: the best poses so far, best first, of different views.
         max_hypotheses: how many of them are kept.
         followed: the pose that was found by following the object from the prior, or None.
@@ -75,7 +76,8 @@ class Query:
     symmetry: Symmetry
     prior: Prior | None = None
     encoding: Encoded | None = None
-    descriptor: Tensor | None = None
+    turns: Encoded | None = None
+    descriptors: Tensor | None = None
     hypotheses: tuple[PoseHypothesis, ...] = ()
     max_hypotheses: int = MAX_HYPOTHESES
     followed: PoseHypothesis | None = None

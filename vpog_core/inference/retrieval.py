@@ -1,15 +1,23 @@
-"""Retrieve the templates, and their rolls, that are most similar to a crop."""
+"""Retrieve the templates, and their rolls, that look most like a crop.
+
+A crop is compared with each template at `ROLLS` in-plane turns. Both are described at some turns, so that
+each roll between them is met by several pairs, and the mean of their logits counts: it is surer than any
+pair's. Templates need fewer turns for it, and describing them is most of the work of onboarding.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from vpog_core.geometry.se3 import rotation_angle
-from vpog_core.inference.onboarding import ROLLS, OnboardedObject
+from vpog_core.geometry.camera import warp
+from vpog_core.geometry.se3 import rotation_angle, rotation_z
+from vpog_core.inference.crop import Crop
+from vpog_core.inference.observation import Observation
+from vpog_core.inference.onboarding import CROP_TURNS, ROLLS, TEMPLATE_TURNS, OnboardedObject, roll_angle
 
 SEPARATION = np.radians(35.0)
 """Views nearer than this to a better one are skipped: its cluster covers them."""
@@ -24,16 +32,41 @@ class RetrievedView:
     logit: float
 
 
-def template_logits(descriptor: Tensor, target: OnboardedObject) -> np.ndarray:
-    """Compare a crop's descriptor [C] with all templates: logits [V, ROLLS]."""
+def crop_at_turns(crop: Crop, observation: Observation) -> np.ndarray:
+    """Return a crop as it is, and as its camera sees it from further rolls: [CROP_TURNS, P, P, 3] uint8."""
+    turned = [crop.rgb]
+    for turn in range(1, CROP_TURNS):
+        R_virt_cam = rotation_z(roll_angle(turn)) @ crop.virtual.R_virt_cam
+        virtual = replace(crop.virtual, R_virt_cam=R_virt_cam)
+        turned.append(warp(observation.image, observation.camera, virtual))
+    return np.stack(turned)
+
+
+def template_logits(descriptors: Tensor, target: OnboardedObject) -> np.ndarray:
+    """Compare a crop with all templates at all rolls: logits [V, ROLLS].
+
+    Args:
+        descriptors: [CROP_TURNS, C] of the crop at its turns, see `crop_at_turns`.
+    """
     with torch.inference_mode():
-        logits = target.model.retrieval_head.logits(descriptor[None], target.descriptors)[0]
-    return logits.float().cpu().numpy().reshape(-1, ROLLS)
+        found = target.model.retrieval_head.logits(descriptors, target.descriptors)
+    found = found.float().cpu().numpy().reshape(CROP_TURNS, -1, TEMPLATE_TURNS)
+    # Turning the crop on is turning the template back.
+    step = ROLLS // TEMPLATE_TURNS
+    met = [(step * np.arange(TEMPLATE_TURNS) - turn) % ROLLS for turn in range(CROP_TURNS)]
+    logits = np.zeros((found.shape[1], ROLLS), dtype=np.float32)
+    for rolls, one in zip(met, found, strict=True):
+        logits[:, rolls] += one
+    return logits / np.bincount(np.concatenate(met)).astype(np.float32)
 
 
-def retrieve(descriptor: Tensor, target: OnboardedObject, count: int) -> list[RetrievedView]:
-    """Find the best `count` views for a crop's descriptor [C], best first, at least SEPARATION apart."""
-    logits = template_logits(descriptor, target).ravel()
+def retrieve(descriptors: Tensor, target: OnboardedObject, count: int) -> list[RetrievedView]:
+    """Find the best `count` views of a crop, best first, at least SEPARATION apart.
+
+    Args:
+        descriptors: see `template_logits`.
+    """
+    logits = template_logits(descriptors, target).ravel()
     chosen: list[RetrievedView] = []
     for index in np.argsort(-logits)[:200]:
         view, roll_index = divmod(int(index), ROLLS)

@@ -32,11 +32,15 @@ class TemplateMode(Protocol):
 
     num_refined: int
 
-    def clusters(self, descriptor: Tensor, target: OnboardedObject) -> Iterator[Cluster]:
-        """Yield the clusters of an object to match with a crop of descriptor [C], made as they are needed."""
+    def clusters(self, descriptors: Tensor, target: OnboardedObject) -> Iterator[Cluster]:
+        """Yield the clusters of an object to match with a crop, made as they are needed.
 
-    def retry_clusters(self, descriptor: Tensor, target: OnboardedObject) -> Iterator[Cluster]:
-        """Yield further clusters, for a crop whose best score is low."""
+        Args:
+            descriptors: of the crop, see `retrieval.template_logits`.
+        """
+
+    def retry_clusters(self, descriptors: Tensor, target: OnboardedObject) -> Iterator[Cluster]:
+        """Yield further clusters, for a crop whose best pose does not convince."""
 
 
 class ClusterMode:
@@ -51,18 +55,18 @@ class ClusterMode:
     def __init__(self, num_views: int = 2, retry_views: int = 0) -> None:
         self.num_views, self.retry_views = num_views, retry_views
 
-    def clusters(self, descriptor: Tensor, target: OnboardedObject) -> Iterator[Cluster]:
+    def clusters(self, descriptors: Tensor, target: OnboardedObject) -> Iterator[Cluster]:
         """Yield the clusters around the best views."""
-        return self._retrieved(descriptor, target, 0, self.num_views)
+        return self._retrieved(descriptors, target, 0, self.num_views)
 
-    def retry_clusters(self, descriptor: Tensor, target: OnboardedObject) -> Iterator[Cluster]:
+    def retry_clusters(self, descriptors: Tensor, target: OnboardedObject) -> Iterator[Cluster]:
         """Yield the clusters around the next best views."""
-        return self._retrieved(descriptor, target, self.num_views, self.num_views + self.retry_views)
+        return self._retrieved(descriptors, target, self.num_views, self.num_views + self.retry_views)
 
     def _retrieved(
-        self, descriptor: Tensor, target: OnboardedObject, first: int, end: int
+        self, descriptors: Tensor, target: OnboardedObject, first: int, end: int
     ) -> Iterator[Cluster]:
-        for found in retrieve(descriptor, target, end)[first:]:
+        for found in retrieve(descriptors, target, end)[first:]:
             yield target.cluster(found.view, found.roll_index, CLUSTER_SIZE)
 
 
@@ -78,14 +82,14 @@ class GlobalMode:
     def __init__(self, rolls: int = 2) -> None:
         self.rolls = rolls
 
-    def clusters(self, descriptor: Tensor, target: OnboardedObject) -> Iterator[Cluster]:
+    def clusters(self, descriptors: Tensor, target: OnboardedObject) -> Iterator[Cluster]:
         """Yield all groups at their likeliest rolls, group by group."""
-        logits = template_logits(descriptor, target)
+        logits = template_logits(descriptors, target)
         for views in view_groups():
             for roll_index in likely_rolls(logits, target, views, self.rolls):
                 yield target.group(views, roll_index)
 
-    def retry_clusters(self, descriptor: Tensor, target: OnboardedObject) -> Iterator[Cluster]:
+    def retry_clusters(self, descriptors: Tensor, target: OnboardedObject) -> Iterator[Cluster]:
         """Yield nothing: no view was left out."""
         return iter(())
 

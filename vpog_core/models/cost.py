@@ -26,8 +26,8 @@ from vpog_core.types import VPOGError
 
 CLUSTER = 4
 """Templates a crop is matched with in cluster mode."""
-VIEWS, ROLLS = 162, 12
-"""Views of an object and in-plane turns of each, all of them compared with a crop."""
+VIEWS, TEMPLATE_TURNS, CROP_TURNS = 162, 6, 6
+"""Views of an object, and the in-plane turns that each of them, and a crop, is described at."""
 Result = TypeVar("Result")
 MARKS = "<!-- {}: begin -->", "<!-- {}: end -->"
 """Around a table in a document, by the table's name."""
@@ -40,8 +40,8 @@ class Cost:
     Attributes:
         parameters: of all; encoder: of the encoder and the stem.
         encode, match, flow, retrieve: floating point operations (a multiply-add is two) of one crop's
-            tokens; matching it with 4 templates; the flow of every patch in each; comparing its descriptor
-            with those of 162 views at 12 rolls. Matrix products, convolutions and attention are counted,
+            tokens; matching it with 4 templates; the flow of every patch in each; comparing a crop at 6
+            turns with 162 views at 6. Matrix products, convolutions and attention are counted,
             elementwise work is not.
         object_bytes: float32 descriptors of one object.
     """
@@ -63,13 +63,14 @@ def network_cost(config: VPOGConfig) -> Cost:
         image = torch.zeros(1, 3, config.image_size, config.image_size)
         directions = torch.zeros(1, CLUSTER, 3)
         index = torch.zeros(1, CLUSTER, config.num_patches, dtype=torch.long)
-        descriptors = torch.zeros(VIEWS * ROLLS, config.num_patches * config.retrieval_dim)
+        descriptors = torch.zeros(VIEWS * TEMPLATE_TURNS, config.num_patches * config.retrieval_dim)
     with torch.no_grad():
         encode, crop = _counted(lambda: model.encode(image))
         templates = Encoded(*(v[None].expand(1, CLUSTER, *v.shape[1:]) for v in (crop.tokens, crop.stem)))
         match, matches = _counted(lambda: model.match(crop, templates, directions))
         flow, _ = _counted(lambda: model.flow(matches, index))
-        retrieve, _ = _counted(lambda: model.retrieval_head.logits(model.describe(crop), descriptors))
+        turns = Encoded(*(v.expand(CROP_TURNS, *v.shape[1:]) for v in (crop.tokens, crop.stem)))
+        retrieve, _ = _counted(lambda: model.retrieval_head.logits(model.describe(turns), descriptors))
     return Cost(
         parameters=_parameters(model),
         encoder=_parameters(model.encoder) + _parameters(model.stem),
@@ -99,7 +100,7 @@ def network_table() -> str:
         "parameters, millions": [f"{c.parameters / 1e6:.1f}" for c in costs.values()],
         "of these encoder and stem": [f"{c.encoder / 1e6:.1f}" for c in costs.values()],
         "encode a crop, GFLOP": [_giga(c.encode) for c in costs.values()],
-        f"retrieve: describe it, compare with {VIEWS} x {ROLLS}, GFLOP": [
+        f"describe it at {CROP_TURNS} turns, compare with {VIEWS} x {TEMPLATE_TURNS}, GFLOP": [
             _giga(c.retrieve) for c in costs.values()
         ],
         f"match it with {CLUSTER} templates, GFLOP": [_giga(c.match) for c in costs.values()],

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from vpog_core import cancellation
@@ -118,16 +118,22 @@ class ObjectLibrary:
         mesh = self._meshes.get(object_id)
         return () if mesh is None else mesh.notes
 
-    def broken(self, among: Iterable[str] | None = None) -> dict[str, str]:
-        """Read meshes, and return the sentence that says why for each that cannot be used.
+    def broken(
+        self, among: Sequence[str] | None = None, progress: Callable[[int, int], None] | None = None
+    ) -> dict[str, str]:
+        """Objects whose mesh cannot be used, each with the sentence that says why.
 
         Args:
             among: names of the objects whose meshes are read; None: all.
+            progress: called with (meshes read, meshes).
         """
-        for object_id in self.ids if among is None else among:
+        among = self.ids if among is None else among
+        for done, object_id in enumerate(among, start=1):
             cancellation.check()
             with contextlib.suppress(VPOGError):
                 self.mesh(object_id)
+            if progress is not None:
+                progress(done, len(among))
         return dict(self._broken)
 
     def _read_mesh(self, object_id: str) -> Mesh:
