@@ -146,7 +146,7 @@ def run_speed(plan: SpeedPlan, tell: Tell = lambda text: None) -> SpeedResult:
         result.steps += _time_steps(name, plan, result.rates)
     result.memory_mib = _peak_memory_mib()
     if plan.device.startswith("cuda"):
-        result.gpu_memory_mib = torch.cuda.max_memory_allocated() / 2**20
+        result.gpu_memory_mib = torch.cuda.max_memory_allocated(plan.device) / 2**20
     return result
 
 
@@ -214,7 +214,7 @@ def _time_steps(name: str, plan: SpeedPlan, rates: MachineRates) -> list[StepCos
 
 
 def _machine(plan: SpeedPlan, bfloat16: bool) -> dict[str, str | int]:
-    device = torch.cuda.get_device_name() if plan.device.startswith("cuda") else _processor()
+    device = torch.cuda.get_device_name(plan.device) if plan.device.startswith("cuda") else _processor()
     return {
         "device": device,
         "cores": usable_cores(),

@@ -21,6 +21,7 @@ from vpog_core.inference.onboarding import Cluster, OnboardedObject
 from vpog_core.inference.options import Options
 from vpog_core.inference.query import Prior, Query
 from vpog_core.inference.result import pose_estimate
+from vpog_core.inference.stage_timings import StageTimings
 from vpog_core.models.vpog_model import VPOGModel
 from vpog_core.objects.library import ObjectLibrary
 from vpog_core.objects.renderer import Renderer
@@ -207,7 +208,7 @@ class PoseEstimator:
                 _LOG.warning("%s", doubt)
 
     def _setup(self) -> pipeline.Setup:
-        return pipeline.Setup(self.networks, self.objects, self.options)
+        return pipeline.Setup(self.networks, self.objects, self.options, StageTimings(self.device))
 
     def _answer(self, setup: pipeline.Setup, queries: Sequence[Query]) -> list[PoseEstimate]:
         """Find the poses of queries; where that fails for all of them together, one by one."""
