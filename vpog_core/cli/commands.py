@@ -17,6 +17,7 @@ from vpog_core.cli.bench import add_command as add_bench
 from vpog_core.cli.calibrate import add_calibrate
 from vpog_core.cli.data import add_data
 from vpog_core.cli.evaluate import add_command as add_evaluate
+from vpog_core.cli.export import add_command as add_export
 from vpog_core.cli.from_dump import missing_inputs, run_from_dump
 from vpog_core.cli.numbers import count, positive
 from vpog_core.cli.publish import add_command as add_publish
@@ -90,6 +91,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_publish(partial(_add_command, commands))
     add_symmetry(partial(_add_command, commands))
     add_bench(partial(_add_command, commands))
+    add_export(partial(_add_command, commands))
     add_data(commands)
     add_replay(partial(_add_command, commands))
     return parser
@@ -187,6 +189,12 @@ def _add_model(parser) -> None:
     parser.add_argument("--weights", metavar="FILE", help="a .safetensors file (default: the one shipped)")
     devices = ("auto", "cpu", "cuda")
     parser.add_argument("--device", choices=devices, default="auto", help="(default: %(default)s)")
+    parser.add_argument(
+        "--engine",
+        choices=("torch", "onnxruntime"),
+        default="torch",
+        help="what runs the networks; onnxruntime is faster on a CPU (default: %(default)s)",
+    )
 
 
 def run_estimate(arguments: argparse.Namespace) -> int:
@@ -313,7 +321,7 @@ def _estimator(arguments, objects_dir: str):
     from vpog_core.inference.estimator import PoseEstimator
 
     use_threads(usable_cores())
-    return PoseEstimator(objects_dir, arguments.weights, device=arguments.device)
+    return PoseEstimator(objects_dir, arguments.weights, device=arguments.device, engine=arguments.engine)
 
 
 def _is_mesh_file(name: str, objects_dir: str | None) -> bool:

@@ -42,7 +42,7 @@ class PoseEstimator:
         device: `cpu`, `cuda`, or `auto` (CUDA where there is one), for weights that are loaded now.
         cache_dir: where templates and descriptors are kept; None: the user's cache folder.
         refiner_weights: of the refiner network; None: those that ship.
-        precision: see `Networks.load`.
+        precision, engine: see `Networks.load`.
         options: fields of `Options`, `mode` among them.
 
     Attributes:
@@ -61,11 +61,13 @@ class PoseEstimator:
         cache_dir: str | Path | None = None,
         refiner_weights: str | Path | None = None,
         precision: str = "auto",
+        engine: str = "torch",
         **options: Any,
     ) -> None:
         self.options = Options(**options)
         loaded = isinstance(weights, Networks)
-        self.networks = weights if loaded else Networks.load(weights, refiner_weights, device, precision)
+        given = refiner_weights, device, precision, engine
+        self.networks = weights if loaded else Networks.load(weights, *given)
         folder = isinstance(objects, (str, Path))
         library = ObjectLibrary(objects, cache_dir) if folder else objects
         self._failures = Failures()
