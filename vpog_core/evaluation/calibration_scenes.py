@@ -107,11 +107,13 @@ def collect(
     device: str,
     workers: int = 1,
     progress: Callable[[], None] = lambda: None,
+    cluster: str | None = None,
 ) -> dict[str, StageSamples]:
     """Collect the poses that a network finds in scenes of `frames` frames each.
 
     Args:
         workers: processes; progress: told after each scene.
+        cluster: address of a Dask scheduler whose workers are used in place of processes.
 
     Returns:
         Samples for each calibrator of `calibration.SIGNS`.
@@ -120,7 +122,8 @@ def collect(
         VPOGError: unreadable weights, or no pose found at all.
     """
     matched, compared, tracked = rows = ([], [], [])
-    with Crew(SceneEvaluator, (weights, device, frames), min(workers, scenes)) as crew:
+    arguments = weights.resolve(), device, frames
+    with Crew(SceneEvaluator, arguments, min(workers, scenes), cluster) as crew:
         for found in crew.map(SceneEvaluator.run, range(scenes)):
             for stage, more in zip(rows, found, strict=True):
                 stage.extend(more)

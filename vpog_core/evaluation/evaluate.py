@@ -30,12 +30,17 @@ NEAR = 25.0
 
 
 def evaluate(
-    plan: Plan, output: Path, workers: int = 1, command: str = "", progress: Progress | None = None
+    plan: Plan,
+    output: Path,
+    workers: int = 1,
+    command: str = "",
+    progress: Progress | None = None,
+    cluster: str | None = None,
 ) -> dict:
     """Run a plan and write its files into the folder `output`; returns what scores.json holds.
 
     Args:
-        command: how it was called, for the files.
+        command: how it was called, for the files; cluster: see `runner.run`.
 
     Raises:
         VPOGError: weights, dataset or detections that cannot be used.
@@ -43,7 +48,7 @@ def evaluate(
     benchmark = plan.benchmark()
     notes = [*benchmark.notes, *detections.open_detections(plan.detections, benchmark).notes]
     output.mkdir(parents=True, exist_ok=True)
-    records = run(plan, benchmark, output / "frames", workers, progress)
+    records = run(plan, benchmark, output / "frames", workers, progress, cluster)
     names = {i: benchmark.object(i).name for i in benchmark.object_ids}
     methods = {}
     for method in plan.methods:

@@ -64,6 +64,12 @@ class Plan:
             return HeldOut(self.objects, self.crops, self.levels, self.splits)
         return BopBenchmark(self.dataset, self.split, self.limit, self.sensor)
 
+    def with_absolute_paths(self) -> Plan:
+        """Return the same plan for processes that work in another folder."""
+        named = ["dataset", "weights"] + ["detections"] * (self.detections != "gt")
+        paths = {name: str(Path(value).resolve()) for name in named if (value := getattr(self, name))}
+        return replace(self, **paths)
+
     def estimator(self, library: Path) -> PoseEstimator:
         """What is evaluated."""
         given = {name: value for name in CHOICES if (value := getattr(self, name)) is not None}

@@ -26,7 +26,12 @@ Progress = Callable[[str, int, int], None]
 
 
 def run(
-    plan: Plan, benchmark: Benchmark, folder: Path, workers: int = 1, progress: Progress | None = None
+    plan: Plan,
+    benchmark: Benchmark,
+    folder: Path,
+    workers: int = 1,
+    progress: Progress | None = None,
+    cluster: str | None = None,
 ) -> list[dict]:
     """The records of all frames, in the benchmark's order; those in `folder` from before are kept.
 
@@ -35,14 +40,18 @@ def run(
         folder: where frames are kept, in a folder named by everything they depend on.
         workers: processes, each with one torch thread; 1 runs here.
         progress: told after each object onboarded and each frame.
+        cluster: address of a Dask scheduler whose workers are used; `folder` and what the plan names must be
+            there under the same paths.
     """
     store = FrameStore(folder, run_key(plan, benchmark))
     missing = [key for key in benchmark.keys if key not in store]
     done = len(benchmark.keys) - len(missing)
-    with tempfile.TemporaryDirectory(prefix="vpog_objects_") as library:
+    shared = None if cluster is None else folder.resolve()
+    with tempfile.TemporaryDirectory(prefix="vpog_objects_", dir=shared) as library:
         if missing:
             benchmark.write_library(Path(library))
-            with Crew(FrameRunner, (plan, Path(library)), min(workers, len(missing))) as crew:
+            arguments = plan.with_absolute_paths(), Path(library)
+            with Crew(FrameRunner, arguments, min(workers, len(missing)), cluster) as crew:
                 for count, _ in enumerate(crew.map(_onboard, benchmark.object_ids), start=1):
                     _tell(progress, "objects", count, len(benchmark.object_ids))
                 _tell(progress, "frames", done, len(benchmark.keys))
