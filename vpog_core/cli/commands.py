@@ -15,6 +15,7 @@ import numpy as np
 from vpog_core import __version__
 from vpog_core.cli.bench import add_command as add_bench
 from vpog_core.cli.calibrate import add_calibrate
+from vpog_core.cli.cluster import add_cluster, onboard_on_cluster
 from vpog_core.cli.data import add_data
 from vpog_core.cli.evaluate import add_command as add_evaluate
 from vpog_core.cli.export import add_command as add_export
@@ -156,6 +157,7 @@ def _add_onboard(commands) -> None:
     _add_unit(parser)
     _add_model(parser)
     parser.add_argument("--output", metavar="DIR", help="also draw the template views into DIR")
+    add_cluster(parser)
 
 
 def _add_demo(commands) -> None:
@@ -228,7 +230,7 @@ def run_estimate(arguments: argparse.Namespace) -> int:
 def run_onboard(arguments: argparse.Namespace) -> int:
     """`vpog onboard`: 0 where every object can be used, 1 where some are left out."""
     from vpog_core.cli import files
-    from vpog_core.cli.sheet import template_sheet
+    from vpog_core.cli.sheet import mesh_description, template_sheet
 
     if arguments.output:
         files.check_output(arguments.output)
@@ -238,8 +240,10 @@ def run_onboard(arguments: argparse.Namespace) -> int:
         usable = [object_id for object_id in library.ids if object_id not in broken]
         _tell_left_out(broken if usable else {})
         for object_id in usable:
-            print(_description(object_id, library.mesh(object_id)), flush=True)
+            print(mesh_description(object_id, library.mesh(object_id)), flush=True)
         alone = None if Path(arguments.mesh).is_dir() else arguments.mesh
+        if arguments.cluster is not None:
+            onboard_on_cluster(arguments, usable)
         left_out = files.onboard_with_progress(estimator, mesh=alone)
         _tell_left_out({name: left_out[name] for name in left_out if name not in broken})
         for object_id in usable if arguments.output else ():
@@ -267,15 +271,6 @@ def _estimator_to_onboard(arguments):
 def _tell_left_out(left_out: dict[str, str]) -> None:
     for object_id, sentence in left_out.items():
         print(f"vpog: '{object_id}' is left out. {sentence}", file=sys.stderr, flush=True)
-
-
-def _description(object_id: str, mesh) -> str:
-    width, depth, height = 1e3 * np.ptp(mesh.bounds, axis=0)
-    return (
-        f"{object_id}: {width:.1f} x {depth:.1f} x {height:.1f} mm, "
-        f"diameter {1e3 * mesh.diameter:.1f} mm, {len(mesh.vertices)} vertices, "
-        f"{len(mesh.faces)} faces, {_colouring(mesh)}"
-    )
 
 
 def run_demo(arguments: argparse.Namespace) -> int:
@@ -345,9 +340,3 @@ def _draw_estimate(output, image, camera, estimate, mesh) -> None:
         files.write_png(folder / "overlay.png", overlay)
     if estimate.match is not None:
         files.write_png(folder / "match.png", draw_match(estimate.match))
-
-
-def _colouring(mesh) -> str:
-    if mesh.uv is not None and mesh.texture is not None:
-        return f"texture {mesh.texture.shape[1]}x{mesh.texture.shape[0]}"
-    return "colours per vertex" if mesh.vertex_colors is not None else "one plain colour"
