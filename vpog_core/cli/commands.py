@@ -19,6 +19,7 @@ from vpog_core.cli.cluster import add_cluster, onboard_on_cluster
 from vpog_core.cli.data import add_data
 from vpog_core.cli.evaluate import add_command as add_evaluate
 from vpog_core.cli.export import add_command as add_export
+from vpog_core.cli.export import add_engine
 from vpog_core.cli.from_dump import missing_inputs, run_from_dump
 from vpog_core.cli.numbers import count, positive
 from vpog_core.cli.publish import add_command as add_publish
@@ -191,12 +192,7 @@ def _add_model(parser) -> None:
     parser.add_argument("--weights", metavar="FILE", help="a .safetensors file (default: the one shipped)")
     devices = ("auto", "cpu", "cuda")
     parser.add_argument("--device", choices=devices, default="auto", help="(default: %(default)s)")
-    parser.add_argument(
-        "--engine",
-        choices=("torch", "onnxruntime"),
-        default="torch",
-        help="what runs the networks; onnxruntime is faster on a CPU (default: %(default)s)",
-    )
+    add_engine(parser)
 
 
 def run_estimate(arguments: argparse.Namespace) -> int:
@@ -284,6 +280,7 @@ def run_demo(arguments: argparse.Namespace) -> int:
         weights=arguments.weights,
         device=arguments.device,
         output=arguments.output,
+        engine=arguments.engine,
     )
 
 

@@ -26,7 +26,9 @@ _PICTURES = 5
 _POINTS = 1000
 
 
-def demo(frames: int, objects: int, seed: int, weights: str | None, device: str, output: str) -> int:
+def demo(
+    frames: int, objects: int, seed: int, weights: str | None, device: str, output: str, engine: str = "torch"
+) -> int:
     """Run the demonstration and print its result; returns the exit status.
 
     Raises:
@@ -42,7 +44,7 @@ def demo(frames: int, objects: int, seed: int, weights: str | None, device: str,
     with tempfile.TemporaryDirectory(prefix="vpog_demo_") as folder:
         _write_meshes(meshes, Path(folder))
         use_threads(usable_cores())
-        estimator = PoseEstimator(folder, weights, device=device)
+        estimator = PoseEstimator(folder, weights, device=device, engine=engine)
         out = files.output_folder(output)
         files.onboard_with_progress(estimator)
         scene = make_scene(seed, list(meshes.values()))

@@ -32,6 +32,16 @@ def add_command(add) -> None:
     parser.add_argument("--refiner-weights", metavar="FILE", help="(default: the ones shipped)")
 
 
+def add_engine(parser: argparse.ArgumentParser) -> None:
+    """Add the option --engine to the parser of a command that estimates poses."""
+    parser.add_argument(
+        "--engine",
+        choices=("torch", "onnxruntime"),
+        default="torch",
+        help="what runs the networks; onnxruntime is faster on a CPU (default: %(default)s)",
+    )
+
+
 def run_export(arguments: argparse.Namespace) -> int:
     """`vpog export`.
 

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from vpog_core.cli.cluster import absolute_paths, add_cluster, run_each
+from vpog_core.cli.export import add_engine
 from vpog_core.cli.numbers import count, fraction, positive, seconds
 from vpog_core.types import VPOGError
 
@@ -103,6 +104,7 @@ def _add_replay(parser) -> None:
     parser.add_argument(
         "--device", choices=("auto", "cpu", "cuda"), default="auto", help="(default: %(default)s)"
     )
+    add_engine(parser)
 
 
 def _add_record(parser) -> None:
@@ -171,7 +173,8 @@ def _replay(arguments: argparse.Namespace) -> int:
 
         check_rerun()
     with open_bag(settings.bag) as bag:
-        estimator = PoseEstimator(arguments.objects_dir, arguments.weights, device=arguments.device)
+        how = {"device": arguments.device, "engine": arguments.engine}
+        estimator = PoseEstimator(arguments.objects_dir, arguments.weights, **how)
         # Before minutes of onboarding: what is wrong with the bag.
         prepared = Replay.prepare(settings, bag)
         for name, sentence in files.onboard_with_progress(estimator).items():
