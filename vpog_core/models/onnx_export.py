@@ -23,6 +23,8 @@ from vpog_core.whole_file import write_whole
 FORMAT = 1
 """Of the folder: raised when files, names or shapes change."""
 MANIFEST = "manifest.json"
+EXPORTING_TORCH = (2, 6)
+"""The first version whose exporter takes all that is asked of it here."""
 ROLLED_VIEWS = 162 * 12
 """Descriptors of an object: of its views at all their rolls."""
 TOLERANCE = 1e-4
@@ -123,6 +125,10 @@ def export_onnx(
         OSError: the folder cannot be written.
     """
     require("onnx", "onnxscript", "onnxruntime")
+    version = tuple(int(part) for part in torch.__version__.split(".")[:2])
+    if version < EXPORTING_TORCH:
+        needed = ".".join(map(str, EXPORTING_TORCH))
+        raise VPOGError(f"torch {torch.__version__} cannot export these networks: install {needed} or newer.")
     networks = {}
     for name, graph in graphs_of(model, refiner, crops, templates).items():
         progress(name)
