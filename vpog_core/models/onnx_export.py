@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -203,12 +204,14 @@ def _as_onnx(graph: Graph) -> bytes:
 
 @contextmanager
 def _quiet(name: str) -> Iterator[None]:
-    """Silence warnings of a logger, such as those on packages that are not needed."""
+    """Silence warnings of a logger and of Python, such as those on packages that are not needed."""
     logger = logging.getLogger(name)
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     finally:
         logger.setLevel(level)
 
