@@ -95,7 +95,10 @@ def test_values_on_the_command_line_count_most():
         ("optimizer.lr=fast", r"^optimizer.lr: Value 'fast' of type 'str' could not be converted to Float: "),
         ("seed", r"^'seed' is no KEY=VALUE: "),
         ("loader.batch_size=0", r"^loader.batch_size is 0: give 1 or more.$"),
-        ("data.bank=runs/bank", r"^The setting 'data.bank' is called 'data.cache_dir' now: use that name.$"),
+        (
+            "data.cache_dir=runs/bank",
+            r"^The setting 'data.bank' is called 'data.cache_dir' now: use that name.$",
+        ),
         ("+loader.groups=4", r"^The setting 'loader.groups' is called 'loader.batch_size' now: "),
         ("model.window=5", r"windows of 5"),
         ("data.procedural=0", r"names no objects"),

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vpog_core.cli.cluster import add_cluster
 from vpog_core.cli.flags import add_flags
 from vpog_core.cli.numbers import positive
 from vpog_core.inference.options import LoadSettings
@@ -60,6 +61,7 @@ def add_calibrate(commands) -> None:
     parser.add_argument(
         "--workers", type=positive, default=1, metavar="N", help="processes (default: %(default)s)"
     )
+    add_cluster(parser)
     parser.add_argument("--output", metavar="FILE", help="write here instead of into the weights file")
     parser.add_argument("--half", action="store_true", help="store numbers of 16 bits: half the file")
     parser.add_argument("--dry-run", action="store_true", help="say what would be stored, and store nothing")
@@ -84,7 +86,7 @@ def run_calibrate(arguments: argparse.Namespace) -> int:
     calibrators = {}
     with tqdm(total=arguments.scenes, desc="scenes", delay=1, file=sys.stderr) as bar:
         asked = (weights, arguments.scenes, arguments.frames, arguments.device, arguments.workers)
-        stages = collect(*asked, progress=bar.update)
+        stages = collect(*asked, progress=bar.update, cluster=arguments.cluster)
     for name, stage in stages.items():
         checks = stage.scene % CHECKED == CHECKED - 1
         calibrators[name] = fit(_part(stage.samples, ~checks), SIGNS[name])

@@ -15,8 +15,10 @@ import numpy as np
 from vpog_core import __version__
 from vpog_core.cli.bench import add_command as add_bench
 from vpog_core.cli.calibrate import add_calibrate
+from vpog_core.cli.cluster import add_cluster, onboard_on_cluster
 from vpog_core.cli.data import add_data
 from vpog_core.cli.evaluate import add_command as add_evaluate
+from vpog_core.cli.export import add_command as add_export
 from vpog_core.cli.flags import add_flags, values_of
 from vpog_core.cli.from_dump import missing_inputs, run_from_dump
 from vpog_core.cli.numbers import count, positive
@@ -92,6 +94,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_publish(partial(_add_command, commands))
     add_symmetry(partial(_add_command, commands))
     add_bench(partial(_add_command, commands))
+    add_export(partial(_add_command, commands))
     add_data(commands)
     add_replay(partial(_add_command, commands))
     return parser
@@ -157,6 +160,7 @@ def _add_onboard(commands) -> None:
     parser.add_argument("--output", metavar="DIR", help="also draw the template views into DIR")
     workers = "processes that onboard the objects of a folder (default: one for each core)"
     parser.add_argument("--workers", type=positive, default=usable_cores(), metavar="N", help=workers)
+    add_cluster(parser)
 
 
 def _add_demo(commands) -> None:
@@ -224,7 +228,7 @@ def run_estimate(arguments: argparse.Namespace) -> int:
 def run_onboard(arguments: argparse.Namespace) -> int:
     """Run `vpog onboard`; returns 0 if every object can be used, 1 if some are left out."""
     from vpog_core.cli import files
-    from vpog_core.cli.sheet import template_sheet
+    from vpog_core.cli.sheet import mesh_description, template_sheet
 
     if arguments.output:
         files.check_output(arguments.output)
@@ -234,8 +238,10 @@ def run_onboard(arguments: argparse.Namespace) -> int:
         usable = [object_id for object_id in library.ids if object_id not in broken]
         _print_left_out(broken if usable else {})
         for object_id in usable:
-            print(_description(object_id, library.mesh(object_id)), flush=True)
+            print(mesh_description(object_id, library.mesh(object_id)), flush=True)
         alone = None if Path(arguments.mesh).is_dir() else arguments.mesh
+        if arguments.cluster is not None:
+            onboard_on_cluster(arguments, usable)
         left_out = files.onboard_with_progress(estimator, mesh=alone, workers=arguments.workers)
         _print_left_out({name: left_out[name] for name in left_out if name not in broken})
         for object_id in usable if arguments.output else ():
@@ -263,15 +269,6 @@ def _estimator_to_onboard(arguments):
 def _print_left_out(left_out: dict[str, str]) -> None:
     for object_id, sentence in left_out.items():
         print(f"vpog: '{object_id}' is left out. {sentence}", file=sys.stderr, flush=True)
-
-
-def _description(object_id: str, mesh) -> str:
-    width, depth, height = 1e3 * np.ptp(mesh.bounds, axis=0)
-    return (
-        f"{object_id}: {width:.1f} x {depth:.1f} x {height:.1f} mm, "
-        f"diameter {1e3 * mesh.diameter:.1f} mm, {len(mesh.vertices)} vertices, "
-        f"{len(mesh.faces)} faces, {_colouring(mesh)}"
-    )
 
 
 def run_demo(arguments: argparse.Namespace) -> int:
@@ -344,9 +341,3 @@ def _draw_estimate(output, image, camera, estimate, mesh) -> None:
         files.write_png(folder / "overlay.png", overlay)
     if estimate.match is not None:
         files.write_png(folder / "match.png", draw_match(estimate.match))
-
-
-def _colouring(mesh) -> str:
-    if mesh.uv is not None and mesh.texture is not None:
-        return f"texture {mesh.texture.shape[1]}x{mesh.texture.shape[0]}"
-    return "colours per vertex" if mesh.vertex_colors is not None else "one plain colour"

@@ -6,6 +6,7 @@ import argparse
 import shlex
 import sys
 
+from vpog_core.cli.cluster import add_cluster
 from vpog_core.cli.flags import add_flags, given_flags, values_of
 from vpog_core.cli.numbers import count, positive
 from vpog_core.cli.renamed import RenamedOption
@@ -56,6 +57,7 @@ def add_command(add) -> None:
     parser.add_argument("--baseline", choices=("sift",), help="also run the classical method, same boxes")
     parser.add_argument("--no-stages", action="store_true", help="leave out the oracles (less time)")
     parser.add_argument("--workers", type=positive, default=1, metavar="N", help="processes (default: 1)")
+    add_cluster(parser)
     parser.add_argument("--limit", type=positive, metavar="N", help="the first N images of a dataset only")
     parser.add_argument("--objects", type=positive, metavar="N", help="held-out: the first N objects only")
     parser.add_argument("--crops", type=positive, metavar="N", help="held-out: N images a level only")
@@ -72,7 +74,8 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
     files.check_output(arguments.output)
     output = files.output_folder(arguments.output)
     with _ProgressBars() as progress:
-        result = evaluate(config_of(arguments), output, arguments.workers, command_of(arguments), progress)
+        how = arguments.workers, command_of(arguments), progress, arguments.cluster
+        result = evaluate(config_of(arguments), output, *how)
     for note in result["notes"]:
         print(note)
     print(f"report: {output / 'report.html'}")

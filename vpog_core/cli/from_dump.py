@@ -18,6 +18,7 @@ def missing_inputs(arguments: argparse.Namespace) -> str:
     given = [name for name in (*NEEDED, "box", "mask", "objects_dir") if getattr(arguments, name) is not None]
     if arguments.dump is not None:
         given += ["unit"] if arguments.unit != "auto" else []
+        given += ["engine"] if arguments.engine != "torch" else []
         flags = [f"--{name.replace('_', '-')}" for name in given]
         options = ", ".join([*flags, *given_flags(arguments, Options)])
         return f"not allowed with --from, which has its own: {options}" if options else ""

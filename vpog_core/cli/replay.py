@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from vpog_core.cli.cluster import absolute_paths, add_cluster, run_each
 from vpog_core.cli.flags import add_flag, add_flags, values_of
 from vpog_core.cli.numbers import count, fraction, positive
 from vpog_core.inference.options import LoadSettings, Options
@@ -31,6 +32,7 @@ examples:
   vpog record-demo demo_bag
   vpog replay demo_bag --objects-dir demo_bag_objects --output demo_poses
   vpog replay kitchen.mcap --objects-dir meshes --image /camera/color/image_raw --rerun
+  vpog replay monday/*.mcap --objects-dir meshes --output monday_poses --cluster tcp://10.0.0.1:8786
 Exit status: 0 poses were found, 1 none, 2 unusable input, 130 stopped."""
 
 RECORD_HELP = """\
@@ -50,9 +52,20 @@ def add_commands(add) -> None:
 
 
 def _add_replay(parser) -> None:
-    parser.add_argument("bag", metavar="BAG", help="folder of a bag, or its .mcap or .db3 file")
+    parser.add_argument(
+        "bag",
+        nargs="+",
+        metavar="BAG",
+        help="folder of a bag, or its .mcap or .db3 file; several go one by one",
+    )
     parser.add_argument("--objects-dir", required=True, metavar="DIR", help="folder of meshes")
-    parser.add_argument("--output", default="vpog_replay", metavar="DIR", help="(default: %(default)s)")
+    parser.add_argument(
+        "--output",
+        default="vpog_replay",
+        metavar="DIR",
+        help="of several bags, with a folder for each (default: %(default)s)",
+    )
+    add_cluster(parser)
     parser.add_argument("--restart", action="store_true", help="start again from the first frame")
     for name, what in (("image", "images"), ("camera-info", "calibrations"), ("detections", "detections")):
         parser.add_argument(f"--{name}", metavar="TOPIC", help=f"topic of the {what}, where several fit")
@@ -92,12 +105,39 @@ def _add_storage(parser) -> None:
 
 def run_replay(arguments: argparse.Namespace) -> int:
     """Run `vpog replay`; returns 0 with poses, 1 without."""
+    from vpog_core.threads import usable_cores, use_threads
+
+    use_threads(usable_cores())
+    if len(arguments.bag) == 1 and arguments.cluster is None:
+        return _replay(argparse.Namespace(**{**vars(arguments), "bag": arguments.bag[0]}))
+    return _replay_several(arguments)
+
+
+def _replay_several(arguments: argparse.Namespace) -> int:
+    """Replay bags one by one, or on a cluster; returns the worst of their statuses."""
+    names = [Path(bag).resolve().stem for bag in arguments.bag]
+    for name in names:
+        if names.count(name) > 1:
+            raise VPOGError(
+                f"Several bags are called '{name}': give them one by one, each with its --output."
+            )
+    paths = absolute_paths(arguments, "objects_dir", "weights", "refiner_weights", "cache_dir", "output")
+    jobs = [
+        argparse.Namespace(
+            **{**paths, "bag": str(Path(bag).resolve()), "output": str(Path(paths["output"], name))}
+        )
+        for bag, name in zip(arguments.bag, names, strict=True)
+    ]
+    return run_each(_replay, {job.bag: job for job in jobs}, arguments.cluster)
+
+
+def _replay(arguments: argparse.Namespace) -> int:
+    """Replay one bag; returns 0 with poses, 1 without."""
     from vpog_core.cli import files
     from vpog_core.inference.estimator import PoseEstimator
     from vpog_core.replay.bag_reader import open_bag
     from vpog_core.replay.journal import start_anew
     from vpog_core.replay.replay import Replay
-    from vpog_core.threads import usable_cores, use_threads
 
     settings = _settings(arguments)
     files.check_output(settings.output)
@@ -105,7 +145,6 @@ def run_replay(arguments: argparse.Namespace) -> int:
         from vpog_core.replay.rerun_log import check_rerun
 
         check_rerun()
-    use_threads(usable_cores())
     with open_bag(settings.bag) as bag:
         chosen = values_of(arguments, LoadSettings) | values_of(arguments, Options)
         estimator = PoseEstimator(arguments.objects_dir, **chosen)

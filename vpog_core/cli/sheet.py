@@ -1,4 +1,4 @@
-"""Draw an object's template views on one sheet, to check mesh, unit and texture at a glance."""
+"""Draw an object's template views on one sheet, and describe its mesh in a line."""
 
 from __future__ import annotations
 
@@ -27,3 +27,19 @@ def template_sheet(mesh: Mesh, rows: int = 4, columns: int = 6, size: int = 160)
 def _direction(elevation: float, azimuth: float) -> np.ndarray:
     c = np.cos(elevation)
     return np.array([c * np.cos(azimuth), c * np.sin(azimuth), np.sin(elevation)])
+
+
+def mesh_description(object_id: str, mesh) -> str:
+    """Tell the size of an object and what its mesh holds, in one line."""
+    width, depth, height = 1e3 * np.ptp(mesh.bounds, axis=0)
+    return (
+        f"{object_id}: {width:.1f} x {depth:.1f} x {height:.1f} mm, "
+        f"diameter {1e3 * mesh.diameter:.1f} mm, {len(mesh.vertices)} vertices, "
+        f"{len(mesh.faces)} faces, {_colouring(mesh)}"
+    )
+
+
+def _colouring(mesh) -> str:
+    if mesh.uv is not None and mesh.texture is not None:
+        return f"texture {mesh.texture.shape[1]}x{mesh.texture.shape[0]}"
+    return "colours per vertex" if mesh.vertex_colors is not None else "one plain colour"

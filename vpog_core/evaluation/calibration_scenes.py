@@ -109,11 +109,13 @@ def collect(
     device: str,
     workers: int = 1,
     progress: Callable[[], None] = lambda: None,
+    cluster: str | None = None,
 ) -> dict[str, StageSamples]:
     """Collect the poses that a network finds in scenes of `frames` frames each.
 
     Args:
         workers: processes; progress: called after each scene.
+        cluster: address of a Dask scheduler whose workers are used in place of processes.
 
     Returns:
         Samples for each calibrator of `calibration.SIGNS`.
@@ -122,7 +124,8 @@ def collect(
         VPOGError: unreadable weights, or no pose found at all.
     """
     matched, compared, tracked = rows = ([], [], [])
-    with WorkerPool(SceneEvaluator, (weights, device, frames), min(workers, scenes)) as pool:
+    arguments = weights.resolve(), device, frames
+    with WorkerPool(SceneEvaluator, arguments, min(workers, scenes), cluster) as pool:
         for found in pool.map(SceneEvaluator.run, range(scenes)):
             for stage, more in zip(rows, found, strict=True):
                 stage.extend(more)

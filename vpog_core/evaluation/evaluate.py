@@ -37,11 +37,12 @@ def evaluate(
     workers: int = 1,
     command: str = "",
     progress: Progress | None = None,
+    cluster: str | None = None,
 ) -> dict:
     """Run an evaluation and write its files into the folder `output`; returns what scores.json holds.
 
     Args:
-        command: how it was called, for the files.
+        command: how it was called, for the files; cluster: see `runner.run`.
 
     Raises:
         VPOGError: weights, dataset or detections that cannot be used.
@@ -50,7 +51,7 @@ def evaluate(
     benchmark = config.benchmark()
     notes = [*benchmark.notes, *detections.open_detections(config.detections, benchmark).notes]
     output.mkdir(parents=True, exist_ok=True)
-    records = run(config, benchmark, output / "frames", workers, progress)
+    records = run(config, benchmark, output / "frames", workers, progress, cluster)
     # Score each method, and write its poses.
     names = {i: benchmark.object(i).name for i in benchmark.object_ids}
     methods = {}

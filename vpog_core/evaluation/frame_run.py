@@ -58,6 +58,12 @@ class EvaluationConfig:
             return HeldOut(self.objects, self.crops, self.levels, self.splits)
         return BopBenchmark(self.dataset, self.split, self.limit, self.sensor)
 
+    def with_absolute_paths(self) -> EvaluationConfig:
+        """Return the same config for processes that work in another folder."""
+        named = ["dataset", "weights"] + ["detections"] * (self.detections != "gt")
+        paths = {name: str(Path(value).resolve()) for name in named if (value := getattr(self, name))}
+        return replace(self, **paths)
+
     def estimator(self, library: Path) -> PoseEstimator:
         """What is evaluated."""
         return PoseEstimator(library, self.weights, device=self.device, **asdict(self.options))

@@ -31,6 +31,7 @@ def run(
     folder: Path,
     workers: int = 1,
     progress: Progress | None = None,
+    cluster: str | None = None,
 ) -> list[dict]:
     """Run all frames and return their records in the benchmark's order; those in `folder` are reused.
 
@@ -39,14 +40,18 @@ def run(
         folder: where frames are kept, in a folder named by everything they depend on.
         workers: processes, each with one torch thread; 1 runs here.
         progress: called after each object onboarded and each frame.
+        cluster: address of a Dask scheduler whose workers are used; `folder` and what the config names must
+            be there under the same paths.
     """
     store = FrameStore(folder, run_key(config, benchmark))
     missing = [key for key in benchmark.keys if key not in store]
     done = len(benchmark.keys) - len(missing)
-    with tempfile.TemporaryDirectory(prefix="vpog_objects_") as library:
+    shared = None if cluster is None else folder.resolve()
+    with tempfile.TemporaryDirectory(prefix="vpog_objects_", dir=shared) as library:
         if missing:
             benchmark.write_library(Path(library))
-            with WorkerPool(FrameRunner, (config, Path(library)), min(workers, len(missing))) as pool:
+            arguments = config.with_absolute_paths(), Path(library)
+            with WorkerPool(FrameRunner, arguments, min(workers, len(missing)), cluster) as pool:
                 for count, _ in enumerate(pool.map(_onboard, benchmark.object_ids), start=1):
                     _report(progress, "objects", count, len(benchmark.object_ids))
                 _report(progress, "frames", done, len(benchmark.keys))

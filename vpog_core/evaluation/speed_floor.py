@@ -147,4 +147,4 @@ def _median_seconds(call: Callable[[], object], device: str, repeats: int) -> fl
 
 def _wait_for(device: str) -> None:
     if device.startswith("cuda"):
-        torch.cuda.synchronize()
+        torch.cuda.synchronize(device)

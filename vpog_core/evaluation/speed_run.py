@@ -146,7 +146,7 @@ def run_speed(config: SpeedConfig, report: ReportProgress = lambda text: None) -
         result.steps += _time_steps(name, config, result.rates)
     result.memory_mib = _peak_memory_mib()
     if config.device.startswith("cuda"):
-        result.gpu_memory_mib = torch.cuda.max_memory_allocated() / 2**20
+        result.gpu_memory_mib = torch.cuda.max_memory_allocated(config.device) / 2**20
     return result
 
 
@@ -214,7 +214,7 @@ def _time_steps(name: str, config: SpeedConfig, rates: MachineRates) -> list[Ste
 
 
 def _machine(config: SpeedConfig, bfloat16: bool) -> dict[str, str | int]:
-    device = torch.cuda.get_device_name() if config.device.startswith("cuda") else _processor()
+    device = torch.cuda.get_device_name(config.device) if config.device.startswith("cuda") else _processor()
     return {
         "device": device,
         "cores": usable_cores(),

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from vpog_core.geometry.se3_torch import moved, rigid
+from vpog_core.geometry.se3_torch import identity_like, moved, rigid
 
 MIN_POINTS = 3
 MIN_DEPTH = 1e-3
@@ -71,7 +71,7 @@ class PnPProblem:
         for name in ("points_2d", "points_3d", "weights"):
             value = getattr(self, name)
             setattr(self, name, torch.where(there[..., None], value, torch.zeros_like(value)))
-        self.K = torch.where(camera[:, None, None], self.K, torch.eye(3).to(self.K))
+        self.K = torch.where(camera[:, None, None], self.K, identity_like(3, self.K))
 
     @property
     def there(self) -> Tensor:
@@ -211,11 +211,11 @@ def necker_reversal(problem: PnPProblem, T: Tensor) -> Tensor:
     X, w = problem.points_3d.detach(), problem.weights.detach().square().sum(dim=-1, keepdim=True)
     centre = (w * X).sum(dim=1) / w.sum(dim=1).clamp_min(1e-12)
     spread = X - centre[:, None]
-    normal = torch.linalg.eigh((w * spread).mT @ spread + 1e-12 * torch.eye(3).to(X))[1][..., :1]
+    normal = torch.linalg.eigh((w * spread).mT @ spread + 1e-12 * identity_like(3, X))[1][..., :1]
     T = _finite_poses(T.detach())[0]
     place = T[:, :3, :3] @ centre[..., None] + T[:, :3, 3:]
     ray = place / place.norm(dim=1, keepdim=True).clamp_min(MIN_DEPTH)
-    identity = torch.eye(3).to(X)
+    identity = identity_like(3, X)
     R = (identity - 2 * ray @ ray.mT) @ T[:, :3, :3] @ (identity - 2 * normal @ normal.mT)
     return rigid(R, (place - R @ centre[..., None])[..., 0])
 
@@ -223,7 +223,7 @@ def necker_reversal(problem: PnPProblem, T: Tensor) -> Tensor:
 def _finite_poses(T: Tensor) -> tuple[Tensor, Tensor]:
     """Replace poses that are not finite by the identity, one metre away; tell which are finite."""
     finite = torch.isfinite(T).flatten(1).all(dim=1)
-    away = torch.eye(4).to(T)
+    away = identity_like(4, T)
     away[2, 3] = 1.0
     return torch.where(finite[:, None, None], T, away), finite
 
@@ -239,7 +239,7 @@ def _scaled_normal(r: Tensor, J: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 def _damped_step(r: Tensor, J: Tensor, damping: Tensor) -> tuple[Tensor, Tensor]:
     """Compute steps [B, 6] against the gradient and the squared decrement [B] (squared length in sigmas)."""
     H, g, scale = _scaled_normal(r, J)
-    L, _ = torch.linalg.cholesky_ex(H + damping[:, None, None] * torch.eye(6).to(H))
+    L, _ = torch.linalg.cholesky_ex(H + damping[:, None, None] * identity_like(6, H))
     # A set without points has a zero matrix: the damping alone keeps it regular.
     step = torch.cholesky_solve(g[..., None], L)[..., 0]
     return -step * scale, (step * g).sum(dim=-1)
@@ -254,7 +254,7 @@ def _solution_at(problem: PnPProblem, T: Tensor, cost: Tensor, finite: Tensor) -
     r, J = linearise(problem, T)
     H, g, scale = _scaled_normal(r, J)
     good = torch.isfinite(H).flatten(1).all(dim=1)
-    identity = torch.eye(6).to(H)
+    identity = identity_like(6, H)
     values, vectors = torch.linalg.eigh(torch.where(good[:, None, None], H, identity))
     depth = problem.points_3d @ T[:, 2, :3, None] + T[:, 2, 3, None, None]
     behind = ((depth[..., 0] <= MIN_DEPTH) & problem.there).any(dim=1)

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from vpog_core.geometry.epro_pnp import PnPProblem, pose_cost
 from vpog_core.geometry.se3_torch import (
+    identity_like,
     quaternion_of_rotation,
     rigid,
     rotation_log,
@@ -129,8 +130,8 @@ class _Proposal:
     def at(cls, T: Tensor, covariance: Tensor, pivot: Tensor) -> _Proposal:
         """Make a proposal of covariances [B, H, 6, 6] at poses [B, H, 4, 4], about object points [B, 3]."""
         arm = (T[..., :3, :3] @ pivot[:, None, :, None])[..., 0]
-        lever = torch.linalg.cross(torch.eye(3).to(T).expand(*arm.shape, 3), arm[..., None, :], dim=-1)
-        turn = torch.cat((torch.eye(3).to(T).expand_as(lever), lever.mT), dim=-1)  # step -> of the pivot
+        lever = torch.linalg.cross(identity_like(3, T).expand(*arm.shape, 3), arm[..., None, :], dim=-1)
+        turn = torch.cat((identity_like(3, T).expand_as(lever), lever.mT), dim=-1)  # step -> of the pivot
         scale = turn @ covariance @ turn.mT
         q = quaternion_of_rotation(T[..., :3, :3])
         E = _tangent(q)
@@ -209,7 +210,7 @@ def _positive(matrix: Tensor) -> Tensor:
     """Make a matrix symmetric and slightly rounder, so that its Cholesky factor exists."""
     matrix = (matrix + matrix.mT) / 2
     size = matrix.diagonal(dim1=-2, dim2=-1).mean(dim=-1)[..., None, None].clamp_min(1e-18)
-    return matrix + 100 * torch.finfo(matrix.dtype).eps * size * torch.eye(matrix.shape[-1]).to(matrix)
+    return matrix + 100 * torch.finfo(matrix.dtype).eps * size * identity_like(matrix.shape[-1], matrix)
 
 
 def _log_det(L: Tensor) -> Tensor:

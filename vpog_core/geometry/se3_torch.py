@@ -52,6 +52,11 @@ def rotation_log(R: Tensor) -> Tensor:
     return torch.where(sine > 1e-12, q[..., :3] / sine.clamp_min(1e-12) * angle, 2 * q[..., :3])
 
 
+def identity_like(size: int, like: Tensor) -> Tensor:
+    """Make an identity matrix [size, size] of the type and on the device of another tensor."""
+    return torch.eye(size, dtype=like.dtype, device=like.device)
+
+
 def rigid(R: Tensor, t: Tensor) -> Tensor:
     """Make transforms [..., 4, 4] of rotations [..., 3, 3] and translations [..., 3]."""
     last = t.new_tensor((0.0, 0.0, 0.0, 1.0)).expand(*t.shape[:-1], 1, 4)

@@ -58,6 +58,16 @@ def dense_matches(model: VPOGModel, matches: Matches, soft: int = 1) -> list[Den
     Args:
         soft: patches the place is the expected value over: the likeliest, and its likeliest neighbours.
     """
+    images = [v.cpu().numpy() for v in dense_tensors(model, matches, soft)]
+    return [DenseMatch(*(p[b] for p in images)) for b in range(len(images[0]))]
+
+
+def dense_tensors(model: VPOGModel, matches: Matches, soft: int = 1) -> tuple[Tensor, Tensor, Tensor]:
+    """Compute what `dense_matches` gives on the device of the network.
+
+    Returns:
+        `in_template` [B, S, P, P, 2], `confidence` [B, S, P, P] and `seen` [B, S, P, P], see `DenseMatch`.
+    """
     # Find the likeliest template patch of each crop patch, and the probability that the object is seen there.
     patches = matches.templates.shape[2]
     probability = matches.logits.float().softmax(dim=-1)
@@ -76,8 +86,7 @@ def dense_matches(model: VPOGModel, matches: Matches, soft: int = 1) -> list[Den
     chosen = likely.sum(dim=-1) / seen.clamp_min(1e-6)
     confidence = confidence * (seen * chosen.clamp(0.0, 1.0).sqrt())[..., None, None]
     is_seen = (seen > 0.5)[..., None, None].expand_as(confidence)
-    maps = [_join_patches(v, side).cpu().numpy() for v in (in_template, confidence, is_seen)]
-    return [DenseMatch(*(p[b] for p in maps)) for b in range(index.shape[0])]
+    return tuple(_join_patches(v, side) for v in (in_template, confidence, is_seen))
 
 
 def _likeliest(probability: Tensor, count: int) -> tuple[Tensor, Tensor]:

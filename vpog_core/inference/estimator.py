@@ -22,6 +22,7 @@ from vpog_core.inference.onboarding_workers import fill_cache
 from vpog_core.inference.options import Options
 from vpog_core.inference.query import Prior, Query
 from vpog_core.inference.result import pose_estimate
+from vpog_core.inference.stage_timings import StageTimings
 from vpog_core.models.vpog_model import VPOGModel
 from vpog_core.objects.library import ObjectLibrary
 from vpog_core.objects.renderer import Renderer
@@ -42,7 +43,7 @@ class PoseEstimator:
         device: `cpu`, `cuda`, or `auto` (CUDA where there is one), for weights that are loaded now.
         cache_dir: where templates and descriptors are kept; None: the user's cache folder.
         refiner_weights: of the refiner network; None: those that ship.
-        precision: see `Networks.load`.
+        precision, engine: see `Networks.load`.
         options: fields of `Options`, such as `mode`.
 
     Attributes:
@@ -61,11 +62,13 @@ class PoseEstimator:
         cache_dir: str | Path | None = None,
         refiner_weights: str | Path | None = None,
         precision: str = "auto",
+        engine: str = "torch",
         **options: Any,
     ) -> None:
         self.options = Options(**options)
         loaded = isinstance(weights, Networks)
-        self.networks = weights if loaded else Networks.load(weights, refiner_weights, device, precision)
+        given = refiner_weights, device, precision, engine
+        self.networks = weights if loaded else Networks.load(weights, *given)
         folder = isinstance(objects, (str, Path))
         library = ObjectLibrary(objects, cache_dir or None) if folder else objects
         self._failures = Failures()
@@ -216,7 +219,7 @@ class PoseEstimator:
                 _LOG.warning("%s", doubt)
 
     def _setup(self) -> pipeline.Setup:
-        return pipeline.Setup(self.networks, self.objects, self.options)
+        return pipeline.Setup(self.networks, self.objects, self.options, StageTimings(self.device))
 
     def _find_poses(self, setup: pipeline.Setup, queries: Sequence[Query]) -> list[PoseEstimate]:
         """Find the poses of queries together; if that fails for all of them, one by one."""

@@ -8,10 +8,12 @@ from pathlib import Path
 import torch
 
 from vpog_core.inference.calibration import DEFAULT_CALIBRATION, Calibration, read_calibration
+from vpog_core.inference.onnx_engine import OnnxModel, OnnxRefiner, check_engine, onnx_networks
 from vpog_core.models.checkpoint import load_refiner, load_weights, weights_key
 from vpog_core.models.precision import choose_precision
 from vpog_core.models.refiner import RefinerNet
 from vpog_core.models.vpog_model import VPOGModel
+from vpog_core.objects.library import default_cache_dir
 from vpog_core.types import VPOGError
 
 DEFAULT_WEIGHTS = Path(__file__).parent.parent / "weights" / "vpog-tiny.safetensors"
@@ -28,10 +30,10 @@ class Networks:
         refiner: corrects poses by comparing renders with the image; None: nothing does.
     """
 
-    model: VPOGModel
+    model: VPOGModel | OnnxModel
     key: str
     calibration: Calibration = DEFAULT_CALIBRATION
-    refiner: RefinerNet | None = None
+    refiner: RefinerNet | OnnxRefiner | None = None
 
     @classmethod
     def load(
@@ -40,6 +42,7 @@ class Networks:
         refiner_weights: str | Path | None = None,
         device: str = "auto",
         precision: str = "auto",
+        engine: str = "torch",
     ) -> Networks:
         """Load weights files; None: those that ship.
 
@@ -47,16 +50,26 @@ class Networks:
             device: see `choose_device`.
             precision: what the networks compute in: `float32`, `bfloat16`, or `auto` (bfloat16 where the
                 processor has instructions for it).
+            engine: `torch`, or `onnxruntime`, which is faster on a CPU and computes in float32.
 
         Raises:
-            VPOGError: a file is missing or cannot be used, or the device is not there.
+            VPOGError: a file is missing or cannot be used, the device is not there, or the engine is not
+                installed or cannot do what is asked for.
         """
+        if engine != "torch" and device == "auto":
+            device = "cpu"
         path, device = Path(weights or DEFAULT_WEIGHTS), choose_device(device)
+        check_engine(engine, device, precision)
         model = load_weights(path, device)
-        refiner = load_refiner(refiner_weights or DEFAULT_REFINER, device)
+        refiner_path = Path(refiner_weights or DEFAULT_REFINER)
+        refiner = load_refiner(refiner_path, device)
+        key = weights_key(path)
         for network in (model, refiner):
-            choose_precision(network, precision)
-        return cls(model, weights_key(path), read_calibration(path), refiner)
+            choose_precision(network, precision if engine == "torch" else "float32")
+        if engine == "onnxruntime":
+            keys = {"network": key, "refiner": weights_key(refiner_path)}
+            model, refiner = onnx_networks(model, refiner, keys, default_cache_dir())
+        return cls(model, key, read_calibration(path), refiner)
 
 
 def choose_device(device: str) -> str:

@@ -34,6 +34,11 @@ class LoadSettings:
         "for it.",
         choices=("auto", "float32", "bfloat16"),
     )
+    engine: str = setting(
+        "torch",
+        "What runs the networks; onnxruntime is faster on most CPUs, and needs pip install 'vpog_ros[onnx]'.",
+        choices=("torch", "onnxruntime"),
+    )
     cache_dir: str = setting(
         "", "Folder for the objects' rendered templates; empty: the user's cache folder."
     )

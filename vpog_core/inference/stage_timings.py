@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
+import torch
+
 from vpog_core import cancellation
 
 _on_stage: ContextVar[Callable[[str], None] | None] = ContextVar("on_stage", default=None)
@@ -25,13 +27,18 @@ def report_stages(on_stage: Callable[[str], None]) -> Iterator[None]:
 class StageTimings:
     """Measures the stages of one call; the times of a stage that runs several times are added up.
 
-    A stage within a stage counts by itself, and not in the outer one: all stages together are the whole.
+    A stage within a stage counts by itself, and not in the outer one: all stages together are the whole. On a
+    GPU a stage ends when its work is done, not when it is queued.
+
+    Args:
+        device: where the networks run.
 
     Attributes:
         seconds: of each stage, in the order of their first run.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, device: str = "cpu") -> None:
+        self._device = device
         self.seconds: dict[str, float] = {}
         self._inner = [0.0]
 
@@ -46,6 +53,8 @@ class StageTimings:
         self._inner.append(0.0)
         begin = time.perf_counter()
         yield
+        if self._device.startswith("cuda"):
+            torch.cuda.synchronize(self._device)
         seconds = time.perf_counter() - begin
         self.seconds[name] += seconds - self._inner.pop()
         self._inner[-1] += seconds

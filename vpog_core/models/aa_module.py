@@ -44,7 +44,9 @@ class WindowAttention(Attention):
         patches = self.grid**2
         windows = self.split_windows(q[:, :, :patches])
         seen = self._with_added(k, patches, windows.shape[1]), self._with_added(v, patches, windows.shape[1])
-        outputs = self.join_windows(F.scaled_dot_product_attention(windows, *seen))
+        # Fused kernels, and ONNX, take windows as a batch alone.
+        attended = F.scaled_dot_product_attention(*(x.flatten(0, 1) for x in (windows, *seen)))
+        outputs = self.join_windows(attended.unflatten(0, windows.shape[:2]))
         if x.shape[1] > patches:
             added = F.scaled_dot_product_attention(q[:, :, patches:], k, v)
             outputs = torch.cat((outputs, added), dim=2)

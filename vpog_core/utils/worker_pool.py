@@ -9,12 +9,14 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 
 import cv2
 import torch
 
 from vpog_core.threads import wait_passively
 from vpog_core.types import VPOGError
+from vpog_core.utils.cluster_pool import ClusterPool
 
 
 class WorkerPool:
@@ -25,12 +27,18 @@ class WorkerPool:
 
     Args:
         make, arguments: make the tool; for several workers picklable, as `work` and the items are.
+        cluster: address of a Dask scheduler whose workers are used in place of processes here, see `cluster`.
 
     Raises:
-        VPOGError: what `make` raises; it is called in this process first.
+        VPOGError: what `make` raises, which is called in this process first; a cluster that cannot be used.
     """
 
-    def __init__(self, make: Callable, arguments: tuple, workers: int) -> None:
+    def __init__(self, make: Callable, arguments: tuple, workers: int, cluster: str | None = None) -> None:
+        if cluster is not None:
+            self._others = set(multiprocessing.active_children())
+            self.pool = ClusterPool(cluster, make, arguments)
+            self._submit = self.pool.submit
+            return
         tool = make(*arguments)
         if workers <= 1:
             self.tool, self.pool = tool, None
@@ -43,6 +51,7 @@ class WorkerPool:
             initializer=_start,
             initargs=(make, arguments),
         )
+        self._submit = partial(self.pool.submit, _do)
 
     def __enter__(self) -> WorkerPool:
         return self
@@ -61,7 +70,7 @@ class WorkerPool:
         if self.pool is None:
             yield from (work(self.tool, item) for item in items)
             return
-        waiting = {self.pool.submit(_do, work, item) for item in items}
+        waiting = {self._submit(work, item) for item in items}
         while waiting:
             ready, waiting = wait(waiting, return_when=FIRST_COMPLETED)
             for future in ready:

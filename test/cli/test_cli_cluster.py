@@ -1,0 +1,33 @@
+"""Whole commands for several jobs, and the options that choose where and with what they are computed."""
+
+import argparse
+
+import pytest
+
+from vpog_core.cli.cluster import run_each
+from vpog_core.cli.commands import main
+from vpog_core.types import VPOGError
+
+
+def finish(arguments: argparse.Namespace) -> int:
+    if arguments.status > 1:
+        raise VPOGError("The bag is broken: record it again.")
+    return arguments.status
+
+
+def test_a_job_that_fails_costs_no_other(capsys):
+    jobs = {f"job {n}": argparse.Namespace(status=status) for n, status in enumerate((2, 0, 1))}
+    assert run_each(finish, jobs, cluster=None) == 2
+    out = capsys.readouterr().out.splitlines()
+    assert out == ["job 0: The bag is broken: record it again.", "job 1: done", "job 2: exit status 1"]
+
+
+def test_bags_whose_results_would_meet_are_refused(capsys):
+    assert main(["replay", "monday/kitchen.mcap", "tuesday/kitchen.mcap", "--objects-dir", "meshes"]) == 2
+    assert "Several bags are called 'kitchen': give them one by one" in capsys.readouterr().err
+
+
+def test_a_dump_is_computed_by_the_engine_it_was_made_with(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["estimate", "--from", "dump", "--engine", "onnxruntime"])
+    assert "not allowed with --from, which has its own: --engine" in capsys.readouterr().err

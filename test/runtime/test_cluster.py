@@ -1,0 +1,83 @@
+"""Work shared by the workers of a Dask cluster: two processes of this machine."""
+
+import importlib
+import os
+
+import pytest
+
+from vpog_core.types import VPOGError
+from vpog_core.utils.cluster_pool import ClusterPool
+from vpog_core.utils.worker_pool import WorkerPool
+
+distributed = pytest.importorskip("distributed")
+
+MODULE = """
+import os
+import time
+
+from vpog_core.types import VPOGError
+
+def make(limit):
+    return {"process": os.getpid(), "limit": limit, "items": 0}
+
+def work(tool, item):
+    if item > tool["limit"]:
+        raise VPOGError(f"{item} is too much: give less.")
+    time.sleep(0.1)  # so that both have a part in it
+    tool["items"] += 1
+    return item, tool["process"], tool["items"]
+"""
+
+
+@pytest.fixture(scope="module")
+def job(tmp_path_factory):
+    """A module that workers can import, too."""
+    folder = tmp_path_factory.mktemp("cluster")
+    (folder / "cluster_job.py").write_text(MODULE)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join((str(folder), *filter(None, [os.getenv("PYTHONPATH")]))))
+        patch.syspath_prepend(folder)
+        yield importlib.import_module("cluster_job")
+
+
+@pytest.fixture(scope="module")
+def cluster(job):
+    quiet = {"dashboard_address": ":0"}
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, **quiet) as made:
+        yield made
+
+
+def test_workers_of_a_cluster_have_a_tool_each(job, cluster):
+    with WorkerPool(job.make, (100,), 1, cluster.scheduler_address) as pool:
+        found = list(pool.map(job.work, range(8)))
+    assert sorted(item for item, _, _ in found) == list(range(8))
+    processes = {process for _, process, _ in found}
+    assert len(processes) == 2
+    assert os.getpid() not in processes
+    for process in processes:
+        counts = sorted(count for _, of, count in found if of == process)
+        assert counts == list(range(1, len(counts) + 1)), "a tool is made once"
+
+
+def test_what_goes_wrong_on_a_worker_is_said_here(job, cluster):
+    with (
+        pytest.raises(VPOGError, match=r"7 is too much: give less\."),
+        WorkerPool(job.make, (5,), 1, cluster.scheduler_address) as pool,
+    ):
+        list(pool.map(job.work, [7]))
+
+
+def test_a_cluster_that_cannot_be_used_is_named(job, monkeypatch):
+    monkeypatch.setattr("vpog_core.utils.cluster_pool.CONNECT_S", 1)
+    with pytest.raises(
+        VPOGError, match=r"No Dask scheduler answers at 'tcp://127\.0\.0\.1:1' .*dask scheduler"
+    ):
+        ClusterPool("tcp://127.0.0.1:1", job.make, (1,))
+    with (
+        distributed.LocalCluster(n_workers=0, processes=False, dashboard_address=":0") as empty,
+        pytest.raises(VPOGError, match=r"has no workers: start some with 'dask worker"),
+    ):
+        ClusterPool(empty.scheduler_address, job.make, (1,))
+    monkeypatch.setattr("vpog_core.utils.cluster_pool.find_spec", lambda name: None)
+    with pytest.raises(VPOGError, match=r"pip install 'vpog_ros\[cluster\]'"):
+        ClusterPool("tcp://127.0.0.1:1", job.make, (1,))

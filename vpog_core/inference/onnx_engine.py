@@ -1,0 +1,147 @@
+"""onnxruntime as the engine of an estimator on a CPU: the same networks, run from ONNX files.
+
+The files are those of `vpog export`, of one crop each, made once for each weights file and kept in the cache.
+Several crops go through one after the other, which costs no more than together.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vpog_core.models.onnx_export import FORMAT, MANIFEST, export_onnx, open_session, require
+from vpog_core.models.refiner import Comparison, RefinerNet
+from vpog_core.models.vpog_model import Encoded, Matches, VPOGModel
+from vpog_core.types import VPOGError
+
+ENGINES = ("torch", "onnxruntime")
+TEMPLATES = 4
+"""Templates of a cluster; matches with another number are computed by torch."""
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass
+class MatchedPixels:
+    """Flow [B, S, Nq, 16, 16, 2] and its confidence [B, S, Nq, 16, 16], as in `flow_head.Flow`."""
+
+    flow: Tensor
+    confidence: Tensor
+
+
+class OnnxModel:
+    """Run encode, match and flow of a network in onnxruntime; all else is the torch network's."""
+
+    def __init__(self, model: VPOGModel, folder: Path) -> None:
+        self._model = model
+        threads = torch.get_num_threads()
+        self._encode, self._match, self._flow = (
+            open_session(folder / f"{name}.onnx", threads) for name in ("encode", "match", "flow")
+        )
+
+    def __getattr__(self, name: str):
+        return getattr(self._model, name)
+
+    def encode(self, images: Tensor) -> Encoded:
+        """Encode images [N, 3, H, W] uint8, see `VPOGModel.encode`."""
+        if images.dtype != torch.uint8:
+            return self._model.encode(images)
+        return Encoded(*_run(self._encode, images)[:2])
+
+    def match(self, query: Encoded, templates: Encoded, directions: Tensor) -> Matches:
+        """Match crops with templates, see `VPOGModel.match`."""
+        if templates.tokens.shape[1] != TEMPLATES:
+            return self._model.match(query, templates, directions)
+        inputs = query.tokens, query.stem, templates.tokens, templates.stem, directions
+        return Matches(*_run(self._match, *inputs))
+
+    def flow(self, matches: Matches, index: Tensor):
+        """Find the flow of matched patches, see `VPOGModel.flow`."""
+        if matches.templates.shape[1] != TEMPLATES:
+            return self._model.flow(matches, index)
+        inputs = matches.query, matches.templates, matches.query_fine, matches.template_fine, index
+        return MatchedPixels(*_run(self._flow, *inputs))
+
+
+class OnnxRefiner:
+    """Run a refiner in onnxruntime; all else is the torch network's."""
+
+    def __init__(self, refiner: RefinerNet, folder: Path) -> None:
+        self._refiner = refiner
+        self._compare = open_session(folder / "refiner.onnx", torch.get_num_threads())
+
+    def __getattr__(self, name: str):
+        return getattr(self._refiner, name)
+
+    def __call__(self, image: Tensor, render: Tensor, normals: Tensor, mask: Tensor) -> Comparison:
+        """Compare renders with images, see `RefinerNet.forward`."""
+        return Comparison(*_run(self._compare, image, render, normals, mask))
+
+
+def onnx_networks(
+    model: VPOGModel, refiner: RefinerNet, keys: dict[str, str], cache_dir: Path
+) -> tuple[OnnxModel, OnnxRefiner]:
+    """Open both networks in onnxruntime; their files are written where the cache does not have them.
+
+    Args:
+        keys: of both weights files, for the name of the folder in the cache.
+
+    Raises:
+        VPOGError: a package is missing, or the files cannot be written or opened.
+    """
+    require("onnxruntime")
+    folder = cache_dir / "onnx-{}".format("-".join(keys.values()))
+    if not _is_whole(folder):
+        _LOG.info("The networks are written as ONNX files to '%s': this takes a minute, once.", folder)
+        try:
+            export_onnx(model, refiner, folder, keys, crops=1, templates=TEMPLATES)
+        except OSError as error:
+            raise VPOGError(
+                f"'{folder}' cannot be written ({error.strerror}): set XDG_CACHE_HOME to a folder that can, "
+                "or the engine to 'torch'."
+            ) from error
+    return OnnxModel(model, folder), OnnxRefiner(refiner, folder)
+
+
+def check_engine(engine: str, device: str, precision: str) -> None:
+    """Refuse an engine that is not known, or that cannot run what is asked for.
+
+    Args:
+        device: as chosen; precision: as asked for.
+
+    Raises:
+        VPOGError: the engine is not known, or onnxruntime is to run on a GPU or in bfloat16.
+    """
+    if engine not in ENGINES:
+        raise VPOGError(f"The engine '{engine}' is not known: use one of {', '.join(ENGINES)}.")
+    if engine == "torch":
+        return
+    if device != "cpu":
+        raise VPOGError(f"The engine '{engine}' runs on a CPU and the device is '{device}': set it to 'cpu'.")
+    if precision == "bfloat16":
+        raise VPOGError(f"The engine '{engine}' computes in float32: set precision to 'auto' or 'float32'.")
+
+
+def _is_whole(folder: Path) -> bool:
+    try:
+        return json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["format"] == FORMAT
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _run(session, *batches: Tensor) -> tuple[Tensor, ...]:
+    """Run a graph of one row for each row of a batch; returns its outputs [B, ...]."""
+    names = [each.name for each in session.get_inputs()]
+    arrays = [batch.numpy() for batch in batches]
+    rows = [
+        session.run(
+            None, {name: np.ascontiguousarray(a[n : n + 1]) for name, a in zip(names, arrays, strict=True)}
+        )
+        for n in range(len(arrays[0]))
+    ]
+    return tuple(torch.from_numpy(np.concatenate(parts)) for parts in zip(*rows, strict=True))
