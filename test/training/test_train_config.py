@@ -96,7 +96,7 @@ def test_values_on_the_command_line_count_most():
         ("seed", r"^'seed' is no KEY=VALUE: "),
         ("loader.batch_size=0", r"^loader.batch_size is 0: give 1 or more.$"),
         (
-            "data.cache_dir=runs/bank",
+            "data.bank=runs/bank",
             r"^The setting 'data.bank' is called 'data.cache_dir' now: use that name.$",
         ),
         ("+loader.groups=4", r"^The setting 'loader.groups' is called 'loader.batch_size' now: "),
