@@ -28,7 +28,7 @@ install/.built: $(PACKAGE_FILES) $(VENV)/.complete
 	    --cmake-args -DBUILD_TESTING=OFF -DPython3_EXECUTABLE=$(CURDIR)/$(VENV)/bin/python
 	@touch $@
 
-demo: build  ## camera, node and monitor as real processes; pictures in demo_output/
+demo: build  ## camera, node and monitor as real processes; images in demo_output/
 	@$(IN_ENV) python -m vpog_ros.demo $(DEMO)
 
 test: build lint  ## lint and all tests

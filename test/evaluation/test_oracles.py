@@ -32,7 +32,7 @@ SIZES = {
 
 @pytest.fixture(scope="module")
 def case(tmp_path_factory):
-    """An untrained network, a held-out picture with something in front of the object, its detection."""
+    """An untrained network, a held-out image with something in front of the object, its detection."""
     torch.manual_seed(0)
     root = tmp_path_factory.mktemp("oracles")
     benchmark = HeldOut(objects=1, crops=1)

@@ -13,7 +13,7 @@ import torch
 from vpog_core.cli import main
 from vpog_core.frame_dump.read import make_estimator, read_dump
 from vpog_core.frame_dump.recorder import RecordedEstimator
-from vpog_core.frame_dump.write import MAX_DUMPS, write_dump
+from vpog_core.frame_dump.write import FORMAT, MAX_DUMPS, write_dump
 from vpog_core.geometry.se3 import rotation_x, transform
 from vpog_core.inference.estimator import PoseEstimator
 from vpog_core.inference.networks import DEFAULT_REFINER
@@ -163,7 +163,7 @@ def test_broken_dumps_are_refused(dump, tmp_path):
     with pytest.raises(VPOGError, match="is no dump"):
         read_dump(tmp_path)
     assert "is of format 99" in changed(dump, format=99)
-    assert "is broken" in changed(dump, format=1, camera={"K": []})
+    assert "is broken" in changed(dump, format=FORMAT, camera={"K": []})
     assert "is broken" in changed(dump, options={"warp": 9})
     (dump / "dump.json").write_text("[")
     with pytest.raises(VPOGError, match="is broken"):

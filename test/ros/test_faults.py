@@ -39,7 +39,7 @@ def test_an_estimator_that_raises_costs_its_frame(node, client):
         assert client.diagnosis()["last error"] == "RuntimeError: the accelerator is gone"
         assert len(client.answer(client.send(*frame_of(10))).poses) == 1
         assert client.answers_to(broken) == []
-    assert "A frame was given up" in node.log.read_text()
+    assert "A frame was dropped" in node.log.read_text()
 
 
 def test_a_transition_that_raises_says_so_and_the_node_can_be_configured_again(node, client):

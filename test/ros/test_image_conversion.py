@@ -189,7 +189,7 @@ def test_mask_round_trip():
 
 @pytest.mark.parametrize("encoding", ["32FC3", "16UC2", "hsv", ""])
 def test_unknown_encoding_is_named(rgb, encoding):
-    with pytest.raises(VPOGError, match=f"'{encoding}' is not a colour or grey picture"):
+    with pytest.raises(VPOGError, match=f"'{encoding}' is not a colour or grey image"):
         image_to_rgb(message(rgb, encoding))
 
 

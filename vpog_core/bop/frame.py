@@ -186,7 +186,7 @@ def _instance(entry: dict, info: dict, index: int, where: str, files: FrameFiles
     R = T[:3, :3]
     # Published rotations are rounded to a few digits.
     if not np.isfinite(T).all() or np.abs(R @ R.T - np.eye(3)).max() > 1e-2 or np.linalg.det(R) < 0:
-        raise VPOGError(f"{where}, entry {index}: `cam_R_m2c` is not a rotation: mend the annotation.")
+        raise VPOGError(f"{where}, entry {index}: `cam_R_m2c` is not a rotation: fix the annotation.")
     extra = {key: value for key, value in entry.items() if key not in KNOWN_FIELDS}
     return BopInstance(obj_id, T, index, *boxes, fraction, extra, files)
 

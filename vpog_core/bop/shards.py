@@ -57,7 +57,7 @@ class ShardFiles:
     def _picture(self) -> bytes:
         data = self._read("image")
         if data is None:
-            raise VPOGError(f"'{self._where}' has no rgb or gray picture: download the shard again.")
+            raise VPOGError(f"'{self._where}' has no rgb or gray image: download the shard again.")
         return data
 
     def image_size(self) -> tuple[int, int]:

@@ -21,7 +21,7 @@ from vpog_core.inference.estimator import PoseEstimator
 from vpog_core.types import VPOGError
 from vpog_core.utils.held_file import ENDING, held, remove_abandoned
 
-FORMAT = 1
+FORMAT = 2
 JSON, IMAGE = "dump.json", "image.png"
 MAX_DUMPS = 200
 """Dumps of one folder, so that a program that asks for ever more does not fill the disk."""

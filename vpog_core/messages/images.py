@@ -166,7 +166,7 @@ def _checked_encoding(message) -> str:
 
 def _unknown(encoding: str) -> VPOGError:
     known = ", ".join([*BYTES_PER_PIXEL, *ALIASES])
-    return VPOGError(f"Image encoding {encoding!r} is not a colour or grey picture: publish one of {known}.")
+    return VPOGError(f"Image encoding {encoding!r} is not a colour or grey image: publish one of {known}.")
 
 
 def convert_with_rosbags(packed: PackedImage) -> np.ndarray:

@@ -28,7 +28,7 @@ MATTE = Material()
 
 @dataclass
 class SceneObject:
-    """A mesh in a picture; `scale` enlarges it about its frame's origin before `T_cam_obj` is applied."""
+    """Place a mesh in an image; `scale` enlarges it about its frame's origin before `T_cam_obj` is applied."""
 
     renderer: Renderer
     T_cam_obj: np.ndarray
@@ -98,7 +98,7 @@ def render_scene(
     illumination: Illumination,
     ground: Ground | None = None,
 ) -> RenderedScene:
-    """The picture of objects under a light.
+    """Render objects under a light.
 
     Args:
         rng: spreads the rays of soft shadows.

@@ -140,7 +140,7 @@ def photo_files(folder: str) -> list[Path]:
     files = [p for p in _listed(folder, "photos") if p.suffix.lower() in IMAGE_SUFFIXES]
     if not files:
         raise VPOGError(
-            f"The folder '{folder}' holds no picture ({', '.join(IMAGE_SUFFIXES)}): check data.photos."
+            f"The folder '{folder}' holds no image ({', '.join(IMAGE_SUFFIXES)}): check data.photos."
         )
     return files
 
