@@ -206,7 +206,7 @@ def _visibility(rng, objects, points, normals, illumination) -> tuple:
 
 
 def _unblocked(rng, objects, points, towards, softness, rays, reach) -> np.ndarray:
-    """[N] share of `rays` rays around unit directions [N, 3] that get away.
+    """Compute the fraction [N] of `rays` rays around unit directions [N, 3] that get away.
 
     A direction plus `softness` times a unit vector: at softness 1 that is the cosine-weighted hemisphere.
     """
