@@ -163,7 +163,7 @@ def test_after_so_many_cycles_nothing_has_grown(start_for_test, client, untraine
         for label in ("configure", "activate", "deactivate", "cleanup"):
             future = change.call_async(ChangeState.Request(transition=Transition(label=label)))
             assert client.spin_until(future.done, STARTUP_S), label
-            assert future.result().success, label
+            assert future.result().success, f"{label}: {node.log.read_text()[-3000:]}"
         if cycle == 4:
             before, memory_before = node.threads_and_files(), node.resident_mib()
     after, memory = node.threads_and_files(), node.resident_mib()
