@@ -10,7 +10,7 @@ from contextvars import ContextVar
 class Cancelled(BaseException):
     """Ends work that was told to stop.
 
-    It is no `Exception`, so that code which forgives whatever goes wrong in a step does not go on after it.
+    It is no `Exception`, so that code which catches whatever goes wrong in a step does not go on after it.
     """
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -49,6 +50,16 @@ class NodeProcess:
             assert time.monotonic() < deadline, f"the log does not say '{words}'"
             assert self.process.poll() is None, self.log.read_text()
             time.sleep(0.05)
+
+    def wait_for_handler(self, number: int) -> None:
+        """Wait until the process handles a signal, which it does from its first line on."""
+        deadline = time.monotonic() + STARTUP_S
+        while True:
+            (caught,) = re.findall(r"^SigCgt:\s*(\w+)$", (self._proc / "status").read_text(), re.MULTILINE)
+            if int(caught, 16) >> (number - 1) & 1:
+                return
+            assert time.monotonic() < deadline, f"signal {number} is not handled"
+            time.sleep(0.01)
 
     def stop(self, how: int = signal.SIGINT) -> int:
         """End it as Ctrl-C does; returns its exit status."""

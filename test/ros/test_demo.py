@@ -86,7 +86,7 @@ def test_monitor_compares_by_stamp(monitor):
     (bottle,), (toy,) = monitor.metrics.scores["bottle"], monitor.metrics.scores["toy"]
     assert np.rad2deg(bottle.rotation) == pytest.approx(2.0, abs=1e-3)
     assert bottle.translation == pytest.approx(0.0, abs=1e-6)
-    assert bottle.right
+    assert bottle.correct
     assert toy is None
     assert monitor.metrics.recall == 0.5
 
@@ -109,8 +109,8 @@ def test_only_what_is_declared_symmetric_is_judged_as_such(monitor, tmp_path):
     monitor._on_truth(poses(1, printed=at(0.0), blank=at(0.2)))
     monitor._on_poses(poses(1, printed=at(0.0, angle=np.pi / 2), blank=at(0.2, angle=np.pi / 2)))
     (printed,), (blank,) = monitor.metrics.scores["printed"], monitor.metrics.scores["blank"]
-    assert not printed.right
-    assert blank.right
+    assert not printed.correct
+    assert blank.correct
     # The message holds the turn in float64.
     assert blank.add == pytest.approx(0.0, abs=1e-9)
 

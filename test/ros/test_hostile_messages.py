@@ -106,7 +106,7 @@ def vision_arrays(draw):
         bbox = SimpleNamespace(center=centre, size_x=draw(floats), size_y=draw(floats))
         word = draw(st.one_of(st.sampled_from(["", "-1", "0", "7" * 5000, "²"]), st.text(max_size=5)))
         detections.append(SimpleNamespace(results=results, id=word, bbox=bbox))
-    return SimpleNamespace(detections=detections)
+    return SimpleNamespace(__msgtype__="vision_msgs/msg/Detection2DArray", detections=detections)
 
 
 def is_sound(sentence: str, poses: list) -> bool:

@@ -12,29 +12,7 @@ from vpog_core.objects.template_set import template_camera
 from vpog_core.synthetic.objects import make_object
 from vpog_core.training.losses.labels import FlowComputer, Labels, PosedDepth
 
-SIZE, SIDE, PATCH = 112, 7, 16
-UNSEEN = SIDE**2
-FOCAL, DEPTH = 100.0, 1.0
-NO_TURN = np.eye(4)
-
-
-def views(depth, K, T) -> PosedDepth:
-    """PosedDepth of a batch of one."""
-    arrays = (np.asarray(v, dtype=np.float32)[None] for v in (depth, K, T))
-    return PosedDepth(*(torch.from_numpy(a) for a in arrays))
-
-
-def plane(shift=(0.0, 0.0), depth=DEPTH):
-    """Depth [P, P] and K of a camera that looks square at a plane; its image moved by `shift` pixels."""
-    middle = (SIZE - 1) / 2
-    K = np.array([[FOCAL, 0, middle + shift[0]], [0, FOCAL, middle + shift[1]], [0, 0, 1.0]])
-    return np.full((SIZE, SIZE), depth), K
-
-
-def label(query, templates, diameter=1.0, stride=1, offset=(0, 0)) -> Labels:
-    """Labels of one query against several templates (depth, K, T each)."""
-    stacked = [np.stack(v) for v in zip(*templates, strict=True)]
-    return FlowComputer(stride, offset)(views(*query), views(*stacked), torch.tensor([diameter]))
+from .flow_cases import NO_TURN, PATCH, SIDE, SIZE, UNSEEN, image_of, label, plane, views
 
 
 def pixel_of_flow(labels: Labels) -> np.ndarray:
@@ -49,11 +27,6 @@ def pixel_of_flow(labels: Labels) -> np.ndarray:
                 flow = labels.flow[0, s, i, row, column].numpy()
                 out[s, u[1], u[0]] = centre_j + (u - centre_i) + 16 * flow
     return out
-
-
-def picture_of(values: torch.Tensor) -> np.ndarray:
-    """[Nq, 16, 16] -> [P, P]."""
-    return values.unflatten(0, (SIDE, SIDE)).transpose(1, 2).reshape(SIZE, SIZE).numpy()
 
 
 @dataclass
@@ -91,7 +64,7 @@ def test_every_seen_pixel_leads_to_its_own_point(pair):
     labels = label(pair.query, pair.templates, pair.renderer.mesh.diameter)
     places = pixel_of_flow(labels)
     for s, (_, K, T) in enumerate(pair.templates):
-        seen = picture_of(labels.seen[0, s])
+        seen = image_of(labels.seen[0, s])
         # Most of an object is seen from 9 and 20 degrees beside.
         assert seen.sum() > 0.5 * (pair.query[0] > 0).sum()
         points = pair.coords[seen].astype(np.float64)
@@ -109,7 +82,7 @@ def test_every_seen_pixel_meets_the_surface_it_shows(pair):
     labels = label(pair.query, pair.templates, diameter)
     places = pixel_of_flow(labels)
     for s, (_, K, T) in enumerate(pair.templates):
-        seen = picture_of(labels.seen[0, s])
+        seen = image_of(labels.seen[0, s])
         fine = pair.renderer.render(T, scale_intrinsics(K, zoom), (SIZE * zoom, SIZE * zoom))
         place = np.round((places[s][seen] + 0.5) * zoom - 0.5).astype(int).clip(0, SIZE * zoom - 1)
         hit = fine.mask[place[:, 1], place[:, 0]]
@@ -131,7 +104,7 @@ def test_unseen_pixels_are_unseen_for_a_reason(pair):
         in_seen_patch = np.kron(
             (labels.patch_class[0, s].view(SIDE, SIDE) < UNSEEN).numpy(), np.ones((16, 16))
         )
-        unseen = (in_seen_patch > 0) & (pair.query[0] > 0) & ~picture_of(labels.seen[0, s])
+        unseen = (in_seen_patch > 0) & (pair.query[0] > 0) & ~image_of(labels.seen[0, s])
         p = transform_points(T, pair.coords[unseen].astype(np.float64))
         u = p @ K.T
         u = np.round(u[:, :2] / u[:, 2:]).astype(int)
@@ -149,7 +122,7 @@ def test_the_view_itself_has_no_flow(pair):
     assert enough.sum() >= 6
     np.testing.assert_array_equal(matched, np.where(enough, np.arange(UNSEEN), UNSEEN))
     in_seen_patch = np.kron(enough.reshape(SIDE, SIDE), np.ones((16, 16))) > 0
-    np.testing.assert_array_equal(picture_of(labels.seen[0, 0]), in_seen_patch & (pair.query[0] > 0))
+    np.testing.assert_array_equal(image_of(labels.seen[0, 0]), in_seen_patch & (pair.query[0] > 0))
     # Float32 back-projection and projection at 0.5 m: a few thousandths of a pixel.
     assert labels.flow.abs().max() * 16 < 0.01
 
@@ -211,7 +184,7 @@ def test_the_nearest_template_pixel_decides_what_is_hidden():
     for shift, last in ((0.4, 63), (0.6, 62)):
         moved = K.copy()
         moved[0, 2] += shift
-        seen = picture_of(label((*plane(), NO_TURN), [(depth, moved, NO_TURN)]).seen[0, 0])
+        seen = image_of(label((*plane(), NO_TURN), [(depth, moved, NO_TURN)]).seen[0, 0])
         assert seen[50, : last + 1].all()
         assert not seen[50, last + 1 :].any()
 
@@ -231,11 +204,11 @@ def test_slanted_surfaces_are_seen_without_holes(degrees):
     query = np.where(near, query, 0)
     for shift in (0.0, 0.3, 0.5, 2.5):
         labels = label((query, K, NO_TURN), [(*slanted(np.radians(degrees), shift), NO_TURN)])
-        assert picture_of(labels.seen[0, 0])[:, near].all(), shift
+        assert image_of(labels.seen[0, 0])[:, near].all(), shift
 
 
 def test_templates_that_were_rolled_by_nearest_sampling_have_no_holes():
-    """What the loader does with banked templates: another half pixel is lost along each axis, and float16."""
+    """What the loader does with cached templates: another half pixel is lost along each axis, and float16."""
     query, K = slanted(np.radians(65))
     near = np.hypot(*(np.indices((SIZE, SIZE)) - (SIZE - 1) / 2)) < 30
     roll = np.radians(33.0)
@@ -249,7 +222,7 @@ def test_templates_that_were_rolled_by_nearest_sampling_have_no_holes():
     labels = label((np.where(near, query, 0), K, NO_TURN), [template])
     in_seen_patch = np.kron((~labels.unseen[0, 0]).view(SIDE, SIDE).numpy(), np.ones((16, 16))) > 0
     assert in_seen_patch[near].mean() > 0.9
-    assert picture_of(labels.seen[0, 0])[near & in_seen_patch].all()
+    assert image_of(labels.seen[0, 0])[near & in_seen_patch].all()
 
 
 def test_all_pairs_lead_from_every_template_patch_to_the_same_place(pair):
@@ -301,91 +274,6 @@ def test_batches_and_templates_keep_apart():
     assert labels.patch_class[:, :, i].tolist() == [[i + 1, i + SIDE], [i + SIDE, i + 1]]
 
 
-def test_outside_the_template_is_unseen():
-    labels = label((*plane(), NO_TURN), [(*plane((48.0, 0.0)), NO_TURN)])
-    matched = labels.patch_class[0, 0].view(SIDE, SIDE)
-    assert (matched[:, 4:] == UNSEEN).all()
-    assert (matched[:, :4] < UNSEEN).all()
-    assert not labels.flow[0, 0].view(SIDE, SIDE, 16, 16, 2)[:, 4:].any()
-
-
-@pytest.mark.parametrize(("gap", "seen"), [(0.019, True), (0.021, False), (-0.021, False), (0.3, False)])
-def test_hidden_by_two_percent_of_the_diameter_is_unseen(gap, seen):
-    """Half of the template shows something else, `gap` diameters in front of (or behind) the plane."""
-    diameter = 0.5
-    depth, K = plane()
-    depth[:, 64:] -= gap * diameter
-    labels = label((*plane(), NO_TURN), [(depth, K, NO_TURN)], diameter)
-    matched = (labels.patch_class[0, 0] < UNSEEN).view(SIDE, SIDE)
-    assert matched[:, :4].all()
-    assert (matched[:, 4:] == seen).all()
-
-
-@pytest.mark.parametrize("diameter", [1.0, 100.0])
-def test_background_of_the_template_is_unseen(diameter):
-    """Even where the depth itself is within the tolerance."""
-    depth, K = plane()
-    depth[80:] = 0
-    labels = label((*plane(), NO_TURN), [(depth, K, NO_TURN)], diameter)
-    matched = labels.patch_class[0, 0].view(SIDE, SIDE)
-    assert (matched[:5] < UNSEEN).all()
-    assert (matched[6:] == UNSEEN).all()
-
-
-def test_background_of_the_query_is_unseen():
-    depth, K = plane()
-    depth[32:48, :48] = 0
-    labels = label((depth, K, NO_TURN), [(*plane(), NO_TURN)])
-    matched = labels.patch_class[0, 0].view(SIDE, SIDE)
-    assert (matched[2, :3] == UNSEEN).all()
-    assert (matched < UNSEEN).sum() == UNSEEN - 3
-
-
-def test_background_is_unseen_even_where_the_querys_camera_itself_is_seen():
-    """Without depth a pixel's point is the camera's centre; here the template shows a surface right there."""
-    depth, K = plane()
-    depth[32:48, :48] = 0
-    from_behind = transform(np.eye(3), [0, 0, DEPTH])
-    labels = label((depth, K, NO_TURN), [(*plane(), from_behind)])
-    assert not labels.seen[0, 0].view(SIDE, SIDE, 16, 16)[2, :3].any()
-
-
-@pytest.mark.parametrize(("rows", "seen"), [(4, True), (3, False)])
-def test_a_quarter_of_a_patch_must_be_seen(rows, seen):
-    """4 of 16 rows are the quarter: then the patch is matched, and only these rows count as seen."""
-    depth, K = plane()
-    depth[32 + rows : 48, 32:48] = 0
-    labels = label((depth, K, NO_TURN), [(*plane(), NO_TURN)])
-    i = 2 * SIDE + 2
-    assert (labels.patch_class[0, 0, i] == (i if seen else UNSEEN)).item()
-    assert labels.seen[0, 0, i].sum() == (rows * 16 if seen else 0)
-    assert labels.seen[0, 0, i, :rows].all() == seen
-
-
-def test_the_patch_holds_the_mean_of_what_is_seen():
-    """The left half of a patch alone moves the mean into the left neighbour; the whole patch does not."""
-    depth, K = plane()
-    depth[32:48, 40:48] = 0
-    labels = label((depth, K, NO_TURN), [(*plane((-5.0, 0.0)), NO_TURN)])
-    # Seen pixels 32..39 lie at 27..34 in the template, mean 30.5: patch 1 (16..31), not patch 2.
-    assert labels.patch_class[0, 0, 2 * SIDE + 2] == 2 * SIDE + 1
-    # A whole patch has its mean at 34.5 + 8: it stays.
-    assert labels.patch_class[0, 0, 4 * SIDE + 2] == 4 * SIDE + 2
-
-
-def test_nothing_seen_is_no_number_but_zero():
-    depth, K = plane()
-    labels = label((depth * 0, K, NO_TURN), [(*plane(), NO_TURN)])
-    assert (labels.patch_class == UNSEEN).all()
-    assert not labels.seen.any()
-    assert torch.equal(labels.flow, torch.zeros_like(labels.flow))
-
-
-def test_a_point_behind_the_template_camera_is_unseen():
-    behind = transform(np.eye(3), [0, 0, -2 * DEPTH])
-    assert (label((*plane(), NO_TURN), [(*plane(), behind)]).patch_class == UNSEEN).all()
-
-
 @pytest.mark.parametrize("offset", [(0, 0), (1, 3), (3, 2)])
 def test_strided_labels_are_a_part_of_the_full_ones(pair, offset):
     diameter = pair.renderer.mesh.diameter
@@ -395,7 +283,7 @@ def test_strided_labels_are_a_part_of_the_full_ones(pair, offset):
     )
     assert part.flow.shape == (1, 2, UNSEEN, 4, 4, 2)
     same = (part.patch_class == full.patch_class) & (full.patch_class < UNSEEN)
-    # Where a sixteenth of the pixels is drawn, means and shares move a little: some patches change.
+    # Where a sixteenth of the pixels is drawn, means and fractions move a little: some patches change.
     assert (part.patch_class == full.patch_class).float().mean() > 0.8
     assert same.sum() > 0.6 * (full.patch_class < UNSEEN).sum()
     row, column = offset

@@ -119,7 +119,7 @@ def run_preview(arguments: argparse.Namespace) -> int:
 
 
 def _sample_row(sample: dict, index: int):
-    """An image of a query of a sample with its labels."""
+    """Draw a query of a sample with its labels."""
     from vpog_core.training.preview import preview_row
 
     query = index % len(sample["query_rgb"])
@@ -127,7 +127,7 @@ def _sample_row(sample: dict, index: int):
 
 
 def _pair_row(pair: dict, index: int):
-    """An image of a refiner's pair with its labels."""
+    """Draw a pair of the refiner with its labels."""
     import torch
 
     from vpog_core.training.data.batch import RefinerBatch
@@ -146,7 +146,7 @@ def run_bench(arguments: argparse.Namespace) -> int:
 
 
 def _dataset(arguments: argparse.Namespace):
-    """The training set the options describe."""
+    """Make the training set the options describe."""
     from vpog_core.training.data.data_config import DataConfig
     from vpog_core.training.data.datasets import build_datasets
     from vpog_core.training.data.refiner_datasets import build_refiner_datasets

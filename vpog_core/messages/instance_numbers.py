@@ -112,7 +112,7 @@ def fill_numbers(
     Args:
         numbers: of each row, or None.
         similarity: of each number to each row.
-        least: rows and numbers less alike than this are not brought together.
+        min_similarity: rows and numbers less similar than this are not brought together.
     """
     result = list(numbers)
     rows = [row for row, number in enumerate(numbers) if number is None]

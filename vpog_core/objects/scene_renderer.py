@@ -28,7 +28,7 @@ MATTE = Material()
 
 @dataclass
 class SceneObject:
-    """Place a mesh in an image; `scale` enlarges it about its frame's origin before `T_cam_obj` is applied."""
+    """Holds a mesh in a scene; `scale` enlarges it about its frame's origin before `T_cam_obj` is applied."""
 
     renderer: Renderer
     T_cam_obj: np.ndarray
@@ -139,7 +139,7 @@ def pixel_rays(K: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def render_instance_map(objects: Sequence[SceneObject], K: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """[H, W] int8: which object is in front, or NO_OBJECT; nothing is shaded."""
+    """Find which object is in front of each pixel, [H, W] int8, or NO_OBJECT; nothing is shaded."""
     return _front(objects, K, size)[1].reshape(size)
 
 
@@ -206,7 +206,7 @@ def _visibility(rng, objects, points, normals, illumination) -> tuple:
 
 
 def _unblocked(rng, objects, points, towards, softness, rays, reach) -> np.ndarray:
-    """[N] share of `rays` rays around unit directions [N, 3] that get away.
+    """Compute the fraction [N] of `rays` rays around unit directions [N, 3] that get away.
 
     A direction plus `softness` times a unit vector: at softness 1 that is the cosine-weighted hemisphere.
     """

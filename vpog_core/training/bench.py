@@ -93,7 +93,7 @@ def bench(dataset: Dataset, items: int = 24, workers: int = 0) -> Bench:
     finally:
         torch.set_num_threads(threads)
     stats = pstats.Stats(profile)
-    # The profiler slows what it watches: shares are its, the sum is that of the run without it.
+    # The profiler slows what it watches: the fractions are its, the sum is that of the run without it.
     unit = plain / max(stats.total_tt, 1e-9)
     stages = {name: unit * _seconds(stats, *where) for name, where in STAGES.items()}
     stages = {name: value for name, value in stages.items() if value > 0}
