@@ -47,12 +47,13 @@ class Client:
         self.listen("poses", ObjectPoseArray, f"{name}/poses")
         self.listen("pose", PoseStamped, f"{name}/pose")
         self.listen("markers", MarkerArray, f"{name}/markers")
-        self.listen("diagnostics", DiagnosticArray, "/diagnostics")
+        # No older ones are kept for a client that has been busy: `diagnosis` would take them for new.
+        self.listen("diagnostics", DiagnosticArray, "/diagnostics", depth=1)
 
-    def listen(self, name: str, message_type, topic: str):
+    def listen(self, name: str, message_type, topic: str, depth: int = 10):
         """Remember what comes on a topic from now on."""
         self.received[name] = []
-        listener = self.node.create_subscription(message_type, topic, self.received[name].append, 10)
+        listener = self.node.create_subscription(message_type, topic, self.received[name].append, depth)
         self._listeners.append(listener)
         return listener
 
