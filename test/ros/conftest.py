@@ -35,6 +35,7 @@ def _starter(tmp_path_factory):
 
     def start(**options) -> NodeProcess:
         log = tmp_path_factory.mktemp("node") / "node.log"
+        options.setdefault("onboarding", "configure")
         if WEIGHTS:
             options.setdefault("weights", WEIGHTS)
         nodes.append(NodeProcess(log, **options))
