@@ -28,8 +28,8 @@ LAST_WORD_S = 0.2
 class ManagerBond:
     """Publishes heartbeats from `form` to `end`, under the node's name, as nav2's LifecycleNode does.
 
-    Protocol: bond_core, bondcpp/src/bond.cpp. Only the node's own state is told; the manager's is not watched,
-    as nav2's nodes do not act on it either.
+    The protocol is that of bond_core, bondcpp/src/bond.cpp. Only the node's own state is published; the
+    manager's is not watched, as nav2's nodes do not act on it either.
 
     Args:
         node: the lifecycle node.
@@ -59,8 +59,7 @@ class ManagerBond:
             )
         self._instance_id = str(uuid.uuid4())
         self._publisher = self._node.create_publisher(optional.BondStatus, TOPIC, QoSProfile(depth=5))
-        # A steady clock: with simulated time heartbeats would stop with it. A group of its own: they are not to
-        # wait for other callbacks.
+        # A steady clock, as simulated time may stand; a group of its own, as other callbacks may take long.
         self._timer = self._node.create_timer(
             PERIOD_S,
             lambda: self._publish(active=True),

@@ -81,8 +81,8 @@ TABLE: dict[str, Spec] = {
     ),
     "bond": Spec(
         AUTO,
-        "Heartbeats on the topic bond while the node is active, which nav2's lifecycle manager waits for: auto "
-        "sends them where the package bond is installed, always refuses to activate without it.",
+        "Heartbeats on the topic bond while the node is active, which nav2's lifecycle manager waits for: "
+        "auto sends them where the package bond is installed, always refuses to activate without it.",
         choices=(AUTO, ALWAYS, NEVER),
     ),
     "image_transport": Spec(
@@ -160,9 +160,9 @@ TABLE: dict[str, Spec] = {
     "max_detections": _shared(_STREAM["max_detections"], LIVE),
     "frame_budget": Spec(
         0.0,
-        "Time for the detections of one frame, by what one took on average lately: as many as it suffices for "
-        "are used, one at least, best scores first; those left out come first in the next frame. 0 sets no "
-        "limit but max_detections.",
+        "Time for the detections of one frame, by what one took on average lately: as many as it suffices "
+        "for are used, one at least, best scores first; those left out come first in the next frame. 0 sets "
+        "no limit but max_detections.",
         when=LIVE,
         unit="s",
         minimum=0.0,

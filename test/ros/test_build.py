@@ -4,37 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 
+from .workspace import in_workspace
+
 ROOT = Path(__file__).resolve().parents[2]
 
 pytestmark = pytest.mark.skipif(shutil.which("colcon") is None, reason="colcon is not installed")
-
-
-@pytest.fixture(scope="module")
-def install(tmp_path_factory) -> Path:
-    """The install folder of a plain build, without symlinks."""
-    folder = tmp_path_factory.mktemp("workspace")
-    command = ["colcon", "--log-base", str(folder / "log"), "build", "--base-paths", str(ROOT)]
-    command += ["--build-base", str(folder / "build"), "--install-base", str(folder / "install")]
-    command += ["--cmake-args", "-DBUILD_TESTING=OFF"]
-    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=600)
-    assert result.returncode == 0, result.stdout + result.stderr
-    return folder / "install"
-
-
-def in_workspace(install: Path, command: str) -> str:
-    """What a bash command prints with the workspace sourced, in a folder that holds none of the sources."""
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    script = f'source "{install}/local_setup.bash" && {command}'
-    result = subprocess.run(
-        ["bash", "-c", script], cwd=install, env=environment, capture_output=True, text=True, timeout=120
-    )
-    assert result.returncode == 0, result.stderr
-    return result.stdout
 
 
 def test_messages_import_and_serialize(install):

@@ -145,7 +145,8 @@ class DetectionReader:
             self._notices.log_once(
                 over,
                 f"A message holds {len(known)} detections of known objects and {most} are used, the best "
-                "scores first; the others come first in the next image: raise {limited_by} to use more.",
+                "scores first; the others come first in the next image: "
+                f"raise {limited_by} to use more.",
             )
         return [known[row] for row in rows]
 
