@@ -1,7 +1,7 @@
-"""Leads the node through its states as nav2's lifecycle manager does, bond included; prints what it saw as JSON.
+"""Leads the node through its states as nav2's lifecycle manager does, bond included; prints JSON of it.
 
-Its steps are those of nav2_lifecycle_manager (`startup`, `pause`, `resume`, `checkBondConnections`), its end of
-the bond is that of bondcpp. It starts the node as a process: `manager_stand_in.py NAME COMMAND...`
+Its steps are those of nav2_lifecycle_manager (`startup`, `pause`, `resume`, `checkBondConnections`), its end
+of the bond is that of bondcpp. It starts the node as a process: `manager_stand_in.py NAME COMMAND...`
 """
 
 from __future__ import annotations

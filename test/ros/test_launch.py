@@ -135,6 +135,28 @@ def test_rviz_shares_the_namespace_and_the_clock(monkeypatch):
     assert rviz.arguments[-2:] == ["-f", "camera"]
 
 
+def test_each_camera_has_its_namespace_and_its_frames(monkeypatch):
+    nodes = run(
+        monkeypatch, ROOT / "launch" / "cameras.launch.py", cameras="front,wrist", objects_dir="/meshes"
+    )
+    assert [(node.executable, node.namespace) for node in nodes] == [
+        ("vpog_node", "front"),
+        ("vpog_node", "wrist"),
+    ]
+    assert [node.parameters[1] for node in nodes] == [
+        {"objects_dir": "/meshes", "tf_prefix": f"{name}_"} for name in ("front", "wrist")
+    ]
+
+
+def test_the_demo_waits_until_its_objects_are_ready(monkeypatch):
+    started = run(monkeypatch, ROOT / "launch" / "demo.launch.py", output="/out")
+    assert [node.executable for node in started] == [
+        "demo_camera", "vpog_node", "demo_camera", "demo_monitor",
+    ]  # fmt: skip
+    given = {"objects_dir": "/out/objects", "onboarding": "configure", "device": "auto"}
+    assert started[1].parameters[1] == given
+
+
 def test_an_argument_that_is_not_there_is_refused(monkeypatch):
     with pytest.raises(KeyError, match="has no argument imge"):
         run(monkeypatch, VPOG, imge="/camera/image_raw")
