@@ -15,7 +15,7 @@ from .launch_stand_in import run
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "launch").glob("*.py"))]
-LAUNCH = re.compile(r"ros2 launch vpog_ros (\S+\.launch\.py)((?:\s+\w+:=[^\s`"]+)*)")
+LAUNCH = re.compile(r"ros2 launch vpog_ros (\S+\.launch\.py)((?:\s+\w+:=[^\s`\x22]+)*)")
 RUN = re.compile(r"ros2 run vpog_ros (\w+)([^\n`]*)")
 
 

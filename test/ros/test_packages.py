@@ -70,7 +70,7 @@ def test_every_ros_package_that_is_imported_is_a_dependency(depends):
                 found.add(node.module.partition(".")[0])
             elif isinstance(node, ast.Import):
                 found |= {alias.name.partition(".")[0] for alias in node.names}
-    others = {"vpog_core", "vpog_ros", "numpy", "cv2", *sys.stdlib_module_names}
+    others = {"vpog_core", "vpog_ros", "numpy", "cv2", "tqdm", *sys.stdlib_module_names}
     assert {MODULES.get(name, name) for name in found - others} <= depends
     optional = re.findall(r'message_class\("(\w+)/', (ROOT / "vpog_ros" / "optional.py").read_text())
     assert set(optional) <= depends
