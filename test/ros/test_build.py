@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -54,3 +55,21 @@ def test_launch_files_configuration_and_weights_are_installed(install):
     (installed,) = install.glob("**/site-packages/vpog_core/weights")
     assert {path.name for path in installed.iterdir()} == shipped
     assert any(name.endswith(".safetensors") for name in shipped)
+
+
+def test_messages_alone_need_nothing_of_the_node(tmp_path):
+    """Configured, and not built: what would be installed is written down then."""
+    command = [
+        "cmake",
+        "-S",
+        str(ROOT),
+        "-B",
+        str(tmp_path),
+        "-DVPOG_MESSAGES_ONLY=ON",
+        "-DBUILD_TESTING=OFF",
+    ]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stderr
+    installed = (tmp_path / "cmake_install.cmake").read_text()
+    assert all(name in installed for name in ("ObjectPose.msg", "ListObjects.srv", "Estimate.action"))
+    assert not any(name in installed for name in ("vpog_core", "vpog_node", "vpog.launch.py"))
