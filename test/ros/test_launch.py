@@ -123,6 +123,7 @@ def test_click_starts_the_click_node_on_the_same_topics_and_one_box_lasts(monkey
     assert click.parameters[1] == {"objects_dir": "/meshes"}
     spec = TABLE["tracking_max_age"]
     assert spec.default < pose.parameters[1]["tracking_max_age"] <= spec.maximum
+    assert pose.parameters[1]["onboarding"] == "configure"
     pose, _ = run(monkeypatch, VPOG, click="true", tracking_max_age="60.0")
     assert pose.parameters[1]["tracking_max_age"] == 60.0
 
