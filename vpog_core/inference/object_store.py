@@ -66,6 +66,16 @@ class ObjectStore:
                 self._refuse(strict)
         return dict(self.left_out)
 
+    def check(self, strict: bool) -> None:
+        """Read all meshes if `strict`, and raise if one cannot be used; nothing is onboarded.
+
+        Raises:
+            VPOGError: with `strict`, one of the objects cannot be used.
+        """
+        if strict:
+            self.left_out = self.library.broken()
+            self._refuse(strict)
+
     def to_onboard(self) -> list[str]:
         """Return the objects that are not in memory, less those left out and those that stay in the cache."""
         closed = self._left_closed() | self.left_out.keys()
@@ -84,16 +94,6 @@ class ObjectStore:
             if self.is_cached(object_id):
                 self.onboard_or_leave_out(object_id, progress)
         self._refuse(strict=False)
-
-    def check(self, strict: bool) -> None:
-        """Read all meshes if `strict`, and raise if one cannot be used; nothing is onboarded.
-
-        Raises:
-            VPOGError: with `strict`, one of the objects cannot be used.
-        """
-        if strict:
-            self.left_out = self.library.broken()
-            self._refuse(strict)
 
     def get(self, class_id: str, progress: Progress | None = None) -> OnboardedObject:
         """Return an object ready for matching; it is onboarded now if it was not yet.
