@@ -16,7 +16,7 @@ from launch_ros.actions import Node
 
 from launch import LaunchDescription
 from vpog_ros.demo import FRAME_ID, MIN_SHARE
-from vpog_ros.parameter_table import TABLE
+from vpog_ros.parameter_table import ONBOARD_IN_CONFIGURE, TABLE
 
 HERE = Path(__file__).resolve().parent
 ARGUMENTS = {
@@ -48,6 +48,8 @@ def generate_launch_description() -> LaunchDescription:
             "device": value["device"],
             "weights": value["weights"],
             "rviz": value["rviz"],
+            # Active means ready then: the monitor counts every frame.
+            "onboarding": ONBOARD_IN_CONFIGURE,
             "fixed_frame": FRAME_ID,
             **{name: f"/demo_camera/{name}" for name in ("image", "camera_info", "instances")},
         }.items(),

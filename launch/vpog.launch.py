@@ -14,7 +14,7 @@ from launch_ros.parameter_descriptions import ParameterValue
 
 from launch import LaunchDescription
 from vpog_ros.launch_arguments import PARAMETERS, TOPICS
-from vpog_ros.parameter_table import TABLE
+from vpog_ros.parameter_table import ONBOARD_IN_CONFIGURE, TABLE
 
 SHARE = Path(__file__).resolve().parent.parent
 
@@ -40,13 +40,18 @@ OTHERS = {
     "click": (
         "false",
         "Start vpog_click, to draw a box around an object in place of a detector: true or false. "
-        "tracking_max_age is then an hour where it is not given.",
+        "tracking_max_age is then an hour, and onboarding configure, where they are not given.",
     ),
     "rviz": ("false", "Start RViz: true or false."),
     "fixed_frame": ("", "Frame RViz shows everything in: the images' frame_id, or one tf joins with it."),
 }
-CLICK_MAX_AGE_S = 3600.0
-"""`tracking_max_age` with `click`: there is one box, and no detector that sees the object again."""
+WITH_CLICK = {
+    # There is one box, and no detector that sees the object again.
+    "tracking_max_age": 3600.0,
+    # vpog_click keeps a box until the node listens, and gives it up when it has no answer then.
+    "onboarding": ONBOARD_IN_CONFIGURE,
+}
+"""Parameters of the node with `click`, where they are not given."""
 
 
 def given_parameters(value: Callable[[str], str]) -> dict:
@@ -85,7 +90,7 @@ def nodes(context) -> list:
         return LaunchConfiguration(name).perform(context)
 
     given, click = given_parameters(value), is_true(value("click"))
-    more = {"tracking_max_age": ParameterValue(str(CLICK_MAX_AGE_S), value_type=float)} if click else {}
+    more = WITH_CLICK if click else {}
     return [
         Node(
             package="vpog_ros",

@@ -13,6 +13,8 @@ import sys
 import time
 from pathlib import Path
 
+from vpog_ros.parameter_table import ONBOARD_IN_CONFIGURE
+
 MIN_SHARE = 0.85
 """Fraction of (frame, object) pairs with ADD(-S) under 10 % of the diameter that the demo has to reach."""
 
@@ -75,6 +77,8 @@ def node_command(arguments: argparse.Namespace, objects: Path) -> list[str]:
         "device": arguments.device,
         "mode": arguments.mode,
         "weights": arguments.weights,
+        # Active means ready then: the monitor counts every frame.
+        "onboarding": ONBOARD_IN_CONFIGURE,
     }
     command = module("vpog_node", "--ros-args")
     for topic in ("image", "camera_info", "instances"):

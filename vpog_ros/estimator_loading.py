@@ -11,7 +11,12 @@ from rclpy.logging import get_logger
 from vpog_core.inference.options import LoadSettings, Options
 from vpog_core.objects.symmetry_hint import symmetry_hint
 from vpog_core.types import VPOGError
+from vpog_ros.image_conversion import cv_bridge_works
+from vpog_ros.parameter_table import IN_BACKGROUND, WHEN_ASKED
 from vpog_ros.parameters import Settings, group
+
+OPEN_S = 2.0
+"""Seconds of configure after which no more objects are opened, where that goes on in the background."""
 
 Progress = Callable[[int, int, str], None]
 """Function called with (objects done, number of objects, the next one's name)."""
@@ -20,7 +25,7 @@ EstimatorFactory = Callable[[Settings, Progress], object]
 
 
 def load_estimator(settings: Settings, progress: Progress):
-    """Make the PoseEstimator that the settings ask for, with the folder's objects onboarded.
+    """Make the PoseEstimator that the settings ask for, with those objects onboarded that are to be now.
 
     Raises:
         VPOGError: a setting that cannot be followed; no object can be used, or not all where they must be.
@@ -37,15 +42,17 @@ def load_estimator(settings: Settings, progress: Progress):
     estimator = PoseEstimator(
         settings.objects_dir, **group(settings, LoadSettings), **group(settings, Options)
     )
-    if settings.onboard_when_asked:
+    if settings.onboarding == WHEN_ASKED:
         estimator.objects.check(settings.strict_objects)
+    elif settings.onboarding == IN_BACKGROUND and not settings.strict_objects:
+        estimator.objects.open_cached(OPEN_S, progress)
     else:
         estimator.onboard(progress=progress, strict=settings.strict_objects)
     return estimator
 
 
-def log_object_notes(estimator, logger) -> dict[str, str]:
-    """Log which objects are left out, and notes on the meshes of the others.
+def log_ready(estimator, logger) -> dict[str, str]:
+    """Log what a configured node works with: objects, those left out, notes on the meshes of the others.
 
     Returns:
         what is shown on /diagnostics as well: hints on the symmetry of objects.
@@ -54,14 +61,22 @@ def log_object_notes(estimator, logger) -> dict[str, str]:
     for object_id, sentence in estimator.left_out.items():
         logger.error(f"'{object_id}' is left out. {sentence}")
     for object_id in estimator.object_ids:
-        for note in estimator.library.notes(object_id):
-            logger.warning(note)
-        # The mesh of an object that is onboarded when first asked for is not read now.
-        hint = symmetry_hint(estimator.library, object_id) if estimator.library.is_read(object_id) else ""
-        if hint:
-            hints[f"symmetry of {object_id}"] = hint
-            logger.warning(hint)
+        hints |= log_notes(estimator.library, object_id, logger)
+    images = "cv_bridge" if cv_bridge_works() else "rosbags-image"
+    names = ", ".join(name for name in estimator.object_ids if name not in estimator.left_out)
+    logger.info(f"Ready on {estimator.device}, images through {images}, objects: {names}.")
     return hints
+
+
+def log_notes(library, object_id: str, logger) -> dict[str, str]:
+    """Log notes on an object's mesh, if it has been read; return what is shown on /diagnostics as well."""
+    for note in library.notes(object_id):
+        logger.warning(note)
+    hint = symmetry_hint(library, object_id) if library.is_read(object_id) else ""
+    if not hint:
+        return {}
+    logger.warning(hint)
+    return {f"symmetry of {object_id}": hint}
 
 
 def free_memory() -> None:

@@ -19,6 +19,7 @@ from vpog_core.messages.reading import camera_from_info
 from vpog_core.types import Camera, Detection, Estimates, PoseEstimate, VPOGError
 from vpog_ros import parameters
 from vpog_ros.diagnostics import Statistics
+from vpog_ros.frame_budget import FrameBudget
 from vpog_ros.frame_buffer import Frame, FrameBuffer
 from vpog_ros.image_conversion import image_to_rgb
 from vpog_ros.notices import Notices
@@ -68,6 +69,7 @@ class FrameProcessor:
         self._reader = DetectionReader(
             estimator.library, statistics, notices, estimator.left_out, self.label_maps
         )
+        self._budget = FrameBudget()
         self._bit_depth = BitDepth(settings.image_bits)
         self._calibration: tuple = ()
         self._doubt = ""
@@ -153,12 +155,14 @@ class FrameProcessor:
         """Return the frame's detections of known objects; none where the detector is silent."""
         if frame.detections is None:
             return []
+        limit, name = self._budget.limit(settings.frame_budget, settings.max_detections)
         detections, refused = self._reader.read(
             frame.detections,
             camera.width,
             camera.height,
-            settings.max_detections,
+            limit,
             numbered=not settings.tracking,
+            limited_by=name,
         )
         for sentence in refused:
             self._refused(sentence)
@@ -216,6 +220,7 @@ class FrameProcessor:
             self._tracker.reset()
             self._buffer.offer_images_alone(None)
             estimates = self._estimator.estimate(view.image, view.camera, detections)
+        self._budget.add(sum(estimates.timings.values()), len(estimates))
         for stage, seconds in estimates.timings.items():
             self._statistics.duration(f"latency {stage}", seconds)
         return estimates

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from vpog_core.messages.detection_inputs import DETECTION_INPUTS
 from vpog_ros.parameter_table import CONFIGURE, LIVE, START, TABLE
 
-TF2, VISION, ACTION = "tf2_msgs", "vision_msgs", "rclpy.action"
+TF2, VISION, ACTION, BOND = "tf2_msgs", "vision_msgs", "rclpy.action", "bond"
 
 
 @dataclass(frozen=True)
@@ -104,6 +104,13 @@ OUTPUTS = (
         "diagnostic_msgs/msg/DiagnosticArray",
         "State, rates, latencies, drops, the last "
         "error, and what is wrong now; see [troubleshooting.md](troubleshooting.md).",
+    ),
+    Row(
+        "bond",
+        "bond/msg/Status",
+        "Heartbeats while the node is active, for nav2's lifecycle manager; see "
+        "[deployment.md](deployment.md) and the parameter `bond`.",
+        BOND,
     ),
 )
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from vpog_core.cancellation import Cancelled, stop_when
 from vpog_core.objects.library import ObjectLibrary
 from vpog_core.types import VPOGError
+from vpog_ros.estimator_loading import log_notes
 
 ASKED = "'{}' is being onboarded, which takes some time once: its poses come after that."
 
@@ -40,6 +41,8 @@ class ObjectManager:
         """What is being done now, or ""."""
         self.last_error = ""
         """Reason why the folder could not be read when that was last tried, or ""."""
+        self.hints: dict[str, str] = {}
+        """What /diagnostics shows of objects that were onboarded here."""
         self.outdated: list[str] = []
         """Sentences on the objects whose new mesh cannot be used, and that go on with the old one."""
 
@@ -56,13 +59,22 @@ class ObjectManager:
             return store.left_out[object_id]
         if store.is_open(object_id) or store.is_cached(object_id):
             return ""
-        self.onboard([object_id])
+        self.onboard([object_id], next_one=True)
         return ASKED.format(object_id)
 
-    def onboard(self, object_ids: list[str]) -> None:
-        """Onboard objects in the background, those that are not already waiting for it."""
+    def onboard(self, object_ids: list[str], next_one: bool = False) -> None:
+        """Onboard objects in the background, those that are not already waiting for it.
+
+        Args:
+            next_one: before the others that wait.
+        """
         with self._lock:
             self._wanted.extend(name for name in object_ids if name not in self._wanted)
+            if next_one:
+                # The first of all is being onboarded.
+                asked = [name for name in list(self._wanted)[1:] if name in object_ids]
+                others = [name for name in list(self._wanted)[1:] if name not in object_ids]
+                self._wanted = deque([*list(self._wanted)[:1], *asked, *others])
         self._begin()
 
     def renew(self) -> None:
@@ -136,16 +148,21 @@ class ObjectManager:
         store = self.store
         if wanted in store.library.entries:
             sentence = store.onboard_or_leave_out(wanted, self._tell)
-            if sentence:
-                self._logger.error(f"'{wanted}' is left out. {sentence}")
-            else:
-                self._logger.info(f"'{wanted}' is ready.")
-                for note in store.library.notes(wanted):
-                    self._logger.warning(note)
+            self._report(store, wanted, sentence)
         if store is self.store:  # Else it is onboarded again, from what was read meanwhile.
             with self._lock:
                 self._wanted.remove(wanted)
         return True
+
+    def _report(self, store, name: str, sentence: str) -> None:
+        """Log that an object is ready, or the sentence that says why it is left out, and how many wait."""
+        others = len(self.waiting()) - 1
+        more = f", {others} more to come" if others > 0 else ""
+        if sentence:
+            self._logger.error(f"'{name}' is left out{more}. {sentence}")
+            return
+        self._logger.info(f"'{name}' is ready{more}.")
+        self.hints = self.hints | log_notes(store.library, name, self._logger)
 
     def _read(self, library: ObjectLibrary) -> None:
         self.activity = "reading the objects anew"

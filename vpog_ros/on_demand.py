@@ -12,7 +12,7 @@ from vpog_ros.frame_processor import FrameProcessor
 from vpog_ros.newest_detections import NewestDetections
 from vpog_ros.object_manager import ObjectManager
 from vpog_ros.object_services import ObjectServices
-from vpog_ros.parameter_table import ON_DEMAND
+from vpog_ros.parameter_table import IN_BACKGROUND, ON_DEMAND, WHEN_ASKED
 from vpog_ros.publishers import Publishers
 from vpog_ros.request_detections import RequestDetections
 from vpog_ros.request_server import Found, RequestServer
@@ -46,9 +46,13 @@ class OnDemand:
 
     def configure(self, estimator, outputs: Publishers) -> None:
         """Start to manage the objects of an estimator."""
-        logger, when_asked = self._node.get_logger(), self._node.settings.onboard_when_asked
+        logger, onboarding = self._node.get_logger(), self._node.settings.onboarding
         self._estimator, self._outputs = estimator, outputs
-        self.objects = ObjectManager(estimator, self._wake, logger, when_asked)
+        self.objects = ObjectManager(estimator, self._wake, logger, onboarding == WHEN_ASKED)
+        waiting = estimator.objects.to_onboard() if onboarding == IN_BACKGROUND else []
+        if waiting:
+            self.objects.onboard(waiting)
+            logger.info(f"Onboarding in the background: {', '.join(waiting)}.")
 
     def prepare(self) -> None:
         """Exchange what was read again while the node was inactive, before it is activated."""
@@ -143,6 +147,7 @@ class OnDemand:
             "requests waiting": len(self.requests.open()),
             "requests answered": self.requests.answered,
             "objects to onboard": 0 if manager is None else len(manager.waiting()),
+            **({} if manager is None else manager.hints),
         }
 
     def _exchange(self) -> None:

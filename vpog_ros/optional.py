@@ -31,6 +31,7 @@ TFMessage = message_class("tf2_msgs/msg/TFMessage")
 Detection3D = message_class("vision_msgs/msg/Detection3D")
 Detection3DArray = message_class("vision_msgs/msg/Detection3DArray")
 ObjectHypothesisWithPose = message_class("vision_msgs/msg/ObjectHypothesisWithPose")
+BondStatus = message_class("bond/msg/Status")
 # A vision_msgs may be older than this message.
 LabelInfo = message_class("vision_msgs/msg/LabelInfo")
 
@@ -55,6 +56,10 @@ def missing_features() -> list[str]:
             sentences.append(
                 f"{package} is not installed: the topic {name} is off; use the topic instances instead."
             )
+    if BondStatus is None:
+        sentences.append(
+            "bond is not installed: nav2's lifecycle manager takes this node with bond_timeout: 0.0 only."
+        )
     if ActionServer is None:
         sentences.append("rclpy.action is not installed: the action ~/estimate is off; use ~/estimate_once.")
     return sentences

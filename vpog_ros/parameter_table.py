@@ -22,8 +22,20 @@ START = "start"
 CONTINUOUS, ON_DEMAND = "continuous", "on_demand"
 """Values of `trigger`: when the node works."""
 
-RENAMED = {"second_look": "retry_views", "second_look_below": "retry_below_score"}
+ONBOARD_IN_CONFIGURE, IN_BACKGROUND, WHEN_ASKED = "configure", "background", "when_asked"
+"""Values of `onboarding`: when objects are made ready for matching."""
+
+AUTO, ALWAYS, NEVER = "auto", "always", "never"
+"""Values of `bond`; true and false, on and off would be read as booleans."""
+
+RENAMED = {
+    "second_look": "retry_views",
+    "second_look_below": "retry_below_score",
+    "onboard_when_asked": "onboarding",
+}
 """Parameters that work under their old name, the key, for one version."""
+OLD_VALUES = {"onboard_when_asked": {True: WHEN_ASKED, False: ONBOARD_IN_CONFIGURE}}
+"""The values of today, by the old ones, of renamed parameters that have other values now."""
 
 
 @dataclass(frozen=True)
@@ -60,10 +72,18 @@ TABLE: dict[str, Spec] = {
     "strict_objects": Spec(
         False, "Refuse to configure where one object cannot be used; false leaves only that object out."
     ),
-    "onboard_when_asked": Spec(
-        False,
-        "Onboard an object in the background when its pose is first asked for; false onboards all at "
-        "configure.",
+    "onboarding": Spec(
+        IN_BACKGROUND,
+        "When objects are onboarded: background opens the cached ones at configure, for two seconds at most, "
+        "and onboards the others while the node runs; configure waits for all of them, as strict_objects "
+        "makes background do, too; when_asked onboards an object when its pose is first asked for.",
+        choices=(ONBOARD_IN_CONFIGURE, IN_BACKGROUND, WHEN_ASKED),
+    ),
+    "bond": Spec(
+        AUTO,
+        "Heartbeats on the topic bond while the node is active, which nav2's lifecycle manager waits for: "
+        "auto sends them where the package bond is installed, always refuses to activate without it.",
+        choices=(AUTO, ALWAYS, NEVER),
     ),
     "image_transport": Spec(
         "raw",
@@ -138,6 +158,16 @@ TABLE: dict[str, Spec] = {
         maximum=1000.0,
     ),
     "max_detections": _shared(_STREAM["max_detections"], LIVE),
+    "frame_budget": Spec(
+        0.0,
+        "Time for the detections of one frame, by what one took on average lately: as many as it suffices "
+        "for are used, one at least, best scores first; those left out come first in the next frame. 0 sets "
+        "no limit but max_detections.",
+        when=LIVE,
+        unit="s",
+        minimum=0.0,
+        maximum=60.0,
+    ),
     "min_score": _shared(_STREAM["min_score"], LIVE),
     "trigger": Spec(
         CONTINUOUS,

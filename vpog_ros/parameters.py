@@ -10,7 +10,7 @@ from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescri
 from rclpy.parameter import Parameter
 
 from vpog_core.setting import settings_of
-from vpog_ros.parameter_table import CONFIGURE, LIVE, RENAMED, START, TABLE, Spec
+from vpog_ros.parameter_table import CONFIGURE, LIVE, OLD_VALUES, RENAMED, START, TABLE, Spec
 
 WHEN_TEXT = {
     LIVE: "May be changed at any time.",
@@ -111,8 +111,8 @@ def _given_as(node, old: str) -> Any:
     value = node.declare_parameter(old, None, ParameterDescriptor(dynamic_typing=True)).value
     node.undeclare_parameter(old)
     if value is not None:
-        _warn_renamed(node, old)
-    return value
+        _warn_renamed(node, old, value)
+    return _value_now(old, value)
 
 
 class RenamedParameters:
@@ -122,14 +122,25 @@ class RenamedParameters:
         """Set parameters, all or none, as the services do; a warning names the new name of each old one."""
         for change in parameter_list:
             if change.name in RENAMED:
-                _warn_renamed(self, change.name)
-        renamed = [Parameter(RENAMED.get(c.name, c.name), c.type_, c.value) for c in parameter_list]
+                _warn_renamed(self, change.name, change.value)
+        renamed = [
+            Parameter(RENAMED[c.name], value=_value_now(c.name, c.value)) if c.name in RENAMED else c
+            for c in parameter_list
+        ]
         return super().set_parameters_atomically(renamed)
 
 
-def _warn_renamed(node, old: str) -> None:
+def _value_now(old: str, value: Any) -> Any:
+    """Return the value of today for one given under an old name; what never was a value stays as it is."""
+    values = OLD_VALUES.get(old, {})
+    return values[value] if isinstance(value, bool) and value in values else value
+
+
+def _warn_renamed(node, old: str, value: Any) -> None:
+    now = _value_now(old, value)
+    told = f": {now}" if now != value else ""
     node.get_logger().warning(
-        f"The parameter {old} is now {RENAMED[old]}; the old name will go in the next version."
+        f"The parameter {old} is now {RENAMED[old]}{told}; the old name will go in the next version."
     )
 
 

@@ -26,13 +26,13 @@ from vpog_core.types import VPOGError
 from vpog_ros import optional, parameters
 from vpog_ros.clock_watch import ClockWatch
 from vpog_ros.diagnostics import Statistics, build_message
-from vpog_ros.estimator_loading import EstimatorFactory, free_memory, load_estimator, log_object_notes
+from vpog_ros.estimator_loading import EstimatorFactory, free_memory, load_estimator, log_ready
 from vpog_ros.frame_buffer import Counts, FrameBuffer
 from vpog_ros.frame_dump import FrameDump
 from vpog_ros.frame_processor import FrameProcessor
-from vpog_ros.image_conversion import cv_bridge_works
 from vpog_ros.input_specs import DETECTIONS, input_specs
 from vpog_ros.inputs import Inputs
+from vpog_ros.manager_bond import ManagerBond
 from vpog_ros.notices import Notices
 from vpog_ros.on_demand import OnDemand
 from vpog_ros.parameters import Settings
@@ -89,6 +89,7 @@ class VpogNode(parameters.RenamedParameters, LifecycleNodeMixin, Node):
         own_group = MutuallyExclusiveCallbackGroup()
         self._dump = FrameDump(self, own_group, lambda: self.settings, self._diagnosis)
         self._on_demand = OnDemand(self)
+        self._bond = ManagerBond(self)
         self._tracking_reset = TrackingReset(self, own_group)
         self.add_on_set_parameters_callback(self._check_parameters)
         parameters.declare(self)
@@ -150,10 +151,7 @@ class VpogNode(parameters.RenamedParameters, LifecycleNodeMixin, Node):
         self._outputs = Publishers(self, estimator.library)
         self._estimator = estimator
         self._on_demand.configure(estimator, self._outputs)
-        self._statistics.hints = log_object_notes(estimator, self.get_logger())
-        images = "cv_bridge" if cv_bridge_works() else "rosbags-image"
-        names = ", ".join(name for name in estimator.object_ids if name not in self._left_out())
-        self.get_logger().info(f"Ready on {estimator.device}, images through {images}, objects: {names}.")
+        self._statistics.hints = log_ready(estimator, self.get_logger())
 
     def _left_out(self) -> dict[str, str]:
         """Return the objects that cannot be used, each with the sentence that says why."""
@@ -211,6 +209,7 @@ class VpogNode(parameters.RenamedParameters, LifecycleNodeMixin, Node):
         infos = self._on_demand.add_camera_info
         specs = input_specs(self, settings, self._on_image, self._on_detections, infos, processor)
         self._inputs = Inputs(self, specs, self._input_group, DETECTIONS)
+        self._bond.form(settings.bond)
         if sentence := parameters.ignored(self):
             self.get_logger().warning(sentence)
 
@@ -234,6 +233,7 @@ class VpogNode(parameters.RenamedParameters, LifecycleNodeMixin, Node):
         return SUCCESS
 
     def _stop_work(self) -> None:
+        self._bond.end()
         self._on_demand.deactivate()
         if self._inputs is not None:
             self._inputs.close()

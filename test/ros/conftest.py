@@ -20,6 +20,7 @@ from vpog_core.synthetic.scene import make_scene
 
 from .client import Client
 from .node_process import NodeProcess
+from .workspace import build
 
 # A domain of its own: what else runs on this machine is neither heard nor disturbed.
 os.environ["ROS_DOMAIN_ID"] = str(random.randint(102, 200))
@@ -35,6 +36,7 @@ def _starter(tmp_path_factory):
 
     def start(**options) -> NodeProcess:
         log = tmp_path_factory.mktemp("node") / "node.log"
+        options.setdefault("onboarding", "configure")
         if WEIGHTS:
             options.setdefault("weights", WEIGHTS)
         nodes.append(NodeProcess(log, **options))
@@ -55,6 +57,12 @@ def start_node(tmp_path_factory):
 def start_for_test(tmp_path_factory):
     """Starts nodes that do not outlive the test."""
     yield from _starter(tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def install(tmp_path_factory) -> Path:
+    """The install folder of a workspace with this package and bond's messages."""
+    return build(tmp_path_factory.mktemp("workspace"))
 
 
 @pytest.fixture(scope="module")

@@ -81,6 +81,48 @@ class LaunchDescription:
     entities: list = field(default_factory=list)
 
 
+@dataclass
+class PythonLaunchDescriptionSource:
+    launch_file_path: str
+
+
+@dataclass
+class IncludeLaunchDescription:
+    launch_description_source: PythonLaunchDescriptionSource
+    launch_arguments: Any = ()
+
+
+@dataclass
+class GroupAction:
+    actions: list
+
+
+@dataclass
+class PushRosNamespace:
+    namespace: str
+
+
+@dataclass
+class OnProcessExit:
+    target_action: Any = None
+    on_exit: list = field(default_factory=list)
+
+
+@dataclass
+class RegisterEventHandler:
+    event_handler: OnProcessExit
+
+
+@dataclass
+class Shutdown:
+    reason: str = ""
+
+
+@dataclass
+class EmitEvent:
+    event: Shutdown
+
+
 class Node:
     """launch_ros.actions.Node; its attributes are performed by `run`."""
 
@@ -112,11 +154,22 @@ def performed(value, context):
 
 MODULES = {
     "launch": [LaunchDescription],
-    "launch.actions": [DeclareLaunchArgument, LogInfo, OpaqueFunction],
+    "launch.actions": [
+        DeclareLaunchArgument,
+        EmitEvent,
+        GroupAction,
+        IncludeLaunchDescription,
+        LogInfo,
+        OpaqueFunction,
+        RegisterEventHandler,
+    ],
     "launch.conditions": [IfCondition],
+    "launch.event_handlers": [OnProcessExit],
+    "launch.events": [Shutdown],
+    "launch.launch_description_sources": [PythonLaunchDescriptionSource],
     "launch.substitutions": [LaunchConfiguration, PathJoinSubstitution],
     "launch_ros": [],
-    "launch_ros.actions": [Node],
+    "launch_ros.actions": [Node, PushRosNamespace],
     "launch_ros.parameter_descriptions": [ParameterValue],
 }
 
@@ -124,13 +177,19 @@ MODULES = {
 def run(monkeypatch, path: Path, **arguments: str) -> list:
     """Return the nodes and log messages that a launch file gives for these arguments.
 
+    What is started when a process ends is among them, and what included files start.
+
     Raises:
-        KeyError: an argument that the file does not declare.
+        KeyError: an argument that the file does not declare, or one that is missing.
     """
     for name, members in MODULES.items():
         module = ModuleType(name)
         module.__dict__.update({member.__name__: member for member in members})
         monkeypatch.setitem(sys.modules, name, module)
+    return _run_file(path, arguments)
+
+
+def _run_file(path: Path, arguments: dict[str, str]) -> list:
     spec = importlib.util.spec_from_file_location("launch_file", path)
     file = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(file)
@@ -139,14 +198,36 @@ def run(monkeypatch, path: Path, **arguments: str) -> list:
     if unknown := arguments.keys() - declared.keys():
         raise KeyError(f"{path.name} has no argument {', '.join(unknown)}")
     context = {name: argument.default_value for name, argument in declared.items()} | arguments
-    found = []
+    if missing := [name for name, value in context.items() if value is None]:
+        raise KeyError(f"{path.name} needs the argument {', '.join(missing)}")
+    return _started(entities, context)
+
+
+def _started(entities: list, context: dict[str, str]) -> list:
+    """Return the nodes and log messages of entities, and of those within them."""
+    found, namespace = [], ""
     for entity in entities:
-        if isinstance(entity, OpaqueFunction) and (
-            entity.condition is None or entity.condition.holds(context)
-        ):
-            assert list(inspect.signature(entity.function).parameters) == ["context"]
-            found += entity.function(context)
+        if isinstance(entity, OpaqueFunction):
+            if entity.condition is None or entity.condition.holds(context):
+                assert list(inspect.signature(entity.function).parameters) == ["context"]
+                found += _started(entity.function(context), context)
+        elif isinstance(entity, IncludeLaunchDescription):
+            given = {name: performed(value, context) for name, value in entity.launch_arguments}
+            found += _run_file(Path(entity.launch_description_source.launch_file_path), given)
+        elif isinstance(entity, GroupAction):
+            found += _started(entity.actions, context)
+        elif isinstance(entity, RegisterEventHandler):
+            found += _started(entity.event_handler.on_exit, context)
+        elif isinstance(entity, PushRosNamespace):
+            namespace = entity.namespace
+        elif isinstance(entity, Node):
+            entity.perform(context)
+            found.append(entity)
+        elif isinstance(entity, LogInfo):
+            found.append(entity)
+        else:
+            assert isinstance(entity, DeclareLaunchArgument | EmitEvent), entity
     for node in found:
-        if isinstance(node, Node):
-            node.perform(context)
+        if namespace and isinstance(node, Node):
+            node.namespace = f"{namespace}/{node.namespace}".rstrip("/")
     return found

@@ -9,32 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from .workspace import in_workspace
+
 ROOT = Path(__file__).resolve().parents[2]
 
 pytestmark = pytest.mark.skipif(shutil.which("colcon") is None, reason="colcon is not installed")
-
-
-@pytest.fixture(scope="module")
-def install(tmp_path_factory) -> Path:
-    """The install folder of a plain build, without symlinks."""
-    folder = tmp_path_factory.mktemp("workspace")
-    command = ["colcon", "--log-base", str(folder / "log"), "build", "--base-paths", str(ROOT)]
-    command += ["--build-base", str(folder / "build"), "--install-base", str(folder / "install")]
-    command += ["--cmake-args", "-DBUILD_TESTING=OFF"]
-    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=600)
-    assert result.returncode == 0, result.stdout + result.stderr
-    return folder / "install"
-
-
-def in_workspace(install: Path, command: str) -> str:
-    """What a bash command prints with the workspace sourced, in a folder that holds none of the sources."""
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    script = f'source "{install}/local_setup.bash" && {command}'
-    result = subprocess.run(
-        ["bash", "-c", script], cwd=install, env=environment, capture_output=True, text=True, timeout=120
-    )
-    assert result.returncode == 0, result.stderr
-    return result.stdout
 
 
 def test_messages_import_and_serialize(install):
@@ -76,3 +55,21 @@ def test_launch_files_configuration_and_weights_are_installed(install):
     (installed,) = install.glob("**/site-packages/vpog_core/weights")
     assert {path.name for path in installed.iterdir()} == shipped
     assert any(name.endswith(".safetensors") for name in shipped)
+
+
+def test_messages_alone_need_nothing_of_the_node(tmp_path):
+    """Configured, and not built: what would be installed is written down then."""
+    command = [
+        "cmake",
+        "-S",
+        str(ROOT),
+        "-B",
+        str(tmp_path),
+        "-DVPOG_MESSAGES_ONLY=ON",
+        "-DBUILD_TESTING=OFF",
+    ]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stderr
+    installed = (tmp_path / "cmake_install.cmake").read_text()
+    assert all(name in installed for name in ("ObjectPose.msg", "ListObjects.srv", "Estimate.action"))
+    assert not any(name in installed for name in ("vpog_core", "vpog_node", "vpog.launch.py"))

@@ -136,7 +136,7 @@ def test_what_max_detections_cuts_is_counted_and_said_once(read, log, statistics
     rows = [("mug", n, 0.1 * n) for n in range(5)]
     assert names(read(instances(*rows), most=2)) == [("mug", 4), ("mug", 3)]
     assert names(read(instances(*rows), most=2)) == [("mug", 2), ("mug", 1)], "those left out come first"
-    assert statistics.left_out[OVER_LIMIT] == 6
+    assert statistics.left_out[OVER_LIMIT.format("max_detections")] == 6
     (line,) = log.lines
     assert "5 detections" in line
     assert "raise max_detections" in line

@@ -11,11 +11,13 @@ import pytest
 pytest.importorskip("rclpy")
 
 import rclpy
+from rclpy.parameter import Parameter
 
 from vpog_ros import optional
 from vpog_ros.interface import (
     ACTION,
     ACTIONS,
+    BOND,
     INPUTS,
     LIFECYCLE,
     OUTPUTS,
@@ -38,6 +40,7 @@ INSTALLED = {
     TF2: optional.TFMessage is not None,
     VISION: optional.Detection3DArray is not None,
     "yolo_msgs": "yolo_detections" in optional.DETECTION_CLASSES,
+    BOND: optional.BondStatus is not None,
     ACTION: optional.ActionServer is not None,
 }
 
@@ -49,7 +52,8 @@ def node():
     rclpy.init(context=context)
     library = SimpleNamespace(ids=[])
     estimator = SimpleNamespace(library=library, object_ids=[], left_out={}, device="cpu")
-    node = VpogNode(lambda settings, progress: estimator, context=context)
+    ready = [Parameter("onboarding", value="configure")]
+    node = VpogNode(lambda settings, progress: estimator, context=context, parameter_overrides=ready)
     node.trigger_configure()
     node.trigger_activate()
     yield node

@@ -123,6 +123,7 @@ def test_click_starts_the_click_node_on_the_same_topics_and_one_box_lasts(monkey
     assert click.parameters[1] == {"objects_dir": "/meshes"}
     spec = TABLE["tracking_max_age"]
     assert spec.default < pose.parameters[1]["tracking_max_age"] <= spec.maximum
+    assert pose.parameters[1]["onboarding"] == "configure"
     pose, _ = run(monkeypatch, VPOG, click="true", tracking_max_age="60.0")
     assert pose.parameters[1]["tracking_max_age"] == 60.0
 
@@ -133,6 +134,28 @@ def test_rviz_shares_the_namespace_and_the_clock(monkeypatch):
     assert (rviz.namespace, rviz.parameters) == ("arm", [{"use_sim_time": True}])
     _, rviz = run(monkeypatch, VPOG, rviz="true", fixed_frame="camera")
     assert rviz.arguments[-2:] == ["-f", "camera"]
+
+
+def test_each_camera_has_its_namespace_and_its_frames(monkeypatch):
+    nodes = run(
+        monkeypatch, ROOT / "launch" / "cameras.launch.py", cameras="front,wrist", objects_dir="/meshes"
+    )
+    assert [(node.executable, node.namespace) for node in nodes] == [
+        ("vpog_node", "front"),
+        ("vpog_node", "wrist"),
+    ]
+    assert [node.parameters[1] for node in nodes] == [
+        {"objects_dir": "/meshes", "tf_prefix": f"{name}_"} for name in ("front", "wrist")
+    ]
+
+
+def test_the_demo_waits_until_its_objects_are_ready(monkeypatch):
+    started = run(monkeypatch, ROOT / "launch" / "demo.launch.py", output="/out")
+    assert [node.executable for node in started] == [
+        "demo_camera", "vpog_node", "demo_camera", "demo_monitor",
+    ]  # fmt: skip
+    given = {"objects_dir": "/out/objects", "onboarding": "configure", "device": "auto"}
+    assert started[1].parameters[1] == given
 
 
 def test_an_argument_that_is_not_there_is_refused(monkeypatch):

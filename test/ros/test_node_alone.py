@@ -24,6 +24,7 @@ from vpog_core.types import Camera, PoseEstimate
 from vpog_core.visualization.overlay import PALETTE
 from vpog_ros import clock_watch, diagnostics, optional
 from vpog_ros.input_specs import input_specs
+from vpog_ros.parameter_table import TABLE
 from vpog_ros.parameters import Settings
 from vpog_ros.vpog_node import FAILURE, SUCCESS
 
@@ -44,6 +45,7 @@ def library(tmp_path_factory) -> ObjectLibrary:
 def start(library):
     started = []
     estimator = SimpleNamespace(library=library, device="cpu", object_ids=list(library.ids), left_out={})
+    estimator.objects = SimpleNamespace(to_onboard=list)
 
     def start(**parameters) -> NodeHere:
         started.append(NodeHere(estimator, "alone", **parameters))
@@ -56,7 +58,7 @@ def start(library):
 
 def test_loading_the_file_the_node_was_started_with_is_accepted(start):
     """What `ros2 param load` does with config/vpog.yaml: every value is set, most as it is."""
-    node = start().node
+    node = start(onboarding=TABLE["onboarding"].default).node
     assert node.trigger_configure() == SUCCESS
     content = yaml.safe_load((ROOT / "config" / "vpog.yaml").read_text())["/**"]["ros__parameters"]
     results = node.set_parameters([Parameter(name, value=value) for name, value in content.items()])

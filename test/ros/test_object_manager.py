@@ -62,6 +62,32 @@ def test_an_object_is_onboarded_when_it_is_asked_for(managed):
     assert it.said == ["'carton' is ready."]
 
 
+def test_in_the_background_what_is_asked_for_comes_next(managed, monkeypatch):
+    it = managed(when_asked=True)
+    folder = it.estimator.library.folder
+    for name in ("jar", "pot", "tin"):
+        shutil.copy(folder / "carton.ply", folder / f"{name}.ply")
+    it.manager.renew()
+    it.wait_until(lambda: it.manager.exchange() is not None)
+    store, begun = it.estimator.objects, threading.Event()
+    onboard = store.onboard_or_leave_out
+    monkeypatch.setattr(store, "onboard_or_leave_out", lambda *a: begun.wait(BOUND_S) and onboard(*a))
+    assert store.to_onboard() == ["carton", "jar", "pot", "tin"]
+    it.manager.onboard(store.to_onboard())
+    assert "'pot' is being onboarded" in it.manager.why_not("pot")
+    assert it.manager.waiting() == ["carton", "pot", "jar", "tin"]
+    begun.set()
+    it.wait_until(lambda: not it.manager.waiting())
+    assert store.to_onboard() == []
+    ready = [line for line in it.said if "is ready" in line]
+    assert ready == [
+        "'carton' is ready, 3 more to come.",
+        "'pot' is ready, 2 more to come.",
+        "'jar' is ready, 1 more to come.",
+        "'tin' is ready.",
+    ]
+
+
 def test_old_and_new_are_exchanged_at_once_and_when_they_are_told_to(managed):
     it = managed()
     it.estimator.onboard()

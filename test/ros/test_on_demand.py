@@ -59,7 +59,7 @@ def node(start_node, objects_dir, tmp_path_factory):
         cache_dir=tmp_path_factory.mktemp("cache"),
         device="cpu",
         autostart="false",
-        onboard_when_asked="true",
+        onboarding="when_asked",
         diagnostics_period=0.2,
     )
 

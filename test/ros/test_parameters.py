@@ -150,6 +150,19 @@ def test_a_renamed_parameter_works_under_its_old_name_and_says_the_new_one(node_
     assert len(said) == 4
 
 
+@pytest.mark.parametrize(("old", "new"), [(True, "when_asked"), (False, "configure")])
+def test_onboard_when_asked_is_a_value_of_onboarding(node_with, monkeypatch, old, new):
+    said = []
+    monkeypatch.setattr(RcutilsLogger, "warning", lambda self, text, **_: said.append(text))
+    node = node_with(onboard_when_asked=old)
+    assert node.settings.onboarding == new
+    assert node.set_parameters_atomically([Parameter("onboard_when_asked", value=not old)]).successful
+    assert node.settings.onboarding != new
+    assert said[0].startswith(
+        f"The parameter onboard_when_asked is now onboarding: {new}; the old name will go"
+    )
+
+
 def test_a_bad_value_under_an_old_name_is_refused(node_with):
     with pytest.raises(ParameterException, match="retry_views out of range"):
         node_with(second_look=99)

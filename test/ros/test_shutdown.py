@@ -56,9 +56,10 @@ def test_while_onboarding(start_for_test, tmp_path, untrained, many):
     nodes = {}
     for how in (signal.SIGINT, signal.SIGTERM):
         given = {"objects_dir": many, "weights": untrained.weights, "cache_dir": tmp_path / how.name}
+        given["onboarding"] = "configure" if how == signal.SIGINT else "background"
         nodes[how] = start_for_test(name=f"/onboards_{how.name}", **given)
     for how, node in nodes.items():
-        node.wait_for("Onboarding carton")
+        node.wait_for("Onboarding ")
         deadline = time.monotonic() + STARTUP_S
         while (
             not (cached := list((tmp_path / how.name).glob("*.safetensors"))) and time.monotonic() < deadline

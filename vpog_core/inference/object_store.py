@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
@@ -84,6 +85,25 @@ class ObjectStore:
         if strict:
             self.left_out = self.library.broken()
             self._refuse(strict)
+
+    def to_onboard(self) -> list[str]:
+        """Return the objects that are not in memory, less those left out and those that stay in the cache."""
+        closed = self._left_closed() | self.left_out.keys()
+        return [name for name in self.library.ids if name not in closed and not self.is_open(name)]
+
+    def open_cached(self, seconds: float, progress: Progress | None = None) -> None:
+        """Open objects that are in the cache, and begin no more of them after some seconds.
+
+        Raises:
+            VPOGError: no object of the library can be used.
+        """
+        deadline = time.monotonic() + seconds
+        for object_id in self.to_onboard():
+            if time.monotonic() >= deadline:
+                break
+            if self.is_cached(object_id):
+                self.onboard_or_leave_out(object_id, progress)
+        self._refuse(strict=False)
 
     def get(self, class_id: str, progress: Progress | None = None) -> OnboardedObject:
         """Return an object ready for matching; it is onboarded now if it was not yet.

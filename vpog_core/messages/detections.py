@@ -17,7 +17,8 @@ from vpog_core.types import Detection, VPOGError
 UNKNOWN = "detections of unknown classes"
 UNUSABLE = "detections of objects left out"
 NO_CLASS = "detections without a class"
-OVER_LIMIT = "detections over max_detections"
+OVER_LIMIT = "detections over {}"
+"""Takes the name of the parameter that sets the limit."""
 SPECKS = "specks of label maps"
 
 MAX_WORD = 60
@@ -75,7 +76,13 @@ class DetectionReader:
         self._library, self._left_out = library, frozenset(left_out)
 
     def read(
-        self, message, width: int, height: int, most: int, numbered: bool = True
+        self,
+        message,
+        width: int,
+        height: int,
+        most: int,
+        numbered: bool = True,
+        limited_by: str = "max_detections",
     ) -> tuple[list[Detection], list[str]]:
         """Read the best detections of known objects, and a sentence for each that is broken.
 
@@ -85,6 +92,7 @@ class DetectionReader:
             most: how many are taken, best scores first; those left out come first in the next image.
             numbered: objects of a class are numbered here, by where they were in the last image; False: what
                 the detector does not number is left to a tracker, as `NO_NUMBER`.
+            limited_by: the parameter that `most` comes from.
 
         Raises:
             VPOGError: a label map that holds no labels.
@@ -94,7 +102,7 @@ class DetectionReader:
         candidates = [self._candidate(item) for item in found]
         known = sorted((c for c in candidates if c is not None), key=lambda c: -c.score)
         usable, refused = [], []
-        for candidate in self._within_limit(known, most):
+        for candidate in self._within_limit(known, most, limited_by):
             try:
                 usable.append((candidate, candidate.detection(width, height)))
             except VPOGError as error:
@@ -126,17 +134,19 @@ class DetectionReader:
                 result[row] = replace(result[row], instance=number)
         return result
 
-    def _within_limit(self, known: list[Candidate], most: int) -> list[Candidate]:
+    def _within_limit(self, known: list[Candidate], most: int, limited_by: str) -> list[Candidate]:
         """Choose the candidates to use: the best, after those that were left out of the last image."""
         objects = [candidate.object_id for candidate in known]
         boxes = np.array([candidate.found.box for candidate in known]).reshape(-1, 4)
         rows = self._round_robin.choose(objects, boxes, most)
         if len(known) > most:
-            self._statistics.leave_out(OVER_LIMIT, len(known) - most)
+            over = OVER_LIMIT.format(limited_by)
+            self._statistics.leave_out(over, len(known) - most)
             self._notices.log_once(
-                OVER_LIMIT,
+                over,
                 f"A message holds {len(known)} detections of known objects and {most} are used, the best "
-                "scores first; the others come first in the next image: raise max_detections to use more.",
+                "scores first; the others come first in the next image: "
+                f"raise {limited_by} to use more.",
             )
         return [known[row] for row in rows]
 

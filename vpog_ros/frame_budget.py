@@ -1,0 +1,34 @@
+"""Limits the detections of a frame to those that there is time for."""
+
+from __future__ import annotations
+
+MEMORY = 0.2
+"""Weight of the newest frame in the average of what a detection takes."""
+
+
+class FrameBudget:
+    """Turns seconds for a frame into a number of detections, by what detections took lately."""
+
+    def __init__(self) -> None:
+        self._each_s = 0.0
+
+    def limit(self, budget_s: float, most: int) -> tuple[int, str]:
+        """Return how many detections a frame may have, and the parameter that sets this limit.
+
+        One at least: with less a frame would have no answer. Before the first measurement `most` are taken.
+
+        Args:
+            budget_s: seconds for a frame; 0: no limit.
+            most: value of max_detections.
+        """
+        if budget_s <= 0.0 or self._each_s <= 0.0:
+            return most, "max_detections"
+        affordable = max(1, int(budget_s / self._each_s))
+        return (affordable, "frame_budget") if affordable < most else (most, "max_detections")
+
+    def add(self, seconds: float, estimates: int) -> None:
+        """Take in the seconds that the stages of a frame took, for so many estimates."""
+        if estimates == 0:
+            return
+        each = seconds / estimates
+        self._each_s = each if self._each_s <= 0.0 else self._each_s + MEMORY * (each - self._each_s)
