@@ -1,4 +1,4 @@
-"""Draw the packages and who may import whom: `python docs/architecture/draw.py`, from import-linter's contract."""
+"""Draw the packages of vpog_core on their floors: `python docs/architecture/draw.py`."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ PURPOSES = {
 
 
 def floors() -> list[list[str]]:
-    """Read the layers of the first contract in pyproject.toml, from the top; packages without `vpog_core.`."""
+    """Read the layers of the first contract in pyproject.toml, from the top, without `vpog_core.`."""
     text = (ROOT / "pyproject.toml").read_text()
     block = re.search(r"^layers = \[\n(.*?)^\]", text, re.DOTALL | re.MULTILINE).group(1)
     rows = re.findall(r'"([^"]+)"', block)
@@ -49,8 +49,8 @@ def svg() -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" '
         'font-family="Helvetica, Arial, sans-serif">',
         f'<rect width="{WIDTH}" height="{height}" fill="white"/>',
-        f'<text x="{MARGIN}" y="22" font-size="14" fill="#555">A package imports from the floors below it alone.'
-        "</text>",
+        f'<text x="{MARGIN}" y="22" font-size="14" fill="#555">'
+        "A package imports from the floors below it alone.</text>",
     ]
     for number, names in enumerate(rows):
         width = (WIDTH - 2 * MARGIN - GAP * (len(names) - 1)) / len(names)
@@ -64,7 +64,8 @@ def _box(name: str, x: float, y: float, width: float) -> list[str]:
     """Draw a package: its name, and below it what it is for."""
     middle, colour = x + width / 2, COLOURS.get(name, "#dae8fc")
     return [
-        f'<rect x="{x:.1f}" y="{y}" width="{width:.1f}" height="{HEIGHT}" rx="6" fill="{colour}" stroke="#678"/>',
+        f'<rect x="{x:.1f}" y="{y}" width="{width:.1f}" height="{HEIGHT}" rx="6" '
+        f'fill="{colour}" stroke="#678"/>',
         f'<text x="{middle:.1f}" y="{y + 22}" font-size="17" font-weight="bold" text-anchor="middle" '
         f'fill="#222">{escape(name)}</text>',
         f'<text x="{middle:.1f}" y="{y + 41}" font-size="13" text-anchor="middle" fill="#333">'
