@@ -6,7 +6,7 @@ OpenCV optical (x right, y down, z forward); `T_a_b` maps points of frame b into
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
@@ -118,14 +118,14 @@ class Detection:
 
     Attributes:
         class_id: name of the object in the library, or an alias of it.
-        box: [4] float64 (x0, y0, x1, y1), pixels.
+        box: [4] (x0, y0, x1, y1), pixels; an array or any sequence of four numbers.
         score: the detector's confidence, 0..1.
         mask: [H, W] bool in the image's size, or None.
         instance: tells objects of one class apart within a frame; less than 0: its detector gives no number.
     """
 
     class_id: str
-    box: np.ndarray
+    box: np.ndarray | Sequence[float]
     score: float = 1.0
     mask: np.ndarray | None = None
     instance: int = 0

@@ -19,7 +19,7 @@ from vpog_core.inference.observation import Observation
 from vpog_core.inference.onboarding import encode_images
 from vpog_core.inference.query import Query
 from vpog_core.inference.refinement import cluster_at_pose
-from vpog_core.inference.retrieval import retrieve
+from vpog_core.inference.retrieval import crop_at_turns, retrieve
 from vpog_core.objects.mesh import save_mesh
 from vpog_core.objects.renderer import Renderer
 from vpog_core.objects.viewpoints import nearest_viewpoints, upright_rotation, viewpoint_directions
@@ -41,7 +41,7 @@ TILE, GAP = 224, 10
 def templates_on_sphere(
     images: np.ndarray, masks: np.ndarray, chosen: list[int], towards: np.ndarray
 ) -> np.ndarray:
-    """The views [V, P, P, 3] where their cameras stand on the sphere, as seen from a direction [3]."""
+    """Place the views [V, P, P, 3] where their cameras stand on the sphere, as seen from a direction [3]."""
     side, radius, thumb = 900, 385, 104
     image = np.full((side, side, 3), DARK, np.uint8)
     cv2.circle(image, (side // 2, side // 2), radius + thumb // 2, (36, 39, 45), -1, cv2.LINE_AA)
@@ -75,7 +75,7 @@ def row(tiles: list[tuple[str, np.ndarray]]) -> np.ndarray:
 
 
 def over(crop: Crop, renderer: Renderer, T_virt_obj: np.ndarray) -> np.ndarray:
-    """The crop on the left of a checkered pattern with the object rendered at a pose."""
+    """Draw the object, rendered at a pose, in every other square of the crop."""
     size = crop.virtual.size
     shown = renderer.render(T_virt_obj, crop.virtual.K, (size, size))
     y, x = np.mgrid[0:size, 0:size]
@@ -125,13 +125,14 @@ def main() -> int:
 
 
 def draw_one(estimator: PoseEstimator, scene, frame, detection: Detection, output: Path) -> None:
-    """The steps from one detection to its pose."""
+    """Draw the steps from one detection to its pose."""
     target, model = estimator.onboarded(detection.class_id), estimator.model
     mesh = estimator.library.mesh(detection.class_id)
     crop = crop_detection(frame.image, scene.camera, detection, model.config.image_size)
-    encoded = encode_images(model, crop.rgb[None])
+    observation = Observation(frame.image, scene.camera)
+    encoded = encode_images(model, crop_at_turns(crop, observation))
     with torch.inference_mode():
-        best = retrieve(model.describe(encoded)[0], target, 1)[0]
+        best = retrieve(model.describe(encoded), target, 1)[0]
     direction = viewpoint_directions()[best.view]
     views = [int(v) for v in nearest_viewpoints(direction, CLUSTER_SIZE)]
     templates = target.templates
@@ -142,10 +143,10 @@ def draw_one(estimator: PoseEstimator, scene, frame, detection: Detection, outpu
     query = Query(
         detection,
         crop,
-        Observation(frame.image, scene.camera),
+        observation,
         target,
         estimator.library.symmetry(detection.class_id),
-        encoding=encoded,
+        encoding=encoded[:1],
     )
     [(_, first)] = match_and_solve(model, [query], [(0, cluster)])
     write(output / "match.jpg", draw_match(match_view(first)))

@@ -66,3 +66,21 @@ def test_what_is_no_camera_is_the_reason_why_there_is_no_pose(estimator, image, 
     (estimate,) = estimator.estimate(image, camera, [DETECTION])
     assert estimate.T_cam_obj is None
     assert said in estimate.reason
+
+
+def test_a_tracker_takes_the_same_arguments_as_an_estimator(estimator, image):
+    tracker = vpog.Tracker(estimator)
+    by_K = [tracker.estimate(image, K, [DETECTION], time=0.1 * n)[0] for n in range(2)]
+    camera = vpog.Camera(K, width=640, height=480)
+    boxed = vpog.Detection("thing", np.array(DETECTION.box))
+    tracker = vpog.Tracker(estimator)
+    by_camera = [tracker.estimate(image, camera, [boxed], time=0.1 * n)[0] for n in range(2)]
+    assert [e.reason for e in by_K] == [e.reason for e in by_camera]
+    assert [e.score for e in by_K] == [e.score for e in by_camera]
+
+
+def test_a_tracker_gives_the_reason_where_the_camera_is_none(estimator, image):
+    tracker = vpog.Tracker(estimator)
+    (estimate,) = tracker.estimate(image, np.eye(4), [DETECTION], time=0.0)
+    assert "shape (4, 4)" in estimate.reason
+    assert tracker.boxes == {}

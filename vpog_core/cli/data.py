@@ -147,7 +147,7 @@ def run_bench(arguments: argparse.Namespace) -> int:
 
 def _dataset(arguments: argparse.Namespace):
     """Make the training set the options describe."""
-    from vpog_core.training.data.data_config import DataConfig
+    from vpog_core.training.data.data_config import SOURCES, DataConfig
     from vpog_core.training.data.datasets import build_datasets
     from vpog_core.training.data.refiner_datasets import build_refiner_datasets
     from vpog_core.training.synthesis.pose_perturbation import PerturbationConfig
@@ -155,11 +155,12 @@ def _dataset(arguments: argparse.Namespace):
     refiner = arguments.network == "refiner"
     if refiner and arguments.bop:
         raise VPOGError("A refiner is trained on meshes that are rendered: leave --bop out.")
-    if not (arguments.meshes or arguments.gso or arguments.bop or arguments.procedural):
-        raise VPOGError("No objects are named: give --meshes, --gso, --bop or --procedural.")
+    sources = {name: getattr(arguments, name) for name in SOURCES}
+    if not any(sources.values()):
+        flags = [f"--{name}" for name in SOURCES]
+        raise VPOGError(f"No objects are named: give {', '.join(flags[:-1])} or {flags[-1]}.")
     config = DataConfig(
-        meshes=arguments.meshes, unit=arguments.unit, gso=arguments.gso, bop=arguments.bop,
-        procedural=arguments.procedural, photos=arguments.photos, hdri=arguments.hdri,
+        **sources, unit=arguments.unit, photos=arguments.photos, hdri=arguments.hdri,
         cache_dir=arguments.cache_dir, image_size=arguments.size or (128 if refiner else 112),
         seed=arguments.seed, held_out_procedural=1,
     )  # fmt: skip

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from vpog_core.inference.crop import as_camera
 from vpog_core.inference.estimator import PoseEstimator
 from vpog_core.inference.options import DEFAULT_TRACKER_SETTINGS, MAX_AGE_S, TrackerSettings
 from vpog_core.inference.query import Prior
@@ -24,7 +25,7 @@ from vpog_core.inference.tracks import (
     turned_on,
     velocity_after,
 )
-from vpog_core.types import Camera, Detection, Estimates, PoseEstimate
+from vpog_core.types import Camera, Detection, Estimates, PoseEstimate, VPOGError
 
 _LOG = logging.getLogger(__name__)
 
@@ -72,11 +73,16 @@ class Tracker:
         }
 
     def estimate(
-        self, image: np.ndarray, camera: Camera, detections: Sequence[Detection], time: float
+        self,
+        image: np.ndarray,
+        camera: Camera | np.ndarray,
+        detections: Sequence[Detection],
+        time: float,
     ) -> Estimates:
         """Estimate a pose for every detection, and follow the tracked objects that no detection shows.
 
         Args:
+            image, camera: as of `PoseEstimator.estimate`.
             time: of the image, seconds; one that lies further back than `max_gap` starts all tracks anew.
 
         Returns:
@@ -85,6 +91,11 @@ class Tracker:
             object that was followed without a detection, which `PoseEstimate.detected` tells. Those that are
             lost have none.
         """
+        try:
+            camera = as_camera(camera, image)
+        except VPOGError:
+            # The estimator gives this reason for each detection.
+            return self.estimator.estimate(image, camera, detections)
         # Drop old tracks.
         self._frame += 1
         self._warn_without_refiner()
@@ -113,7 +124,7 @@ class Tracker:
         self._numbers.keep(self.boxes)
         return found
 
-    def follow(self, image: np.ndarray, camera: Camera, time: float) -> Estimates:
+    def follow(self, image: np.ndarray, camera: Camera | np.ndarray, time: float) -> Estimates:
         """Follow all tracked objects to a later image, however long ago they were detected."""
         settings = self.settings
         self.settings = replace(settings, without_detections=True, max_age=MAX_AGE_S)

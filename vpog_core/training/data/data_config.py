@@ -79,8 +79,8 @@ class DataConfig:
             setattr(self, name, list(value))
         self.weights = dict(self.weights)
         self._check_numbers()
-        if not (self.meshes or self.gso or self.bop or self.procedural):
-            raise VPOGError("The training data names no objects: set one of meshes, gso, bop, procedural.")
+        if not any(getattr(self, name) for name in SOURCES):
+            raise VPOGError(f"The training data names no objects: set one of {', '.join(SOURCES)}.")
         self._check_weights()
 
     @classmethod

@@ -12,12 +12,11 @@ from vpog_core.training.data.bop_source import BopSource
 from vpog_core.training.data.data_config import DataConfig
 from vpog_core.training.data.mesh_cache import RendererCache
 from vpog_core.training.data.mesh_source import (
+    MESH_SOURCES,
     ObjectSource,
-    mesh_files,
     photo_files,
     procedural,
     read_photo,
-    scanned_objects,
     split_held_out,
 )
 from vpog_core.training.data.object_cache import load_object, prepare_objects
@@ -104,8 +103,7 @@ def object_sources(
     One mesh that is in two kinds is held out in both or in neither.
     """
     kinds = [
-        [s for folder in config.meshes for s in mesh_files(folder, config.unit)],
-        scanned_objects(config.gso) if config.gso else [],
+        *(listed(config) for listed in MESH_SOURCES.values()),
         sorted({s for split in splits for s in split.objects.values()}, key=lambda s: s.name),
     ]
     train: list[ObjectSource] = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -15,6 +16,7 @@ from vpog_core.io.image_file import open_image, to_rgb
 from vpog_core.objects.mesh import MESH_SUFFIXES, Mesh, load_mesh
 from vpog_core.synthetic import objects as synthetic_objects
 from vpog_core.synthetic.objects import make_object
+from vpog_core.training.data.data_config import DataConfig
 from vpog_core.types import VPOGError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
@@ -109,6 +111,13 @@ def scanned_objects(folder: str) -> list[ObjectSource]:
         ObjectSource("gso", p.name, p / GSO_MESH, "m", p / GSO_TEXTURES, texture_side=TEXTURE_SIDE // 2)
         for p in found
     ]
+
+
+MESH_SOURCES: dict[str, Callable[[DataConfig], list[ObjectSource]]] = {
+    "meshes": lambda config: [s for folder in config.meshes for s in mesh_files(folder, config.unit)],
+    "gso": lambda config: scanned_objects(config.gso) if config.gso else [],
+}
+"""Lists the objects of each kind of mesh files, by the name of their setting in `DataConfig`."""
 
 
 def procedural(first: int, count: int, photos: list[Path]) -> list[ObjectSource]:
