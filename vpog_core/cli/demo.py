@@ -15,9 +15,6 @@ from vpog_core.evaluation.pose_metrics import PoseMetrics
 from vpog_core.threads import usable_cores, use_threads
 from vpog_core.types import Camera, Detection
 
-HELD_OUT_SEED = 900_000
-"""Objects of this seed and above are never in training."""
-
 FRAME_SECONDS = 0.1
 BOX_JITTER = 0.05
 MIN_VISIBLE = 0.3
@@ -71,10 +68,11 @@ def _held_out_meshes(count: int, seed: int) -> dict:
     from tqdm import tqdm
 
     from vpog_core.synthetic.objects import make_object
+    from vpog_core.synthetic.seeds import DEMO
 
-    first = HELD_OUT_SEED + seed * count
-    bar = tqdm(range(count), desc="making objects", unit="object", delay=1.0, file=sys.stderr)
-    return {f"object_{first + k}": make_object(first + k) for k in bar}
+    seeds = [DEMO[(seed * count + k) % len(DEMO)] for k in range(count)]
+    bar = tqdm(seeds, desc="making objects", unit="object", delay=1.0, file=sys.stderr)
+    return {f"object_{number}": make_object(number) for number in bar}
 
 
 def _write_meshes(meshes: dict, folder: Path) -> None:

@@ -30,11 +30,10 @@ from vpog_core.objects.library import ObjectLibrary
 from vpog_core.objects.mesh import Mesh, save_mesh
 from vpog_core.synthetic.objects import make_object
 from vpog_core.synthetic.scene import SceneFrame, jitter_box, make_scene
+from vpog_core.synthetic.seeds import CALIBRATION, take
 from vpog_core.types import Camera, Detection, PoseEstimate, VPOGError
 from vpog_core.utils.worker_pool import WorkerPool
 
-FIRST_SEED = 910_000
-"""Objects from this seed on are in no training set, nor in the held-out benchmark."""
 OBJECTS, SECONDS = 3, 1.7
 """Objects of a scene, and the seconds between two frames of it."""
 MIN_VISIBLE, BOX_JITTER = 0.4, 0.05
@@ -75,7 +74,8 @@ class SceneEvaluator:
             for each of `STAGES`, and for poses that were followed, a row for each pose: score features,
             correct, squared distance, scene, best.
         """
-        meshes = {f"object_{n}": make_object(FIRST_SEED + OBJECTS * scene + n) for n in range(OBJECTS)}
+        seeds = take(CALIBRATION, OBJECTS * scene, OBJECTS)
+        meshes = {f"object_{n}": make_object(seed) for n, seed in enumerate(seeds)}
         as_solved = Calibration(
             covariance=1.0,
             aligned=replace(DEFAULT_ALIGNED, covariance=1.0),
@@ -119,8 +119,9 @@ def collect(
         Samples for each calibrator of `calibration.SIGNS`.
 
     Raises:
-        VPOGError: unreadable weights, or no pose found at all.
+        VPOGError: unreadable weights, too many scenes, or no pose found at all.
     """
+    take(CALIBRATION, 0, OBJECTS * scenes)
     matched, compared, tracked = rows = ([], [], [])
     with WorkerPool(SceneEvaluator, (weights, device, frames), min(workers, scenes)) as pool:
         for found in pool.map(SceneEvaluator.run, range(scenes)):

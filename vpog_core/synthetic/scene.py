@@ -13,6 +13,7 @@ from vpog_core.objects.mesh import Mesh
 from vpog_core.objects.renderer import Light, Renderer
 from vpog_core.objects.viewpoints import upright_rotation
 from vpog_core.synthetic.objects import make_object
+from vpog_core.synthetic.seeds import DISTRACTORS
 from vpog_core.synthetic.table import TableTop
 from vpog_core.types import Camera, VPOGError
 
@@ -106,7 +107,7 @@ class DemoScene:
         self._count = len(meshes)
         self._unit = float(np.median([mesh.diameter for mesh in meshes]))
         others = [
-            _scaled(make_object(10_000_000 + int(rng.integers(1e6)), vertices=8000), self._unit * 0.8)
+            _scaled(make_object(DISTRACTORS[rng.integers(len(DISTRACTORS))], vertices=8000), self._unit * 0.8)
             for _ in range(distractors)
         ]
         self._objects = self._arrange(rng, list(meshes) + others)

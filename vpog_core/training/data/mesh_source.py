@@ -111,14 +111,14 @@ def scanned_objects(folder: str) -> list[ObjectSource]:
     ]
 
 
-def procedural(first: int, count: int, photos: list[Path]) -> list[ObjectSource]:
+def procedural(seeds: range, photos: list[Path]) -> list[ObjectSource]:
     """List procedural objects by seed; every third carries a photograph, where there are some."""
     return [
         ObjectSource(
             "procedural", f"seed_{seed:06d}", seed=seed,
             photo=photos[seed % len(photos)] if photos and seed % 3 == 0 else None,
         )
-        for seed in range(first, first + count)
+        for seed in seeds
     ]  # fmt: skip
 
 
