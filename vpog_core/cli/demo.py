@@ -12,6 +12,7 @@ import numpy as np
 
 from vpog_core.cli import files
 from vpog_core.evaluation.pose_metrics import PoseMetrics
+from vpog_core.geometry.boxes import clip_box, jitter_box
 from vpog_core.threads import usable_cores, use_threads
 from vpog_core.types import Camera, Detection
 
@@ -58,10 +59,7 @@ def demo(frames: int, objects: int, seed: int, output: str, **estimator_argument
 
 def jitter_detection_box(box: np.ndarray, camera: Camera, rng: np.random.Generator) -> np.ndarray:
     """Jitter a box [4] as a detector would: each side by up to `BOX_JITTER`, inside the image."""
-    from vpog_core.synthetic.scene import jitter_box
-
-    moved = jitter_box(rng, box, BOX_JITTER)
-    return np.clip(moved, 0.0, [camera.width, camera.height, camera.width, camera.height])
+    return clip_box(jitter_box(rng, box, BOX_JITTER), camera.width, camera.height)
 
 
 def _held_out_meshes(count: int, seed: int) -> dict:

@@ -15,9 +15,9 @@ import yaml
 from vpog_core.bop.dataset import BopDataset
 from vpog_core.bop.frame import BopFrame, BopInstance
 from vpog_core.bop.models import BopModels, evaluation_folder
-from vpog_core.evaluation.benchmark import BenchmarkFrame, BenchmarkObject, FrameKey, Truth, box_of
+from vpog_core.evaluation.benchmark import BenchmarkFrame, BenchmarkObject, FrameKey, Truth
 from vpog_core.evaluation.bop_checks import check_dataset
-from vpog_core.geometry.boxes import projected_box
+from vpog_core.geometry.boxes import clip_box, outer_box, projected_box
 from vpog_core.objects.library_entries import SETTINGS, SETTINGS_NAMES
 from vpog_core.types import VPOGError
 
@@ -147,14 +147,13 @@ class BopBenchmark:
         if mask is None:
             mask = instance.mask()
         if mask is not None:
-            return box_of(mask)
+            return outer_box(mask)
         if instance.obj_id not in self.known_objects:
             return None
         outline = projected_box(instance.T_cam_obj, self.object(instance.obj_id).hull, frame.K)
         if outline is None:
             return None
-        edges = np.array([frame.camera.width, frame.camera.height] * 2) - 0.5
-        box = np.clip(outline, -0.5, edges)
+        box = clip_box(outline, frame.camera.width, frame.camera.height, first=-0.5)
         return box if (box[2:] > box[:2]).all() else None
 
     @cached_property

@@ -11,6 +11,7 @@ import numpy as np
 
 from vpog_core.evaluation.pose_error import add
 from vpog_core.evaluation.tracking_samples import MOTIONS, covered, moved
+from vpog_core.geometry.boxes import jitter_box
 from vpog_core.inference.calibration import (
     ALIGNED_FEATURES,
     DEFAULT_ALIGNED,
@@ -29,7 +30,7 @@ from vpog_core.inference.query import Prior
 from vpog_core.objects.library import ObjectLibrary
 from vpog_core.objects.mesh import Mesh, save_mesh
 from vpog_core.synthetic.objects import make_object
-from vpog_core.synthetic.scene import SceneFrame, jitter_box, make_scene
+from vpog_core.synthetic.scene import SceneFrame, make_scene
 from vpog_core.synthetic.seeds import CALIBRATION, take
 from vpog_core.types import Camera, Detection, PoseEstimate, VPOGError
 from vpog_core.utils.worker_pool import WorkerPool

@@ -22,8 +22,9 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from vpog_core.evaluation.benchmark import BenchmarkFrame, BenchmarkObject, FrameKey, Truth, box_of
+from vpog_core.evaluation.benchmark import BenchmarkFrame, BenchmarkObject, FrameKey, Truth
 from vpog_core.evaluation.heldout_image import FOCAL, LEVELS, SIZE, HeldOutScene
+from vpog_core.geometry.boxes import outer_box
 from vpog_core.geometry.symmetry import Symmetry
 from vpog_core.objects.mesh import Mesh, save_mesh
 from vpog_core.objects.renderer import Renderer
@@ -139,7 +140,7 @@ class HeldOut:
         image, depth, mask, fraction, T_cam_obj = shot.render(
             level, self.object(obj_id).renderer, self._other
         )
-        truth = Truth(obj_id, T_cam_obj, fraction, box_of(mask), lambda: mask)
+        truth = Truth(obj_id, T_cam_obj, fraction, outer_box(mask), lambda: mask)
         return BenchmarkFrame(key, camera, [truth], {obj_id: 1}, lambda: image, lambda: depth)
 
     def _object(self, obj_id: int) -> BenchmarkObject:

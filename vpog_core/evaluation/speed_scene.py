@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
+from vpog_core.geometry.boxes import clip_box, jitter_box
 from vpog_core.objects.mesh import save_mesh
 from vpog_core.synthetic.objects import make_object
-from vpog_core.synthetic.scene import jitter_box, make_scene
+from vpog_core.synthetic.scene import make_scene
 from vpog_core.synthetic.seeds import SPEED, take
 from vpog_core.types import Camera, Detection, VPOGError
 
@@ -34,10 +35,10 @@ class SpeedScene:
         if not seen:
             raise VPOGError("No object of the bench's scene is visible: time fewer frames.")
         rng = np.random.default_rng([SPEED.start, index])
-        limit = np.tile([self.camera.width, self.camera.height], 2)
         detections = []
         for n in range(count):
             k = seen[n % len(seen)]
-            box = np.clip(jitter_box(rng, frame.boxes_visible[k], BOX_JITTER), 0, limit)
+            box = jitter_box(rng, frame.boxes_visible[k], BOX_JITTER)
+            box = clip_box(box, self.camera.width, self.camera.height)
             detections.append(Detection(self.names[k], box, instance=n // len(seen)))
         return frame.image, detections

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
+from vpog_core.geometry.boxes import jitter_box
 from vpog_core.objects.mesh import Mesh, save_mesh
 from vpog_core.synthetic.objects import make_object
-from vpog_core.synthetic.scene import SceneFrame, jitter_box
+from vpog_core.synthetic.scene import SceneFrame
 from vpog_core.synthetic.seeds import DEMO
 from vpog_core.types import Detection
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from vpog_core.geometry.boxes import box_around, jitter_box_normal
 from vpog_core.geometry.camera import BOX_PADDING, fit_square, rotation_towards
 from vpog_core.geometry.se3 import random_rotation, rotation_x, rotation_z, transform
 from vpog_core.objects.renderer import Renderer
@@ -124,16 +125,15 @@ def lay_out(
     # Draw the detection's box.
     box = _mask_box(visible, K) if modal else whole if border is None else cut
     fraction = float(visible.sum() / max(alone.sum(), 1))
-    box = jitter_box(rng, box, params)
+    box = detected_box(rng, box, params)
     return Layout(objects, ground, up, box, border, cut_out, whole, fraction)
 
 
-def jitter_box(rng: np.random.Generator, box: np.ndarray, params: LayoutParams) -> np.ndarray:
+def detected_box(rng: np.random.Generator, box: np.ndarray, params: LayoutParams) -> np.ndarray:
     """Add a detector's errors to a box [2, 2] (low, high corner): mostly small ones, at times large ones."""
     noise = rng.choice(params.box_noise, p=params.box_noise_probabilities)
-    low, high = np.sort(box + rng.normal(0, noise, (2, 2)) * (box[1] - box[0]), axis=0)
     least = 0.1 * (box[1] - box[0]).max()
-    return np.stack([low, np.maximum(high, low + least)])
+    return jitter_box_normal(rng, box.ravel(), noise, least).reshape(2, 2)
 
 
 def _hull(obj: SceneObject) -> np.ndarray:
@@ -174,8 +174,7 @@ def _in_front(obj: SceneObject) -> bool:
 
 
 def _box(points: np.ndarray) -> np.ndarray:
-    plane = points[:, :2] / points[:, 2:]
-    return np.stack([plane.min(axis=0), plane.max(axis=0)])
+    return box_around(points[:, :2] / points[:, 2:]).reshape(2, 2)
 
 
 def _fit(box: np.ndarray) -> np.ndarray:
