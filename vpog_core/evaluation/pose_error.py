@@ -11,6 +11,7 @@ from collections.abc import Iterable
 import numpy as np
 from scipy.spatial import cKDTree
 
+from vpog_core.geometry import pinhole
 from vpog_core.geometry.se3 import rotation_angle, transform_points
 
 
@@ -73,9 +74,9 @@ def mspd(
     estimated = transform_points(T_est, points)
     if (estimated[:, 2] <= 0).any():
         return float("inf")
-    pixels = _pinhole(estimated, K)
+    pixels = pinhole.to_pixels(estimated, K)
     return min(
-        float(np.linalg.norm(pixels - _pinhole(transform_points(T_gt @ S, points), K), axis=1).max())
+        float(np.linalg.norm(pixels - pinhole.to_pixels(transform_points(T_gt @ S, points), K), axis=1).max())
         for S in _with_identity(symmetries)
     )
 
@@ -83,8 +84,3 @@ def mspd(
 def _with_identity(symmetries) -> list[np.ndarray]:
     given = [] if symmetries is None else [np.asarray(S) for S in symmetries]
     return given or [np.eye(4)]
-
-
-def _pinhole(points_cam, K) -> np.ndarray:
-    p = points_cam @ np.asarray(K).T
-    return p[:, :2] / p[:, 2:]

@@ -9,6 +9,7 @@ import numpy as np
 
 from vpog_core.bop.frame import BopFrame, BopInstance
 from vpog_core.bop.frame_table import FrameTable, Split
+from vpog_core.geometry import pinhole
 from vpog_core.geometry.boxes import jitter_box_normal, projected_box
 from vpog_core.geometry.camera import VirtualCamera, look_at_crop, warp
 from vpog_core.geometry.se3 import transform
@@ -199,14 +200,9 @@ def _measured_before(
     measured: np.ndarray, camera: Camera, crop: VirtualCamera, depth: np.ndarray
 ) -> np.ndarray:
     """Return [P, P] bool: where the depth sensor [H, W] measured less than `depth` along the same ray."""
-    line = np.arange(crop.size)
-    u, v = np.meshgrid(line, line)
-    rays = np.stack(
-        [(u - crop.K[0, 2]) / crop.K[0, 0], (v - crop.K[1, 2]) / crop.K[1, 1], np.ones(u.shape)], -1
-    )
-    in_camera = rays @ crop.R_virt_cam
-    pixels = (in_camera / in_camera[..., 2:]) @ camera.K.T
-    sampled = cv2.remap(measured, pixels[..., :2].astype(np.float32), None, interpolation=cv2.INTER_NEAREST)
+    in_camera = pinhole.image_rays(crop.K, (crop.size, crop.size)) @ crop.R_virt_cam
+    pixels = pinhole.to_pixels(in_camera, camera.K).astype(np.float32)
+    sampled = cv2.remap(measured, pixels, None, interpolation=cv2.INTER_NEAREST)
     # Both are depths along an optical axis; the sensor's is the real camera's.
     expected = depth * in_camera[..., 2]
     return (sampled > 0) & (sampled < expected - SENSOR_MARGIN)

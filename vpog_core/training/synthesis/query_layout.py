@@ -11,9 +11,10 @@ import numpy as np
 
 from vpog_core.geometry.boxes import box_around, jitter_box_normal
 from vpog_core.geometry.camera import BOX_PADDING, fit_square, rotation_towards
+from vpog_core.geometry.pinhole import image_rays
 from vpog_core.geometry.se3 import random_rotation, rotation_x, rotation_z, transform
 from vpog_core.objects.renderer import Renderer
-from vpog_core.objects.scene_renderer import NO_OBJECT, Ground, SceneObject, pixel_rays, render_instance_map
+from vpog_core.objects.scene_renderer import NO_OBJECT, Ground, SceneObject, render_instance_map
 from vpog_core.training.synthesis.occlusion import MIN_VISIBLE, CoverParams, CutOut, cover
 
 COARSE_SIZE = 48
@@ -119,7 +120,7 @@ def lay_out(
     border = None
     if rng.random() < params.border:
         cut, place = _cut_by_border(rng, _mask_box(visible, K) if modal else whole, params)
-        seen = visible & (pixel_rays(K, visible.shape) @ place.astype(np.float32) <= 0)
+        seen = visible & (image_rays(K, visible.shape).astype(np.float32) @ place.astype(np.float32) <= 0)
         if _visible_enough(seen, alone):
             border, visible = place, seen
     # Draw the detection's box.
