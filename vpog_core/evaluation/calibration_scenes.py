@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vpog_core.evaluation.pose_error import add
+from vpog_core.evaluation.pose_error import ADD_FRACTION, add
 from vpog_core.evaluation.tracking_samples import MOTIONS, covered, moved
 from vpog_core.geometry.boxes import jitter_box
 from vpog_core.inference.calibration import (
@@ -38,8 +38,6 @@ from vpog_core.utils.worker_pool import WorkerPool
 OBJECTS, SECONDS = 3, 1.7
 """Objects of a scene, and the seconds between two frames of it."""
 MIN_VISIBLE, BOX_JITTER = 0.4, 0.05
-CORRECT = 0.1
-"""ADD of a correct pose is under this fraction of the diameter."""
 ALTERNATIVES = 3
 """Poses of other views that are samples beside the best: the score must distinguish them."""
 STAGES = tuple(
@@ -184,7 +182,7 @@ def _compare_with_truth(
     # Where the alignment did not move a pose, its covariance is that of matches, calibrated by themselves.
     own = answer.aligned or len(answer.score_features) == len(FEATURES)
     distance = squared_distance(answer.T_cam_obj, answer.covariance, T_true) if own else np.nan
-    return answer.score_features, error < CORRECT, distance
+    return answer.score_features, error < ADD_FRACTION, distance
 
 
 def _table(rows: list) -> StageSamples:

@@ -14,6 +14,9 @@ from scipy.spatial import cKDTree
 from vpog_core.geometry import pinhole
 from vpog_core.geometry.se3 import rotation_angle, transform_points
 
+ADD_FRACTION = 0.1
+"""A pose is correct when `add_or_adds` is under this fraction of the object's diameter."""
+
 
 def rotation_error(
     T_est: np.ndarray, T_gt: np.ndarray, symmetries: Iterable[np.ndarray] | None = None
@@ -47,6 +50,11 @@ def adds(T_est: np.ndarray, T_gt: np.ndarray, points: np.ndarray) -> float:
     """
     distances, _ = cKDTree(transform_points(T_est, points)).query(transform_points(T_gt, points))
     return float(distances.mean())
+
+
+def add_or_adds(T_est: np.ndarray, T_gt: np.ndarray, points: np.ndarray, symmetric: bool) -> float:
+    """Compute ADD-S of an object that looks alike from several sides, ADD of any other, in metres."""
+    return (adds if symmetric else add)(T_est, T_gt, points)
 
 
 def mssd(
