@@ -94,6 +94,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_bench(partial(_add_command, commands))
     add_data(commands)
     add_replay(partial(_add_command, commands))
+    parser.set_defaults(parse=parser.parse_args)  # for commands that run other ones
     return parser
 
 
