@@ -18,7 +18,7 @@ from vpog_core.utils.worker_pool import WorkerPool
 
 FORMAT = 2
 """Format of stored frames; increase it when their content, or how errors are computed, changes."""
-CODE_FOLDERS = ("bop", "geometry", "inference", "models", "objects", "synthetic")
+CODE_FOLDERS = ("bop", "geometry", "inference", "io", "models", "objects", "synthetic")
 """Folders whose code determines a frame's record; a change there invalidates stored frames."""
 
 Progress = Callable[[str, int, int], None]
