@@ -19,7 +19,7 @@ from vpog_core.inference.matching import CLUSTER_SIZE, match_and_solve
 from vpog_core.inference.observation import Observation
 from vpog_core.inference.onboarding import encode_images
 from vpog_core.inference.query import Query
-from vpog_core.inference.refinement import cluster_at_pose
+from vpog_core.inference.rendered_cluster import cluster_at_pose
 from vpog_core.inference.retrieval import retrieve
 from vpog_core.objects.mesh import save_mesh
 from vpog_core.objects.renderer import Renderer

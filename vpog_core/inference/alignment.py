@@ -19,7 +19,7 @@ from vpog_core.geometry.camera import VirtualCamera, look_at_crop, project, warp
 from vpog_core.geometry.pnp import solve_pnp
 from vpog_core.geometry.se3 import invert, rotation_angle, transform_points
 from vpog_core.inference.observation import Observation
-from vpog_core.inference.refine import RefinedPose
+from vpog_core.inference.render_and_compare import RefinedPose
 from vpog_core.objects.renderer import Render, Renderer
 from vpog_core.types import Camera, VPOGError
 

@@ -28,7 +28,7 @@ from vpog_core.inference.crop import Crop
 from vpog_core.inference.hypothesis import Consensus, PoseHypothesis
 from vpog_core.inference.onboarding import Cluster
 from vpog_core.inference.options import DEFAULT_OPTIONS, Options
-from vpog_core.inference.refine import RefinedPose
+from vpog_core.inference.render_and_compare import RefinedPose
 from vpog_core.models.config import PATCH
 
 MAX_REPROJECTION = 3.0 / 112.0

@@ -17,8 +17,8 @@ from vpog_core.geometry import pinhole
 from vpog_core.geometry.camera import VirtualCamera, warp_all
 from vpog_core.geometry.framing import frame_hull
 from vpog_core.geometry.se3 import invert, rotation_angle, transform_points
+from vpog_core.inference.comparison_solver import Fit, fit_poses
 from vpog_core.inference.observation import Observation
-from vpog_core.inference.refined_pose import Fit, fit_poses
 from vpog_core.models.precision import inference_context
 from vpog_core.models.refiner import Comparison, RefinerNet
 from vpog_core.models.refiner_config import FINE_STRIDE
