@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import hashlib
 import io
 import shutil
 import sys
@@ -13,6 +12,7 @@ from pathlib import Path
 
 from vpog_core.cli.numbers import positive
 from vpog_core.types import VPOGError
+from vpog_core.utils.fingerprint import digest
 
 HELP = """\
 Do all that new weights need, in one go: fit their scores (`vpog calibrate`), evaluate them on the held-out
@@ -89,14 +89,14 @@ def _key(arguments: argparse.Namespace) -> str:
     """Return a folder name that is unique for a weights file and the refiner beside it."""
     from vpog_core.inference.networks import DEFAULT_REFINER
 
+    refiner = DEFAULT_REFINER.read_bytes()
     try:
-        content = Path(arguments.weights).read_bytes()
+        key = digest([Path(arguments.weights), refiner])[:12]
     except OSError as error:
         raise VPOGError(
             f"There are no weights '{arguments.weights}' ({error.strerror}): check the path."
         ) from error
-    digest = hashlib.sha256(content + DEFAULT_REFINER.read_bytes()).hexdigest()[:12]
-    return f"{arguments.name}-{digest}" + "-quick" * arguments.quick
+    return f"{arguments.name}-{key}" + "-quick" * arguments.quick
 
 
 def _sets(arguments: argparse.Namespace) -> list[tuple[str, list[str]]]:
