@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import torch
 
+from vpog_core.geometry.boxes import jitter_box
 from vpog_core.geometry.se3 import invert
 from vpog_core.inference.crop import Crop, crop_detection
 from vpog_core.inference.estimator import PoseEstimator
@@ -18,13 +19,13 @@ from vpog_core.inference.matching import CLUSTER_SIZE, match_and_solve
 from vpog_core.inference.observation import Observation
 from vpog_core.inference.onboarding import encode_images
 from vpog_core.inference.query import Query
-from vpog_core.inference.refinement import cluster_at_pose
+from vpog_core.inference.rendered_cluster import cluster_at_pose
 from vpog_core.inference.retrieval import crop_at_turns, retrieve
 from vpog_core.objects.mesh import save_mesh
 from vpog_core.objects.renderer import Renderer
 from vpog_core.objects.viewpoints import nearest_viewpoints, upright_rotation, viewpoint_directions
 from vpog_core.synthetic.objects import make_object
-from vpog_core.synthetic.scene import jitter_box, make_scene
+from vpog_core.synthetic.scene import make_scene
 from vpog_core.types import Detection
 from vpog_core.visualization.drawing import draw_text, text_size
 from vpog_core.visualization.flow_image import draw_match

@@ -284,7 +284,7 @@ def test_jittered_boxes_stay_within_five_percent_and_the_image():
     boxes = np.stack([jitter_detection_box(box, camera, rng) for _ in range(500)])
     assert (np.abs(boxes - box) <= BOX_JITTER * np.array([200, 100, 200, 100])).all()
     assert np.abs(boxes - box).max() > 0.9 * BOX_JITTER * 200
-    edge = np.stack([jitter_detection_box([0.0, 0, 640, 480], camera, rng) for _ in range(50)])
+    edge = np.stack([jitter_detection_box(np.array([0.0, 0, 640, 480]), camera, rng) for _ in range(50)])
     assert (edge >= 0).all()
     assert (edge <= [640, 480, 640, 480]).all()
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from vpog_core.evaluation.heldout import CROPS, FIRST_SEED, OBJECTS, PLAIN, ROUND, TEXTURED, HeldOut
+from vpog_core.evaluation.heldout import CROPS, OBJECTS, PLAIN, ROUND, TEXTURED, HeldOut
 from vpog_core.evaluation.heldout_image import LEVELS, VISIBLE
 from vpog_core.objects.library import ObjectLibrary
 
@@ -24,8 +24,6 @@ def test_the_benchmark_is_thirty_objects_with_twenty_pictures_at_four_levels():
     assert textured.object_ids == list(range(1, 31))
     assert whole.object_ids == textured.object_ids + [100 + i for i in range(1, 31) if i not in ROUND]
     assert len(whole.keys) == len(set(whole.keys)) == (30 + 28) * 20 * 4
-    # Outside the seeds of training (to 99999), validation (800000+), demo and tests (900000+).
-    assert FIRST_SEED == 920_000
 
 
 def test_a_part_shows_the_pictures_of_the_whole(heldout, frames):

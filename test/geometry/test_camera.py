@@ -2,9 +2,9 @@ import cv2
 import numpy as np
 import pytest
 
+from vpog_core.geometry.boxes import usable_box
 from vpog_core.geometry.camera import (
     BOX_PADDING,
-    clip_box,
     look_at_crop,
     pixel_rays,
     project,
@@ -159,7 +159,7 @@ def test_unusable_boxes_are_refused_with_their_numbers(box, what):
 
 
 def test_boxes_are_cut_at_the_image():
-    np.testing.assert_allclose(clip_box(PINHOLE, [-20, 10, 700, 500]), [0, 10, 639, 479])
+    np.testing.assert_allclose(usable_box([-20, 10, 700, 500], PINHOLE), [0, 10, 639, 479])
 
 
 @pytest.mark.parametrize(

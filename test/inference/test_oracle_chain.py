@@ -16,7 +16,7 @@ from vpog_core.inference.match_view import match_view
 from vpog_core.inference.onboarding import ROLLS, Cluster, OnboardedObject, roll_angle
 from vpog_core.inference.options import Options
 from vpog_core.inference.pose_solver import draw_samples, solve, solve_all
-from vpog_core.inference.refinement import cluster_at_pose
+from vpog_core.inference.rendered_cluster import cluster_at_pose
 from vpog_core.models.flow_head import Flow
 from vpog_core.models.vpog_model import Matches
 from vpog_core.objects.renderer import Renderer

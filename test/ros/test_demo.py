@@ -18,10 +18,10 @@ import rclpy
 from std_msgs.msg import Header
 from vpog_ros.msg import ObjectPoseArray
 
+from vpog_core.geometry.boxes import jitter_box
 from vpog_core.geometry.se3 import rotation_z, transform
 from vpog_core.objects.library import ObjectLibrary
 from vpog_core.synthetic.demo_objects import OBJECT_SEEDS, demo_objects, write_objects
-from vpog_core.synthetic.scene import jitter_box
 from vpog_core.types import PoseEstimate
 from vpog_ros.conversions import object_pose
 from vpog_ros.demo import parse

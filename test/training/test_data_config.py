@@ -10,8 +10,9 @@ import pytest
 
 from vpog_core.objects.mesh import Mesh, save_mesh
 from vpog_core.synthetic.objects import make_object
+from vpog_core.synthetic.seeds import VALIDATION
 from vpog_core.training.data.data_config import DataConfig
-from vpog_core.training.data.datasets import HELD_OUT_SEED, build_datasets, object_sources, open_splits
+from vpog_core.training.data.datasets import build_datasets, object_sources, open_splits
 from vpog_core.types import VPOGError
 
 SIZE = 32
@@ -29,6 +30,7 @@ def write_meshes(folder: Path, count: int) -> None:
         ({}, r"names no objects"),
         ({"procedural": -1}, r"data\.procedural is '-1'"),
         ({"procedural": 200_000}, r"set 100000 at most"),
+        ({"procedural": 1, "held_out_procedural": 200_000}, r"set 100000 at most"),
         ({"procedural": 2, "image_size": 100}, r"multiple of the patch size, 16"),
         ({"procedural": 2, "queries": 0}, r"data\.queries is '0'"),
         ({"procedural": 2, "bank": "runs/bank"}, r"data.bank is called data.cache_dir now"),
@@ -56,7 +58,7 @@ def test_both_sets_from_meshes_and_seeds(tmp_path):
     )  # fmt: skip
     train, validation = build_datasets(config, progress=False)
     assert [o.name for o in train.objects] == ["01", "02", "seed_000000"]
-    assert [o.name for o in validation.objects] == ["00", "03", f"seed_{HELD_OUT_SEED}"]
+    assert [o.name for o in validation.objects] == ["00", "03", f"seed_{VALIDATION.start}"]
     assert len(validation) == 5
     sample = train[0]
     assert sample["query_rgb"].shape == (2, SIZE, SIZE, 3)

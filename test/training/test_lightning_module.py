@@ -1,5 +1,6 @@
 """A step of the training loop: schedule, decay, averages, precision, recomputation, order of the data."""
 
+import inspect
 from dataclasses import replace
 from itertools import pairwise
 
@@ -9,6 +10,7 @@ import torch
 pytest.importorskip("lightning")
 
 from vpog_core.geometry.se3 import rotation_z, transform
+from vpog_core.models.refiner import RefinerNet
 from vpog_core.models.vpog_model import VPOGModel
 from vpog_core.training.data.batch import Batch
 from vpog_core.training.data_module import ConsecutiveBatches, rank_batches
@@ -16,7 +18,7 @@ from vpog_core.training.lightning_module import VPOGLightning, decay_groups
 from vpog_core.training.losses.compute import compute_losses
 from vpog_core.training.losses.config import LossConfig
 from vpog_core.training.losses.labels import matching_labels
-from vpog_core.training.mixed_precision import FullPrecisionOutside
+from vpog_core.training.mixed_precision import NETWORK_METHODS, FullPrecisionOutside
 from vpog_core.training.train_config import OptimizerConfig, SchedulerConfig
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -192,3 +194,14 @@ def test_photometry_on_the_device_changes_queries_alone(module, batch, monkeypat
     assert seen[0] is batch
     assert not torch.equal(seen[1].query_rgb, batch.query_rgb)
     assert seen[1] == replace(batch, query_rgb=seen[1].query_rgb)
+
+
+def test_every_method_of_the_networks_runs_in_the_trainer_s_precision():
+    """But for `freeze_encoder`, which computes nothing; a method that is renamed or new fails here."""
+    own = {
+        name
+        for network in (VPOGModel, RefinerNet)
+        for name, value in vars(network).items()
+        if inspect.isfunction(value) and not name.startswith("_") and name not in vars(torch.nn.Module)
+    }
+    assert own - {"freeze_encoder", "forward"} == set(NETWORK_METHODS)

@@ -3,15 +3,16 @@ from __future__ import annotations
 import multiprocessing
 import os
 import time
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from vpog_core.objects.mesh import Mesh, save_mesh
+from vpog_core.objects.mesh_arrays import ARRAYS, read_mesh, write_mesh
 from vpog_core.synthetic.objects import make_object
-from vpog_core.training.data.mesh_cache import RendererCache, read_mesh, write_mesh
+from vpog_core.training.data.mesh_cache import RendererCache
 from vpog_core.training.data.mesh_source import ObjectSource
 from vpog_core.training.data.object_cache import load_object, prepare_objects
 from vpog_core.types import VPOGError
@@ -63,6 +64,7 @@ def test_meshes_are_kept_whole(tmp_path):
         rng.random((5, 3)), [[0, 1, 2], [2, 3, 4]], uv=rng.random((2, 3, 2)).astype(np.float32),
         texture=rng.integers(0, 255, (4, 6, 3), dtype=np.uint8), base_color=np.uint8([1, 2, 3]),
     )  # fmt: skip
+    assert {f.name for f in fields(Mesh)} - {"files", "notes"} == set(ARRAYS)
     write_mesh(mesh, tmp_path / "mesh.npz")
     again = read_mesh(tmp_path / "mesh.npz")
     assert again.vertex_colors is None

@@ -105,11 +105,11 @@ def test_procedural_objects_carry_photographs(tmp_path):
     (tmp_path / "licence.txt").touch()
     photos = photo_files(str(tmp_path))
     assert [p.name for p in photos] == ["0.png", "1.png"]
-    sources = procedural(0, 5, photos)
+    sources = procedural(range(5), photos)
     assert [s.seed for s in sources] == [0, 1, 2, 3, 4]
     assert [s.photo and s.photo.name for s in sources] == ["0.png", None, None, "1.png", None]
     assert len({s.key() for s in sources}) == 5
-    assert sources[0].key() != procedural(0, 1, [])[0].key()
+    assert sources[0].key() != procedural(range(1), [])[0].key()
     assert photo_files("") == []
 
 

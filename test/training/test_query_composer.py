@@ -22,7 +22,7 @@ from vpog_core.training.synthesis.query_composer import (
     random_illumination,
     similarity,
 )
-from vpog_core.training.synthesis.query_layout import LayoutParams, jitter_box, lay_out
+from vpog_core.training.synthesis.query_layout import LayoutParams, detected_box, lay_out
 from vpog_core.training.synthesis.scene_assets import SceneAssets, random_surface, read_environments
 from vpog_core.types import VPOGError
 
@@ -149,7 +149,7 @@ def test_the_object_fills_the_crop_as_a_detectors_box_does(renderer, assets):
 def test_boxes_err_as_the_table_says():
     rng, box = np.random.default_rng(0), np.array([[-0.1, -0.2], [0.1, 0.2]])
     params = replace(ALONE, box_noise=(0.04, 0.2), box_noise_probabilities=(0.8, 0.2))
-    boxes = np.stack([jitter_box(rng, box, params) for _ in range(3000)])
+    boxes = np.stack([detected_box(rng, box, params) for _ in range(3000)])
     error = (boxes - box) / (box[1] - box[0])
     expected = np.sqrt(0.8 * 0.04**2 + 0.2 * 0.2**2)
     assert error.std() == pytest.approx(expected, rel=0.05)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from vpog_core.geometry.se3_torch import rotation_log
-from vpog_core.inference.refined_pose import refined_pose
+from vpog_core.inference.comparison_solver import refined_pose
 from vpog_core.models.refiner import Comparison, Correlation, RefinerNet
 from vpog_core.training.losses.refiner import (
     RefinerLossConfig,

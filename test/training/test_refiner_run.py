@@ -23,12 +23,12 @@ from vpog_core.cli.commands import main
 from vpog_core.models.checkpoint import load_refiner, load_weights
 from vpog_core.objects.mesh import Mesh, save_mesh
 from vpog_core.synthetic.objects import make_object
+from vpog_core.synthetic.seeds import VALIDATION
 from vpog_core.training.callbacks import read_checkpoint
 from vpog_core.training.checkpoint_shards import pack, unpack
 from vpog_core.training.data import symmetry_cache
 from vpog_core.training.data.batch import RefinerBatch
 from vpog_core.training.data.data_config import DataConfig
-from vpog_core.training.data.datasets import HELD_OUT_SEED
 from vpog_core.training.data.refiner_datasets import build_refiner_datasets
 from vpog_core.training.losses.refiner import refiner_labels
 from vpog_core.training.synthesis.pose_perturbation import PerturbationConfig
@@ -234,7 +234,7 @@ def test_objects_that_are_held_out_are_never_in_training(tmp_path):
     sets = build_refiner_datasets(config, 32, PerturbationConfig(), progress=False)
     names = [[obj.name for obj in part.objects] for part in sets]
     assert names[0] == ["01", "02", "seed_000000"]
-    assert names[1] == ["00", "03", f"seed_{HELD_OUT_SEED}"]
+    assert names[1] == ["00", "03", f"seed_{VALIDATION.start}"]
     assert [obj.name for obj in sets[1].assets.objects] == names[0]
     assert len(sets[1]) == 5
     again = build_refiner_datasets(replace(config, seed=9), 32, PerturbationConfig(), progress=False)

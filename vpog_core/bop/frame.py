@@ -10,6 +10,7 @@ from typing import Protocol
 
 import numpy as np
 
+from vpog_core.geometry.boxes import box_of_counts
 from vpog_core.types import Camera, VPOGError
 
 MILLIMETRE = 0.001
@@ -196,4 +197,4 @@ def _box(values) -> np.ndarray | None:
     if values is None:
         return None
     x, y, w, h = (float(value) for value in values)
-    return np.array([x, y, x + w, y + h]) - 0.5 if w > 0 and h > 0 else None
+    return box_of_counts(x, y, w, h) if w > 0 and h > 0 else None

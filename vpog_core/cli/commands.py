@@ -97,6 +97,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_export(partial(_add_command, commands))
     add_data(commands)
     add_replay(partial(_add_command, commands))
+    parser.set_defaults(parse=parser.parse_args)  # for commands that run other ones
     return parser
 
 
@@ -204,7 +205,7 @@ def run_estimate(arguments: argparse.Namespace) -> int:
     if arguments.dump is not None:
         return run_from_dump(arguments)
     from vpog_core.cli import files
-    from vpog_core.geometry.camera import clip_box
+    from vpog_core.geometry.boxes import usable_box
     from vpog_core.io.camera_file import read_camera
     from vpog_core.io.image_file import read_image
     from vpog_core.io.mask_file import read_mask
@@ -213,7 +214,7 @@ def run_estimate(arguments: argparse.Namespace) -> int:
     camera = read_camera(arguments.camera, image.shape[:2])
     mask = None if arguments.mask is None else read_mask(arguments.mask, image.shape[:2])
     box = np.array(arguments.box, dtype=np.float64) if mask is None else files.mask_box(mask)
-    clip_box(camera, box)
+    usable_box(box, camera)
     files.check_output(arguments.output)
     with _estimator_for(arguments) as (estimator, object_id):
         alone = _is_mesh_file(arguments.object, arguments.objects_dir)

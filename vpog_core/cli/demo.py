@@ -12,11 +12,9 @@ import numpy as np
 
 from vpog_core.cli import files
 from vpog_core.evaluation.pose_metrics import PoseMetrics
+from vpog_core.geometry.boxes import clip_box, jitter_box
 from vpog_core.threads import usable_cores, use_threads
 from vpog_core.types import Camera, Detection
-
-HELD_OUT_SEED = 900_000
-"""Objects of this seed and above are never in training."""
 
 FRAME_SECONDS = 0.1
 BOX_JITTER = 0.05
@@ -61,20 +59,18 @@ def demo(frames: int, objects: int, seed: int, output: str, **estimator_argument
 
 def jitter_detection_box(box: np.ndarray, camera: Camera, rng: np.random.Generator) -> np.ndarray:
     """Jitter a box [4] as a detector would: each side by up to `BOX_JITTER`, inside the image."""
-    from vpog_core.synthetic.scene import jitter_box
-
-    moved = jitter_box(rng, box, BOX_JITTER)
-    return np.clip(moved, 0.0, [camera.width, camera.height, camera.width, camera.height])
+    return clip_box(jitter_box(rng, box, BOX_JITTER), camera.width, camera.height)
 
 
 def _held_out_meshes(count: int, seed: int) -> dict:
     from tqdm import tqdm
 
     from vpog_core.synthetic.objects import make_object
+    from vpog_core.synthetic.seeds import DEMO
 
-    first = HELD_OUT_SEED + seed * count
-    bar = tqdm(range(count), desc="making objects", unit="object", delay=1.0, file=sys.stderr)
-    return {f"object_{first + k}": make_object(first + k) for k in bar}
+    seeds = [DEMO[(seed * count + k) % len(DEMO)] for k in range(count)]
+    bar = tqdm(seeds, desc="making objects", unit="object", delay=1.0, file=sys.stderr)
+    return {f"object_{number}": make_object(number) for number in bar}
 
 
 def _write_meshes(meshes: dict, folder: Path) -> None:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import hashlib
 import io
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from vpog_core.cli.numbers import positive
 from vpog_core.types import VPOGError
+from vpog_core.utils.fingerprint import digest
 
 HELP = """\
 Do all that new weights need, in one go: fit their scores (`vpog calibrate`), evaluate them on the held-out
@@ -88,14 +89,14 @@ def _key(arguments: argparse.Namespace) -> str:
     """Return a folder name that is unique for a weights file and the refiner beside it."""
     from vpog_core.inference.networks import DEFAULT_REFINER
 
+    refiner = DEFAULT_REFINER.read_bytes()
     try:
-        content = Path(arguments.weights).read_bytes()
+        key = digest([Path(arguments.weights), refiner])[:12]
     except OSError as error:
         raise VPOGError(
             f"There are no weights '{arguments.weights}' ({error.strerror}): check the path."
         ) from error
-    digest = hashlib.sha256(content + DEFAULT_REFINER.read_bytes()).hexdigest()[:12]
-    return f"{arguments.name}-{digest}" + "-quick" * arguments.quick
+    return f"{arguments.name}-{key}" + "-quick" * arguments.quick
 
 
 def _sets(arguments: argparse.Namespace) -> list[tuple[str, list[str]]]:
@@ -119,7 +120,7 @@ def _calibrated(arguments: argparse.Namespace, work: Path) -> Path:
     words += ["--workers", str(arguments.workers), *(QUICK if arguments.quick else FULL)["calibrate"]]
     captured = io.StringIO()
     with contextlib.redirect_stdout(captured):
-        _vpog("calibrate", words)
+        _vpog(arguments.parse, "calibrate", words)
     text = captured.getvalue().rsplit("Stored in", 1)[0]
     print(text, end="")
     report.write_text(text, encoding="utf-8")
@@ -131,16 +132,15 @@ def _evaluated(
 ) -> Path:
     """Run one evaluation, resumed where it stopped, and return its folder."""
     words = [*options, "--weights", str(weights), "--output", str(work / name)]
-    _vpog("evaluate", [*words, "--workers", str(arguments.workers), "--device", arguments.device])
+    words += ["--workers", str(arguments.workers), "--device", arguments.device]
+    _vpog(arguments.parse, "evaluate", words)
     return work / name
 
 
-def _vpog(command: str, words: list[str]) -> None:
+def _vpog(parse: Callable[[list[str]], argparse.Namespace], command: str, words: list[str]) -> None:
     """Run another command of `vpog`, and stop where it fails: it raises what is wrong."""
-    from vpog_core.cli.commands import build_parser
-
     print(f"vpog {command} {' '.join(words)}", file=sys.stderr)
-    arguments = build_parser().parse_args([command, *words])
+    arguments = parse([command, *words])
     if arguments.run(arguments) != 0:
         raise VPOGError(f"`vpog {command}` did not end well: see above what to fix.")
 

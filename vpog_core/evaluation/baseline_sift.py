@@ -19,6 +19,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
+from vpog_core.geometry.boxes import clip_box
 from vpog_core.geometry.camera import look_at_crop, warp
 from vpog_core.geometry.se3 import transform
 from vpog_core.inference.correspondence import lift
@@ -131,7 +132,7 @@ def _region(detection: Detection, size: tuple[int, int]) -> np.ndarray:
     if detection.mask is not None:
         return detection.mask.astype(np.uint8) * 255
     region = np.zeros(size, dtype=np.uint8)
-    x0, y0, x1, y1 = np.round(np.clip(detection.box, 0, [size[1], size[0], size[1], size[0]])).astype(int)
+    x0, y0, x1, y1 = np.round(clip_box(detection.box, size[1], size[0])).astype(int)
     region[y0:y1, x0:x1] = 255
     return region
 

@@ -148,11 +148,3 @@ class Benchmark(Protocol):
     def write_library(self, folder: Path) -> None:
         """Fill an empty folder with meshes and an objects.yaml."""
         ...
-
-
-def box_of(mask: np.ndarray) -> np.ndarray | None:
-    """Give the outer edges [4] (x0, y0, x1, y1) around a mask's pixels [H, W], None where there are none."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if not len(rows):
-        return None
-    return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]) - 0.5

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
 import shutil
@@ -15,11 +14,12 @@ import yaml
 from vpog_core.bop.dataset import BopDataset
 from vpog_core.bop.frame import BopFrame, BopInstance
 from vpog_core.bop.models import BopModels, evaluation_folder
-from vpog_core.evaluation.benchmark import BenchmarkFrame, BenchmarkObject, FrameKey, Truth, box_of
+from vpog_core.evaluation.benchmark import BenchmarkFrame, BenchmarkObject, FrameKey, Truth
 from vpog_core.evaluation.bop_checks import check_dataset
-from vpog_core.geometry.boxes import projected_box
+from vpog_core.geometry.boxes import clip_box, outer_box, projected_box
 from vpog_core.objects.library_entries import SETTINGS, SETTINGS_NAMES
 from vpog_core.types import VPOGError
+from vpog_core.utils.fingerprint import SHORT, digest
 
 
 class BopBenchmark:
@@ -80,14 +80,11 @@ class BopBenchmark:
     @cached_property
     def fingerprint(self) -> str:
         """A hash of annotations, targets and models; the images are assumed to belong to them."""
-        digest = hashlib.sha256(self.dataset.split.encode())
         files = [path for scene in self.dataset.scene_ids for path in self.dataset.section_files(scene)]
         files += [self._scored.folder / "models_info.json", *filter(None, [self.dataset.targets_path])]
-        for path in files:
-            digest.update(path.read_bytes() if path.is_file() else b"-")
-        for obj_id in self.dataset.model_ids:
-            digest.update(self.dataset.model_path(obj_id).read_bytes())
-        return digest.hexdigest()[:16]
+        models = [self.dataset.model_path(obj_id) for obj_id in self.dataset.model_ids]
+        there = (path if path.is_file() else "-" for path in files)
+        return digest([self.dataset.split, *there, *models])[:SHORT]
 
     @cached_property
     def known_objects(self) -> frozenset[int]:
@@ -147,14 +144,13 @@ class BopBenchmark:
         if mask is None:
             mask = instance.mask()
         if mask is not None:
-            return box_of(mask)
+            return outer_box(mask)
         if instance.obj_id not in self.known_objects:
             return None
         outline = projected_box(instance.T_cam_obj, self.object(instance.obj_id).hull, frame.K)
         if outline is None:
             return None
-        edges = np.array([frame.camera.width, frame.camera.height] * 2) - 0.5
-        box = np.clip(outline, -0.5, edges)
+        box = clip_box(outline, frame.camera.width, frame.camera.height, first=-0.5)
         return box if (box[2:] > box[:2]).all() else None
 
     @cached_property

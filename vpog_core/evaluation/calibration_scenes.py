@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from vpog_core.evaluation.pose_error import add
+from vpog_core.evaluation.pose_error import ADD_FRACTION, add
 from vpog_core.evaluation.tracking_samples import MOTIONS, covered, moved
+from vpog_core.geometry.boxes import jitter_box
 from vpog_core.inference.calibration import (
     ALIGNED_FEATURES,
     DEFAULT_ALIGNED,
@@ -29,17 +30,14 @@ from vpog_core.inference.query import Prior
 from vpog_core.objects.library import ObjectLibrary
 from vpog_core.objects.mesh import Mesh, save_mesh
 from vpog_core.synthetic.objects import make_object
-from vpog_core.synthetic.scene import SceneFrame, jitter_box, make_scene
+from vpog_core.synthetic.scene import SceneFrame, make_scene
+from vpog_core.synthetic.seeds import CALIBRATION, take
 from vpog_core.types import Camera, Detection, PoseEstimate, VPOGError
 from vpog_core.utils.worker_pool import WorkerPool
 
-FIRST_SEED = 910_000
-"""Objects from this seed on are in no training set, nor in the held-out benchmark."""
 OBJECTS, SECONDS = 3, 1.7
 """Objects of a scene, and the seconds between two frames of it."""
 MIN_VISIBLE, BOX_JITTER = 0.4, 0.05
-CORRECT = 0.1
-"""ADD of a correct pose is under this fraction of the diameter."""
 ALTERNATIVES = 3
 """Poses of other views that are samples beside the best: the score must distinguish them."""
 STAGES = tuple(
@@ -75,7 +73,8 @@ class SceneEvaluator:
             for each of `STAGES`, and for poses that were followed, a row for each pose: score features,
             correct, squared distance, scene, best.
         """
-        meshes = {f"object_{n}": make_object(FIRST_SEED + OBJECTS * scene + n) for n in range(OBJECTS)}
+        seeds = take(CALIBRATION, OBJECTS * scene, OBJECTS)
+        meshes = {f"object_{n}": make_object(seed) for n, seed in enumerate(seeds)}
         as_solved = Calibration(
             covariance=1.0,
             aligned=replace(DEFAULT_ALIGNED, covariance=1.0),
@@ -121,8 +120,9 @@ def collect(
         Samples for each calibrator of `calibration.SIGNS`.
 
     Raises:
-        VPOGError: unreadable weights, or no pose found at all.
+        VPOGError: unreadable weights, too many scenes, or no pose found at all.
     """
+    take(CALIBRATION, 0, OBJECTS * scenes)
     matched, compared, tracked = rows = ([], [], [])
     arguments = weights.resolve(), device, frames
     with WorkerPool(SceneEvaluator, arguments, min(workers, scenes), cluster) as pool:
@@ -185,7 +185,7 @@ def _compare_with_truth(
     # Where the alignment did not move a pose, its covariance is that of matches, calibrated by themselves.
     own = answer.aligned or len(answer.score_features) == len(FEATURES)
     distance = squared_distance(answer.T_cam_obj, answer.covariance, T_true) if own else np.nan
-    return answer.score_features, error < CORRECT, distance
+    return answer.score_features, error < ADD_FRACTION, distance
 
 
 def _table(rows: list) -> StageSamples:

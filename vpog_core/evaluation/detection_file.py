@@ -17,6 +17,7 @@ import numpy as np
 from vpog_core.bop.files import parse_json
 from vpog_core.bop.rle import decode_rle, rle_counts
 from vpog_core.evaluation.benchmark import BenchmarkFrame, FrameKey
+from vpog_core.geometry.boxes import box_of_counts
 from vpog_core.types import Detection, VPOGError
 
 IDS = ("scene_id", "image_id", "category_id")
@@ -200,7 +201,7 @@ def _box(value) -> np.ndarray:
     x, y, w, h = (float(v) for v in value)
     if w <= 0 or h <= 0:
         raise _Unusable("with a box of no width or height")
-    return np.array([x, y, x + w, y + h]) - 0.5
+    return box_of_counts(x, y, w, h)
 
 
 def _check_mask(rle) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from vpog_core.evaluation.benchmark import Benchmark, BenchmarkFrame, Truth
 from vpog_core.evaluation.detection_file import DetectionFile
-from vpog_core.geometry.boxes import overlap
+from vpog_core.geometry.boxes import jitter_box, overlap
 from vpog_core.types import Detection
 
 GROUND_TRUTH = "gt"
@@ -62,9 +62,9 @@ def from_truth(frame: BenchmarkFrame) -> list[tuple[int, Detection]]:
     rng = np.random.default_rng([frame.key[0], frame.key[1], 17])
     found = []
     for index, truth in enumerate(frame.truths):
-        noise = rng.uniform(-BOX_JITTER, BOX_JITTER, 4)
+        # Drawn for every instance, so that a box does not depend on which others are targets.
+        box = jitter_box(rng, np.zeros(4) if truth.box is None else truth.box, BOX_JITTER)
         if index in _target_instances(frame) and truth.box is not None:
-            box = truth.box + noise * np.tile(truth.box[2:] - truth.box[:2], 2)
             found.append((truth.obj_id, Detection("", box, instance=index)))
     return found
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vpog_core.evaluation.benchmark import BenchmarkFrame, BenchmarkObject, FrameKey, Truth
-from vpog_core.evaluation.pose_error import add, adds, distance_error, mspd, mssd, rotation_error
+from vpog_core.evaluation.pose_error import add_or_adds, distance_error, mspd, mssd, rotation_error
 from vpog_core.evaluation.vsd import TAUS, vsd_of_poses
 from vpog_core.types import VPOGError
 
@@ -144,7 +144,7 @@ def _pair(
     surface = mssd(T, T_gt, target.hull, target.symmetries) / diameter if near else np.inf
     distance = np.inf
     if near:
-        distance = (add if target.symmetry.is_trivial else adds)(T, T_gt, target.points) / diameter
+        distance = add_or_adds(T, T_gt, target.points, not target.symmetry.is_trivial) / diameter
     projection = mspd(T, T_gt, target.points, K, target.symmetries) * WIDTH / frame.camera.width
     visible = np.full(len(TAUS), np.nan)
     if with_vsd:

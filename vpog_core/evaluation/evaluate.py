@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -23,6 +22,7 @@ from vpog_core.evaluation.runner import Progress, run
 from vpog_core.evaluation.scores import score, summary
 from vpog_core.inference.networks import DEFAULT_REFINER, DEFAULT_WEIGHTS
 from vpog_core.inference.options import DEFAULT_OPTIONS
+from vpog_core.utils.fingerprint import SHORT, digest
 
 NO_DEPTH = "The set has no depth maps: scored without VSD, AR is the mean of AR_MSSD and AR_MSPD."
 MEDIANS = ("rotation", "distance", "distance_diameter")
@@ -106,7 +106,7 @@ def _description(config: EvaluationConfig, benchmark: Benchmark) -> dict:
 
 def _file_named(path: Path) -> dict[str, str]:
     """Return name and hash of a weights file."""
-    return {"name": path.stem, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()[:16]}
+    return {"name": path.stem, "sha256": digest([path])[:SHORT]}
 
 
 def _without_depth(benchmark: Benchmark) -> list[str]:

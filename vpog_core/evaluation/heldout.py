@@ -22,22 +22,20 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from vpog_core.evaluation.benchmark import BenchmarkFrame, BenchmarkObject, FrameKey, Truth, box_of
+from vpog_core.evaluation.benchmark import BenchmarkFrame, BenchmarkObject, FrameKey, Truth
 from vpog_core.evaluation.heldout_image import FOCAL, LEVELS, SIZE, HeldOutScene
+from vpog_core.geometry.boxes import outer_box
 from vpog_core.geometry.symmetry import Symmetry
 from vpog_core.objects.mesh import Mesh, save_mesh
 from vpog_core.objects.renderer import Renderer
 from vpog_core.objects.symmetry_search import find_symmetry
 from vpog_core.synthetic.objects import make_object
 from vpog_core.synthetic.plain import painted_plain
+from vpog_core.synthetic.seeds import HELD_OUT, HELD_OUT_OTHERS
 from vpog_core.types import Camera
 
 FORMAT = "heldout-2"
 """Increase it when an image or an object changes: scores of different formats cannot be compared."""
-FIRST_SEED = 920_000
-"""Objects from this seed on are in no training, validation or test set."""
-OTHERS_SEED = 925_000
-"""Of the things that are in the way."""
 OBJECTS, CROPS = 30, 20
 TEXTURED, PLAIN = "textured", "plain"
 SPLITS = (TEXTURED, PLAIN)
@@ -138,11 +136,11 @@ class HeldOut:
             height=SIZE[0],
         )
         # The same seed in both splits: only the object's paint differs.
-        shot = HeldOutScene(np.random.default_rng([FIRST_SEED, level, number]), camera.K)
+        shot = HeldOutScene(np.random.default_rng([HELD_OUT.start, level, number]), camera.K)
         image, depth, mask, fraction, T_cam_obj = shot.render(
             level, self.object(obj_id).renderer, self._other
         )
-        truth = Truth(obj_id, T_cam_obj, fraction, box_of(mask), lambda: mask)
+        truth = Truth(obj_id, T_cam_obj, fraction, outer_box(mask), lambda: mask)
         return BenchmarkFrame(key, camera, [truth], {obj_id: 1}, lambda: image, lambda: depth)
 
     def _object(self, obj_id: int) -> BenchmarkObject:
@@ -163,8 +161,8 @@ def _scene(level: int, plain: bool) -> int:
 
 @lru_cache(maxsize=OBJECTS)
 def _mesh(obj_id: int) -> Mesh:
-    return make_object(FIRST_SEED + obj_id - 1)
+    return make_object(HELD_OUT[obj_id - 1])
 
 
 def _other(index: int) -> Renderer:
-    return Renderer(make_object(OTHERS_SEED + index, vertices=8000))
+    return Renderer(make_object(HELD_OUT_OTHERS[index], vertices=8000))

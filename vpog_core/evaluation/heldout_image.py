@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from vpog_core.geometry import pinhole
 from vpog_core.geometry.se3 import invert, random_rotation, rotation_z, transform, transform_points
 from vpog_core.objects.mesh import Mesh
 from vpog_core.objects.renderer import Light, Renderer
@@ -148,8 +149,7 @@ def _lens_and_sensor(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
 
 def _table_depth(K: np.ndarray, T_cam_world: np.ndarray, half: float) -> np.ndarray:
     """Compute the depth [H, W] float32 of the table's top, 0 beside it."""
-    y, x = np.mgrid[0 : SIZE[0], 0 : SIZE[1]]
-    rays = np.stack([(x - K[0, 2]) / K[0, 0], (y - K[1, 2]) / K[1, 1], np.ones(SIZE)], axis=-1)
+    rays = pinhole.image_rays(K, SIZE)
     normal, T_world_cam = T_cam_world[:3, 2], invert(T_cam_world)
     down = rays @ normal
     z = (T_cam_world[:3, 3] @ normal) / np.where(down < -1e-6, down, -1e-6)

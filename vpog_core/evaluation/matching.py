@@ -7,13 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from vpog_core.evaluation.errors import TargetErrors
+from vpog_core.evaluation.pose_error import ADD_FRACTION
 
 DIAMETER_FRACTIONS = np.arange(0.05, 0.51, 0.05)
 """Thresholds of VSD, and of MSSD over the diameter."""
 PIXELS = np.arange(5.0, 51.0, 5.0)
 """Thresholds of MSPD at an image width of 640."""
-ADD_FRACTION = 0.1
-"""ADD(-S) under this fraction of the diameter is correct."""
 
 
 @dataclass

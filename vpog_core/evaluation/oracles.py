@@ -28,7 +28,7 @@ from vpog_core.inference.observation import Observation
 from vpog_core.inference.onboarding import ROLLS, Cluster, OnboardedObject, encode_images
 from vpog_core.inference.pose_solver import threshold_px
 from vpog_core.inference.query import Query
-from vpog_core.inference.refine import PoseToRefine, refine
+from vpog_core.inference.render_and_compare import PoseToRefine, refine
 from vpog_core.inference.retrieval import crop_at_turns, retrieve
 from vpog_core.objects.viewpoints import align_roll, nearest_viewpoints
 from vpog_core.types import Camera, Detection

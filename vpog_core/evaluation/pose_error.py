@@ -11,7 +11,11 @@ from collections.abc import Iterable
 import numpy as np
 from scipy.spatial import cKDTree
 
+from vpog_core.geometry import pinhole
 from vpog_core.geometry.se3 import rotation_angle, transform_points
+
+ADD_FRACTION = 0.1
+"""A pose is correct when `add_or_adds` is under this fraction of the object's diameter."""
 
 
 def rotation_error(
@@ -48,6 +52,11 @@ def adds(T_est: np.ndarray, T_gt: np.ndarray, points: np.ndarray) -> float:
     return float(distances.mean())
 
 
+def add_or_adds(T_est: np.ndarray, T_gt: np.ndarray, points: np.ndarray, symmetric: bool) -> float:
+    """Compute ADD-S of an object that looks alike from several sides, ADD of any other, in metres."""
+    return (adds if symmetric else add)(T_est, T_gt, points)
+
+
 def mssd(
     T_est: np.ndarray, T_gt: np.ndarray, points: np.ndarray, symmetries: Iterable[np.ndarray] | None = None
 ) -> float:
@@ -73,9 +82,9 @@ def mspd(
     estimated = transform_points(T_est, points)
     if (estimated[:, 2] <= 0).any():
         return float("inf")
-    pixels = _pinhole(estimated, K)
+    pixels = pinhole.to_pixels(estimated, K)
     return min(
-        float(np.linalg.norm(pixels - _pinhole(transform_points(T_gt @ S, points), K), axis=1).max())
+        float(np.linalg.norm(pixels - pinhole.to_pixels(transform_points(T_gt @ S, points), K), axis=1).max())
         for S in _with_identity(symmetries)
     )
 
@@ -83,8 +92,3 @@ def mspd(
 def _with_identity(symmetries) -> list[np.ndarray]:
     given = [] if symmetries is None else [np.asarray(S) for S in symmetries]
     return given or [np.eye(4)]
-
-
-def _pinhole(points_cam, K) -> np.ndarray:
-    p = points_cam @ np.asarray(K).T
-    return p[:, :2] / p[:, 2:]

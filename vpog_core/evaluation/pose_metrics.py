@@ -6,10 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from vpog_core.evaluation.pose_error import add, adds, rotation_error, translation_error
-
-ADD_THRESHOLD = 0.1
-"""A pose is correct when ADD, or ADD-S for a symmetric object, is under this fraction of the diameter."""
+from vpog_core.evaluation.pose_error import ADD_FRACTION, add_or_adds, rotation_error, translation_error
 
 
 @dataclass(frozen=True)
@@ -22,8 +19,8 @@ class PoseScore:
 
     @property
     def correct(self) -> bool:
-        """Tell whether ADD(-S) is under ADD_THRESHOLD."""
-        return self.add < ADD_THRESHOLD
+        """Tell whether ADD(-S) is under ADD_FRACTION."""
+        return self.add < ADD_FRACTION
 
 
 @dataclass
@@ -56,7 +53,7 @@ class PoseMetrics:
         """
         score = None
         if T_est is not None:
-            distance = (adds if symmetric else add)(T_est, T_gt, points)
+            distance = add_or_adds(T_est, T_gt, points, symmetric)
             score = PoseScore(
                 rotation=rotation_error(T_est, T_gt),
                 translation=translation_error(T_est, T_gt) / diameter,
@@ -96,5 +93,5 @@ def _sentence(scores: list[PoseScore | None]) -> str:
     correct = 100.0 * sum(score.correct for score in found) / len(scores)
     return (
         f"{text}, rotation error median {rotation:.1f} deg, translation error median {translation:.1f} % of "
-        f"the diameter, ADD(-S) under {100 * ADD_THRESHOLD:.0f} % of the diameter for {correct:.0f} %"
+        f"the diameter, ADD(-S) under {100 * ADD_FRACTION:.0f} % of the diameter for {correct:.0f} %"
     )

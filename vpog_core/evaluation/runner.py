@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import tempfile
 from collections.abc import Callable
@@ -14,11 +13,12 @@ from vpog_core.evaluation.frame_run import EvaluationConfig, FrameRunner
 from vpog_core.inference.networks import DEFAULT_REFINER, DEFAULT_WEIGHTS
 from vpog_core.types import VPOGError
 from vpog_core.utils.atomic_file import atomic_write
+from vpog_core.utils.fingerprint import SHORT, digest
 from vpog_core.utils.worker_pool import WorkerPool
 
 FORMAT = 2
 """Format of stored frames; increase it when their content, or how errors are computed, changes."""
-CODE_FOLDERS = ("bop", "geometry", "inference", "models", "objects", "synthetic")
+CODE_FOLDERS = ("bop", "geometry", "inference", "io", "models", "objects", "synthetic")
 """Folders whose code determines a frame's record; a change there invalidates stored frames."""
 
 Progress = Callable[[str, int, int], None]
@@ -70,7 +70,7 @@ def run_key(config: EvaluationConfig, benchmark: Benchmark) -> str:
     parts = [str(FORMAT), benchmark.fingerprint, json.dumps(options, sort_keys=True), _digest(weights)]
     parts += [_digest(DEFAULT_REFINER), _code_digest()]
     parts.append(config.detections if config.detections == "gt" else _digest(Path(config.detections)))
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+    return digest(["\n".join(parts)])[:SHORT]
 
 
 class FrameStore:
@@ -109,15 +109,12 @@ def _run(runner: FrameRunner, key: FrameKey) -> tuple[FrameKey, dict]:
 
 def _code_digest() -> str:
     root = Path(__file__).parent.parent
-    digest = hashlib.sha256()
-    for path in sorted(path for room in CODE_FOLDERS for path in (root / room).rglob("*.py")):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
+    return digest(sorted(path for room in CODE_FOLDERS for path in (root / room).rglob("*.py")))
 
 
 def _digest(path: Path) -> str:
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        return digest([path])
     except OSError as error:
         raise VPOGError(f"There is no file '{path}' ({error.strerror}): check the path.") from error
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from vpog_core.geometry.boxes import clip_box
 from vpog_core.geometry.se3 import rotation_from_vector, transform, transform_points
 from vpog_core.objects.mesh import Mesh
 from vpog_core.types import Camera
@@ -57,11 +58,10 @@ def covered(rng: np.random.Generator, image: np.ndarray, box: np.ndarray, camera
         hiding[axis + 2] = box[axis] + reach
     else:
         hiding[axis] = box[axis + 2] - reach
-    limit = np.array([camera.width, camera.height])
-    x0, y0, x1, y1 = (int(v) for v in np.clip(hiding, 0, np.tile(limit, 2)))
+    x0, y0, x1, y1 = (int(v) for v in clip_box(hiding, camera.width, camera.height))
     if x1 <= x0 or y1 <= y0:
         return image
-    x, y = rng.integers(0, limit - (x1 - x0, y1 - y0) + 1)
+    x, y = rng.integers(0, np.array([camera.width, camera.height]) - (x1 - x0, y1 - y0) + 1)
     made = image.copy()
     other = image[y : y + y1 - y0, x : x + x1 - x0]
     made[y0:y1, x0:x1] = other if rng.random() < 0.5 else rng.integers(0, 256, 3)

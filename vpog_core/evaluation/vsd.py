@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from vpog_core.geometry import pinhole
 from vpog_core.objects.renderer import Renderer
 
 TAUS = np.arange(0.05, 0.51, 0.05)
@@ -47,9 +48,8 @@ def vsd(
 
 def ray_lengths(K: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Compute distance from the camera's centre over depth, [H, W], for each pixel of a pinhole camera."""
-    x = (np.arange(size[1]) - K[0, 2]) / K[0, 0]
-    y = (np.arange(size[0]) - K[1, 2]) / K[1, 1]
-    return np.sqrt(1.0 + x[None] ** 2 + y[:, None] ** 2)
+    x, y, _ = np.moveaxis(pinhole.image_rays(K, size), -1, 0)
+    return np.sqrt(1.0 + x**2 + y**2)
 
 
 def vsd_of_poses(

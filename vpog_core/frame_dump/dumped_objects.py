@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,8 @@ from vpog_core.frame_dump.values import read_symmetry_values, symmetry_values
 from vpog_core.objects.library import ObjectLibrary, default_cache_dir
 from vpog_core.objects.library_entries import ObjectEntry
 from vpog_core.objects.mesh import Mesh
+from vpog_core.objects.mesh_arrays import read_mesh, write_mesh
 from vpog_core.types import VPOGError
-
-ARRAYS = ("vertices", "faces", "vertex_colors", "uv", "texture", "base_color", "corner_normals")
 
 
 def object_path(folder: Path, number: int) -> Path:
@@ -24,15 +24,13 @@ def object_path(folder: Path, number: int) -> Path:
 def write_object(folder: Path, number: int, library: ObjectLibrary, object_id: str) -> dict:
     """Write an object's mesh, and return its entry in the dump's JSON."""
     mesh = library.mesh(object_id)
-    arrays = {name: getattr(mesh, name) for name in ARRAYS if getattr(mesh, name) is not None}
-    np.savez_compressed(object_path(folder, number), **arrays)
+    write_mesh(mesh, object_path(folder, number), compress=True)
     return {
         "name": object_id,
         "symmetry": symmetry_values(library.symmetry(object_id)),
         "vertices": len(mesh.vertices),
         "diameter": mesh.diameter,
-        # Changes with the files of the mesh and its unit.
-        "fingerprint": library.templates_path(object_id, 0).stem.rpartition("-")[2],
+        "fingerprint": library.fingerprint(object_id, "dump"),
         "file": mesh.files[0].name if mesh.files else "",
     }
 
@@ -61,9 +59,7 @@ def _read_mesh(path: Path) -> Mesh:
     try:
         if path.is_symlink():
             raise ValueError("it is a link")
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in ARRAYS if name in file}
-        mesh = Mesh(**arrays, files=(path,))
+        mesh = replace(read_mesh(path), files=(path,))
         _check(mesh)
     except OSError as error:
         raise VPOGError(f"The mesh '{path}' of the dump cannot be read ({error}): copy it again.") from error

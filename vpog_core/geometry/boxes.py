@@ -1,16 +1,17 @@
-"""Compare boxes [4] (x0, y0, x1, y1) in an image."""
+"""Make, compare, clip and jitter boxes [4] (x0, y0, x1, y1) in an image; pixel centres are at integers."""
 
 from __future__ import annotations
 
 import numpy as np
 
+from vpog_core.geometry import pinhole
 from vpog_core.geometry.se3 import transform_points
+from vpog_core.types import Camera, VPOGError
 
 
-def overlap(a: np.ndarray, b: np.ndarray) -> float:
-    """Compute the intersection over union of two boxes [4]; 0 where they do not overlap."""
-    inner = np.maximum(np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]), 0).prod()
-    return float(inner / max((a[2:] - a[:2]).prod() + (b[2:] - b[:2]).prod() - inner, 1e-12))
+def box_around(points: np.ndarray) -> np.ndarray:
+    """Return the box around points [N, 2]."""
+    return np.concatenate([points.min(axis=0), points.max(axis=0)])
 
 
 def projected_box(T_cam_obj: np.ndarray, points: np.ndarray, K: np.ndarray) -> np.ndarray | None:
@@ -18,6 +19,68 @@ def projected_box(T_cam_obj: np.ndarray, points: np.ndarray, K: np.ndarray) -> n
     points = transform_points(T_cam_obj, points)
     if (points[:, 2] <= 0).any():
         return None
-    pixels = points @ K.T
-    pixels = pixels[:, :2] / pixels[:, 2:]
-    return np.concatenate([pixels.min(axis=0), pixels.max(axis=0)])
+    return box_around(pinhole.to_pixels(points, K))
+
+
+def box_of_mask(mask: np.ndarray) -> np.ndarray | None:
+    """Return the box through the centres of a mask's outermost pixels [H, W]; None where there are none."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not len(rows):
+        return None
+    return np.array([columns[0], rows[0], columns[-1], rows[-1]], dtype=np.float64)
+
+
+def outer_box(mask: np.ndarray) -> np.ndarray | None:
+    """Return the box along the outer edges of a mask's pixels [H, W]; None where there are none."""
+    box = box_of_mask(mask)
+    return None if box is None else box + np.array([-0.5, -0.5, 0.5, 0.5])
+
+
+def box_of_counts(x: float, y: float, width: float, height: float) -> np.ndarray:
+    """Return the outer edges of a box given, as in BOP, by its first pixel and its pixels a side."""
+    return np.array([x, y, x + width, y + height]) - 0.5
+
+
+def shared_area(a: np.ndarray, b: np.ndarray) -> float:
+    """Compute the area that two boxes share."""
+    return max(min(a[2], b[2]) - max(a[0], b[0]), 0) * max(min(a[3], b[3]) - max(a[1], b[1]), 0)
+
+
+def overlap(a: np.ndarray, b: np.ndarray) -> float:
+    """Compute the intersection over union of two boxes [4]; 0 where they do not overlap."""
+    shared = shared_area(a, b)
+    return float(shared / max((a[2:] - a[:2]).prod() + (b[2:] - b[:2]).prod() - shared, 1e-12))
+
+
+def clip_box(box: np.ndarray, width: float, height: float, first: float = 0.0) -> np.ndarray:
+    """Clip a box to a rectangle of a size, the left and upper edges of which are at `first`."""
+    return np.clip(box, first, np.array([width, height, width, height]) + first)
+
+
+def usable_box(box: np.ndarray, camera: Camera) -> np.ndarray:
+    """Return the part of a detector's box that is inside the image; a VPOGError says why there is none."""
+    box = np.asarray(box, dtype=np.float64).ravel()
+    text = ", ".join(f"{value:g}" for value in box)
+    if box.size != 4 or not np.isfinite(box).all():
+        raise VPOGError(f"The box ({text}) is not four finite numbers x0, y0, x1, y1: check the detector.")
+    if box[2] - box[0] < 2 or box[3] - box[1] < 2:
+        raise VPOGError(f"The box ({text}) is empty: it needs x1 > x0 and y1 > y0 by two pixels at least.")
+    clipped = clip_box(box, camera.width - 1, camera.height - 1)
+    if clipped[2] - clipped[0] < 2 or clipped[3] - clipped[1] < 2:
+        raise VPOGError(
+            f"The box ({text}) lies outside the {camera.width}x{camera.height} image: "
+            "check the detector's image size."
+        )
+    return clipped
+
+
+def jitter_box(rng: np.random.Generator, box: np.ndarray, fraction: float) -> np.ndarray:
+    """Add a detector's errors to a box: up to `fraction` of its size on each side."""
+    return box + rng.uniform(-fraction, fraction, 4) * np.tile(box[2:] - box[:2], 2)
+
+
+def jitter_box_normal(rng: np.random.Generator, box: np.ndarray, sigma: float, least: float) -> np.ndarray:
+    """Add normal errors to a box: of standard deviation `sigma` times its size; no side is under `least`."""
+    moved = box + rng.normal(0, sigma, 4) * np.tile(box[2:] - box[:2], 2)
+    low, high = np.sort(moved.reshape(2, 2), axis=0)
+    return np.concatenate([low, np.maximum(high, low + least)])

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from vpog_core.geometry.boxes import usable_box
 from vpog_core.geometry.se3 import rotation_z, transform
 from vpog_core.types import MAX_FOCAL_LENGTH, Camera, VPOGError
 
@@ -102,7 +103,7 @@ def look_at_crop(
     Raises:
         VPOGError: the box is empty, not finite, outside the image, or where the camera has no pinhole's rays.
     """
-    box = clip_box(camera, box)
+    box = usable_box(box, camera)
     x0, y0, x1, y1 = box
     corners = np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]])
     rays = pixel_rays(camera, np.concatenate([[(corners[0] + corners[2]) / 2], corners]))
@@ -124,24 +125,6 @@ def _check_rays(rays: np.ndarray, box: np.ndarray) -> None:
             f"The box ({text}) lies where the camera's rays are over 85 degrees off its axis, or its "
             "distortion cannot be undone: check the calibration's distortion."
         )
-
-
-def clip_box(camera: Camera, box: np.ndarray) -> np.ndarray:
-    """Clip a box [4] to the image; a VPOGError says why nothing is left."""
-    box = np.asarray(box, dtype=np.float64).ravel()
-    text = ", ".join(f"{value:g}" for value in box)
-    if box.size != 4 or not np.isfinite(box).all():
-        raise VPOGError(f"The box ({text}) is not four finite numbers x0, y0, x1, y1: check the detector.")
-    if box[2] - box[0] < 2 or box[3] - box[1] < 2:
-        raise VPOGError(f"The box ({text}) is empty: it needs x1 > x0 and y1 > y0 by two pixels at least.")
-    limit = np.array([camera.width, camera.height, camera.width, camera.height]) - 1.0
-    clipped = np.clip(box, 0.0, limit)
-    if clipped[2] - clipped[0] < 2 or clipped[3] - clipped[1] < 2:
-        raise VPOGError(
-            f"The box ({text}) lies outside the {camera.width}x{camera.height} image: "
-            "check the detector's image size."
-        )
-    return clipped
 
 
 def warp(image: np.ndarray, camera: Camera, virtual: VirtualCamera) -> np.ndarray:

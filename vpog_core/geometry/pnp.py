@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import poselib
 
+from vpog_core.geometry import pinhole
 from vpog_core.geometry.se3 import rotation_from_vector, transform
 
 MIN_POINTS = 6
@@ -129,7 +130,7 @@ def reprojection_distance(
     p = points_3d @ T_virt_obj[:3, :3].T + T_virt_obj[:3, 3]
     front = p[:, 2] > _MIN_DEPTH
     distance = np.full(len(p), np.inf)
-    distance[front] = np.linalg.norm(_project(p[front], K) - points_2d[front], axis=1)
+    distance[front] = np.linalg.norm(pinhole.to_pixels(p[front], K) - points_2d[front], axis=1)
     return distance
 
 
@@ -242,7 +243,7 @@ class _Projected:
 def _project_all(T, u, X, K) -> _Projected:
     turned = X @ T[:3, :3].T
     p = turned + T[:3, 3]
-    return _Projected(turned, p, _project(p, K) - u)
+    return _Projected(turned, p, pinhole.to_pixels(p, K, _MIN_DEPTH) - u)
 
 
 def _robust_cost(at: _Projected, w, cauchy) -> float:
@@ -266,11 +267,6 @@ def _jacobian(at: _Projected, K) -> np.ndarray:
     J[:, 1, 1], J[:, 1, 2] = b, c
     J[:, 1, 3], J[:, 1, 4], J[:, 1, 5] = y * c - z * b, -x * c, x * b
     return J
-
-
-def _project(p, K) -> np.ndarray:
-    q = p @ K.T
-    return q[:, :2] / np.maximum(q[:, 2:], _MIN_DEPTH)
 
 
 def _moved(T, step) -> np.ndarray:

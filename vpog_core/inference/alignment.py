@@ -14,11 +14,12 @@ from functools import cached_property
 import cv2
 import numpy as np
 
+from vpog_core.geometry import pinhole
 from vpog_core.geometry.camera import VirtualCamera, look_at_crop, project, warp_all
 from vpog_core.geometry.pnp import solve_pnp
 from vpog_core.geometry.se3 import invert, rotation_angle, transform_points
 from vpog_core.inference.observation import Observation
-from vpog_core.inference.refine import RefinedPose
+from vpog_core.inference.render_and_compare import RefinedPose
 from vpog_core.objects.renderer import Render, Renderer
 from vpog_core.types import Camera, VPOGError
 
@@ -212,8 +213,7 @@ def _follow_flow(view: RenderedView) -> Alignment | None:
     visible = np.argwhere(view.visible)[:, ::-1]
     if _cells(pixels[pnp.inlier], CELL * size) < MIN_SPREAD * _cells(visible, CELL * size):
         return None
-    plane = (matched[pnp.inlier] - K[:2, 2]) / K[[0, 1], [0, 1]]
-    rays = np.concatenate([plane, np.ones((len(plane), 1))], axis=1) @ view.virtual.R_virt_cam
+    rays = pinhole.to_rays(matched[pnp.inlier], K) @ view.virtual.R_virt_cam
     T_cam_obj = view.virtual.T_cam_virt @ pnp.T_virt_obj
     return Alignment(T_cam_obj, 0.0, 0.0, rays, points[pnp.inlier], weights[pnp.inlier])
 

@@ -27,7 +27,7 @@ FEATURES_IN_FILE = (*FEATURES, "likeness")
 """The names of `ALIGNED_FEATURES` in weights files; a calibration of other features is not used."""
 REFINED_FEATURES = (*ALIGNED_FEATURES, "visible", "precision")
 """The score features of a pose that the refiner compared with the image: also the fraction of the object
-that is visible and agrees, and the flow's mean logarithmic scale, see `refine.RefinedPose`."""
+that is visible and agrees, and the flow's mean logarithmic scale, see `render_and_compare.RefinedPose`."""
 TRACKED_FEATURES = ("agreement", "precision", "step", "similarity")
 """The score features of a pose that was followed from an earlier image, see
 `tracked_pose.compute_tracked_features`."""

@@ -19,8 +19,8 @@ from vpog_core.inference.hypothesis import PoseHypothesis
 from vpog_core.inference.onboarding import OnboardedObject
 from vpog_core.inference.pose_solver import apply_alignment, compute_compared_features
 from vpog_core.inference.query import Query
-from vpog_core.inference.refine import PoseToRefine, RefinedPose
-from vpog_core.inference.refine import refine as refine_poses
+from vpog_core.inference.render_and_compare import PoseToRefine, RefinedPose
+from vpog_core.inference.render_and_compare import refine as refine_poses
 from vpog_core.models.refiner import RefinerNet
 from vpog_core.objects.renderer import Renderer
 

@@ -25,7 +25,7 @@ from vpog_core.inference.observation import Observation
 from vpog_core.inference.onboarding import CROP_TURNS, Cluster, OnboardedObject, encode_images
 from vpog_core.inference.options import Options
 from vpog_core.inference.query import MAX_HYPOTHESES, Prior, Query, accept_tracked, keep_better, rank
-from vpog_core.inference.refinement import cluster_at_pose
+from vpog_core.inference.rendered_cluster import cluster_at_pose
 from vpog_core.inference.retrieval import crop_at_turns
 from vpog_core.inference.stage_timings import StageTimings
 from vpog_core.inference.template_modes import template_mode

@@ -12,6 +12,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from vpog_core.geometry import pinhole
 from vpog_core.geometry.epro_pnp import PnPProblem
 from vpog_core.geometry.epro_pnp import solve as minimise
 from vpog_core.geometry.pnp import PnPResult, reprojection_distance, solve_pnp
@@ -28,7 +29,7 @@ from vpog_core.inference.crop import Crop
 from vpog_core.inference.hypothesis import Consensus, PoseHypothesis
 from vpog_core.inference.onboarding import Cluster
 from vpog_core.inference.options import DEFAULT_OPTIONS, Options
-from vpog_core.inference.refine import RefinedPose
+from vpog_core.inference.render_and_compare import RefinedPose
 from vpog_core.models.config import PATCH
 
 MAX_REPROJECTION = 3.0 / 112.0
@@ -177,9 +178,8 @@ def compute_support(
         The correspondences, and the covariance [6, 6] in the crop's camera; None where they do not determine
         the pose.
     """
-    pixels = rays @ crop.virtual.R_virt_cam.T @ crop.virtual.K.T
+    pixels = pinhole.to_pixels(rays @ crop.virtual.R_virt_cam.T, crop.virtual.K)
     T_virt_obj = invert(crop.virtual.T_cam_virt) @ T_cam_obj
-    pixels = pixels[:, :2] / pixels[:, 2:]
     support = _with_noise(T_virt_obj, pixels, points, weights, crop.virtual.K, factor)
     problem, start = _problem([support], [crop])
     best = minimise(problem, start, iterations)

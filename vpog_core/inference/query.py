@@ -14,7 +14,7 @@ from vpog_core.inference.crop import Crop
 from vpog_core.inference.hypothesis import PoseHypothesis
 from vpog_core.inference.observation import Observation
 from vpog_core.inference.onboarding import OnboardedObject
-from vpog_core.inference.refinement import has_converged
+from vpog_core.inference.rendered_cluster import has_converged
 from vpog_core.models.vpog_model import Encoded
 from vpog_core.types import Detection
 

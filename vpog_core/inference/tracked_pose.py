@@ -21,7 +21,7 @@ from vpog_core.inference.calibration import ScoreCalibrator
 from vpog_core.inference.hypothesis import PoseHypothesis
 from vpog_core.inference.pose_solver import compute_support
 from vpog_core.inference.query import Query
-from vpog_core.inference.refine import PoseToRefine, RefinedPose, refine
+from vpog_core.inference.render_and_compare import PoseToRefine, RefinedPose, refine
 from vpog_core.models.refiner import RefinerNet
 from vpog_core.objects.renderer import Renderer
 

@@ -9,8 +9,8 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.transform import Rotation
 
-from vpog_core.geometry.boxes import overlap
-from vpog_core.geometry.camera import clip_box, pixel_rays, project
+from vpog_core.geometry.boxes import box_around, overlap, usable_box
+from vpog_core.geometry.camera import pixel_rays, project
 from vpog_core.geometry.se3 import rotation_from_vector, transform_points
 from vpog_core.objects.mesh import Mesh
 from vpog_core.types import Camera, Detection, VPOGError
@@ -135,7 +135,7 @@ def box_of_pose(T_cam_obj: np.ndarray, camera: Camera, mesh: Mesh) -> np.ndarray
     if not np.isfinite(pixels).all():
         return None
     try:
-        return clip_box(camera, np.concatenate([pixels.min(axis=0), pixels.max(axis=0)]))
+        return usable_box(box_around(pixels), camera)
     except VPOGError:
         return None
 

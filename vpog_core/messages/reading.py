@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from vpog_core.geometry.boxes import box_of_mask
 from vpog_core.geometry.camera_models import published_camera
 from vpog_core.messages.images import unpad
 from vpog_core.types import Camera, Detection, VPOGError
@@ -59,9 +60,8 @@ def detection_from_instance(instance, width: int, height: int) -> Detection:
     mask = mask_from_message(instance.mask, roi, width, height)
     box = box_of_roi(roi)
     if mask is not None and not (roi.width and roi.height):
-        rows, columns = np.nonzero(mask)
-        if rows.size:
-            box = np.array([columns.min(), rows.min(), columns.max(), rows.max()], np.float64)
+        of_mask = box_of_mask(mask)
+        box = box if of_mask is None else of_mask
     return Detection(
         class_id=instance.class_id,
         box=box,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from vpog_core.models.refiner_config import RefinerConfig
 from vpog_core.models.vpog_model import VPOGModel
 from vpog_core.types import VPOGError
 from vpog_core.utils.atomic_file import atomic_write
+from vpog_core.utils.fingerprint import SHORT, digest
 
 FORMAT = "1"
 """Of the files written: raised when an older program could no longer read them."""
@@ -126,7 +126,7 @@ def weights_key(path: str | Path) -> str:
         config = (file.metadata() or {}).get("config", "")
     content = Path(path).read_bytes()
     tensors = content[8 + int.from_bytes(content[:8], "little") :]  # behind safetensors' header
-    return hashlib.sha256(config.encode() + tensors).hexdigest()[:16]
+    return digest([config, tensors])[:SHORT]
 
 
 def _read(path: Path) -> tuple[dict[str, str], dict[str, torch.Tensor]]:

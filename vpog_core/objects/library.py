@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
 import os
 from collections.abc import Callable, Sequence
@@ -22,6 +21,7 @@ from vpog_core.objects.template_set import (
     save_template_set,
 )
 from vpog_core.types import VPOGError, sentence_of
+from vpog_core.utils.fingerprint import SHORT, digest, safe_name
 from vpog_core.utils.held_file import remove_abandoned
 
 
@@ -158,17 +158,27 @@ class ObjectLibrary:
             VPOGError: unknown object, or a mesh that cannot be used.
         """
         object_id = self.resolve(class_id)
-        entry = self.entries[object_id]
-        digest = hashlib.sha256(f"{FORMAT} {size} {entry.unit} {object_id}".encode())
+        key = self.fingerprint(object_id, f"{FORMAT} {size}")
+        return self.cache_dir / f"{safe_name(object_id)}-{size}-{key}.safetensors"
+
+    def fingerprint(self, class_id: str, rule: str) -> str:
+        """Return 16 hex digits that change with the files of an object's mesh, their names, and its unit.
+
+        Args:
+            rule: what is made of the mesh, and its version; they change with it, too.
+
+        Raises:
+            VPOGError: unknown object, or a mesh that cannot be used.
+        """
+        object_id = self.resolve(class_id)
+        entry, files = self.entries[object_id], self.mesh(class_id).files
         try:
-            for path in self.mesh(object_id).files:
-                digest.update(path.name.encode())
-                digest.update(path.read_bytes())
+            named = (part for path in files for part in (path.name, path))
+            return digest([f"{rule} {entry.unit} {object_id}", *named])[:SHORT]
         except OSError as error:
             raise VPOGError(
                 f"The files of the mesh '{entry.mesh}' cannot be read ({error.strerror}): put them back."
             ) from error
-        return self.cache_dir / f"{_safe(object_id)}-{size}-{digest.hexdigest()[:16]}.safetensors"
 
     def cached_templates(self, class_id: str, size: int) -> Path | None:
         """Return the path of an object's templates in the cache, where its mesh has not changed since.
@@ -182,9 +192,8 @@ class ObjectLibrary:
 
     def _record_path(self, object_id: str, size: int) -> Path:
         entry = self.entries[object_id]
-        place = f"{FORMAT} {size} {entry.unit} {object_id} {entry.mesh.absolute()}"
-        digest = hashlib.sha256(place.encode()).hexdigest()[:16]
-        return self.cache_dir / f"{_safe(object_id)}-{size}-{digest}.json"
+        key = digest([f"{FORMAT} {size} {entry.unit} {object_id} {entry.mesh.absolute()}"])[:SHORT]
+        return self.cache_dir / f"{safe_name(object_id)}-{size}-{key}.json"
 
     def templates(self, class_id: str, size: int = 112, progress=None) -> TemplateSet:
         """Return the object's templates, `size` pixels a side: from memory, from the cache, or rendered now.
@@ -255,11 +264,6 @@ class ObjectLibrary:
 
     def _record(self, object_id: str, size: int, templates: Path) -> None:
         write_record(self._record_path(object_id, size), self.mesh(object_id).files, templates)
-
-
-def _safe(object_id: str) -> str:
-    """Convert an object's name to a part of a file name."""
-    return "".join(c if c.isalnum() or c in "-_" else "_" for c in object_id)
 
 
 def default_cache_dir() -> Path:

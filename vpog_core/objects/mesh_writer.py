@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import trimesh
 from PIL import Image
 
+from vpog_core.objects.triangle_mesh import Mesh
 from vpog_core.types import VPOGError
-
-if TYPE_CHECKING:
-    from vpog_core.objects.mesh import Mesh
 
 
 def save_mesh(mesh: Mesh, path: str | Path) -> None:

@@ -13,6 +13,8 @@ import numpy as np
 from embreex import rtcore, rtcore_scene
 from embreex.mesh_construction import TriangleMesh
 
+from vpog_core.geometry import pinhole
+from vpog_core.geometry.boxes import box_around, clip_box
 from vpog_core.geometry.camera import scale_intrinsics
 from vpog_core.objects.lighting import Light
 from vpog_core.objects.mesh import Mesh
@@ -138,10 +140,9 @@ class Renderer:
             return 0, 0, 0, 0
         if points[:, 2].min() < 1e-6:
             return 0, 0, W, H
-        x = points[:, 0] / points[:, 2] * K[0, 0] + K[0, 2]
-        y = points[:, 1] / points[:, 2] * K[1, 1] + K[1, 2]
-        limits = np.array([x.min(), y.min(), x.max() + 2, y.max() + 2])
-        x0, y0, x1, y1 = np.clip(np.floor(limits), 0, [W, H, W, H]).astype(int)
+        # Pixel x0 lies at or before the leftmost point, pixel x1 - 1 at or behind the rightmost.
+        box = box_around(pinhole.to_pixels(points, K)) + np.array([0, 0, 2, 2])
+        x0, y0, x1, y1 = clip_box(np.floor(box), W, H).astype(int)
         return int(x0), int(y0), int(x1), int(y1)
 
     def cast(self, T: np.ndarray, K: np.ndarray, size: tuple[int, int]) -> Hits:

@@ -13,6 +13,7 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
+from vpog_core.geometry.pinhole import image_rays
 from vpog_core.objects.lighting import Illumination, Material, dot, length, shade, unit
 from vpog_core.objects.renderer import Hits, Renderer
 
@@ -105,7 +106,7 @@ def render_scene(
         K: [3, 3] of a pinhole camera; size: (H, W).
         background: [H, W, 3] uint8, the ground included; shadows of the objects fall on it.
     """
-    rays = pixel_rays(K, size)
+    rays = image_rays(K, size).astype(np.float32)
     depth, instance_map, hits = _front(objects, K, size)
     seen = [_seen(obj, found, rays) for obj, found in zip(objects, hits, strict=True)]
     normals = np.zeros((rays.shape[0] * rays.shape[1], 3), np.float32)
@@ -128,14 +129,6 @@ def render_scene(
         )  # fmt: skip
     depth = np.where(instance_map >= 0, depth, 0).astype(np.float32)
     return RenderedScene(rgb.reshape(*size, 3), depth.reshape(size), instance_map.reshape(size))
-
-
-def pixel_rays(K: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Return viewing rays [H, W, 3] float32 of a pinhole camera's pixels, z = 1."""
-    rays = np.ones((*size, 3), np.float32)
-    rays[..., 0] = (np.arange(size[1]) - K[0, 2]) / K[0, 0]
-    rays[..., 1] = ((np.arange(size[0]) - K[1, 2]) / K[1, 1])[:, None]
-    return rays
 
 
 def render_instance_map(objects: Sequence[SceneObject], K: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import shlex
 from pathlib import Path
 
 from vpog_core.objects.library import ObjectLibrary
 from vpog_core.objects.symmetry_search import find_symmetry
-from vpog_core.types import VPOGError
 from vpog_core.utils.atomic_file import atomic_write
+from vpog_core.utils.fingerprint import safe_name
 
 RULE = "symmetry-1"
 """Increase it when the search finds other symmetries than before."""
@@ -46,8 +45,9 @@ def symmetry_hint(library: ObjectLibrary, class_id: str, mesh: str | Path | None
 
 
 def _found(library: ObjectLibrary, object_id: str) -> dict:
-    """Return what the search finds, from the cache where the mesh's file is as it was."""
-    path = _cache_path(library, object_id)
+    """Return what the search finds, from the cache where the mesh's files are as they were."""
+    key = library.fingerprint(object_id, RULE)
+    path = library.cache_dir / f"{safe_name(object_id)}-symmetry-{key}.json"
     with contextlib.suppress(OSError, ValueError):
         known = json.loads(path.read_text(encoding="utf-8"))
         if isinstance(known, dict):
@@ -56,14 +56,3 @@ def _found(library: ObjectLibrary, object_id: str) -> dict:
     with contextlib.suppress(OSError):
         atomic_write(path, json.dumps(found))
     return found
-
-
-def _cache_path(library: ObjectLibrary, object_id: str) -> Path:
-    entry = library.entries[object_id]
-    try:
-        content = entry.mesh.read_bytes()
-    except OSError as error:
-        raise VPOGError(f"The mesh '{entry.mesh}' cannot be read ({error.strerror}): put it back.") from error
-    digest = hashlib.sha256(f"{RULE} {entry.unit} ".encode() + content).hexdigest()[:16]
-    safe = "".join(c if c.isalnum() or c in "-_" else "_" for c in object_id)
-    return library.cache_dir / f"{safe}-symmetry-{digest}.json"

@@ -11,6 +11,7 @@ from vpog_core.replay.frame_reader import FrameInputs
 from vpog_core.replay.journal import FrameResult
 from vpog_core.replay.pairing import RecordedFrame
 from vpog_core.types import Camera, VPOGError
+from vpog_core.utils.fingerprint import safe_name
 from vpog_core.visualization.estimate_drawing import object_colour
 
 CAMERA = "camera"
@@ -62,7 +63,7 @@ class RerunLog:
         )
         stream.log(f"{CAMERA}/image/detections", boxes)
         for estimate in result.estimates:
-            name = _path_part(f"{estimate.class_id}_{estimate.instance}")
+            name = safe_name(f"{estimate.class_id}_{estimate.instance}")
             stream.log(f"scores/{name}", rr.Scalars(estimate.score))
         self._log_poses(result)
 
@@ -87,7 +88,7 @@ class RerunLog:
         """Log the meshes at their poses, and take away those that have none in this frame."""
         rr, stream, shown = self._rerun, self._stream, set()
         for estimate in result.published(self._min_score):
-            entity = f"{CAMERA}/objects/{_path_part(f'{estimate.class_id}_{estimate.instance}')}"
+            entity = f"{CAMERA}/objects/{safe_name(f'{estimate.class_id}_{estimate.instance}')}"
             shown.add(entity)
             if entity not in self._shown:
                 stream.log(entity, self._mesh(estimate.class_id))
@@ -116,8 +117,3 @@ class RerunLog:
             triangle_indices=mesh.faces.astype(np.uint32),
             vertex_colors=colours,
         )
-
-
-def _path_part(name: str) -> str:
-    """Make a name a part of a path of Rerun, which takes letters and digits."""
-    return "".join(c if c.isalnum() or c in "-_" else "_" for c in name)

@@ -7,13 +7,15 @@ from pathlib import Path
 
 import numpy as np
 
+from vpog_core.geometry.boxes import jitter_box
 from vpog_core.objects.mesh import Mesh, save_mesh
 from vpog_core.synthetic.objects import make_object
-from vpog_core.synthetic.scene import SceneFrame, jitter_box
+from vpog_core.synthetic.scene import SceneFrame
+from vpog_core.synthetic.seeds import DEMO
 from vpog_core.types import Detection
 
-OBJECT_SEEDS = {"bottle": 900_014, "carton": 900_009, "toy": 900_013}
-"""Objects the network has never seen: those it trained on have seeds under 100 000."""
+OBJECT_SEEDS = {"bottle": DEMO[14], "carton": DEMO[9], "toy": DEMO[13]}
+"""Objects the network has never seen, see `seeds`."""
 
 MIN_VISIBLE = 0.2
 """Fraction of an object that must be visible for the detector to see it."""

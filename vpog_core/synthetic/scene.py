@@ -8,11 +8,13 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from vpog_core.geometry.boxes import box_of_mask, projected_box
 from vpog_core.geometry.se3 import invert, rotation_x, rotation_y, rotation_z, transform, transform_points
 from vpog_core.objects.mesh import Mesh
 from vpog_core.objects.renderer import Light, Renderer
 from vpog_core.objects.viewpoints import upright_rotation
 from vpog_core.synthetic.objects import make_object
+from vpog_core.synthetic.seeds import DISTRACTORS
 from vpog_core.synthetic.table import TableTop
 from vpog_core.types import Camera, VPOGError
 
@@ -106,7 +108,7 @@ class DemoScene:
         self._count = len(meshes)
         self._unit = float(np.median([mesh.diameter for mesh in meshes]))
         others = [
-            _scaled(make_object(10_000_000 + int(rng.integers(1e6)), vertices=8000), self._unit * 0.8)
+            _scaled(make_object(DISTRACTORS[rng.integers(len(DISTRACTORS))], vertices=8000), self._unit * 0.8)
             for _ in range(distractors)
         ]
         self._objects = self._arrange(rng, list(meshes) + others)
@@ -171,8 +173,13 @@ class DemoScene:
             image=self._finish(image, t),
             T_cam_obj=in_camera[: self._count],
             masks=masks,
-            boxes_visible=np.array([_mask_box(mask) for mask in masks]),
-            boxes_amodal=np.array([self._amodal_box(i, in_camera[i]) for i in range(self._count)]),
+            boxes_visible=np.array([_visible_box(mask) for mask in masks]),
+            boxes_amodal=np.array(
+                [
+                    projected_box(T, obj.renderer.mesh.hull_points, self.camera.K)
+                    for T, obj in zip(in_camera[: self._count], self._objects, strict=False)
+                ]
+            ),
             visible_fraction=masks.sum(axis=(1, 2)) / np.maximum(alone, 1),
         )
 
@@ -198,11 +205,6 @@ class DemoScene:
             image[view][front] = part.rgb[front]
         return instance_map[None] == np.arange(self._count)[:, None, None], alone
 
-    def _amodal_box(self, index: int, T: np.ndarray) -> np.ndarray:
-        points = self._objects[index].renderer.mesh.hull_points @ T[:3, :3].T + T[:3, 3]
-        pixels = points[:, :2] / points[:, 2:] * self.camera.K[[0, 1], [0, 1]] + self.camera.K[:2, 2]
-        return np.concatenate([pixels.min(axis=0), pixels.max(axis=0)])
-
     def _finish(self, image: np.ndarray, t: float) -> np.ndarray:
         """Add the lens' softness and the sensor's noise, which differ from frame to frame."""
         image = cv2.GaussianBlur(image, (0, 0), 0.5)
@@ -210,12 +212,6 @@ class DemoScene:
         H, W = image.shape[:2]
         grain = self._noise[step[0] : step[0] + H, step[1] : step[1] + W]
         return cv2.add(image, grain, dtype=cv2.CV_8U)
-
-
-def jitter_box(rng: np.random.Generator, box: np.ndarray, fraction: float) -> np.ndarray:
-    """Add a detector's errors to a box [4] (x0, y0, x1, y1): up to `fraction` of its size on each side."""
-    size = np.array([box[2] - box[0], box[3] - box[1]])
-    return box + rng.uniform(-fraction, fraction, 4) * np.tile(size, 2)
 
 
 def _scaled(mesh: Mesh, diameter: float) -> Mesh:
@@ -269,8 +265,7 @@ def _noise_image(rng: np.random.Generator, size: tuple[int, int], sigma: float) 
     return np.rint(grain * sigma).astype(np.int16)
 
 
-def _mask_box(mask: np.ndarray) -> np.ndarray:
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if not len(rows):
-        return np.zeros(4)
-    return np.array([columns[0], rows[0], columns[-1], rows[-1]], dtype=np.float64)
+def _visible_box(mask: np.ndarray) -> np.ndarray:
+    """Return the box [4] of a mask; zeros where it is empty."""
+    box = box_of_mask(mask)
+    return np.zeros(4) if box is None else box

@@ -5,6 +5,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from vpog_core.geometry import pinhole
+
 Rng = np.random.Generator
 TEXELS = 1024
 
@@ -74,8 +76,7 @@ class TableTop:
                 kept.append(a + (b - a) * (near - a[2]) / (b[2] - a[2]))
         coverage = np.zeros(size, dtype=np.uint8)
         if kept:
-            pixels = np.array(kept) @ K.T
-            pixels = np.round(pixels[:, :2] / pixels[:, 2:] * 16).astype(np.int32)
+            pixels = np.round(pinhole.to_pixels(np.array(kept), K) * 16).astype(np.int32)
             cv2.fillConvexPoly(coverage, pixels, 255, cv2.LINE_AA, shift=4)
         return coverage
 

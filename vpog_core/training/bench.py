@@ -11,30 +11,23 @@ import math
 import pstats
 import resource
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import FunctionType
 
 import cv2
 import torch
 from torch.utils.data import DataLoader, Dataset, Subset
 
+from vpog_core.objects import scene_renderer
+from vpog_core.objects.renderer import Renderer
 from vpog_core.training.data.batch import Batch, RefinerBatch
+from vpog_core.training.data.bop_queries import AnnotatedQueries
+from vpog_core.training.data.refiner_dataset import RefinerDataset
+from vpog_core.training.data.vpog_dataset import VPOGTrainDataset
 from vpog_core.training.losses.labels import matching_labels
 from vpog_core.training.losses.refiner import refiner_labels
-
-STAGES = {
-    "layout": ("query_layout.py", ("lay_out",)),
-    "background": ("query_composer.py", ("background",)),
-    "render": ("scene_renderer.py", ("render_scene",)),
-    "annotated images": ("bop_queries.py", ("queries",)),
-    "degrade": ("augmentation.py", ("degrade",)),
-    "templates": ("template_views.py", ("render_templates",)),
-    "reference": ("vpog_dataset.py", ("_render_reference",)),
-    "start pose": ("refiner_dataset.py", ("_render",)),
-    "labels": ("bench.py", ("_label",)),
-}
-FLOOR = (("renderer.py", ("cast", "blocked")),)
-"""Ray casting, the part that no rewriting of this code makes faster."""
+from vpog_core.training.synthesis import augmentation, query_composer, query_layout, template_views
 
 
 @dataclass
@@ -95,10 +88,10 @@ def bench(dataset: Dataset, items: int = 24, workers: int = 0) -> Bench:
     stats = pstats.Stats(profile)
     # The profiler slows what it watches: the fractions are its, the sum is that of the run without it.
     unit = plain / max(stats.total_tt, 1e-9)
-    stages = {name: unit * _seconds(stats, *where) for name, where in STAGES.items()}
+    stages = {name: unit * _seconds(stats, functions) for name, functions in STAGES.items()}
     stages = {name: value for name, value in stages.items() if value > 0}
     stages["other"] = max(plain - sum(stages.values()), 0.0)
-    out = Bench(plain, stages, unit * sum(_seconds(stats, *where) for where in FLOOR))
+    out = Bench(plain, stages, unit * _seconds(stats, FLOOR))
     if workers:
         out.workers = workers
         out.per_second, out.worker_milliseconds = _loader(dataset, items, workers)
@@ -123,17 +116,31 @@ def _label(batch: Batch | RefinerBatch, index: int) -> None:
         matching_labels(batch, (index % 4, index // 4 % 4))
 
 
+STAGES: dict[str, tuple[FunctionType, ...]] = {
+    "layout": (query_layout.lay_out,),
+    "background": (query_composer.background,),
+    "render": (scene_renderer.render_scene,),
+    "annotated images": (AnnotatedQueries.queries,),
+    "degrade": (augmentation.degrade,),
+    "templates": (template_views.render_templates,),
+    "reference": (VPOGTrainDataset._render_reference,),
+    "start pose": (RefinerDataset._render,),
+    "labels": (_label,),
+}
+FLOOR = (Renderer.cast, Renderer.blocked)
+"""Ray casting, the part that no rewriting of this code makes faster."""
+
+
 def _samples(dataset: Dataset, item: Mapping) -> int:
     """Count the images of a camera in an item: the queries of a sample, or the one of a pair."""
     return math.prod(item[dataset.batch_type.IMAGES].shape[:-3])
 
 
-def _seconds(stats: pstats.Stats, file: str, names: tuple[str, ...]) -> float:
-    return sum(
-        cumulative
-        for (path, _, name), (_, _, _, cumulative, _) in stats.stats.items()
-        if path.endswith(file) and name in names
-    )
+def _seconds(stats: pstats.Stats, functions: Sequence[FunctionType]) -> float:
+    """Return the profiled seconds of some functions, and of what they call."""
+    codes = [function.__code__ for function in functions]
+    places = [(code.co_filename, code.co_firstlineno, code.co_name) for code in codes]
+    return sum(stats.stats[place][3] for place in places if place in stats.stats)
 
 
 def _loader(dataset: Dataset, items: int, workers: int) -> tuple[float, float]:

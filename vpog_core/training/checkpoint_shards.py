@@ -12,7 +12,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 from collections.abc import Iterator
@@ -36,6 +35,7 @@ from vpog_core.training.callbacks import (
 )
 from vpog_core.types import VPOGError
 from vpog_core.utils.atomic_file import atomic_write
+from vpog_core.utils.fingerprint import digest
 
 MIB = 2**20
 SHARD_BYTES = 16 * MIB
@@ -71,7 +71,7 @@ def pack(run: str | Path, shards: str | Path, budget: int = BUDGET) -> str:
     for n, start in enumerate(range(0, len(content), SHARD_BYTES)):
         part, name = content[start : start + SHARD_BYTES], f"state.{n:03d}.bin"
         (shards / name).write_bytes(part)
-        listed.append({"name": name, "sha256": hashlib.sha256(part).hexdigest()})
+        listed.append({"name": name, "sha256": digest([part])})
     manifest = {"fidelity": fidelity, "pieces": listed, "config": config}
     atomic_write(shards / MANIFEST, json.dumps(manifest, indent=1))
     return fidelity
@@ -202,6 +202,6 @@ def _read_shard(shards: Path, entry: dict) -> bytes:
     if not file.is_file():
         raise VPOGError(f"The piece '{file}' is missing: copy all pieces of the slice.")
     content = file.read_bytes()
-    if hashlib.sha256(content).hexdigest() != entry["sha256"]:
+    if digest([content]) != entry["sha256"]:
         raise VPOGError(f"The piece '{file}' is damaged or of another slice: copy all pieces again.")
     return content

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from vpog_core.geometry.boxes import shared_area
 from vpog_core.geometry.camera import project
 from vpog_core.geometry.se3 import transform_points
 from vpog_core.types import Camera
@@ -156,14 +157,9 @@ def _label_place(shape, box: Box, width, height, objects: list[Box], taken: list
 
     def hidden(place) -> float:
         plate = (*place, place[0] + width, place[1] + height)
-        return sum(_overlap(plate, b) for b in objects) + 20 * sum(_overlap(plate, b) for b in taken)
+        return sum(shared_area(plate, b) for b in objects) + 20 * sum(shared_area(plate, b) for b in taken)
 
     return min(places, key=hidden)
-
-
-def _overlap(a: Box, b: Box) -> int:
-    """Compute the area that two boxes share, pixels."""
-    return max(min(a[2], b[2]) - max(a[0], b[0]), 0) * max(min(a[3], b[3]) - max(a[1], b[1]), 0)
 
 
 def _unit(canvas) -> float:

@@ -13,7 +13,7 @@ from vpog_core.types import VPOGError
 MAX_PIXELS = 16384 * 8192
 
 
-def decode_image(data: bytes) -> np.ndarray:
+def decode_texture(data: bytes) -> np.ndarray:
     """Return [h, w, 3 or 4] uint8 RGB or, where the file has transparency, RGBA.
 
     Raises:

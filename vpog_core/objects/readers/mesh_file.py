@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vpog_core.objects.readers.images import decode_image
+from vpog_core.objects.readers.images import decode_texture
 from vpog_core.types import VPOGError
 
 MAX_BYTES = 512 * 2**20
@@ -100,7 +100,7 @@ class MeshFile:
             VPOGError: it cannot be decoded, or is too large.
         """
         try:
-            return decode_image(data)
+            return decode_texture(data)
         except VPOGError as error:
             raise self.error(f"has the texture '{name[:80]}', which {error}") from error
 

@@ -9,7 +9,8 @@ import numpy as np
 
 from vpog_core.bop.frame import BopFrame, BopInstance
 from vpog_core.bop.frame_table import FrameTable, Split
-from vpog_core.geometry.boxes import projected_box
+from vpog_core.geometry import pinhole
+from vpog_core.geometry.boxes import jitter_box_normal, projected_box
 from vpog_core.geometry.camera import VirtualCamera, look_at_crop, warp
 from vpog_core.geometry.se3 import transform
 from vpog_core.objects.mesh import Mesh
@@ -140,7 +141,7 @@ class AnnotatedQueries:
         turn: float,
     ) -> dict[str, np.ndarray]:
         camera = Camera(frame.K, image.shape[1], image.shape[0])
-        box = jitter_box(rng, _box(rng, instance, obj.mesh, camera))
+        box = detected_box(rng, _box(rng, instance, obj.mesh, camera))
         level = look_at_crop(camera, box, self.size)
         roll = align_roll(level.R_virt_cam @ instance.T_cam_obj[:3, :3], R_ref) + turn
         crop = look_at_crop(camera, box, self.size, roll=roll)
@@ -199,25 +200,17 @@ def _measured_before(
     measured: np.ndarray, camera: Camera, crop: VirtualCamera, depth: np.ndarray
 ) -> np.ndarray:
     """Return [P, P] bool: where the depth sensor [H, W] measured less than `depth` along the same ray."""
-    line = np.arange(crop.size)
-    u, v = np.meshgrid(line, line)
-    rays = np.stack(
-        [(u - crop.K[0, 2]) / crop.K[0, 0], (v - crop.K[1, 2]) / crop.K[1, 1], np.ones(u.shape)], -1
-    )
-    in_camera = rays @ crop.R_virt_cam
-    pixels = (in_camera / in_camera[..., 2:]) @ camera.K.T
-    sampled = cv2.remap(measured, pixels[..., :2].astype(np.float32), None, interpolation=cv2.INTER_NEAREST)
+    in_camera = pinhole.image_rays(crop.K, (crop.size, crop.size)) @ crop.R_virt_cam
+    pixels = pinhole.to_pixels(in_camera, camera.K).astype(np.float32)
+    sampled = cv2.remap(measured, pixels, None, interpolation=cv2.INTER_NEAREST)
     # Both are depths along an optical axis; the sensor's is the real camera's.
     expected = depth * in_camera[..., 2]
     return (sampled > 0) & (sampled < expected - SENSOR_MARGIN)
 
 
-def jitter_box(rng: np.random.Generator, box: np.ndarray) -> np.ndarray:
+def detected_box(rng: np.random.Generator, box: np.ndarray) -> np.ndarray:
     """Add a detector's errors to a box [4] (x0, y0, x1, y1): mostly 4 % of its size, at times 10 %."""
-    extent = box[2:] - box[:2]
-    noise = 0.04 if rng.random() < 0.75 else 0.1
-    low, high = box[:2] + rng.normal(0, noise, 2) * extent, box[2:] + rng.normal(0, noise, 2) * extent
-    return np.concatenate((low, np.maximum(high, low + 4)))
+    return jitter_box_normal(rng, box, sigma=0.04 if rng.random() < 0.75 else 0.1, least=4)
 
 
 def _box(rng: np.random.Generator, instance: BopInstance, mesh: Mesh, camera: Camera) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -24,6 +23,7 @@ from vpog_core.training.data.mesh_source import GSO_MESH, GSO_TEXTURES, TEXTURE_
 from vpog_core.training.synthesis.training_object import TrainingObject
 from vpog_core.types import VPOGError
 from vpog_core.utils.disk_cache import build_once
+from vpog_core.utils.fingerprint import SHORT, digest, file_state
 
 SHAPENET_MESH = "models/model_normalized.obj"
 MIN_OVERLAP = 0.5
@@ -96,9 +96,9 @@ def load_index(split: BopDataset | BopShards, cache_dir: Path, processes: int, p
     stamps = []
     for section in split.sections:
         for path in split.section_files(section):
-            state = path.stat()
-            stamps.append(f"{path.resolve()} {state.st_size} {state.st_mtime_ns}")
-    key = hashlib.sha256("\n".join(stamps).encode()).hexdigest()[:16]
+            size, time = file_state(path)
+            stamps.append(f"{path.resolve()} {size} {time}")
+    key = digest(["\n".join(stamps)])[:SHORT]
 
     def make(folder: Path) -> None:
         _read_table(split, processes, progress).save(folder)

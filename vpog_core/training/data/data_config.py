@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 
 from vpog_core.models.config import PATCH
+from vpog_core.synthetic.seeds import TRAINING, VALIDATION
 from vpog_core.training.synthesis.looks import LookParams
 from vpog_core.types import VPOGError
 
@@ -14,8 +15,6 @@ RENAMED_KEYS = {
     "bank": "cache_dir", "refined_share": "refined_fraction", "validation_groups": "validation_samples",
 }  # fmt: skip
 """New names of keys that earlier versions had."""
-MOST_PROCEDURAL = 100_000
-"""Seeds 0 to 99,999 are for training; those of validation, tests and evaluation lie above."""
 
 
 @dataclass
@@ -112,8 +111,9 @@ class DataConfig:
             raise VPOGError(
                 f"data.image_size is {self.image_size}: set a multiple of the patch size, {PATCH}."
             )
-        if self.procedural > MOST_PROCEDURAL:
-            raise VPOGError(f"data.procedural is {self.procedural}: set {MOST_PROCEDURAL} at most.")
+        for name, seeds in (("procedural", TRAINING), ("held_out_procedural", VALIDATION)):
+            if getattr(self, name) > len(seeds):
+                raise VPOGError(f"data.{name} is {getattr(self, name)}: set {len(seeds)} at most.")
         if self.held_out_every == 1:
             raise VPOGError(
                 "data.held_out_every is 1, which leaves nothing to train on: set 0, or 2 or more."

@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 from tqdm import tqdm
 
+from vpog_core.synthetic.seeds import TRAINING, VALIDATION, take
 from vpog_core.training.data.bop_source import BopSource
 from vpog_core.training.data.data_config import DataConfig
 from vpog_core.training.data.mesh_cache import RendererCache
@@ -24,9 +25,6 @@ from vpog_core.training.data.vpog_dataset import VPOGTrainDataset
 from vpog_core.training.synthesis.scene_assets import SceneAssets, read_environments
 from vpog_core.training.synthesis.training_object import TrainingObject
 from vpog_core.types import VPOGError
-
-HELD_OUT_SEED = 800_000
-"""First seed of validation's procedural objects, and the seed its samples are drawn by."""
 
 
 def build_datasets(
@@ -65,7 +63,7 @@ def build_datasets(
     return (
         VPOGTrainDataset(sets[0], assets, config.image_size, config.seed, weights=weights, **common),
         VPOGTrainDataset(
-            sets[1], assets, config.image_size, HELD_OUT_SEED, length=config.validation_samples, **common
+            sets[1], assets, config.image_size, VALIDATION.start, length=config.validation_samples, **common
         ),
     )
 
@@ -114,8 +112,9 @@ def object_sources(
         for source in sources:
             known.get(source.path.resolve(), train if source in new[0] else held_out).append(source)
     photos = photo_files(config.photos)
-    train += procedural(0, config.procedural, photos)
-    held_out += procedural(HELD_OUT_SEED, config.held_out_procedural if config.procedural else 0, photos)
+    train += procedural(take(TRAINING, 0, config.procedural), photos)
+    validated = config.held_out_procedural if config.procedural else 0
+    held_out += procedural(take(VALIDATION, 0, validated), photos)
     return train, held_out
 
 

@@ -1,27 +1,12 @@
-"""Keep the meshes of training objects as arrays on disk, which are faster to read than mesh files."""
+"""Keep the renderers of the training objects that were used last."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import fields
 from pathlib import Path
 
-import numpy as np
-
-from vpog_core.objects.mesh import Mesh
+from vpog_core.objects.mesh_arrays import read_mesh
 from vpog_core.objects.renderer import Renderer
-
-
-def write_mesh(mesh: Mesh, path: Path) -> None:
-    """Write a mesh as arrays."""
-    values = {f.name: getattr(mesh, f.name) for f in fields(mesh)}
-    np.savez(path, **{name: value for name, value in values.items() if isinstance(value, np.ndarray)})
-
-
-def read_mesh(path: Path) -> Mesh:
-    """Read what `write_mesh` wrote."""
-    with np.load(path) as data:
-        return Mesh(**{name: data[name] for name in data.files})
 
 
 class RendererCache:

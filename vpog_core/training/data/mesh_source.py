@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -18,6 +17,7 @@ from vpog_core.synthetic import objects as synthetic_objects
 from vpog_core.synthetic.objects import make_object
 from vpog_core.training.data.data_config import DataConfig
 from vpog_core.types import VPOGError
+from vpog_core.utils.fingerprint import SHORT, digest, file_state, safe_name
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 TEXTURE_SIDE = 2048
@@ -74,12 +74,11 @@ class ObjectSource:
             parts += [_stamp(self.photo)] if self.photo else []
         else:
             parts += [_stamp(p) for p in (self.path, *_companions(self.path, self.textures))]
-        return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+        return digest(["\n".join(parts)])[:SHORT]
 
     def folder(self, cache_dir: Path) -> Path:
         """Return the object's folder in the cache."""
-        safe = "".join(c if c.isalnum() or c in "-_" else "_" for c in self.name)[:80]
-        return cache_dir / f"{safe}-{self.key()}"
+        return cache_dir / f"{safe_name(self.name)[:80]}-{self.key()}"
 
 
 def mesh_files(folder: str, unit: str = "auto") -> list[ObjectSource]:
@@ -120,14 +119,14 @@ MESH_SOURCES: dict[str, Callable[[DataConfig], list[ObjectSource]]] = {
 """Lists the objects of each kind of mesh files, by the name of their setting in `DataConfig`."""
 
 
-def procedural(first: int, count: int, photos: list[Path]) -> list[ObjectSource]:
+def procedural(seeds: range, photos: list[Path]) -> list[ObjectSource]:
     """List procedural objects by seed; every third carries a photograph, where there are some."""
     return [
         ObjectSource(
             "procedural", f"seed_{seed:06d}", seed=seed,
             photo=photos[seed % len(photos)] if photos and seed % 3 == 0 else None,
         )
-        for seed in range(first, first + count)
+        for seed in seeds
     ]  # fmt: skip
 
 
@@ -193,10 +192,10 @@ def _smaller_texture(mesh: Mesh, side: int) -> Mesh:
 
 def _stamp(path: Path) -> str:
     try:
-        state = path.stat()
+        size, time = file_state(path)
     except OSError as error:
         raise VPOGError(f"There is no file '{path}': check the path.") from error
-    return f"{path.name} {state.st_size} {state.st_mtime_ns}"
+    return f"{path.name} {size} {time}"
 
 
 NAMED_FILES = re.compile(rb"^\s*(?:mtllib|map_\w+|comment TextureFile)\s+(.+?)\s*$", re.MULTILINE)
@@ -225,5 +224,4 @@ def _named(text: bytes, folders: list[Path]) -> list[Path]:
 def _procedural_code_digest() -> str:
     """Return a digest of the code that makes procedural objects."""
     folder = Path(synthetic_objects.__file__).parent
-    parts = [(folder / f"{name}.py").read_bytes() for name in PROCEDURAL_CODE]
-    return hashlib.sha256(b"".join(parts)).hexdigest()
+    return digest(folder / f"{name}.py" for name in PROCEDURAL_CODE)

@@ -10,7 +10,8 @@ from pathlib import Path
 import cv2
 from tqdm import tqdm
 
-from vpog_core.training.data.mesh_cache import RendererCache, read_mesh, write_mesh
+from vpog_core.objects.mesh_arrays import read_mesh, write_mesh
+from vpog_core.training.data.mesh_cache import RendererCache
 from vpog_core.training.data.mesh_source import ObjectSource
 from vpog_core.training.data.symmetry_cache import cached_symmetries
 from vpog_core.training.synthesis.training_object import TrainingObject

@@ -7,8 +7,9 @@ from pathlib import Path
 import cv2
 from tqdm import tqdm
 
+from vpog_core.synthetic.seeds import VALIDATION
 from vpog_core.training.data.data_config import DataConfig
-from vpog_core.training.data.datasets import HELD_OUT_SEED, object_sources, require_objects, weights_of_kinds
+from vpog_core.training.data.datasets import object_sources, require_objects, weights_of_kinds
 from vpog_core.training.data.mesh_cache import RendererCache
 from vpog_core.training.data.mesh_source import photo_files, read_photo
 from vpog_core.training.data.object_cache import load_object, prepare_objects
@@ -52,5 +53,7 @@ def build_refiner_datasets(
     weights = weights_of_kinds(config, sets[0])
     return (
         RefinerDataset(sets[0], assets, size, seed=config.seed, weights=weights, **common),
-        RefinerDataset(sets[1], assets, size, seed=HELD_OUT_SEED, length=config.validation_samples, **common),
+        RefinerDataset(
+            sets[1], assets, size, seed=VALIDATION.start, length=config.validation_samples, **common
+        ),
     )

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vpog_core.geometry.se3_torch import rotation_log
-from vpog_core.inference.refined_pose import refined_pose
+from vpog_core.inference.comparison_solver import refined_pose
 from vpog_core.models.refiner import Comparison, Correlation, Trace
 from vpog_core.models.refiner_config import COARSE_STRIDE, FINE_STRIDE
 from vpog_core.training.data.batch import RefinerBatch

@@ -8,10 +8,11 @@ import cv2
 import numpy as np
 
 from vpog_core.geometry.camera import VirtualCamera
+from vpog_core.geometry.pinhole import image_rays
 from vpog_core.geometry.se3 import rotation_z
 from vpog_core.objects.lighting import Illumination, Light, Material, unit
 from vpog_core.objects.renderer import Renderer
-from vpog_core.objects.scene_renderer import pixel_rays, render_scene
+from vpog_core.objects.scene_renderer import render_scene
 from vpog_core.training.synthesis.query_layout import Layout, LayoutParams, lay_out
 
 WALL_DISTANCE = 6.0
@@ -121,7 +122,7 @@ def compose(
         own = own & (alpha[..., 0] < 0.5)
     depth = np.where(own, image.depth, 0).astype(np.float32)
     if layout.border is not None:
-        beyond = pixel_rays(K, (size, size)) @ layout.border.astype(np.float32) > 0
+        beyond = image_rays(K, (size, size)).astype(np.float32) @ layout.border.astype(np.float32) > 0
         rgb[beyond], depth[beyond] = 0, 0
     return Query(rgb.clip(0, 255).astype(np.uint8), depth, K, layout.objects[0].T_cam_obj)
 
@@ -194,7 +195,7 @@ def _draw_ground(rng, canvas: np.ndarray, layout: Layout, K: np.ndarray, texture
     """Lay a texture on the ground as the camera sees it, up to where the ground ends."""
     ground, target = layout.ground, layout.objects[0]
     size = target.renderer.mesh.diameter
-    depth = ground.depth(pixel_rays(K, canvas.shape[:2]))
+    depth = ground.depth(image_rays(K, canvas.shape[:2]).astype(np.float32))
     near = (depth < target.T_cam_obj[2, 3] + WALL_DISTANCE * size).astype(np.uint8)
     first = unit(np.cross(ground.normal, rng.normal(size=3)))
     axes = np.stack([first, np.cross(ground.normal, first)])

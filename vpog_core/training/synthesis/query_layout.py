@@ -9,10 +9,12 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from vpog_core.geometry.boxes import box_around, jitter_box_normal
 from vpog_core.geometry.camera import BOX_PADDING, fit_square, rotation_towards
+from vpog_core.geometry.pinhole import image_rays
 from vpog_core.geometry.se3 import random_rotation, rotation_x, rotation_z, transform
 from vpog_core.objects.renderer import Renderer
-from vpog_core.objects.scene_renderer import NO_OBJECT, Ground, SceneObject, pixel_rays, render_instance_map
+from vpog_core.objects.scene_renderer import NO_OBJECT, Ground, SceneObject, render_instance_map
 from vpog_core.training.synthesis.occlusion import MIN_VISIBLE, CoverParams, CutOut, cover
 
 COARSE_SIZE = 48
@@ -118,22 +120,21 @@ def lay_out(
     border = None
     if rng.random() < params.border:
         cut, place = _cut_by_border(rng, _mask_box(visible, K) if modal else whole, params)
-        seen = visible & (pixel_rays(K, visible.shape) @ place.astype(np.float32) <= 0)
+        seen = visible & (image_rays(K, visible.shape).astype(np.float32) @ place.astype(np.float32) <= 0)
         if _visible_enough(seen, alone):
             border, visible = place, seen
     # Draw the detection's box.
     box = _mask_box(visible, K) if modal else whole if border is None else cut
     fraction = float(visible.sum() / max(alone.sum(), 1))
-    box = jitter_box(rng, box, params)
+    box = detected_box(rng, box, params)
     return Layout(objects, ground, up, box, border, cut_out, whole, fraction)
 
 
-def jitter_box(rng: np.random.Generator, box: np.ndarray, params: LayoutParams) -> np.ndarray:
+def detected_box(rng: np.random.Generator, box: np.ndarray, params: LayoutParams) -> np.ndarray:
     """Add a detector's errors to a box [2, 2] (low, high corner): mostly small ones, at times large ones."""
     noise = rng.choice(params.box_noise, p=params.box_noise_probabilities)
-    low, high = np.sort(box + rng.normal(0, noise, (2, 2)) * (box[1] - box[0]), axis=0)
     least = 0.1 * (box[1] - box[0]).max()
-    return np.stack([low, np.maximum(high, low + least)])
+    return jitter_box_normal(rng, box.ravel(), noise, least).reshape(2, 2)
 
 
 def _hull(obj: SceneObject) -> np.ndarray:
@@ -174,8 +175,7 @@ def _in_front(obj: SceneObject) -> bool:
 
 
 def _box(points: np.ndarray) -> np.ndarray:
-    plane = points[:, :2] / points[:, 2:]
-    return np.stack([plane.min(axis=0), plane.max(axis=0)])
+    return box_around(points[:, :2] / points[:, 2:]).reshape(2, 2)
 
 
 def _fit(box: np.ndarray) -> np.ndarray:

@@ -6,7 +6,7 @@ import torch
 
 from vpog_core.geometry.se3 import random_rotation
 from vpog_core.geometry.se3_torch import moved, rigid, rotation_log
-from vpog_core.inference.refined_pose import refined_pose
+from vpog_core.inference.comparison_solver import refined_pose
 from vpog_core.models.refiner import Comparison
 
 GRID, BATCH = 8, 5

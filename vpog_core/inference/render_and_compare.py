@@ -13,11 +13,12 @@ import numpy as np
 import torch
 
 from vpog_core import cancellation
+from vpog_core.geometry import pinhole
 from vpog_core.geometry.camera import VirtualCamera, warp_all
 from vpog_core.geometry.framing import frame_hull
 from vpog_core.geometry.se3 import invert, rotation_angle, transform_points
+from vpog_core.inference.comparison_solver import Fit, fit_poses
 from vpog_core.inference.observation import Observation
-from vpog_core.inference.refined_pose import Fit, fit_poses
 from vpog_core.models.precision import inference_context
 from vpog_core.models.refiner import Comparison, RefinerNet
 from vpog_core.models.refiner_config import FINE_STRIDE
@@ -176,14 +177,12 @@ def _refined(pose: PoseToRefine, before: RefinedPose, pair: _Pair, fit: Fit) -> 
         return replace(before, reason="The image shows too little of the object.")
     if not _near(pose.T_cam_obj, T_cam_obj):
         return replace(before, reason="The refinement leads to quite another pose.")
-    K = pair.frame.K
-    plane = (fit.pixels - K[:2, 2]) / K[[0, 1], [0, 1]]
     return RefinedPose(
         T_cam_obj,
         fit.visible,
         fit.agreement,
         fit.precision,
-        np.concatenate([plane, np.ones((len(plane), 1))], axis=1) @ pair.frame.R_virt_cam,
+        pinhole.to_rays(fit.pixels, pair.frame.K) @ pair.frame.R_virt_cam,
         fit.points,
         fit.weights,
     )

@@ -19,7 +19,7 @@ from vpog_core.geometry.se3 import (
 from vpog_core.inference.alignment import align
 from vpog_core.inference.networks import DEFAULT_REFINER
 from vpog_core.inference.observation import Observation
-from vpog_core.inference.refine import PoseToRefine, refine
+from vpog_core.inference.render_and_compare import PoseToRefine, refine
 from vpog_core.models.checkpoint import load_refiner
 from vpog_core.objects.renderer import Light, Renderer
 from vpog_core.synthetic.objects import make_object

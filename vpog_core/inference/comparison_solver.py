@@ -25,7 +25,7 @@ class Fit:
 
     Attributes:
         T: [4, 4], of the crop's camera; valid: the cells determine the pose.
-        visible, agreement, precision: see `refine.RefinedPose`.
+        visible, agreement, precision: see `render_and_compare.RefinedPose`.
         pixels: [N, 2] of the crop where the image shows the cells that agree; points: [N, 3] metres, object
             frame; weights: [N] their inverse variances, up to a factor.
     """

@@ -1,0 +1,40 @@
+"""Name what is kept in a cache by all that it was made of."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+SHORT = 16
+"""Hex digits of a digest that are enough to tell the files of one cache apart."""
+
+
+def digest(parts: Iterable[str | bytes | Path]) -> str:
+    """Compute the SHA-256, in hex digits, of texts, bytes and the contents of files one after the other.
+
+    Raises:
+        OSError: a file cannot be read.
+    """
+    found = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, Path):
+            part = part.read_bytes()
+        found.update(part.encode() if isinstance(part, str) else part)
+    return found.hexdigest()
+
+
+def file_state(path: Path) -> tuple[int, int]:
+    """Return a file's size in bytes and the time of its last change in nanoseconds.
+
+    Raises:
+        OSError: there is no such file.
+    """
+    found = os.stat(path)
+    return found.st_size, found.st_mtime_ns
+
+
+def safe_name(name: str) -> str:
+    """Convert a name, which may hold anything, to a part of a file name."""
+    return "".join(c if c.isalnum() or c in "-_" else "_" for c in name)
