@@ -18,6 +18,7 @@ from vpog_ros.interface import (
     ACTIONS,
     INPUTS,
     LIFECYCLE,
+    MOVEIT,
     OUTPUTS,
     SERVICES,
     TF2,
@@ -39,6 +40,7 @@ INSTALLED = {
     VISION: optional.Detection3DArray is not None,
     "yolo_msgs": "yolo_detections" in optional.DETECTION_CLASSES,
     ACTION: optional.ActionServer is not None,
+    MOVEIT: optional.CollisionObject is not None,
 }
 
 
