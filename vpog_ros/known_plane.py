@@ -27,9 +27,7 @@ class KnownPlane:
         settings = self._settings()
         if unknown := settings.unknown_objects(library):
             library.resolve(unknown[0])
-        self._lookup = FrameLookup(
-            node, settings.plane_frame, "plane_frame", "its objects' poses are not searched for"
-        )
+        self._lookup = FrameLookup(node, settings.plane_frame, "plane_frame", "no pose is estimated in it")
 
     def destroy(self) -> None:
         """Stop listening to /tf."""

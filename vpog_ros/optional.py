@@ -49,7 +49,9 @@ def missing_features() -> list[str]:
     if TFMessage is None:
         sentences.append("tf2_msgs is not installed: object frames are not broadcast on /tf.")
     if tf2_ros is None:
-        sentences.append("tf2_ros is not installed: the parameter target_frame cannot be used.")
+        sentences.append(
+            "tf2_ros is not installed: the parameters target_frame and plane_frame cannot be used."
+        )
     if Detection3DArray is None:
         sentences.append("vision_msgs is not installed: the topic ~/detections_3d is off.")
     if CollisionObject is None:
