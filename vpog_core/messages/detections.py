@@ -130,7 +130,7 @@ class DetectionReader:
         """Choose the candidates to use: the best, after those that were left out of the last image."""
         objects = [candidate.object_id for candidate in known]
         boxes = np.array([candidate.found.box for candidate in known]).reshape(-1, 4)
-        rows = self._turns.choose(objects, boxes, most)
+        rows = self._round_robin.choose(objects, boxes, most)
         if len(known) > most:
             self._statistics.leave_out(OVER_LIMIT, len(known) - most)
             self._notices.log_once(
