@@ -260,10 +260,10 @@ class FrameProcessor:
             return view, estimates
         try:
             there = self._view(newest, settings)
+            constraints = self.constraints(newest.image.header)
         except VPOGError as error:
             self._statistics.failure("frame", str(error))
             return view, estimates
-        constraints = self.constraints(newest.image.header)
         carried = self._tracker.follow(there.image, there.camera, newest.time_s, constraints)
         self._statistics.duration("latency to newest image", time.monotonic() - start)
         self._statistics.leave_out(LOST, max(0, len(posed) - len(carried)))

@@ -1,4 +1,4 @@
-"""The node's known plane: from its parameters and tf2 to the estimator, or a sentence that says what is wrong.
+"""The node's known plane: from parameters and tf2 to the estimator, or a sentence that says what is wrong.
 
 tf2_ros may not be installed: a stand-in answers as its Buffer does.
 """
