@@ -26,7 +26,8 @@ class CollisionObjects:
     """Tells MoveIt's planning scene of the objects, on a topic of moveit_msgs/CollisionObject.
 
     An object is added with its mesh once, and moved from then on. It is removed where it has had no pose for
-    `collision_object_lifetime`, where publishing is turned off, and by `clear`.
+    `collision_object_lifetime`, and by `clear`. Where publishing is turned off, the scene stays as it is: the
+    robot may then attach an object of it.
 
     Args:
         publisher: of moveit_msgs/CollisionObject.
@@ -53,7 +54,7 @@ class CollisionObjects:
             estimates: those that have a pose; header: of their frame.
         """
         if not settings.publish_collision_objects:
-            self.clear()
+            self._seen.clear()
             return
         # A planning scene that has come late knows of nothing.
         subscribers = self._publisher.get_subscription_count()

@@ -171,7 +171,7 @@ TABLE: dict[str, Spec] = {
     "publish_collision_objects": Spec(
         False,
         "Publish the objects' meshes on collision_object, for MoveIt's planning scene; needs moveit_msgs. "
-        "Turn it off while the robot holds an object, which MoveIt would have twice.",
+        "Turned off, the scene stays as it is: turn it off while the robot holds an object.",
         when=LIVE,
     ),
     "collision_object_lifetime": Spec(

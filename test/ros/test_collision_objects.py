@@ -122,13 +122,17 @@ def test_a_planning_scene_that_starts_late_is_told_all(objects, scene):
     assert scene.objects["mug_0"].meshes
 
 
-def test_nothing_is_published_unless_asked_and_turning_it_off_removes(objects, scene):
+def test_nothing_is_published_unless_asked_and_turning_it_off_leaves_the_scene(objects, scene):
     off = Settings(publish_collision_objects=False)
     objects.publish([mug(0.1)], HEADER, off)
     assert not scene
     objects.publish([mug(0.1)], HEADER, ON)
-    objects.publish([mug(0.1)], HEADER, off)
-    assert not scene.objects
+    objects.publish([mug(0.3)], HEADER, off)
+    assert len(scene) == 1
+    # The robot has taken it meanwhile, and put it down again.
+    scene.objects.clear()
+    objects.publish([mug(0.4)], HEADER, ON)
+    assert scene.objects["mug_0"].meshes
 
 
 def test_objects_read_anew_are_added_with_their_new_mesh(objects, scene):
