@@ -14,6 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from vpog_core.inference.constraints import PoseConstraint as PoseConstraint
     from vpog_core.inference.estimator import PoseEstimator as PoseEstimator
     from vpog_core.inference.tracking import Tracker as Tracker
     from vpog_core.inference.tracking import TrackerSettings as TrackerSettings
@@ -28,6 +29,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "PoseEstimator": "vpog_core.inference.estimator",
+    "PoseConstraint": "vpog_core.inference.constraints",
     "Tracker": "vpog_core.inference.tracking",
     "TrackerSettings": "vpog_core.inference.tracking",
     "load_mesh": "vpog_core.objects.mesh",

@@ -22,6 +22,7 @@ from vpog_ros.diagnostics import Statistics
 from vpog_ros.frame_budget import FrameBudget
 from vpog_ros.frame_buffer import Frame, FrameBuffer
 from vpog_ros.image_conversion import image_to_rgb
+from vpog_ros.known_plane import KnownPlane
 from vpog_ros.notices import Notices
 from vpog_ros.parameters import Settings
 from vpog_ros.publishers import Publishers
@@ -44,6 +45,7 @@ class FrameProcessor:
 
     Args:
         buffer: where the frames come from; has newer images, and is told when images are wanted alone.
+        known_plane: what is known of the objects' poses.
     """
 
     def __init__(
@@ -54,13 +56,14 @@ class FrameProcessor:
         statistics: Statistics,
         notices: Notices,
         buffer: FrameBuffer,
+        known_plane: KnownPlane,
     ) -> None:
         settings = parameters.read(node)
         self._node = node
         self._estimator = estimator
         self._tracker = _tracker(estimator)
         self._filters = _pose_filters(estimator.library)
-        self._buffer = buffer
+        self._buffer, self._known_plane = buffer, known_plane
         self._reset = False
         self._outputs = outputs
         self._statistics = statistics
@@ -116,7 +119,7 @@ class FrameProcessor:
             self._statistics.duration("latency work", time.monotonic() - start)
             self._tell_age(view.frame.stamp_ns)
         finally:
-            self._outputs.publish_images(view.image, view.camera, estimates, header, settings.min_score)
+            self._outputs.publish_images(view.image, view.camera, estimates, header, settings)
 
     def _is_too_old(self, frame: Frame, max_age: float) -> bool:
         """Tell whether a frame is to be dropped for its age, count it, and warn while that is so."""
@@ -149,7 +152,7 @@ class FrameProcessor:
         """Publish estimates that a request asked for."""
         settings = parameters.read(self._node)
         self._outputs.publish_poses(self._accepted(estimates, settings), header, settings)
-        self._outputs.publish_images(image, camera, estimates, header, settings.min_score)
+        self._outputs.publish_images(image, camera, estimates, header, settings)
 
     def _detections(self, frame: Frame, camera: Camera, settings: Settings) -> list[Detection]:
         """Return the frame's detections of known objects; none where the detector is silent."""
@@ -213,13 +216,18 @@ class FrameProcessor:
             self._notices.log_once("bit depth", self._bit_depth.note, of=self._bit_depth.note)
         return image
 
+    def constraints(self, header: Header) -> dict:
+        """Return what is known of the objects' poses in an image; see `KnownPlane.constraints`."""
+        return self._known_plane.constraints(header, self._estimator.library)
+
     def _estimate(self, view: View, detections: list[Detection], settings: Settings) -> Estimates:
         if settings.tracking:
             estimates = self._follow(view, detections, settings)
         else:
             self._tracker.reset()
             self._buffer.offer_images_alone(None)
-            estimates = self._estimator.estimate(view.image, view.camera, detections)
+            constraints = self.constraints(view.frame.image.header)
+            estimates = self._estimator.estimate(view.image, view.camera, detections, constraints=constraints)
         self._budget.add(sum(estimates.timings.values()), len(estimates))
         for stage, seconds in estimates.timings.items():
             self._statistics.duration(f"latency {stage}", seconds)
@@ -231,7 +239,10 @@ class FrameProcessor:
             self._tracker.reset()
             self._filters.reset()
         self._tracker.settings = _tracker_settings(settings)
-        estimates = self._tracker.estimate(view.image, view.camera, detections, time=view.frame.time_s)
+        constraints = self.constraints(view.frame.image.header)
+        estimates = self._tracker.estimate(
+            view.image, view.camera, detections, view.frame.time_s, constraints
+        )
         goes_on = bool(self._tracker.boxes) and settings.tracking_without_detections
         goes_on = goes_on and self._estimator.can_track
         self._buffer.offer_images_alone(settings.tracking_detector_timeout if goes_on else None)
@@ -254,10 +265,11 @@ class FrameProcessor:
             return view, estimates
         try:
             there = self._view(newest, settings)
+            constraints = self.constraints(newest.image.header)
         except VPOGError as error:
             self._statistics.failure("frame", str(error))
             return view, estimates
-        carried = self._tracker.follow(there.image, there.camera, time=newest.time_s)
+        carried = self._tracker.follow(there.image, there.camera, newest.time_s, constraints)
         self._statistics.duration("latency to newest image", time.monotonic() - start)
         self._statistics.leave_out(LOST, max(0, len(posed) - len(carried)))
         if not carried:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from vpog_core.messages.detection_inputs import DETECTION_INPUTS
 from vpog_ros.parameter_table import CONFIGURE, LIVE, START, TABLE
 
-TF2, VISION, ACTION, BOND = "tf2_msgs", "vision_msgs", "rclpy.action", "bond"
+TF2, VISION, ACTION = "tf2_msgs", "vision_msgs", "rclpy.action"
+BOND, MOVEIT = "bond", "moveit_msgs"
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,21 @@ OUTPUTS = (
         "~/flow_image",
         "sensor_msgs/msg/Image",
         "Crop, template and matches of each detection; drawn while somebody subscribes.",
+    ),
+    *(
+        Row(
+            f"~/{name}/compressed",
+            "sensor_msgs/msg/CompressedImage",
+            "The same as JPEG of `jpeg_quality`; image_transport's `compressed` reads it.",
+        )
+        for name in ("overlay_image", "flow_image")
+    ),
+    Row(
+        "collision_object",
+        "moveit_msgs/msg/CollisionObject",
+        "The objects with their meshes, for MoveIt's planning scene, where `publish_collision_objects` is "
+        "true: added, moved, and removed after `collision_object_lifetime` without a pose.",
+        MOVEIT,
     ),
     Row(
         "~/markers",

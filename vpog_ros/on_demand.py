@@ -76,6 +76,7 @@ class OnDemand:
             processor.read_image,
             self._infos.of_image,
             self._publish,
+            processor.constraints,
         )
         processor.why_not = manager.why_not
         self.requests.close("")

@@ -32,6 +32,9 @@ Detection3D = message_class("vision_msgs/msg/Detection3D")
 Detection3DArray = message_class("vision_msgs/msg/Detection3DArray")
 ObjectHypothesisWithPose = message_class("vision_msgs/msg/ObjectHypothesisWithPose")
 BondStatus = message_class("bond/msg/Status")
+CollisionObject = message_class("moveit_msgs/msg/CollisionObject")
+ShapeMesh = message_class("shape_msgs/msg/Mesh")
+MeshTriangle = message_class("shape_msgs/msg/MeshTriangle")
 # A vision_msgs may be older than this message.
 LabelInfo = message_class("vision_msgs/msg/LabelInfo")
 
@@ -47,9 +50,13 @@ def missing_features() -> list[str]:
     if TFMessage is None:
         sentences.append("tf2_msgs is not installed: object frames are not broadcast on /tf.")
     if tf2_ros is None:
-        sentences.append("tf2_ros is not installed: the parameter target_frame cannot be used.")
+        sentences.append(
+            "tf2_ros is not installed: the parameters target_frame and plane_frame cannot be used."
+        )
     if Detection3DArray is None:
         sentences.append("vision_msgs is not installed: the topic ~/detections_3d is off.")
+    if CollisionObject is None:
+        sentences.append("moveit_msgs is not installed: publish_collision_objects cannot be used.")
     for name, row in DETECTION_INPUTS.items():
         if name not in DETECTION_CLASSES:
             package = row.type.partition("/")[0]

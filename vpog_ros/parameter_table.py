@@ -6,8 +6,9 @@ parameters of ROS, docs/interface.md, config/vpog.yaml and the launch arguments 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from vpog_core.inference.constraint_settings import ConstraintSettings
 from vpog_core.inference.options import LoadSettings, Options, TrackerSettings
 from vpog_core.messages.stream_settings import StreamSettings
 from vpog_core.setting import Setting, settings_of
@@ -56,6 +57,7 @@ def _group(settings_class: type, when: str = CONFIGURE, prefix: str = "") -> dic
 
 
 _STREAM = settings_of(StreamSettings)
+_CONSTRAINTS = _group(ConstraintSettings, LIVE)
 
 TABLE: dict[str, Spec] = {
     "objects_dir": Spec("", "Folder of meshes, <class_id>.obj|ply|glb|stl, and optionally objects.yaml."),
@@ -125,6 +127,8 @@ TABLE: dict[str, Spec] = {
         "",
         "Frame in which poses are published, found by tf2 at the image's time; empty: the camera's.",
     ),
+    **_CONSTRAINTS,
+    "plane_frame": replace(_CONSTRAINTS["plane_frame"], when=CONFIGURE),
     "tracking": _shared(_STREAM["tracking"], LIVE),
     **_group(TrackerSettings, LIVE, "tracking_"),
     "tracking_detector_timeout": _shared(_STREAM["detector_timeout"], LIVE),
@@ -186,6 +190,27 @@ TABLE: dict[str, Spec] = {
     ),
     "target_object": Spec(
         "", "Object whose best pose goes to ~/pose; empty: the best of all objects.", when=LIVE
+    ),
+    "jpeg_quality": Spec(
+        80,
+        "Quality of the JPEG images on ~/overlay_image/compressed and ~/flow_image/compressed.",
+        when=LIVE,
+        minimum=1,
+        maximum=100,
+    ),
+    "publish_collision_objects": Spec(
+        False,
+        "Publish the objects' meshes on collision_object, for MoveIt's planning scene; needs moveit_msgs. "
+        "Turned off, the scene stays as it is: turn it off while the robot holds an object.",
+        when=LIVE,
+    ),
+    "collision_object_lifetime": Spec(
+        2.0,
+        "Time without a pose after which an object is removed from MoveIt's planning scene.",
+        when=LIVE,
+        unit="s",
+        minimum=0.0,
+        maximum=3600.0,
     ),
     "publish_tf": Spec(True, "Broadcast each object's frame on /tf.", when=LIVE),
     "tf_prefix": Spec("", "Prefix of the name <class_id>_<instance> of an object's frame.", when=LIVE),

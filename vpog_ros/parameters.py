@@ -9,7 +9,10 @@ from typing import Any
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
 from rclpy.parameter import Parameter
 
+from vpog_core.inference.constraint_settings import normal_of, upright_axes
 from vpog_core.setting import settings_of
+from vpog_core.types import VPOGError
+from vpog_ros import optional
 from vpog_ros.parameter_table import CONFIGURE, LIVE, OLD_VALUES, RENAMED, START, TABLE, Spec
 
 WHEN_TEXT = {
@@ -18,6 +21,9 @@ WHEN_TEXT = {
     START: "Read when the process starts, and not changed afterwards.",
 }
 
+
+READERS = {"upright_objects": upright_axes, "plane_normal": normal_of}
+"""Functions that read text, and raise a VPOGError where it cannot be understood."""
 
 QOS_OVERRIDES = "qos_overrides."
 """Prefix of the parameters of a topic's quality of service; all of them are `START`."""
@@ -58,7 +64,23 @@ def problem(name: str, value: Any) -> str:
         return f"{name} is {value!r}: it must be a number such as {float(value)}."
     if name == "image_bits" and type(value) is int and 0 < value < 8:
         return f"image_bits is {value}: it must be 0, found from the images, or lie between 8 and 16 bits."
-    return spec.problem(name, value)
+    return spec.problem(name, value) or _further_problem(name, value)
+
+
+def _further_problem(name: str, value: Any) -> str:
+    """Say why a value of the right type and range is refused, or ""."""
+    if name == "publish_collision_objects" and value and optional.CollisionObject is None:
+        return (
+            "publish_collision_objects is true and moveit_msgs is not installed: install it (package "
+            "ros-$ROS_DISTRO-moveit-msgs), or leave it false."
+        )
+    reader = READERS.get(name)
+    try:
+        if reader is not None and value:
+            reader(value)
+    except VPOGError as error:
+        return str(error)
+    return ""
 
 
 def check_all(parameters: list, now: Mapping[str, Any], configured: bool) -> SetParametersResult:

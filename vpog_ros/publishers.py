@@ -6,7 +6,6 @@ import numpy as np
 from geometry_msgs.msg import Point, PoseStamped
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
-from sensor_msgs.msg import Image
 from std_msgs.msg import ColorRGBA, Header
 from visualization_msgs.msg import Marker, MarkerArray
 
@@ -16,6 +15,7 @@ from vpog_core.visualization.estimate_drawing import estimate_drawings, object_c
 from vpog_core.visualization.flow_image import draw_match
 from vpog_core.visualization.overlay import draw_poses
 from vpog_ros import optional, parameters
+from vpog_ros.collision_objects import CollisionObjects
 from vpog_ros.conversions import (
     mesh_marker,
     object_pose,
@@ -24,7 +24,7 @@ from vpog_ros.conversions import (
     transform_stamped,
     triangle_points,
 )
-from vpog_ros.image_conversion import rgb_to_image
+from vpog_ros.image_outputs import ImageOutput
 from vpog_ros.msg import ObjectPoseArray
 from vpog_ros.object_topics import ObjectTopics
 from vpog_ros.parameters import Settings
@@ -52,13 +52,18 @@ class Publishers:
         self._all = []
         self.pose = self._create(PoseStamped, "~/pose")
         self.poses = self._create(ObjectPoseArray, "~/poses")
-        self.flow_image = self._create(Image, "~/flow_image", depth=2)
-        self.overlay_image = self._create(Image, "~/overlay_image", depth=2)
+        self.flow_image = ImageOutput(self._create, "~/flow_image")
+        self.overlay_image = ImageOutput(self._create, "~/overlay_image")
         self.markers = self._create(MarkerArray, "~/markers")
         self.tf = self._create(optional.TFMessage, "/tf", depth=100) if optional.TFMessage else None
         self.detections_3d = None
         if optional.Detection3DArray:
             self.detections_3d = self._create(optional.Detection3DArray, "~/detections_3d")
+        self.collision_objects = None
+        if optional.CollisionObject:
+            # By the name that MoveIt's planning scene listens to.
+            publisher = self._create(optional.CollisionObject, "collision_object", depth=100)
+            self.collision_objects = CollisionObjects(publisher, library.mesh)
         self._shown: set[tuple[str, int]] = set()
         self._triangles: dict[tuple[str, int], list[Point]] = {}
         self._objects = ObjectTopics(self._create_now, node.get_logger().info)
@@ -79,7 +84,7 @@ class Publishers:
 
     def destroy(self) -> None:
         """Destroy the publishers."""
-        self.clear_markers()
+        self.clear_scene()
         for publisher in self._all:
             self._node.destroy_lifecycle_publisher(publisher)
         self._all.clear()
@@ -89,9 +94,11 @@ class Publishers:
         """Show the objects of another library from now on."""
         self._library = library
         self._triangles.clear()
+        if self.collision_objects is not None:
+            self.collision_objects.use(library.mesh)
 
     def publish_poses(self, estimates: list[PoseEstimate], header: Header, settings: Settings) -> None:
-        """Publish what is not an image: poses, target pose, frames, 3D detections, markers.
+        """Publish what is not an image: poses, frames, 3D detections, collision objects, markers.
 
         Args:
             estimates: those that have a pose and are to be published.
@@ -113,6 +120,8 @@ class Publishers:
         if self.detections_3d is not None:
             boxes = [self._detection_3d(e, header) for e in estimates]
             self.detections_3d.publish(optional.Detection3DArray(header=header, detections=boxes))
+        if self.collision_objects is not None:
+            self.collision_objects.publish(estimates, header, settings)
         if self.markers.get_subscription_count():
             shown = self._markers(estimates, header, settings)
             self.markers.publish(MarkerArray(markers=[*self._gone(shown, header), *shown]))
@@ -123,26 +132,26 @@ class Publishers:
         camera: Camera,
         estimates: list[PoseEstimate],
         header: Header,
-        min_score: float = 0.0,
+        settings: Settings,
     ) -> None:
         """Draw and publish the images that somebody subscribes to.
 
         Args:
             image: [H, W, 3] uint8 RGB.
-            estimates: all, also those without a pose.
-            min_score: poses under it, which are not published, are drawn grey.
+            estimates: all, also those without a pose; poses under min_score are drawn grey.
         """
-        if self.overlay_image.get_subscription_count():
-            drawings = estimate_drawings(estimates, self._library, min_score)
-            self.overlay_image.publish(rgb_to_image(draw_poses(image, camera, drawings), header))
+        if self.overlay_image.is_wanted:
+            drawings = estimate_drawings(estimates, self._library, settings.min_score)
+            overlay = draw_poses(image, camera, drawings)
+            self.overlay_image.publish(overlay, header, settings.jpeg_quality)
         matches = [e.match for e in estimates if e.match is not None]
         if matches and self.wants_matches():
             rows = [draw_match(match) for match in matches]
-            self.flow_image.publish(rgb_to_image(np.vstack(rows), header))
+            self.flow_image.publish(np.vstack(rows), header, settings.jpeg_quality)
 
     def wants_matches(self) -> bool:
         """Tell whether somebody subscribes to the flow image."""
-        return self.flow_image.get_subscription_count() > 0
+        return self.flow_image.is_wanted
 
     def _target(self, estimates: list[PoseEstimate], target_object: str) -> PoseEstimate | None:
         if target_object:
@@ -173,11 +182,13 @@ class Publishers:
         gone = sorted(before - self._shown)
         return [Marker(header=header, ns=ns, id=number, action=Marker.DELETE) for ns, number in gone]
 
-    def clear_markers(self) -> None:
-        """Delete the meshes in RViz, as no later message would."""
+    def clear_scene(self) -> None:
+        """Delete the meshes in RViz and in MoveIt's planning scene, as no later message would."""
         self._shown = set()
         if self.markers.is_activated:
             self.markers.publish(MarkerArray(markers=[Marker(action=Marker.DELETEALL)]))
+            if self.collision_objects is not None:
+                self.collision_objects.clear()
 
     def _corners(self, class_id: str, max_triangles: int) -> list[Point]:
         """Return the triangles of an object's mesh: the message holds them, as RViz may run elsewhere."""

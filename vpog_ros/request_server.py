@@ -54,6 +54,7 @@ class RequestServer:
         read_image: reads an image message.
         info_of: gives the CameraInfo of an image's stamp, or None.
         on_found: told of each answer, where poses are to be published as well.
+        constraints_of: gives what is known of the objects' poses, by an image's header.
     """
 
     def __init__(
@@ -65,10 +66,11 @@ class RequestServer:
         read_image: Callable,
         info_of: Callable[[int], object],
         on_found: Callable[[Found], None],
+        constraints_of: Callable[[Header], dict],
     ) -> None:
         self._node, self._estimator, self._requests = node, estimator, requests
         self._detections, self._read_image, self._info_of = detections, read_image, info_of
-        self._on_found = on_found
+        self._on_found, self._constraints_of = on_found, constraints_of
 
     def serve(self, settings: Callable[[], Settings]) -> bool:
         """Answer the first request that has all it needs; returns whether one was answered."""
@@ -151,7 +153,9 @@ class RequestServer:
         estimates = Estimates()
         if asked.detections:
             with report_stages(request.tell):
-                estimates = self._estimator.estimate(image, camera, asked.detections)
+                estimates = self._estimator.estimate(
+                    image, camera, asked.detections, constraints=self._constraints_of(header)
+                )
         estimates = Estimates([self._aged(e, asked.ages) for e in estimates], estimates.timings)
         self._on_found(Found(image, camera, estimates, header))
         return _answer_of(estimates, asked.missing, header, settings.min_score)

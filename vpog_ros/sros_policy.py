@@ -37,8 +37,8 @@ OF_LIFECYCLE_NODES = {
         "~/get_transition_graph",
     ),
 }
-WITH_TARGET_FRAME = ("/tf", "/tf_static")
-"""Topics that the node listens to where `target_frame` is set."""
+WITH_TF = ("/tf", "/tf_static")
+"""Topics that the node listens to where `target_frame` or `plane_frame` is set."""
 
 ROWS = {"publish": OUTPUTS, "subscribe": INPUTS, "reply": SERVICES, "execute": ACTIONS}
 ELEMENTS = {"publish": "topic", "subscribe": "topic", "reply": "service", "execute": "action"}
@@ -72,7 +72,7 @@ def allowed(kind: str, node: str, namespace: str, remapped: Mapping[str, str]) -
     names = [row.name.replace("NAME", "*") for row in ROWS[kind]]
     names += [*OF_LIFECYCLE_NODES[kind], *OF_EVERY_NODE[kind]]
     if kind == "subscribe":
-        names += WITH_TARGET_FRAME
+        names += WITH_TF
     return sorted({_full(remapped.get(name, name), node, namespace) for name in names})
 
 

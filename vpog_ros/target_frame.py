@@ -5,21 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from geometry_msgs.msg import TransformStamped
-from rclpy.duration import Duration
-from rclpy.time import Time
 from std_msgs.msg import Header
 
-from vpog_core.geometry.se3 import rotate_covariance, rotation_from_quaternion, transform
-from vpog_core.types import PoseEstimate, VPOGError
-from vpog_ros import optional
-
-WAIT_S = 0.1
-"""Seconds that a transform may come later than the poses of its image."""
+from vpog_core.geometry.se3 import rotate_covariance
+from vpog_core.types import PoseEstimate
+from vpog_ros.frame_lookup import FrameLookup
 
 
 class TargetFrame:
-    """Transforms poses into the frame in which the node publishes, from activate to deactivate.
+    """Transforms poses into the frame in which the node publishes, from configure to cleanup.
 
     Args:
         node: listens to /tf.
@@ -30,23 +24,11 @@ class TargetFrame:
     """
 
     def __init__(self, node, frame: str) -> None:
-        self.frame = frame
-        self._listener = None
-        if not frame:
-            return
-        if optional.tf2_ros is None:
-            raise VPOGError(
-                f"target_frame is '{frame}' and tf2_ros is not installed: install it, or leave target_frame "
-                "empty."
-            )
-        self._buffer = optional.tf2_ros.Buffer()
-        self._listener = optional.tf2_ros.TransformListener(self._buffer, node, spin_thread=False)
+        self._lookup = FrameLookup(node, frame, "target_frame", "its poses are not published")
 
     def close(self) -> None:
         """Stop listening to /tf."""
-        if self._listener is not None:
-            self._listener.unregister()
-            self._listener = None
+        self._lookup.close()
 
     def of(self, estimates: list[PoseEstimate], header: Header) -> tuple[list[PoseEstimate], Header]:
         """Return the estimates of an image in this frame, and the header that says so.
@@ -54,34 +36,11 @@ class TargetFrame:
         Raises:
             VPOGError: the frame's pose in the camera's is not known at the image's time.
         """
-        if not self.frame or self.frame == header.frame_id:
+        if self._lookup.is_own(header):
             return estimates, header
-        if not header.frame_id:
-            raise VPOGError(
-                f"target_frame is '{self.frame}' and the images have no frame_id, so their poses cannot be "
-                "given in it: set header.frame_id in the camera driver."
-            )
-        T_target_cam = self._lookup(header)
-        return [in_frame(e, T_target_cam) for e in estimates], Header(stamp=header.stamp, frame_id=self.frame)
-
-    def _lookup(self, header: Header) -> np.ndarray:
-        try:
-            found = self._buffer.lookup_transform(
-                self.frame, header.frame_id, Time.from_msg(header.stamp), Duration(seconds=WAIT_S)
-            )
-        except optional.tf2_ros.TransformException as error:
-            raise VPOGError(
-                f"No transform from '{header.frame_id}' to '{self.frame}' (target_frame) at the image's "
-                f"time, so its poses are not published: {' '.join(str(error).split())}"
-            ) from error
-        return matrix_of(found)
-
-
-def matrix_of(message: TransformStamped) -> np.ndarray:
-    """Return the transform [4, 4] of a message."""
-    q, t = message.transform.rotation, message.transform.translation
-    R = rotation_from_quaternion(np.array([q.x, q.y, q.z, q.w]))
-    return transform(R, np.array([t.x, t.y, t.z]))
+        T_target_cam = self._lookup.transform(header)
+        header = Header(stamp=header.stamp, frame_id=self._lookup.frame)
+        return [in_frame(e, T_target_cam) for e in estimates], header
 
 
 def in_frame(estimate: PoseEstimate, T_target_cam: np.ndarray) -> PoseEstimate:

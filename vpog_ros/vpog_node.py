@@ -32,6 +32,7 @@ from vpog_ros.frame_dump import FrameDump
 from vpog_ros.frame_processor import FrameProcessor
 from vpog_ros.input_specs import DETECTIONS, input_specs
 from vpog_ros.inputs import Inputs
+from vpog_ros.known_plane import KnownPlane
 from vpog_ros.manager_bond import ManagerBond
 from vpog_ros.notices import Notices
 from vpog_ros.on_demand import OnDemand
@@ -73,14 +74,14 @@ class VpogNode(parameters.RenamedParameters, LifecycleNodeMixin, Node):
         self._estimator_factory = estimator_factory
         self._estimator = None
         self._outputs: Publishers | None = None
+        self._known_plane: KnownPlane | None = None
         self._buffer: FrameBuffer | None = None
         self._worker: Worker | None = None
         self._inputs: Inputs | None = None
         self._input_group = MutuallyExclusiveCallbackGroup()
         self._configuring = False
         self._stopping = threading.Event()
-        self._activity = ""
-        self._why_inactive = ""
+        self._activity = self._why_inactive = ""
         self._statistics = Statistics()
         self._notices = Notices(self.get_logger())
         self._totals = Counts()
@@ -149,6 +150,7 @@ class VpogNode(parameters.RenamedParameters, LifecycleNodeMixin, Node):
         if settings.target_object:
             estimator.library.resolve(settings.target_object)
         self._outputs = Publishers(self, estimator.library)
+        self._known_plane = KnownPlane(self, estimator.library)
         self._estimator = estimator
         self._on_demand.configure(estimator, self._outputs)
         self._statistics.hints = log_ready(estimator, self.get_logger())
@@ -192,18 +194,14 @@ class VpogNode(parameters.RenamedParameters, LifecycleNodeMixin, Node):
         self._buffer = FrameBuffer(settings.image_buffer_size, self._totals, tolerance_ns=tolerance_ns)
         recorded = self._dump.recorded(self._estimator)
         processor = FrameProcessor(
-            self, recorded, self._outputs, self._statistics, self._notices, self._buffer
+            self, recorded, self._outputs, self._statistics, self._notices, self._buffer, self._known_plane
         )
         self._tracking_reset.processor = processor
         process = self._dump.told(processor.process)
         between_frames = self._on_demand.activate(recorded, processor, self._buffer)
+        counts, log = self._statistics, self.get_logger()
         self._worker = Worker(
-            self._buffer,
-            process,
-            self._statistics,
-            self.get_logger(),
-            between_frames,
-            lambda: self.settings.max_rate,
+            self._buffer, process, counts, log, between_frames, lambda: self.settings.max_rate
         )
         self._worker.start()
         infos = self._on_demand.add_camera_info
@@ -215,7 +213,7 @@ class VpogNode(parameters.RenamedParameters, LifecycleNodeMixin, Node):
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         self._stop_work()
-        self._outputs.clear_markers()
+        self._outputs.clear_scene()
         return LifecycleNodeMixin.on_deactivate(self, state)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -245,9 +243,11 @@ class VpogNode(parameters.RenamedParameters, LifecycleNodeMixin, Node):
 
     def _release(self) -> None:
         self._on_demand.release()
-        outputs, self._outputs, self._estimator = self._outputs, None, None
-        if outputs is not None:
-            outputs.destroy()
+        held = (self._outputs, self._known_plane)
+        self._outputs = self._known_plane = self._estimator = None
+        for item in held:
+            if item is not None:
+                item.destroy()
         self._dump.forget()
         self._why_inactive = ""
         if self._stopping.is_set():

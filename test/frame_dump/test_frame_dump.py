@@ -15,6 +15,7 @@ from vpog_core.frame_dump.read import make_estimator, read_dump
 from vpog_core.frame_dump.recorder import RecordedEstimator
 from vpog_core.frame_dump.write import FORMAT, MAX_DUMPS, write_dump
 from vpog_core.geometry.se3 import rotation_x, transform
+from vpog_core.inference.constraints import PoseConstraint
 from vpog_core.inference.estimator import PoseEstimator
 from vpog_core.inference.networks import DEFAULT_REFINER
 from vpog_core.inference.query import Prior
@@ -61,7 +62,10 @@ def recorded(tmp_path_factory, weights) -> RecordedEstimator:
     detections = [Detection("../box", box, 0.7), Detection("../box", box, 0.5, rendered.mask, 1)]
     estimator.context = {"stamp": "12.000000034"}
     camera = Camera(K, 160, 120, [0.01, 0, 0, 0, 0])
-    estimator.estimate(rendered.rgb, camera, detections, [Prior(T, np.inf), None])
+    # Wide enough for what an untrained network finds.
+    known = PoseConstraint((0, -1, 0), 0.1, (0, 0, 1), tilt_tolerance=4.0)
+    priors = [Prior(T, np.inf), None]
+    estimator.estimate(rendered.rgb, camera, detections, priors, {"../box": known})
     return estimator
 
 
@@ -97,6 +101,9 @@ def test_what_was_given_is_read_again(written, recorded):
     np.testing.assert_array_equal(second.mask, call.detections[1].mask)
     np.testing.assert_array_equal(dump.priors[0].T_cam_obj, call.priors[0].T_cam_obj)
     assert (dump.priors[0].accept_score, dump.priors[1]) == (np.inf, None)
+    known, read = call.constraints["../box"], dump.constraints["../box"]
+    np.testing.assert_array_equal([read.normal, read.up], [known.normal, known.up])
+    assert (read.offset, read.height, read.tilt_tolerance) == (0.1, None, 4.0)
     assert dump.options == recorded.options
     assert len(dump.library.symmetry("../box").discrete) == 2
     mesh, original = dump.library.mesh("../box"), recorded.library.mesh("../box")

@@ -37,7 +37,7 @@ class Scripted:
     def library(self):
         return SimpleNamespace(mesh=lambda class_id: MESH)
 
-    def estimate(self, image, camera, detections, priors):
+    def estimate(self, image, camera, detections, priors, constraints=None):
         self.asked, self.priors = list(detections), list(priors)
         return Estimates([self._answer(d, p) for d, p in zip(detections, priors, strict=True)])
 

@@ -27,7 +27,7 @@ class Faulty:
         self.library = ObjectLibrary(settings.objects_dir)
         self.object_ids = self.library.ids
 
-    def estimate(self, image, camera, detections, priors=None) -> Estimates:
+    def estimate(self, image, camera, detections, priors=None, constraints=None) -> Estimates:
         if image.min() > BRIGHT:
             raise RuntimeError("the accelerator is gone")
         T = transform(np.eye(3), [0.0, 0.0, 0.5])

@@ -80,7 +80,9 @@ def process(node):
 
     def process(image, info: CameraInfo, detections) -> tuple[str, list]:
         sink, notices = Sink(), Notices(node.get_logger())
-        processor = FrameProcessor(node, node._estimator, sink, Statistics(), notices, FrameBuffer())
+        processor = FrameProcessor(
+            node, node._estimator, sink, Statistics(), notices, FrameBuffer(), node._known_plane
+        )
         stamp_ns = image.header.stamp.sec * 1_000_000_000 + image.header.stamp.nanosec
         processor.camera_infos.add(info)
         try:

@@ -20,6 +20,7 @@ from vpog_ros.interface import (
     BOND,
     INPUTS,
     LIFECYCLE,
+    MOVEIT,
     OUTPUTS,
     SERVICES,
     TF2,
@@ -42,6 +43,7 @@ INSTALLED = {
     "yolo_msgs": "yolo_detections" in optional.DETECTION_CLASSES,
     BOND: optional.BondStatus is not None,
     ACTION: optional.ActionServer is not None,
+    MOVEIT: optional.CollisionObject is not None,
 }
 
 

@@ -13,7 +13,7 @@ pytest.importorskip("rclpy")
 
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.parameter import Parameter
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
 from vpog_core.geometry.se3 import transform
@@ -21,8 +21,10 @@ from vpog_core.objects.library import ObjectLibrary
 from vpog_core.objects.mesh import save_mesh
 from vpog_core.synthetic.objects import make_object
 from vpog_core.types import Camera, PoseEstimate
-from vpog_core.visualization.overlay import PALETTE
+from vpog_core.visualization.estimate_drawing import estimate_drawings
+from vpog_core.visualization.overlay import PALETTE, draw_poses
 from vpog_ros import clock_watch, diagnostics, optional
+from vpog_ros.image_conversion import image_to_rgb
 from vpog_ros.input_specs import input_specs
 from vpog_ros.parameter_table import TABLE
 from vpog_ros.parameters import Settings
@@ -143,16 +145,36 @@ def pose(score: float) -> PoseEstimate:
 def test_poses_under_min_score_are_drawn_grey(outputs):
     came = outputs.listen(Image, "/alone/overlay_image")
     made = outputs.node._outputs
-    assert outputs.spin_until(made.overlay_image.get_subscription_count)
+    assert outputs.spin_until(lambda: made.overlay_image.is_wanted)
     colour = np.array(PALETTE[0])
     black = np.zeros((120, 160, 3), np.uint8)
     for score, coloured in ((0.9, True), (0.01, False)):
         came.clear()
-        made.publish_images(black, CAMERA, [pose(score)], Header(frame_id="camera"), 0.05)
+        made.publish_images(black, CAMERA, [pose(score)], Header(frame_id="camera"), Settings())
         assert outputs.spin_until(lambda: came)
         drawn = np.frombuffer(came[0].data, np.uint8).reshape(120, 160, 3).astype(int)
         assert drawn.any()
         assert bool(np.abs(drawn - colour).sum(axis=2).min() < 30) is coloured
+
+
+def test_images_are_published_as_jpeg_to_those_who_want_them_so(outputs):
+    raw = "/alone/overlay_image"
+    came = outputs.listen(CompressedImage, f"{raw}/compressed")
+    made, header = outputs.node._outputs, Header(frame_id="camera")
+    assert outputs.spin_until(lambda: made.overlay_image.is_wanted)
+    assert not made.flow_image.is_wanted
+    black, sizes = np.zeros((120, 160, 3), np.uint8), []
+    for quality in (95, 10):
+        came.clear()
+        made.publish_images(black, CAMERA, [pose(0.9)], header, Settings(jpeg_quality=quality))
+        assert outputs.spin_until(lambda: came)
+        assert (came[0].header.frame_id, came[0].format) == ("camera", "rgb8; jpeg compressed bgr8")
+        sizes.append(len(came[0].data))
+        shown = image_to_rgb(came[0]).astype(int)
+        drawn = draw_poses(black, CAMERA, estimate_drawings([pose(0.9)], outputs.estimator.library, 0.05))
+        # JPEG blurs colours at thin lines, and keeps the mean.
+        np.testing.assert_allclose(shown.mean(axis=(0, 1)), drawn.mean(axis=(0, 1)), atol=1.5)
+    assert sizes[1] < sizes[0]
 
 
 @pytest.mark.parametrize(("frame_id", "sent"), [("camera", 1), ("", 0)])

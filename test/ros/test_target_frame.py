@@ -3,53 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 pytest.importorskip("rclpy")
 
-from geometry_msgs.msg import TransformStamped
 from std_msgs.msg import Header
 
-from vpog_core.geometry.se3 import rotation_from_vector, rotation_z, transform
+from vpog_core.geometry.se3 import rotation_z, transform
 from vpog_core.types import PoseEstimate, VPOGError
-from vpog_ros import conversions, optional
+from vpog_ros import optional
 from vpog_ros.target_frame import TargetFrame
 
-T_MAP_CAM = transform(rotation_from_vector(np.array([0.3, -1.0, 0.5])), np.array([1.0, 2.0, 0.5]))
+from .tf2_stand_in import T_MAP_CAM, TF2
+
 HEADER = Header(frame_id="camera")
 HEADER.stamp.sec = 12
 
 
-class TransformException(Exception):
-    pass
-
-
-class Buffer:
-    """Knows the camera in the map from second 10 on."""
-
-    def lookup_transform(self, target, source, time, timeout) -> TransformStamped:
-        if (target, source) != ("map", "camera"):
-            raise TransformException(f'"{target}" passed to lookupTransform does not exist.')
-        if time.nanoseconds < 10e9:
-            raise TransformException("Lookup would require extrapolation into the past.")
-        return conversions.transform_stamped(T_MAP_CAM, Header(frame_id=target), source)
-
-
-class TransformListener:
-    def __init__(self, buffer, node, spin_thread) -> None:
-        pass
-
-    def unregister(self) -> None:
-        pass
-
-
 @pytest.fixture
 def tf2(monkeypatch):
-    names = (Buffer, TransformListener, TransformException)
-    monkeypatch.setattr(optional, "tf2_ros", SimpleNamespace(**{item.__name__: item for item in names}))
+    monkeypatch.setattr(optional, "tf2_ros", TF2)
 
 
 @pytest.fixture

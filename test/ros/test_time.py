@@ -52,7 +52,7 @@ class Reader:
         self.detect_s = 0.0
         self.more: dict = {}
 
-    def estimate(self, image, camera, detections, priors=None) -> Estimates:
+    def estimate(self, image, camera, detections, priors=None, constraints=None) -> Estimates:
         priors = priors or [None] * len(detections)
         if any(prior is None or prior.detected for prior in priors):
             time.sleep(self.detect_s)

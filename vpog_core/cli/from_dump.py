@@ -41,7 +41,7 @@ def run_from_dump(arguments: argparse.Namespace) -> int:
     use_threads(usable_cores())
     estimator = make_estimator(dump, arguments.weights, arguments.refiner_weights, arguments.device)
     files.onboard_with_progress(estimator)
-    estimates = estimator.estimate(dump.image, dump.camera, dump.detections, dump.priors)
+    estimates = estimator.estimate(dump.image, dump.camera, dump.detections, dump.priors, dump.constraints)
     drawings = estimate_drawings(estimates, dump.library, min_score=0.0)
     overlay = draw_poses(dump.image, dump.camera, drawings)
     files.write_png(files.output_folder(arguments.output) / "overlay.png", overlay)

@@ -25,7 +25,7 @@ class Dump:
     """Hold the content of a dump.
 
     Attributes:
-        priors: the prior of each detection, or None.
+        priors: the prior of each detection, or None; constraints: by the names of the objects.
         poses: T_cam_obj [4, 4] or None of each detection, as answered then.
         weights: keys of the weights of `network` and `refiner`.
     """
@@ -34,6 +34,7 @@ class Dump:
     camera: Camera
     detections: list[Detection]
     priors: list
+    constraints: dict
     poses: list[np.ndarray | None]
     options: Options
     library: DumpedObjects
@@ -62,6 +63,8 @@ def read_dump(path: str | Path) -> Dump:
             values.read_camera_values(content["camera"]),
             _detections(folder, content["detections"], image.shape[:2]),
             [values.read_prior_values(prior) for prior in content["priors"]],
+            # Dumps of earlier versions have none.
+            {n: values.read_constraint_values(v) for n, v in content.get("constraints", {}).items()},
             [values.read_pose(estimate) for estimate in content["estimates"]],
             Options(**content["options"]),
             DumpedObjects(folder, content["objects"]),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ class RecordedCall:
     Attributes:
         image: [H, W, 3] uint8 RGB; camera: of its size.
         priors: `query.Prior` or None of each detection.
+        constraints: `PoseConstraint` by object.
         estimates: of each detection, without what draws the matches.
         context: values of the caller for the frame, such as its stamp.
     """
@@ -27,6 +28,7 @@ class RecordedCall:
     camera: Camera
     detections: list[Detection]
     priors: list
+    constraints: dict
     estimates: list[PoseEstimate]
     context: dict[str, Any]
 
@@ -53,15 +55,17 @@ class RecordedEstimator:
         camera: Camera,
         detections: Sequence[Detection],
         priors: Sequence | None = None,
+        constraints: Mapping | None = None,
         **others,
     ) -> Estimates:
         """Estimate as the estimator does, and remember the call."""
         context = dict(self.context)
-        estimates = self._estimator.estimate(image, camera, detections, priors, **others)
+        estimates = self._estimator.estimate(image, camera, detections, priors, constraints, **others)
         detections = list(detections)
         if detections:
             given = [None] * len(detections) if priors is None else list(priors)
             # Without what draws the matches, which holds on to all that the network computed.
             answers = [dataclasses.replace(e, draw_match=None, alternatives=[]) for e in estimates]
-            self.last = RecordedCall(image, camera, detections, given, answers, context)
+            known = dict(constraints or {})
+            self.last = RecordedCall(image, camera, detections, given, known, answers, context)
         return estimates

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from vpog_core.geometry.symmetry import Symmetry
+from vpog_core.inference.constraints import PoseConstraint
 from vpog_core.inference.query import Prior
 from vpog_core.types import Camera, Detection, PoseEstimate, Region
 
@@ -85,6 +86,16 @@ def read_prior_values(values: Mapping | None) -> Prior | None:
     if prior.T_cam_obj.shape != (4, 4):
         raise ValueError(f"a pose is {prior.T_cam_obj.shape}")
     return prior
+
+
+def constraint_values(constraint: PoseConstraint) -> dict:
+    """Convert a constraint to plain values."""
+    return plain({f.name: getattr(constraint, f.name) for f in dataclasses.fields(constraint)})
+
+
+def read_constraint_values(values: Mapping) -> PoseConstraint:
+    """Make a constraint of what `constraint_values` wrote."""
+    return PoseConstraint(**values)
 
 
 def _numbers(value):

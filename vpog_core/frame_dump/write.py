@@ -94,6 +94,7 @@ def _write(
         "objects": [write_object(folder, number, library, name) for number, name in enumerate(names)],
         "detections": [values.detection_values(d) for d in call.detections],
         "priors": [values.prior_values(prior) for prior in call.priors],
+        "constraints": {name: values.constraint_values(known) for name, known in call.constraints.items()},
         "estimates": [values.estimate_values(e) for e in call.estimates],
         "settings": values.plain(settings),
     }

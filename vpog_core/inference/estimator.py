@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import numpy as np
 
 from vpog_core.geometry.camera_checks import camera_doubts, check_camera
 from vpog_core.inference import pipeline
+from vpog_core.inference.constraints import PoseConstraint
 from vpog_core.inference.crop import as_camera
 from vpog_core.inference.failures import Failures
 from vpog_core.inference.hypothesis import PoseHypothesis
@@ -148,6 +149,7 @@ class PoseEstimator:
         camera: Camera | np.ndarray,
         detections: Sequence[Detection],
         priors: Sequence[Prior | None] | None = None,
+        constraints: Mapping[str, PoseConstraint] | None = None,
     ) -> Estimates:
         """Estimate a pose for every detection, in their order; an estimate without a pose has a `reason`.
 
@@ -159,6 +161,8 @@ class PoseEstimator:
             image: [H, W, 3] uint8 RGB, of the camera's size.
             camera: the calibrated camera, or the intrinsics K [3, 3] of one without distortion.
             priors: for each detection what is known of its pose, or None; `tracking.Tracker` keeps them.
+            constraints: what is known of the poses of some objects with respect to a plane, by the objects'
+                names in the library. A pose that violates its object's constraint is not given.
 
         Returns:
             An estimate for each detection, and the seconds each stage took.
@@ -182,12 +186,18 @@ class PoseEstimator:
         with setup.stage("crop"):
             for n, (detection, prior) in enumerate(zip(detections, priors, strict=True)):
                 try:
-                    queries[n] = pipeline.crop(setup, image, camera, detection, prior)
+                    constraint = self._constraint(detection, constraints)
+                    queries[n] = pipeline.crop(setup, image, camera, detection, prior, constraint)
                 except Exception as error:
                     found[n] = self._failures.estimate(detection, error)
         # Find the poses of all queries together.
         found.update(zip(queries, self._find_poses(setup, list(queries.values())), strict=True))
         return Estimates((found[n] for n in range(len(detections))), setup.timings.seconds)
+
+    def _constraint(
+        self, detection: Detection, constraints: Mapping[str, PoseConstraint] | None
+    ) -> PoseConstraint | None:
+        return constraints.get(self.library.resolve(detection.class_id)) if constraints else None
 
     def solve_from(self, query: Query, cluster: Cluster) -> PoseHypothesis:
         """Find the pose of an encoded query from a cluster that the caller chose."""

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from vpog_core.inference.constraints import ObjectConstraint, PoseConstraint
 from vpog_core.inference.crop import check_image, crop_detection
 from vpog_core.inference.hypothesis import PoseHypothesis
 from vpog_core.inference.image_comparison import ImageComparison
@@ -26,7 +28,7 @@ from vpog_core.inference.onboarding import CROP_TURNS, Cluster, OnboardedObject,
 from vpog_core.inference.options import Options
 from vpog_core.inference.query import MAX_HYPOTHESES, Prior, Query, accept_tracked, keep_better, rank
 from vpog_core.inference.rendered_cluster import cluster_at_pose
-from vpog_core.inference.retrieval import crop_at_turns
+from vpog_core.inference.retrieval import MayBeView, crop_at_turns
 from vpog_core.inference.stage_timings import StageTimings
 from vpog_core.inference.template_modes import template_mode
 from vpog_core.inference.tracked_pose import follow
@@ -53,25 +55,38 @@ class Setup:
         return self.timings.stage(name)
 
 
-def crop(setup: Setup, image: np.ndarray, camera: Camera, detection: Detection, prior: Prior | None) -> Query:
+def crop(
+    setup: Setup,
+    image: np.ndarray,
+    camera: Camera,
+    detection: Detection,
+    prior: Prior | None,
+    constraint: PoseConstraint | None = None,
+) -> Query:
     """Make a query of a detection: the crop the network sees, and the object of the detection's class.
 
     Args:
         image: [H, W, 3] uint8 RGB, of the camera's size; prior: what is known of the pose, or None.
+        constraint: what is known of it with respect to a plane, or None.
 
     Raises:
         VPOGError: an image, a box, a mask or an object that cannot be used.
     """
     check_image(image, camera)
     target = setup.objects.get(detection.class_id)
+    library, constrained = setup.objects.library, None
+    if constraint is not None:
+        mesh, symmetry = library.mesh(detection.class_id), library.symmetry(detection.class_id)
+        constrained = ObjectConstraint(constraint, mesh.hull_points, mesh.diameter, symmetry)
     return Query(
         detection,
         crop_detection(image, camera, detection, setup.networks.model.config.image_size),
         Observation(image, camera, detection.mask),
         target,
-        setup.objects.library.symmetry(detection.class_id),
+        library.symmetry(detection.class_id),
         prior,
         max_hypotheses=max(MAX_HYPOTHESES, setup.options.alternatives + 1),
+        constraint=constrained,
     )
 
 
@@ -202,12 +217,19 @@ def retry(setup: Setup, queries: Sequence[Query]) -> list[Query]:
 
 
 def _chosen_by(
-    choose: Callable[[Tensor, OnboardedObject], Iterator[Cluster]], queries: Sequence[Query]
+    choose: Callable[[Tensor, OnboardedObject, MayBeView], Iterator[Cluster]], queries: Sequence[Query]
 ) -> Tried:
-    """Yield the clusters that a mode chooses for each query."""
+    """Yield the clusters that a mode chooses for each query, of views that its constraint allows."""
     for n, query in enumerate(queries):
-        for cluster in choose(query.descriptors, query.target):
+        for cluster in choose(query.descriptors, query.target, partial(_may_be_view, query)):
             yield n, cluster
+
+
+def _may_be_view(query: Query, R_virt_obj: np.ndarray) -> bool:
+    """Tell whether a query's constraint allows a view, given by its rotation to the crop's camera."""
+    if query.constraint is None:
+        return True
+    return query.constraint.may_be_view(query.crop.virtual.T_cam_virt[:3, :3] @ R_virt_obj)
 
 
 def _rendered_cluster(setup: Setup, query: Query, T_virt_obj: np.ndarray) -> Cluster:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from vpog_core.geometry.se3 import rotation_angle
 from vpog_core.geometry.symmetry import Symmetry
+from vpog_core.inference.constraints import ObjectConstraint
 from vpog_core.inference.crop import Crop
 from vpog_core.inference.hypothesis import PoseHypothesis
 from vpog_core.inference.observation import Observation
@@ -67,6 +68,7 @@ class Query:
         followed: the pose that was found by following the object from the prior, or None.
         tracked: that pose was accepted, without a look at other views.
         reason: why the search for a pose was given up, or "".
+        constraint: what is known of the pose with respect to a plane, or None.
     """
 
     detection: Detection
@@ -83,6 +85,7 @@ class Query:
     followed: PoseHypothesis | None = None
     tracked: bool = False
     reason: str = ""
+    constraint: ObjectConstraint | None = None
 
     @property
     def best(self) -> PoseHypothesis | None:
@@ -91,8 +94,8 @@ class Query:
 
     @property
     def score(self) -> float:
-        """The best hypothesis' score; 0 where there is none."""
-        return self.best.score if self.best else 0.0
+        """The best hypothesis' score; 0 where there is none, and where it violates the constraint."""
+        return self.best.score if self.best and not self.violation(self.best) else 0.0
 
     @property
     def is_open(self) -> bool:
@@ -104,6 +107,12 @@ class Query:
         """Tell whether the pose is to be tracked from the prior first."""
         return self.prior is not None and self.prior.accept_score is not None
 
+    def violation(self, hypothesis: PoseHypothesis) -> str:
+        """Say how a hypothesis violates the constraint, or ""; see `ObjectConstraint.violation`."""
+        if self.constraint is None or not hypothesis.has_pose:
+            return ""
+        return self.constraint.violation(hypothesis.T_cam_obj)
+
     def with_hypotheses(self, hypotheses: Iterable[PoseHypothesis]) -> Query:
         """Return a copy with these hypotheses in place of its own, unchanged and unsorted."""
         return replace(self, hypotheses=tuple(hypotheses))
@@ -112,10 +121,11 @@ class Query:
 def rank(query: Query, hypotheses: Sequence[PoseHypothesis]) -> Query:
     """Return a query with the best of some hypotheses in place of its own: best first, of different views.
 
-    One without a pose is kept only where there is no other. Of equal scores the first is the better.
+    One without a pose is kept only where there is no other, and those that violate the constraint come after
+    all others. Of equal scores the first is the better.
     """
     kept: list[PoseHypothesis] = []
-    for one in sorted(hypotheses, key=lambda h: (not h.has_pose, -h.score)):
+    for one in sorted(hypotheses, key=lambda h: (not h.has_pose, bool(query.violation(h)), -h.score)):
         if len(kept) < query.max_hypotheses and all(_differ(query.symmetry, one, other) for other in kept):
             kept.append(one)
     return query.with_hypotheses(kept)
@@ -141,7 +151,7 @@ def accept_tracked(query: Query, followed: PoseHypothesis | None) -> Query:
         followed: the pose that was found from the prior; None: the object was lost.
     """
     prior = query.prior
-    if followed is None or followed.score < prior.accept_score:
+    if followed is None or followed.score < prior.accept_score or query.violation(followed):
         return replace(query, followed=followed, reason="" if prior.detected else LOST)
     if prior.look_anew or followed.similarity < prior.accept_similarity:
         return replace(query, followed=followed)

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from vpog_core.geometry.pose_filter import moved
 from vpog_core.geometry.se3 import covariance_at, invert
 from vpog_core.inference.calibration import Calibration
 from vpog_core.inference.hypothesis import PoseHypothesis
@@ -15,6 +16,12 @@ from vpog_core.inference.pose_solver import draw_samples
 from vpog_core.inference.query import Query
 from vpog_core.types import PoseEstimate
 
+NO_VIEW = "No view of the object agrees with its constraint: check the plane, and the object's up axis."
+VIOLATED = (
+    "No pose that was found agrees with the object's constraint; the best one is {}: check the plane and the "
+    "object's up axis, or raise the tolerance."
+)
+
 
 def pose_estimate(query: Query, options: Options, calibration: Calibration) -> PoseEstimate:
     """Make the estimate of a query: a pose, or the reason why there is none.
@@ -23,16 +30,17 @@ def pose_estimate(query: Query, options: Options, calibration: Calibration) -> P
         options: tell how many alternatives and samples come with it.
     """
     best = query.best
-    if query.reason or not best.has_pose:
-        reason = query.reason or f"No pose agrees with the {len(best.pairs.weights)} correspondences found."
+    reason = _reason(query)
+    if reason:
         estimate = PoseEstimate(query.detection.class_id, query.detection.instance, reason=reason)
     else:
         estimate = _estimate_of(query, best, None if query.prior is None else query.prior.T_cam_obj)
-        others = [h for h in query.hypotheses[1 : 1 + options.alternatives] if h.has_pose]
+        others = [h for h in query.hypotheses[1:] if h.has_pose and not query.violation(h)]
+        others = others[: options.alternatives]
         estimate = replace(
             estimate,
             alternatives=[_estimate_of(query, other, estimate.T_cam_obj) for other in others],
-            samples=_samples(best, estimate.T_cam_obj, options.samples, calibration),
+            samples=_samples(query, estimate, options.samples, calibration),
         )
     # A pose that was followed has no match to show.
     has_match = best is not None and best.match is not None
@@ -41,17 +49,33 @@ def pose_estimate(query: Query, options: Options, calibration: Calibration) -> P
     )
 
 
+def _reason(query: Query) -> str:
+    """Say why a query has no pose, or ""."""
+    best = query.best
+    if query.reason:
+        return query.reason
+    if best is None:
+        return NO_VIEW
+    if not best.has_pose:
+        return f"No pose agrees with the {len(best.pairs.weights)} correspondences found."
+    violation = query.violation(best)
+    return VIOLATED.format(violation) if violation else ""
+
+
 def _estimate_of(query: Query, hypothesis: PoseHypothesis, T_ref: np.ndarray | None) -> PoseEstimate:
     """Make the estimate of one hypothesis: its equivalent pose nearest to T_ref (None: to upright)."""
     T_found = hypothesis.T_cam_obj
-    T_cam_obj = query.symmetry.nearest(T_found, T_ref)
-    shift = (invert(T_found) @ T_cam_obj)[:3, 3]
+    nearest = query.symmetry.nearest if query.constraint is None else query.constraint.equivalent
+    T_cam_obj = nearest(T_found, T_ref)
+    covariance = covariance_at(hypothesis.covariance, T_cam_obj[:3, 3] - T_found[:3, 3])
+    if query.constraint is not None:
+        T_cam_obj, covariance = query.constraint.fuse(T_cam_obj, covariance)
     return PoseEstimate(
         query.detection.class_id,
         query.detection.instance,
         T_cam_obj,
         hypothesis.score,
-        covariance_at(hypothesis.covariance, T_found[:3, :3] @ shift),
+        covariance,
         int(hypothesis.pnp.inlier.sum()),
         hypothesis.pnp.reprojection_error,
         score_features=hypothesis.score_features,
@@ -60,11 +84,14 @@ def _estimate_of(query: Query, hypothesis: PoseHypothesis, T_ref: np.ndarray | N
     )
 
 
-def _samples(
-    best: PoseHypothesis, T_cam_obj: np.ndarray, count: int, calibration: Calibration
-) -> np.ndarray | None:
-    """Draw poses [count, 4, 4] around an equivalent of a hypothesis' pose; None if count is 0."""
+def _samples(query: Query, estimate: PoseEstimate, count: int, calibration: Calibration) -> np.ndarray | None:
+    """Draw poses [count, 4, 4] around an estimate of a query's best hypothesis; None if count is 0."""
     if not count:
         return None
-    move = invert(best.T_cam_obj) @ T_cam_obj
+    best = query.best
+    if query.constraint is not None:
+        # The pose was fused with the constraint: the normal distribution of the fused covariance.
+        steps = np.random.default_rng(0).multivariate_normal(np.zeros(6), estimate.covariance, count)
+        return np.stack([moved(estimate.T_cam_obj, step) for step in steps])
+    move = invert(best.T_cam_obj) @ estimate.T_cam_obj
     return best.crop.virtual.T_cam_virt @ draw_samples(best, count, calibration) @ move

@@ -7,6 +7,7 @@ pair's. Templates need fewer turns for it, and describing them is most of the wo
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -21,6 +22,15 @@ from vpog_core.inference.onboarding import CROP_TURNS, ROLLS, TEMPLATE_TURNS, On
 
 SEPARATION = np.radians(35.0)
 """Views nearer than this to a better one are skipped: its cluster covers them."""
+MAX_TRIED = 200
+"""Views, best first, of which those to return are chosen."""
+MayBeView = Callable[[np.ndarray], bool]
+"""Function that tells whether the crop may show a template, given by its rotation [3, 3] to the camera."""
+
+
+def any_view(R_virt_obj: np.ndarray) -> bool:
+    """Allow every view."""
+    return True
 
 
 @dataclass(frozen=True)
@@ -60,19 +70,25 @@ def template_logits(descriptors: Tensor, target: OnboardedObject) -> np.ndarray:
     return logits / np.bincount(np.concatenate(met)).astype(np.float32)
 
 
-def retrieve(descriptors: Tensor, target: OnboardedObject, count: int) -> list[RetrievedView]:
+def retrieve(
+    descriptors: Tensor, target: OnboardedObject, count: int, may_be_view: MayBeView = any_view
+) -> list[RetrievedView]:
     """Find the best `count` views of a crop, best first, at least SEPARATION apart.
 
     Args:
-        descriptors: see `template_logits`.
+        descriptors: see `template_logits`; may_be_view: tells which views are tried.
     """
     logits = template_logits(descriptors, target).ravel()
     chosen: list[RetrievedView] = []
-    for index in np.argsort(-logits)[:200]:
+    tried = 0
+    for index in np.argsort(-logits):
         view, roll_index = divmod(int(index), ROLLS)
+        if not may_be_view(target.rotation(view, roll_index)):
+            continue
+        tried += 1
         if all(_is_separate(target, view, roll_index, other) for other in chosen):
             chosen.append(RetrievedView(view, roll_index, float(logits[index])))
-        if len(chosen) == count:
+        if len(chosen) == count or tried == MAX_TRIED:
             break
     return chosen
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from vpog_core.inference.matching import CLUSTER_SIZE
 from vpog_core.inference.onboarding import ROLLS, Cluster, OnboardedObject
 from vpog_core.inference.options import Options
-from vpog_core.inference.retrieval import retrieve, template_logits
+from vpog_core.inference.retrieval import MayBeView, any_view, retrieve, template_logits
 from vpog_core.objects.viewpoints import align_roll, viewpoint_directions
 
 GROUPS = 42
@@ -32,15 +32,20 @@ class TemplateMode(Protocol):
 
     num_refined: int
 
-    def clusters(self, descriptors: Tensor, target: OnboardedObject) -> Iterator[Cluster]:
+    def clusters(
+        self, descriptors: Tensor, target: OnboardedObject, may_be_view: MayBeView = any_view
+    ) -> Iterator[Cluster]:
         """Yield the clusters of an object to match with a crop, made as they are needed.
 
         Args:
             descriptors: of the crop, see `retrieval.template_logits`.
+            may_be_view: tells which views are tried.
         """
 
-    def retry_clusters(self, descriptors: Tensor, target: OnboardedObject) -> Iterator[Cluster]:
-        """Yield further clusters, for a crop whose best pose does not convince."""
+    def retry_clusters(
+        self, descriptors: Tensor, target: OnboardedObject, may_be_view: MayBeView = any_view
+    ) -> Iterator[Cluster]:
+        """Yield further clusters, for a crop whose best score is low."""
 
 
 class ClusterMode:
@@ -55,18 +60,23 @@ class ClusterMode:
     def __init__(self, num_views: int = 2, retry_views: int = 0) -> None:
         self.num_views, self.retry_views = num_views, retry_views
 
-    def clusters(self, descriptors: Tensor, target: OnboardedObject) -> Iterator[Cluster]:
+    def clusters(
+        self, descriptors: Tensor, target: OnboardedObject, may_be_view: MayBeView = any_view
+    ) -> Iterator[Cluster]:
         """Yield the clusters around the best views."""
-        return self._retrieved(descriptors, target, 0, self.num_views)
+        return self._retrieved(descriptors, target, 0, self.num_views, may_be_view)
 
-    def retry_clusters(self, descriptors: Tensor, target: OnboardedObject) -> Iterator[Cluster]:
+    def retry_clusters(
+        self, descriptors: Tensor, target: OnboardedObject, may_be_view: MayBeView = any_view
+    ) -> Iterator[Cluster]:
         """Yield the clusters around the next best views."""
-        return self._retrieved(descriptors, target, self.num_views, self.num_views + self.retry_views)
+        end = self.num_views + self.retry_views
+        return self._retrieved(descriptors, target, self.num_views, end, may_be_view)
 
     def _retrieved(
-        self, descriptors: Tensor, target: OnboardedObject, first: int, end: int
+        self, descriptors: Tensor, target: OnboardedObject, first: int, end: int, may_be_view: MayBeView
     ) -> Iterator[Cluster]:
-        for found in retrieve(descriptors, target, end)[first:]:
+        for found in retrieve(descriptors, target, end, may_be_view)[first:]:
             yield target.cluster(found.view, found.roll_index, CLUSTER_SIZE)
 
 
@@ -82,14 +92,18 @@ class GlobalMode:
     def __init__(self, rolls: int = 2) -> None:
         self.rolls = rolls
 
-    def clusters(self, descriptors: Tensor, target: OnboardedObject) -> Iterator[Cluster]:
+    def clusters(
+        self, descriptors: Tensor, target: OnboardedObject, may_be_view: MayBeView = any_view
+    ) -> Iterator[Cluster]:
         """Yield all groups at their likeliest rolls, group by group."""
         logits = template_logits(descriptors, target)
         for views in view_groups():
-            for roll_index in likely_rolls(logits, target, views, self.rolls):
+            for roll_index in likely_rolls(logits, target, views, self.rolls, may_be_view):
                 yield target.group(views, roll_index)
 
-    def retry_clusters(self, descriptors: Tensor, target: OnboardedObject) -> Iterator[Cluster]:
+    def retry_clusters(
+        self, descriptors: Tensor, target: OnboardedObject, may_be_view: MayBeView = any_view
+    ) -> Iterator[Cluster]:
         """Yield nothing: no view was left out."""
         return iter(())
 
@@ -118,18 +132,25 @@ def view_groups() -> tuple[tuple[int, ...], ...]:
 
 
 def likely_rolls(
-    logits: np.ndarray, target: OnboardedObject, views: tuple[int, ...], count: int
+    logits: np.ndarray,
+    target: OnboardedObject,
+    views: tuple[int, ...],
+    count: int,
+    may_be_view: MayBeView = any_view,
 ) -> list[int]:
     """Find the `count` rolls of a group's first view at which the crop most likely shows one of its views.
 
     Args:
         logits: [V, ROLLS], see `template_logits`.
+        may_be_view: tells at which rolls the first view is tried.
     """
-    if count >= ROLLS:
-        return list(range(ROLLS))
+    possible = [k for k in range(ROLLS) if may_be_view(target.rotation(views[0], k))]
+    if count >= len(possible):
+        return possible
     rotations = target.templates.T_virt_obj[:, :3, :3]
     turns = [align_roll(rotations[v], rotations[views[0]]) for v in views]
     shifts = [round(turn / (2 * np.pi) * ROLLS) for turn in turns]
     # A view turned with the group's roll k stands at its own roll k + shift.
     aligned = np.stack([np.roll(logits[v], -shift) for v, shift in zip(views, shifts, strict=True)])
-    return [int(k) for k in np.argsort(-aligned.max(axis=0), kind="stable")[:count]]
+    likeliest = np.argsort(-aligned.max(axis=0)[possible], kind="stable")[:count]
+    return [possible[k] for k in likeliest]

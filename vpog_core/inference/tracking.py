@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
+from vpog_core.inference.constraints import PoseConstraint
 from vpog_core.inference.crop import as_camera
 from vpog_core.inference.estimator import PoseEstimator
 from vpog_core.inference.options import DEFAULT_TRACKER_SETTINGS, MAX_AGE_S, TrackerSettings
@@ -78,12 +79,14 @@ class Tracker:
         camera: Camera | np.ndarray,
         detections: Sequence[Detection],
         time: float,
+        constraints: Mapping[str, PoseConstraint] | None = None,
     ) -> Estimates:
         """Estimate a pose for every detection, and follow the tracked objects that no detection shows.
 
         Args:
             image, camera: as of `PoseEstimator.estimate`.
             time: of the image, seconds; one that lies further back than `max_gap` starts all tracks anew.
+            constraints: see `PoseEstimator.estimate`.
 
         Returns:
             An estimate for each detection, in their order, as `PoseEstimator.estimate` gives them, but under
@@ -113,7 +116,7 @@ class Tracker:
         followed = self._detections_of_tracks(undetected, detections, camera, time)
         asked = [*detections, *(detection for detection, _ in followed.values())]
         priors += [prior for _, prior in followed.values()]
-        results = self.estimator.estimate(image, camera, asked, priors)
+        results = self.estimator.estimate(image, camera, asked, priors, constraints)
         # Store the new states of the tracks.
         detections, results = self._reuse_lost_numbers(detections, detector_numbers, keys, followed, results)
         for detection, number, key, result in zip(detections, detector_numbers, keys, results, strict=False):
@@ -124,12 +127,18 @@ class Tracker:
         self._numbers.keep(self.boxes)
         return found
 
-    def follow(self, image: np.ndarray, camera: Camera | np.ndarray, time: float) -> Estimates:
+    def follow(
+        self,
+        image: np.ndarray,
+        camera: Camera | np.ndarray,
+        time: float,
+        constraints: Mapping[str, PoseConstraint] | None = None,
+    ) -> Estimates:
         """Follow all tracked objects to a later image, however long ago they were detected."""
         settings = self.settings
         self.settings = replace(settings, without_detections=True, max_age=MAX_AGE_S)
         try:
-            return self.estimate(image, camera, [], time)
+            return self.estimate(image, camera, [], time, constraints)
         finally:
             self.settings = settings
 

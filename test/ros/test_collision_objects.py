@@ -1,0 +1,153 @@
+"""MoveIt's planning scene. moveit_msgs may not be installed: stand-ins have its fields and constants."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy")
+
+from std_msgs.msg import Header
+
+from vpog_core.geometry.se3 import transform
+from vpog_core.synthetic.objects import make_object
+from vpog_core.types import PoseEstimate
+from vpog_ros import optional
+from vpog_ros.collision_objects import MAX_TRIANGLES, CollisionObjects
+from vpog_ros.parameters import Settings, problem
+
+ON = Settings(publish_collision_objects=True, collision_object_lifetime=2.0)
+HEADER = Header(frame_id="base_link")
+
+
+class CollisionObject(SimpleNamespace):
+    ADD, REMOVE, APPEND, MOVE = b"\x00", b"\x01", b"\x02", b"\x03"
+
+    def __init__(self) -> None:
+        super().__init__(header=None, pose=None, id="", meshes=[], mesh_poses=[], operation=b"\x00")
+
+
+class ShapeMesh(SimpleNamespace):
+    pass
+
+
+class MeshTriangle(SimpleNamespace):
+    pass
+
+
+class Scene(list):
+    """Does with the messages what MoveIt does: the objects that are there, by their ids."""
+
+    subscribers = 1
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.objects: dict = {}
+
+    def get_subscription_count(self) -> int:
+        return self.subscribers
+
+    def publish(self, message) -> None:
+        self.append(message)
+        if message.operation == CollisionObject.REMOVE:
+            # An empty id would remove all that others have put there.
+            assert message.id
+            del self.objects[message.id]
+        elif message.operation == CollisionObject.MOVE:
+            # MoveIt warns of geometry that comes with a move, and moves nothing that it does not know.
+            assert not message.meshes
+            self.objects[message.id].pose = message.pose
+        else:
+            self.objects[message.id] = message
+
+
+@pytest.fixture(autouse=True)
+def moveit(monkeypatch):
+    for item in (CollisionObject, ShapeMesh, MeshTriangle):
+        monkeypatch.setattr(optional, item.__name__, item)
+
+
+@pytest.fixture(scope="module")
+def mesh():
+    return make_object(900_031, vertices=4000)
+
+
+@pytest.fixture
+def scene() -> Scene:
+    return Scene()
+
+
+@pytest.fixture
+def clock():
+    return SimpleNamespace(now=0.0)
+
+
+@pytest.fixture
+def objects(scene, mesh, clock) -> CollisionObjects:
+    return CollisionObjects(scene, lambda class_id: mesh, lambda: clock.now)
+
+
+def mug(x: float, number: int = 0) -> PoseEstimate:
+    return PoseEstimate("mug", number, transform(np.eye(3), [x, 0, 0.5]), 0.9)
+
+
+def test_objects_come_move_and_go(objects, scene, clock, mesh):
+    objects.publish([mug(0.1), mug(0.4, 1)], HEADER, ON)
+    assert sorted(scene.objects) == ["mug_0", "mug_1"]
+    assert {m.header.frame_id for m in scene} == {"base_link"}
+    (shape,) = scene.objects["mug_0"].meshes
+    assert 50 < len(shape.triangles) <= MAX_TRIANGLES
+    corners = np.array([[p.x, p.y, p.z] for p in shape.vertices])
+    assert max(t.vertex_indices.max() for t in shape.triangles) < len(corners)
+    # As large as the mesh, but for the cells that its points are merged in.
+    np.testing.assert_allclose(np.ptp(corners, axis=0), np.ptp(mesh.bounds, axis=0), rtol=0.1)
+    for second in (1.0, 2.0, 3.0):
+        clock.now = second
+        objects.publish([mug(0.1 + second)], HEADER, ON)
+    assert scene[2].operation == CollisionObject.MOVE
+    assert scene.objects["mug_0"].pose.position.x == pytest.approx(3.1)
+    # The other was seen last three seconds ago.
+    assert sorted(scene.objects) == ["mug_0"]
+    objects.clear()
+    assert not scene.objects
+
+
+def test_a_planning_scene_that_starts_late_is_told_all(objects, scene):
+    objects.publish([mug(0.1)], HEADER, ON)
+    scene.objects.clear()
+    scene.subscribers = 2
+    objects.publish([mug(0.2)], HEADER, ON)
+    assert scene.objects["mug_0"].meshes
+
+
+def test_nothing_is_published_unless_asked_and_turning_it_off_leaves_the_scene(objects, scene):
+    off = Settings(publish_collision_objects=False)
+    objects.publish([mug(0.1)], HEADER, off)
+    assert not scene
+    objects.publish([mug(0.1)], HEADER, ON)
+    objects.publish([mug(0.3)], HEADER, off)
+    assert len(scene) == 1
+    # The robot has taken it meanwhile, and put it down again.
+    scene.objects.clear()
+    objects.publish([mug(0.4)], HEADER, ON)
+    assert scene.objects["mug_0"].meshes
+
+
+def test_objects_read_anew_are_added_with_their_new_mesh(objects, scene):
+    objects.publish([mug(0.1)], HEADER, ON)
+    before = len(scene.objects["mug_0"].meshes[0].vertices)
+    objects.use(lambda class_id: make_object(900_031, vertices=200))
+    objects.publish([mug(0.1)], HEADER, ON)
+    assert len(scene.objects["mug_0"].meshes[0].vertices) != before
+
+
+def test_without_moveit_msgs_it_is_refused_in_a_sentence(monkeypatch):
+    assert problem("publish_collision_objects", True) == ""
+    monkeypatch.setattr(optional, "CollisionObject", None)
+    assert "moveit_msgs is not installed: install it" in problem("publish_collision_objects", True)
+    assert problem("publish_collision_objects", False) == ""
+    assert any(
+        "moveit_msgs is not installed: publish_collision_objects" in s for s in optional.missing_features()
+    )

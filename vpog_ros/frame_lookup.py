@@ -1,0 +1,84 @@
+"""Finds where the camera is in another frame, by tf2 at the image's time."""
+
+from __future__ import annotations
+
+import numpy as np
+from geometry_msgs.msg import TransformStamped
+from rclpy.duration import Duration
+from rclpy.time import Time
+from std_msgs.msg import Header
+
+from vpog_core.geometry.se3 import rotation_from_quaternion, transform
+from vpog_core.types import VPOGError
+from vpog_ros import optional
+
+WAIT_S = 0.1
+"""Seconds that a transform may come later than what is made of its image."""
+
+
+class FrameLookup:
+    """Listens to /tf for the transforms to one frame, until it is closed.
+
+    Args:
+        node: listens.
+        frame: name of the frame; empty: the camera's, and nothing is listened to.
+        parameter: the name of the parameter that it comes from, for sentences.
+        needed_for: what is not done without the transform, for sentences.
+
+    Raises:
+        VPOGError: a frame is given and tf2_ros is not installed.
+    """
+
+    def __init__(self, node, frame: str, parameter: str, needed_for: str) -> None:
+        self.frame, self._parameter, self._needed_for = frame, parameter, needed_for
+        self._listener = None
+        if not frame:
+            return
+        if optional.tf2_ros is None:
+            raise VPOGError(
+                f"{parameter} is '{frame}' and tf2_ros is not installed: install it, or leave {parameter} "
+                "empty."
+            )
+        self._buffer = optional.tf2_ros.Buffer()
+        self._listener = optional.tf2_ros.TransformListener(self._buffer, node, spin_thread=False)
+
+    def close(self) -> None:
+        """Stop listening to /tf."""
+        if self._listener is not None:
+            self._listener.unregister()
+            self._listener = None
+
+    def is_own(self, header: Header) -> bool:
+        """Tell whether the frame is the camera's."""
+        return not self.frame or self.frame == header.frame_id
+
+    def transform(self, header: Header) -> np.ndarray:
+        """Return T_frame_cam [4, 4] at the time of an image.
+
+        Raises:
+            VPOGError: it is not known.
+        """
+        if self.is_own(header):
+            return np.eye(4)
+        if not header.frame_id:
+            raise VPOGError(
+                f"{self._parameter} is '{self.frame}' and the images have no frame_id, so "
+                f"{self._needed_for}: set header.frame_id in the camera driver."
+            )
+        try:
+            found = self._buffer.lookup_transform(
+                self.frame, header.frame_id, Time.from_msg(header.stamp), Duration(seconds=WAIT_S)
+            )
+        except optional.tf2_ros.TransformException as error:
+            raise VPOGError(
+                f"No transform from '{header.frame_id}' to '{self.frame}' ({self._parameter}) at the image's "
+                f"time, so {self._needed_for}: {' '.join(str(error).split())}"
+            ) from error
+        return matrix_of(found)
+
+
+def matrix_of(message: TransformStamped) -> np.ndarray:
+    """Return the transform [4, 4] of a message."""
+    q, t = message.transform.rotation, message.transform.translation
+    R = rotation_from_quaternion(np.array([q.x, q.y, q.z, q.w]))
+    return transform(R, np.array([t.x, t.y, t.z]))
