@@ -8,7 +8,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from vpog_core.inference.rendered_cluster import cluster_at_pose
 
 from vpog_core.geometry.pose_filter import difference, moved
 from vpog_core.geometry.se3 import rotation_angle, rotation_from_vector, rotation_x, rotation_z, transform
@@ -19,6 +18,7 @@ from vpog_core.inference.networks import Networks
 from vpog_core.inference.onboarding import OnboardedObject
 from vpog_core.inference.options import Options
 from vpog_core.inference.query import Prior, Query, accept_tracked, rank
+from vpog_core.inference.rendered_cluster import cluster_at_pose
 from vpog_core.inference.result import pose_estimate
 from vpog_core.inference.retrieval import retrieve
 from vpog_core.objects.mesh import Mesh
