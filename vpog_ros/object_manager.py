@@ -147,7 +147,7 @@ class ObjectManager:
             return False
         store = self.store
         if wanted in store.library.entries:
-            sentence = store.onboard_or_leave_out(wanted, self._tell)
+            sentence = store.onboard_or_leave_out(wanted, self._show_progress)
             self._report(store, wanted, sentence)
         if store is self.store:  # Else it is onboarded again, from what was read meanwhile.
             with self._lock:
@@ -182,7 +182,7 @@ class ObjectManager:
         told = f"{len(library.ids)} objects, {len(new)} to onboard, {len(changed)} changed or gone"
         self._logger.info(f"The objects folder was read again: {told}.")
 
-    def _tell(self, done: int, total: int, name: str) -> None:
+    def _show_progress(self, done: int, total: int, name: str) -> None:
         self.activity = f"onboarding {name}: {done} of {total}"
 
     def _fail(self, error: Exception) -> None:

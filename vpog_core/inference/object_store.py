@@ -117,7 +117,7 @@ class ObjectStore:
         if object_id not in self._objects:
             # Templates may lie in the cache of a mesh that cannot be read; poses are refined with the mesh.
             self.library.mesh(object_id)
-            with self._made_once(object_id, progress):
+            with self._one_process_at_a_time(object_id, progress):
                 rendered = _step(progress, f"{object_id} (rendering views)")
                 templates = self.library.templates(object_id, self.model.config.image_size, rendered)
                 descriptors = self._descriptors(templates, progress)
@@ -176,7 +176,7 @@ class ObjectStore:
             return set()
         return {object_id for object_id in self.library.ids if self.is_cached(object_id)}
 
-    def _made_once(self, object_id: str, progress: Progress | None) -> AbstractContextManager:
+    def _one_process_at_a_time(self, object_id: str, progress: Progress | None) -> AbstractContextManager:
         """Let one of several processes with one cache make an object; the others wait, and find it there."""
         if self.is_cached(object_id):
             return nullcontext()

@@ -3,7 +3,7 @@
 `crop` makes a query of a detection, `find_poses` is the recipe, and the steps follow in their order. All take
 queries and return queries with more fields set; each step processes all queries of a call together, also of
 different objects. How a step works is documented in the module it calls: tracked_pose, retrieval, matching,
-correspondence, pose_solver, refinement, image_comparison.
+correspondence, pose_solver, rendered_cluster, image_comparison.
 """
 
 from __future__ import annotations

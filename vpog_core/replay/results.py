@@ -84,9 +84,9 @@ class ResultsWriter:
             messages["/tf"] = transforms(published, head)
         if self._settings.images:
             messages[f"{NODE}/overlay_image"] = image(overlay, head)
-            flow = cv2.imread(str(self._journal.flow_path(frame.number)), cv2.IMREAD_COLOR)
+            flow = _read_flow_image(self._journal.flow_path(frame.number))
             if flow is not None:
-                messages[f"{NODE}/flow_image"] = image(np.ascontiguousarray(flow[..., ::-1]), head)
+                messages[f"{NODE}/flow_image"] = image(flow, head)
         for topic, message in messages.items():
             self._bag.write(topic, message, frame.image_time_ns)
 
@@ -95,6 +95,14 @@ def write_table(settings: ReplaySettings, journal: Journal, stamps_ns: list[int]
     """Write the table of poses."""
     table = pose_table(journal.results, stamps_ns, settings.min_score)
     atomic_write(settings.output / TABLE, table)
+
+
+def _read_flow_image(path: Path) -> np.ndarray | None:
+    """Read the image [H, W, 3] uint8 RGB of a frame's matches; None where the frame has none."""
+    if not path.is_file():
+        return None
+    flow = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    return None if flow is None else np.ascontiguousarray(flow[..., ::-1])
 
 
 def _rerun_log(folder: Path, library, settings: ReplaySettings):

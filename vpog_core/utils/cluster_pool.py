@@ -1,4 +1,4 @@
-"""Work shared by the workers of a Dask cluster, for `crew.Crew`.
+"""Work shared by the workers of a Dask cluster, for `worker_pool.WorkerPool`.
 
 Every worker must have this version of vpog_ros installed and see the same files under the same paths. Tasks
 travel as pickled Python: a cluster is for a network that is trusted.
@@ -24,7 +24,7 @@ CONNECT_S = 10
 
 
 class ClusterPool:
-    """Submits work to a cluster's workers, each of which makes its tool once; see `Crew`.
+    """Submits work to a cluster's workers, each of which makes its tool once; see `WorkerPool`.
 
     Args:
         address: of the scheduler, such as `tcp://10.0.0.1:8786`; make, arguments: make the tool.
