@@ -4,40 +4,26 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
 
 import numpy as np
 from std_msgs.msg import Header
 
-from vpog_core.geometry.camera_checks import camera_doubts
 from vpog_core.inference.options import TrackerSettings
-from vpog_core.io.bit_depth import BitDepth
-from vpog_core.messages.camera_infos import CameraInfos, calibration
 from vpog_core.messages.detections import DetectionReader
 from vpog_core.messages.label_maps import LabelMapReader, names_of_info, parse_names
-from vpog_core.messages.reading import camera_from_info
 from vpog_core.types import Camera, Detection, Estimates, PoseEstimate, VPOGError
 from vpog_ros import parameters
 from vpog_ros.diagnostics import Statistics
 from vpog_ros.frame_budget import FrameBudget
 from vpog_ros.frame_buffer import Frame, FrameBuffer
-from vpog_ros.image_conversion import image_to_rgb
 from vpog_ros.known_plane import KnownPlane
 from vpog_ros.notices import Notices
 from vpog_ros.parameters import Settings
 from vpog_ros.publishers import Publishers
+from vpog_ros.view_reader import View, ViewReader
 
 TOO_OLD = "frames dropped, older than max_age"
 LOST = "poses lost on the way to the newest image"
-
-
-@dataclass(frozen=True)
-class View:
-    """Holds a frame with its image [H, W, 3] uint8 RGB and its camera."""
-
-    frame: Frame
-    image: np.ndarray
-    camera: Camera
 
 
 class FrameProcessor:
@@ -73,10 +59,8 @@ class FrameProcessor:
             estimator.library, statistics, notices, estimator.left_out, self.label_maps
         )
         self._budget = FrameBudget()
-        self._bit_depth = BitDepth(settings.image_bits)
-        self._calibration: tuple = ()
-        self._doubt = ""
-        self.camera_infos = CameraInfos()
+        self._views = ViewReader(node, notices, settings.image_bits)
+        self.camera_infos, self.read_image = self._views.camera_infos, self._views.read_image
         self.why_not: Callable[[str], str] = lambda object_id: ""
         """Tells why an object cannot be answered now, or ""."""
 
@@ -104,7 +88,7 @@ class FrameProcessor:
         settings, start = parameters.read(self._node), time.monotonic()
         if self._is_too_old(frame, settings.max_age):
             return
-        view = self._view(frame, settings)
+        view = self._views.read(frame, settings)
         detections = self._detections(frame, view.camera, settings)
         self._statistics.duration("latency convert", time.monotonic() - start)
         estimates = self._estimate(view, detections, settings)
@@ -139,13 +123,6 @@ class FrameProcessor:
             self._statistics.leave_out(TOO_OLD)
         return old
 
-    def _view(self, frame: Frame, settings: Settings) -> View:
-        """Read a frame's image and its calibration."""
-        camera = self._camera(frame, settings)
-        image = self.read_image(frame.image)
-        _check_image(image, camera)
-        return View(frame, image, camera)
-
     def publish(
         self, image: np.ndarray, camera: Camera, estimates: list[PoseEstimate], header: Header
     ) -> None:
@@ -178,43 +155,6 @@ class FrameProcessor:
             self._statistics.leave_out("detections of objects not ready")
             self._notices.log_once("not ready", reason, of=object_id)
         return not reason
-
-    def _camera(self, frame: Frame, settings: Settings) -> Camera:
-        """Return the image's calibration, and warn of what is unlikely about it."""
-        info = self.camera_infos.of_image(frame.stamp_ns)
-        if info is None:
-            topic = self._node.resolve_topic_name("camera_info")
-            raise VPOGError(f"No CameraInfo has come on {topic} yet: check the topic's name.")
-        camera = camera_from_info(info, settings.rectified)
-        self._compare_frames(frame.image.header, info.header)
-        if calibration(info) != self._calibration:
-            self._calibration = calibration(info)
-            self._notices.warn_while(f"camera: {self._doubt}", "")
-            self._doubt = " ".join(camera_doubts(camera))
-            self._notices.warn_while(f"camera: {self._doubt}", self._doubt)
-        return camera
-
-    def _compare_frames(self, image: Header, info: Header) -> None:
-        empty = other = ""
-        if not image.frame_id:
-            empty = (
-                "The images have no frame_id: poses are published, and nothing on /tf; set "
-                "header.frame_id in the camera driver."
-            )
-        elif info.frame_id and info.frame_id != image.frame_id:
-            other = (
-                f"The CameraInfo is of frame '{info.frame_id}' and the images are of '{image.frame_id}', "
-                "which the poses are given in: check that camera_info is the topic of this camera."
-            )
-        self._notices.warn_while("no frame_id", empty)
-        self._notices.warn_while("other frame_id", other)
-
-    def read_image(self, message) -> np.ndarray:
-        """Read an image message as [H, W, 3] uint8 RGB, by the bits that the images so far have used."""
-        image = image_to_rgb(message, self._bit_depth)
-        if self._bit_depth.note:
-            self._notices.log_once("bit depth", self._bit_depth.note, of=self._bit_depth.note)
-        return image
 
     def constraints(self, header: Header) -> dict:
         """Return what is known of the objects' poses in an image; see `KnownPlane.constraints`."""
@@ -264,7 +204,7 @@ class FrameProcessor:
         if newest is None or newest.stamp_ns <= view.frame.stamp_ns:
             return view, estimates
         try:
-            there = self._view(newest, settings)
+            there = self._views.read(newest, settings)
             constraints = self.constraints(newest.image.header)
         except VPOGError as error:
             self._statistics.failure("frame", str(error))
@@ -321,12 +261,6 @@ class FrameProcessor:
 
 
 # Imported where they are used: torch takes seconds to load, and the node is to answer before.
-
-
-def _check_image(image: np.ndarray, camera: Camera) -> None:
-    from vpog_core.inference.crop import check_image
-
-    check_image(image, camera)
 
 
 def _tracker(estimator):

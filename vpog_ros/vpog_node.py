@@ -18,10 +18,8 @@ from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallb
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNodeMixin, LifecycleState, TransitionCallbackReturn
 from rclpy.node import Node
-from sensor_msgs.msg import CompressedImage, Image
 
 from vpog_core.cancellation import Cancelled, stop_when
-from vpog_core.messages.reading import stamp_to_ns
 from vpog_core.types import VPOGError
 from vpog_ros import optional, parameters
 from vpog_ros.clock_watch import ClockWatch
@@ -29,9 +27,8 @@ from vpog_ros.diagnostics import Statistics, build_message
 from vpog_ros.estimator_loading import EstimatorFactory, free_memory, load_estimator, log_ready
 from vpog_ros.frame_buffer import Counts, FrameBuffer
 from vpog_ros.frame_dump import FrameDump
+from vpog_ros.frame_inputs import FrameInputs
 from vpog_ros.frame_processor import FrameProcessor
-from vpog_ros.input_specs import DETECTIONS, input_specs
-from vpog_ros.inputs import Inputs
 from vpog_ros.known_plane import KnownPlane
 from vpog_ros.manager_bond import ManagerBond
 from vpog_ros.notices import Notices
@@ -75,9 +72,8 @@ class VpogNode(parameters.RenamedParameters, LifecycleNodeMixin, Node):
         self._estimator = None
         self._outputs: Publishers | None = None
         self._known_plane: KnownPlane | None = None
-        self._buffer: FrameBuffer | None = None
         self._worker: Worker | None = None
-        self._inputs: Inputs | None = None
+        self._inputs: FrameInputs | None = None
         self._input_group = MutuallyExclusiveCallbackGroup()
         self._configuring = False
         self._stopping = threading.Event()
@@ -191,22 +187,18 @@ class VpogNode(parameters.RenamedParameters, LifecycleNodeMixin, Node):
         self._notices.start_anew()
         self._on_demand.prepare()
         tolerance_ns = round(settings.stamp_tolerance * 1e9)
-        self._buffer = FrameBuffer(settings.image_buffer_size, self._totals, tolerance_ns=tolerance_ns)
+        buffer = FrameBuffer(settings.image_buffer_size, self._totals, tolerance_ns=tolerance_ns)
         recorded = self._dump.recorded(self._estimator)
         processor = FrameProcessor(
-            self, recorded, self._outputs, self._statistics, self._notices, self._buffer, self._known_plane
+            self, recorded, self._outputs, self._statistics, self._notices, buffer, self._known_plane
         )
         self._tracking_reset.processor = processor
         process = self._dump.told(processor.process)
-        between_frames = self._on_demand.activate(recorded, processor, self._buffer)
+        between_frames = self._on_demand.activate(recorded, processor, buffer)
         counts, log = self._statistics, self.get_logger()
-        self._worker = Worker(
-            self._buffer, process, counts, log, between_frames, lambda: self.settings.max_rate
-        )
+        self._worker = Worker(buffer, process, counts, log, between_frames, lambda: self.settings.max_rate)
         self._worker.start()
-        infos = self._on_demand.add_camera_info
-        specs = input_specs(self, settings, self._on_image, self._on_detections, infos, processor)
-        self._inputs = Inputs(self, specs, self._input_group, DETECTIONS)
+        self._inputs = FrameInputs(self, processor, buffer, self._on_demand, counts, self._input_group)
         self._bond.form(settings.bond)
         if sentence := parameters.ignored(self):
             self.get_logger().warning(sentence)
@@ -239,7 +231,7 @@ class VpogNode(parameters.RenamedParameters, LifecycleNodeMixin, Node):
             self.get_logger().warning(
                 "The frame in work has not ended yet: it ends at its next step, and is not published."
             )
-        self._worker = self._buffer = self._inputs = self._tracking_reset.processor = None
+        self._worker = self._inputs = self._tracking_reset.processor = None
 
     def _release(self) -> None:
         self._on_demand.release()
@@ -263,27 +255,11 @@ class VpogNode(parameters.RenamedParameters, LifecycleNodeMixin, Node):
         # It keeps the node alive on DDS, where others would go on calling it.
         self._state_machine = None
 
-    # Inputs: callbacks only store messages; the worker processes them.
-
-    def _on_image(self, message: Image | CompressedImage) -> None:
-        self._statistics.event("images")
-        wanted = self._on_demand.add_image(message)
-        if wanted and self._buffer is not None:
-            self._buffer.add_image(stamp_to_ns(message.header.stamp), message)
-
-    def _on_detections(self, message) -> None:
-        self._statistics.event("detections")
-        wanted = self._on_demand.add_detections(message)
-        if wanted and self._buffer is not None:
-            self._buffer.add_detections(stamp_to_ns(message.header.stamp), message)
-
     def _watch(self) -> None:
         """Warn of what keeps the node from working: silent topics, unmatched stamps, a clock that stands."""
-        inputs, buffer = self._inputs, self._buffer
-        if inputs is not None and buffer is not None:
-            inputs.watch(self._notices, quiet=self._on_demand.only)
-            for kind, sentence in buffer.troubles().items():
-                self._notices.warn_while(kind, sentence)
+        inputs = self._inputs
+        if inputs is not None:
+            inputs.watch(self._notices)
         else:
             self._notices.end_warnings()
         self._notices.warn_while("clock", self._clock_watch.trouble())
