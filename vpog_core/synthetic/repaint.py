@@ -19,7 +19,7 @@ from vpog_core.synthetic.prints import make_print, palette
 from vpog_core.synthetic.textures import SIDES, facing_side, solid_texture
 
 Rng = np.random.Generator
-LOOKS = ("plain", "print", "photo", "decals")
+APPEARANCES = ("plain", "print", "photo", "decals")
 TILE = 192
 """Texels along the longest side of a mesh."""
 PATTERN = 64
@@ -29,20 +29,20 @@ GREY_PAINT, SOLID, ALIKE, SKEW = 0.4, 0.35, 0.25, 0.3
 opposite; the frame is turned against the mesh's."""
 
 
-def repainted(rng: Rng, renderer: Renderer, look: str, photos: Sequence[np.ndarray] = ()) -> Renderer:
-    """Return a renderer of the same shape in another look, drawn by `rng`.
+def repainted(rng: Rng, renderer: Renderer, appearance: str, photos: Sequence[np.ndarray] = ()) -> Renderer:
+    """Return a renderer of the same shape in another appearance, drawn by `rng`.
 
     Args:
-        look: one of `LOOKS`.
+        appearance: one of `APPEARANCES`.
         photos: [h, w, 3] uint8 images; without any, `photo` prints.
     """
     surface, mesh = renderer.surface, renderer.mesh
-    if look == "plain":
+    if appearance == "plain":
         return renderer.repainted(surface.painted(color=plain_color(rng)))
     mapping = _BoxMapping(rng, mesh)
-    if look == "decals":
+    if appearance == "decals":
         return renderer.repainted(surface.painted(decals=mapping.texture(_decals(rng, mapping, photos))))
-    if look == "photo" and len(photos):
+    if appearance == "photo" and len(photos):
         tiles = _photo_tiles(rng, photos)
     elif rng.random() < SOLID:
         tiles = _solid_tiles(rng, mapping)

@@ -15,6 +15,7 @@ from vpog_core.models.refiner_config import RefinerConfig
 from vpog_core.training.data.data_config import RENAMED_KEYS, DataConfig
 from vpog_core.training.losses.config import LossConfig
 from vpog_core.training.losses.refiner import RefinerLossConfig
+from vpog_core.training.synthesis.appearance import AppearanceParams
 from vpog_core.training.synthesis.pose_perturbation import PerturbationConfig
 from vpog_core.types import VPOGError
 
@@ -183,6 +184,7 @@ class TrainConfig:
 
 RENAMED = {
     **{f"data.{old}": f"data.{new}" for old, new in RENAMED_KEYS.items()},
+    **{f"data.looks.{name}": f"data.appearances.{name}" for name in vars(AppearanceParams())},
     "loader.groups": "loader.batch_size",
     "trainer.pictures": "trainer.figures",
 }

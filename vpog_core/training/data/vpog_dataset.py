@@ -11,8 +11,13 @@ from vpog_core.objects.template_set import template_camera
 from vpog_core.objects.viewpoints import align_roll, upright_rotation, viewpoint_directions
 from vpog_core.training.data.batch import Batch
 from vpog_core.training.data.bop_queries import AnnotatedQueries
+from vpog_core.training.synthesis.appearance import (
+    OWN_COLOURS,
+    AppearanceParams,
+    appearance_generator,
+    sample_appearance,
+)
 from vpog_core.training.synthesis.augmentation import degrade
-from vpog_core.training.synthesis.looks import OWN_COLOURS, LookParams, draw_look, look_generator
 from vpog_core.training.synthesis.query_pose import QueryMaker, QueryPose
 from vpog_core.training.synthesis.rendered_queries import RenderedQueries
 from vpog_core.training.synthesis.scene_assets import SceneAssets
@@ -35,7 +40,7 @@ class VPOGTrainDataset(Dataset):
         length: items.
         weights: of each kind of object, relative; None: every object has the same probability.
         photometry: apply lens, sensor and file effects here; else the trainer does.
-        looks: how often objects have which appearance.
+        appearances: how often objects have which appearance.
     """
 
     batch_type = Batch
@@ -53,11 +58,11 @@ class VPOGTrainDataset(Dataset):
         length: int = 10_000_000,
         weights: Mapping[str, float] | None = None,
         photometry: bool = True,
-        looks: LookParams = OWN_COLOURS,
+        appearances: AppearanceParams = OWN_COLOURS,
     ) -> None:
         self.objects, self.assets, self.size, self.seed = objects, assets, size, seed
         self.queries, self.cluster, self.negatives, self.length = queries, cluster, negatives, length
-        self.refined_fraction, self.photometry, self.looks = refined_fraction, photometry, looks
+        self.refined_fraction, self.photometry, self.appearances = refined_fraction, photometry, appearances
         self._rendered, self._annotated = RenderedQueries(assets, size), AnnotatedQueries(size)
         # Cameras of templates look at boxes and differ from these by about a degree: too little to matter.
         upright = np.stack([upright_rotation(d) for d in viewpoint_directions()])
@@ -82,7 +87,9 @@ class VPOGTrainDataset(Dataset):
         """
         # Draw the object, its appearance and where it is seen from.
         rng = np.random.default_rng([self.seed, index])
-        obj = draw_look(look_generator(self.seed, index), self._object(rng), self.looks, self.assets.photos)
+        obj = sample_appearance(
+            appearance_generator(self.seed, index), self._object(rng), self.appearances, self.assets.photos
+        )
         maker: QueryMaker = self._annotated if obj.views is not None else self._rendered
         pose = maker.pose(rng, obj, refined=rng.random() < self.refined_fraction)
         # Render the templates around that view.
