@@ -63,7 +63,7 @@ def fail(sentence: str) -> int:
 
 
 def fingerprint(torch: str) -> str:
-    """Changes with everything the environment is made from."""
+    """Return a digest of everything that the environment is made from."""
     digest = hashlib.sha256(f"{sys.version}\n{torch}\n".encode())
     for path in INPUTS:
         digest.update(path.read_bytes())
@@ -71,7 +71,7 @@ def fingerprint(torch: str) -> str:
 
 
 def missing_tool() -> str:
-    """What this machine lacks, as a sentence, or an empty string."""
+    """Return what this machine lacks, as a sentence, or an empty string."""
     if sys.version_info < (3, 10):
         return f"Python 3.10 or newer is needed, this is {sys.version.split()[0]}: try make PYTHON=python3.11"
     if not shutil.which("cmake"):

@@ -41,14 +41,14 @@ MIN_ANSWERS = 20
 """Frames with results that the evaluation needs at least."""
 
 PATIENCE_S = 180.0
-"""Seconds that the measurement may take to get them."""
+"""Largest number of seconds that the measurement may take to get `MIN_ANSWERS` frames."""
 
 POINTS = 1000
 """Mesh points that the errors are computed over."""
 
 
 class DemoFailed(RuntimeError):
-    """Says in one sentence why the demo cannot go on."""
+    """Raised when the demo cannot continue; holds the reason in one sentence."""
 
 
 class DemoMonitor(Node):
@@ -83,7 +83,7 @@ class DemoMonitor(Node):
         """Subscribe to the images, which the node draws only while somebody subscribes."""
         for kind in self.images:
             topic = f"{self.node_name}/{kind}_image"
-            # A function, as rclpy reads the callback's signature, which a deque's method does not have.
+            # rclpy reads the callback's signature, which a deque's method does not have, so this is a function.
             self.create_subscription(
                 Image, topic, lambda image, kind=kind: self.images[kind].append(image), 5
             )
@@ -157,7 +157,7 @@ class Demo:
             self.say(f"node: {message or 'starting'} ({now - start:.0f} s)")
 
     def measure(self) -> None:
-        """Compare until enough frames were sent and answered; a slow machine is given more time."""
+        """Compare until enough frames were sent and processed; a slow machine gets more time."""
         monitor, frames = self.monitor, self.arguments.frames
         monitor.last_heard = start = time.monotonic()
         monitor.measuring = True
@@ -171,14 +171,14 @@ class Demo:
             self.say(f"{monitor.frames} frames sent, {monitor.answered} answered, {correct:.0f} % correct")
         monitor.measuring = False
         end, answered = time.monotonic() + GRACE_S, -1
-        # Results are still under way: wait as long as they come.
+        # Results may still arrive: wait as long as they do.
         while time.monotonic() < end and monitor.answered != answered:
             answered, pause = monitor.answered, time.monotonic() + 1.0
             while time.monotonic() < pause:
                 self.spin()
 
     def capture_images(self) -> None:
-        """Receive the node's images for a while, after the measurement, as drawing takes time too."""
+        """Receive the node's images after the measurement, since drawing them takes time as well."""
         self.monitor.watch_images()
         end = time.monotonic() + self.arguments.picture_seconds
         while time.monotonic() < end:

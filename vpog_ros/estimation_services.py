@@ -16,7 +16,7 @@ from vpog_ros.estimation_request import Answer, EstimationRequest, OpenRequests,
 from vpog_ros.srv import EstimateOnce
 
 EXPIRE_S = 0.2
-"""How often it is looked whether a request was cancelled or has waited too long."""
+"""Seconds between two checks whether requests were cancelled or have timed out."""
 
 
 class EstimationServices:
@@ -30,7 +30,7 @@ class EstimationServices:
 
     def __init__(self, node, requests: OpenRequests, timeout_s: Callable[[], float]) -> None:
         self._node, self._requests, self._timeout_s = node, requests, timeout_s
-        # In turn: each call holds a thread of the executor until it is answered.
+        # One at a time: each call blocks a thread of the executor until it is complete.
         calls = MutuallyExclusiveCallbackGroup()
         node.create_service(EstimateOnce, "~/estimate_once", self._call, callback_group=calls)
         steady = Clock(clock_type=ClockType.STEADY_TIME)
@@ -75,7 +75,7 @@ class EstimationServices:
         return request
 
     def _finish(self, goal_handle, answer: Answer) -> None:
-        """Give a goal its answer. Called in any thread; the executor does the rest at once."""
+        """Complete a goal with its result. Called in any thread; the executor concludes the goal at once."""
 
         def conclude(handle) -> Answer:
             if handle.is_cancel_requested:
@@ -88,7 +88,7 @@ class EstimationServices:
 
         try:
             goal_handle.execute(conclude)
-        except RuntimeError:  # It was cancelled while rclpy looked whether it was.
+        except RuntimeError:  # It was cancelled while rclpy checked its state.
             goal_handle.execute(conclude)
 
     def _call(self, call: EstimateOnce.Request, response: EstimateOnce.Response) -> EstimateOnce.Response:
@@ -100,7 +100,7 @@ class EstimationServices:
             answered.set()
 
         self._open(call, on_answer)
-        # Its time runs out also where this is the executor's only thread.
+        # Check the timeout here as well, as this may be the executor's only thread.
         while not answered.wait(EXPIRE_S):
             self._requests.expire()
         response.poses, response.without_pose = answers[0].poses, answers[0].without_pose

@@ -61,7 +61,7 @@ def check_dataset(
 
 
 def _camera_notes(first: Mapping[int, BopFrame]) -> list[str]:
-    """Say of the camera of each scene's first image what is unlikely; each sentence once.
+    """Return sentences on unlikely calibrations, checked on the first image of each scene.
 
     Nothing is refused: images that were cut out of larger ones have their principal point anywhere.
     """

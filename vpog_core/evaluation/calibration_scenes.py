@@ -1,4 +1,4 @@
-"""Compare poses that a network finds in synthetic scenes with the truth: what a calibration is fitted on."""
+"""Collect calibration samples: poses estimated in synthetic scenes, compared with the truth."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def collect(
             for stage, more in zip(rows, found, strict=True):
                 stage.extend(more)
             progress()
-    # A pose that the refiner compared with the image is a sample with and without the refiner's features.
+    # A refined pose gives two samples: with and without the refiner's features.
     of_kind = {
         "matched": matched,
         "aligned": [(row[0][: len(ALIGNED_FEATURES)], *row[1:]) for row in compared],
@@ -182,7 +182,7 @@ def _compare_with_truth(
 ) -> tuple[np.ndarray, bool, float]:
     """Compare a pose with the truth: (score features, correct, squared Mahalanobis distance)."""
     error = add(answer.T_cam_obj, T_true, mesh.hull_points) / mesh.diameter
-    # Where the alignment did not move a pose, its covariance is that of matches, calibrated by themselves.
+    # The covariance of a pose that the alignment did not change is calibrated with the matches.
     own = answer.aligned or len(answer.score_features) == len(FEATURES)
     distance = squared_distance(answer.T_cam_obj, answer.covariance, T_true) if own else np.nan
     return answer.score_features, error < ADD_FRACTION, distance

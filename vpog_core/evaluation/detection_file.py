@@ -25,7 +25,7 @@ GZIP = b"\x1f\x8b"
 
 
 class _Unusable(Exception):
-    """Tells why an entry is left out, as a part of a sentence: "2 with a box of no width or height".
+    """Raised for an entry that is left out; holds the reason, as in "2 with a box of no width or height".
 
     Args:
         reason: the same for all entries of a kind; detail: of this one.

@@ -79,7 +79,7 @@ def truth_of(frame: BenchmarkFrame, obj_id: int, detection: Detection) -> Truth 
 
 
 def _target_instances(frame: BenchmarkFrame) -> set[int]:
-    """Return the rows of the targets: of each object the most visible ones, as many as the frame asks for."""
+    """Return the rows of the targets: the most visible instances of each object, as many as are targeted."""
     asked: set[int] = set()
     for obj_id, count in frame.targets.items():
         mine = [i for i, truth in enumerate(frame.truths) if truth.obj_id == obj_id]

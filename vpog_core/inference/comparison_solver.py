@@ -46,7 +46,7 @@ def refined_pose(
     """Solve for B poses by probabilistic PnP, each correspondence weighted by scale and visibility.
 
     Args:
-        found: the network's answer on a grid of g x g cells.
+        found: the network's output on a grid of g x g cells.
         pixels: [B, g, g, 2] (x, y) of the cells in the render; points: [B, g, g, 3] metres, object frame,
             under them; mask: [B, g, g] bool, cells that show the object.
         K: [B, 3, 3]; T_start: [B, 4, 4], both of the crop's camera.

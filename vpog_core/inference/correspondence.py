@@ -82,7 +82,7 @@ def dense_tensors(model: VPOGModel, matches: Matches, soft: int = 1) -> tuple[Te
         flow = model.flow(matches, one)
         in_template = in_template + weight[..., None, None, None] * _places(one, flow.flow, side)
         confidence = confidence + weight[..., None, None] * flow.confidence
-    # Confidence: of the flow, that the patch is seen at all, and that it is seen in the chosen patches.
+    # Multiply confidences: of the flow, that the patch is seen, and that it is seen in the chosen patches.
     chosen = likely.sum(dim=-1) / seen.clamp_min(1e-6)
     confidence = confidence * (seen * chosen.clamp(0.0, 1.0).sqrt())[..., None, None]
     is_seen = (seen > 0.5)[..., None, None].expand_as(confidence)
@@ -132,7 +132,7 @@ def correspondences(
     )
     if mask is not None:
         use &= mask[y, x]
-    # Lift them to object points.
+    # Lift the pixels to object points.
     extent = _extent(coords)
     points = np.full((*use.shape, 3), np.nan)
     template, place = np.nonzero(use)

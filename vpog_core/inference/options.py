@@ -1,4 +1,4 @@
-"""Declares what a user can choose of an estimator and of a tracker.
+"""Declares the settings of an estimator and of a tracker.
 
 Free of torch, which takes seconds to import: launch files and the command line's help read this.
 """
@@ -15,7 +15,7 @@ MAX_AGE_S = 86400.0
 
 @dataclass(frozen=True)
 class LoadSettings:
-    """Which networks an estimator loads, and where they run; arguments of `PoseEstimator`."""
+    """Declares which networks an estimator loads, and where they run; arguments of `PoseEstimator`."""
 
     weights: str = setting(
         "", "Network weights, a .safetensors file; empty: the ones that come with the package."
@@ -46,7 +46,7 @@ class LoadSettings:
 
 @dataclass(frozen=True)
 class Options:
-    """How an estimator works.
+    """Declares how an estimator works.
 
     Raises:
         VPOGError: a value that cannot be used.
@@ -134,7 +134,7 @@ class Options:
 
 @dataclass(frozen=True)
 class TrackerSettings:
-    """When a track is trusted.
+    """Declares when a track is trusted.
 
     In synthetic images 92 % of the correct tracked poses score 0.4 or more, 5 % of those that are off by 30 %
     of the diameter or more, and 2 % of those of wholly hidden objects. What the last answer held is

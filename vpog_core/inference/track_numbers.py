@@ -1,4 +1,4 @@
-"""Number tracked objects so that mug_0 stays mug_0, whatever number its detector gives."""
+"""Number tracked objects so that mug_0 stays mug_0 if the detector changes its number."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class TrackNumbers:
         return result
 
     def keep(self, boxes: Mapping[Key, np.ndarray]) -> None:
-        """Remember the boxes of the objects that have a pose, so that they keep their numbers."""
+        """Store the boxes of the objects that have a pose, so that they keep their numbers."""
         for (class_id, number), box in boxes.items():
             self._numbers.keep(class_id, number, box)
 

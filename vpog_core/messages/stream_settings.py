@@ -1,4 +1,4 @@
-"""Declares how a stream of images and detections is answered, by the node and by `vpog replay`."""
+"""Declares how a stream of images and detections is processed, by the node and by `vpog replay`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from vpog_core.setting import setting
 
 @dataclass(frozen=True)
 class StreamSettings:
-    """How images and detections are read, and which poses are published."""
+    """Declares how images and detections are read, and which poses are published."""
 
     rectified: bool = setting(False, "Take the images as rectified: use P of CameraInfo, and no distortion.")
     max_detections: int = setting(

@@ -30,7 +30,7 @@ VIEWS, TEMPLATE_TURNS, CROP_TURNS = 162, 6, 6
 """Views of an object, and the in-plane turns that each of them, and a crop, is described at."""
 Result = TypeVar("Result")
 MARKS = "<!-- {}: begin -->", "<!-- {}: end -->"
-"""Around a table in a document, by the table's name."""
+"""Comments that enclose a table in a document; the placeholder is the table's name."""
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from vpog_core.utils.atomic_file import atomic_write
 _STRING = "tag:yaml.org,2002:str"
 _NULL = "tag:yaml.org,2002:null"
 _RESOLVED = {_NULL, *(f"tag:yaml.org,2002:{kind}" for kind in ("int", "float", "bool", "timestamp"))}
-"""Tags that YAML gives a plain scalar by its looks."""
+"""Tags that YAML resolves plain scalars to."""
 
 
 def read_names(path: Path, names: Container[str]):

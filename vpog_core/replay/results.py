@@ -1,4 +1,4 @@
-"""Write the results of a replay: bag, video and table, each whole or not at all."""
+"""Write the results of a replay atomically: bag, video and table."""
 
 from __future__ import annotations
 
@@ -98,10 +98,10 @@ def write_table(settings: ReplaySettings, journal: Journal, stamps_ns: list[int]
 
 
 def _rerun_log(folder: Path, library, settings: ReplaySettings):
-    """Begin a recording for Rerun where one is asked for."""
+    """Start a recording for Rerun if the settings enable it."""
     if not settings.rerun:
         return None
-    # An extra that may be missing.
+    # An optional package, which may be missing.
     from vpog_core.replay.rerun_log import RerunLog
 
     return RerunLog(folder / RERUN, library, settings.min_score)

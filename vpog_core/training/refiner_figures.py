@@ -18,7 +18,7 @@ BACKGROUND, TEXT = (28, 30, 34), (225, 228, 232)
 
 @torch.no_grad()
 def draw_refiner_batch(network: RefinerNet, batch: RefinerBatch, count: int) -> list[np.ndarray]:
-    """Draw a row [h, w, 3] uint8 for each of the first pairs with the network's answer."""
+    """Draw a row [h, w, 3] uint8 for each of the first pairs with the network's output."""
     found = network(*(v[:count] for v in batch.inputs()))
     flow, visibility = found.flow.permute(0, 2, 3, 1), torch.sigmoid(found.visibility)
     labels = refiner_labels(batch)

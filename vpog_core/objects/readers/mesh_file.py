@@ -31,7 +31,7 @@ class MeshFile:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Return what was left out or is doubtful, each sentence once, in the order it was met."""
+        """Return sentences on what was left out or is doubtful, each once, in order."""
         return tuple(self._notes)
 
     @property
@@ -40,7 +40,7 @@ class MeshFile:
         return tuple(self._files)
 
     def note(self, what: str) -> None:
-        """Remember a sentence; `what` goes on after "The mesh 'x.obj'"."""
+        """Add a note; `what` completes a sentence that begins with "The mesh 'x.obj'"."""
         self._notes[f"The mesh '{self.path.name}' {what}."] = None
 
     def error(self, what: str) -> VPOGError:
@@ -84,7 +84,7 @@ class MeshFile:
         return self._read(found, asked)
 
     def has(self, name: str) -> bool:
-        """Tell whether a file is where the mesh asks for it."""
+        """Tell whether a file that the mesh refers to exists."""
         return self._find(name.strip()) is not None
 
     def _find(self, asked: str) -> Path | None:
@@ -143,7 +143,7 @@ def _is_outside(name: str) -> bool:
 def _is_file(path: Path) -> bool:
     try:
         return path.is_file()
-    except (OSError, ValueError):  # Too long a name, or a character that no name holds.
+    except (OSError, ValueError):  # The name is too long, or has a character that file names cannot have.
         return False
 
 

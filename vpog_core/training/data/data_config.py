@@ -1,4 +1,4 @@
-"""The configuration of the training data, checked when it is made."""
+"""Define the configuration of the training data; its values are checked on construction."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RENAMED_KEYS = {
 
 @dataclass
 class DataConfig:
-    """Objects, images and how samples are drawn from them. Empty means: not used.
+    """Declares objects, images and how samples are drawn from them; empty values are not used.
 
     Attributes:
         meshes: folders of mesh files, rendered on the fly.

@@ -1,4 +1,4 @@
-"""Training pairs of a refiner: an image of an object, and its render at a wrong pose in the same frame.
+"""Make training pairs of a refiner: an image of an object, and its render at a wrong pose in that frame.
 
 Of the true poses of a symmetric object, which all look alike, the one nearest to the start is the target.
 """
@@ -36,7 +36,7 @@ MAX_ATTEMPTS = 20
 
 
 class RefinerDataset(Dataset):
-    """Pairs of image and render; item i is drawn by (seed, i): the same on every run.
+    """Provides pairs of image and render; item i is drawn by (seed, i): the same on every run.
 
     Args:
         objects: what is drawn from; assets: backgrounds, clutter and light.
@@ -85,7 +85,7 @@ class RefinerDataset(Dataset):
         query = compose(rng, obj.renderer, T_true, self.size, self.assets, frame=frame)
         T_start = transform(frame.R_virt_cam, np.zeros(3)) @ T_start
         render = self._render(obj, T_start, frame.K)
-        # Take of the equivalent true poses the one nearest to the wrong one; degrade the image.
+        # Choose the equivalent true pose nearest to the wrong one; degrade the image.
         T_true = obj.symmetry.nearest(query.T_virt_obj, T_start)
         image = degrade(rng, query.rgb) if self.photometry else query.rgb
         floats = {

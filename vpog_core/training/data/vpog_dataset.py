@@ -1,4 +1,4 @@
-"""Training samples: a few queries of one object, the templates around them, and cameras for the labels."""
+"""Make training samples: queries of one object, the templates around them, and cameras for the labels."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from vpog_core.training.synthesis.training_object import TrainingObject
 
 
 class VPOGTrainDataset(Dataset):
-    """Item i is a sample of Q queries of one object, drawn by (seed, i): the same on every run.
+    """Provides samples of Q queries of one object; item i is drawn by (seed, i): the same on every run.
 
     Queries are rendered, or cut out of the images an object is annotated in (`TrainingObject.views`).
 
@@ -103,7 +103,7 @@ class VPOGTrainDataset(Dataset):
         queries = maker.queries(rng, obj, pose, R_ref, self.queries)
         if self.photometry:
             queries = [{**query, "query_rgb": degrade(rng, query["query_rgb"])} for query in queries]
-        # Take of the equivalent poses the one nearest to the reference; describe the sample for the losses.
+        # Choose the equivalent poses nearest to the reference; collect the labels' inputs.
         sample = {key: np.stack([q[key] for q in queries]) for key in queries[0]}
         sample["query_T"] = np.stack([obj.symmetry.nearest(T, T_ref) for T in sample["query_T"]])
         rotations = sample["query_T"][:, :3, :3], templates["template_T"][:, :3, :3]
@@ -123,7 +123,7 @@ class VPOGTrainDataset(Dataset):
     def _render_reference(
         self, rng: np.random.Generator, obj: TrainingObject, pose: QueryPose, templates: dict[str, np.ndarray]
     ) -> None:
-        """Put a render from the anchor, at nearly the queries' distance, in the first template's place."""
+        """Replace the first template by a render from the anchor, at nearly the queries' distance."""
         direction, distance = pose.anchor, pose.distance * np.exp(rng.normal(0, 0.06))
         upright = template_camera(obj.mesh, direction, self.size, distance=distance)[1]
         roll = align_roll(upright[:3, :3], templates["template_T"][0, :3, :3])

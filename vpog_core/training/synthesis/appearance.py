@@ -15,7 +15,7 @@ from vpog_core.types import VPOGError
 
 @dataclass(frozen=True)
 class AppearanceParams:
-    """How often the object of a sample has which appearance, relative to each other.
+    """Declares how often the object of a sample has which appearance, relative to each other.
 
     Attributes:
         own: the mesh's own colours; plain: one colour of paint; print: a printed design or a pattern;
