@@ -39,7 +39,7 @@ class MouseEvent:
 
 @dataclass(frozen=True)
 class KeyEvent:
-    """A key that was pressed, as a character; "\x1b" is Escape, and the window's own close button."""
+    """Hold a key that was pressed, as a character; "\x1b" is Escape, and the window's own close button."""
 
     key: str
 

@@ -83,7 +83,7 @@ class DemoMonitor(Node):
         """Subscribe to the images, which the node draws only while somebody subscribes."""
         for kind in self.images:
             topic = f"{self.node_name}/{kind}_image"
-            # rclpy reads the callback's signature, which a deque's method does not have, so this is a function.
+            # A function, because rclpy reads the callback's signature, which a deque's method does not have.
             self.create_subscription(
                 Image, topic, lambda image, kind=kind: self.images[kind].append(image), 5
             )

@@ -131,7 +131,7 @@ class OpenRequests:
         self.answered = 0
 
     def close(self, sentence: str) -> None:
-        """Refuse all requests from now on, and complete those that wait, with a sentence; "": accept them again."""
+        """Complete waiting requests with a sentence, and refuse new ones with it; "": accept new ones."""
         with self._lock:
             self._closed = sentence
             requests, self._requests = self._requests, []

@@ -13,7 +13,7 @@ BOND, MOVEIT = "bond", "moveit_msgs"
 
 @dataclass(frozen=True)
 class Row:
-    """One topic, service or action.
+    """Hold one topic, service or action.
 
     Attributes:
         name: as the node has it, before remapping; `~` is the node's name.
@@ -176,7 +176,7 @@ ACTIONS = (
 )
 
 LIFECYCLE = "lifecycle_msgs"
-"""Services and topics of this package are every lifecycle node's."""
+"""Package of the services and topics that every lifecycle node has."""
 
 WHEN = {
     LIVE: "Effective at once",

@@ -46,7 +46,7 @@ def _entry(name: str, spec: Spec) -> str:
     has_range = spec.choices or spec.minimum is not None
     comment = f"{spec.help} [{spec.range}{unit}]" if has_range else spec.help
     lines = textwrap.wrap(comment, 110, initial_indent=f"{_INDENT}# ", subsequent_indent=f"{_INDENT}# ")
-    # A value of JSON is one of YAML.
+    # JSON values are valid YAML.
     return "\n".join(["", *lines, f"{_INDENT}{name}: {json.dumps(spec.default)}", ""])
 
 

@@ -21,7 +21,7 @@ START = "start"
 """Read once, when the process starts; a change is refused afterwards."""
 
 CONTINUOUS, ON_DEMAND = "continuous", "on_demand"
-"""Values of `trigger`: when the node works."""
+"""Values of `trigger`, which sets when the node works."""
 
 ONBOARD_IN_CONFIGURE, IN_BACKGROUND, WHEN_ASKED = "configure", "background", "when_asked"
 """Values of `onboarding`: when objects are made ready for matching."""
@@ -36,12 +36,12 @@ RENAMED = {
 }
 """Parameters that work under their old name, the key, for one version."""
 OLD_VALUES = {"onboard_when_asked": {True: WHEN_ASKED, False: ONBOARD_IN_CONFIGURE}}
-"""The values of today, by the old ones, of renamed parameters that have other values now."""
+"""New values of renamed parameters whose values changed as well, by the old values."""
 
 
 @dataclass(frozen=True)
 class Spec(Setting):
-    """The declaration of one parameter."""
+    """Hold the declaration of one parameter."""
 
     when: str = CONFIGURE
 

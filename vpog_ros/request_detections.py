@@ -17,7 +17,7 @@ from vpog_ros.msg import Instance2DArray, ObjectWithoutPose
 from vpog_ros.newest_detections import Detected, NewestDetections
 
 MOST_AGE_S = 5.0
-"""Largest time between an image and the detections of another that are used in it."""
+"""Largest age, seconds, of detections of another image that are used in an image."""
 
 NOT_YET = "The detections of the image have not come yet: give a box or a mask in `instances`."
 NO_DETECTION = "No detection of {} has come: start its detector, or give a box or a mask in `instances`."
@@ -27,12 +27,12 @@ OLD = (
 )
 
 _SILENT = SimpleNamespace(leave_out=lambda *_: None, log_once=lambda *_, **__: None)
-"""The answer to a request says what is left out, so nothing is logged."""
+"""Discards notices: the result of a request says what is left out, so nothing is logged."""
 
 
 @dataclass
 class Asked:
-    """Holds what a request asks for, as far as it is known.
+    """Holds the detections of a request, as far as they are known.
 
     Attributes:
         detections: to be estimated.
@@ -52,7 +52,7 @@ class RequestDetections:
 
     Args:
         library: gives the estimator's library.
-        why_not: tells why an object cannot be answered now, or ""; see `ObjectManager.why_not`.
+        why_not: returns why an object cannot be estimated now, or ""; see `ObjectManager.why_not`.
         left_out: gives the objects that cannot be used, with the reasons.
         newest: what the detectors have sent.
     """
@@ -174,7 +174,7 @@ class RequestDetections:
         asked.missing += [missing(n, sentence.format(n)) for n in wanted if n not in known]
 
     def onboarding(self, names: list[str]) -> str:
-        """Say which of some objects are not ready yet, or ""; they are onboarded from now on."""
+        """Return the sentence on objects that are not ready yet, or ""; they are onboarded from now on."""
         reasons = []
         for object_id in self._resolved(names, Asked()):
             reason = self._why_not(object_id)
@@ -183,7 +183,7 @@ class RequestDetections:
         return " ".join(reasons)
 
     def usable(self, asked: Asked) -> Asked:
-        """Return what is asked for without the objects that are left out, which are missing then."""
+        """Return the request's detections without objects that cannot be used; these are missing then."""
         left_out = self._left_out()
         unusable = {d.class_id for d in asked.detections} & left_out.keys()
         return replace(

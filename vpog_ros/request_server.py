@@ -1,4 +1,4 @@
-"""Answers requests in the worker's thread, between its frames."""
+"""Processes requests for poses in the worker's thread, between its frames."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ OTHER_CAMERA = "The image is {}x{} and the CameraInfo {}x{}: publish the image's
 
 @dataclass(frozen=True)
 class Found:
-    """Holds what was found in an image for a request."""
+    """Holds the estimates in an image for a request."""
 
     image: object
     camera: Camera
@@ -44,7 +44,7 @@ class Found:
 
 
 class RequestServer:
-    """Answers open requests, from activate to deactivate; called by the worker alone.
+    """Processes open requests, from activate to deactivate; called by the worker alone.
 
     Args:
         node: for names, parameters and the log.
@@ -53,7 +53,7 @@ class RequestServer:
         detections: makes the detections of a request.
         read_image: reads an image message.
         info_of: gives the CameraInfo of an image's stamp, or None.
-        on_found: told of each answer, where poses are to be published as well.
+        on_found: called with each result, if poses are to be published as well.
         constraints_of: gives what is known of the objects' poses, by an image's header.
     """
 
@@ -73,7 +73,7 @@ class RequestServer:
         self._on_found, self._constraints_of = on_found, constraints_of
 
     def serve(self, settings: Callable[[], Settings]) -> bool:
-        """Answer the first request that has all it needs; returns whether one was answered."""
+        """Process the first request that has all its inputs; return whether there was one."""
         for request in self._requests.open():
             with stop_when(lambda request=request: not request.is_open):
                 try:
@@ -91,11 +91,11 @@ class RequestServer:
         return False
 
     def _answer(self, request: EstimationRequest, settings: Settings) -> Answer | None:
-        """Answer a request; None while something is missing, which is noted in the request."""
+        """Return the result of a request; None while an input is missing, which is noted in the request."""
         onboarding = self._detections.onboarding(request.goal.objects)
         if onboarding:
             request.wait_for("onboarding", onboarding)
-            request.renew_image()  # The request wants what is seen then, not before.
+            request.renew_image()  # Use an image taken after onboarding, not before.
             return None
         if request.image is None:
             topic = self._node.resolve_topic_name("image")
@@ -130,7 +130,7 @@ class RequestServer:
             request.wait_for("waiting", NO_CAMERA.format(topic))
             return None
         camera = camera_from_info(info, settings.rectified)
-        # The message of a compressed image holds no size.
+        # Decode the image: compressed messages have no size.
         size = [getattr(request.image, side, getattr(camera, side)) for side in ("width", "height")]
         if size != [camera.width, camera.height]:
             sizes = (*size, camera.width, camera.height, topic)
@@ -141,7 +141,7 @@ class RequestServer:
     def _estimate(
         self, request: EstimationRequest, camera: Camera, asked: Asked, settings: Settings
     ) -> Answer:
-        # Imported here, as all that imports torch.
+        # Imported here, because it imports torch.
         from vpog_core.inference.crop import check_image
         from vpog_core.inference.stage_timings import report_stages
 
@@ -168,7 +168,7 @@ class RequestServer:
 
 
 def _answer_of(estimates, missing: list[ObjectWithoutPose], header: Header, min_score: float) -> Answer:
-    """Return the answer that holds estimates, and the objects without one."""
+    """Return the result with the estimates, and the objects without one."""
     poses, without = [], list(missing)
     for estimate in estimates:
         reason = estimate.reason

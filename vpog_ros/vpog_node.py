@@ -62,14 +62,14 @@ class VpogNode(parameters.RenamedParameters, LifecycleNodeMixin, Node):
     ) -> None:
         """
         Args:
-            estimator_factory: makes the estimator at configure; may take long, and tells its progress.
+            estimator_factory: makes the estimator at configure; may take long, and reports its progress.
             kwargs: for rclpy.node.Node.
 
         Raises:
             rclpy.exceptions.ParameterException: a parameter given at start is refused.
         """
         Node.__init__(self, node_name, **kwargs)
-        # Reentrant: the node answers for its state while configure loads and onboards.
+        # Reentrant: the node reports its state while configure loads and onboards.
         LifecycleNodeMixin.__init__(self, callback_group=ReentrantCallbackGroup())
         self._estimator_factory = estimator_factory
         self._estimator = None
@@ -95,7 +95,7 @@ class VpogNode(parameters.RenamedParameters, LifecycleNodeMixin, Node):
         self.add_on_set_parameters_callback(self._check_parameters)
         parameters.declare(self)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
-        # A steady clock: with simulated time the node's own stands still until /clock comes.
+        # Use a steady clock: with simulated time the node's own stands still until /clock is received.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         for period_s, callback in (
             (self.settings.diagnostics_period, self._publish_diagnostics),
@@ -123,7 +123,7 @@ class VpogNode(parameters.RenamedParameters, LifecycleNodeMixin, Node):
                     answer.successful, answer.reason = False, str(error)
         return answer
 
-    # Transitions. rclpy swallows what they raise: two tell of it themselves, `report_failures` of the rest.
+    # Transitions. rclpy swallows their exceptions: two log their own, `report_failures` those of the others.
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         self._configuring = True
@@ -251,7 +251,7 @@ class VpogNode(parameters.RenamedParameters, LifecycleNodeMixin, Node):
         self._dump.forget()
         self._why_inactive = ""
         if self._stopping.is_set():
-            return  # The process ends, which releases everything.
+            return  # The process is ending, which releases everything.
         free_memory()
 
     def destroy_node(self) -> None:
@@ -260,7 +260,7 @@ class VpogNode(parameters.RenamedParameters, LifecycleNodeMixin, Node):
         self._release()
         self._on_demand.destroy()
         super().destroy_node()
-        # It keeps the node alive on DDS, where others would go on calling it.
+        # The reference would keep the node alive on DDS, where others would still call it.
         self._state_machine = None
 
     # Inputs: callbacks only store messages; the worker processes them.
@@ -278,7 +278,7 @@ class VpogNode(parameters.RenamedParameters, LifecycleNodeMixin, Node):
             self._buffer.add_detections(stamp_to_ns(message.header.stamp), message)
 
     def _watch(self) -> None:
-        """Warn of what keeps the node from working: silent topics, unmatched stamps, a clock that stands."""
+        """Warn of missing inputs: silent topics, unmatched stamps, a clock that does not start."""
         inputs, buffer = self._inputs, self._buffer
         if inputs is not None and buffer is not None:
             inputs.watch(self._notices, quiet=self._on_demand.only)
