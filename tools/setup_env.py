@@ -127,8 +127,8 @@ def rewrite_build_paths(python: Path, folder: Path) -> int:
     They carry two paths of the machine that built them:
     `/opt/python/cpXY-cpXY/include/python3.Z` and `.../site-packages/numpy/_core/include`.
     """
-    answer = subprocess.run([str(python), "-c", QUERY_PATHS], check=True, capture_output=True, text=True)
-    include, numpy_include = answer.stdout.split("\n")[:2]
+    result = subprocess.run([str(python), "-c", QUERY_PATHS], check=True, capture_output=True, text=True)
+    include, numpy_include = result.stdout.split("\n")[:2]
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     tag = f"cp{sys.version_info.major}{sys.version_info.minor}"
     built = f"/opt/python/{tag}-{tag}"

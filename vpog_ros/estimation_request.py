@@ -20,14 +20,14 @@ MAX_NAMES = 256
 BUSY = f"{MOST_OPEN} requests wait already: ask again when one of them is answered."
 LATE = "Nothing was estimated within {:g} s. {}"
 
-Answer = Estimate.Result
+Result = Estimate.Result
 """Result of the action: poses, and the reasons of objects without one."""
 
 
-def refusal(sentence: str, names: Sequence[str] = ()) -> Answer:
+def refusal(sentence: str, names: Sequence[str] = ()) -> Result:
     """Return a result without poses, with the reason for each object that was requested by name."""
     without = [ObjectWithoutPose(class_id=shortened(n), instance=-1, reason=sentence) for n in names]
-    return Answer(message=sentence, without_pose=without)
+    return Result(message=sentence, without_pose=without)
 
 
 class EstimationRequest:
@@ -36,7 +36,7 @@ class EstimationRequest:
     Args:
         goal: objects, instances, image, camera_info, timeout, as in Estimate.action.
         default_timeout_s: where the goal says none.
-        on_answer: called once, in the thread that has the result.
+        on_result: called once, in the thread that has the result.
         on_stage: called with (stage, sentence) when another thing is being done or waited for.
         is_cancelled: tells whether the caller has cancelled the request.
 
@@ -48,7 +48,7 @@ class EstimationRequest:
         self,
         goal,
         default_timeout_s: float,
-        on_answer: Callable[[Answer], None],
+        on_result: Callable[[Result], None],
         on_stage: Callable[[str, str], None] = lambda stage, sentence: None,
         is_cancelled: Callable[[], bool] = lambda: False,
     ) -> None:
@@ -60,19 +60,19 @@ class EstimationRequest:
         self.goal = goal
         self.image = goal.image if goal.image.width else None
         self.image_came_s = time.monotonic()
-        self.asked = None
+        self.objects = None
         """The detections of the request, once they are known; see `request_detections.RequestedObjects`."""
         self.is_cancelled = is_cancelled
         self._deadline = time.monotonic() + self.timeout_s
-        self._on_answer, self._on_stage = on_answer, on_stage
+        self._on_result, self._on_stage = on_result, on_stage
         self._stage = ("", "")
-        self._working = self._answered = False
+        self._working = self._is_complete = False
         self._lock = threading.Lock()
 
     @property
     def is_open(self) -> bool:
         """Tell whether the request still waits for its result."""
-        return not self._answered
+        return not self._is_complete
 
     def take_image(self, message) -> None:
         """Set the image of the request, if it waits for one."""
@@ -98,13 +98,13 @@ class EstimationRequest:
             self._stage = (stage, sentence)
             self._on_stage(stage, sentence)
 
-    def answer(self, answer: Answer) -> None:
+    def answer(self, result: Result) -> None:
         """Complete the request with a result, unless it is complete already."""
         with self._lock:
-            if self._answered:
+            if self._is_complete:
                 return
-            self._answered = True
-        self._on_answer(answer)
+            self._is_complete = True
+        self._on_result(result)
 
     def expire(self, now: float) -> None:
         """Complete the request if it was cancelled or has timed out."""

@@ -12,7 +12,7 @@ from rclpy.clock import Clock, ClockType
 from vpog_core.types import VPOGError
 from vpog_ros import optional
 from vpog_ros.action import Estimate
-from vpog_ros.estimation_request import Answer, EstimationRequest, OpenRequests, refusal
+from vpog_ros.estimation_request import EstimationRequest, OpenRequests, Result, refusal
 from vpog_ros.srv import EstimateOnce
 
 EXPIRE_S = 0.2
@@ -65,26 +65,26 @@ class EstimationServices:
             lambda: goal_handle.is_cancel_requested,
         )
 
-    def _open(self, goal, on_answer: Callable[[Answer], None], *more) -> EstimationRequest | None:
+    def _open(self, goal, on_result: Callable[[Result], None], *more) -> EstimationRequest | None:
         try:
-            request = EstimationRequest(goal, self._timeout_s(), on_answer, *more)
+            request = EstimationRequest(goal, self._timeout_s(), on_result, *more)
         except VPOGError as error:
-            on_answer(refusal(str(error)))
+            on_result(refusal(str(error)))
             return None
         self._requests.add(request)
         return request
 
-    def _finish(self, goal_handle, answer: Answer) -> None:
+    def _finish(self, goal_handle, result: Result) -> None:
         """Complete a goal with its result. Called in any thread; the executor concludes the goal at once."""
 
-        def conclude(handle) -> Answer:
+        def conclude(handle) -> Result:
             if handle.is_cancel_requested:
                 handle.canceled()
-            elif answer.poses.poses:
+            elif result.poses.poses:
                 handle.succeed()
             else:
                 handle.abort()
-            return answer
+            return result
 
         try:
             goal_handle.execute(conclude)
@@ -92,17 +92,17 @@ class EstimationServices:
             goal_handle.execute(conclude)
 
     def _call(self, call: EstimateOnce.Request, response: EstimateOnce.Response) -> EstimateOnce.Response:
-        answers: list[Answer] = []
-        answered = threading.Event()
+        results: list[Result] = []
+        is_complete = threading.Event()
 
-        def on_answer(answer: Answer) -> None:
-            answers.append(answer)
-            answered.set()
+        def on_result(result: Result) -> None:
+            results.append(result)
+            is_complete.set()
 
-        self._open(call, on_answer)
+        self._open(call, on_result)
         # Check the timeout here as well, as this may be the executor's only thread.
-        while not answered.wait(EXPIRE_S):
+        while not is_complete.wait(EXPIRE_S):
             self._requests.expire()
-        response.poses, response.without_pose = answers[0].poses, answers[0].without_pose
-        response.message, response.success = answers[0].message, bool(answers[0].poses.poses)
+        response.poses, response.without_pose = results[0].poses, results[0].without_pose
+        response.message, response.success = results[0].message, bool(results[0].poses.poses)
         return response

@@ -37,8 +37,10 @@ def load_estimator(settings: Settings, progress: Progress):
 
     used = use_threads(settings.num_threads)
     if settings.num_threads not in (0, used):
-        told = f"num_threads is {settings.num_threads}, and OMP_NUM_THREADS in the environment goes before it"
-        get_logger("vpog_node").warning(f"{told}: {used} threads are used.")
+        cause = (
+            f"num_threads is {settings.num_threads}, and OMP_NUM_THREADS in the environment goes before it"
+        )
+        get_logger("vpog_node").warning(f"{cause}: {used} threads are used.")
     estimator = PoseEstimator(
         settings.objects_dir, **group(settings, LoadSettings), **group(settings, Options)
     )

@@ -44,8 +44,8 @@ class FrameDump:
         self._recorded = RecordedEstimator(estimator)
         return self._recorded
 
-    def told(self, process: Callable) -> Callable:
-        """Return the work on a frame, preceded by a note of which frame it is."""
+    def with_context(self, process: Callable) -> Callable:
+        """Return the function that processes a frame, which first records the context of the frame."""
         recorded = self._recorded
 
         def work(frame):

@@ -201,8 +201,8 @@ class Inputs:
             for item in self._inputs:
                 if item.adapt(now):
                     self._node.get_logger().info(item.found())
-        told = [item for item in self._inputs if item.spec.expected or item.publishers]
-        silences = {item.spec.name: "" if quiet else item.silence(now, self._since) for item in told}
+        reported = [item for item in self._inputs if item.spec.expected or item.publishers]
+        silences = {item.spec.name: "" if quiet else item.silence(now, self._since) for item in reported}
         spare = {name: silences.pop(name) for name in self._alternatives if name in silences}
         for name, sentence in silences.items():
             notices.warn_while(name, sentence)

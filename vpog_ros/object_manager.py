@@ -72,9 +72,9 @@ class ObjectManager:
             self._wanted.extend(name for name in object_ids if name not in self._wanted)
             if next_one:
                 # Keep the first, which is being onboarded.
-                asked = [name for name in list(self._wanted)[1:] if name in object_ids]
+                wanted_first = [name for name in list(self._wanted)[1:] if name in object_ids]
                 others = [name for name in list(self._wanted)[1:] if name not in object_ids]
-                self._wanted = deque([*list(self._wanted)[:1], *asked, *others])
+                self._wanted = deque([*list(self._wanted)[:1], *wanted_first, *others])
         self._begin()
 
     def renew(self) -> None:
@@ -179,8 +179,8 @@ class ObjectManager:
         for sentence in self.outdated:
             self._logger.warning(sentence)
         self.last_error = ""
-        told = f"{len(library.ids)} objects, {len(new)} to onboard, {len(changed)} changed or gone"
-        self._logger.info(f"The objects folder was read again: {told}.")
+        summary = f"{len(library.ids)} objects, {len(new)} to onboard, {len(changed)} changed or gone"
+        self._logger.info(f"The objects folder was read again: {summary}.")
 
     def _tell(self, done: int, total: int, name: str) -> None:
         self.activity = f"onboarding {name}: {done} of {total}"

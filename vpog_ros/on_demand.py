@@ -137,8 +137,8 @@ class OnDemand:
     def warnings(self) -> list[str]:
         """Return the warnings on objects that hold now."""
         manager = self.objects
-        told = [] if manager is None else [manager.last_error, *manager.outdated]
-        return [sentence for sentence in told if sentence]
+        errors = [] if manager is None else [manager.last_error, *manager.outdated]
+        return [sentence for sentence in errors if sentence]
 
     def values(self) -> dict[str, str]:
         """Return what /diagnostics is to show."""

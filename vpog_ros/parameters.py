@@ -160,9 +160,9 @@ def _value_now(old: str, value: Any) -> Any:
 
 def _warn_renamed(node, old: str, value: Any) -> None:
     now = _value_now(old, value)
-    told = f": {now}" if now != value else ""
+    new_value = f": {now}" if now != value else ""
     node.get_logger().warning(
-        f"The parameter {old} is now {RENAMED[old]}{told}; the old name will go in the next version."
+        f"The parameter {old} is now {RENAMED[old]}{new_value}; the old name will go in the next version."
     )
 
 

@@ -114,14 +114,14 @@ class VpogNode(parameters.RenamedParameters, LifecycleNodeMixin, Node):
     def _check_parameters(self, changes: list):
         configured = self._estimator is not None or self._configuring
         now = {c.name: self.get_parameter(c.name).value for c in changes if self.has_parameter(c.name)}
-        answer = parameters.check_all(changes, now, configured)
+        result = parameters.check_all(changes, now, configured)
         for change in changes:
-            if answer.successful and change.name == "target_object" and change.value and self._estimator:
+            if result.successful and change.name == "target_object" and change.value and self._estimator:
                 try:
                     self._estimator.library.resolve(change.value)
                 except VPOGError as error:
-                    answer.successful, answer.reason = False, str(error)
-        return answer
+                    result.successful, result.reason = False, str(error)
+        return result
 
     # Transitions. rclpy swallows their exceptions: two log their own, `report_failures` those of the others.
 
@@ -197,7 +197,7 @@ class VpogNode(parameters.RenamedParameters, LifecycleNodeMixin, Node):
             self, recorded, self._outputs, self._statistics, self._notices, self._buffer, self._known_plane
         )
         self._tracking_reset.processor = processor
-        process = self._dump.told(processor.process)
+        process = self._dump.with_context(processor.process)
         between_frames = self._on_demand.activate(recorded, processor, self._buffer)
         counts, log = self._statistics, self.get_logger()
         self._worker = Worker(

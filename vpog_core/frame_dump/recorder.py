@@ -65,7 +65,7 @@ class RecordedEstimator:
         if detections:
             given = [None] * len(detections) if priors is None else list(priors)
             # Drop the function that draws the matches: it keeps all network outputs in memory.
-            answers = [dataclasses.replace(e, draw_match=None, alternatives=[]) for e in estimates]
+            recorded = [dataclasses.replace(e, draw_match=None, alternatives=[]) for e in estimates]
             known = dict(constraints or {})
-            self.last = RecordedCall(image, camera, detections, given, known, answers, context)
+            self.last = RecordedCall(image, camera, detections, given, known, recorded, context)
         return estimates

@@ -64,11 +64,11 @@ def template_logits(descriptors: Tensor, target: OnboardedObject) -> np.ndarray:
     found = found.float().cpu().numpy().reshape(CROP_TURNS, -1, TEMPLATE_TURNS)
     # Rotating the crop forward is the same as rotating the template back.
     step = ROLLS // TEMPLATE_TURNS
-    met = [(step * np.arange(TEMPLATE_TURNS) - turn) % ROLLS for turn in range(CROP_TURNS)]
+    rolls_of_turn = [(step * np.arange(TEMPLATE_TURNS) - turn) % ROLLS for turn in range(CROP_TURNS)]
     logits = np.zeros((found.shape[1], ROLLS), dtype=np.float32)
-    for rolls, one in zip(met, found, strict=True):
+    for rolls, one in zip(rolls_of_turn, found, strict=True):
         logits[:, rolls] += one
-    return logits / np.bincount(np.concatenate(met)).astype(np.float32)
+    return logits / np.bincount(np.concatenate(rolls_of_turn)).astype(np.float32)
 
 
 def retrieve(

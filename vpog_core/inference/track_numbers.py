@@ -45,9 +45,9 @@ class TrackNumbers:
             detector_numbers: trusted numbers of the detections; keys: of their tracks, None for new ones.
             before: the detector's number of each track in the last image.
         """
-        owners = {(key[0], number): key for key, number in before.items() if number is not None}
+        key_of_number = {(key[0], number): key for key, number in before.items() if number is not None}
         for number, key in zip(detector_numbers, keys, strict=True):
-            if key is not None and owners.get((key[0], number), key) != key:
+            if key is not None and key_of_number.get((key[0], number), key) != key:
                 self._numbers.distrust(key[0])
 
     def numbered(

@@ -114,9 +114,9 @@ class Tracker:
         priors = [None if key is None else self._prior(self._tracks[key], d, camera, time)
                   for key, d in zip(keys, detections, strict=True)]  # fmt: skip
         followed = self._detections_of_tracks(undetected, detections, camera, time)
-        asked = [*detections, *(detection for detection, _ in followed.values())]
+        requested = [*detections, *(detection for detection, _ in followed.values())]
         priors += [prior for _, prior in followed.values()]
-        results = self.estimator.estimate(image, camera, asked, priors, constraints)
+        results = self.estimator.estimate(image, camera, requested, priors, constraints)
         # Store the new states of the tracks.
         detections, results = self._reuse_lost_numbers(detections, detector_numbers, keys, followed, results)
         for detection, number, key, result in zip(detections, detector_numbers, keys, results, strict=False):
@@ -212,7 +212,7 @@ class Tracker:
         self, undetected: dict[Key, Track], detections: Sequence[Detection], camera: Camera, time: float
     ) -> dict[Key, tuple[Detection, Prior]]:
         """Make a detection and a prior of each undetected track: its box, computed from its pose."""
-        asked: dict[Key, tuple[Detection, Prior]] = {}
+        requested: dict[Key, tuple[Detection, Prior]] = {}
         taken = {(d.class_id, d.instance) for d in detections}
         for key, track in undetected.items():
             # A number that a detection elsewhere has does not belong to this object any more.
@@ -223,8 +223,8 @@ class Tracker:
             if box is not None:
                 T_turned = turned_on(track.T_cam_obj, track, time, mesh)
                 prior = self._prior_at(track.T_cam_obj, track, T_turned, detected=False)
-                asked[key] = (Detection(key[0], box, instance=key[1]), prior)
-        return asked
+                requested[key] = (Detection(key[0], box, instance=key[1]), prior)
+        return requested
 
     def _reuse_lost_numbers(
         self,

@@ -218,9 +218,9 @@ class RefinerNet(nn.Module):
         shape = render.shape[-2:]
         expected = as_grid(expected_shift(seen, self.config.fine_reach), shape)
         centre = as_grid(seen.centre, shape)
-        _, answer = self.fine_decoder(decoder_view(seen, shape), expected, guess - centre, render, context)
-        flow = FINE_STRIDE * (centre + expected + answer[:, :2])
-        return Comparison(flow, answer[:, 2].clamp(*LOG_SCALE), answer[:, 3])
+        _, output = self.fine_decoder(decoder_view(seen, shape), expected, guess - centre, render, context)
+        flow = FINE_STRIDE * (centre + expected + output[:, :2])
+        return Comparison(flow, output[:, 2].clamp(*LOG_SCALE), output[:, 3])
 
     def _normalised(self, rgb: Tensor) -> Tensor:
         return (rgb.to(self.mean.dtype) / 255.0 - self.mean) / self.std

@@ -91,14 +91,14 @@ def _keep_names(path: Path, node: yaml.Node, names: Container[str], seen: set[in
             _keep_names(path, item, names, seen)
     if not isinstance(node, yaml.MappingNode):
         return
-    met = set()
+    keys = set()
     for key, value in node.value:
         if not isinstance(key, yaml.ScalarNode):
             continue
-        if key.value in met:
+        if key.value in keys:
             line = key.start_mark.line + 1
             raise VPOGError(f"'{path}', line {line}, has '{key.value}' a second time: keep one of them.")
-        met.add(key.value)
+        keys.add(key.value)
         _make_string(key)
         if key.value not in names:
             _keep_names(path, value, names, seen)

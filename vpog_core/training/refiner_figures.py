@@ -24,11 +24,11 @@ def draw_refiner_batch(network: RefinerNet, batch: RefinerBatch, count: int) -> 
     labels = refiner_labels(batch)
     rows = []
     for n in range(min(count, len(batch.diameter))):
-        answer = [
+        predicted = [
             ("flow found", _flow(flow[n], labels.on_object[n])),
             ("visibility found", _grey(visibility[n] * labels.on_object[n])),
         ]
-        rows.append(_tiles(pair_images(batch, labels, n) + answer))
+        rows.append(_tiles(pair_images(batch, labels, n) + predicted))
     return rows
 
 

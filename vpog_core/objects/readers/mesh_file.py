@@ -72,23 +72,23 @@ class MeshFile:
         Raises:
             VPOGError: it is not there, lies outside the folder, or is too large.
         """
-        asked = name.strip()
-        found = self._find(asked)
+        reference = name.strip()
+        found = self._find(reference)
         if found is None:
-            name = _plain(asked)
+            name = _plain(reference)
             found = _look_up(self.path.parent, posixpath.basename(name))
             if found is None:
                 where = " outside its folder" if _is_outside(name) else ", which is not there"
-                raise self.error(f"asks for '{asked}'{where}: put it beside the mesh")
-            self.note(f"asks for '{asked}': the '{found.name}' beside it is taken")
-        return self._read(found, asked)
+                raise self.error(f"asks for '{reference}'{where}: put it beside the mesh")
+            self.note(f"asks for '{reference}': the '{found.name}' beside it is taken")
+        return self._read(found, reference)
 
     def has(self, name: str) -> bool:
         """Tell whether a file that the mesh refers to exists."""
         return self._find(name.strip()) is not None
 
-    def _find(self, asked: str) -> Path | None:
-        name = _plain(asked)
+    def _find(self, reference: str) -> Path | None:
+        name = _plain(reference)
         if self.assets is not None and _is_file(self.assets / posixpath.basename(name)):
             return self.assets / posixpath.basename(name)
         return None if _is_outside(name) else _look_up(self.path.parent, name)
