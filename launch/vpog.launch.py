@@ -34,7 +34,7 @@ OTHERS = {
     "log_level": ("info", "Level of the nodes' log: debug, info, warn, error or fatal."),
     "reliability": (
         "",
-        "Reliability that is asked for of the images: reliable or best_effort. Not given: as in params_file, "
+        "Reliability that is requested of the images: reliable or best_effort. Not given: as in params_file, "
         "else what the camera offers.",
     ),
     "click": (

@@ -44,7 +44,7 @@ class FrameProcessor:
     """Reads messages, estimates poses and publishes them, from activate to deactivate.
 
     Args:
-        buffer: source of the frames; has newer images, and is told when to offer images without detections.
+        buffer: source of the frames; has newer images, and is set to offer images without detections.
         known_plane: what is known of the objects' poses.
     """
 

@@ -165,7 +165,7 @@ class ObjectManager:
         self.hints = self.hints | log_notes(store.library, name, self._logger)
 
     def _read(self, library: ObjectLibrary) -> None:
-        self.activity = "reading the objects anew"
+        self.activity = "reading the objects again"
         with self._lock:
             before = self._exchange
         store, changed = self.store.renewed(library)

@@ -21,7 +21,7 @@ _WHEN = {
 _TAIL = """
     # ---- Quality of service of the inputs ----
 
-    # By the name the topics are remapped to. By default (auto) reliable is asked for where every publisher of
+    # By the name the topics are remapped to. By default (auto) reliable is requested where every publisher of
     # the topic offers it, and best effort where one does not; a camera_info published before is taken
     # where it is kept (transient local). To ask for something else:
     # qos_overrides:

@@ -87,7 +87,7 @@ class BenchmarkFrame:
     """Hold one image with its ground truth; image files are read on first use.
 
     Attributes:
-        truths: all annotated objects; targets: how many of each object are asked for.
+        truths: all annotated objects; targets: number of instances to find of each object.
     """
 
     key: FrameKey

@@ -27,14 +27,14 @@ def check_dataset(
     """Read the annotations of all frames with targets and say what is taken otherwise than BOP has it.
 
     Args:
-        targets: by frame, how many of each object are asked for.
+        targets: by frame, the number of instances to find of each object.
         points_of: gives an object's outermost points [N, 3], metres.
 
     Returns:
         Sentences.
 
     Raises:
-        VPOGError: a frame or a model that is not there, nothing annotated of what is asked for, models of
+        VPOGError: a frame or a model that is not there, none of the targets annotated, models of
             another size than their annotations.
     """
     for obj_id in {obj_id for wanted in targets.values() for obj_id in wanted}:

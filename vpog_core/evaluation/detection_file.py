@@ -51,7 +51,7 @@ class _Entry:
 class DetectionFile:
     """Reads a list of {scene_id, image_id, category_id, bbox [x, y, w, h], score, segmentation, time}.
 
-    Of each object the best-scored are taken, as many as are asked for. A segmentation is a COCO run-length
+    Of each object the best-scored are taken, as many as targets. A segmentation is a COCO run-length
     mask, or missing; a time is not read. An entry that cannot be used is left out.
 
     Args:

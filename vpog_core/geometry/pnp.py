@@ -61,7 +61,7 @@ def solve_pnp(
             Correspondences with a weight that is not positive, a value that is not finite or beyond 1e9 are
             left out.
         threshold_px: largest distance of an inlier, pixels.
-        seed: of the random sampling; the same input and seed give the same answer.
+        seed: of the random sampling; the same input and seed give the same result.
 
     Returns:
         None when fewer than `MIN_POINTS` correspondences are usable, too few agree with one pose, or those

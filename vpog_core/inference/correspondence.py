@@ -158,7 +158,7 @@ def merged(points: np.ndarray, weights: np.ndarray, tolerance: float) -> tuple[n
     rest follows, and so on: points that disagree stay, for the solver to choose.
 
     Args:
-        points: [S, N, 3], of any value where the weight is zero; weights: [S, N], zero for no answer.
+        points: [S, N, 3], of any value where the weight is zero; weights: [S, N], zero without a point.
         tolerance: metres.
 
     Returns:

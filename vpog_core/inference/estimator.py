@@ -123,7 +123,7 @@ class PoseEstimator:
             `left_out`.
 
         Raises:
-            VPOGError: the object that was asked for, or none of them all, can be used; with `strict`, one
+            VPOGError: the requested object, or none of all, can be used; with `strict`, one
                 of them cannot.
             Cancelled: within `cancellation.stop_when`.
         """

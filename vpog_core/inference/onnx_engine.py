@@ -112,7 +112,7 @@ def check_engine(engine: str, device: str, precision: str) -> None:
     """Refuse an engine that is unknown, or that does not support the device or the precision.
 
     Args:
-        device: as chosen; precision: as asked for.
+        device, precision: as requested.
 
     Raises:
         VPOGError: the engine is not known, or onnxruntime is to run on a GPU or in bfloat16.

@@ -36,7 +36,7 @@ class Prior:
         accept_score: the object is followed from this pose first, and the result is accepted, without a
             search among other views, if its score is at least this; None: all views are searched as if there
             were no prior.
-        look_anew: all views are searched even so, and the best pose of all is returned.
+        search_all_views: all views are searched even so, and the best pose of all is returned.
         detected: a detector has seen the object in this image. If not, the detection's box was made from
             the prior, and the object is given up if it scores less than `accept_score`.
         accept_similarity: all views are searched as well if the image is less similar than this, -1..1, to a
@@ -46,7 +46,7 @@ class Prior:
 
     T_cam_obj: np.ndarray
     accept_score: float | None = None
-    look_anew: bool = False
+    search_all_views: bool = False
     detected: bool = True
     accept_similarity: float = -1.0
     T_turned: np.ndarray | None = None
@@ -153,7 +153,7 @@ def accept_tracked(query: Query, followed: PoseHypothesis | None) -> Query:
     prior = query.prior
     if followed is None or followed.score < prior.accept_score or query.violation(followed):
         return replace(query, followed=followed, reason="" if prior.detected else LOST)
-    if prior.look_anew or followed.similarity < prior.accept_similarity:
+    if prior.search_all_views or followed.similarity < prior.accept_similarity:
         return replace(query, followed=followed)
     return replace(query, followed=followed, hypotheses=(followed,), tracked=True)
 

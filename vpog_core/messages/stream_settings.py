@@ -30,7 +30,7 @@ class StreamSettings:
     )
     detector_timeout: float = setting(
         0.5,
-        "Time that images wait for detections before they are answered without, with the tracked objects.",
+        "Time that images wait for detections; after it, objects are tracked in them without.",
         unit="s",
         minimum=0.05,
         maximum=60.0,

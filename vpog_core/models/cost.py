@@ -116,7 +116,7 @@ def refiner_table() -> str:
     costs = [refiner_cost(c) for c in configs]
     rows = {
         "image and render, pixels": [str(c.image_size) for c in configs],
-        "cells of the answer": [f"{c.grid} x {c.grid}" for c in configs],
+        "cells of the output": [f"{c.grid} x {c.grid}" for c in configs],
         "features at stride 4 and 8": [f"{c.fine_dim}, {c.coarse_dim}" for c in configs],
         "joint attention: layers": [str(c.attention_layers) for c in configs],
         "parameters, millions": [f"{parameters / 1e6:.2f}" for parameters, _ in costs],

@@ -158,7 +158,7 @@ class FlowHead(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Compute flow and confidence of every pair: for study and tests, never in inference.
 
-        Worked on in parts, so that memory goes to the answer alone: 0.5 GB for vpog-base, one query against
+        Computed in parts, so that only the result takes memory: 0.5 GB for vpog-base, one query against
         four templates.
 
         Returns:
