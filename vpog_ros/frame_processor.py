@@ -91,7 +91,7 @@ class FrameProcessor:
         self._reset = True
 
     def add_label_info(self, message) -> None:
-        """Take in the names of labels, a vision_msgs/LabelInfo; those of the parameter go before them."""
+        """Store the names of labels, a vision_msgs/LabelInfo; those of the parameter take precedence."""
         given = parse_names(parameters.read(self._node).label_names)
         self.label_maps.names = names_of_info(message) | given
 

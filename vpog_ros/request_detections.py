@@ -102,7 +102,7 @@ class RequestDetections:
     def _of_instances(
         self, goal, wanted: list[str], header, camera: Camera, most: int, requested: RequestedObjects
     ) -> None:
-        """Take the boxes and masks that the request gives."""
+        """Read the boxes and masks of the request itself."""
         instances = []
         for given in goal.instances:
             instance = copy(given)
@@ -121,7 +121,7 @@ class RequestDetections:
     def _of_topics(
         self, wanted: list[str], header, camera: Camera, most: int, final: bool, requested: RequestedObjects
     ) -> str:
-        """Take the detectors' detections; returns what is waited for, in a sentence, or ""."""
+        """Read the detectors' detections; return the sentence on what is missing, or ""."""
         stamp_ns = stamp_to_ns(header.stamp)
         own = self._newest.of_stamp(stamp_ns)
         if own is not None:

@@ -60,7 +60,8 @@ class VpogNode(parameters.RenamedParameters, LifecycleNodeMixin, Node):
     def __init__(
         self, estimator_factory: EstimatorFactory = load_estimator, node_name: str = "vpog_node", **kwargs
     ) -> None:
-        """
+        """Declare the parameters, and make the parts that exist in every state.
+
         Args:
             estimator_factory: makes the estimator at configure; may take long, and reports its progress.
             kwargs: for rclpy.node.Node.
