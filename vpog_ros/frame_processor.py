@@ -104,13 +104,16 @@ class FrameProcessor:
         settings, start = parameters.read(self._node), time.monotonic()
         if self._is_too_old(frame, settings.max_age):
             return
+        # Convert the messages.
         view = self._view(frame, settings)
         detections = self._detections(frame, view.camera, settings)
         self._statistics.duration("latency convert", time.monotonic() - start)
+        # Estimate the poses, move them to the newest image, and filter them.
         estimates = self._estimate(view, detections, settings)
         if settings.publish_at_newest:
             view, estimates = self._at_newest(view, estimates, settings)
         estimates = self._filtered(estimates, view.frame.time_s, settings)
+        # Publish poses first, then images.
         header = view.frame.image.header
         accepted = self._accepted(estimates, settings)
         try:

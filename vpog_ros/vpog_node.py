@@ -63,8 +63,7 @@ class VpogNode(parameters.RenamedParameters, LifecycleNodeMixin, Node):
         """Declare the parameters, and make the parts that exist in every state.
 
         Args:
-            estimator_factory: makes the estimator at configure; may take long, and reports its progress.
-            kwargs: for rclpy.node.Node.
+            estimator_factory: makes the estimator at configure, reporting progress; kwargs: for Node.
 
         Raises:
             rclpy.exceptions.ParameterException: a parameter given at start is refused.

@@ -83,16 +83,19 @@ def run_calibrate(arguments: argparse.Namespace) -> int:
     if arguments.scenes < CHECKED:
         raise VPOGError(f"--scenes {arguments.scenes}: give {CHECKED} at least, of which one checks.")
     weights = Path(arguments.weights) if arguments.weights else DEFAULT_WEIGHTS
+    # Collect poses in synthetic scenes, compared with the truth.
     calibrators = {}
     with tqdm(total=arguments.scenes, desc="scenes", delay=1, file=sys.stderr) as bar:
-        asked = (weights, arguments.scenes, arguments.frames, arguments.device, arguments.workers)
-        stages = collect(*asked, progress=bar.update, cluster=arguments.cluster)
+        settings = (weights, arguments.scenes, arguments.frames, arguments.device, arguments.workers)
+        stages = collect(*settings, progress=bar.update, cluster=arguments.cluster)
+    # Fit the calibrator of each stage, and check it on scenes that were held out.
     for name, stage in stages.items():
         checks = stage.scene % CHECKED == CHECKED - 1
         calibrators[name] = fit(_part(stage.samples, ~checks), SIGNS[name])
         fitted, checked = (_part(stage.samples, stage.best & chosen) for chosen in (~checks, checks))
         print(_report(name, calibrators[name], fitted, checked))
     print(_LEGEND)
+    # Store the calibration in the weights file.
     calibration = Calibration.of(**calibrators)
     if not arguments.dry_run:
         output = Path(arguments.output) if arguments.output else weights

@@ -210,18 +210,21 @@ def run_estimate(arguments: argparse.Namespace) -> int:
     from vpog_core.io.image_file import read_image
     from vpog_core.io.mask_file import read_mask
 
+    # Read and check all inputs.
     image = read_image(arguments.image)
     camera = read_camera(arguments.camera, image.shape[:2])
     mask = None if arguments.mask is None else read_mask(arguments.mask, image.shape[:2])
     box = np.array(arguments.box, dtype=np.float64) if mask is None else files.mask_box(mask)
     usable_box(box, camera)
     files.check_output(arguments.output)
+    # Onboard the object, and estimate its pose.
     with _estimator_for(arguments) as (estimator, object_id):
         alone = _is_mesh_file(arguments.object, arguments.objects_dir)
         files.onboard_with_progress(estimator, object_id, arguments.object if alone else None)
         detection = Detection(class_id=object_id, box=box, mask=mask)
         estimate = estimator.estimate(image, camera, [detection])[0]
         _draw_estimate(arguments.output, image, camera, estimate, estimator.library.mesh(object_id))
+    # Print the pose.
     print(json.dumps(files.pose_dict(estimate), indent=2) if arguments.json else files.pose_text(estimate))
     return 0 if estimate.T_cam_obj is not None else 1
 

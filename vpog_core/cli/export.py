@@ -44,10 +44,12 @@ def run_export(arguments: argparse.Namespace) -> int:
     from vpog_core.models.checkpoint import load_refiner, load_weights, weights_key
     from vpog_core.models.onnx_export import export_onnx
 
+    # Load the networks.
     weights = Path(arguments.weights or DEFAULT_WEIGHTS)
     refiner_weights = Path(arguments.refiner_weights or DEFAULT_REFINER)
     model, refiner = load_weights(weights), load_refiner(refiner_weights)
     made_of = {"vpog": __version__, "network": weights_key(weights), "refiner": weights_key(refiner_weights)}
+    # Write them as ONNX, and compare each with torch.
     folder = files.output_folder(arguments.onnx)
     try:
         manifest = export_onnx(
@@ -61,6 +63,7 @@ def run_export(arguments: argparse.Namespace) -> int:
         )
     except OSError as error:
         raise VPOGError(f"'{folder}' cannot be written ({error.strerror}): choose another --onnx.") from error
+    # Print the differences.
     for network in manifest["networks"].values():
         largest = max(output["largest_difference"] for output in network["outputs"])
         print(f"{network['file']}: differs from torch by {largest:.1e} of the largest value, or less")

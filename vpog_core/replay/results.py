@@ -63,6 +63,7 @@ class ResultsWriter:
 
     def write(self, frame: RecordedFrame, inputs: FrameInputs, result: FrameResult) -> None:
         """Write the messages of one frame, and its image to the video."""
+        # Draw the poses for video and Rerun.
         head = header(frame.stamp_ns, inputs.frame_id)
         published = result.published(self._settings.min_score)
         overlay = draw_poses(
@@ -75,6 +76,7 @@ class ResultsWriter:
             self._rerun.write(frame, inputs, result)
         if result.failure or result.skipped:
             return
+        # Make the messages that the node would publish.
         messages = {f"{NODE}/poses": object_pose_array(published, head)}
         messages[f"{NODE}/markers"] = self._markers.of_frame(published, head)
         best = max(published, key=lambda e: e.score, default=None)
@@ -87,6 +89,7 @@ class ResultsWriter:
             flow = cv2.imread(str(self._journal.flow_path(frame.number)), cv2.IMREAD_COLOR)
             if flow is not None:
                 messages[f"{NODE}/flow_image"] = image(np.ascontiguousarray(flow[..., ::-1]), head)
+        # Write them to the bag.
         for topic, message in messages.items():
             self._bag.write(topic, message, frame.image_time_ns)
 
