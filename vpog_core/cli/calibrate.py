@@ -18,7 +18,7 @@ CHECKED = 3
 """Every third scene is held out of the fit, to check it."""
 
 _HELP = """\
-Fit what turns matches into a probability (the score) and a covariance of the correct size.
+Fit the conversion of matches to a probability (the score) and a covariance of the correct size.
 
 The network estimates poses of objects it was not trained on, in synthetic scenes whose poses are known. Two
 thirds of the scenes fit a few numbers, on the best pose of an object and on its alternatives; the
@@ -49,14 +49,18 @@ def add_calibrate(commands) -> None:
     )
     add_flags(parser, LoadSettings, "weights", "device")
     parser.add_argument(
-        "--scenes", type=positive, default=24, metavar="N", help="of 3 objects each (default: %(default)s)"
+        "--scenes",
+        type=positive,
+        default=24,
+        metavar="N",
+        help="synthetic scenes, of 3 objects each (default: %(default)s)",
     )
     parser.add_argument(
         "--frames",
         type=positive,
         default=6,
         metavar="N",
-        help="looked at of each scene (default: %(default)s)",
+        help="frames of each scene (default: %(default)s)",
     )
     parser.add_argument(
         "--workers", type=positive, default=1, metavar="N", help="processes (default: %(default)s)"
@@ -64,7 +68,9 @@ def add_calibrate(commands) -> None:
     add_cluster(parser)
     parser.add_argument("--output", metavar="FILE", help="write here instead of into the weights file")
     parser.add_argument("--half", action="store_true", help="store numbers of 16 bits: half the file")
-    parser.add_argument("--dry-run", action="store_true", help="say what would be stored, and store nothing")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print what would be stored, and store nothing"
+    )
     parser.set_defaults(run=run_calibrate)
 
 

@@ -24,9 +24,15 @@ def add_command(add) -> None:
     """Register the subcommand; `add(name, summary, description, epilog, run)` gives its parser."""
     parser = add("export", "write the networks for other programs", HELP, EXAMPLE, run_export)
     parser.add_argument("--onnx", required=True, metavar="DIR", help="folder for the ONNX files")
-    parser.add_argument("--crops", type=positive, default=1, metavar="N", help="at once (default: 1)")
     parser.add_argument(
-        "--templates", type=positive, default=4, metavar="N", help="of each crop (default: 4, a cluster)"
+        "--crops", type=positive, default=1, metavar="N", help="crops in one call (default: 1)"
+    )
+    parser.add_argument(
+        "--templates",
+        type=positive,
+        default=4,
+        metavar="N",
+        help="templates of each crop (default: 4, a cluster)",
     )
     parser.add_argument("--weights", metavar="FILE", help="a .safetensors file (default: the one shipped)")
     parser.add_argument("--refiner-weights", metavar="FILE", help="(default: the ones shipped)")
