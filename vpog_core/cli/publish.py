@@ -16,7 +16,7 @@ from vpog_core.utils.fingerprint import digest
 
 HELP = """\
 Calibrate, evaluate and document new weights: fit their scores (`vpog calibrate`), evaluate them on the
-held-out benchmark and on datasets (`vpog evaluate`), and write card and page of results. Without --into nothing but
+held-out benchmark and on datasets (`vpog evaluate`), and write card and page of results. Without --into only
 the folder --work is written; with it the weights, their card and docs/results.md of a source tree.
 
 A run that was stopped is resumed when started again with the same options. Figures depend on
