@@ -104,7 +104,6 @@ class FrameProcessor:
         settings, start = parameters.read(self._node), time.monotonic()
         if self._is_too_old(frame, settings.max_age):
             return
-        # Convert the messages.
         view = self._view(frame, settings)
         detections = self._detections(frame, view.camera, settings)
         self._statistics.duration("latency convert", time.monotonic() - start)

@@ -89,7 +89,6 @@ class ResultsWriter:
             flow = cv2.imread(str(self._journal.flow_path(frame.number)), cv2.IMREAD_COLOR)
             if flow is not None:
                 messages[f"{NODE}/flow_image"] = image(np.ascontiguousarray(flow[..., ::-1]), head)
-        # Write them to the bag.
         for topic, message in messages.items():
             self._bag.write(topic, message, frame.image_time_ns)
 
