@@ -57,7 +57,7 @@ class BoxDrawing:
         self.point: tuple[float, float] | None = None
 
     def add(self, event: MouseEvent, width: int, height: int) -> np.ndarray | None:
-        """Take an event in, and return the box [4] (x0, y0, x1, y1) that it completes, or None.
+        """Process an event, and return the box [4] (x0, y0, x1, y1) that it completes, or None.
 
         Args:
             width, height: of the image, pixels; boxes are clipped to it.

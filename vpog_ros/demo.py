@@ -102,11 +102,13 @@ def run(arguments: argparse.Namespace) -> int:
     )
     children = Children()
     try:
+        # Write the meshes, which the node onboards.
         writer = children.start(
             "meshes", module("demo_camera", "--write-only", *shared), output / "camera.log"
         )
         if writer.wait():
             return failed("the meshes could not be written", output / "camera.log")
+        # Start node, camera and monitor.
         node = children.start("node", node_command(arguments, objects), output / "vpog_node.log")
         camera_options = ["--seed", str(arguments.seed), "--rate", str(arguments.rate), *shared]
         camera = children.start("camera", module("demo_camera", *camera_options), output / "camera.log")
@@ -115,6 +117,7 @@ def run(arguments: argparse.Namespace) -> int:
             *("--min-share", str(arguments.min_share), *shared),
         ]
         monitor = children.start("monitor", module("demo_monitor", *monitor_options), None)
+        # Wait for the monitor's result.
         while monitor.poll() is None:
             time.sleep(POLL_S)
             for process, log in ((node, "vpog_node.log"), (camera, "camera.log")):

@@ -237,13 +237,13 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    parser.add_argument("--node", default="/vpog_node", help="name of the node that is judged")
+    parser.add_argument("--node", default="/vpog_node", help="name of the node that is evaluated")
     parser.add_argument("--camera", default="/demo_camera", help="name of the demo camera")
     parser.add_argument(
         "--objects-dir", type=Path, default=Path("demo_output/objects"), help="folder of meshes"
     )
     parser.add_argument("--output", type=Path, default=Path("demo_output"), help="folder for the images")
-    parser.add_argument("--frames", type=int, default=300, help="camera frames to judge")
+    parser.add_argument("--frames", type=int, default=300, help="camera frames to evaluate")
     parser.add_argument(
         "--min-share", type=float, default=0.0, help="fraction of correct poses below which the demo fails"
     )

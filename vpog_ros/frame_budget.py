@@ -27,7 +27,7 @@ class FrameBudget:
         return (affordable, "frame_budget") if affordable < most else (most, "max_detections")
 
     def add(self, seconds: float, estimates: int) -> None:
-        """Take in the seconds that the stages of a frame took, for so many estimates."""
+        """Update the average by the seconds of a frame's stages, for a number of estimates."""
         if estimates == 0:
             return
         each = seconds / estimates

@@ -159,7 +159,7 @@ class FrameBuffer:
             return frame
 
     def take_newest_image(self) -> Frame | None:
-        """Take the image that has come last, alone; None where none has come that has a stamp."""
+        """Remove and return the newest image, without detections; None if no image with a stamp has come."""
         with self._changed:
             if not self._images:
                 return None

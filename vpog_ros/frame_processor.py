@@ -75,7 +75,7 @@ class FrameProcessor:
         self._reset = True
 
     def add_label_info(self, message) -> None:
-        """Take in the names of labels, a vision_msgs/LabelInfo; those of the parameter go before them."""
+        """Store the names of labels, a vision_msgs/LabelInfo; those of the parameter take precedence."""
         given = parse_names(parameters.read(self._node).label_names)
         self.label_maps.names = names_of_info(message) | given
 
@@ -91,10 +91,12 @@ class FrameProcessor:
         view = self._views.read(frame, settings)
         detections = self._detections(frame, view.camera, settings)
         self._statistics.duration("latency convert", time.monotonic() - start)
+        # Estimate the poses, move them to the newest image, and filter them.
         estimates = self._estimate(view, detections, settings)
         if settings.publish_at_newest:
             view, estimates = self._at_newest(view, estimates, settings)
         estimates = self._filtered(estimates, view.frame.time_s, settings)
+        # Publish poses first, then images.
         header = view.frame.image.header
         accepted = self._accepted(estimates, settings)
         try:

@@ -55,7 +55,8 @@ class Input:
     """Subscribes again when the publishers offer another quality of service; no message comes twice."""
 
     def __init__(self, node, spec: InputSpec, callback_group) -> None:
-        """
+        """Declare the topic's overrides, and subscribe.
+
         Raises:
             VPOGError: an override of the topic's quality of service that cannot be used.
         """

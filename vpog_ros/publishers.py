@@ -38,7 +38,8 @@ class Publishers:
     """Holds the node's publishers, from configure to cleanup; silent while the node is inactive."""
 
     def __init__(self, node, library) -> None:
-        """
+        """Create the publishers.
+
         Args:
             node: the lifecycle node.
             library: the estimator's ObjectLibrary, for meshes.

@@ -102,7 +102,7 @@ class RequestDetections:
     def _of_instances(
         self, goal, wanted: list[str], header, camera: Camera, most: int, requested: RequestedObjects
     ) -> None:
-        """Take the boxes and masks that the request gives."""
+        """Read the boxes and masks of the request itself."""
         instances = []
         for given in goal.instances:
             instance = copy(given)
@@ -121,7 +121,8 @@ class RequestDetections:
     def _of_topics(
         self, wanted: list[str], header, camera: Camera, most: int, final: bool, requested: RequestedObjects
     ) -> str:
-        """Take the detectors' detections; returns what is waited for, in a sentence, or ""."""
+        """Read the detectors' detections; return the sentence on what is missing, or ""."""
+        # Use the detections of the image itself.
         stamp_ns = stamp_to_ns(header.stamp)
         own = self._newest.of_stamp(stamp_ns)
         if own is not None:
@@ -132,6 +133,7 @@ class RequestDetections:
             return ""
         if not final:
             return NOT_YET
+        # Use recent detections of other images for the remaining objects.
         for object_id, detected in self._newest_of_objects(wanted).items():
             age = abs(detected.age_s(stamp_ns))
             if object_id in found:
@@ -141,6 +143,7 @@ class RequestDetections:
             else:
                 self._read(detected.message, [object_id], camera, most, requested)
                 requested.ages[object_id] = age
+        # Report the objects without a detection.
         if own is None and not requested.detections:
             return " ".join(m.reason for m in requested.missing) or NO_DETECTION.format(
                 " or ".join(wanted) or "any"

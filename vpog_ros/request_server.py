@@ -92,11 +92,13 @@ class RequestServer:
 
     def _result_of(self, request: EstimationRequest, settings: Settings) -> Result | None:
         """Return the result of a request; None while an input is missing, which is noted in the request."""
+        # Wait until the named objects are onboarded.
         onboarding = self._detections.onboarding(request.goal.objects)
         if onboarding:
             request.wait_for("onboarding", onboarding)
             request.renew_image()  # Use an image taken after onboarding, not before.
             return None
+        # Wait for an image and its calibration.
         if request.image is None:
             topic = self._node.resolve_topic_name("image")
             request.wait_for("waiting", NO_IMAGE.format(topic))
@@ -105,6 +107,7 @@ class RequestServer:
         camera = self._camera(request, settings)
         if camera is None:
             return None
+        # Wait for detections, and until their objects are onboarded.
         final = time.monotonic() - request.image_came_s > GRACE_S
         if request.objects is None:
             requested = self._detections.find(request.goal, header, camera, settings.max_detections, final)
@@ -116,6 +119,7 @@ class RequestServer:
         if onboarding:
             request.wait_for("onboarding", onboarding)
             return None
+        # Estimate the poses.
         return self._estimate(request, camera, self._detections.usable(request.objects), settings)
 
     def _camera(self, request: EstimationRequest, settings: Settings) -> Camera | None:

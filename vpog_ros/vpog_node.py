@@ -57,10 +57,10 @@ class VpogNode(parameters.RenamedParameters, LifecycleNodeMixin, Node):
     def __init__(
         self, estimator_factory: EstimatorFactory = load_estimator, node_name: str = "vpog_node", **kwargs
     ) -> None:
-        """
+        """Declare the parameters, and make the parts that exist in every state.
+
         Args:
-            estimator_factory: makes the estimator at configure; may take long, and reports its progress.
-            kwargs: for rclpy.node.Node.
+            estimator_factory: makes the estimator at configure, reporting progress; kwargs: for Node.
 
         Raises:
             rclpy.exceptions.ParameterException: a parameter given at start is refused.

@@ -42,7 +42,8 @@ class Worker:
         between_frames: Callable[[], bool] = lambda: False,
         max_rate: Callable[[], float] = lambda: 0.0,
     ) -> None:
-        """
+        """Make a worker, whose thread begins with `start`.
+
         Args:
             max_rate: returns the largest number of frames started in a second; 0: no limit.
         """

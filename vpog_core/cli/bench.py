@@ -15,7 +15,7 @@ from vpog_core.types import VPOGError
 HELP = """\
 Time the estimator on images of a synthetic scene: each stage, for several numbers of detections and for
 tracked objects; the steps of the networks beside the least time that their operations and bytes take on
-this machine; and what the estimator takes without each of its optimisations. Run it on a machine that
+this machine; and the estimator without each of its optimisations. Run it on a machine that
 does nothing else."""
 
 EXAMPLE = """\
@@ -34,10 +34,14 @@ def add_command(add) -> None:
         type=_counts,
         default=(1, 4, 16),
         metavar="N,N",
-        help="in an image (default: 1,4,16)",
+        help="numbers of detections in an image (default: 1,4,16)",
     )
-    parser.add_argument("--frames", type=positive, default=10, metavar="N", help="images (default: 10)")
-    parser.add_argument("--objects", type=positive, default=3, metavar="N", help="in the scene (default: 3)")
+    parser.add_argument(
+        "--frames", type=positive, default=10, metavar="N", help="number of images (default: 10)"
+    )
+    parser.add_argument(
+        "--objects", type=positive, default=3, metavar="N", help="objects in the scene (default: 3)"
+    )
     parser.add_argument(
         "--networks",
         type=lambda text: tuple(text.split(",")),
@@ -48,13 +52,16 @@ def add_command(add) -> None:
     add_flags(parser, LoadSettings, "weights", "device", "precision")
     parser.set_defaults(device="cpu")
     parser.add_argument(
-        "--threads", type=positive, metavar="N", help="of an operation (default: all cores of this process)"
+        "--threads",
+        type=positive,
+        metavar="N",
+        help="threads of an operation (default: all cores of this process)",
     )
     parser.add_argument(
-        "--no-comparisons", action="store_true", help="leave out the ways without each optimisation"
+        "--no-comparisons", action="store_true", help="leave out the comparisons without each optimisation"
     )
     parser.add_argument("--output", metavar="FILE", help="write all numbers here, JSON")
-    parser.add_argument("--docs", metavar="FILE", help="put the tables between the marks of this document")
+    parser.add_argument("--docs", metavar="FILE", help="write the tables between the marks of this document")
 
 
 def run_bench(arguments: argparse.Namespace) -> int:

@@ -18,7 +18,7 @@ CHECKED = 3
 """Every third scene is held out of the fit, to check it."""
 
 _HELP = """\
-Fit what turns matches into a probability (the score) and a covariance of the correct size.
+Fit the conversion of matches to a probability (the score) and a covariance of the correct size.
 
 The network estimates poses of objects it was not trained on, in synthetic scenes whose poses are known. Two
 thirds of the scenes fit a few numbers, on the best pose of an object and on its alternatives; the
@@ -49,14 +49,18 @@ def add_calibrate(commands) -> None:
     )
     add_flags(parser, LoadSettings, "weights", "device")
     parser.add_argument(
-        "--scenes", type=positive, default=24, metavar="N", help="of 3 objects each (default: %(default)s)"
+        "--scenes",
+        type=positive,
+        default=24,
+        metavar="N",
+        help="synthetic scenes, of 3 objects each (default: %(default)s)",
     )
     parser.add_argument(
         "--frames",
         type=positive,
         default=6,
         metavar="N",
-        help="looked at of each scene (default: %(default)s)",
+        help="frames of each scene (default: %(default)s)",
     )
     parser.add_argument(
         "--workers", type=positive, default=1, metavar="N", help="processes (default: %(default)s)"
@@ -64,7 +68,9 @@ def add_calibrate(commands) -> None:
     add_cluster(parser)
     parser.add_argument("--output", metavar="FILE", help="write here instead of into the weights file")
     parser.add_argument("--half", action="store_true", help="store numbers of 16 bits: half the file")
-    parser.add_argument("--dry-run", action="store_true", help="say what would be stored, and store nothing")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print what would be stored, and store nothing"
+    )
     parser.set_defaults(run=run_calibrate)
 
 
@@ -83,16 +89,19 @@ def run_calibrate(arguments: argparse.Namespace) -> int:
     if arguments.scenes < CHECKED:
         raise VPOGError(f"--scenes {arguments.scenes}: give {CHECKED} at least, of which one checks.")
     weights = Path(arguments.weights) if arguments.weights else DEFAULT_WEIGHTS
+    # Collect poses in synthetic scenes, compared with the truth.
     calibrators = {}
     with tqdm(total=arguments.scenes, desc="scenes", delay=1, file=sys.stderr) as bar:
-        asked = (weights, arguments.scenes, arguments.frames, arguments.device, arguments.workers)
-        stages = collect(*asked, progress=bar.update, cluster=arguments.cluster)
+        settings = (weights, arguments.scenes, arguments.frames, arguments.device, arguments.workers)
+        stages = collect(*settings, progress=bar.update, cluster=arguments.cluster)
+    # Fit the calibrator of each stage, and check it on scenes that were held out.
     for name, stage in stages.items():
         checks = stage.scene % CHECKED == CHECKED - 1
         calibrators[name] = fit(_part(stage.samples, ~checks), SIGNS[name])
         fitted, checked = (_part(stage.samples, stage.best & chosen) for chosen in (~checks, checks))
         print(_report(name, calibrators[name], fitted, checked))
     print(_LEGEND)
+    # Store the calibration in the weights file.
     calibration = Calibration.of(**calibrators)
     if not arguments.dry_run:
         output = Path(arguments.output) if arguments.output else weights

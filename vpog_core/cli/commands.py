@@ -31,7 +31,7 @@ from vpog_core.threads import usable_cores, use_threads
 from vpog_core.types import Detection, VPOGError
 
 _ESTIMATE_HELP = """\
-The pose of one object in one image, or of a frame that the node has dumped.
+Estimate the pose of one object in one image, or the poses of a frame that the node dumped.
 
 Say where the object is with --box or --mask, and what it is with --object: a mesh
 file, or the name of an object in --objects-dir. Prints the pose in the camera frame
@@ -49,10 +49,10 @@ or XML), for the image as it is, or simply:
 Exit status: 0 a pose was found, 1 no pose, 2 unusable input."""
 
 _ONBOARD_HELP = """\
-Get to know an object, or all of a folder: render 162 template views, encode them, and
-keep both in the cache, so that the first estimate is quick. Prints the size each mesh is
-taken to have; look at it, a wrong unit is the commonest mistake. Of a folder, a mesh that
-cannot be used is named and left out."""
+Onboard an object, or all objects of a folder: render 162 template views, encode them, and
+store both in the cache, so that the first estimate is fast. Prints the size of each mesh;
+check it, as a wrong unit is the most common mistake. Meshes of a folder that cannot be
+used are reported and left out."""
 
 _ONBOARD_EXAMPLE = """\
 example:
@@ -61,8 +61,8 @@ example:
 Exit status: 0 every object can be used, 1 some of a folder cannot, 2 none can."""
 
 _DEMO_HELP = """\
-Objects no network was trained on move through a cluttered scene; every pose found is
-compared with the true one. Prints a line for each object and one over all; draws
+Estimate poses of objects unseen in training, which move through a cluttered scene, and
+compare them with the true ones. Prints a line for each object and one over all; draws
 overlays and matches into --output."""
 
 
@@ -210,18 +210,21 @@ def run_estimate(arguments: argparse.Namespace) -> int:
     from vpog_core.io.image_file import read_image
     from vpog_core.io.mask_file import read_mask
 
+    # Read and check all inputs.
     image = read_image(arguments.image)
     camera = read_camera(arguments.camera, image.shape[:2])
     mask = None if arguments.mask is None else read_mask(arguments.mask, image.shape[:2])
     box = np.array(arguments.box, dtype=np.float64) if mask is None else files.mask_box(mask)
     usable_box(box, camera)
     files.check_output(arguments.output)
+    # Onboard the object, and estimate its pose.
     with _estimator_for(arguments) as (estimator, object_id):
         alone = _is_mesh_file(arguments.object, arguments.objects_dir)
         files.onboard_with_progress(estimator, object_id, arguments.object if alone else None)
         detection = Detection(class_id=object_id, box=box, mask=mask)
         estimate = estimator.estimate(image, camera, [detection])[0]
         _draw_estimate(arguments.output, image, camera, estimate, estimator.library.mesh(object_id))
+    # Print the pose.
     print(json.dumps(files.pose_dict(estimate), indent=2) if arguments.json else files.pose_text(estimate))
     return 0 if estimate.T_cam_obj is not None else 1
 

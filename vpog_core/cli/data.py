@@ -8,7 +8,7 @@ from pathlib import Path
 from vpog_core.cli.numbers import count, positive
 from vpog_core.types import VPOGError
 
-_HELP = "Look at training samples with their labels, or measure how fast they come."
+_HELP = "Show training samples with their labels, or measure how fast they are made."
 
 _PREVIEW_HELP = """\
 Draw a sheet of training samples with their labels, and print how much is visible, how boxes fit and
@@ -21,7 +21,7 @@ With --network refiner a row shows an image, the render at a wrong pose, the sam
 both where the labels say they belong together, the flow from render to image, and what is visible."""
 
 _BENCH_HELP = """\
-Samples per second of the loader alone (a query, its templates and labels; of a refiner an image, a
+Measure samples per second of the loader alone (a query, its templates and labels; of a refiner an image, a
 render and labels), and the CPU time of each stage."""
 
 _EXAMPLES = """\
@@ -32,7 +32,7 @@ examples:
   vpog data preview --network refiner --meshes meshes/train --photos photos
   vpog data bench --procedural 8 --size 224 --workers 2
 
-What is rendered once goes into --cache-dir and is used again."""
+Renders are cached in --cache-dir."""
 
 
 def add_data(commands) -> None:
@@ -78,7 +78,9 @@ def _part(parts, name: str, summary: str, description: str, run) -> argparse.Arg
     parser.add_argument(
         "--meshes", action="append", default=[], metavar="DIR", help="mesh files; may be repeated"
     )
-    parser.add_argument("--unit", choices=("auto", "m", "cm", "mm"), default="auto", help="of those meshes")
+    parser.add_argument(
+        "--unit", choices=("auto", "m", "cm", "mm"), default="auto", help="unit of those meshes"
+    )
     parser.add_argument("--gso", default="", metavar="DIR", help="Google Scanned Objects, as published")
     parser.add_argument(
         "--bop",
@@ -95,7 +97,7 @@ def _part(parts, name: str, summary: str, description: str, run) -> argparse.Arg
     parser.add_argument(
         "--size", type=positive, metavar="PX", help="of crops (default: 112, of a refiner 128)"
     )
-    parser.add_argument("--seed", type=count, default=0, help="other samples (default: %(default)s)")
+    parser.add_argument("--seed", type=count, default=0, help="seed of the samples (default: %(default)s)")
     return parser
 
 

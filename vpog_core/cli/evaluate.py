@@ -22,7 +22,7 @@ examples:
   vpog evaluate --dataset ycbv --detections cnos_ycbv.json --output out/ycbv --workers 4
   vpog evaluate --dataset hope --split val --baseline sift --output out/hope
   vpog evaluate --synthetic heldout --baseline sift --output out/heldout
-  vpog evaluate --synthetic heldout --objects 5 --crops 4 --output out/look
+  vpog evaluate --synthetic heldout --objects 5 --crops 4 --output out/quick
   vpog evaluate --synthetic heldout --split plain --levels clean,occluded --output out/plain
 
 A run that was stopped is resumed when started again with the same options.

@@ -24,9 +24,15 @@ def add_command(add) -> None:
     """Register the subcommand; `add(name, summary, description, epilog, run)` gives its parser."""
     parser = add("export", "write the networks for other programs", HELP, EXAMPLE, run_export)
     parser.add_argument("--onnx", required=True, metavar="DIR", help="folder for the ONNX files")
-    parser.add_argument("--crops", type=positive, default=1, metavar="N", help="at once (default: 1)")
     parser.add_argument(
-        "--templates", type=positive, default=4, metavar="N", help="of each crop (default: 4, a cluster)"
+        "--crops", type=positive, default=1, metavar="N", help="crops in one call (default: 1)"
+    )
+    parser.add_argument(
+        "--templates",
+        type=positive,
+        default=4,
+        metavar="N",
+        help="templates of each crop (default: 4, a cluster)",
     )
     parser.add_argument("--weights", metavar="FILE", help="a .safetensors file (default: the one shipped)")
     parser.add_argument("--refiner-weights", metavar="FILE", help="(default: the ones shipped)")
@@ -44,10 +50,12 @@ def run_export(arguments: argparse.Namespace) -> int:
     from vpog_core.models.checkpoint import load_refiner, load_weights, weights_key
     from vpog_core.models.onnx_export import export_onnx
 
+    # Load the networks.
     weights = Path(arguments.weights or DEFAULT_WEIGHTS)
     refiner_weights = Path(arguments.refiner_weights or DEFAULT_REFINER)
     model, refiner = load_weights(weights), load_refiner(refiner_weights)
     made_of = {"vpog": __version__, "network": weights_key(weights), "refiner": weights_key(refiner_weights)}
+    # Write them as ONNX, and compare each with torch.
     folder = files.output_folder(arguments.onnx)
     try:
         manifest = export_onnx(
@@ -61,6 +69,7 @@ def run_export(arguments: argparse.Namespace) -> int:
         )
     except OSError as error:
         raise VPOGError(f"'{folder}' cannot be written ({error.strerror}): choose another --onnx.") from error
+    # Print the differences.
     for network in manifest["networks"].values():
         largest = max(output["largest_difference"] for output in network["outputs"])
         print(f"{network['file']}: differs from torch by {largest:.1e} of the largest value, or less")

@@ -36,15 +36,18 @@ def run_from_dump(arguments: argparse.Namespace) -> int:
     from vpog_core.visualization.estimate_drawing import estimate_drawings
     from vpog_core.visualization.overlay import draw_poses
 
+    # Read the dump, and make the estimator that it describes.
     files.check_output(arguments.output)
     dump = read_dump(arguments.dump)
     use_threads(usable_cores())
     estimator = make_estimator(dump, arguments.weights, arguments.refiner_weights, arguments.device)
     files.onboard_with_progress(estimator)
+    # Estimate again, and draw the poses.
     estimates = estimator.estimate(dump.image, dump.camera, dump.detections, dump.priors, dump.constraints)
     drawings = estimate_drawings(estimates, dump.library, min_score=0.0)
     overlay = draw_poses(dump.image, dump.camera, drawings)
     files.write_png(files.output_folder(arguments.output) / "overlay.png", overlay)
+    # Compare with the poses in the dump.
     differences = [difference(e.T_cam_obj, T) for e, T in zip(estimates, dump.poses, strict=True)]
     if arguments.json:
         found = [files.pose_dict(e) | {"from_dump": d} for e, d in zip(estimates, differences, strict=True)]

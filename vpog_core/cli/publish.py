@@ -15,8 +15,8 @@ from vpog_core.types import VPOGError
 from vpog_core.utils.fingerprint import digest
 
 HELP = """\
-Do all that new weights need, in one go: fit their scores (`vpog calibrate`), evaluate them on the held-out
-benchmark and on datasets (`vpog evaluate`), and write card and page of results. Without --into nothing but
+Calibrate, evaluate and document new weights: fit their scores (`vpog calibrate`), evaluate them on the
+held-out benchmark and on datasets (`vpog evaluate`), and write card and page of results. Without --into only
 the folder --work is written; with it the weights, their card and docs/results.md of a source tree.
 
 A run that was stopped is resumed when started again with the same options. Figures depend on
@@ -47,7 +47,9 @@ def add_command(add) -> None:
     )
     parser.add_argument("--work", default="runs/publish", metavar="DIR", help="(default: %(default)s)")
     parser.add_argument("--into", metavar="DIR", help="the source tree that ships them")
-    parser.add_argument("--quick", action="store_true", help="a small part of all, to try it")
+    parser.add_argument(
+        "--quick", action="store_true", help="evaluate a small part of the benchmark, to test the command"
+    )
     parser.add_argument("--workers", type=positive, default=1, metavar="N", help="processes (default: 1)")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
 

@@ -15,8 +15,8 @@ from vpog_core.setting import settings_of
 from vpog_core.types import VPOGError
 
 REPLAY_HELP = """\
-Poses of a recorded bag (MCAP or SQLite), without ROS. Images, camera calibrations and 2D detections are
-read and paired as the node does; no frame is dropped. Objects that were found are followed in images that
+Estimate poses of a recorded bag (MCAP or SQLite), without ROS. Images, camera calibrations and 2D detections
+are read and paired as the node does; no frame is dropped. Objects that were found are followed in images that
 have no detections. Into --output go
 
   poses/       a bag with the results on the node's topics: ObjectPoseArray, PoseStamped, frames on /tf,
@@ -72,7 +72,9 @@ def _add_replay(parser) -> None:
     own = settings_of(ReplaySettings)
     add_flag(parser, "without_detections", own.pop("without_detections"), "--only-detected")
     add_flags(parser, ReplaySettings, *own)
-    parser.add_argument("--no-images", action="store_true", help="no images in the bag, which keeps it small")
+    parser.add_argument(
+        "--no-images", action="store_true", help="write no images to the bag, which keeps it small"
+    )
     parser.add_argument("--rerun", action="store_true", help="also write poses.rrd for the Rerun viewer")
     _add_storage(parser)
     group = parser.add_argument_group("estimator")
@@ -86,7 +88,7 @@ def _add_record(parser) -> None:
     parser.add_argument(
         "--rate", type=positive, default=10, metavar="HZ", help="frames a second (default: %(default)s)"
     )
-    parser.add_argument("--seed", type=count, default=1, help="another scene (default: %(default)s)")
+    parser.add_argument("--seed", type=count, default=1, help="seed of the scene (default: %(default)s)")
     parser.add_argument(
         "--jitter",
         type=fraction,

@@ -10,8 +10,8 @@ Find the turns after which an object looks the same, by its shape and its colour
 what to write into objects.yaml. Of poses that look alike the node then gives the one nearest to the
 last, and evaluation counts none of them as wrong.
 
-What a camera hardly sees does not count: differences of a hundredth of the object's size, on a
-fiftieth of its surface. Look at the proposal before you use it."""
+Differences that a camera hardly sees are ignored: of a hundredth of the object's size, on a
+fiftieth of its surface. Check the proposal before you use it."""
 
 EXAMPLE = """\
 examples:
@@ -24,7 +24,9 @@ def add_command(add) -> None:
     """Register the subcommand; `add(name, summary, description, epilog, run)` gives its parser."""
     parser = add("symmetry", "propose the symmetry of a mesh for objects.yaml", HELP, EXAMPLE, run_symmetry)
     parser.add_argument("mesh", metavar="MESH", help="mesh file: .ply, .obj, .glb or .stl")
-    parser.add_argument("--unit", choices=("auto", "m", "cm", "mm"), default="auto", help="of the mesh file")
+    parser.add_argument(
+        "--unit", choices=("auto", "m", "cm", "mm"), default="auto", help="unit of the mesh file"
+    )
 
 
 def run_symmetry(arguments: argparse.Namespace) -> int:

@@ -31,7 +31,7 @@ examples:
   vpog train experiment=tiny output=runs/tiny trainer.minutes=90
   vpog train experiment=small data.meshes=[meshes/train] data.photos=photos
   vpog train experiment=base init.croco=CroCo_V2_ViTBase_BaseDecoder.pth 'data.bop=[data/gso:train_pbr]'
-Quote what holds brackets, as shells read them too. Exit status: 0 done, 2 unusable settings, 130 stopped."""
+Quote arguments with brackets, as shells read them. Exit status: 0 done, 2 unusable settings, 130 stopped."""
 
 
 def add_train(commands) -> None:

@@ -29,15 +29,15 @@ from vpog_core.types import Camera, Detection, Estimates, PoseEstimate, VPOGErro
 from vpog_core.utils.atomic_file import atomic_write
 
 TEMPLATE_SIZE, CROP_SIZE = 224, 448
-"""Pixels a side. Crops are larger than most objects are in an image, so that small features are found."""
+"""Sides in pixels. Crops are larger than most objects are in an image, so that small features are found."""
 CONTRAST = 0.02
-"""Half of OpenCV's contrast threshold: more features on weak texture."""
+"""SIFT's contrast threshold, half of OpenCV's default: it finds more features on weak texture."""
 RATIO = 0.8
 CANDIDATES = 10
-"""Templates that RANSAC is run on."""
+"""Number of templates that RANSAC is run on."""
 MIN_MATCHES = 5
 THRESHOLD = 8.0
-"""Pixels of the crop an inlier may be off."""
+"""Largest reprojection error of an inlier, pixels of the crop."""
 HALF_SCORE_INLIERS = 20.0
 """Inliers at which a score is one half."""
 

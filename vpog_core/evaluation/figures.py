@@ -17,7 +17,7 @@ from vpog_core.visualization.overlay import PoseDrawing, draw_poses
 
 TRUTH, ESTIMATE = (90, 230, 130), (255, 170, 40)
 SIDE = 224
-"""Pixels of an image in the report."""
+"""Side of an image in the report, pixels."""
 PER_OBJECT = 2
 """Images of one object in a row, so that one hard object does not fill it."""
 

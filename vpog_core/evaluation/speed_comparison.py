@@ -57,7 +57,7 @@ def compare_variants(
                 ours(image, detections)
 
     others = {
-        "templates encoded again in every image": without_cache,
+        "templates encoded anew in every image": without_cache,
         f"{count} detections one by one": one_by_one,
         "three hypotheses, all compared with the image": all_compared,
     }

@@ -49,7 +49,7 @@ def speed_tables(result: SpeedResult) -> str:
 
 
 def update_document(path: Path, result: SpeedResult) -> None:
-    """Put the tables between the two marks of a document.
+    """Replace the tables between the two marks of a document.
 
     Raises:
         VPOGError: there is no such document, or it has no marks.

@@ -14,7 +14,7 @@ from vpog_core.objects.renderer import Renderer
 TAUS = np.arange(0.05, 0.51, 0.05)
 """Largest distance of a matching pixel, over the diameter."""
 DELTA = 0.015
-"""Metres the object may lie behind the measured surface and still count as visible."""
+"""Distance, metres, up to which an object behind the measured surface counts as visible."""
 
 
 def vsd(

@@ -60,7 +60,7 @@ def _both(scores: Mapping) -> list[str]:
 
 
 def write_block(path: Path, name: str, block: str) -> None:
-    """Put a block between its marks in a Markdown file; raises as `with_block`."""
+    """Replace the block between its marks in a Markdown file; raises as `with_block`."""
     atomic_write(path, with_block(path, name, block))
 
 

@@ -62,7 +62,7 @@ def start(T: np.ndarray, covariance: np.ndarray | None, time: float) -> FilterSt
 def update(
     state: FilterState, T: np.ndarray, covariance: np.ndarray | None, time: float, symmetry: Symmetry
 ) -> FilterState:
-    """Take in the pose of a later image.
+    """Update the state by the pose of a later image.
 
     A pose outside of the gate is a jump: the prediction is kept until a second pose confirms it, from which
     the filter is then reset. Of poses that look alike for a symmetric object the one nearest to the

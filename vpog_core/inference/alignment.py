@@ -26,14 +26,14 @@ from vpog_core.types import Camera, VPOGError
 MAX_SIZE, MIN_SIZE = 256, 48
 """Sides of the crop, pixels; an object that would need a smaller one is left as it is."""
 MAX_ENLARGEMENT = 2.0
-"""Pixels of the crop over those of the image, at most."""
+"""Largest scale of the crop: its pixels over those of the image."""
 PADDING = 1.15
 LOCAL_SIGMA = 1 / 32
 """Size of the neighbourhood that brightness and contrast are normalised over; fraction of the crop's side."""
 COARSE_SIGMA = 1 / 8
 """The wider neighbourhood that similarity is measured over as well: it sees shapes that survive blur."""
 DOWNSAMPLE_SIGMA = 6.0
-"""Pixels: for a wider Gaussian the image is scaled down first, by whole factors."""
+"""Standard deviation, pixels, above which the image is scaled down before a Gaussian filter."""
 MIN_CONTRAST = 6.0
 """Grey levels: contrast fainter than this is noise, and is not amplified."""
 MAX_ROUND_TRIP = 1 / 256

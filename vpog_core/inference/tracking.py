@@ -234,7 +234,7 @@ class Tracker:
         followed: dict[Key, tuple[Detection, Prior]],
         results: Estimates,
     ) -> tuple[list[Detection], Estimates]:
-        """Give new objects without a number the numbers of those that were lost in this image."""
+        """Assign the numbers of objects that were lost in this image to new objects without one."""
         count = len(detections)
         lost = [key for key, e in zip(followed, results[count:], strict=True) if e.T_cam_obj is None]
         detections, results = list(detections), Estimates(results, results.timings)

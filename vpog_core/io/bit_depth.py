@@ -36,7 +36,7 @@ class BitDepth:
     """
 
     def __init__(self, bits: int = 0) -> None:
-        """Take `bits` of each pixel as used (8 to 16), or find them from the frames (0).
+        """Set the number of used bits of each pixel (8 to 16), or 0 to find it from the frames.
 
         Raises:
             VPOGError: another number of bits.

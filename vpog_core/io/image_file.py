@@ -167,7 +167,7 @@ def _read_header(data: bytes, name: str, what: str) -> Header | None:
             header = Header(image.format, image.mode, image.size, turned)
     except Image.DecompressionBombError as error:
         raise VPOGError(f"The {what} '{name}' is too large ({error}): give a smaller one.") from error
-    except Exception:  # whatever the bytes make a decoder raise
+    except Exception:  # decoders raise nearly anything for broken bytes
         return None
     if several:
         raise VPOGError(f"The {what} '{name}' holds several images: save the one that is meant alone.")
@@ -194,5 +194,5 @@ def _decoded_by_pillow(data: bytes) -> np.ndarray | None:
     try:
         with Image.open(io.BytesIO(data)) as image:
             return np.asarray(image.convert("RGB"))[..., ::-1]
-    except Exception:  # whatever the bytes make a decoder raise
+    except Exception:  # decoders raise nearly anything for broken bytes
         return None

@@ -32,6 +32,7 @@ def read_mask(path: str | Path, size: tuple[int, int]) -> np.ndarray:
     Raises:
         VPOGError: missing, not an image, of another size, all black, nowhere black, or of several labels.
     """
+    # Read the file, and check its size and type.
     stored = open_image(path, "mask")
     height, width = stored.pixels.shape[:2]
     if (height, width) != tuple(size):
@@ -41,6 +42,7 @@ def read_mask(path: str | Path, size: tuple[int, int]) -> np.ndarray:
         )
     if stored.pixels.dtype not in (np.uint8, np.uint16):
         raise VPOGError(f"The mask '{path}' holds {stored.pixels.dtype} numbers: give a PNG of 8 bits.")
+    # Refuse files with several labels.
     colours, alpha = split_alpha(stored.pixels)
     values = colours if alpha is None else alpha[..., None]
     labels = _labels(_coarse(values) if stored.lossy else values)
@@ -51,6 +53,7 @@ def read_mask(path: str | Path, size: tuple[int, int]) -> np.ndarray:
             f"The mask '{path}' has areas of {len(labels)} values ({shown}{more}) beside black: give one "
             "object alone, white on black."
         )
+    # Find the object's value, and threshold at half of it.
     brightest = values.max(axis=2)
     top = max(labels[0]) if labels and not stored.lossy else int(brightest.max())
     if top == 0:

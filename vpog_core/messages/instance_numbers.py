@@ -94,7 +94,7 @@ class InstanceNumbers:
         return class_id in self._ambiguous
 
     def distrust(self, class_id: str) -> None:
-        """Take a class's numbers for ambiguous from now on: its detector gave one to another object."""
+        """Mark a class's numbers as ambiguous: its detector gave one to another object."""
         self._ambiguous.add(class_id)
 
     def _remembered(self, class_id: str) -> dict[int, tuple[np.ndarray, int]]:

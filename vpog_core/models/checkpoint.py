@@ -33,7 +33,9 @@ def save_weights(
         "format": FORMAT, "network": kind, "config": json.dumps(model.config.to_dict()), **(extra or {}),
     }  # fmt: skip
     tensors = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
-    atomic_write(Path(path), save(tensors, metadata=metadata))  # save_file would hide it from other users
+    atomic_write(
+        Path(path), save(tensors, metadata=metadata)
+    )  # save_file would make the file unreadable for other users
 
 
 def copy_weights(
@@ -125,7 +127,7 @@ def weights_key(path: str | Path) -> str:
     with safe_open(path, framework="pt") as file:
         config = (file.metadata() or {}).get("config", "")
     content = Path(path).read_bytes()
-    tensors = content[8 + int.from_bytes(content[:8], "little") :]  # behind safetensors' header
+    tensors = content[8 + int.from_bytes(content[:8], "little") :]  # after safetensors' header
     return digest([config, tensors])[:SHORT]
 
 

@@ -134,7 +134,7 @@ def load_croco(path: str | Path) -> CroCoEncoder:
 
 
 def init_encoder(model: VPOGModel, croco: CroCoEncoder | str | Path) -> None:
-    """Give a network's encoder the weights of a CroCo-v2 file; the rest of it stays.
+    """Load the weights of a CroCo-v2 file into a network's encoder; the rest of it stays.
 
     Raises:
         VPOGError: as `load_croco`, or the file's encoder is another than the network's.

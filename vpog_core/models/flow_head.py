@@ -64,7 +64,7 @@ def affine_basis(device: torch.device | None = None) -> Tensor:
 
 
 def take_cells(features: Tensor, image: Tensor, row: Tensor, column: Tensor, size: int) -> Tensor:
-    """Take square windows of cells [P, size * size, C], row-major, each from the first cell of a patch on.
+    """Cut square windows of cells [P, size * size, C], row-major, each from the first cell of a patch on.
 
     Args:
         features: [N, C, h, w]; image, row, column: [P] which image, and the patch's place in its grid.

@@ -169,7 +169,7 @@ def open_session(path: Path, threads: int = 1):
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime has an exception of its own for each kind of damage
+    except Exception as error:  # onnxruntime raises a different exception for each kind of damage
         raise VPOGError(
             f"'{path}' cannot be opened in onnxruntime ({str(error)[:100]}): export it again."
         ) from error

@@ -95,7 +95,7 @@ class VPOGModel(nn.Module):
     def encode(self, images: Tensor) -> Encoded:
         """Encode RGB images [N, 3, H, W], uint8, or float in 0..1, to tokens and stem features.
 
-        Floating point values are looked at (a GPU is waited for); uint8 images need no look.
+        Values of floating point images are checked, which waits for a GPU; those of uint8 images are not.
 
         Raises:
             VPOGError: wrong shape, size, device or range, NaN.
@@ -127,9 +127,11 @@ class VPOGModel(nn.Module):
         """
         self._check_pair(query, templates)
         check_directions(directions, templates.tokens)
+        # Exchange information between query and templates.
         q, t, rope_mask = self.token_manager.add(query.tokens, templates.tokens)
         q, t = self.aa_module(q, t, directions, rope_mask)
         q, t, added = self.token_manager.split(self.norm(q), self.norm(t))
+        # Compare patches, and compute the features for flow.
         logits = self.classification_head(q, t, added)
         query_fine = self.flow_head.fine(query.stem, q)
         template_fine = self.flow_head.fine(templates.stem.flatten(0, 1), t.flatten(0, 1))

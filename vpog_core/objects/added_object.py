@@ -96,6 +96,7 @@ def check_mesh(folder: Path, name: str, mesh: str, data: bytes, unit: str, symme
     Raises:
         VPOGError: a name, path, size, unit or symmetry that is refused, or a mesh that cannot be used.
     """
+    # Check name, unit and symmetry.
     name, folder, unit = checked_name(name), Path(folder), unit or "auto"
     entries = read_entries(folder)
     if name in entries or any(name in entry.aliases for entry in entries.values()):
@@ -110,11 +111,13 @@ def check_mesh(folder: Path, name: str, mesh: str, data: bytes, unit: str, symme
     if unit not in ("auto", *UNITS):
         raise VPOGError(f"The unit {unit[:20]!r} is not known: use auto, {', '.join(UNITS)}.")
     settings = {"unit": unit} | _symmetry(symmetry, unit)
+    # Check a mesh that was sent.
     if data:
         place = f"{name}{_suffix(mesh)}"
         read = _read_bytes(data, place, unit)
         _refuse_existing(folder, place)
         return AddedObject(name, folder, place, bytes(data), settings, read.diameter, read.notes)
+    # Check a mesh that is in the folder.
     place = path_inside(folder, mesh)
     taken = next((e.object_id for e in entries.values() if _same(e.mesh, folder / place)), None)
     if taken is not None:

@@ -32,7 +32,7 @@ def appearance_symmetry(renderer: Renderer, shape: Symmetry) -> Symmetry:
 
     def same(S: np.ndarray) -> bool:
         after = _colors(renderer, points @ S[:3, :3].T + S[:3, 3], normals @ S[:3, :3].T)
-        differs = np.abs(after - before).max(axis=1) > COLOR  # not where there is no surface: NaN
+        differs = np.abs(after - before).max(axis=1) > COLOR  # False without a surface (NaN)
         return bool(differs.mean() <= MAX_OUTLIERS[2])
 
     kept = [S for n, S in enumerate(shape.discrete) if n == 0 or same(S)]

@@ -229,12 +229,14 @@ class Renderer:
         self, T: np.ndarray, K: np.ndarray, hits: Hits, normals: np.ndarray, lights: Sequence[Light]
     ) -> np.ndarray:
         """Shade hits with normals [N, 3] (object frame, towards the camera): colours [N, 3] uint8."""
+        # Look up the colours.
         footprint = hits.z * np.float32(1.0 / (self._scale * K[0, 0]))
         color = self.surface.color(hits.face, hits.weights, footprint)
         R = T[:3, :3].astype(np.float32)
         view = None
         light_sum = np.zeros(3, dtype=np.float32)
         highlight = None
+        # Sum diffuse light and highlights of all lights.
         for light in lights:
             tint = np.asarray(light.color, dtype=np.float32)
             towards = np.asarray(light.direction, dtype=np.float32) @ R
@@ -249,6 +251,7 @@ class Renderer:
                 gloss = np.maximum((normals * half).sum(axis=1), 0.0) ** light.shininess * (facing > 0)
                 gloss = (255.0 * light.specular * gloss)[:, None] * tint
                 highlight = gloss if highlight is None else highlight + gloss
+        # Multiply colours and light.
         shaded = color * light_sum
         if highlight is not None:
             shaded += highlight

@@ -12,7 +12,7 @@ from scipy.sparse.csgraph import connected_components
 from vpog_core.objects.mesh import Mesh
 
 CREASE_ANGLE = 30.0
-"""Degrees: an edge that is bent by more is shaded as an edge, one that is bent by less as part of a curve."""
+"""Angle between faces, degrees, above which an edge is shaded as sharp, below as part of a curve."""
 CREASE_COSINE = np.cos(np.radians(CREASE_ANGLE))
 
 

@@ -63,6 +63,7 @@ class ResultsWriter:
 
     def write(self, frame: RecordedFrame, inputs: FrameInputs, result: FrameResult) -> None:
         """Write the messages of one frame, and its image to the video."""
+        # Draw the poses for video and Rerun.
         head = header(frame.stamp_ns, inputs.frame_id)
         published = result.published(self._settings.min_score)
         overlay = draw_poses(
@@ -75,6 +76,7 @@ class ResultsWriter:
             self._rerun.write(frame, inputs, result)
         if result.failure or result.skipped:
             return
+        # Make the messages that the node would publish.
         messages = {f"{NODE}/poses": object_pose_array(published, head)}
         messages[f"{NODE}/markers"] = self._markers.of_frame(published, head)
         best = max(published, key=lambda e: e.score, default=None)

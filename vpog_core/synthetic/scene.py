@@ -157,6 +157,7 @@ class DemoScene:
 
     def render(self, t: float) -> SceneFrame:
         """Render the frame at t seconds; the same t gives the same frame."""
+        # Compute the poses of camera and objects.
         T_world_cam = self.camera_pose(t)
         T_cam_world = invert(T_world_cam)
         poses = [obj.pose(t) for obj in self._objects]
@@ -165,10 +166,12 @@ class DemoScene:
             transform_points(T, obj.renderer.mesh.hull_points)
             for T, obj in zip(poses, self._objects, strict=True)
         ]
+        # Draw the table with shadows, then the objects.
         shape = (self.camera.height, self.camera.width)
         image = self._table.draw(self.camera.K, T_cam_world, shape, hulls, towards)
         in_camera = [T_cam_world @ T for T in poses]
         masks, alone = self._composite(image, in_camera)
+        # Add blur and noise, and compute the boxes.
         return SceneFrame(
             image=self._finish(image, t),
             T_cam_obj=in_camera[: self._count],

@@ -159,7 +159,7 @@ class NetworkLightning(L.LightningModule):
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), limit)
         optimizer.found_inf = (
             ~norm.isfinite()
-        ).float()  # fused optimizers skip the step by it, without waiting
+        ).float()  # fused optimizers skip the step by this flag, without a synchronisation
         self.log("train/gradient_norm", norm, batch_size=self.batch_size)
 
     def optimizer_step(self, epoch, batch_idx, optimizer, optimizer_closure=None) -> None:
@@ -176,7 +176,7 @@ class NetworkLightning(L.LightningModule):
         checkpoint["items"] = self.items
 
     def on_load_checkpoint(self, checkpoint: dict) -> None:
-        """Take over the state of the run; the numbers of the present configuration count from here on."""
+        """Restore the state of the run; hyperparameters are those of the present configuration."""
         self.items = checkpoint["items"]
         now = self.configure_optimizers()
         state, groups = checkpoint["lr_schedulers"][0], now["optimizer"].param_groups

@@ -30,6 +30,7 @@ def preview_row(sample: Mapping[str, np.ndarray], query: int, title: str, tile: 
     Args:
         sample: an item of `VPOGTrainDataset`; query: which of its queries; tile: side of each image.
     """
+    # Compute the labels, and paint query and templates by them.
     labels = sample_labels(sample, query)
     places = template_places(labels)
     colors = patch_colors(labels.patch_class.shape[-1])
@@ -39,9 +40,11 @@ def preview_row(sample: Mapping[str, np.ndarray], query: int, title: str, tile: 
         painted_template(sample["template_rgb"][s], places[s], as_image(labels.seen[0, s]), colors)
         for s in range(count)
     ]
+    # Draw the flow to the reference.
     seen = as_image(labels.seen[0, 0])
     moved = places[0] - np.stack(np.meshgrid(*[np.arange(len(seen))] * 2), axis=-1)
     images.append(colour_wheel(moved, seen=seen))
+    # Join the images, and draw lines, crosses and a legend.
     names = [
         "query",
         "matched patches",

@@ -28,6 +28,7 @@ def read_ply(file: MeshFile) -> list[Part]:
     Raises:
         VPOGError: the file is cut or broken, or a texture is missing.
     """
+    # Read the elements, and the triangles of their faces.
     elements, comments = read_elements(file)
     left_out = [e.name for e in elements.values() if e.rows and e.name not in (*_READ, "edge", "camera")]
     if left_out:
@@ -38,12 +39,14 @@ def read_ply(file: MeshFile) -> list[Part]:
     faces, face_of, uv_places = _faces(file, elements, vertex.rows)
     if not len(faces):
         return []
+    # Add normals and colours.
     part = Part(_columns(vertex, ("x", "y", "z")), faces)
     if {"nx", "ny", "nz"} <= set(vertex.values):
         part = replace(part, normals=_columns(vertex, ("nx", "ny", "nz"))[faces])
     plain = _coloured(part, vertex, elements.get("face"), face_of)
     if plain.colors is None:
         _note_other_colors(file, vertex)
+    # Add textures, if there are texture coordinates.
     textures = [c.split(None, 1)[1].strip("\"' ") for c in comments if re.match(r"(?i)texturefile\s+\S", c)]
     uv = _texture_coordinates(file, vertex, elements.get("face"), faces, uv_places)
     if not textures or uv is None:

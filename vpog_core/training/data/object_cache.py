@@ -34,7 +34,7 @@ def load_object(source: ObjectSource, cache_dir: Path, cache: RendererCache | No
 
 
 def prepare_object(source: ObjectSource, cache_dir: Path) -> Path:
-    """Put an object's mesh into the cache; returns its folder there."""
+    """Write an object's mesh to the cache, and return its folder there."""
     folder = source.folder(cache_dir)
     file = folder / MESH_FILE
     build_once(file.parent, lambda f: write_mesh(source.load(), f / file.name))
@@ -44,7 +44,7 @@ def prepare_object(source: ObjectSource, cache_dir: Path) -> Path:
 def prepare_objects(
     sources: Sequence[ObjectSource], cache_dir: Path, processes: int, progress: bool = True
 ) -> None:
-    """Put the meshes of all objects into the cache, in parallel.
+    """Write the meshes of all objects to the cache, in parallel.
 
     Args:
         processes: 0 takes every core.

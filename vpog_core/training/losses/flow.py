@@ -33,12 +33,14 @@ def flow_loss(
         coordinate, pixels), `cell_error` (|dx| + |dy| of the correlation alone), `flow_within_2px`;
         over all pixels `confidence_calibration` (expected calibration error, 0..1).
     """
+    # Compare the predicted flow with its target.
     row, column = offset
     predicted = flow.flow[:, row::CELLS, column::CELLS]
     difference = predicted - target
     error = difference.abs().sum(dim=-1)
     cell_error = (flow.cell_flow.unflatten(1, (CELLS, CELLS)) - target).abs().sum(dim=-1)
     correct = ((error.detach() < CONFIDENT_ERROR) & seen).float()
+    # Sum the losses of flow, correlation and confidence.
     logits = flow.confidence_logits[:, row::CELLS, column::CELLS]
     penalty = error if options.flow_kind == "l1" else huber(difference, options.huber_px / PATCH)
     if options.confidence_weighting:
@@ -48,6 +50,7 @@ def flow_loss(
         + 0.5 * masked_mean(correlation_loss(flow.cell_logits, target), seen)
         + 0.5 * F.binary_cross_entropy_with_logits(logits, correct, reduction="sum") / max(correct.numel(), 1)
     )
+    # Compute the scores to log.
     scores = {
         "flow_error": masked_mean(error, seen) * PATCH,
         "flow_mae": masked_mean(error, seen) * PATCH / 2,

@@ -15,7 +15,7 @@ import numpy as np
 
 REFERENCE_SIZE = 112
 SOURCE_STEP = 14
-"""Pixels: sides of crops in the camera's image are multiples of it, so that few sizes are handled at once."""
+"""Step of the sides of crops in the camera's image, pixels, so that a batch has few sizes."""
 
 
 @dataclass(frozen=True)
@@ -202,7 +202,7 @@ def _normal_table() -> np.ndarray:
 
 
 def _normals(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    """Take standard normals out of a fixed million, from a random place on: new ones would cost the most."""
+    """Return standard normals from a fixed million, starting at random: new ones would cost the most."""
     count = int(np.prod(shape))
     table = _normal_table()
     if count >= len(table):

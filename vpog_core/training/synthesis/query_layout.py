@@ -193,7 +193,7 @@ def _visible_enough(visible: np.ndarray, alone: np.ndarray) -> bool:
 def _keep_visible(
     objects: list[SceneObject], alone: np.ndarray, K: np.ndarray
 ) -> tuple[list[SceneObject], np.ndarray]:
-    """Take away what hides most until enough of the first object is seen; the rest, and its coarse mask."""
+    """Remove the largest occluders until enough of the first object is seen; return the rest and its mask."""
     while len(objects) > 1:
         instance_map = render_instance_map(objects, K, alone.shape)
         if _visible_enough(instance_map == 0, alone):
