@@ -1,50 +1,36 @@
-"""Processes one frame in the worker's thread: messages to poses to messages."""
+"""Processes one frame in the worker's thread: reads messages, estimates poses, publishes them."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
 
 import numpy as np
 from std_msgs.msg import Header
 
-from vpog_core.geometry.camera_checks import camera_doubts
 from vpog_core.inference.options import TrackerSettings
-from vpog_core.io.bit_depth import BitDepth
-from vpog_core.messages.camera_infos import CameraInfos, calibration
 from vpog_core.messages.detections import DetectionReader
 from vpog_core.messages.label_maps import LabelMapReader, names_of_info, parse_names
-from vpog_core.messages.reading import camera_from_info
 from vpog_core.types import Camera, Detection, Estimates, PoseEstimate, VPOGError
 from vpog_ros import parameters
 from vpog_ros.diagnostics import Statistics
 from vpog_ros.frame_budget import FrameBudget
 from vpog_ros.frame_buffer import Frame, FrameBuffer
-from vpog_ros.image_conversion import image_to_rgb
 from vpog_ros.known_plane import KnownPlane
 from vpog_ros.notices import Notices
 from vpog_ros.parameters import Settings
 from vpog_ros.publishers import Publishers
+from vpog_ros.view_reader import View, ViewReader
 
 TOO_OLD = "frames dropped, older than max_age"
 LOST = "poses lost on the way to the newest image"
-
-
-@dataclass(frozen=True)
-class View:
-    """Holds a frame with its image [H, W, 3] uint8 RGB and its camera."""
-
-    frame: Frame
-    image: np.ndarray
-    camera: Camera
 
 
 class FrameProcessor:
     """Reads messages, estimates poses and publishes them, from activate to deactivate.
 
     Args:
-        buffer: where the frames come from; has newer images, and is told when images are wanted alone.
+        buffer: source of the frames; has newer images, and is set to offer images without detections.
         known_plane: what is known of the objects' poses.
     """
 
@@ -73,21 +59,19 @@ class FrameProcessor:
             estimator.library, statistics, notices, estimator.left_out, self.label_maps
         )
         self._budget = FrameBudget()
-        self._bit_depth = BitDepth(settings.image_bits)
-        self._calibration: tuple = ()
-        self._doubt = ""
-        self.camera_infos = CameraInfos()
+        self._views = ViewReader(node, notices, settings.image_bits)
+        self.camera_infos, self.read_image = self._views.camera_infos, self._views.read_image
         self.why_not: Callable[[str], str] = lambda object_id: ""
-        """Tells why an object cannot be answered now, or ""."""
+        """Function that returns why an object cannot be estimated now, or ""."""
 
     def use(self, library, left_out: Collection[str], changed: Collection[str]) -> None:
-        """Work with another library from now on; the objects that have changed are met for the first time."""
+        """Replace the library; tracks and filters of objects that have changed are dropped."""
         self._reader.use(library, left_out)
         self._tracker.forget(changed)
         self._filters.use(library, changed)
 
     def reset_tracking(self) -> None:
-        """Forget the tracked objects, before the next frame."""
+        """Drop all tracks before the next frame."""
         self._reset = True
 
     def add_label_info(self, message) -> None:
@@ -104,7 +88,7 @@ class FrameProcessor:
         settings, start = parameters.read(self._node), time.monotonic()
         if self._is_too_old(frame, settings.max_age):
             return
-        view = self._view(frame, settings)
+        view = self._views.read(frame, settings)
         detections = self._detections(frame, view.camera, settings)
         self._statistics.duration("latency convert", time.monotonic() - start)
         estimates = self._estimate(view, detections, settings)
@@ -122,7 +106,7 @@ class FrameProcessor:
             self._outputs.publish_images(view.image, view.camera, estimates, header, settings)
 
     def _is_too_old(self, frame: Frame, max_age: float) -> bool:
-        """Tell whether a frame is to be dropped for its age, count it, and warn while that is so."""
+        """Tell whether a frame is too old; if so, count it as dropped, and warn."""
         now_ns = self._node.get_clock().now().nanoseconds
         known = frame.stamp_ns and now_ns
         age = (now_ns - frame.stamp_ns) * 1e-9 if known else time.monotonic() - frame.arrival_s
@@ -139,17 +123,10 @@ class FrameProcessor:
             self._statistics.leave_out(TOO_OLD)
         return old
 
-    def _view(self, frame: Frame, settings: Settings) -> View:
-        """Read a frame's image and its calibration."""
-        camera = self._camera(frame, settings)
-        image = self.read_image(frame.image)
-        _check_image(image, camera)
-        return View(frame, image, camera)
-
     def publish(
         self, image: np.ndarray, camera: Camera, estimates: list[PoseEstimate], header: Header
     ) -> None:
-        """Publish estimates that a request asked for."""
+        """Publish the estimates of a request."""
         settings = parameters.read(self._node)
         self._outputs.publish_poses(self._accepted(estimates, settings), header, settings)
         self._outputs.publish_images(image, camera, estimates, header, settings)
@@ -172,49 +149,12 @@ class FrameProcessor:
         return [detection for detection in detections if self._is_ready(detection.class_id)]
 
     def _is_ready(self, object_id: str) -> bool:
-        """Tell whether an object can be answered now; if not, count it and say why, once."""
+        """Tell whether an object can be estimated now; if not, count it and log why, once."""
         reason = self.why_not(object_id)
         if reason:
             self._statistics.leave_out("detections of objects not ready")
             self._notices.log_once("not ready", reason, of=object_id)
         return not reason
-
-    def _camera(self, frame: Frame, settings: Settings) -> Camera:
-        """Return the image's calibration, and warn of what is unlikely about it."""
-        info = self.camera_infos.of_image(frame.stamp_ns)
-        if info is None:
-            topic = self._node.resolve_topic_name("camera_info")
-            raise VPOGError(f"No CameraInfo has come on {topic} yet: check the topic's name.")
-        camera = camera_from_info(info, settings.rectified)
-        self._compare_frames(frame.image.header, info.header)
-        if calibration(info) != self._calibration:
-            self._calibration = calibration(info)
-            self._notices.warn_while(f"camera: {self._doubt}", "")
-            self._doubt = " ".join(camera_doubts(camera))
-            self._notices.warn_while(f"camera: {self._doubt}", self._doubt)
-        return camera
-
-    def _compare_frames(self, image: Header, info: Header) -> None:
-        empty = other = ""
-        if not image.frame_id:
-            empty = (
-                "The images have no frame_id: poses are published, and nothing on /tf; set "
-                "header.frame_id in the camera driver."
-            )
-        elif info.frame_id and info.frame_id != image.frame_id:
-            other = (
-                f"The CameraInfo is of frame '{info.frame_id}' and the images are of '{image.frame_id}', "
-                "which the poses are given in: check that camera_info is the topic of this camera."
-            )
-        self._notices.warn_while("no frame_id", empty)
-        self._notices.warn_while("other frame_id", other)
-
-    def read_image(self, message) -> np.ndarray:
-        """Read an image message as [H, W, 3] uint8 RGB, by the bits that the images so far have used."""
-        image = image_to_rgb(message, self._bit_depth)
-        if self._bit_depth.note:
-            self._notices.log_once("bit depth", self._bit_depth.note, of=self._bit_depth.note)
-        return image
 
     def constraints(self, header: Header) -> dict:
         """Return what is known of the objects' poses in an image; see `KnownPlane.constraints`."""
@@ -251,7 +191,7 @@ class FrameProcessor:
     def _at_newest(
         self, view: View, estimates: Estimates, settings: Settings
     ) -> tuple[View, list[PoseEstimate]]:
-        """Track the objects to the newest image; return what came in where none can be tracked."""
+        """Track the objects to the newest image; return the arguments if none can be tracked."""
         if not (settings.tracking and self._estimator.can_track):
             self._notices.log_once(
                 "newest",
@@ -260,11 +200,11 @@ class FrameProcessor:
             return view, estimates
         start, posed = time.monotonic(), [e for e in estimates if e.T_cam_obj is not None]
         newest = self._buffer.take_newest_image() if posed and view.frame.stamp_ns else None
-        # An earlier image comes from a bag that starts again.
+        # An earlier image means that a bag was restarted.
         if newest is None or newest.stamp_ns <= view.frame.stamp_ns:
             return view, estimates
         try:
-            there = self._view(newest, settings)
+            there = self._views.read(newest, settings)
             constraints = self.constraints(newest.image.header)
         except VPOGError as error:
             self._statistics.failure("frame", str(error))
@@ -280,7 +220,7 @@ class FrameProcessor:
     def _filtered(
         self, estimates: list[PoseEstimate], time_s: float, settings: Settings
     ) -> list[PoseEstimate]:
-        """Filter the poses that are published, where that is asked for."""
+        """Filter the poses that are published, if the parameters enable it."""
         if not settings.pose_filter:
             self._filters.reset()
             return estimates
@@ -315,18 +255,12 @@ class FrameProcessor:
 
     def _tell_age(self, stamp_ns: int) -> None:
         now_ns = self._node.get_clock().now().nanoseconds
-        # 0: the image has no stamp, or simulated time has not begun.
+        # 0 means that the image has no stamp, or that simulated time has not started.
         if stamp_ns and now_ns:
             self._statistics.duration("latency from image stamp", (now_ns - stamp_ns) * 1e-9)
 
 
-# Imported where they are used: torch takes seconds to load, and the node is to answer before.
-
-
-def _check_image(image: np.ndarray, camera: Camera) -> None:
-    from vpog_core.inference.crop import check_image
-
-    check_image(image, camera)
+# Imported on first use: torch takes seconds to load, and the node must respond before.
 
 
 def _tracker(estimator):

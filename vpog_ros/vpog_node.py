@@ -18,10 +18,8 @@ from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallb
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNodeMixin, LifecycleState, TransitionCallbackReturn
 from rclpy.node import Node
-from sensor_msgs.msg import CompressedImage, Image
 
 from vpog_core.cancellation import Cancelled, stop_when
-from vpog_core.messages.reading import stamp_to_ns
 from vpog_core.types import VPOGError
 from vpog_ros import optional, parameters
 from vpog_ros.clock_watch import ClockWatch
@@ -29,9 +27,8 @@ from vpog_ros.diagnostics import Statistics, build_message
 from vpog_ros.estimator_loading import EstimatorFactory, free_memory, load_estimator, log_ready
 from vpog_ros.frame_buffer import Counts, FrameBuffer
 from vpog_ros.frame_dump import FrameDump
+from vpog_ros.frame_inputs import FrameInputs
 from vpog_ros.frame_processor import FrameProcessor
-from vpog_ros.input_specs import DETECTIONS, input_specs
-from vpog_ros.inputs import Inputs
 from vpog_ros.known_plane import KnownPlane
 from vpog_ros.manager_bond import ManagerBond
 from vpog_ros.notices import Notices
@@ -62,22 +59,21 @@ class VpogNode(parameters.RenamedParameters, LifecycleNodeMixin, Node):
     ) -> None:
         """
         Args:
-            estimator_factory: makes the estimator at configure; may take long, and tells its progress.
+            estimator_factory: makes the estimator at configure; may take long, and reports its progress.
             kwargs: for rclpy.node.Node.
 
         Raises:
             rclpy.exceptions.ParameterException: a parameter given at start is refused.
         """
         Node.__init__(self, node_name, **kwargs)
-        # Reentrant: the node answers for its state while configure loads and onboards.
+        # Reentrant: the node reports its state while configure loads and onboards.
         LifecycleNodeMixin.__init__(self, callback_group=ReentrantCallbackGroup())
         self._estimator_factory = estimator_factory
         self._estimator = None
         self._outputs: Publishers | None = None
         self._known_plane: KnownPlane | None = None
-        self._buffer: FrameBuffer | None = None
         self._worker: Worker | None = None
-        self._inputs: Inputs | None = None
+        self._inputs: FrameInputs | None = None
         self._input_group = MutuallyExclusiveCallbackGroup()
         self._configuring = False
         self._stopping = threading.Event()
@@ -95,7 +91,7 @@ class VpogNode(parameters.RenamedParameters, LifecycleNodeMixin, Node):
         self.add_on_set_parameters_callback(self._check_parameters)
         parameters.declare(self)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
-        # A steady clock: with simulated time the node's own stands still until /clock comes.
+        # Use a steady clock: with simulated time the node's own stands still until /clock is received.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         for period_s, callback in (
             (self.settings.diagnostics_period, self._publish_diagnostics),
@@ -114,16 +110,16 @@ class VpogNode(parameters.RenamedParameters, LifecycleNodeMixin, Node):
     def _check_parameters(self, changes: list):
         configured = self._estimator is not None or self._configuring
         now = {c.name: self.get_parameter(c.name).value for c in changes if self.has_parameter(c.name)}
-        answer = parameters.check_all(changes, now, configured)
+        result = parameters.check_all(changes, now, configured)
         for change in changes:
-            if answer.successful and change.name == "target_object" and change.value and self._estimator:
+            if result.successful and change.name == "target_object" and change.value and self._estimator:
                 try:
                     self._estimator.library.resolve(change.value)
                 except VPOGError as error:
-                    answer.successful, answer.reason = False, str(error)
-        return answer
+                    result.successful, result.reason = False, str(error)
+        return result
 
-    # Transitions. rclpy swallows what they raise: two tell of it themselves, `report_failures` of the rest.
+    # Transitions. rclpy swallows their exceptions: two log their own, `report_failures` those of the others.
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         self._configuring = True
@@ -191,22 +187,18 @@ class VpogNode(parameters.RenamedParameters, LifecycleNodeMixin, Node):
         self._notices.start_anew()
         self._on_demand.prepare()
         tolerance_ns = round(settings.stamp_tolerance * 1e9)
-        self._buffer = FrameBuffer(settings.image_buffer_size, self._totals, tolerance_ns=tolerance_ns)
+        buffer = FrameBuffer(settings.image_buffer_size, self._totals, tolerance_ns=tolerance_ns)
         recorded = self._dump.recorded(self._estimator)
         processor = FrameProcessor(
-            self, recorded, self._outputs, self._statistics, self._notices, self._buffer, self._known_plane
+            self, recorded, self._outputs, self._statistics, self._notices, buffer, self._known_plane
         )
         self._tracking_reset.processor = processor
-        process = self._dump.told(processor.process)
-        between_frames = self._on_demand.activate(recorded, processor, self._buffer)
+        process = self._dump.with_context(processor.process)
+        between_frames = self._on_demand.activate(recorded, processor, buffer)
         counts, log = self._statistics, self.get_logger()
-        self._worker = Worker(
-            self._buffer, process, counts, log, between_frames, lambda: self.settings.max_rate
-        )
+        self._worker = Worker(buffer, process, counts, log, between_frames, lambda: self.settings.max_rate)
         self._worker.start()
-        infos = self._on_demand.add_camera_info
-        specs = input_specs(self, settings, self._on_image, self._on_detections, infos, processor)
-        self._inputs = Inputs(self, specs, self._input_group, DETECTIONS)
+        self._inputs = FrameInputs(self, processor, buffer, self._on_demand, counts, self._input_group)
         self._bond.form(settings.bond)
         if sentence := parameters.ignored(self):
             self.get_logger().warning(sentence)
@@ -239,7 +231,7 @@ class VpogNode(parameters.RenamedParameters, LifecycleNodeMixin, Node):
             self.get_logger().warning(
                 "The frame in work has not ended yet: it ends at its next step, and is not published."
             )
-        self._worker = self._buffer = self._inputs = self._tracking_reset.processor = None
+        self._worker = self._inputs = self._tracking_reset.processor = None
 
     def _release(self) -> None:
         self._on_demand.release()
@@ -251,7 +243,7 @@ class VpogNode(parameters.RenamedParameters, LifecycleNodeMixin, Node):
         self._dump.forget()
         self._why_inactive = ""
         if self._stopping.is_set():
-            return  # The process ends, which releases everything.
+            return  # The process is ending, which releases everything.
         free_memory()
 
     def destroy_node(self) -> None:
@@ -260,30 +252,14 @@ class VpogNode(parameters.RenamedParameters, LifecycleNodeMixin, Node):
         self._release()
         self._on_demand.destroy()
         super().destroy_node()
-        # It keeps the node alive on DDS, where others would go on calling it.
+        # The reference would keep the node alive on DDS, where others would still call it.
         self._state_machine = None
 
-    # Inputs: callbacks only store messages; the worker processes them.
-
-    def _on_image(self, message: Image | CompressedImage) -> None:
-        self._statistics.event("images")
-        wanted = self._on_demand.add_image(message)
-        if wanted and self._buffer is not None:
-            self._buffer.add_image(stamp_to_ns(message.header.stamp), message)
-
-    def _on_detections(self, message) -> None:
-        self._statistics.event("detections")
-        wanted = self._on_demand.add_detections(message)
-        if wanted and self._buffer is not None:
-            self._buffer.add_detections(stamp_to_ns(message.header.stamp), message)
-
     def _watch(self) -> None:
-        """Warn of what keeps the node from working: silent topics, unmatched stamps, a clock that stands."""
-        inputs, buffer = self._inputs, self._buffer
-        if inputs is not None and buffer is not None:
-            inputs.watch(self._notices, quiet=self._on_demand.only)
-            for kind, sentence in buffer.troubles().items():
-                self._notices.warn_while(kind, sentence)
+        """Warn of missing inputs: silent topics, unmatched stamps, a clock that does not start."""
+        inputs = self._inputs
+        if inputs is not None:
+            inputs.watch(self._notices)
         else:
             self._notices.end_warnings()
         self._notices.warn_while("clock", self._clock_watch.trouble())

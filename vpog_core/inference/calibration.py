@@ -17,7 +17,7 @@ from scipy.stats import chi2
 from vpog_core.types import VPOGError
 
 METADATA_KEY = "calibration"
-"""Of the weights file's metadata."""
+"""Key of the calibration in a weights file's metadata."""
 FEATURES = ("support", "agreement", "error")
 """The score features of a matched pose, computed from its matches; logarithms, see
 `pose_solver.compute_score_features`."""
@@ -33,7 +33,7 @@ TRACKED_FEATURES = ("agreement", "precision", "step", "similarity")
 """The score features of a pose that was followed from an earlier image, see
 `tracked_pose.compute_tracked_features`."""
 MIN_SAMPLES = 40
-"""A fit needs this many poses at least."""
+"""Least number of poses for a fit."""
 SIGNS = {
     "matched": (1, 1, -1),
     "aligned": (1, 1, -1, 1),
@@ -42,7 +42,7 @@ SIGNS = {
 }
 """The calibrators that go with weights, and the signs that the coefficients of each may have."""
 RIDGE = 0.003
-"""Strength of the pull of the fitted coefficients towards zero."""
+"""Strength of the L2 regularisation of the fitted coefficients."""
 
 _LOG = logging.getLogger(__name__)
 

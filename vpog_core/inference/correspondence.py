@@ -84,7 +84,7 @@ def dense_tensors(
         flow = model.flow(matches, one)
         in_template = in_template + weight[..., None, None, None] * _places(one, flow.flow, side)
         confidence = confidence + weight[..., None, None] * flow.confidence
-    # Confidence: of the flow, that the patch is seen at all, and that it is seen in the chosen patches.
+    # Multiply confidences: of the flow, that the patch is seen, and that it is seen in the chosen patches.
     chosen = likely.sum(dim=-1) / seen.clamp_min(1e-6)
     confidence = confidence * (seen * chosen.clamp(0.0, 1.0).sqrt())[..., None, None]
     is_seen = (seen > 0.5)[..., None, None].expand_as(confidence)
@@ -134,7 +134,7 @@ def correspondences(
     )
     if mask is not None:
         use &= mask[y, x]
-    # Lift them to object points.
+    # Lift the pixels to object points.
     extent = _extent(coords)
     points = np.full((*use.shape, 3), np.nan)
     template, place = np.nonzero(use)
@@ -160,7 +160,7 @@ def merged(points: np.ndarray, weights: np.ndarray, tolerance: float) -> tuple[n
     rest follows, and so on: points that disagree stay, for the solver to choose.
 
     Args:
-        points: [S, N, 3], of any value where the weight is zero; weights: [S, N], zero for no answer.
+        points: [S, N, 3], of any value where the weight is zero; weights: [S, N], zero without a point.
         tolerance: metres.
 
     Returns:

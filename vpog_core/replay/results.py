@@ -1,4 +1,4 @@
-"""Write the results of a replay: bag, video and table, each whole or not at all."""
+"""Write the results of a replay atomically: bag, video and table."""
 
 from __future__ import annotations
 
@@ -106,10 +106,10 @@ def _read_flow_image(path: Path) -> np.ndarray | None:
 
 
 def _rerun_log(folder: Path, library, settings: ReplaySettings):
-    """Begin a recording for Rerun where one is asked for."""
+    """Start a recording for Rerun if the settings enable it."""
     if not settings.rerun:
         return None
-    # An extra that may be missing.
+    # An optional package, which may be missing.
     from vpog_core.replay.rerun_log import RerunLog
 
     return RerunLog(folder / RERUN, library, settings.min_score)
