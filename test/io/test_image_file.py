@@ -117,7 +117,7 @@ def test_missing_and_broken_files_are_refused(tmp_path, read):
             read(tmp_path / name)
 
 
-@pytest.mark.parametrize(("suffix", "part"), itertools.product(["PNG", "BMP", "TIFF"], [0.1, 0.5, 0.9]))
+@pytest.mark.parametrize(("suffix", "part"), list(itertools.product(["PNG", "BMP", "TIFF"], [0.1, 0.5, 0.9])))
 def test_cut_files_are_refused(tmp_path, blocks, suffix, part):
     stream = io.BytesIO()
     Image.fromarray(blocks).save(stream, suffix)
