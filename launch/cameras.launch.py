@@ -48,7 +48,7 @@ def nodes(context) -> list:
     groups = []
     for name in names_of(LaunchConfiguration("cameras").perform(context)):
         given = {argument: LaunchConfiguration(argument) for argument in (*SHARED, *TOPICS)}
-        # Frames of objects are without a namespace: the same object seen by two cameras has two.
+        # TF frames have no namespace: an object seen by two cameras needs two frame names.
         given["tf_prefix"] = f"{name}_"
         source = PythonLaunchDescriptionSource(str(HERE / "vpog.launch.py"))
         vpog = IncludeLaunchDescription(source, launch_arguments=given.items())

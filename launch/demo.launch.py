@@ -48,7 +48,7 @@ def generate_launch_description() -> LaunchDescription:
             "device": value["device"],
             "weights": value["weights"],
             "rviz": value["rviz"],
-            # Active means ready then: the monitor counts every frame.
+            # The node is active only once all objects are onboarded: the monitor counts every frame.
             "onboarding": ONBOARD_IN_CONFIGURE,
             "fixed_frame": FRAME_ID,
             **{name: f"/demo_camera/{name}" for name in ("image", "camera_info", "instances")},
@@ -71,7 +71,7 @@ def generate_launch_description() -> LaunchDescription:
                 for name, (default, text) in ARGUMENTS.items()
             ),
             write_meshes,
-            # The node onboards the folder as it finds it: the meshes come first.
+            # Write the meshes before the node starts, which onboards what it finds in the folder.
             RegisterEventHandler(
                 OnProcessExit(target_action=write_meshes, on_exit=[vpog, demo_camera, monitor])
             ),

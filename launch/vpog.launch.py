@@ -34,7 +34,7 @@ OTHERS = {
     "log_level": ("info", "Level of the nodes' log: debug, info, warn, error or fatal."),
     "reliability": (
         "",
-        "Reliability that is asked for of the images: reliable or best_effort. Not given: as in params_file, "
+        "Reliability that is requested of the images: reliable or best_effort. Not given: as in params_file, "
         "else what the camera offers.",
     ),
     "click": (
@@ -46,12 +46,12 @@ OTHERS = {
     "fixed_frame": ("", "Frame RViz shows everything in: the images' frame_id, or one tf joins with it."),
 }
 WITH_CLICK = {
-    # There is one box, and no detector that sees the object again.
+    # Each object has one box, and no detector detects it again.
     "tracking_max_age": 3600.0,
-    # vpog_click keeps a box until the node listens, and gives it up when it has no answer then.
+    # vpog_click keeps a box until the node subscribes, and drops it if no pose comes then.
     "onboarding": ONBOARD_IN_CONFIGURE,
 }
-"""Parameters of the node with `click`, where they are not given."""
+"""Defaults of the node's parameters with `click`."""
 
 
 def given_parameters(value: Callable[[str], str]) -> dict:
@@ -60,7 +60,7 @@ def given_parameters(value: Callable[[str], str]) -> dict:
     Args:
         value: returns the value of an argument.
     """
-    # By type: a class called "3" stays a string.
+    # Give the type explicitly: a class called "3" stays a string.
     given = {
         name: ParameterValue(value(name), value_type=type(TABLE[name].default))
         for name in PARAMETERS
@@ -84,7 +84,7 @@ def image_topic(value: Callable[[str], str]) -> str:
 
 
 def nodes(context) -> list:
-    """Return the pose node and, if asked for, the click node, each with the file's parameters first."""
+    """Return the pose node and, if enabled, the click node, each with the file's parameters first."""
 
     def value(name: str) -> str:
         return LaunchConfiguration(name).perform(context)
@@ -120,7 +120,7 @@ def rviz(context) -> list:
     """Return RViz with the frame that the arguments name."""
     frame = LaunchConfiguration("fixed_frame").perform(context)
     simulated = LaunchConfiguration("use_sim_time").perform(context)
-    # The topics of the file are relative: RViz looks for them in the namespace it shares with the node.
+    # The topics of the file are relative: RViz resolves them in the namespace of the node.
     started = Node(
         package="rviz2",
         executable="rviz2",

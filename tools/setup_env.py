@@ -63,7 +63,7 @@ def fail(sentence: str) -> int:
 
 
 def fingerprint(torch: str) -> str:
-    """Changes with everything the environment is made from."""
+    """Return a digest of everything that the environment is made from."""
     digest = hashlib.sha256(f"{sys.version}\n{torch}\n".encode())
     for path in INPUTS:
         digest.update(path.read_bytes())
@@ -71,7 +71,7 @@ def fingerprint(torch: str) -> str:
 
 
 def missing_tool() -> str:
-    """What this machine lacks, as a sentence, or an empty string."""
+    """Return what this machine lacks, as a sentence, or an empty string."""
     if sys.version_info < (3, 10):
         return f"Python 3.10 or newer is needed, this is {sys.version.split()[0]}: try make PYTHON=python3.11"
     if not shutil.which("cmake"):
@@ -127,8 +127,8 @@ def rewrite_build_paths(python: Path, folder: Path) -> int:
     They carry two paths of the machine that built them:
     `/opt/python/cpXY-cpXY/include/python3.Z` and `.../site-packages/numpy/_core/include`.
     """
-    answer = subprocess.run([str(python), "-c", QUERY_PATHS], check=True, capture_output=True, text=True)
-    include, numpy_include = answer.stdout.split("\n")[:2]
+    result = subprocess.run([str(python), "-c", QUERY_PATHS], check=True, capture_output=True, text=True)
+    include, numpy_include = result.stdout.split("\n")[:2]
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     tag = f"cp{sys.version_info.major}{sys.version_info.minor}"
     built = f"/opt/python/{tag}-{tag}"

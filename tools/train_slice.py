@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""One slice of a training run, on a machine lent for minutes that has nothing but torch, numpy and OpenCV.
+"""Trains one slice of a run, on a machine lent for minutes that has only torch, numpy and OpenCV.
 
     python3 tools/train_slice.py --wheels DIR --minutes 9 --output runs/small --pieces OUT experiment=small \\
         data.meshes=[meshes] data.photos=photos
@@ -93,13 +93,13 @@ def use_wheels(folder: Path, site: Path) -> str:
 
 
 def missing_packages() -> str:
-    """What cannot be imported, as a sentence, or an empty string."""
+    """Return what cannot be imported, as a sentence, or an empty string."""
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     return f"This machine lacks {', '.join(missing)}: put their wheels into --wheels." if missing else ""
 
 
 def run_slice(arguments: argparse.Namespace, output: Path, begin: float) -> dict:
-    """Resume, train, pack; returns what a person wants to know."""
+    """Resume, train and pack; return a summary for the log."""
     from vpog_core.training.callbacks import CHECKPOINT
     from vpog_core.training.checkpoint_shards import MIB, pack, unpack
     from vpog_core.training.compose import load_config
@@ -121,7 +121,10 @@ def run_slice(arguments: argparse.Namespace, output: Path, begin: float) -> dict
 
 
 def defaults(given: list[str]) -> list[str]:
-    """All cores but one render; the log is CSV where TensorBoard is missing; what is given comes after."""
+    """Return settings for such a machine, followed by the given ones.
+
+    All cores but one render; the log is CSV where TensorBoard is missing.
+    """
     import torch
 
     own = []

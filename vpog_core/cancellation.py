@@ -8,7 +8,7 @@ from contextvars import ContextVar
 
 
 class Cancelled(BaseException):
-    """Ends work that was told to stop.
+    """Raised in work that was cancelled, to end it.
 
     It is no `Exception`, so that code which catches whatever goes wrong in a step does not go on after it.
     """
@@ -19,7 +19,7 @@ _should_stop: ContextVar[Callable[[], bool] | None] = ContextVar("should_stop", 
 
 @contextmanager
 def stop_when(should_stop: Callable[[], bool]) -> Iterator[None]:
-    """Let what is called within, in this thread, end by `Cancelled` soon after `should_stop()` is true."""
+    """Cancel calls made within this context, in this thread, soon after `should_stop()` is true."""
     token = _should_stop.set(should_stop)
     try:
         yield
@@ -28,7 +28,7 @@ def stop_when(should_stop: Callable[[], bool]) -> Iterator[None]:
 
 
 def check() -> None:
-    """Mark a place between two steps, where the work ends if it was told to.
+    """Raise `Cancelled` if the work was cancelled; called between two steps.
 
     Raises:
         Cancelled: it was; only within `stop_when`.

@@ -1,4 +1,4 @@
-"""Declares each setting once, beside a field of a dataclass: default, range, unit, choices and help.
+"""Declare each setting once, in a field of a dataclass: default, range, unit, choices and help.
 
     @dataclass(frozen=True)
     class Options:
@@ -23,7 +23,7 @@ _KINDS = {str: "a string", bool: "true or false", int: "an integer", float: "a n
 
 @dataclass(frozen=True)
 class Setting:
-    """The declaration of one setting. Its type is the type of its default.
+    """Hold the declaration of one setting. Its type is the type of its default.
 
     Attributes:
         help: a sentence.
@@ -39,7 +39,7 @@ class Setting:
     choices: tuple[str, ...] = ()
 
     def problem(self, name: str, value: Any) -> str:
-        """Say in one sentence why the setting `name` cannot have a value, or ""."""
+        """Return the sentence on why the setting `name` cannot have a value, or ""."""
         kind = type(self.default)
         fits = isinstance(value, (int, float) if kind is float else kind)
         if not fits or isinstance(value, bool) is not (kind is bool):

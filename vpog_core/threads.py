@@ -7,11 +7,11 @@ import os
 from pathlib import Path
 
 PASSIVE = {"OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0", "OPENBLAS_THREAD_TIMEOUT": "4"}
-"""For GNU's OpenMP (torch's wheels), for Intel's and LLVM's, and for numpy's OpenBLAS: sleep, do not spin."""
+"""Environment in which idle threads sleep: OpenMP of GNU (torch), of Intel and LLVM, OpenBLAS (numpy)."""
 
 
 def wait_passively() -> None:
-    """Let threads sleep while they wait for work; call it before numpy, OpenCV or torch is imported.
+    """Make threads sleep while they wait for work; call it before numpy, OpenCV or torch is imported.
 
     By default OpenMP's threads spin, and one that spins takes the core from the thread it waits for: where
     anything else runs on the CPU, the network becomes several times slower. What the user has set in the
@@ -53,7 +53,7 @@ def default_threads() -> int:
 
 
 def usable_cores() -> int:
-    """Number of cores this process may use: by its affinity, and by its control group's quota."""
+    """Return the number of cores this process may use: by its affinity, and by its control group's quota."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
         groups = Path("/proc/self/cgroup").read_text()
@@ -74,7 +74,7 @@ def cpu_quota(groups: str, root: Path = Path("/sys/fs/cgroup")) -> float:
         if controllers and "cpu" not in controllers.split(","):
             continue
         mounted = root / "cpu" if controllers else root
-        # In a container the path may be the host's; then the group is mounted at the root.
+        # In a container the path may be that of the host; the group is then mounted at the root.
         group = Path(path.lstrip("/"))
         quotas += [_quota(mounted / folder) for folder in (group, *group.parents)]
     return min(quotas)

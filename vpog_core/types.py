@@ -19,11 +19,11 @@ COEFFICIENT_COUNTS = {
     "rational_polynomial": (0, 4, 5, 8, 12, 14),
     "equidistant": (0, 4),
 }
-"""How many distortion coefficients OpenCV takes for each model."""
+"""Numbers of distortion coefficients that OpenCV accepts for each model."""
 MAX_FOCAL_LENGTH = 1e6
-"""Pixels; beyond it, and below one, arithmetic loses what an image shows."""
+"""Largest focal length, pixels; beyond it, and below one, rounding errors exceed a pixel."""
 MAX_SIDE = 65535
-"""Pixels of an image's longer side."""
+"""Largest number of pixels of an image's longer side."""
 
 
 class VPOGError(ValueError):
@@ -201,7 +201,7 @@ class PoseEstimate:
 
     @cached_property
     def match(self) -> MatchView | None:
-        """The match for drawing, computed when first asked for; None where nothing was matched."""
+        """The match for drawing, computed on first use; None where nothing was matched."""
         return None if self.draw_match is None else self.draw_match()
 
 

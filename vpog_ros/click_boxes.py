@@ -12,16 +12,16 @@ from vpog_core.types import VPOGError
 from vpog_core.visualization.drawing import draw_text, text_size
 
 MIN_SIDE = 8
-"""Pixels; a smaller box shows too little of an object to find its pose."""
+"""Least side of a box, pixels; a smaller one shows too little of an object to find its pose."""
 
 WIDTH = 2
 FONT_SIZE, LINE_HEIGHT = 14, 22
 COLOUR = (255, 200, 0)
-"""Of boxes that are drawn, RGB."""
+"""Colour of drawn boxes, RGB."""
 
 
 class Mouse(Enum):
-    """What a mouse button does, or that the mouse moves."""
+    """Declares the kinds of mouse events: the left button is pressed or released, or the mouse moves."""
 
     PRESS = "press"
     RELEASE = "release"
@@ -30,7 +30,7 @@ class Mouse(Enum):
 
 @dataclass(frozen=True)
 class MouseEvent:
-    """An event of the left mouse button at a pixel of the image."""
+    """Hold an event of the left mouse button at a pixel of the image."""
 
     kind: Mouse
     x: float
@@ -39,7 +39,7 @@ class MouseEvent:
 
 @dataclass(frozen=True)
 class KeyEvent:
-    """A key that was pressed, as a character; "\x1b" is Escape, and the window's own close button."""
+    """Hold a key that was pressed, as a character; "\x1b" is Escape, and the window's own close button."""
 
     key: str
 
@@ -74,7 +74,7 @@ class BoxDrawing:
         box = corners_to_box(self.corner, self.point, width, height)
         small = (box[2:] - box[:2] + 1 < MIN_SIDE).any()
         if event.kind == Mouse.RELEASE and small:
-            return None  # The end of the first of two clicks.
+            return None  # The first of two clicks was released.
         self.corner = None
         if small:
             raise VPOGError(
@@ -84,7 +84,7 @@ class BoxDrawing:
         return box
 
     def forget(self) -> None:
-        """Forget a corner that was set."""
+        """Discard a corner that was set."""
         self.corner = None
 
 

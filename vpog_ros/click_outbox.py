@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 from vpog_core.types import Detection
 
 WAIT_S = 5.0
-"""How long the pose node may take to answer an image, before the boxes are sent with a newer one."""
+"""Seconds to wait for the poses of an image, before the boxes are sent with a newer one."""
 MAX_TRIES = 5
-"""Images with which a box is sent until its object is found in one."""
+"""Number of images with which a box is sent until its object is found in one."""
 
 
 class Outbox:
@@ -57,14 +57,14 @@ class Outbox:
         return list(self.boxes if repeat else self.waiting)
 
     def given_up(self) -> list[Detection]:
-        """Return the boxes that were sent often enough without an answer, and wait for them no longer."""
+        """Remove and return the boxes that were sent MAX_TRIES times without a result."""
         if not self.waiting or self._tries < MAX_TRIES or self._clock() < self._next_s:
             return []
         lost, self.waiting = self.waiting, []
         return lost
 
     def answered(self, stamp_ns: int, classes: Sequence[str]) -> list[Detection]:
-        """Take in the answer to an image, and return the boxes whose objects it holds.
+        """Process the poses of an image, and return the boxes whose objects were found.
 
         Args:
             classes: of the objects that were found where a box showed them.

@@ -39,11 +39,11 @@ class Window(Protocol):
 
 
 def why_no_window(environment: Mapping[str, str] = os.environ, platform: str = sys.platform) -> str:
-    """Say in a sentence why OpenCV cannot open a window here, and what to do; "" where it can."""
+    """Return the sentence on why OpenCV cannot open a window here, and what to do; "" if it can."""
     gui = [line.split(":")[1].strip() for line in cv2.getBuildInformation().splitlines() if "GUI:" in line]
     if not gui or gui[0] == "NONE":
         return NO_WINDOWS
-    # Qt ends the process where there is no display, so that is looked for first.
+    # Qt ends the process if there is no display, so check for one first.
     if platform.startswith("linux") and not (
         environment.get("DISPLAY") or environment.get("WAYLAND_DISPLAY")
     ):
@@ -52,7 +52,7 @@ def why_no_window(environment: Mapping[str, str] = os.environ, platform: str = s
 
 
 class OpenCvWindow:
-    """A window of OpenCV; to be used in the process's first thread.
+    """Implements a window with OpenCV; to be used in the process's main thread.
 
     Raises:
         VPOGError: none can be opened.

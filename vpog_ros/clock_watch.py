@@ -9,7 +9,7 @@ NO_CLOCK = (
     "set use_sim_time to false."
 )
 NO_CLOCK_S = 5.0
-"""Simulated time that has not begun after so long is told of."""
+"""Seconds after which simulated time that has not started is warned of."""
 
 
 class ClockWatch:
@@ -20,7 +20,7 @@ class ClockWatch:
         self._started_s = time.monotonic()
 
     def trouble(self) -> str:
-        """Say what is wrong with the clock, or ""."""
+        """Return the sentence on what is wrong with the clock, or ""."""
         late = time.monotonic() - self._started_s > NO_CLOCK_S
         simulated = self._node.get_parameter("use_sim_time").value
         stands = simulated and not self._node.get_clock().now().nanoseconds

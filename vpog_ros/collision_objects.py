@@ -1,4 +1,4 @@
-"""Publishes the objects as MoveIt's collision objects: added, moved, and removed as they come and go."""
+"""Publishes the objects as MoveIt's collision objects: adds, moves and removes them."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class CollisionObjects:
         self._subscribers = 0
 
     def use(self, mesh_of: Callable) -> None:
-        """Take the meshes of another library from now on; the objects are added with them anew."""
+        """Replace the library; the objects are added again with its meshes."""
         self._mesh_of = mesh_of
         self._shapes.clear()
         self.clear()
@@ -56,7 +56,7 @@ class CollisionObjects:
         if not settings.publish_collision_objects:
             self._seen.clear()
             return
-        # A planning scene that has come late knows of nothing.
+        # A planning scene that subscribes late has none of the objects.
         subscribers = self._publisher.get_subscription_count()
         is_known = subscribers <= self._subscribers
         self._subscribers = subscribers

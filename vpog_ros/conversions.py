@@ -1,4 +1,4 @@
-"""Converts the package's own types to messages. Pure functions: no node, no clock, no state."""
+"""Converts the package's own types to messages, by functions without node, clock or state."""
 
 from __future__ import annotations
 

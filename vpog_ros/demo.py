@@ -77,7 +77,7 @@ def node_command(arguments: argparse.Namespace, objects: Path) -> list[str]:
         "device": arguments.device,
         "mode": arguments.mode,
         "weights": arguments.weights,
-        # Active means ready then: the monitor counts every frame.
+        # The node is active only once all objects are onboarded: the monitor counts every frame.
         "onboarding": ONBOARD_IN_CONFIGURE,
     }
     command = module("vpog_node", "--ros-args")

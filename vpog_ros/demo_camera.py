@@ -71,7 +71,7 @@ class DemoCamera(Node):
         self._next += 1
         header = Header(frame_id=FRAME_ID, stamp=self.get_clock().now().to_msg())
         seen = seen_objects(frame)
-        # The true poses go first: who compares needs them before the estimates come.
+        # Publish the true poses first: the monitor needs them before the estimates arrive.
         self._truth.publish(self._truth_of(frame, seen, header))
         self._info.publish(camera_to_info(self._camera, header))
         self._instances.publish(self._instances_of(frame, seen, header))

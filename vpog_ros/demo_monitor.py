@@ -41,14 +41,14 @@ MIN_ANSWERS = 20
 """Frames with results that the evaluation needs at least."""
 
 PATIENCE_S = 180.0
-"""Seconds that the measurement may take to get them."""
+"""Largest number of seconds that the measurement may take to get `MIN_ANSWERS` frames."""
 
 POINTS = 1000
 """Mesh points that the errors are computed over."""
 
 
 class DemoFailed(RuntimeError):
-    """Says in one sentence why the demo cannot go on."""
+    """Raised when the demo cannot continue; holds the reason in one sentence."""
 
 
 class DemoMonitor(Node):
@@ -83,7 +83,7 @@ class DemoMonitor(Node):
         """Subscribe to the images, which the node draws only while somebody subscribes."""
         for kind in self.images:
             topic = f"{self.node_name}/{kind}_image"
-            # A function, as rclpy reads the callback's signature, which a deque's method does not have.
+            # A function, because rclpy reads the callback's signature, which a deque's method does not have.
             self.create_subscription(
                 Image, topic, lambda image, kind=kind: self.images[kind].append(image), 5
             )
@@ -157,7 +157,7 @@ class Demo:
             self.say(f"node: {message or 'starting'} ({now - start:.0f} s)")
 
     def measure(self) -> None:
-        """Compare until enough frames were sent and answered; a slow machine is given more time."""
+        """Compare until enough frames were sent and processed; a slow machine gets more time."""
         monitor, frames = self.monitor, self.arguments.frames
         monitor.last_heard = start = time.monotonic()
         monitor.measuring = True
@@ -171,25 +171,25 @@ class Demo:
             self.say(f"{monitor.frames} frames sent, {monitor.answered} answered, {correct:.0f} % correct")
         monitor.measuring = False
         end, answered = time.monotonic() + GRACE_S, -1
-        # Results are still under way: wait as long as they come.
+        # Results may still arrive: wait as long as they do.
         while time.monotonic() < end and monitor.answered != answered:
             answered, pause = monitor.answered, time.monotonic() + 1.0
             while time.monotonic() < pause:
                 self.spin()
 
     def capture_images(self) -> None:
-        """Receive the node's images for a while, after the measurement, as drawing takes time too."""
+        """Receive the node's images after the measurement, since drawing them takes time as well."""
         self.monitor.watch_images()
-        end = time.monotonic() + self.arguments.picture_seconds
+        end = time.monotonic() + self.arguments.image_seconds
         while time.monotonic() < end:
             self.spin()
             self.say(f"capturing images: {len(self.monitor.images['overlay'])}")
         folder = self.arguments.output
         folder.mkdir(parents=True, exist_ok=True)
         for kind, messages in self.monitor.images.items():
-            wanted = np.unique(np.linspace(0, len(messages) - 1, self.arguments.pictures).astype(int))
+            wanted = np.unique(np.linspace(0, len(messages) - 1, self.arguments.images).astype(int))
             for number, index in enumerate(wanted if messages else ()):
-                write_picture(folder / f"{kind}_{number}.png", image_to_rgb(messages[index]))
+                write_image(folder / f"{kind}_{number}.png", image_to_rgb(messages[index]))
 
     def tell(self) -> bool:
         """Print the result, and return whether it is good enough."""
@@ -220,7 +220,7 @@ class Demo:
         return self.tell()
 
 
-def write_picture(path: Path, rgb: np.ndarray) -> None:
+def write_image(path: Path, rgb: np.ndarray) -> None:
     cv2.imwrite(str(path), cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
 
 
@@ -230,7 +230,7 @@ def write_templates(library: ObjectLibrary, folder: Path, columns: int = 18, sid
         images = [cv2.resize(image, (side, side)) for image in library.templates(object_id).images]
         images += [np.zeros_like(images[0])] * (-len(images) % columns)
         rows = [np.hstack(images[i : i + columns]) for i in range(0, len(images), columns)]
-        write_picture(folder / f"templates_{object_id}.png", np.vstack(rows))
+        write_image(folder / f"templates_{object_id}.png", np.vstack(rows))
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -247,9 +247,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--min-share", type=float, default=0.0, help="fraction of correct poses below which the demo fails"
     )
-    parser.add_argument("--pictures", type=int, default=6, help="overlay and flow images to keep")
+    parser.add_argument("--images", type=int, default=6, help="overlay and flow images to keep")
     parser.add_argument(
-        "--picture-seconds", type=float, default=8.0, help="seconds for which images are captured"
+        "--image-seconds", type=float, default=8.0, help="seconds for which images are captured"
     )
     parser.add_argument(
         "--startup-timeout", type=float, default=120.0, help="seconds the node may go without progress"

@@ -18,7 +18,7 @@ WINDOW_S = 10.0
 
 
 class Statistics:
-    """Records the last `WINDOW_S` seconds, and what went wrong since the start. Thread-safe."""
+    """Records the last `WINDOW_S` seconds, and the failures since the start. Thread-safe."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic):
         self._clock = clock

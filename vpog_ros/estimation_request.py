@@ -1,4 +1,4 @@
-"""Holds requests for poses: each waits for what it needs, and is answered exactly once."""
+"""Holds requests for poses: each waits for its inputs, and gets exactly one response."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ from vpog_ros.action import Estimate
 from vpog_ros.msg import ObjectWithoutPose
 
 MOST_OPEN = 8
-"""Requests that wait at a time; further ones are answered with a sentence."""
+"""Largest number of requests that wait at a time; further ones are refused."""
 MOST_TIMEOUT_S = 3600.0
 MAX_NAMES = 256
-"""Objects and instances of one request."""
+"""Largest number of objects and instances of one request."""
 
 BUSY = f"{MOST_OPEN} requests wait already: ask again when one of them is answered."
 LATE = "Nothing was estimated within {:g} s. {}"
 
-Answer = Estimate.Result
-"""Poses, reasons, and why there is none; what the action gives back."""
+Result = Estimate.Result
+"""Result of the action: poses, and the reasons of objects without one."""
 
 
-def refusal(sentence: str, names: Sequence[str] = ()) -> Answer:
-    """Return an answer without poses, with the reason for each object that was asked for by name."""
+def refusal(sentence: str, names: Sequence[str] = ()) -> Result:
+    """Return a result without poses, with the reason for each object that was requested by name."""
     without = [ObjectWithoutPose(class_id=shortened(n), instance=-1, reason=sentence) for n in names]
-    return Answer(message=sentence, without_pose=without)
+    return Result(message=sentence, without_pose=without)
 
 
 class EstimationRequest:
-    """Holds one request; the first answer counts. Thread-safe.
+    """Holds one request; the first result counts. Thread-safe.
 
     Args:
         goal: objects, instances, image, camera_info, timeout, as in Estimate.action.
         default_timeout_s: where the goal says none.
-        on_answer: called once, in the thread that has the answer.
+        on_result: called once, in the thread that has the result.
         on_stage: called with (stage, sentence) when another thing is being done or waited for.
-        is_cancelled: tells whether the caller wants no answer any more.
+        is_cancelled: tells whether the caller has cancelled the request.
 
     Raises:
         VPOGError: a timeout that cannot be used.
@@ -48,7 +48,7 @@ class EstimationRequest:
         self,
         goal,
         default_timeout_s: float,
-        on_answer: Callable[[Answer], None],
+        on_result: Callable[[Result], None],
         on_stage: Callable[[str, str], None] = lambda stage, sentence: None,
         is_cancelled: Callable[[], bool] = lambda: False,
     ) -> None:
@@ -60,19 +60,19 @@ class EstimationRequest:
         self.goal = goal
         self.image = goal.image if goal.image.width else None
         self.image_came_s = time.monotonic()
-        self.asked = None
-        """What was found that it asks for, once that is known; see `request_detections.Asked`."""
+        self.objects = None
+        """The detections of the request, once they are known; see `request_detections.RequestedObjects`."""
         self.is_cancelled = is_cancelled
         self._deadline = time.monotonic() + self.timeout_s
-        self._on_answer, self._on_stage = on_answer, on_stage
+        self._on_result, self._on_stage = on_result, on_stage
         self._stage = ("", "")
-        self._working = self._answered = False
+        self._working = self._is_complete = False
         self._lock = threading.Lock()
 
     @property
     def is_open(self) -> bool:
-        """Tell whether an answer is still wanted."""
-        return not self._answered
+        """Tell whether the request still waits for its result."""
+        return not self._is_complete
 
     def take_image(self, message) -> None:
         """Set the image of the request, if it waits for one."""
@@ -85,29 +85,29 @@ class EstimationRequest:
             self.image = None
 
     def begin_work(self) -> None:
-        """Note that the request waits no longer."""
+        """Mark the request as being processed."""
         self._working = True
 
     def wait_for(self, stage: str, sentence: str) -> None:
-        """Say what the request waits for; the sentence is its answer if it waits too long."""
+        """Set what the request waits for; the sentence is its result if it times out."""
         self.tell(stage, sentence)
 
     def tell(self, stage: str, sentence: str = "") -> None:
-        """Say what is being done, once."""
+        """Publish the current activity as feedback, once."""
         if (stage, sentence) != self._stage and self.is_open:
             self._stage = (stage, sentence)
             self._on_stage(stage, sentence)
 
-    def answer(self, answer: Answer) -> None:
-        """Answer, unless it is answered already."""
+    def answer(self, result: Result) -> None:
+        """Complete the request with a result, unless it is complete already."""
         with self._lock:
-            if self._answered:
+            if self._is_complete:
                 return
-            self._answered = True
-        self._on_answer(answer)
+            self._is_complete = True
+        self._on_result(result)
 
     def expire(self, now: float) -> None:
-        """Answer what was cancelled, and what has waited too long."""
+        """Complete the request if it was cancelled or has timed out."""
         if self.is_cancelled():
             self.answer(refusal("Cancelled."))
         elif now > self._deadline and not self._working:
@@ -117,7 +117,7 @@ class EstimationRequest:
 
 
 class OpenRequests:
-    """Holds the requests that are not answered yet, in the order they came. Thread-safe.
+    """Holds the requests that are not complete yet, in the order of arrival. Thread-safe.
 
     Args:
         wake: called when there may be something to do for who serves them.
@@ -131,7 +131,7 @@ class OpenRequests:
         self.answered = 0
 
     def close(self, sentence: str) -> None:
-        """Answer all requests, and those to come, with a sentence; "": accept requests from now on."""
+        """Complete waiting requests with a sentence, and refuse new ones with it; "": accept new ones."""
         with self._lock:
             self._closed = sentence
             requests, self._requests = self._requests, []
@@ -139,7 +139,7 @@ class OpenRequests:
             request.answer(refusal(sentence))
 
     def add(self, request: EstimationRequest) -> None:
-        """Take a request, or answer it with the reason why it is not taken."""
+        """Add a request, or complete it with the reason for its refusal."""
         with self._lock:
             self._drop_answered()
             sentence = self._closed or (BUSY if len(self._requests) >= MOST_OPEN else "")
@@ -151,7 +151,7 @@ class OpenRequests:
             self._wake()
 
     def open(self) -> list[EstimationRequest]:
-        """Return the requests that wait for an answer."""
+        """Return the requests that wait for a result."""
         with self._lock:
             self._drop_answered()
             return list(self._requests)
@@ -165,12 +165,12 @@ class OpenRequests:
             self._wake()
 
     def wake_if_open(self) -> None:
-        """Wake the worker, as something came that a request may wait for."""
+        """Wake the worker, because an input arrived that a request may wait for."""
         if self.open():
             self._wake()
 
     def expire(self) -> None:
-        """Answer those that were cancelled or have waited too long; call it several times a second."""
+        """Complete requests that were cancelled or have timed out; called several times a second."""
         now = time.monotonic()
         for request in self.open():
             request.expire(now)

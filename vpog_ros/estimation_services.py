@@ -12,11 +12,11 @@ from rclpy.clock import Clock, ClockType
 from vpog_core.types import VPOGError
 from vpog_ros import optional
 from vpog_ros.action import Estimate
-from vpog_ros.estimation_request import Answer, EstimationRequest, OpenRequests, refusal
+from vpog_ros.estimation_request import EstimationRequest, OpenRequests, Result, refusal
 from vpog_ros.srv import EstimateOnce
 
 EXPIRE_S = 0.2
-"""How often it is looked whether a request was cancelled or has waited too long."""
+"""Seconds between two checks whether requests were cancelled or have timed out."""
 
 
 class EstimationServices:
@@ -30,7 +30,7 @@ class EstimationServices:
 
     def __init__(self, node, requests: OpenRequests, timeout_s: Callable[[], float]) -> None:
         self._node, self._requests, self._timeout_s = node, requests, timeout_s
-        # In turn: each call holds a thread of the executor until it is answered.
+        # One at a time: each call blocks a thread of the executor until it is complete.
         calls = MutuallyExclusiveCallbackGroup()
         node.create_service(EstimateOnce, "~/estimate_once", self._call, callback_group=calls)
         steady = Clock(clock_type=ClockType.STEADY_TIME)
@@ -65,44 +65,44 @@ class EstimationServices:
             lambda: goal_handle.is_cancel_requested,
         )
 
-    def _open(self, goal, on_answer: Callable[[Answer], None], *more) -> EstimationRequest | None:
+    def _open(self, goal, on_result: Callable[[Result], None], *more) -> EstimationRequest | None:
         try:
-            request = EstimationRequest(goal, self._timeout_s(), on_answer, *more)
+            request = EstimationRequest(goal, self._timeout_s(), on_result, *more)
         except VPOGError as error:
-            on_answer(refusal(str(error)))
+            on_result(refusal(str(error)))
             return None
         self._requests.add(request)
         return request
 
-    def _finish(self, goal_handle, answer: Answer) -> None:
-        """Give a goal its answer. Called in any thread; the executor does the rest at once."""
+    def _finish(self, goal_handle, result: Result) -> None:
+        """Complete a goal with its result. Called in any thread; the executor concludes the goal at once."""
 
-        def conclude(handle) -> Answer:
+        def conclude(handle) -> Result:
             if handle.is_cancel_requested:
                 handle.canceled()
-            elif answer.poses.poses:
+            elif result.poses.poses:
                 handle.succeed()
             else:
                 handle.abort()
-            return answer
+            return result
 
         try:
             goal_handle.execute(conclude)
-        except RuntimeError:  # It was cancelled while rclpy looked whether it was.
+        except RuntimeError:  # It was cancelled while rclpy checked its state.
             goal_handle.execute(conclude)
 
     def _call(self, call: EstimateOnce.Request, response: EstimateOnce.Response) -> EstimateOnce.Response:
-        answers: list[Answer] = []
-        answered = threading.Event()
+        results: list[Result] = []
+        is_complete = threading.Event()
 
-        def on_answer(answer: Answer) -> None:
-            answers.append(answer)
-            answered.set()
+        def on_result(result: Result) -> None:
+            results.append(result)
+            is_complete.set()
 
-        self._open(call, on_answer)
-        # Its time runs out also where this is the executor's only thread.
-        while not answered.wait(EXPIRE_S):
+        self._open(call, on_result)
+        # Check the timeout here as well, as this may be the executor's only thread.
+        while not is_complete.wait(EXPIRE_S):
             self._requests.expire()
-        response.poses, response.without_pose = answers[0].poses, answers[0].without_pose
-        response.message, response.success = answers[0].message, bool(answers[0].poses.poses)
+        response.poses, response.without_pose = results[0].poses, results[0].without_pose
+        response.message, response.success = results[0].message, bool(results[0].poses.poses)
         return response

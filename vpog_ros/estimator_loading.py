@@ -1,4 +1,4 @@
-"""Makes the estimator that the node's parameters ask for."""
+"""Makes the estimator from the node's parameters."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from vpog_ros.parameter_table import IN_BACKGROUND, WHEN_ASKED
 from vpog_ros.parameters import Settings, group
 
 OPEN_S = 2.0
-"""Seconds of configure after which no more objects are opened, where that goes on in the background."""
+"""Seconds of configure after which objects are no longer opened there but in the background."""
 
 Progress = Callable[[int, int, str], None]
 """Function called with (objects done, number of objects, the next one's name)."""
@@ -37,8 +37,10 @@ def load_estimator(settings: Settings, progress: Progress):
 
     used = use_threads(settings.num_threads)
     if settings.num_threads not in (0, used):
-        told = f"num_threads is {settings.num_threads}, and OMP_NUM_THREADS in the environment goes before it"
-        get_logger("vpog_node").warning(f"{told}: {used} threads are used.")
+        cause = (
+            f"num_threads is {settings.num_threads}, and OMP_NUM_THREADS in the environment goes before it"
+        )
+        get_logger("vpog_node").warning(f"{cause}: {used} threads are used.")
     estimator = PoseEstimator(
         settings.objects_dir, **group(settings, LoadSettings), **group(settings, Options)
     )

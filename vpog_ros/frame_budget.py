@@ -1,13 +1,13 @@
-"""Limits the detections of a frame to those that there is time for."""
+"""Limits the number of detections of a frame to the time for it."""
 
 from __future__ import annotations
 
 MEMORY = 0.2
-"""Weight of the newest frame in the average of what a detection takes."""
+"""Weight of the newest frame in the moving average of the time for a detection."""
 
 
 class FrameBudget:
-    """Turns seconds for a frame into a number of detections, by what detections took lately."""
+    """Converts seconds for a frame to a number of detections, by the recent time for each."""
 
     def __init__(self) -> None:
         self._each_s = 0.0
@@ -15,7 +15,7 @@ class FrameBudget:
     def limit(self, budget_s: float, most: int) -> tuple[int, str]:
         """Return how many detections a frame may have, and the parameter that sets this limit.
 
-        One at least: with less a frame would have no answer. Before the first measurement `most` are taken.
+        One at least, so that a frame has a result. Before the first measurement `most` are taken.
 
         Args:
             budget_s: seconds for a frame; 0: no limit.

@@ -16,10 +16,10 @@ from vpog_core.messages.arrival_order import ArrivalOrder
 from vpog_core.messages.ring import nearest, remember
 
 UNMATCHED_S = 2.0
-"""Seconds after which detections that match no image are warned of."""
+"""Seconds after which a warning is given that detections match no image."""
 
 PAST_STAMPS = 1000
-"""Number of stamps kept of images that are gone: they tell a slow detector from one that changes stamps."""
+"""Number of stamps of dropped images kept: they tell a slow detector from one that changes stamps."""
 
 LATE = (
     "Detections come when their image is no longer kept ({} images are): raise image_buffer_size, or let the "
@@ -29,11 +29,11 @@ LATE = (
 
 @dataclass(frozen=True)
 class Frame:
-    """Holds an image and the detections made in it, as they came.
+    """Holds an image and the detections made in it, as received.
 
     Attributes:
         stamp_ns: of the image; 0 where it has none.
-        detections: None where none have come, and the image is to be answered without.
+        detections: None if none have come, and the image is to be processed without.
         arrival_s: when the pair was complete, on a clock that only grows.
     """
 
@@ -73,7 +73,7 @@ class FrameBuffer:
     Stamps meet exactly. Where a tolerance is given, detections whose own image has not come meet the image
     whose stamp is nearest, of those that have come.
 
-    An image whose detections have not come is offered alone only when it is asked for, see
+    An image whose detections have not come is offered alone only if that is enabled, see
     `offer_images_alone`; it never takes the place of a pair. Its detections may still come, and are offered
     with it then.
     """
@@ -122,7 +122,7 @@ class FrameBuffer:
                 self._offer_alone(stamp_ns, image)
 
     def offer_images_alone(self, after_s: float | None) -> None:
-        """Offer images alone once they have waited for detections for so many seconds; None: never."""
+        """Offer images without detections once they have waited for them for `seconds`; None: never."""
         with self._changed:
             self._alone_after_s = after_s
 
@@ -165,23 +165,23 @@ class FrameBuffer:
                 return None
             stamp_ns = next(reversed(self._images))
             if self._waiting is not None and self._waiting.detections is None:
-                self._waiting = None  # Else it would be processed twice.
+                self._waiting = None  # Otherwise it would be processed twice.
             return Frame(stamp_ns, self._images[stamp_ns], None, self.clock())
 
     def wake(self) -> None:
-        """Wake the thread that waits for a frame, or will wait next, as there is other work."""
+        """Wake the thread that waits for a frame, or will wait next, because there is other work."""
         with self._changed:
             self._woken = True
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Wake all threads that wait, and pair no more."""
+        """Stop pairing, and wake all threads that wait."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
 
     def troubles(self) -> dict[str, str]:
-        """Say why images and detections do not match: a sentence or "" for each kind of reason."""
+        """Return why images and detections do not match: a sentence or "" for each kind of reason."""
         with self._changed:
             unmatched = late = ""
             both = self._newest_image is not None and self._newest_detections is not None
@@ -190,7 +190,7 @@ class FrameBuffer:
             if both and not unstamped and since is not None and self.clock() - since >= UNMATCHED_S:
                 if nearest(self._past, self._newest_detections, self.tolerance_ns) is not None:
                     late = LATE.format(self.capacity)
-                elif not self._newest_met:  # Else images are lost in transport, or come no more.
+                elif not self._newest_met:  # Otherwise images are lost in transport, or no longer published.
                     unmatched = unmatched_sentence(self._newest_image, self._newest_detections)
             sentences = {"unmatched": unmatched, "late": late}
             return sentences | {
@@ -222,7 +222,7 @@ class FrameBuffer:
 
 
 def unmatched_sentence(image_ns: int, detections_ns: int) -> str:
-    """Say what is wrong where stamps never agree, and what to do."""
+    """Return the sentence on stamps that never agree, and what to do."""
     for name, stamp_ns in (("images", image_ns), ("detections", detections_ns)):
         if not stamp_ns:
             return (

@@ -21,7 +21,7 @@ NO_FRAME = (
 
 
 class FrameDump:
-    """Keeps the last frame that was answered, and writes it on request.
+    """Stores the last frame that was processed, and writes it on request.
 
     Args:
         node: the node that has the service.
@@ -44,8 +44,8 @@ class FrameDump:
         self._recorded = RecordedEstimator(estimator)
         return self._recorded
 
-    def told(self, process: Callable) -> Callable:
-        """Return the work on a frame, preceded by a note of which frame it is."""
+    def with_context(self, process: Callable) -> Callable:
+        """Return the function that processes a frame, which first records the context of the frame."""
         recorded = self._recorded
 
         def work(frame):
@@ -73,7 +73,7 @@ class FrameDump:
         call = None if recorded is None else recorded.last
         if call is None:
             raise VPOGError(NO_FRAME)
-        # Imported here, as all that imports torch.
+        # Imported here, because it imports torch.
         from vpog_core.frame_dump.write import write_dump
         from vpog_core.inference.networks import DEFAULT_REFINER
         from vpog_core.models.checkpoint import weights_key

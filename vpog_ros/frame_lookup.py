@@ -1,4 +1,4 @@
-"""Finds where the camera is in another frame, by tf2 at the image's time."""
+"""Looks up the camera's pose in another frame, by tf2 at the image's time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vpog_core.types import VPOGError
 from vpog_ros import optional
 
 WAIT_S = 0.1
-"""Seconds that a transform may come later than what is made of its image."""
+"""Seconds to wait for the transform at an image's time."""
 
 
 class FrameLookup:

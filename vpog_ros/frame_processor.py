@@ -1,4 +1,4 @@
-"""Processes one frame in the worker's thread: messages to poses to messages."""
+"""Processes one frame in the worker's thread: reads messages, estimates poses, publishes them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class FrameProcessor:
     """Reads messages, estimates poses and publishes them, from activate to deactivate.
 
     Args:
-        buffer: where the frames come from; has newer images, and is told when images are wanted alone.
+        buffer: source of the frames; has newer images, and is set to offer images without detections.
         known_plane: what is known of the objects' poses.
     """
 
@@ -62,16 +62,16 @@ class FrameProcessor:
         self._views = ViewReader(node, notices, settings.image_bits)
         self.camera_infos, self.read_image = self._views.camera_infos, self._views.read_image
         self.why_not: Callable[[str], str] = lambda object_id: ""
-        """Tells why an object cannot be answered now, or ""."""
+        """Function that returns why an object cannot be estimated now, or ""."""
 
     def use(self, library, left_out: Collection[str], changed: Collection[str]) -> None:
-        """Work with another library from now on; the objects that have changed are met for the first time."""
+        """Replace the library; tracks and filters of objects that have changed are dropped."""
         self._reader.use(library, left_out)
         self._tracker.forget(changed)
         self._filters.use(library, changed)
 
     def reset_tracking(self) -> None:
-        """Forget the tracked objects, before the next frame."""
+        """Drop all tracks before the next frame."""
         self._reset = True
 
     def add_label_info(self, message) -> None:
@@ -106,7 +106,7 @@ class FrameProcessor:
             self._outputs.publish_images(view.image, view.camera, estimates, header, settings)
 
     def _is_too_old(self, frame: Frame, max_age: float) -> bool:
-        """Tell whether a frame is to be dropped for its age, count it, and warn while that is so."""
+        """Tell whether a frame is too old; if so, count it as dropped, and warn."""
         now_ns = self._node.get_clock().now().nanoseconds
         known = frame.stamp_ns and now_ns
         age = (now_ns - frame.stamp_ns) * 1e-9 if known else time.monotonic() - frame.arrival_s
@@ -126,7 +126,7 @@ class FrameProcessor:
     def publish(
         self, image: np.ndarray, camera: Camera, estimates: list[PoseEstimate], header: Header
     ) -> None:
-        """Publish estimates that a request asked for."""
+        """Publish the estimates of a request."""
         settings = parameters.read(self._node)
         self._outputs.publish_poses(self._accepted(estimates, settings), header, settings)
         self._outputs.publish_images(image, camera, estimates, header, settings)
@@ -149,7 +149,7 @@ class FrameProcessor:
         return [detection for detection in detections if self._is_ready(detection.class_id)]
 
     def _is_ready(self, object_id: str) -> bool:
-        """Tell whether an object can be answered now; if not, count it and say why, once."""
+        """Tell whether an object can be estimated now; if not, count it and log why, once."""
         reason = self.why_not(object_id)
         if reason:
             self._statistics.leave_out("detections of objects not ready")
@@ -191,7 +191,7 @@ class FrameProcessor:
     def _at_newest(
         self, view: View, estimates: Estimates, settings: Settings
     ) -> tuple[View, list[PoseEstimate]]:
-        """Track the objects to the newest image; return what came in where none can be tracked."""
+        """Track the objects to the newest image; return the arguments if none can be tracked."""
         if not (settings.tracking and self._estimator.can_track):
             self._notices.log_once(
                 "newest",
@@ -200,7 +200,7 @@ class FrameProcessor:
             return view, estimates
         start, posed = time.monotonic(), [e for e in estimates if e.T_cam_obj is not None]
         newest = self._buffer.take_newest_image() if posed and view.frame.stamp_ns else None
-        # An earlier image comes from a bag that starts again.
+        # An earlier image means that a bag was restarted.
         if newest is None or newest.stamp_ns <= view.frame.stamp_ns:
             return view, estimates
         try:
@@ -220,7 +220,7 @@ class FrameProcessor:
     def _filtered(
         self, estimates: list[PoseEstimate], time_s: float, settings: Settings
     ) -> list[PoseEstimate]:
-        """Filter the poses that are published, where that is asked for."""
+        """Filter the poses that are published, if the parameters enable it."""
         if not settings.pose_filter:
             self._filters.reset()
             return estimates
@@ -255,12 +255,12 @@ class FrameProcessor:
 
     def _tell_age(self, stamp_ns: int) -> None:
         now_ns = self._node.get_clock().now().nanoseconds
-        # 0: the image has no stamp, or simulated time has not begun.
+        # 0 means that the image has no stamp, or that simulated time has not started.
         if stamp_ns and now_ns:
             self._statistics.duration("latency from image stamp", (now_ns - stamp_ns) * 1e-9)
 
 
-# Imported where they are used: torch takes seconds to load, and the node is to answer before.
+# Imported on first use: torch takes seconds to load, and the node must respond before.
 
 
 def _tracker(estimator):

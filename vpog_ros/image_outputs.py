@@ -1,4 +1,4 @@
-"""Publishes drawn images, raw and as JPEG, to those who subscribe."""
+"""Publishes drawn images, raw and as JPEG, if there are subscribers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vpog_core.types import VPOGError
 from vpog_ros.image_conversion import rgb_to_image
 
 JPEG = "rgb8; jpeg compressed bgr8"
-"""Format as image_transport's `compressed` writes it: of the image, and of what the JPEG holds."""
+"""Format of compressed images as image_transport writes it: encoding of the image, and of the JPEG."""
 
 
 class ImageOutput:

@@ -12,7 +12,7 @@ from vpog_ros.inputs import InputSpec
 from vpog_ros.parameters import Settings
 
 DETECTIONS = {"label_map", *optional.DETECTION_CLASSES}
-"""Topics of detections, of which one is enough."""
+"""Topics of detections; one of them is needed."""
 
 
 def input_specs(
@@ -26,7 +26,7 @@ def input_specs(
     """Return the topics to subscribe to, with what is called for each of their messages."""
     image, image_type = node.resolve_topic_name("image"), Image
     if settings.image_transport == "compressed":
-        # As image_transport names it; a user may have remapped to that already.
+        # The topic as image_transport names it; a user may have remapped to it already.
         image_type = CompressedImage
         image = image if image.endswith("/compressed") else f"{image}/compressed"
 

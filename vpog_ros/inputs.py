@@ -14,7 +14,7 @@ from vpog_ros import qos
 from vpog_ros.notices import Notices
 
 SILENT_S = 5.0
-"""Seconds after which a topic without a publisher, or without a message, is warned of."""
+"""Seconds after which a warning is given of a topic without a publisher or a message."""
 
 HANDOVER_S = 1.0
 """Seconds for which the old subscription stays, until the publishers have discovered the new one."""
@@ -32,7 +32,7 @@ class InputSpec:
         depth: messages kept for the node.
         reliable: what to ask for while there is no publisher.
         latched: a message published before the node came is wanted, and one is enough.
-        expected: a warning says so where nobody publishes it.
+        expected: a warning is given if nobody publishes it.
     """
 
     name: str
@@ -125,7 +125,7 @@ class Input:
         )
 
     def silence(self, now: float, since: float) -> str:
-        """Say in one sentence why nothing usable comes, or "".
+        """Return the sentence on why nothing usable is received, or "".
 
         Args:
             since: when the node began to listen.
@@ -169,7 +169,7 @@ class Inputs:
     """Holds all subscriptions, from activate to deactivate.
 
     Args:
-        specs: in the order they are told of.
+        specs: in the order of warnings.
         alternatives: names of inputs of which one is enough.
 
     Raises:
@@ -193,7 +193,7 @@ class Inputs:
             node.get_logger().info(item.found())
 
     def watch(self, notices: Notices, quiet: bool = False) -> None:
-        """Adapt to publishers that came or went, and warn of topics on which nothing comes, unless quiet."""
+        """Adapt to new and lost publishers, and warn of topics without messages, unless quiet."""
         now = time.monotonic()
         with self._lock:
             if self._closed:
@@ -201,15 +201,15 @@ class Inputs:
             for item in self._inputs:
                 if item.adapt(now):
                     self._node.get_logger().info(item.found())
-        told = [item for item in self._inputs if item.spec.expected or item.publishers]
-        silences = {item.spec.name: "" if quiet else item.silence(now, self._since) for item in told}
+        reported = [item for item in self._inputs if item.spec.expected or item.publishers]
+        silences = {item.spec.name: "" if quiet else item.silence(now, self._since) for item in reported}
         spare = {name: silences.pop(name) for name in self._alternatives if name in silences}
         for name, sentence in silences.items():
             notices.warn_while(name, sentence)
         notices.warn_while("detections", self._missing(spare))
 
     def _missing(self, silences: dict[str, str]) -> str:
-        """Say what is wrong where one input is enough: nothing if one works, else of the likeliest."""
+        """Return the sentence on inputs of which one is needed: "" if one works, else on the likeliest."""
         if not all(silences.values()):
             return ""
         with_publisher = [i.spec.name for i in self._inputs if i.spec.name in silences and i.publishers]

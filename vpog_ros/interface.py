@@ -13,7 +13,7 @@ BOND, MOVEIT = "bond", "moveit_msgs"
 
 @dataclass(frozen=True)
 class Row:
-    """One topic, service or action.
+    """Hold one topic, service or action.
 
     Attributes:
         name: as the node has it, before remapping; `~` is the node's name.
@@ -134,18 +134,18 @@ SERVICES = (
     Row(
         "~/dump",
         "std_srvs/srv/Trigger",
-        "Writes the inputs and answers of the last answered frame into "
+        "Writes the inputs and results of the last processed frame into "
         "a new folder below `dump_dir`; `vpog estimate --from` finds its poses again.",
     ),
     Row(
         "~/reset_tracking",
         "std_srvs/srv/Trigger",
-        "Forgets the objects that are followed: each is looked for anew where it is detected.",
+        "Drops all tracks: each object is searched for among all views when it is detected.",
     ),
     Row(
         "~/estimate_once",
         "vpog_ros/srv/EstimateOnce",
-        "Poses of objects in one image, as `~/estimate` gives them, for callers that only want the answer.",
+        "Poses of objects in one image, as `~/estimate` gives them, for callers that only want the result.",
     ),
     Row(
         "~/list_objects",
@@ -161,7 +161,7 @@ SERVICES = (
     Row(
         "~/reload_objects",
         "std_srvs/srv/Trigger",
-        "Reads `objects_dir` anew and onboards what is new or has changed, in the background.",
+        "Reads `objects_dir` again and onboards what is new or has changed, in the background.",
     ),
 )
 
@@ -176,7 +176,7 @@ ACTIONS = (
 )
 
 LIFECYCLE = "lifecycle_msgs"
-"""Services and topics of this package are every lifecycle node's."""
+"""Package of the services and topics that every lifecycle node has."""
 
 WHEN = {
     LIVE: "Effective at once",

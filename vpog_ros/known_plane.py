@@ -1,4 +1,4 @@
-"""Makes the constraints that the parameters tell of, in the camera's frame at an image's time."""
+"""Makes pose constraints from the parameters, in the camera's frame at an image's time."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class KnownPlane:
         return ConstraintSettings(**parameters.group(parameters.read(self._node), ConstraintSettings))
 
     def _warn_unknown(self, name: str, library) -> None:
-        """Say once that an object does not exist, or is gone since the objects were read again."""
+        """Log once that an object does not exist, or was removed when the objects were read again."""
         if name in self._said:
             return
         self._said.add(name)

@@ -10,7 +10,7 @@ TOPICS = {row.name: (row.name, f"{row.description} Type: {row.type}.".replace("`
 
 
 def _text(spec: Spec) -> str:
-    """Say what a parameter means, what it may be, and what holds where it is not given."""
+    """Return the help of an argument: meaning, values and default of the parameter."""
     unit = f" {spec.unit}" if spec.unit else ""
     kind = "One of" if spec.choices else "Range" if spec.minimum is not None else "Value"
     return f"{spec.help} {kind}: {spec.range}{unit}. Not given: as in params_file."

@@ -22,7 +22,7 @@ PERIOD_S = 0.25
 TIMEOUT_S = 4.0
 """Seconds without a heartbeat after which nav2's manager, by default, takes the node for dead."""
 LAST_WORD_S = 0.2
-"""Seconds, at most, that the end of the bond may take to reach the manager."""
+"""Largest number of seconds to wait until the end of the bond has reached the manager."""
 
 
 class ManagerBond:
@@ -48,7 +48,7 @@ class ManagerBond:
             wanted: value of the parameter `bond`.
 
         Raises:
-            VPOGError: a bond is asked for, and its messages are not installed.
+            VPOGError: a bond is enabled, and its messages are not installed.
         """
         if wanted == NEVER or (optional.BondStatus is None and wanted != ALWAYS):
             return
@@ -59,7 +59,7 @@ class ManagerBond:
             )
         self._instance_id = str(uuid.uuid4())
         self._publisher = self._node.create_publisher(optional.BondStatus, TOPIC, QoSProfile(depth=5))
-        # A steady clock, as simulated time may stand; a group of its own, as other callbacks may take long.
+        # A steady clock, as simulated time may stop; a group of its own, as other callbacks may take long.
         self._timer = self._node.create_timer(
             PERIOD_S,
             lambda: self._publish(active=True),
@@ -68,7 +68,7 @@ class ManagerBond:
         )
 
     def end(self) -> None:
-        """Tell the manager that the bond ends; without one nothing happens."""
+        """Tell the manager that the bond ends, if there is one."""
         publisher, timer = self._publisher, self._timer
         if publisher is None:
             return
@@ -76,7 +76,7 @@ class ManagerBond:
         self._publish(active=False)
         with self._lock:
             self._publisher = self._timer = None
-        # Destroyed at once, it would take what it has just published with it.
+        # If the publisher were destroyed at once, its last message would be lost.
         with contextlib.suppress(Exception):
             publisher.wait_for_all_acked(Duration(seconds=LAST_WORD_S))
         self._node.destroy_publisher(publisher)

@@ -1,4 +1,4 @@
-"""Keeps the newest detections of each class, for requests that do not say where an object is."""
+"""Stores the newest detections of each class, for requests without boxes."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ from vpog_core.types import VPOGError
 MAX_CLASSES = 64
 """Classes that are remembered, those of which detections came last."""
 MAX_CHARACTERS = 256
-"""Of the name of a class; longer ones are nobody's."""
+"""Largest number of characters of a class name; longer ones are ignored."""
 
 
 @dataclass(frozen=True)
 class Detected:
-    """A message of detections; stamp_ns: of its header (0: none); came_s: when it came, monotonic."""
+    """Hold a message of detections; stamp_ns: of its header (0: none); came_s: time of arrival, monotonic."""
 
     message: Any
     stamp_ns: int
     came_s: float
 
     def age_s(self, stamp_ns: int) -> float:
-        """Seconds from the detections' image to another: by the stamps, else since they came."""
+        """Return the seconds from the detections' image to another: by stamps, else since their arrival."""
         if self.stamp_ns and stamp_ns:
             return (stamp_ns - self.stamp_ns) * 1e-9
         return time.monotonic() - self.came_s
 
 
 class NewestDetections:
-    """Thread-safe memory of the last message that holds a detection of each class.
+    """Stores the last message with a detection of each class; thread-safe.
 
     Attributes:
         label_maps: reads label maps, which are messages of detections too.
@@ -76,7 +76,7 @@ class NewestDetections:
 def class_names(message, label_maps: LabelMapReader) -> set[str]:
     """Return all names that the classes of a message may have; none of a label map that is broken."""
     if hasattr(message, "encoding"):
-        # Whoever asks for the poses of its image is told what is wrong with it.
+        # Ignored here: a request for the poses of its image reports what is wrong with it.
         with contextlib.suppress(VPOGError):
             return label_maps.class_names(message)
         return set()

@@ -1,4 +1,4 @@
-"""Logs sentences for users: notices once, and warnings for as long as they hold."""
+"""Logs sentences for users: notices once, and warnings as long as their cause lasts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MAX_REMEMBERED = 200
 
 
 class Notices:
-    """Logs each sentence once, and keeps the warnings that hold now. Thread-safe.
+    """Logs each sentence once, and stores the current warnings. Thread-safe.
 
     Args:
         logger: of the node.
@@ -48,7 +48,7 @@ class Notices:
             self._logger.info("Further notices of this kind are not logged.")
 
     def warn_while(self, key: str, sentence: str) -> None:
-        """Hold a warning from now on, or end it where the sentence is empty; logged when it begins."""
+        """Start a warning, which is logged, or end it if the sentence is empty."""
         with self._lock:
             if not sentence:
                 self._holding.pop(key, None)
@@ -67,12 +67,12 @@ class Notices:
             return list(self._holding.values())
 
     def end_warnings(self) -> None:
-        """End all warnings, as the node does not watch its inputs."""
+        """End all warnings, because the node stops watching its inputs."""
         with self._lock:
             self._holding.clear()
 
     def start_anew(self) -> None:
-        """Forget all sentences, as the node becomes active again, perhaps with other inputs."""
+        """Clear all sentences, because the node becomes active again, perhaps with other inputs."""
         with self._lock:
             self._holding.clear()
             self._last_held.clear()

@@ -1,4 +1,4 @@
-"""Onboards objects that are added or changed while the node runs, and exchanges them between frames."""
+"""Onboards objects that are added or changed while the node runs, and replaces them between frames."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ ASKED = "'{}' is being onboarded, which takes some time once: its poses come aft
 class ObjectManager:
     """Onboards objects in a thread, from configure to cleanup.
 
-    A single thread reads the objects folder anew and onboards objects, one after the other. A library that
+    A single thread reads the objects folder again and onboards objects, one after the other. A library that
     was read again is exchanged for the old one by `exchange`, which the worker calls between two frames.
 
     Args:
         estimator: of which the objects are.
         on_change: called, in any thread, when an object is ready or left out, or the library is new.
         logger: of the node.
-        when_asked: objects are onboarded when they are first asked for, and not as soon as they are known.
+        when_asked: objects are onboarded when they are first requested, and not as soon as they are known.
     """
 
     def __init__(self, estimator, on_change: Callable[[], None], logger, when_asked: bool = False) -> None:
@@ -38,11 +38,11 @@ class ObjectManager:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self.activity = ""
-        """What is being done now, or ""."""
+        """Current activity in words, or ""."""
         self.last_error = ""
         """Reason why the folder could not be read when that was last tried, or ""."""
         self.hints: dict[str, str] = {}
-        """What /diagnostics shows of objects that were onboarded here."""
+        """Sentences for /diagnostics on objects that were onboarded here."""
         self.outdated: list[str] = []
         """Sentences on the objects whose new mesh cannot be used, and that go on with the old one."""
 
@@ -53,7 +53,7 @@ class ObjectManager:
         return self._estimator.objects if waiting is None else waiting[0]
 
     def why_not(self, object_id: str) -> str:
-        """Tell why an object cannot be answered now, or ""; if it never was onboarded, it is from now on."""
+        """Return why an object cannot be estimated now, or ""; if it was never onboarded, schedule that."""
         store = self._estimator.objects
         if object_id in store.left_out:
             return store.left_out[object_id]
@@ -71,10 +71,10 @@ class ObjectManager:
         with self._lock:
             self._wanted.extend(name for name in object_ids if name not in self._wanted)
             if next_one:
-                # The first of all is being onboarded.
-                asked = [name for name in list(self._wanted)[1:] if name in object_ids]
+                # Keep the first, which is being onboarded.
+                wanted_first = [name for name in list(self._wanted)[1:] if name in object_ids]
                 others = [name for name in list(self._wanted)[1:] if name not in object_ids]
-                self._wanted = deque([*list(self._wanted)[:1], *asked, *others])
+                self._wanted = deque([*list(self._wanted)[:1], *wanted_first, *others])
         self._begin()
 
     def renew(self) -> None:
@@ -95,7 +95,7 @@ class ObjectManager:
             return list(self._wanted)
 
     def exchange(self) -> set[str] | None:
-        """Give the estimator the objects that were read again; call it between two frames.
+        """Replace the estimator's objects by those that were read again; called between two frames.
 
         Returns:
             the names of the objects whose mesh is another now or gone; None where nothing was read.
@@ -136,7 +136,7 @@ class ObjectManager:
                     self.activity = ""
 
     def _step(self) -> bool:
-        """Do one task that is due, and return whether there was one."""
+        """Run one pending task, and return whether there was one."""
         with self._lock:
             library, self._library = self._library, None
             wanted = self._wanted[0] if self._wanted else None
@@ -147,9 +147,9 @@ class ObjectManager:
             return False
         store = self.store
         if wanted in store.library.entries:
-            sentence = store.onboard_or_leave_out(wanted, self._tell)
+            sentence = store.onboard_or_leave_out(wanted, self._show_progress)
             self._report(store, wanted, sentence)
-        if store is self.store:  # Else it is onboarded again, from what was read meanwhile.
+        if store is self.store:  # Otherwise it is onboarded again from the library that was read meanwhile.
             with self._lock:
                 self._wanted.remove(wanted)
         return True
@@ -165,7 +165,7 @@ class ObjectManager:
         self.hints = self.hints | log_notes(store.library, name, self._logger)
 
     def _read(self, library: ObjectLibrary) -> None:
-        self.activity = "reading the objects anew"
+        self.activity = "reading the objects again"
         with self._lock:
             before = self._exchange
         store, changed = self.store.renewed(library)
@@ -179,10 +179,10 @@ class ObjectManager:
         for sentence in self.outdated:
             self._logger.warning(sentence)
         self.last_error = ""
-        told = f"{len(library.ids)} objects, {len(new)} to onboard, {len(changed)} changed or gone"
-        self._logger.info(f"The objects folder was read again: {told}.")
+        summary = f"{len(library.ids)} objects, {len(new)} to onboard, {len(changed)} changed or gone"
+        self._logger.info(f"The objects folder was read again: {summary}.")
 
-    def _tell(self, done: int, total: int, name: str) -> None:
+    def _show_progress(self, done: int, total: int, name: str) -> None:
         self.activity = f"onboarding {name}: {done} of {total}"
 
     def _fail(self, error: Exception) -> None:

@@ -19,7 +19,7 @@ NOT_CONFIGURED = "The node is not configured, so it has no objects yet: configur
 
 
 class ObjectServices:
-    """Answers callers; the work is done by the `ObjectManager` there is at the moment.
+    """Handles the calls of the services; the current `ObjectManager` does the work.
 
     Args:
         node: the node that has the services.
@@ -28,7 +28,7 @@ class ObjectServices:
 
     def __init__(self, node, manager: Callable[[], ObjectManager | None]) -> None:
         self._manager = manager
-        # In turn, and beside everything else: reading a mesh takes a moment.
+        # One call at a time, parallel to all other callbacks: reading a mesh takes a moment.
         group = MutuallyExclusiveCallbackGroup()
         for kind, name, callback in (
             (AddObject, "~/add_object", self._add),

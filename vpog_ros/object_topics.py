@@ -15,7 +15,7 @@ from vpog_ros.conversions import pose_stamped, pose_to_message
 
 
 class ObjectTopics:
-    """Publishes of each object the best pose, and what else there is of it.
+    """Publishes the best pose of each object, and its other topics.
 
     Args:
         create: makes a publisher of (message type, topic name).
@@ -76,9 +76,9 @@ def valid_name(word: str) -> str:
 
 
 def topic_names(words: Iterable[str], given: dict[str, str]) -> dict[str, str]:
-    """Give each word a valid name that no other has; those that have one keep it."""
+    """Return a valid and unique topic name for each word; existing names stay."""
     names = dict(given)
-    # Words that are names already come first: they keep theirs.
+    # Process words that are valid names first: they keep them.
     for word in sorted(dict.fromkeys(words), key=lambda w: valid_name(w) != w):
         if word in names:
             continue

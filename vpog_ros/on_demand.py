@@ -1,4 +1,4 @@
-"""Answers requests to the node: for poses on demand, and for objects that are added while it runs."""
+"""Handles requests to the node: for poses on demand, and for objects that are added while it runs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ IDLE = "waiting to be asked (trigger: on_demand)"
 
 
 class OnDemand:
-    """Joins services, requests and objects; follows the node through its states.
+    """Joins services, requests and objects, and follows the node's lifecycle.
 
     Args:
         node: the node, with `settings`.
@@ -55,14 +55,14 @@ class OnDemand:
             logger.info(f"Onboarding in the background: {', '.join(waiting)}.")
 
     def prepare(self) -> None:
-        """Exchange what was read again while the node was inactive, before it is activated."""
+        """Replace objects that were read again while the node was inactive, before it is activated."""
         self._exchange()
 
     def activate(self, estimator, processor: FrameProcessor, buffer: FrameBuffer) -> Callable[[], bool]:
-        """Accept requests, and return what the worker is to do between its frames."""
+        """Accept requests, and return the function that the worker calls between its frames."""
         manager = self.objects
         self._buffer, self._processor = buffer, processor
-        # Separate from the frames': the worker does not wait on behalf of a request.
+        # Keep calibrations separately from those of frames: the worker does not wait for one of a request.
         self._infos = CameraInfos(wait_s=0.0)
         self._detections.label_maps = processor.label_maps
         detections = RequestDetections(
@@ -88,12 +88,12 @@ class OnDemand:
         return between_frames
 
     def deactivate(self, sentence: str = NOT_ACTIVE) -> None:
-        """Answer what is open, and what comes, with a sentence."""
+        """Refuse open and new requests with a sentence."""
         self.requests.close(sentence)
         self._buffer = self._processor = None
 
     def release(self) -> None:
-        """End the work on objects."""
+        """Stop onboarding objects."""
         if self.objects is not None:
             self.objects.stop()
         self.objects = self._outputs = self._estimator = None
@@ -123,11 +123,11 @@ class OnDemand:
 
     @property
     def only(self) -> bool:
-        """Tell whether the node works only when it is asked."""
+        """Tell whether the node works only on requests."""
         return self._node.get_parameter("trigger").value == ON_DEMAND
 
     def activity(self) -> str:
-        """Say what is being done, or ""."""
+        """Return the current activity in words, or ""."""
         manager = self.objects
         if manager is not None and manager.activity:
             others = len(manager.waiting()) - 1
@@ -137,8 +137,8 @@ class OnDemand:
     def warnings(self) -> list[str]:
         """Return the warnings on objects that hold now."""
         manager = self.objects
-        told = [] if manager is None else [manager.last_error, *manager.outdated]
-        return [sentence for sentence in told if sentence]
+        errors = [] if manager is None else [manager.last_error, *manager.outdated]
+        return [sentence for sentence in errors if sentence]
 
     def values(self) -> dict[str, str]:
         """Return what /diagnostics is to show."""
@@ -152,7 +152,7 @@ class OnDemand:
         }
 
     def _exchange(self) -> None:
-        # Local copies, as another thread may release them.
+        # Use local copies, because another thread may release them.
         manager, estimator, outputs, processor = self.objects, self._estimator, self._outputs, self._processor
         changed = None if manager is None else manager.exchange()
         if changed is None or outputs is None:

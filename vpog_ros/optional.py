@@ -35,7 +35,7 @@ BondStatus = message_class("bond/msg/Status")
 CollisionObject = message_class("moveit_msgs/msg/CollisionObject")
 ShapeMesh = message_class("shape_msgs/msg/Mesh")
 MeshTriangle = message_class("shape_msgs/msg/MeshTriangle")
-# A vision_msgs may be older than this message.
+# An older vision_msgs may lack this message.
 LabelInfo = message_class("vision_msgs/msg/LabelInfo")
 
 DETECTION_CLASSES = {

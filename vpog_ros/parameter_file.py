@@ -21,7 +21,7 @@ _WHEN = {
 _TAIL = """
     # ---- Quality of service of the inputs ----
 
-    # By the name the topics are remapped to. By default (auto) reliable is asked for where every publisher of
+    # By the name the topics are remapped to. By default (auto) reliable is requested where every publisher of
     # the topic offers it, and best effort where one does not; a camera_info published before is taken
     # where it is kept (transient local). To ask for something else:
     # qos_overrides:
@@ -46,7 +46,7 @@ def _entry(name: str, spec: Spec) -> str:
     has_range = spec.choices or spec.minimum is not None
     comment = f"{spec.help} [{spec.range}{unit}]" if has_range else spec.help
     lines = textwrap.wrap(comment, 110, initial_indent=f"{_INDENT}# ", subsequent_indent=f"{_INDENT}# ")
-    # A value of JSON is one of YAML.
+    # JSON values are valid YAML.
     return "\n".join(["", *lines, f"{_INDENT}{name}: {json.dumps(spec.default)}", ""])
 
 

@@ -21,7 +21,7 @@ START = "start"
 """Read once, when the process starts; a change is refused afterwards."""
 
 CONTINUOUS, ON_DEMAND = "continuous", "on_demand"
-"""Values of `trigger`: when the node works."""
+"""Values of `trigger`, which sets when the node works."""
 
 ONBOARD_IN_CONFIGURE, IN_BACKGROUND, WHEN_ASKED = "configure", "background", "when_asked"
 """Values of `onboarding`: when objects are made ready for matching."""
@@ -36,12 +36,12 @@ RENAMED = {
 }
 """Parameters that work under their old name, the key, for one version."""
 OLD_VALUES = {"onboard_when_asked": {True: WHEN_ASKED, False: ONBOARD_IN_CONFIGURE}}
-"""The values of today, by the old ones, of renamed parameters that have other values now."""
+"""New values of renamed parameters whose values changed as well, by the old values."""
 
 
 @dataclass(frozen=True)
 class Spec(Setting):
-    """The declaration of one parameter."""
+    """Hold the declaration of one parameter."""
 
     when: str = CONFIGURE
 
@@ -78,7 +78,7 @@ TABLE: dict[str, Spec] = {
         IN_BACKGROUND,
         "When objects are onboarded: background opens the cached ones at configure, for two seconds at most, "
         "and onboards the others while the node runs; configure waits for all of them, as strict_objects "
-        "makes background do, too; when_asked onboards an object when its pose is first asked for.",
+        "makes background do, too; when_asked onboards an object when its pose is first requested.",
         choices=(ONBOARD_IN_CONFIGURE, IN_BACKGROUND, WHEN_ASKED),
     ),
     "bond": Spec(
@@ -117,8 +117,8 @@ TABLE: dict[str, Spec] = {
     ),
     "stamp_tolerance": Spec(
         0.0,
-        "Difference allowed between the stamps of detections and of their image, for detectors that stamp "
-        "anew: detections are paired with the nearest image that has come; 0 wants equal stamps.",
+        "Difference allowed between the stamps of detections and of their image, for detectors that "
+        "change stamps: detections are paired with the nearest image that has come; 0 wants equal stamps.",
         unit="s",
         minimum=0.0,
         maximum=10.0,
@@ -175,8 +175,8 @@ TABLE: dict[str, Spec] = {
     "min_score": _shared(_STREAM["min_score"], LIVE),
     "trigger": Spec(
         CONTINUOUS,
-        "When the node works: continuous on images that have detections and when asked, on_demand only when "
-        "asked, by ~/estimate or ~/estimate_once.",
+        "When the node works: continuous on images that have detections and on requests, on_demand only on "
+        "requests, by ~/estimate or ~/estimate_once.",
         when=LIVE,
         choices=(CONTINUOUS, ON_DEMAND),
     ),
@@ -232,12 +232,12 @@ TABLE: dict[str, Spec] = {
     ),
     "dump_dir": Spec(
         "",
-        "Folder in which the service ~/dump writes the inputs and answers of the last frame; empty: the "
+        "Folder in which the service ~/dump writes the inputs and results of the last frame; empty: the "
         "service refuses.",
         when=START,
     ),
     "diagnostics_period": Spec(
         1.0, "Time between two messages on /diagnostics.", when=START, unit="s", minimum=0.1, maximum=60.0
     ),
-    "autostart": Spec(True, "Configure and activate without being told to, at start.", when=START),
+    "autostart": Spec(True, "Configure and activate at start, without a lifecycle manager.", when=START),
 }

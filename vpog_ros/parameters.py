@@ -44,8 +44,8 @@ def descriptor(spec: Spec) -> ParameterDescriptor:
         words.append(f"Unit: {spec.unit}.")
     words.append(WHEN_TEXT[spec.when])
     message = ParameterDescriptor(description=" ".join(words))
-    # Not read_only, which refuses even the value it has: loading the file that was loaded is no error.
-    # The type is checked by `problem`, whose sentence says more than rclpy's type numbers.
+    # read_only would refuse even the current value: loading the same file again must not fail.
+    # `problem` checks the type: its sentence is clearer than rclpy's type numbers.
     message.dynamic_typing = True
     if spec.minimum is not None and isinstance(spec.default, float):
         message.floating_point_range = [FloatingPointRange(from_value=spec.minimum, to_value=spec.maximum)]
@@ -55,12 +55,12 @@ def descriptor(spec: Spec) -> ParameterDescriptor:
 
 
 def problem(name: str, value: Any) -> str:
-    """Say in one sentence why a value is refused, or ""; names that are not in the table are not judged."""
+    """Return the sentence on why a value is refused, or ""; names outside of the table are not checked."""
     spec = TABLE.get(name)
     if spec is None:
         return ""
     if type(value) is int and isinstance(spec.default, float):
-        # A parameter of ROS keeps its type.
+        # ROS parameters keep their type.
         return f"{name} is {value!r}: it must be a number such as {float(value)}."
     if name == "image_bits" and type(value) is int and 0 < value < 8:
         return f"image_bits is {value}: it must be 0, found from the images, or lie between 8 and 16 bits."
@@ -68,7 +68,7 @@ def problem(name: str, value: Any) -> str:
 
 
 def _further_problem(name: str, value: Any) -> str:
-    """Say why a value of the right type and range is refused, or ""."""
+    """Return why a value of correct type and range is refused, or ""."""
     if name == "publish_collision_objects" and value and optional.CollisionObject is None:
         return (
             "publish_collision_objects is true and moveit_msgs is not installed: install it (package "
@@ -84,7 +84,7 @@ def _further_problem(name: str, value: Any) -> str:
 
 
 def check_all(parameters: list, now: Mapping[str, Any], configured: bool) -> SetParametersResult:
-    """Answer a request to set parameters: all of them are set, or none.
+    """Check a request to set parameters: all of them are accepted, or none.
 
     Args:
         now: the values that are set, of those of the parameters that have one already.
@@ -100,7 +100,7 @@ def check_all(parameters: list, now: Mapping[str, Any], configured: bool) -> Set
 
 
 def _too_late(name: str, value: Any, now: Any, configured: bool) -> str:
-    """Say why a value cannot be changed any more, or ""; a value that stays as it is changes nothing."""
+    """Return why a value cannot be changed any more, or ""; setting the same value is accepted."""
     if value == now:
         return ""
     when = TABLE[name].when if name in TABLE else START if name.startswith(QOS_OVERRIDES) else LIVE
@@ -160,18 +160,18 @@ def _value_now(old: str, value: Any) -> Any:
 
 def _warn_renamed(node, old: str, value: Any) -> None:
     now = _value_now(old, value)
-    told = f": {now}" if now != value else ""
+    new_value = f": {now}" if now != value else ""
     node.get_logger().warning(
-        f"The parameter {old} is now {RENAMED[old]}{told}; the old name will go in the next version."
+        f"The parameter {old} is now {RENAMED[old]}{new_value}; the old name will go in the next version."
     )
 
 
 def ignored(node) -> str:
-    """Say which values were given at start for parameters that the node does not have, or "".
+    """Return the sentence on values given at start for unknown parameters, or "".
 
     Called once the inputs are there: they declare parameters of their own.
     """
-    # rclpy has no public name for what was given and not declared.
+    # rclpy has no public name for values that were given but not declared.
     given = getattr(node, "_parameter_overrides", {})
     names = sorted(name for name in given if not node.has_parameter(name) and name not in RENAMED)
     if not names:

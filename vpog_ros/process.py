@@ -1,4 +1,4 @@
-"""Runs a node as a process, whatever its callbacks raise, and ends it soon after a signal."""
+"""Runs a node as a process, survives exceptions of its callbacks, and ends it soon after a signal."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from vpog_core.utils.atomic_file import wait_for_writers
 from vpog_ros.worker import format_traceback
 
 STEP_S = 0.7
-"""Seconds that work under way may take to its next step, where it is cancelled."""
+"""Seconds that running work may take to its next cancellation point."""
 END_S = 1.3
-"""Seconds from Ctrl-C until the process ends, whatever its threads do."""
+"""Seconds from Ctrl-C until the process is ended, even if threads still run."""
 WRITE_S = 0.3
-"""Seconds that a file which is being written may then take."""
+"""Further seconds to finish writing a file."""
 THREADS = 5
 """Threads of the executor; ~/estimate_once and ~/add_object may each block one."""
 SPIN_S = 0.5
@@ -32,7 +32,7 @@ SPIN_S = 0.5
 
 
 def run(make_node: Callable, args: list[str] | None = None) -> int:
-    """Run a node until a signal asks the process to end, and end it; returns a status if it cannot start.
+    """Run a node until a signal arrives, then end the process; return a status if it cannot start.
 
     Args:
         make_node: makes the node, which has `start()`, called in a thread of its own where the parameter
@@ -61,7 +61,7 @@ def run(make_node: Callable, args: list[str] | None = None) -> int:
 
 
 def serve(node, shutdown_event: threading.Event) -> None:
-    """Spin a node until the event is set, then destroy it, so that nobody on DDS goes on calling it."""
+    """Spin a node until the event is set, then destroy it, so that no DDS participant calls it any more."""
     executor = MultiThreadedExecutor(num_threads=THREADS)
     executor.add_node(node)
     spinner = threading.Thread(target=spin, args=(executor, shutdown_event), name="spinner", daemon=True)
@@ -83,14 +83,14 @@ def spin(executor: MultiThreadedExecutor, shutdown_event: threading.Event) -> No
         try:
             executor.spin_once(timeout_sec=SPIN_S)
         except InvalidHandle:
-            # A transition destroyed what the executor was about to wait for: ros2/rclpy issue 1142.
+            # A transition destroyed an entity that the executor was about to wait for: ros2/rclpy issue 1142.
             continue
         except Exception as error:
             get_logger("vpog_node").error(format_traceback(error))
 
 
 def force_exit() -> None:
-    """End the process after `END_S`, whatever its threads do."""
+    """End the process after `END_S`, even if threads still run."""
     time.sleep(END_S)
     exit_process()
 

@@ -1,4 +1,4 @@
-"""Publishes all that the node says about a frame."""
+"""Publishes the results of a frame."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Publishers:
             self.detections_3d = self._create(optional.Detection3DArray, "~/detections_3d")
         self.collision_objects = None
         if optional.CollisionObject:
-            # By the name that MoveIt's planning scene listens to.
+            # The name of the topic that MoveIt's planning scene subscribes to.
             publisher = self._create(optional.CollisionObject, "collision_object", depth=100)
             self.collision_objects = CollisionObjects(publisher, library.mesh)
         self._shown: set[tuple[str, int]] = set()
@@ -91,7 +91,7 @@ class Publishers:
         self._target_frame.close()
 
     def use(self, library) -> None:
-        """Show the objects of another library from now on."""
+        """Replace the library whose meshes are shown."""
         self._library = library
         self._triangles.clear()
         if self.collision_objects is not None:

@@ -91,7 +91,7 @@ def words(profile: QoSProfile) -> str:
 
 
 def incompatible(offered: Sequence[QoSProfile], profile: QoSProfile) -> str:
-    """Say why DDS delivers no publisher's messages to a subscription, or ""."""
+    """Return the sentence on why DDS delivers no publisher's messages to a subscription, or ""."""
     reasons = [qos_check_compatible(publisher, profile) for publisher in offered]
     if not reasons or any(compatible != QoSCompatibility.ERROR for compatible, _ in reasons):
         return ""

@@ -17,7 +17,7 @@ from vpog_ros.msg import Instance2DArray, ObjectWithoutPose
 from vpog_ros.newest_detections import Detected, NewestDetections
 
 MOST_AGE_S = 5.0
-"""Largest time between an image and the detections of another that are used in it."""
+"""Largest age, seconds, of detections of another image that are used in an image."""
 
 NOT_YET = "The detections of the image have not come yet: give a box or a mask in `instances`."
 NO_DETECTION = "No detection of {} has come: start its detector, or give a box or a mask in `instances`."
@@ -27,12 +27,12 @@ OLD = (
 )
 
 _SILENT = SimpleNamespace(leave_out=lambda *_: None, log_once=lambda *_, **__: None)
-"""The answer to a request says what is left out, so nothing is logged."""
+"""Discards notices: the result of a request says what is left out, so nothing is logged."""
 
 
 @dataclass
-class Asked:
-    """Holds what a request asks for, as far as it is known.
+class RequestedObjects:
+    """Holds the detections of a request, as far as they are known.
 
     Attributes:
         detections: to be estimated.
@@ -52,7 +52,7 @@ class RequestDetections:
 
     Args:
         library: gives the estimator's library.
-        why_not: tells why an object cannot be answered now, or ""; see `ObjectManager.why_not`.
+        why_not: returns why an object cannot be estimated now, or ""; see `ObjectManager.why_not`.
         left_out: gives the objects that cannot be used, with the reasons.
         newest: what the detectors have sent.
     """
@@ -66,7 +66,7 @@ class RequestDetections:
     ) -> None:
         self._library, self._why_not, self._left_out, self._newest = library, why_not, left_out, newest
 
-    def find(self, goal, header: Header, camera: Camera, most: int, final: bool) -> Asked:
+    def find(self, goal, header: Header, camera: Camera, most: int, final: bool) -> RequestedObjects:
         """Find the detections of a request.
 
         Args:
@@ -79,27 +79,29 @@ class RequestDetections:
         """
         if max(len(goal.objects), len(goal.instances)) > MAX_NAMES:
             raise VPOGError(f"A request names {MAX_NAMES} objects and instances at most: ask in parts.")
-        asked = Asked()
-        wanted = self._resolved(goal.objects, asked)
+        requested = RequestedObjects()
+        wanted = self._resolved(goal.objects, requested)
         if goal.objects and not wanted:
-            return asked
+            return requested
         if goal.instances:
-            self._of_instances(goal, wanted, header, camera, most, asked)
+            self._of_instances(goal, wanted, header, camera, most, requested)
         else:
-            asked.waits_for = self._of_topics(wanted, header, camera, most, final, asked)
-        return asked
+            requested.waits_for = self._of_topics(wanted, header, camera, most, final, requested)
+        return requested
 
-    def _resolved(self, names: list[str], asked: Asked) -> list[str]:
+    def _resolved(self, names: list[str], requested: RequestedObjects) -> list[str]:
         """Return the objects that names stand for; those that stand for none are missing."""
         found = []
         for name in names:
             try:
                 found.append(self._library().resolve(name))
             except VPOGError as error:
-                asked.missing.append(missing(shortened(name), str(error)[:1000]))
+                requested.missing.append(missing(shortened(name), str(error)[:1000]))
         return list(dict.fromkeys(found))
 
-    def _of_instances(self, goal, wanted: list[str], header, camera: Camera, most: int, asked: Asked) -> None:
+    def _of_instances(
+        self, goal, wanted: list[str], header, camera: Camera, most: int, requested: RequestedObjects
+    ) -> None:
         """Take the boxes and masks that the request gives."""
         instances = []
         for given in goal.instances:
@@ -110,40 +112,40 @@ class RequestDetections:
                         "An instance has no class_id, and `objects` does not name exactly one: name it."
                     )
                 instance.class_id = wanted[0]
-            names = self._resolved([instance.class_id], asked)
+            names = self._resolved([instance.class_id], requested)
             if names and (not wanted or names[0] in wanted):
                 instances.append(instance)
-        self._read(Instance2DArray(header=header, instances=instances), None, camera, most, asked)
-        self._tell_missing(wanted, asked, "No box or mask of '{}' is in `instances`: give one.")
+        self._read(Instance2DArray(header=header, instances=instances), None, camera, most, requested)
+        self._tell_missing(wanted, requested, "No box or mask of '{}' is in `instances`: give one.")
 
     def _of_topics(
-        self, wanted: list[str], header, camera: Camera, most: int, final: bool, asked: Asked
+        self, wanted: list[str], header, camera: Camera, most: int, final: bool, requested: RequestedObjects
     ) -> str:
         """Take the detectors' detections; returns what is waited for, in a sentence, or ""."""
         stamp_ns = stamp_to_ns(header.stamp)
         own = self._newest.of_stamp(stamp_ns)
         if own is not None:
-            self._read(own.message, wanted, camera, most, asked)
-        told = {item.class_id for item in (*asked.detections, *asked.missing)}
-        complete = set(wanted) <= told if wanted else own is not None
+            self._read(own.message, wanted, camera, most, requested)
+        found = {item.class_id for item in (*requested.detections, *requested.missing)}
+        complete = set(wanted) <= found if wanted else own is not None
         if complete:
             return ""
         if not final:
             return NOT_YET
         for object_id, detected in self._newest_of_objects(wanted).items():
             age = abs(detected.age_s(stamp_ns))
-            if object_id in told:
+            if object_id in found:
                 continue
             if age > MOST_AGE_S:
-                asked.missing.append(missing(object_id, OLD.format(object_id, age, MOST_AGE_S)))
+                requested.missing.append(missing(object_id, OLD.format(object_id, age, MOST_AGE_S)))
             else:
-                self._read(detected.message, [object_id], camera, most, asked)
-                asked.ages[object_id] = age
-        if own is None and not asked.detections:
-            return " ".join(m.reason for m in asked.missing) or NO_DETECTION.format(
+                self._read(detected.message, [object_id], camera, most, requested)
+                requested.ages[object_id] = age
+        if own is None and not requested.detections:
+            return " ".join(m.reason for m in requested.missing) or NO_DETECTION.format(
                 " or ".join(wanted) or "any"
             )
-        self._tell_missing(wanted, asked, NO_DETECTION)
+        self._tell_missing(wanted, requested, NO_DETECTION)
         return ""
 
     def _newest_of_objects(self, wanted: list[str]) -> dict[str, Detected]:
@@ -159,37 +161,39 @@ class RequestDetections:
                 found[object_id] = detected
         return found
 
-    def _read(self, message, wanted: list[str] | None, camera: Camera, most: int, asked: Asked) -> None:
+    def _read(
+        self, message, wanted: list[str] | None, camera: Camera, most: int, requested: RequestedObjects
+    ) -> None:
         """Read the detections of a message, of the objects that are wanted (none named: all)."""
         reader = DetectionReader(self._library(), _SILENT, _SILENT, label_maps=self._newest.label_maps)
         detections, refused = reader.read(message, camera.width, camera.height, most)
-        asked.detections += [d for d in detections if not wanted or d.class_id in wanted]
+        requested.detections += [d for d in detections if not wanted or d.class_id in wanted]
         for sentence in refused:
             object_id, _, reason = sentence.partition(": ")
             if not wanted or object_id in wanted:
-                asked.missing.append(missing(object_id, reason))
+                requested.missing.append(missing(object_id, reason))
 
-    def _tell_missing(self, wanted: list[str], asked: Asked, sentence: str) -> None:
-        known = {d.class_id for d in asked.detections} | {m.class_id for m in asked.missing}
-        asked.missing += [missing(n, sentence.format(n)) for n in wanted if n not in known]
+    def _tell_missing(self, wanted: list[str], requested: RequestedObjects, sentence: str) -> None:
+        known = {d.class_id for d in requested.detections} | {m.class_id for m in requested.missing}
+        requested.missing += [missing(n, sentence.format(n)) for n in wanted if n not in known]
 
     def onboarding(self, names: list[str]) -> str:
-        """Say which of some objects are not ready yet, or ""; they are onboarded from now on."""
+        """Return the sentence on objects that are not ready yet, or ""; they are onboarded from now on."""
         reasons = []
-        for object_id in self._resolved(names, Asked()):
+        for object_id in self._resolved(names, RequestedObjects()):
             reason = self._why_not(object_id)
             if reason and object_id not in self._left_out():
                 reasons.append(reason)
         return " ".join(reasons)
 
-    def usable(self, asked: Asked) -> Asked:
-        """Return what is asked for without the objects that are left out, which are missing then."""
+    def usable(self, requested: RequestedObjects) -> RequestedObjects:
+        """Return the request's detections without objects that cannot be used; these are missing then."""
         left_out = self._left_out()
-        unusable = {d.class_id for d in asked.detections} & left_out.keys()
+        unusable = {d.class_id for d in requested.detections} & left_out.keys()
         return replace(
-            asked,
-            detections=[d for d in asked.detections if d.class_id not in unusable],
-            missing=[*asked.missing, *(missing(name, left_out[name]) for name in sorted(unusable))],
+            requested,
+            detections=[d for d in requested.detections if d.class_id not in unusable],
+            missing=[*requested.missing, *(missing(name, left_out[name]) for name in sorted(unusable))],
         )
 
 

@@ -1,4 +1,4 @@
-"""Answers requests in the worker's thread, between its frames."""
+"""Processes requests for poses in the worker's thread, between its frames."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from vpog_core.cancellation import Cancelled, stop_when
 from vpog_core.messages.reading import camera_from_info, stamp_to_ns
 from vpog_core.types import Camera, Estimates, VPOGError
 from vpog_ros.conversions import object_pose
-from vpog_ros.estimation_request import Answer, EstimationRequest, OpenRequests, refusal
+from vpog_ros.estimation_request import EstimationRequest, OpenRequests, Result, refusal
 from vpog_ros.frame_dump import context_of
 from vpog_ros.msg import ObjectPoseArray, ObjectWithoutPose
 from vpog_ros.parameters import Settings
-from vpog_ros.request_detections import Asked, RequestDetections
+from vpog_ros.request_detections import RequestDetections, RequestedObjects
 from vpog_ros.worker import format_traceback
 
 GRACE_S = 0.5
@@ -35,7 +35,7 @@ OTHER_CAMERA = "The image is {}x{} and the CameraInfo {}x{}: publish the image's
 
 @dataclass(frozen=True)
 class Found:
-    """Holds what was found in an image for a request."""
+    """Holds the estimates in an image for a request."""
 
     image: object
     camera: Camera
@@ -44,7 +44,7 @@ class Found:
 
 
 class RequestServer:
-    """Answers open requests, from activate to deactivate; called by the worker alone.
+    """Processes open requests, from activate to deactivate; called by the worker alone.
 
     Args:
         node: for names, parameters and the log.
@@ -53,7 +53,7 @@ class RequestServer:
         detections: makes the detections of a request.
         read_image: reads an image message.
         info_of: gives the CameraInfo of an image's stamp, or None.
-        on_found: told of each answer, where poses are to be published as well.
+        on_found: called with each result, if poses are to be published as well.
         constraints_of: gives what is known of the objects' poses, by an image's header.
     """
 
@@ -73,29 +73,29 @@ class RequestServer:
         self._on_found, self._constraints_of = on_found, constraints_of
 
     def serve(self, settings: Callable[[], Settings]) -> bool:
-        """Answer the first request that has all it needs; returns whether one was answered."""
+        """Process the first request that has all its inputs; return whether there was one."""
         for request in self._requests.open():
             with stop_when(lambda request=request: not request.is_open):
                 try:
-                    answer = self._answer(request, settings())
+                    result = self._result_of(request, settings())
                 except Cancelled:
                     return True
                 except VPOGError as error:
-                    answer = refusal(str(error))
+                    result = refusal(str(error))
                 except Exception as error:
                     self._node.get_logger().error(f"A request was dropped: {format_traceback(error)}")
-                    answer = refusal(f"The estimate failed ({type(error).__name__}: {error}): see the log.")
-            if answer is not None:
-                request.answer(answer)
+                    result = refusal(f"The estimate failed ({type(error).__name__}: {error}): see the log.")
+            if result is not None:
+                request.answer(result)
                 return True
         return False
 
-    def _answer(self, request: EstimationRequest, settings: Settings) -> Answer | None:
-        """Answer a request; None while something is missing, which is noted in the request."""
+    def _result_of(self, request: EstimationRequest, settings: Settings) -> Result | None:
+        """Return the result of a request; None while an input is missing, which is noted in the request."""
         onboarding = self._detections.onboarding(request.goal.objects)
         if onboarding:
             request.wait_for("onboarding", onboarding)
-            request.renew_image()  # The request wants what is seen then, not before.
+            request.renew_image()  # Use an image taken after onboarding, not before.
             return None
         if request.image is None:
             topic = self._node.resolve_topic_name("image")
@@ -106,17 +106,17 @@ class RequestServer:
         if camera is None:
             return None
         final = time.monotonic() - request.image_came_s > GRACE_S
-        if request.asked is None:
-            asked = self._detections.find(request.goal, header, camera, settings.max_detections, final)
-            if asked.waits_for:
-                request.wait_for("waiting", asked.waits_for)
+        if request.objects is None:
+            requested = self._detections.find(request.goal, header, camera, settings.max_detections, final)
+            if requested.waits_for:
+                request.wait_for("waiting", requested.waits_for)
                 return None
-            request.asked = asked
-        onboarding = self._detections.onboarding([d.class_id for d in request.asked.detections])
+            request.objects = requested
+        onboarding = self._detections.onboarding([d.class_id for d in request.objects.detections])
         if onboarding:
             request.wait_for("onboarding", onboarding)
             return None
-        return self._estimate(request, camera, self._detections.usable(request.asked), settings)
+        return self._estimate(request, camera, self._detections.usable(request.objects), settings)
 
     def _camera(self, request: EstimationRequest, settings: Settings) -> Camera | None:
         """Return the calibration of a request's image; None, noted in the request, while it has not come."""
@@ -130,7 +130,7 @@ class RequestServer:
             request.wait_for("waiting", NO_CAMERA.format(topic))
             return None
         camera = camera_from_info(info, settings.rectified)
-        # The message of a compressed image holds no size.
+        # Decode the image: compressed messages have no size.
         size = [getattr(request.image, side, getattr(camera, side)) for side in ("width", "height")]
         if size != [camera.width, camera.height]:
             sizes = (*size, camera.width, camera.height, topic)
@@ -139,9 +139,9 @@ class RequestServer:
         return camera
 
     def _estimate(
-        self, request: EstimationRequest, camera: Camera, asked: Asked, settings: Settings
-    ) -> Answer:
-        # Imported here, as all that imports torch.
+        self, request: EstimationRequest, camera: Camera, requested: RequestedObjects, settings: Settings
+    ) -> Result:
+        # Imported here, because it imports torch.
         from vpog_core.inference.crop import check_image
         from vpog_core.inference.stage_timings import report_stages
 
@@ -151,14 +151,14 @@ class RequestServer:
         check_image(image, camera)
         self._estimator.context = context_of(header)
         estimates = Estimates()
-        if asked.detections:
+        if requested.detections:
             with report_stages(request.tell):
                 estimates = self._estimator.estimate(
-                    image, camera, asked.detections, constraints=self._constraints_of(header)
+                    image, camera, requested.detections, constraints=self._constraints_of(header)
                 )
-        estimates = Estimates([self._aged(e, asked.ages) for e in estimates], estimates.timings)
+        estimates = Estimates([self._aged(e, requested.ages) for e in estimates], estimates.timings)
         self._on_found(Found(image, camera, estimates, header))
-        return _answer_of(estimates, asked.missing, header, settings.min_score)
+        return _result_from(estimates, requested.missing, header, settings.min_score)
 
     @staticmethod
     def _aged(estimate, ages: dict[str, float]):
@@ -167,8 +167,8 @@ class RequestServer:
         return dataclasses.replace(estimate, detected=not age, detection_age=age)
 
 
-def _answer_of(estimates, missing: list[ObjectWithoutPose], header: Header, min_score: float) -> Answer:
-    """Return the answer that holds estimates, and the objects without one."""
+def _result_from(estimates, missing: list[ObjectWithoutPose], header: Header, min_score: float) -> Result:
+    """Return the result with the estimates, and the objects without one."""
     poses, without = [], list(missing)
     for estimate in estimates:
         reason = estimate.reason
@@ -180,4 +180,4 @@ def _answer_of(estimates, missing: list[ObjectWithoutPose], header: Header, min_
             row = ObjectWithoutPose(class_id=estimate.class_id, instance=estimate.instance, reason=reason)
             without.append(row)
     message = "" if poses else " ".join(["No pose was found.", *dict.fromkeys(w.reason for w in without)])
-    return Answer(poses=ObjectPoseArray(header=header, poses=poses), without_pose=without, message=message)
+    return Result(poses=ObjectPoseArray(header=header, poses=poses), without_pose=without, message=message)

@@ -38,7 +38,7 @@ OF_LIFECYCLE_NODES = {
     ),
 }
 WITH_TF = ("/tf", "/tf_static")
-"""Topics that the node listens to where `target_frame` or `plane_frame` is set."""
+"""Topics that the node subscribes to if `target_frame` or `plane_frame` is set."""
 
 ROWS = {"publish": OUTPUTS, "subscribe": INPUTS, "reply": SERVICES, "execute": ACTIONS}
 ELEMENTS = {"publish": "topic", "subscribe": "topic", "reply": "service", "execute": "action"}

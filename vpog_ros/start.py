@@ -1,4 +1,4 @@
-"""Prepares a process, before anything that takes long to import."""
+"""Prepares a process before slow imports."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from vpog_core.threads import wait_passively
 
 
 def prepare(interrupted: int) -> None:
-    """Let Ctrl-C end the process at once until the node is there, and threads that wait sleep.
+    """Make Ctrl-C end the process at once until the node exists, and make idle threads sleep.
 
     Args:
         interrupted: exit status then.
@@ -20,6 +20,6 @@ def prepare(interrupted: int) -> None:
 
 
 def take_interrupts() -> None:
-    """Let Ctrl-C raise KeyboardInterrupt from now on, as it does by default."""
+    """Restore the default: Ctrl-C raises KeyboardInterrupt."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -1,4 +1,4 @@
-"""Say what a transition raises: rclpy takes the node to its error state without a word."""
+"""Logs exceptions of lifecycle transitions: rclpy enters the error state without logging them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from vpog_ros.worker import format_traceback
 
 TRANSITIONS = ("on_deactivate", "on_cleanup", "on_shutdown", "on_error")
-"""Those that do not say so themselves."""
+"""Transitions that do not log their exceptions themselves."""
 CONSEQUENCE = "the node gives up all it holds and is unconfigured: configure it again"
 CONSEQUENCE_OF_ERROR = "the node is finalized: start its process again"
 

@@ -169,7 +169,7 @@ class ClickNode(Node):
         lines = [f"[{self.class_id}]  {names}", HELP, self._poses, self._sentence]
         self._window.show(draw_boxes(image, drawn, lines))
 
-    # Inputs.
+    # Callbacks of inputs.
 
     def _on_image(self, message: Image | CompressedImage) -> None:
         self._image, self._is_new = message, True
@@ -183,7 +183,7 @@ class ClickNode(Node):
             self.get_logger().warning("A click came and no image has: check the topic image.")
             return
         if isinstance(self._image, CompressedImage):
-            self._read_image()  # For its size.
+            self._read_image()  # Decode the image for its size.
         self._on_mouse(MouseEvent(Mouse.PRESS, point.x, point.y))
 
     def _on_mouse(self, event: MouseEvent) -> None:
@@ -197,7 +197,7 @@ class ClickNode(Node):
         if box is None:
             self._is_new = self._image is not None
             return
-        # Without a number: the node numbers objects of a class by their positions.
+        # Send no instance number: the node numbers objects of a class by their positions.
         self._outbox.add(Detection(self.class_id, box, 1.0, instance=-1))
         self._say(f"A box of '{self.class_id}' is drawn and goes out with the next image.")
         if not self._publisher.get_subscription_count():
@@ -224,7 +224,7 @@ class ClickNode(Node):
             self._reset.call_async(Trigger.Request())
         self._say("Boxes and followed objects are forgotten.")
 
-    # Output.
+    # Publishing of drawn boxes.
 
     def _publish(self, image: Image | CompressedImage) -> None:
         stamp = stamp_to_ns(image.header.stamp)

@@ -59,14 +59,14 @@ class VpogNode(parameters.RenamedParameters, LifecycleNodeMixin, Node):
     ) -> None:
         """
         Args:
-            estimator_factory: makes the estimator at configure; may take long, and tells its progress.
+            estimator_factory: makes the estimator at configure; may take long, and reports its progress.
             kwargs: for rclpy.node.Node.
 
         Raises:
             rclpy.exceptions.ParameterException: a parameter given at start is refused.
         """
         Node.__init__(self, node_name, **kwargs)
-        # Reentrant: the node answers for its state while configure loads and onboards.
+        # Reentrant: the node reports its state while configure loads and onboards.
         LifecycleNodeMixin.__init__(self, callback_group=ReentrantCallbackGroup())
         self._estimator_factory = estimator_factory
         self._estimator = None
@@ -91,7 +91,7 @@ class VpogNode(parameters.RenamedParameters, LifecycleNodeMixin, Node):
         self.add_on_set_parameters_callback(self._check_parameters)
         parameters.declare(self)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
-        # A steady clock: with simulated time the node's own stands still until /clock comes.
+        # Use a steady clock: with simulated time the node's own stands still until /clock is received.
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         for period_s, callback in (
             (self.settings.diagnostics_period, self._publish_diagnostics),
@@ -110,16 +110,16 @@ class VpogNode(parameters.RenamedParameters, LifecycleNodeMixin, Node):
     def _check_parameters(self, changes: list):
         configured = self._estimator is not None or self._configuring
         now = {c.name: self.get_parameter(c.name).value for c in changes if self.has_parameter(c.name)}
-        answer = parameters.check_all(changes, now, configured)
+        result = parameters.check_all(changes, now, configured)
         for change in changes:
-            if answer.successful and change.name == "target_object" and change.value and self._estimator:
+            if result.successful and change.name == "target_object" and change.value and self._estimator:
                 try:
                     self._estimator.library.resolve(change.value)
                 except VPOGError as error:
-                    answer.successful, answer.reason = False, str(error)
-        return answer
+                    result.successful, result.reason = False, str(error)
+        return result
 
-    # Transitions. rclpy swallows what they raise: two tell of it themselves, `report_failures` of the rest.
+    # Transitions. rclpy swallows their exceptions: two log their own, `report_failures` those of the others.
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         self._configuring = True
@@ -193,7 +193,7 @@ class VpogNode(parameters.RenamedParameters, LifecycleNodeMixin, Node):
             self, recorded, self._outputs, self._statistics, self._notices, buffer, self._known_plane
         )
         self._tracking_reset.processor = processor
-        process = self._dump.told(processor.process)
+        process = self._dump.with_context(processor.process)
         between_frames = self._on_demand.activate(recorded, processor, buffer)
         counts, log = self._statistics, self.get_logger()
         self._worker = Worker(buffer, process, counts, log, between_frames, lambda: self.settings.max_rate)
@@ -243,7 +243,7 @@ class VpogNode(parameters.RenamedParameters, LifecycleNodeMixin, Node):
         self._dump.forget()
         self._why_inactive = ""
         if self._stopping.is_set():
-            return  # The process ends, which releases everything.
+            return  # The process is ending, which releases everything.
         free_memory()
 
     def destroy_node(self) -> None:
@@ -252,11 +252,11 @@ class VpogNode(parameters.RenamedParameters, LifecycleNodeMixin, Node):
         self._release()
         self._on_demand.destroy()
         super().destroy_node()
-        # It keeps the node alive on DDS, where others would go on calling it.
+        # The reference would keep the node alive on DDS, where others would still call it.
         self._state_machine = None
 
     def _watch(self) -> None:
-        """Warn of what keeps the node from working: silent topics, unmatched stamps, a clock that stands."""
+        """Warn of missing inputs: silent topics, unmatched stamps, a clock that does not start."""
         inputs = self._inputs
         if inputs is not None:
             inputs.watch(self._notices)

@@ -1,4 +1,4 @@
-"""Processes frames in one thread, which no exception stops."""
+"""Processes frames in one thread, which survives exceptions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vpog_ros.diagnostics import Statistics
 from vpog_ros.frame_buffer import Frame, FrameBuffer
 
 STOP_S = 2.0
-"""Seconds that a frame in work may take to its next step, where it is cancelled."""
+"""Seconds that a running frame may take to its next cancellation point."""
 
 POLL_S = 0.5
 """Seconds that the worker waits for a frame before it checks whether it is to stop."""
@@ -24,7 +24,7 @@ REST_S = 0.05
 
 
 class Worker:
-    """Processes the newest frame of a buffer, again and again, in a thread of its own.
+    """Processes the newest frame of a buffer in a loop, in a thread of its own.
 
     Exceptions of `process` are logged and counted; the frame is dropped.
 
@@ -44,7 +44,7 @@ class Worker:
     ) -> None:
         """
         Args:
-            max_rate: gives how many frames a second are begun at most; 0: as many as can be.
+            max_rate: returns the largest number of frames started in a second; 0: no limit.
         """
         self._buffer = buffer
         self._process = process

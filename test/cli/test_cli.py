@@ -322,6 +322,8 @@ def test_ctrl_c_ends_without_a_traceback(scene, untrained, tmp_path, delay):
     process = subprocess.Popen(
         [sys.executable, "-m", "vpog_core.cli", *command],
         env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        # A shell lets what it runs in the background ignore Ctrl-C, these tests for one.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     time.sleep(delay)
     process.send_signal(signal.SIGINT)

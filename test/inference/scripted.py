@@ -42,7 +42,7 @@ class Scripted:
         return Estimates([self._answer(d, p) for d, p in zip(detections, priors, strict=True)])
 
     def _answer(self, detection, prior) -> PoseEstimate:
-        tried = prior is not None and prior.accept_score is not None and not prior.look_anew
+        tried = prior is not None and prior.accept_score is not None and not prior.search_all_views
         enough = tried and self.score >= prior.accept_score
         return PoseEstimate(
             detection.class_id, detection.instance, self.pose, self.score,

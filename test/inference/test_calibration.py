@@ -20,6 +20,7 @@ from vpog_core.inference.calibration import (
     read_calibration,
     squared_distance,
 )
+from vpog_core.inference.networks import Networks
 from vpog_core.models.checkpoint import load_weights, save_weights
 from vpog_core.types import VPOGError
 
@@ -120,9 +121,24 @@ def test_weights_without_one_get_the_defaults_and_a_line(small_model, tmp_path, 
     assert "vpog calibrate" in caplog.text
 
 
-def test_one_of_other_features_is_as_none():
-    values = {"bias": 0.0, "coefficients": [1.0], "covariance": 1.0, "cases": 9, "features": ["sharpness"]}
-    assert Calibration.from_metadata({"calibration": json.dumps(values)}) is None
+@pytest.mark.parametrize(
+    ("path_of_entry", "named"), [((), "all"), (("refined",), "refined"), (("tracked",), "tracked")]
+)
+def test_one_of_other_features_is_not_used_and_that_is_logged(
+    path_of_entry, named, small_model, tmp_path, caplog
+):
+    path = tmp_path / "net.safetensors"
+    values = json.loads(Calibration().to_metadata()["calibration"])
+    entry = values
+    for key in path_of_entry:
+        entry = entry[key]
+    entry.update(features=["sharpness"], bias=9.0, coefficients=[1.0])
+    save_weights(small_model, path, {"calibration": json.dumps(values)})
+    assert Networks.load(path).calibration == Calibration()
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    assert f"The calibration of {named} poses in '{path}'" in record.message
+    assert f"vpog calibrate --weights {path}" in record.message
 
 
 @pytest.mark.parametrize("missing", [True, False])

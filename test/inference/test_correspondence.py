@@ -218,10 +218,10 @@ def test_soft_places_are_the_mean_over_neighbouring_patches():
     logits = torch.full((1, 1, 9, 10), -30.0)
     for patch, share in ((0, 0.6), (1, 0.2), (8, 0.2)):
         logits[..., patch] = float(np.log(share))
-    match = dense_matches(FixedFlow([0.0, 0.0]), matches_of(logits), soft=3)[0]
+    match = dense_matches(FixedFlow([0.0, 0.0]), matches_of(logits), match_patches=3)[0]
     # Patch 1 lies 16 px to the right of patch 0: a quarter of that.
     np.testing.assert_allclose(match.in_template[0, 5, 5], [5 + 4, 5], atol=1e-4)
-    hard = dense_matches(FixedFlow([0.0, 0.0]), matches_of(logits), soft=1)[0]
+    hard = dense_matches(FixedFlow([0.0, 0.0]), matches_of(logits), match_patches=1)[0]
     np.testing.assert_allclose(hard.in_template[0, 5, 5], [5, 5], atol=1e-4)
     # 0.8 instead of 0.6 of the mass speaks for the place.
     assert match.confidence[0, 5, 5] == pytest.approx(0.5 * np.sqrt(0.8), abs=1e-4)

@@ -10,8 +10,10 @@ import vpog_core.inference.estimator as estimator_module
 import vpog_core.inference.matching as matching_module
 from vpog_core.cancellation import Cancelled, stop_when
 from vpog_core.geometry.camera_models import published_camera
+from vpog_core.geometry.se3 import transform
 from vpog_core.inference.crop import crop_detection
 from vpog_core.inference.estimator import PoseEstimator
+from vpog_core.inference.query import Prior
 from vpog_core.models.vpog_model import VPOGModel
 from vpog_core.objects.library import ObjectLibrary
 from vpog_core.objects.renderer import Renderer
@@ -133,8 +135,10 @@ def test_whatever_fails_is_a_reason(workshop, picture, monkeypatch, caplog, plac
     working.onboard()
     monkeypatch.setattr(place, name, Fails(error))
     detections = [Detection("thing", boxes[0]), Detection("thing", boxes[1], instance=1)]
+    # Poses to follow, so that renders are needed whatever the untrained network matches; none is accepted.
+    priors = [Prior(transform(np.eye(3), [x, 0.0, 0.6]), accept_score=1.0) for x in (-0.18, 0.0)]
     for _ in range(2):
-        results = working.estimate(image, CAMERA, detections)
+        results = working.estimate(image, CAMERA, detections, priors)
         assert [(r.class_id, r.instance) for r in results] == [("thing", 0), ("thing", 1)]
         for result in results:
             assert result.T_cam_obj is None

@@ -92,6 +92,7 @@ def test_shipped_weights_find_the_views_of_boxes_around_a_part(mesh, part):
     def rank(scores):
         return (scores > scores.gather(1, own)).sum(dim=1).float().mean().item()
 
-    # How many of 41 views are before the right one: some 0.1, in place up to 6; chance is 20.
+    # How many of 41 views are before the right one: 0.0 to 0.2, in place 0.5 to 6, which better weights may
+    # bring to 0 as well; chance is 20.
     assert rank(logits.amax(dim=1)) < 2
-    assert rank(logits.amax(dim=1)) < rank(logits[:, in_place])
+    assert rank(logits.amax(dim=1)) <= rank(logits[:, in_place])

@@ -193,7 +193,7 @@ CASES = {
     "new, its templates encoded before": {"seen": 1},
     "new, no pose convinces": {"bias": -1000.0},
     "tracked": {"prior": {}},
-    "tracked and looked for anew": {"prior": {"look_anew": True}, "seen": 1},
+    "tracked and looked for anew": {"prior": {"search_all_views": True}, "seen": 1},
     "four, new": {"detections": 4},
     "four, tracked": {"detections": 4, "prior": {}},
 }

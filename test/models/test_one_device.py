@@ -61,7 +61,7 @@ class Steps(torch.nn.Module):
         templates = Encoded(*(v[CROPS:].unflatten(0, (CROPS, TEMPLATES)) for v in vars(encoded).values()))
         model.describe_templates(encoded)
         model.retrieval_head.logits(model.describe(crops), descriptors)
-        dense_tensors(model, model.match(crops, templates, directions), soft=3)
+        dense_tensors(model, model.match(crops, templates, directions), match_patches=3)
 
 
 def call(network: torch.nn.Module, *inputs: Tensor) -> None:

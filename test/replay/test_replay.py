@@ -13,7 +13,9 @@ import pytest
 from vpog_core.cli import main
 from vpog_core.geometry.se3 import rotation_from_quaternion
 from vpog_core.inference.estimator import PoseEstimator
+from vpog_core.replay import result_messages as messages
 from vpog_core.replay.bag_reader import open_bag
+from vpog_core.replay.bag_writer import new_bag
 
 FRAMES = 4
 
@@ -142,9 +144,6 @@ def test_rerun_recording_holds_the_frames(output, arguments, tmp_path):
 def test_an_image_that_cannot_be_read_costs_its_frame_alone(
     arguments, write_frame, recording, tmp_path, capsys
 ):
-    from vpog_core.replay import result_messages as messages
-    from vpog_core.replay.bag_writer import new_bag
-
     with new_bag(tmp_path / "bag") as bag:
         write_frame(bag, 0)
         head = recording.head(1)
@@ -160,6 +159,23 @@ def test_an_image_that_cannot_be_read_costs_its_frame_alone(
     good, bad = rows(tmp_path / "out")
     assert (good["reason"], bad["x"]) == ("", "")
     assert "depth image" in bad["reason"]
+
+
+def test_a_frame_without_detections_has_no_image_of_matches(
+    arguments, write_frame, recording, tmp_path, capfd
+):
+    with new_bag(tmp_path / "bag") as bag:
+        write_frame(bag, 0)
+        head = recording.head(1)
+        bag.write("/camera/image", messages.image(recording.images[1], head), recording.stamps[1])
+        bag.write("/detector/instances", messages.instance_array([], head), recording.stamps[1])
+    command = ["replay", str(tmp_path / "bag"), *arguments[2:], "--output", str(tmp_path / "out")]
+    assert main(command) == 0
+    with open_bag(tmp_path / "out" / "poses") as results:
+        assert results.counts["/vpog_node/overlay_image"] == 2
+        assert results.counts["/vpog_node/flow_image"] == 1
+    # OpenCV warns on standard error of files that are not there.
+    assert "flow_" not in capfd.readouterr().err
 
 
 def test_record_demo_writes_a_bag_to_replay(tmp_path, capsys):

@@ -8,7 +8,7 @@ from vpog_core.objects.mesh import Mesh
 from vpog_core.objects.renderer import Renderer
 from vpog_core.objects.template_set import template_camera
 from vpog_core.synthetic.objects import make_object
-from vpog_core.synthetic.repaint import LOOKS, repainted
+from vpog_core.synthetic.repaint import APPEARANCES, repainted
 
 SIZE = 96
 DIRECTION = (0.6, -0.7, 0.5)
@@ -29,7 +29,7 @@ def photos() -> list[np.ndarray]:
     return [np.random.default_rng(0).integers(0, 255, (60, 90, 3), dtype=np.uint8)]
 
 
-@pytest.mark.parametrize("look", LOOKS)
+@pytest.mark.parametrize("look", APPEARANCES)
 def test_the_shape_stays_and_the_colours_are_others(look, photos):
     """An object without a texture of twelve triangles, and one with coloured vertices."""
     for mesh in (box(), make_object(900_010, vertices=1500)):

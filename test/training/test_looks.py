@@ -9,7 +9,7 @@ from vpog_core.geometry.symmetry import Symmetry
 from vpog_core.objects.mesh import Mesh
 from vpog_core.objects.renderer import Renderer
 from vpog_core.training.data.vpog_dataset import VPOGTrainDataset
-from vpog_core.training.synthesis.looks import LookParams, draw_look
+from vpog_core.training.synthesis.appearance import AppearanceParams, sample_appearance
 from vpog_core.training.synthesis.scene_assets import SceneAssets
 from vpog_core.training.synthesis.training_object import TrainingObject
 from vpog_core.types import VPOGError
@@ -26,23 +26,23 @@ def can() -> TrainingObject:
     return TrainingObject("can", lambda: renderer, find_symmetries=lambda: (Symmetry.none(), CAN))
 
 
-def only(look: str) -> LookParams:
-    return LookParams(**{**dict.fromkeys(vars(LookParams()), 0.0), look: 1.0})
+def only(look: str) -> AppearanceParams:
+    return AppearanceParams(**{**dict.fromkeys(vars(AppearanceParams()), 0.0), look: 1.0})
 
 
 def test_the_symmetry_is_the_looks(can):
     rng = np.random.default_rng(0)
-    assert draw_look(rng, can, only("own"), []) is can
-    assert draw_look(rng, can, only("plain"), []).symmetry.continuous
-    prints = [draw_look(rng, can, only("print"), []).symmetry for _ in range(8)]
+    assert sample_appearance(rng, can, only("own"), []) is can
+    assert sample_appearance(rng, can, only("plain"), []).symmetry.continuous
+    prints = [sample_appearance(rng, can, only("print"), []).symmetry for _ in range(8)]
     assert sum(s.is_trivial for s in prints) >= 6  # patterns in near colours may keep some
-    assert draw_look(rng, can, only("plain"), []).mesh is can.mesh
+    assert sample_appearance(rng, can, only("plain"), []).mesh is can.mesh
 
 
 def test_a_look_that_never_comes_is_refused():
-    for values in (dict.fromkeys(vars(LookParams()), 0), {"own": -1.0}, {"print": float("nan")}):
-        with pytest.raises(VPOGError, match=r"data\.looks are"):
-            LookParams(**values)
+    for values in (dict.fromkeys(vars(AppearanceParams()), 0), {"own": -1.0}, {"print": float("nan")}):
+        with pytest.raises(VPOGError, match=r"data\.appearances are"):
+            AppearanceParams(**values)
 
 
 def test_targets_of_a_plain_can_are_its_nearest_equivalents(can):
@@ -56,7 +56,7 @@ def test_targets_of_a_plain_can_are_its_nearest_equivalents(can):
             queries=3,
             negatives=6,
             refined_fraction=0.0,
-            looks=only(look),
+            appearances=only(look),
         )
         for look in ("own", "plain")
     }
@@ -78,7 +78,7 @@ def test_targets_of_a_plain_can_are_its_nearest_equivalents(can):
 def test_templates_wear_what_the_query_wears(can):
     """Printed in one colour, both are of that colour, whatever the light makes of it in the query."""
     dataset = VPOGTrainDataset(
-        [can], SceneAssets([], [can]), 64, queries=1, photometry=False, looks=only("plain")
+        [can], SceneAssets([], [can]), 64, queries=1, photometry=False, appearances=only("plain")
     )
     for index in range(4):
         sample = dataset[index]

@@ -99,6 +99,7 @@ def test_values_on_the_command_line_count_most():
             "data.bank=runs/bank",
             r"^The setting 'data.bank' is called 'data.cache_dir' now: use that name.$",
         ),
+        ("data.looks.plain=0.5", r"^The setting 'data.looks.plain' is called 'data.appearances.plain' now: "),
         ("+loader.groups=4", r"^The setting 'loader.groups' is called 'loader.batch_size' now: "),
         ("model.window=5", r"windows of 5"),
         ("data.procedural=0", r"names no objects"),

@@ -1,1 +1,1 @@
-"""Readers of the BOP format: https://github.com/thodan/bop_toolkit/blob/master/docs/bop_datasets_format.md"""
+"""Read the BOP format: https://github.com/thodan/bop_toolkit/blob/master/docs/bop_datasets_format.md"""

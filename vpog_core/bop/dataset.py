@@ -1,4 +1,4 @@
-"""A dataset in BOP's scene-wise layout: scenes of images with cameras and poses, and models.
+"""Read a dataset in BOP's scene-wise layout: scenes of images with cameras and poses, and models.
 
 https://github.com/thodan/bop_toolkit/blob/master/docs/bop_datasets_format.md
 """
@@ -29,7 +29,7 @@ CACHED_SCENES = 4
 
 @dataclass
 class _FolderFiles:
-    """The images of one frame in a scene's folders, those of a sensor where there are several."""
+    """Reads the images of one frame from a scene's folders, those of one sensor where there are several."""
 
     scene: Path
     image_id: int
@@ -84,7 +84,7 @@ class _FolderFiles:
 
 @dataclass
 class _Scene:
-    """The annotation files of one scene, by image; `unit`: metres for one of its translations."""
+    """Holds the annotation files of one scene, by image; `unit`: its unit of translations, in metres."""
 
     folder: Path
     sensor: str
@@ -110,7 +110,7 @@ class _Scene:
 
 
 class BopDataset:
-    """One split of a dataset in BOP's layout; lengths are in metres.
+    """Reads one split of a dataset in BOP's layout; lengths are in metres.
 
     Args:
         root: the dataset's folder, e.g. `ycbv`.
@@ -161,7 +161,7 @@ class BopDataset:
 
     @property
     def sections(self) -> list[int]:
-        """Return what is read in one go: the scenes."""
+        """Return the scenes, each of which is read as a whole."""
         return self.scene_ids
 
     def section_files(self, section: int) -> list[Path]:
@@ -182,7 +182,7 @@ class BopDataset:
         return _FolderFiles(self._layout.scenes[section], image_id, depth_scale, self._layout.sensor)
 
     def frame(self, scene_id: int, image_id: int) -> BopFrame:
-        """Read one frame; its images are read when asked for.
+        """Read one frame; its images are read on first use.
 
         Raises:
             VPOGError: no such scene or image, or a broken annotation.

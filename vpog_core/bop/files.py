@@ -1,4 +1,4 @@
-"""Read JSON, images and depth maps as BOP stores them; errors are sentences."""
+"""Read JSON, images and depth maps as BOP stores them; errors are VPOGErrors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One image of a BOP dataset with its camera and its annotated objects."""
+"""Define one image of a BOP dataset with its camera and its annotated objects."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ KNOWN_FIELDS = ("obj_id", "cam_R_m2c", "cam_t_m2c")
 
 
 class FrameFiles(Protocol):
-    """Where the images of one frame come from: a scene's folders, or a shard."""
+    """Declares how the images of one frame are read: from a scene's folders, or from a shard."""
 
     def image_size(self) -> tuple[int, int]: ...
     def image(self) -> np.ndarray: ...
@@ -31,7 +31,7 @@ class FrameFiles(Protocol):
 
 @dataclass
 class BopInstance:
-    """One annotated object of a frame.
+    """Hold one annotated object of a frame.
 
     Attributes:
         obj_id: of the model.
@@ -55,7 +55,7 @@ class BopInstance:
 
     @property
     def without_info(self) -> bool:
-        """Tell whether scene_gt_info.json says nothing of the instance; of a hidden object it says that."""
+        """Tell whether scene_gt_info.json has no entry for the instance; hidden objects have one."""
         return self.visible_fraction is None and self.box_visible is None and self.box_object is None
 
     def mask(self) -> np.ndarray | None:
@@ -69,7 +69,7 @@ class BopInstance:
 
 @dataclass
 class BopFrame:
-    """One image.
+    """Hold one image with its camera and its annotated objects.
 
     Attributes:
         scene_id, image_id: which one; `key` is its name in a shard, else empty.

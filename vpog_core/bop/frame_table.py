@@ -16,7 +16,7 @@ from vpog_core.types import VPOGError
 
 
 class Split(Protocol):
-    """What `BopDataset` and `BopShards` have in common."""
+    """Declares what `BopDataset` and `BopShards` have in common."""
 
     name: str
     sections: list[int]
@@ -38,7 +38,7 @@ def open_split(root: str | Path, split: str = "") -> BopDataset | BopShards:
 
 @dataclass
 class FrameTable:
-    """F frames with N instances; those of frame f are rows first[f] to first[f + 1].
+    """Hold F frames with N instances; those of frame f are rows first[f] to first[f + 1].
 
     Attributes:
         section, image_id: [F] int32; K: [F, 3, 3] float64; depth_scale: [F] float64.

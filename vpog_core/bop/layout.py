@@ -1,4 +1,4 @@
-"""Find the scenes of a split, or say which other layout lies where they should be."""
+"""Find the scenes of a split; refuse folders in another layout."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NUMBER = re.compile(r"[0-9]+")
 
 @dataclass(frozen=True)
 class Layout:
-    """The scenes of a split and the camera whose images are read.
+    """Hold the scenes of a split and the camera whose images are read.
 
     Attributes:
         scenes: folder of each scene, by number.
@@ -25,7 +25,7 @@ class Layout:
     sensor: str = ""
 
     def annotation(self, scene_id: int, name: str) -> Path:
-        """Tell where a scene's `scene_camera`, `scene_gt` or `scene_gt_info` is, there or not."""
+        """Return the path of a scene's `scene_camera`, `scene_gt` or `scene_gt_info`; it may not exist."""
         return self.scenes[scene_id] / f"{name}{self.sensor and '_'}{self.sensor}.json"
 
 

@@ -1,4 +1,4 @@
-"""The models of a BOP dataset: meshes in millimetres and what models_info.json says of them."""
+"""Read the models of a BOP dataset: meshes in millimetres, with the data of models_info.json."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vpog_core.types import VPOGError
 
 MODEL_FOLDERS = ("models", "models_cad", "models_reconst")
 EVALUATION = "_eval"
-"""The ending of the name of a folder of models that errors are computed on."""
+"""Suffix of the folder of models that errors are computed on."""
 TOO_DIFFERENT = 2.0
 """A diameter in models_info.json that differs from the mesh's by this factor is not of that mesh."""
 
@@ -32,7 +32,7 @@ def evaluation_folder(models: Path) -> Path:
 
 
 class BopModels:
-    """The models of a BOP dataset: obj_XXXXXX.ply in millimetres, and models_info.json.
+    """Reads the models of a BOP dataset: obj_XXXXXX.ply in millimetres, and models_info.json.
 
     Models in metres are recognised: no object of a dataset is under 5 mm, and none over 5 m.
 
@@ -111,7 +111,7 @@ class BopModels:
         return self._files[obj_id]
 
     def mesh(self, obj_id: int) -> Mesh:
-        """Load the model in metres; it is read anew at each call."""
+        """Load the model in metres; every call reads the file again."""
         return load_mesh(self.path(obj_id), self.unit)
 
     def diameter(self, obj_id: int) -> float:
@@ -121,7 +121,7 @@ class BopModels:
 
     @cached_property
     def info_unit(self) -> float:
-        """Return metres for a length of models_info.json: the meshes' unit, which its diameters must fit.
+        """Return the unit of models_info.json in metres: that of the meshes, which its diameters must fit.
 
         Raises:
             VPOGError: the first diameter is not of its mesh.

@@ -1,4 +1,4 @@
-"""Images in BOP's webdataset layout: shard-000000.tar with KEY.rgb.jpg, KEY.gt.json, KEY.camera.json.
+"""Read images in BOP's webdataset layout: shard-000000.tar with KEY.rgb.jpg, KEY.gt.json, KEY.camera.json.
 
 https://github.com/thodan/bop_toolkit/blob/master/bop_toolkit_lib/dataset/bop_webdataset.py; MegaPose-GSO and
 MegaPose-ShapeNetCore are published in it. Each member is read at its place in the file.
@@ -24,7 +24,7 @@ SHARD_NAMES = "shard-*.tar"
 IMAGE_NAMES = ("rgb.jpg", "rgb.png", "rgb.jpeg", "gray.png", "gray.tiff", "gray.tif", "gray.jpg")
 DEPTHS = ("depth.png", "depth.tif", "depth.tiff")
 PARTS = ("image", "depth", "mask", "mask_visib")
-"""The members that are read later by their place; the others are read with the annotations."""
+"""Members whose place is kept, to read them on first use; the others are read with the annotations."""
 MODEL_LISTS = {
     "gso_models.json": ("gso_id",),
     "shapenet_models.json": ("shapenet_synset_id", "shapenet_source_id"),
@@ -35,7 +35,7 @@ Places = dict[str, tuple[int, int]]
 
 
 class ShardFiles:
-    """The images of one frame of a shard.
+    """Reads the images of one frame of a shard.
 
     Args:
         shard: the tar file; places: [4, 2] int (offset, size) of `PARTS`, size 0 where there is none.
@@ -87,7 +87,7 @@ class ShardFiles:
 
 
 class BopShards:
-    """Shards of posed images; lengths are in metres.
+    """Reads shards of posed images; lengths are in metres.
 
     Args:
         root: the dataset's folder; split: folder of the shards in it, empty where they lie in `root` itself.

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from vpog_core.threads import wait_passively
 
 END_S = 1.5
-"""From Ctrl-C until the process ends, whatever has swallowed the interrupt."""
+"""Seconds from Ctrl-C until the process ends, even if the interrupt was swallowed."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -20,7 +20,7 @@ def main(argv: list[str] | None = None) -> int:
     wait_passively()
     try:
         with _interrupt_handlers():
-            # Here, not above: what it imports is to find the threads' settings, and takes a while.
+            # Imported here: its imports read the thread settings made above, and take a while.
             from vpog_core.cli.commands import main as run
 
             return run(argv)

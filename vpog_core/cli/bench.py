@@ -60,7 +60,7 @@ def add_command(add) -> None:
 def run_bench(arguments: argparse.Namespace) -> int:
     """Run `vpog bench`."""
     use_threads(arguments.threads or usable_cores())
-    # Here: torch is to find the threads' settings.
+    # Imported here: torch reads the thread settings when it is imported.
     from vpog_core.evaluation.speed_report import speed_json, speed_tables, update_document
     from vpog_core.evaluation.speed_run import SpeedConfig, run_speed
     from vpog_core.inference.networks import choose_device

@@ -15,7 +15,7 @@ from vpog_core.inference.options import LoadSettings
 from vpog_core.types import VPOGError
 
 CHECKED = 3
-"""Every third scene checks what the others fit."""
+"""Every third scene is held out of the fit, to check it."""
 
 _HELP = """\
 Fit what turns matches into a probability (the score) and a covariance of the correct size.
@@ -127,7 +127,7 @@ def _part(samples, chosen: np.ndarray):
 
 
 def _report(title: str, calibrator, fitted, checked) -> str:
-    """Tell people how well a stage is calibrated; what was not fitted on is what counts."""
+    """Print how well a stage is calibrated, measured on scenes that were held out of the fit."""
     from vpog_core.inference.calibration import calibration_error, coverage
 
     lines = [f"{title:14}{'fitted':>10}{'checked':>10}"]

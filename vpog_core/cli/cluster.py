@@ -1,4 +1,4 @@
-"""The option --cluster, and the work of whole commands that goes to a cluster."""
+"""Provide the option --cluster, and run the work of whole commands on a cluster."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def run_each(
     """
     from vpog_core.utils.worker_pool import WorkerPool
 
-    # What a parser puts into the options for itself cannot travel.
+    # Functions that the parser stores in the options cannot be sent to workers.
     items = [
         (name, argparse.Namespace(**{k: v for k, v in vars(job).items() if not callable(v)}))
         for name, job in jobs.items()
@@ -60,7 +60,7 @@ def run_each(
 
 
 def onboard_on_cluster(arguments: argparse.Namespace, object_ids: list[str]) -> None:
-    """Let workers of a cluster fill the cache with the objects of a folder.
+    """Onboard the objects of a folder into the cache, on the workers of a cluster.
 
     Raises:
         VPOGError: one mesh is given in place of a folder, or the cluster cannot be used.

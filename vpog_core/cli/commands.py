@@ -192,7 +192,7 @@ def _add_unit(parser) -> None:
 
 
 def _add_model(parser) -> None:
-    """Add flags for all that an estimator can be told, in a part of its own of the help."""
+    """Add flags for all settings of an estimator, as a group of their own in the help."""
     group = parser.add_argument_group("estimator")
     add_flags(group, LoadSettings)
     add_flags(group, Options)
@@ -246,7 +246,7 @@ def run_onboard(arguments: argparse.Namespace) -> int:
         left_out = files.onboard_with_progress(estimator, mesh=alone, workers=arguments.workers)
         _print_left_out({name: left_out[name] for name in left_out if name not in broken})
         for object_id in usable if arguments.output else ():
-            # A name that settings give may hold anything.
+            # A name from a settings file may hold any characters.
             safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in object_id)
             name = "templates.png" if len(library.ids) == 1 else f"templates_{safe}.png"
             sheet = template_sheet(library.mesh(object_id))

@@ -1,4 +1,4 @@
-"""Implement `vpog demo`: estimate poses in a synthetic scene of objects no network was trained on."""
+"""Implement `vpog demo`: estimate poses in a synthetic scene of objects unseen in training."""
 
 from __future__ import annotations
 

@@ -121,7 +121,7 @@ def config_of(arguments: argparse.Namespace):
         sensor=arguments.sensor or "",
         detections=arguments.detections,
         methods=(VPOG, arguments.baseline) if arguments.baseline else (VPOG,),
-        # The oracles stand in for stages of cluster mode.
+        # The oracles replace stages of cluster mode.
         stages=not arguments.no_stages and arguments.mode == "cluster",
         weights=arguments.weights,
         device=arguments.device,

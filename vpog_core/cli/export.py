@@ -1,4 +1,4 @@
-"""`vpog export`: the networks as files for other programs."""
+"""Implement `vpog export`: write the networks as files for other programs."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def add_command(add) -> None:
 
 
 def run_export(arguments: argparse.Namespace) -> int:
-    """`vpog export`.
+    """Run `vpog export`.
 
     Raises:
         VPOGError: weights that cannot be read, a package that is missing, a folder that cannot be written.

@@ -29,7 +29,7 @@ def stage_mesh(path: str | Path, unit: str, folder: Path) -> str:
     mesh = load_mesh(path, unit)
     print_notes(mesh)
     textured = mesh.uv is not None and mesh.texture is not None
-    # A library passes hidden files over; this one was named on purpose.
+    # A library ignores hidden files; this one was named explicitly.
     object_id = Path(path).stem.lstrip(".") or "object"
     save_mesh(mesh, folder / f"{object_id}{'.glb' if textured else '.ply'}")
     return object_id
@@ -78,7 +78,7 @@ def onboard_with_progress(
 
 
 def check_output(path: str | Path) -> None:
-    """Refuse, before any work, a folder for results that cannot be one (VPOGError); changes nothing."""
+    """Raise a VPOGError for a folder that cannot hold results, before any work; change nothing."""
     folder = Path(path)
     blocking = next((part for part in (folder, *folder.parents) if part.exists()), None)
     if blocking is not None and not blocking.is_dir():

@@ -1,4 +1,4 @@
-"""Makes flags of the command line from settings that are declared elsewhere, see `vpog_core.setting`."""
+"""Add flags to the command line for declared settings, see `vpog_core.setting`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def add_flag(parser, name: str, declared: Setting, flag: str = "") -> None:
         flag: "": see `flag_of`.
     """
     flag = flag or flag_of(name, declared)
-    # argparse fills in what follows a percent sign.
+    # argparse treats a percent sign as the start of a placeholder.
     text = declared.help.replace("%", "%%")
     more: dict[str, Any] = {"dest": name, "default": declared.default}
     if isinstance(declared.default, bool):

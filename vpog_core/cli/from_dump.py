@@ -14,7 +14,7 @@ NEEDED = ("image", "camera", "object")
 
 
 def missing_inputs(arguments: argparse.Namespace) -> str:
-    """Say what `vpog estimate` is not given, or what goes not with --from; "" where all is well."""
+    """Return which inputs `vpog estimate` lacks, or which options --from excludes; "" if none."""
     given = [name for name in (*NEEDED, "box", "mask", "objects_dir") if getattr(arguments, name) is not None]
     if arguments.dump is not None:
         given += ["unit"] if arguments.unit != "auto" else []

@@ -1,4 +1,4 @@
-"""Numbers of a command line."""
+"""Parse numbers of a command line within their ranges."""
 
 from __future__ import annotations
 

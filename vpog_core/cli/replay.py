@@ -148,7 +148,7 @@ def _replay(arguments: argparse.Namespace) -> int:
     with open_bag(settings.bag) as bag:
         chosen = values_of(arguments, LoadSettings) | values_of(arguments, Options)
         estimator = PoseEstimator(arguments.objects_dir, **chosen)
-        # Before minutes of onboarding: what is wrong with the bag.
+        # Check the bag before the objects are onboarded, which may take minutes.
         prepared = Replay.prepare(settings, bag)
         for name, sentence in files.onboard_with_progress(estimator).items():
             print(f"vpog: '{name}' is left out. {sentence}", file=sys.stderr, flush=True)

@@ -49,7 +49,7 @@ def add_train(commands) -> None:
 
 
 def run_train(arguments: argparse.Namespace) -> int:
-    """Train; 130 when stopped by Ctrl-C."""
+    """Run `vpog train`; return 130 when it was stopped by Ctrl-C."""
     try:
         from vpog_core.training.compose import as_yaml, composed, load_config
     except ModuleNotFoundError as error:

@@ -84,10 +84,10 @@ class Truth:
 
 @dataclass
 class BenchmarkFrame:
-    """Hold one image with its ground truth; image files are read when asked for.
+    """Hold one image with its ground truth; image files are read on first use.
 
     Attributes:
-        truths: all annotated objects; targets: how many of each object are asked for.
+        truths: all annotated objects; targets: number of instances to find of each object.
     """
 
     key: FrameKey
@@ -112,20 +112,20 @@ class Benchmark(Protocol):
     """Provide frames and objects, and write the objects as a library for an estimator."""
 
     name: str
-    """For people."""
+    """Name of the benchmark, shown in reports."""
     fingerprint: str
-    """Changes when anything does that could change a frame's pose or its errors."""
+    """Digest of everything that could change a frame's poses or their errors."""
     has_depth: bool
     groups: dict[int, str]
-    """A label for each scene, where scenes are kinds of images; else empty."""
+    """Label of each scene, if scenes are kinds of images; else empty."""
     splits: dict[int, str]
-    """The part of the benchmark of each scene, where it has parts; else empty."""
+    """Split of each scene, if the benchmark has splits; else empty."""
     notes: list[str]
-    """Sentences on what was not as expected and how it is taken."""
+    """Sentences on deviations from the format and how they are handled."""
     known_objects: frozenset[int]
-    """All objects with a model, asked for or not."""
+    """All objects with a model, including those without targets."""
     known_keys: frozenset[FrameKey]
-    """All frames with targets, of which `keys` may be a part."""
+    """All frames with targets; `keys` may be a subset."""
 
     @property
     def keys(self) -> list[FrameKey]:
@@ -134,7 +134,7 @@ class Benchmark(Protocol):
 
     @property
     def object_ids(self) -> list[int]:
-        """The objects that poses are asked for."""
+        """The objects with targets."""
         ...
 
     def frame(self, key: FrameKey) -> BenchmarkFrame: ...

@@ -53,7 +53,7 @@ class BopBenchmark:
                 f"There is nothing to find in '{root}', split '{split}': its scene_gt.json name no object "
                 "(BOP keeps those of some test images hidden: use the split val)."
             )
-        # Bound to the instance, so that meshes go when it goes.
+        # A cache for each instance, so that meshes are freed with it.
         self.object = lru_cache(maxsize=None)(self._object)
 
     @property
@@ -68,7 +68,7 @@ class BopBenchmark:
 
     @cached_property
     def object_ids(self) -> list[int]:
-        """The objects that poses are asked for, ascending."""
+        """The objects with targets, ascending."""
         return sorted({obj_id for targets in self._targets.values() for obj_id in targets})
 
     @cached_property
@@ -88,7 +88,7 @@ class BopBenchmark:
 
     @cached_property
     def known_objects(self) -> frozenset[int]:
-        """All objects with a model, also those that are not asked for."""
+        """All objects with a model, including those without targets."""
         return frozenset(self.dataset.model_ids)
 
     @cached_property
@@ -97,7 +97,7 @@ class BopBenchmark:
         return check_dataset(self.dataset, self._targets, lambda obj_id: self.object(obj_id).hull)
 
     def frame(self, key: FrameKey) -> BenchmarkFrame:
-        """Return one frame; its image files are read when asked for."""
+        """Return one frame; its image files are read on first use."""
         frame = self.dataset.frame(*key)
         return BenchmarkFrame(
             key=key,

@@ -27,41 +27,41 @@ def check_dataset(
     """Read the annotations of all frames with targets and say what is taken otherwise than BOP has it.
 
     Args:
-        targets: by frame, how many of each object are asked for.
+        targets: by frame, the number of instances to find of each object.
         points_of: gives an object's outermost points [N, 3], metres.
 
     Returns:
         Sentences.
 
     Raises:
-        VPOGError: a frame or a model that is not there, nothing annotated of what is asked for, models of
+        VPOGError: a frame or a model that is not there, none of the targets annotated, models of
             another size than their annotations.
     """
     for obj_id in {obj_id for wanted in targets.values() for obj_id in wanted}:
         dataset.model_path(obj_id)
-    asked, missing, without_info, ratios = 0, 0, set(), []
+    targeted, missing, without_info, ratios = 0, 0, set(), []
     first: dict[int, BopFrame] = {}
     for key, wanted in targets.items():
         frame = dataset.frame(*key)
         first.setdefault(key[0], frame)
         ids = [instance.obj_id for instance in frame.instances]
-        asked += sum(wanted.values())
+        targeted += sum(wanted.values())
         missing += sum(max(count - ids.count(obj_id), 0) for obj_id, count in wanted.items())
         without_info |= {key[0] for instance in frame.instances if instance.without_info}
         if len(ratios) < COMPARED:
             ratios += _ratios(frame, wanted, points_of)
-    if missing == asked:
+    if missing == targeted:
         raise VPOGError(
-            f"None of the {asked} instances asked for in '{dataset.root / dataset.split}' has a pose in "
+            f"None of the {targeted} instances asked for in '{dataset.root / dataset.split}' has a pose in "
             "scene_gt.json (BOP keeps those of some test images hidden): use the split val."
         )
     _check_size(dataset, ratios)
-    notes = _notes(dataset, set(first), without_info, f"{missing} of {asked}" * (missing > 0))
+    notes = _notes(dataset, set(first), without_info, f"{missing} of {targeted}" * (missing > 0))
     return notes + _camera_notes(first)
 
 
 def _camera_notes(first: Mapping[int, BopFrame]) -> list[str]:
-    """Say of the camera of each scene's first image what is unlikely; each sentence once.
+    """Return sentences on unlikely calibrations, checked on the first image of each scene.
 
     Nothing is refused: images that were cut out of larger ones have their principal point anywhere.
     """

@@ -1,4 +1,4 @@
-"""Compare poses that a network finds in synthetic scenes with the truth: what a calibration is fitted on."""
+"""Collect calibration samples: poses estimated in synthetic scenes, compared with the truth."""
 
 from __future__ import annotations
 
@@ -90,13 +90,13 @@ class SceneEvaluator:
             estimator = PoseEstimator(library, replace(self.networks, calibration=as_solved))
             for frame, camera, detections in scene_frames(scene, meshes, self.frames):
                 rows[-1].extend((*row, scene, True) for row in _follow(rng, estimator, frame, camera, meshes))
-                for estimator.options, answered in zip(STAGES, rows[:-1], strict=True):
+                for estimator.options, collected in zip(STAGES, rows[:-1], strict=True):
                     for result in estimator.estimate(frame.image, camera, detections):
                         T_true, mesh = frame.T_cam_obj[result.instance], meshes[result.class_id]
-                        for answer in (result, *result.alternatives):
-                            if answer.T_cam_obj is not None:
-                                answered.append(
-                                    (*_compare_with_truth(answer, T_true, mesh), scene, answer is result)
+                        for pose in (result, *result.alternatives):
+                            if pose.T_cam_obj is not None:
+                                collected.append(
+                                    (*_compare_with_truth(pose, T_true, mesh), scene, pose is result)
                                 )
         return rows
 
@@ -130,7 +130,7 @@ def collect(
             for stage, more in zip(rows, found, strict=True):
                 stage.extend(more)
             progress()
-    # A pose that the refiner compared with the image is a sample with and without the refiner's features.
+    # A refined pose gives two samples: with and without the refiner's features.
     of_kind = {
         "matched": matched,
         "aligned": [(row[0][: len(ALIGNED_FEATURES)], *row[1:]) for row in compared],
@@ -172,20 +172,20 @@ def _follow(
             image = covered(rng, frame.image, frame.boxes_amodal[n], camera)
             prior = Prior(moved(rng, frame.T_cam_obj[n], mesh, motion), accept_score=0.0, detected=False)
             detection = Detection(name, frame.boxes_visible[n], instance=n)
-            (answer,) = estimator.estimate(image, camera, [detection], [prior])
-            if answer.T_cam_obj is not None:
-                yield _compare_with_truth(answer, frame.T_cam_obj[n], mesh)
+            (pose_estimate,) = estimator.estimate(image, camera, [detection], [prior])
+            if pose_estimate.T_cam_obj is not None:
+                yield _compare_with_truth(pose_estimate, frame.T_cam_obj[n], mesh)
 
 
 def _compare_with_truth(
-    answer: PoseEstimate, T_true: np.ndarray, mesh: Mesh
+    pose_estimate: PoseEstimate, T_true: np.ndarray, mesh: Mesh
 ) -> tuple[np.ndarray, bool, float]:
     """Compare a pose with the truth: (score features, correct, squared Mahalanobis distance)."""
-    error = add(answer.T_cam_obj, T_true, mesh.hull_points) / mesh.diameter
-    # Where the alignment did not move a pose, its covariance is that of matches, calibrated by themselves.
-    own = answer.aligned or len(answer.score_features) == len(FEATURES)
-    distance = squared_distance(answer.T_cam_obj, answer.covariance, T_true) if own else np.nan
-    return answer.score_features, error < ADD_FRACTION, distance
+    error = add(pose_estimate.T_cam_obj, T_true, mesh.hull_points) / mesh.diameter
+    # The covariance of a pose that the alignment did not change is calibrated with the matches.
+    own = pose_estimate.aligned or len(pose_estimate.score_features) == len(FEATURES)
+    distance = squared_distance(pose_estimate.T_cam_obj, pose_estimate.covariance, T_true) if own else np.nan
+    return pose_estimate.score_features, error < ADD_FRACTION, distance
 
 
 def _table(rows: list) -> StageSamples:

@@ -25,7 +25,7 @@ GZIP = b"\x1f\x8b"
 
 
 class _Unusable(Exception):
-    """Tells why an entry is left out, as a part of a sentence: "2 with a box of no width or height".
+    """Raised for an entry that is left out; holds the reason, as in "2 with a box of no width or height".
 
     Args:
         reason: the same for all entries of a kind; detail: of this one.
@@ -51,7 +51,7 @@ class _Entry:
 class DetectionFile:
     """Reads a list of {scene_id, image_id, category_id, bbox [x, y, w, h], score, segmentation, time}.
 
-    Of each object the best-scored are taken, as many as are asked for. A segmentation is a COCO run-length
+    Of each object the best-scored are taken, as many as targets. A segmentation is a COCO run-length
     mask, or missing; a time is not read. An entry that cannot be used is left out.
 
     Args:

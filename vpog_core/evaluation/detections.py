@@ -79,10 +79,10 @@ def truth_of(frame: BenchmarkFrame, obj_id: int, detection: Detection) -> Truth 
 
 
 def _target_instances(frame: BenchmarkFrame) -> set[int]:
-    """Return the rows of the targets: of each object the most visible ones, as many as the frame asks for."""
-    asked: set[int] = set()
+    """Return the rows of the targets: the most visible instances of each object, as many as are targeted."""
+    targeted_rows: set[int] = set()
     for obj_id, count in frame.targets.items():
         mine = [i for i, truth in enumerate(frame.truths) if truth.obj_id == obj_id]
         mine.sort(key=lambda i: -np.nan_to_num(frame.truths[i].visible_fraction, nan=1.0))
-        asked.update(mine[:count])
-    return asked
+        targeted_rows.update(mine[:count])
+    return targeted_rows

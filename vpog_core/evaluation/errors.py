@@ -41,7 +41,7 @@ class TargetErrors:
     """Hold the errors of one object in one frame: E estimates, best score first, against G instances.
 
     Attributes:
-        count: instances asked for.
+        count: instances to find.
         visible: [G] fraction, NaN where not known.
         scores: [E].
         vsd: [E, G, 10], or None without depth; mssd, add: [E, G] over the diameter; mspd: [E, G] pixels at
@@ -100,7 +100,7 @@ def frame_errors(
     """Compute the errors of a frame's estimates, for each target object.
 
     Args:
-        objects: by number, all that are asked for.
+        objects: by number, all with targets.
         with_vsd: needs the frame's depth.
 
     Raises:

@@ -95,7 +95,7 @@ def _description(config: EvaluationConfig, benchmark: Benchmark) -> dict:
         "frames": len(benchmark.keys),
         "weights": _file_named(weights),
         "refiner": _file_named(DEFAULT_REFINER),
-        # The mode, and what differs from the defaults.
+        # Print the mode, and options that differ from their defaults.
         "options": {
             name: value
             for name, value in asdict(config.options).items()

@@ -26,7 +26,7 @@ VPOG, SIFT = "vpog", "sift"
 
 @dataclass(frozen=True)
 class EvaluationConfig:
-    """All that decides what an evaluation computes; travels to worker processes.
+    """Hold everything that determines the results of an evaluation; sent to worker processes.
 
     Attributes:
         dataset, split: a BOP dataset's folder and split; no dataset means the held-out benchmark.
@@ -65,7 +65,7 @@ class EvaluationConfig:
         return replace(self, **paths)
 
     def estimator(self, library: Path) -> PoseEstimator:
-        """What is evaluated."""
+        """Return the estimator that is evaluated."""
         return PoseEstimator(library, self.weights, device=self.device, **asdict(self.options))
 
 

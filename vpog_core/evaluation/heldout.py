@@ -40,9 +40,9 @@ OBJECTS, CROPS = 30, 20
 TEXTURED, PLAIN = "textured", "plain"
 SPLITS = (TEXTURED, PLAIN)
 ROUND = (9, 16)
-"""The objects that `plain` leaves out: nothing but their print tells their pose."""
+"""Objects that `plain` leaves out: only their print determines their pose."""
 PLAIN_SCENES, PLAIN_IDS = 10, 100
-"""What is added to the number of a level, and of an object, in the split `plain`."""
+"""Offsets of the numbers of levels and of objects in the split `plain`."""
 
 
 class HeldOut:
@@ -78,7 +78,7 @@ class HeldOut:
             self.name = f"heldout, part ({objects} objects, {crops} images each a level: {kinds})"
         # An image does not depend on the part of the benchmark that is evaluated.
         self.fingerprint = FORMAT
-        # Bound to the instance, so that meshes go when it goes.
+        # A cache for each instance, so that meshes are freed with it.
         self.object = lru_cache(maxsize=None)(self._object)
         self._other = lru_cache(maxsize=None)(_other)
 

@@ -16,7 +16,7 @@ from vpog_core.synthetic.table import TableTop
 
 LEVELS = {1: "clean", 2: "light", 3: "clutter", 4: "occluded"}
 OTHERS = 12
-"""Number of other objects."""
+"""Number of other objects in a cluttered image."""
 SIZE = (480, 640)
 FOCAL = 600.0
 VISIBLE = (0.3, 0.6)

@@ -102,10 +102,10 @@ def _rows(target: TargetErrors) -> dict[str, np.ndarray]:
         "add": found(target.add, [ADD_FRACTION])[:, 0],
     }
     nearest = match(target.mspd, np.inf, targeted)[targeted]
-    answered, mine = nearest >= 0, np.flatnonzero(targeted)
+    matched, mine = nearest >= 0, np.flatnonzero(targeted)
     for name, values in (("rotation", target.rotation), ("distance", target.distance)):
         rows[name] = np.full((len(mine), *values.shape[2:]), np.inf)
-        rows[name][answered] = values[nearest[answered], mine[answered]]
+        rows[name][matched] = values[nearest[matched], mine[matched]]
     if target.vsd is not None:
         taus = range(target.vsd.shape[-1])
         rows["vsd"] = np.concatenate(

@@ -42,7 +42,7 @@ def compare_variants(
 
     def all_compared(image: np.ndarray, detections: list[Detection]) -> None:
         options = estimator.options
-        # All hypotheses are compared where as many alternatives are wanted.
+        # With as many alternatives as hypotheses, all of them are compared with the image.
         estimator.options = replace(options, alternatives=2, hypotheses=max(3, options.hypotheses))
         try:
             ours(image, detections)
@@ -57,7 +57,7 @@ def compare_variants(
                 ours(image, detections)
 
     others = {
-        "templates encoded anew in every image": without_cache,
+        "templates encoded again in every image": without_cache,
         f"{count} detections one by one": one_by_one,
         "three hypotheses, all compared with the image": all_compared,
     }

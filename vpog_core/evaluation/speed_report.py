@@ -11,7 +11,7 @@ from vpog_core.types import VPOGError
 from vpog_core.utils.atomic_file import atomic_write
 
 MARKS = "<!-- bench: begin -->", "<!-- bench: end -->"
-"""Around the tables in a document."""
+"""Comments that enclose the tables in a document."""
 
 
 def speed_json(result: SpeedResult) -> str:

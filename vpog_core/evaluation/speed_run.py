@@ -101,7 +101,7 @@ ReportProgress = Callable[[str], None]
 
 
 def run_speed(config: SpeedConfig, report: ReportProgress = lambda text: None) -> SpeedResult:
-    """Time all that a configuration asks for.
+    """Run all measurements of a configuration.
 
     Args:
         report: called with what is timed next.

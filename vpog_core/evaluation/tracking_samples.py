@@ -1,4 +1,4 @@
-"""Make what a tracker meets out of an image with known poses: poses that are off, and things in the way."""
+"""Make tracking samples from images with known poses: wrong prior poses, and occluders."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from vpog_core.objects.mesh import Mesh
 from vpog_core.types import Camera
 
 COVERED = 0.4
-"""Fraction of the images in which something is in the way."""
+"""Fraction of the images with an occluder in front of the object."""
 MAX_COVERED = 1.1
-"""Fraction of the object's box that it hides, at most: over 1, the object is gone."""
+"""Largest fraction of the object's box that an occluder covers; above 1, the object is hidden."""
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,7 @@ def vsd_of_poses(
     """
     if not spheres_meet(diameter / 2, T_est[:3, 3], T_gt[:3, 3]):
         return np.ones(len(TAUS))
-    # Nothing of the model lies outside both windows, so nothing is counted there.
+    # Pixels outside of both windows show no model and are not counted.
     windows = np.array([renderer.window(T, K, depth.shape) for T in (T_est, T_gt)])
     windows = windows[(windows[:, 2] > windows[:, 0]) & (windows[:, 3] > windows[:, 1])]
     if not len(windows):

@@ -11,7 +11,7 @@ from vpog_core.utils.atomic_file import atomic_write
 
 BEGIN, END = "<!-- begin {}: written by `vpog publish-weights` -->", "<!-- end {} -->"
 PARTS = ("per_split", "per_group", "per_visibility")
-"""Parts of a set that have rows of their own; objects are on the page of results."""
+"""Tables of scores.json that the card shows; scores of objects are on the page of results."""
 
 
 def scores_block(results: Sequence[Mapping], calibration: str = "") -> str:

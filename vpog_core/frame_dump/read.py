@@ -63,7 +63,7 @@ def read_dump(path: str | Path) -> Dump:
             values.read_camera_values(content["camera"]),
             _detections(folder, content["detections"], image.shape[:2]),
             [values.read_prior_values(prior) for prior in content["priors"]],
-            # Dumps of earlier versions have none.
+            # Dumps of earlier versions have no constraints.
             {n: values.read_constraint_values(v) for n, v in content.get("constraints", {}).items()},
             [values.read_pose(estimate) for estimate in content["estimates"]],
             Options(**content["options"]),

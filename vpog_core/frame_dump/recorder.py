@@ -34,7 +34,7 @@ class RecordedCall:
 
 
 class RecordedEstimator:
-    """Wraps an estimator and remembers its last call; everything else is the estimator's own.
+    """Wraps an estimator and records its last call; all other attributes are the estimator's.
 
     Attributes:
         context: values that are recorded with the following calls.
@@ -64,8 +64,8 @@ class RecordedEstimator:
         detections = list(detections)
         if detections:
             given = [None] * len(detections) if priors is None else list(priors)
-            # Without what draws the matches, which holds on to all that the network computed.
-            answers = [dataclasses.replace(e, draw_match=None, alternatives=[]) for e in estimates]
+            # Drop the function that draws the matches: it keeps all network outputs in memory.
+            recorded = [dataclasses.replace(e, draw_match=None, alternatives=[]) for e in estimates]
             known = dict(constraints or {})
-            self.last = RecordedCall(image, camera, detections, given, known, answers, context)
+            self.last = RecordedCall(image, camera, detections, given, known, recorded, context)
         return estimates

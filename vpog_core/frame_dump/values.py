@@ -106,14 +106,14 @@ def _numbers(value):
 
 
 def estimate_values(estimate: PoseEstimate) -> dict:
-    """Describe an answer."""
+    """Convert a pose estimate to JSON values."""
     names = ("class_id", "instance", "T_cam_obj", "score", "covariance", "inliers")
     names += ("reprojection_error", "reason", "aligned", "tracked")
     return plain({name: getattr(estimate, name) for name in names})
 
 
 def read_pose(values: Mapping) -> np.ndarray | None:
-    """Read the pose [4, 4] of an answer, or None."""
+    """Read the pose [4, 4] of an estimate, or None."""
     T = values["T_cam_obj"]
     return None if T is None else np.array(T, np.float64).reshape(4, 4)
 

@@ -1,4 +1,4 @@
-"""Write a dump: a folder that is there whole or not at all."""
+"""Write a dump atomically: its folder appears complete, or not at all."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from vpog_core.utils.held_file import ENDING, held, remove_abandoned
 FORMAT = 2
 JSON, IMAGE = "dump.json", "image.png"
 MAX_DUMPS = 200
-"""Dumps of one folder, so that a program that asks for ever more does not fill the disk."""
+"""Largest number of dumps in one folder, so that repeated requests do not fill the disk."""
 
 
 def mask_path(folder: Path, number: int) -> Path:

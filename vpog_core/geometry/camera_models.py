@@ -24,7 +24,7 @@ MODEL_NAMES = {
 }
 """Other names of `CAMERA_MODELS`, lower case, words joined by `_`."""
 NO_PINHOLES = ("omni", "mei", "double_sphere", "ds", "eucm", "ucm", "fov", "equirectangular", "spherical")
-"""Models that are none of a pinhole camera even where all coefficients are zero."""
+"""Models that differ from a pinhole camera even if all coefficients are zero."""
 
 
 def published_camera(

@@ -187,11 +187,11 @@ def linearise(problem: PnPProblem, T: Tensor, delta: Tensor | None = None) -> tu
     front = (p[:, 2] > MIN_DEPTH).to(z)
     fx, skew, fy = (problem.K[:, i, j, None] for i, j in ((0, 0), (0, 1), (1, 1)))
     u, v = (fx * p[:, 0] + skew * p[:, 1]) / z, fy * p[:, 1] / z
-    # By the point in the camera frame: (a, b, c) of the pixel's x, and (0, e, f) of its y.
+    # Derivatives by the point in the camera frame: (a, b, c) of the pixel's x, (0, e, f) of its y.
     zero = torch.zeros_like(z)
     a, b, c, e, f = fx / z, skew / z, -front * u / z, fy / z, -front * v / z
     X, Y, Z = X.unbind(dim=1)
-    # By the step: the translation, then the rotation, by the cross product of the turned point with these.
+    # Derivatives by the step: the translation, then the rotation, by cross products with the rotated point.
     columns = (a, zero, b, e, c, f,
                Y * c - Z * b, Y * f - Z * e, Z * a - X * c, -X * f, X * b - Y * a, X * e)  # fmt: skip
     weights, measured = problem.weights.mT, (problem.points_2d - problem.K[:, None, :2, 2]).mT
@@ -240,7 +240,7 @@ def _damped_step(r: Tensor, J: Tensor, damping: Tensor) -> tuple[Tensor, Tensor]
     """Compute steps [B, 6] against the gradient and the squared decrement [B] (squared length in sigmas)."""
     H, g, scale = _scaled_normal(r, J)
     L, _ = torch.linalg.cholesky_ex(H + damping[:, None, None] * identity_like(6, H))
-    # A set without points has a zero matrix: the damping alone keeps it regular.
+    # The matrix of a set without points is zero: only the damping keeps it regular.
     step = torch.cholesky_solve(g[..., None], L)[..., 0]
     return -step * scale, (step * g).sum(dim=-1)
 

@@ -61,7 +61,7 @@ def solve_pnp(
             Correspondences with a weight that is not positive, a value that is not finite or beyond 1e9 are
             left out.
         threshold_px: largest distance of an inlier, pixels.
-        seed: of the random sampling; the same input and seed give the same answer.
+        seed: of the random sampling; the same input and seed give the same result.
 
     Returns:
         None when fewer than `MIN_POINTS` correspondences are usable, too few agree with one pose, or those
@@ -94,7 +94,7 @@ def refine_pose(
     """Refine a pose [4, 4] to the weighted robust least-squares minimum near it.
 
     Levenberg-Marquardt on the points within the threshold, with Cauchy weights whose scale comes from the
-    residuals themselves; the set and the scale are taken anew in each round.
+    residuals themselves; the set and the scale are recomputed in each round.
 
     Returns:
         None under the same conditions as `solve_pnp`.
@@ -261,7 +261,7 @@ def _jacobian(at: _Projected, K) -> np.ndarray:
     J = np.zeros((len(p), 2, 6))
     a, b, c = fx / depth, skew / depth, -(fx * p[:, 0] + skew * p[:, 1]) / depth**2
     J[:, 0, 0], J[:, 0, 1], J[:, 0, 2] = a, b, c
-    # The cross product of the turned point with (a, b, c), and below with (0, b, c).
+    # The cross product of the rotated point with (a, b, c), and below with (0, b, c).
     J[:, 0, 3], J[:, 0, 4], J[:, 0, 5] = y * c - z * b, z * a - x * c, x * b - y * a
     b, c = fy / depth, -fy * p[:, 1] / depth**2
     J[:, 1, 1], J[:, 1, 2] = b, c
@@ -289,6 +289,6 @@ def _design_effect(u, r, root_weight) -> float:
     total = float(np.sum(weighted**2))
     if total <= 0:
         return 1.0
-    # The six fitted numbers take part of what the cells' sums had left.
+    # Correct for the six degrees of freedom that the fit has used.
     lost = 2.0 * cells / max(2.0 * cells - 6.0, 2.0)
     return max(1.0, lost * float(np.sum(sums**2)) / total)

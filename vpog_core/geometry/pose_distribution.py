@@ -28,7 +28,7 @@ from vpog_core.geometry.se3_torch import (
 
 T_FREEDOM = 3
 PRIOR_SAMPLES = 4.0
-"""What the previous proposal counts, in samples, when the next is fitted: keeps a fit to few samples sane."""
+"""Weight of the previous proposal, in samples, in the fit of the next: regularises fits to few samples."""
 
 
 @dataclass
@@ -136,7 +136,7 @@ class _Proposal:
         q = quaternion_of_rotation(T[..., :3, :3])
         E = _tangent(q)
         values, vectors = torch.linalg.eigh(covariance[..., 3:, 3:])
-        # A rotation by a is half of it on the quaternion's sphere; uniform is as wide as it gets.
+        # A rotation by a is an angle of a / 2 between quaternions; the uniform density is the widest.
         narrow = (vectors * (values / 4).clamp(1e-12, 1.0)[..., None, :]) @ vectors.mT
         return cls(T[..., :3, 3] + arm, _positive(scale), q[..., None] * q[..., None, :] + E @ narrow @ E.mT)
 

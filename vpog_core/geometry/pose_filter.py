@@ -19,14 +19,15 @@ from vpog_core.geometry.symmetry import Symmetry
 GATE = 22.46
 """Squared Mahalanobis distance, six degrees of freedom, that one correct pose in a thousand exceeds."""
 MIN_SIGMA = np.array([0.001] * 3 + [0.01] * 3)
-"""Metres and radians: no pose is taken for more exact. The covariance of an estimate tells how well its
-correspondences determine it, and not what they have in common."""
+"""Lower bound of a pose's standard deviations, metres and radians. An estimate's covariance tells how well
+its correspondences determine it, and not what they have in common."""
 UNKNOWN_SIGMA = np.array([0.01] * 3 + [0.1] * 3)
-"""Of a pose without a covariance."""
+"""Standard deviations assumed for a pose without a covariance, metres and radians."""
 START_SIGMA = np.array([0.5] * 3 + [2.0] * 3)
-"""Metres and radians per second: of the velocity of an object that was met just now."""
+"""Standard deviations of the velocity of a new object, metres and radians per second."""
 ACCELERATION = np.array([1.0] * 3 + [4.0] * 3)
-"""Metres and radians per second squared: of objects in hands, on belts, and of cameras on arms."""
+"""Standard deviations of accelerations, metres and radians per second squared: of objects in hands, on belts,
+and of cameras on arms."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def update(
     """Take in the pose of a later image.
 
     A pose outside of the gate is a jump: the prediction is kept until a second pose confirms it, from which
-    the filter then begins anew. Of poses that look alike for a symmetric object the one nearest to the
+    the filter is then reset. Of poses that look alike for a symmetric object the one nearest to the
     prediction is taken.
 
     Args:
@@ -115,7 +116,7 @@ def difference(T: np.ndarray, T_ref: np.ndarray) -> np.ndarray:
 
 
 def _confirms(T: np.ndarray, R: np.ndarray, time: float, jump: tuple, symmetry: Symmetry) -> bool:
-    """Tell whether a pose lies where a jump before it led, give or take what the object may have moved."""
+    """Tell whether a pose agrees with the jump before it, within the motion that the filter allows."""
     T_jump, R_jump, time_jump = jump
     dt = time - time_jump
     T, _ = _nearest(T, None, T_jump, symmetry)

@@ -118,7 +118,7 @@ class Symmetry:
         candidates = T @ self.discrete
         if self.continuous:
             axis, offset = self.continuous[0]
-            # trace(R_ref^T R A(angle) D) is a sine of the angle; its top is the nearest turn.
+            # trace(R_ref^T R A(angle) D) is a sinusoid of the angle; the nearest rotation is at its maximum.
             M = self.discrete[:, :3, :3] @ R_ref.T @ T[:3, :3]
             across = np.einsum("nij,ji->n", M, skew(axis))
             angles = np.arctan2(across, np.trace(M, axis1=1, axis2=2) - axis @ M @ axis)
@@ -141,7 +141,7 @@ class Symmetry:
             along = np.einsum("i,dnmij,j->dnm", axis, M, axis, optimize=True)
             across = np.einsum("dnmij,ji->dnm", M, skew(axis), optimize=True)
             trace = along + np.hypot(trace - along, across)
-        # trace = 1 + 2 cos a; by the half angle, which stays exact near zero where the arc cosine does not.
+        # trace = 1 + 2 cos a. The half angle is used, since the arc cosine is inexact near zero.
         return 2 * np.arcsin(np.sqrt(np.clip((3 - trace.max(axis=0)) / 4, 0, 1)))
 
 

@@ -269,7 +269,7 @@ def _normalised(grey: np.ndarray, sigma: float) -> np.ndarray:
 def _normalised_inside(
     grey: np.ndarray, weight: np.ndarray, fraction: np.ndarray, sigma: float
 ) -> np.ndarray:
-    """[P, P] float32 with local brightness and contrast taken out, blind to what is outside: 0 there.
+    """Normalise local brightness and contrast inside a mask: [P, P] float32, 0 outside, which is ignored.
 
     Args:
         weight: [P, P], 1 inside and 0 outside; fraction: [P, P], of each neighbourhood that is inside.

@@ -17,14 +17,15 @@ from scipy.stats import chi2
 from vpog_core.types import VPOGError
 
 METADATA_KEY = "calibration"
-"""Of the weights file's metadata."""
+"""Key of the calibration in a weights file's metadata."""
 FEATURES = ("support", "agreement", "error")
 """The score features of a matched pose, computed from its matches; logarithms, see
 `pose_solver.compute_score_features`."""
 ALIGNED_FEATURES = (*FEATURES, "similarity")
 """The score features of an aligned pose; similarity: -1..1, see `alignment.RenderedView`."""
 FEATURES_IN_FILE = (*FEATURES, "likeness")
-"""The names of `ALIGNED_FEATURES` in weights files; a calibration of other features is not used."""
+"""The names of `ALIGNED_FEATURES` in weights files; a calibration of other features is not used, see
+`read_calibration`."""
 REFINED_FEATURES = (*ALIGNED_FEATURES, "visible", "precision")
 """The score features of a pose that the refiner compared with the image: also the fraction of the object
 that is visible and agrees, and the flow's mean logarithmic scale, see `render_and_compare.RefinedPose`."""
@@ -32,7 +33,7 @@ TRACKED_FEATURES = ("agreement", "precision", "step", "similarity")
 """The score features of a pose that was followed from an earlier image, see
 `tracked_pose.compute_tracked_features`."""
 MIN_SAMPLES = 40
-"""A fit needs this many poses at least."""
+"""Least number of poses for a fit."""
 SIGNS = {
     "matched": (1, 1, -1),
     "aligned": (1, 1, -1, 1),
@@ -41,7 +42,7 @@ SIGNS = {
 }
 """The calibrators that go with weights, and the signs that the coefficients of each may have."""
 RIDGE = 0.003
-"""Strength of the pull of the fitted coefficients towards zero."""
+"""Strength of the L2 regularisation of the fitted coefficients."""
 
 _LOG = logging.getLogger(__name__)
 
@@ -194,22 +195,46 @@ DEFAULT_CALIBRATION = Calibration()
 
 
 def read_calibration(path: str | Path) -> Calibration:
-    """Read the calibration stored with a weights file; the defaults, and a line at INFO, where there is none.
+    """Read the calibration stored with a weights file; the defaults where there is none, which is logged.
+
+    Where it was fitted to other score features than this version computes, the defaults take its place, which
+    is logged as a warning.
 
     Raises:
         VPOGError: the file cannot be read, or its calibration cannot be understood.
     """
     try:
         with safe_open(path, framework="numpy") as file:
-            found = Calibration.from_metadata(file.metadata() or {})
+            metadata = file.metadata() or {}
+            found = Calibration.from_metadata(metadata)
     except (SafetensorError, OSError) as error:
         raise VPOGError(
             f"'{path}' is no readable safetensors file ({error}): copy the weights again."
         ) from error
-    if found is None:
+    if outdated := _outdated(metadata):
+        _LOG.warning(
+            "The calibration of %s poses in '%s' was fitted to score features of another version "
+            "and is not used: their scores are rough until `vpog calibrate --weights %s` is run.",
+            " and ".join(outdated),
+            path,
+            path,
+        )
+    elif found is None:
         _LOG.info("'%s' holds no calibration: scores are rough until `vpog calibrate` is run.", path)
-        return Calibration()
-    return found
+    return found or Calibration()
+
+
+def _outdated(metadata: Mapping[str, str]) -> list[str]:
+    """Name the kinds of poses whose calibrators in a weights file were fitted to other score features."""
+    values = json.loads(metadata.get(METADATA_KEY, "{}"))
+    if values and tuple(values["features"]) != FEATURES_IN_FILE:
+        return ["all"]
+    kinds = {"refined": REFINED_FEATURES, "tracked": TRACKED_FEATURES}
+    return [
+        kind
+        for kind, features in kinds.items()
+        if kind in values and tuple(values[kind]["features"]) != features
+    ]
 
 
 @dataclass

@@ -46,7 +46,7 @@ def refined_pose(
     """Solve for B poses by probabilistic PnP, each correspondence weighted by scale and visibility.
 
     Args:
-        found: the network's answer on a grid of g x g cells.
+        found: the network's output on a grid of g x g cells.
         pixels: [B, g, g, 2] (x, y) of the cells in the render; points: [B, g, g, 3] metres, object frame,
             under them; mask: [B, g, g] bool, cells that show the object.
         K: [B, 3, 3]; T_start: [B, 4, 4], both of the crop's camera.
@@ -85,7 +85,7 @@ def fit_poses(
         flat = values.flatten(1, 2)
         return flat.gather(1, index[..., None].expand(-1, -1, flat.shape[-1]))[:, None]
 
-    answer = Comparison(
+    comparison = Comparison(
         flow=at(found.flow.permute(0, 2, 3, 1).double()).permute(0, 3, 1, 2),
         log_scale=at(found.log_scale[..., None].double())[..., 0],
         visibility=at(found.visibility[..., None].double())[..., 0],
@@ -93,23 +93,25 @@ def fit_poses(
     # Solve all problems at once.
     grid = torch.from_numpy(np.broadcast_to(pixels, (len(mask), *pixels.shape)).copy())
     object_cells = at(torch.from_numpy(mask)[..., None])[..., 0]
-    problem = pose_problem(answer, at(grid), at(torch.from_numpy(points)), object_cells, torch.from_numpy(K))
+    problem = pose_problem(
+        comparison, at(grid), at(torch.from_numpy(points)), object_cells, torch.from_numpy(K)
+    )
     solution = solve(problem, torch.from_numpy(T_start))
-    return [_fit_of(problem, solution, answer, object_cells, n) for n in range(len(mask))]
+    return [_fit_of(problem, solution, comparison, object_cells, n) for n in range(len(mask))]
 
 
 def _fit_of(
-    problem: PnPProblem, solution: PnPSolution, answer: Comparison, object_cells: Tensor, n: int
+    problem: PnPProblem, solution: PnPSolution, comparison: Comparison, object_cells: Tensor, n: int
 ) -> Fit:
     T, mask = solution.T[n], object_cells[n].flatten()
-    visible = torch.sigmoid(answer.visibility[n].flatten())[mask]
+    visible = torch.sigmoid(comparison.visibility[n].flatten())[mask]
     p = problem.points_3d[n][mask] @ T[:3, :3].T + T[:3, 3]
     projected = (p @ problem.K[n].T)[:, :2] / p[:, 2:].clamp_min(1e-6)
     # Cells that are unlikely to be visible have weight zero in the problem; they do not count as agreeing.
     counts = problem.there[n][mask]
     residual = (projected - problem.points_2d[n][mask]).norm(dim=1)
     agrees = counts & (residual < AGREES_PX)
-    scale = answer.log_scale[n].flatten()[mask]
+    scale = comparison.log_scale[n].flatten()[mask]
     total = max(int(mask.sum()), 1)
     return Fit(
         T=T.numpy(),

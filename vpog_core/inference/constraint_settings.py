@@ -1,4 +1,4 @@
-"""Declare what a user can say of the objects' poses with respect to a plane, and make constraints of it.
+"""Declare settings for objects' poses with respect to a plane, and convert them to constraints.
 
 Free of scipy and torch at import, as launch files read the settings.
 """
@@ -28,7 +28,7 @@ AXES = {
 
 @dataclass(frozen=True)
 class ConstraintSettings:
-    """What is known of the objects' poses with respect to a plane, such as a table.
+    """Holds what is known of the objects' poses with respect to a plane, such as a table.
 
     Raises:
         VPOGError: a value that cannot be used.

@@ -1,4 +1,4 @@
-"""Use what is known of a scene: an object stands upright, or its lowest point lies at a height over a plane.
+"""Apply constraints to poses: an object stands upright, or its lowest point is at a height over a plane.
 
 A constraint chooses among hypotheses, and is then fused with the pose as a measurement: an iterated extended
 Kalman update (Bell and Cathey, The iterated Kalman filter update as a Gauss-Newton method, 1993) of the six
@@ -19,16 +19,16 @@ from vpog_core.types import VPOGError
 
 POSE_TILT = np.radians(15.0)
 POSE_HEIGHT = 0.25
-"""Errors that a pose may have beside the tolerance and still be meant: radians, and diameters. A pose whose
+"""Errors of a pose, beside the tolerance, that still satisfy a constraint: radians, diameters. A pose whose
 points are off by 10 % of the diameter on average, which counts as correct, may be tilted by so much."""
 VIEW_TILT = np.radians(30.0)
-"""Angle, beside these, by which a template may differ from the pose that is found with it."""
+"""Further angle by which a template may differ from the pose that is found with it."""
 TILT_TOLERANCE = np.radians(5.0)
 HEIGHT_TOLERANCE = 0.01
 TOLERANCE_SIGMAS = 3.0
 """Standard deviations that a tolerance stands for."""
 FOOT = 0.02
-"""Points within this of the lowest (diameters) are what an object stands on."""
+"""An object stands on its points within this distance (diameters) of the lowest one."""
 MAX_DISTANCE = 3.0
 """Squared Mahalanobis distance from a constraint, for each of its numbers, that a covariance allows."""
 ITERATIONS = 5
@@ -128,7 +128,7 @@ class ObjectConstraint:
         return bool(self._tilts(R_cam_obj).min() <= self.constraint.tilt_tolerance + POSE_TILT + VIEW_TILT)
 
     def violation(self, T_cam_obj: np.ndarray) -> str:
-        """Say what a pose [4, 4] violates, or "": by more than the tolerance and the error of a pose."""
+        """Return in words what a pose [4, 4] violates, beyond tolerance and error of the pose, or ""."""
         known, found = self.constraint, []
         if self._up is not None:
             tilt = float(self._tilts(T_cam_obj[:3, :3]).min())

@@ -52,17 +52,19 @@ class Correspondences:
     points_template: np.ndarray
 
 
-def dense_matches(model: VPOGModel, matches: Matches, soft: int = 1) -> list[DenseMatch]:
+def dense_matches(model: VPOGModel, matches: Matches, match_patches: int = 1) -> list[DenseMatch]:
     """Match each of B crops with its S templates: the likeliest patch, then the flow inside it.
 
     Args:
-        soft: patches the place is the expected value over: the likeliest, and its likeliest neighbours.
+        match_patches: patches whose places are averaged: the likeliest, and its likeliest neighbours.
     """
-    images = [v.cpu().numpy() for v in dense_tensors(model, matches, soft)]
+    images = [v.cpu().numpy() for v in dense_tensors(model, matches, match_patches)]
     return [DenseMatch(*(p[b] for p in images)) for b in range(len(images[0]))]
 
 
-def dense_tensors(model: VPOGModel, matches: Matches, soft: int = 1) -> tuple[Tensor, Tensor, Tensor]:
+def dense_tensors(
+    model: VPOGModel, matches: Matches, match_patches: int = 1
+) -> tuple[Tensor, Tensor, Tensor]:
     """Compute what `dense_matches` gives on the device of the network.
 
     Returns:
@@ -72,7 +74,7 @@ def dense_tensors(model: VPOGModel, matches: Matches, soft: int = 1) -> tuple[Te
     patches = matches.templates.shape[2]
     probability = matches.logits.float().softmax(dim=-1)
     seen = 1.0 - probability[..., patches:].sum(dim=-1)
-    likely, index = _likeliest(probability[..., :patches], soft)
+    likely, index = _likeliest(probability[..., :patches], match_patches)
     # Average the flow inside the likeliest patches, weighted by their probabilities.
     side = round(patches**0.5)
     in_template, confidence = 0.0, 0.0
@@ -82,7 +84,7 @@ def dense_tensors(model: VPOGModel, matches: Matches, soft: int = 1) -> tuple[Te
         flow = model.flow(matches, one)
         in_template = in_template + weight[..., None, None, None] * _places(one, flow.flow, side)
         confidence = confidence + weight[..., None, None] * flow.confidence
-    # Confidence: of the flow, that the patch is seen at all, and that it is seen in the chosen patches.
+    # Multiply confidences: of the flow, that the patch is seen, and that it is seen in the chosen patches.
     chosen = likely.sum(dim=-1) / seen.clamp_min(1e-6)
     confidence = confidence * (seen * chosen.clamp(0.0, 1.0).sqrt())[..., None, None]
     is_seen = (seen > 0.5)[..., None, None].expand_as(confidence)
@@ -132,7 +134,7 @@ def correspondences(
     )
     if mask is not None:
         use &= mask[y, x]
-    # Lift them to object points.
+    # Lift the pixels to object points.
     extent = _extent(coords)
     points = np.full((*use.shape, 3), np.nan)
     template, place = np.nonzero(use)
@@ -158,7 +160,7 @@ def merged(points: np.ndarray, weights: np.ndarray, tolerance: float) -> tuple[n
     rest follows, and so on: points that disagree stay, for the solver to choose.
 
     Args:
-        points: [S, N, 3], of any value where the weight is zero; weights: [S, N], zero for no answer.
+        points: [S, N, 3], of any value where the weight is zero; weights: [S, N], zero without a point.
         tolerance: metres.
 
     Returns:
@@ -182,10 +184,10 @@ def merged(points: np.ndarray, weights: np.ndarray, tolerance: float) -> tuple[n
     return out_points, out_weights
 
 
-def _sampled(match: DenseMatch, level: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _sampled(match: DenseMatch, match_level: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Sample a match: crop pixels [N, 2], their template pixels [S, N, 2], confidences [S, N]."""
     size = match.seen.shape[-1]
-    if level == "pixel":
+    if match_level == "pixel":
         line = np.arange(PIXEL_STEP // 2, size, PIXEL_STEP)
         in_template, confidence = (
             match.in_template[:, line][:, :, line],

@@ -123,7 +123,7 @@ class PoseEstimator:
             `left_out`.
 
         Raises:
-            VPOGError: the object that was asked for, or none of them all, can be used; with `strict`, one
+            VPOGError: the requested object, or none of all, can be used; with `strict`, one
                 of them cannot.
             Cancelled: within `cancellation.stop_when`.
         """
@@ -242,7 +242,7 @@ class PoseEstimator:
                 return [self._failures.estimate(queries[0].detection, error)]
         else:
             return [self._estimate_of(query) for query in solved]
-        # Outside of the handler, so that memory held by the error is free.
+        # Outside of the exception handler, so that memory held by the error has been freed.
         return [self._find_poses(setup, [query])[0] for query in queries]
 
     def _estimate_of(self, query: Query) -> PoseEstimate:

@@ -1,4 +1,4 @@
-"""Turn unexpected errors into a sentence for the user, and log the traceback once."""
+"""Convert unexpected errors to a sentence for the user, and log the traceback once."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _LOG = logging.getLogger(__name__)
 
 
 class Failures:
-    """Turns errors into sentences; the traceback of each kind of error is logged the first time."""
+    """Converts errors to sentences; the traceback of each kind of error is logged the first time."""
 
     def __init__(self) -> None:
         self._logged: set[str] = set()

@@ -21,7 +21,7 @@ class PoseHypothesis:
 
     Attributes:
         crop: the image region the pose is of.
-        cluster: the templates the crop was matched with; match: the network's answer.
+        cluster: the templates the crop was matched with; match: the network's output.
         pairs: correspondences from the match. These three are None for a pose that was followed from an
             earlier image, without a match.
         pnp: pose in the crop's virtual camera, inliers among `pairs` (else among what `support` was made of),

@@ -1,4 +1,4 @@
-"""Correct the best hypotheses by comparing renders with the image, and score them by the comparison.
+"""Correct the best hypotheses by comparing renders with the image, and score them by the result.
 
 A comparison costs as much as finding the pose did. The best hypothesis of each query is compared first;
 another one only where the most similar render there can be would put it before that.
@@ -25,7 +25,7 @@ from vpog_core.models.refiner import RefinerNet
 from vpog_core.objects.renderer import Renderer
 
 FLOW_GAIN = 0.1
-"""Similarity that following the flow may add; 95 of 100 poses gain less than 0.05 after the refiner."""
+"""Largest similarity that the alignment by flow may add; 95 % of poses gain under 0.05 after the refiner."""
 BEST_REFINED = RefinedPose(
     np.eye(4), visible=1.0, agreement=1.0, precision=-1.5, rays=np.zeros((0, 3)), points=np.zeros((0, 3))
 )

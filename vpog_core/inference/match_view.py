@@ -1,4 +1,4 @@
-"""Extract what is drawn of the match behind a hypothesis."""
+"""Extract the images and matches of a hypothesis for drawing."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ def stack(encodings: Sequence[Encoded]) -> Encoded:
 
 
 def match_clusters(
-    model: VPOGModel, queries: Encoded, clusters: Sequence[Cluster], soft: int = 1
+    model: VPOGModel, queries: Encoded, clusters: Sequence[Cluster], match_patches: int = 1
 ) -> list[DenseMatch]:
     """Run the network on N encoded crops against a cluster each."""
     encode_clusters(model, clusters)
@@ -74,4 +74,4 @@ def match_clusters(
     )
     directions = torch.from_numpy(np.stack([c.directions for c in clusters])).to(queries.tokens.device)
     with torch.inference_mode(), inference_context(model):
-        return dense_matches(model, model.match(queries, templates, directions), soft)
+        return dense_matches(model, model.match(queries, templates, directions), match_patches)

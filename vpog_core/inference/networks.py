@@ -54,7 +54,7 @@ class Networks:
 
         Raises:
             VPOGError: a file is missing or cannot be used, the device is not there, or the engine is not
-                installed or cannot do what is asked for.
+                installed or does not support the settings.
         """
         if engine != "torch" and device == "auto":
             device = "cpu"

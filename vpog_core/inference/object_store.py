@@ -21,7 +21,7 @@ from vpog_core.utils.held_file import one_at_a_time
 Progress = Callable[[int, int, str], None]
 """Called with (steps done, steps, which object and what is done with it)."""
 MAX_OPENED_AT_START = 16
-"""Of a library of more objects, those in the cache are opened when they are first asked for."""
+"""In libraries of more objects, cached objects are opened on first use."""
 
 
 class ObjectStore:
@@ -51,7 +51,7 @@ class ObjectStore:
         """Onboard all objects; those that cannot be used are left out and returned with the reasons.
 
         All meshes are read first, so that a broken one is known before minutes of work. In a library of many
-        objects those in the cache are left closed until they are asked for: neither mesh nor templates are
+        objects those in the cache are left closed until their first use: neither mesh nor templates are
         read, as the files of the mesh have not changed since it was found usable.
 
         Raises:
@@ -117,7 +117,7 @@ class ObjectStore:
         if object_id not in self._objects:
             # Templates may lie in the cache of a mesh that cannot be read; poses are refined with the mesh.
             self.library.mesh(object_id)
-            with self._made_once(object_id, progress):
+            with self._one_process_at_a_time(object_id, progress):
                 rendered = _step(progress, f"{object_id} (rendering views)")
                 templates = self.library.templates(object_id, self.model.config.image_size, rendered)
                 descriptors = self._descriptors(templates, progress)
@@ -171,13 +171,13 @@ class ObjectStore:
         return self._renderers[object_id]
 
     def _left_closed(self) -> set[str]:
-        """Return the objects that stay in the cache until asked for, where there are too many to open all."""
+        """Return the objects that are opened on first use, because there are too many to open all."""
         if len(self.library.ids) <= MAX_OPENED_AT_START:
             return set()
         return {object_id for object_id in self.library.ids if self.is_cached(object_id)}
 
-    def _made_once(self, object_id: str, progress: Progress | None) -> AbstractContextManager:
-        """Let one of several processes with one cache make an object; the others wait, and find it there."""
+    def _one_process_at_a_time(self, object_id: str, progress: Progress | None) -> AbstractContextManager:
+        """Lock an object, so that one process makes it while others with the same cache wait for it."""
         if self.is_cached(object_id):
             return nullcontext()
         waiting = _step(progress, f"{object_id} (another process does it)")
@@ -212,7 +212,7 @@ class ObjectStore:
 
 
 def _numbered(progress: Progress | None, number: int, count: int) -> Progress | None:
-    """The progress of one object of several."""
+    """Return a progress callback for one object of several."""
     if progress is None or count < 2:
         return progress
     return lambda done, total, name: progress(done, total, f"{name}, object {number} of {count}")

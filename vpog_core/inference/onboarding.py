@@ -24,13 +24,13 @@ ROLLS = 12
 TEMPLATE_TURNS = 6
 """Turns that each template is described at, evenly around."""
 CROP_TURNS = 6
-"""Turns, a roll apart, that each crop is described at: with a template's, every roll is met three times."""
+"""Turns, a roll apart, that each crop is described at: with the template's, three pairs cover every roll."""
 VIEWS_PER_BATCH = 12
 """Views described in one pass of the network, each at all its turns."""
 DESCRIPTOR_FORMAT = "3"
-"""Raise it when `describe_templates` makes other descriptors of the same weights: caches are made anew."""
+"""Increase it when `describe_templates` changes for the same weights: caches are then rebuilt."""
 MAX_CACHED_CLUSTERS = 64
-"""Encoded clusters kept per object; the same few are met again and again."""
+"""Encoded clusters cached per object; the same few recur."""
 IMAGES_PER_BATCH = 64
 """Template images that go through the encoder in one pass."""
 
@@ -54,7 +54,7 @@ class Cluster(TemplateViews):
     """Hold S neighbouring views, the first of them the reference.
 
     Attributes:
-        encoded: their encodings [S, ...], or None as long as nobody needed them; see `encode_clusters`.
+        encoded: their encodings [S, ...], or None before their first use; see `encode_clusters`.
     """
 
     encoded: Encoded | None = None

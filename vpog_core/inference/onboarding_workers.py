@@ -15,12 +15,12 @@ from vpog_core.objects.library import ObjectLibrary
 from vpog_core.utils.worker_pool import WorkerPool
 
 FEWEST = 4
-"""Of fewer objects, starting processes takes longer than they save."""
+"""Least number of objects for which starting processes saves time."""
 
 
 @dataclass
 class _Onboarder:
-    """What a worker onboards with; it keeps nothing of the objects it has done."""
+    """Onboards objects in a worker process, and keeps none of them in memory."""
 
     model: VPOGModel
     key: str
@@ -52,7 +52,7 @@ def fill_cache(
     missing = [object_id for object_id in object_ids if not store.is_cached(object_id)]
     workers = min(workers, len(missing))
     library = store.library
-    on_cpu = store.model.mean.device.type == "cpu"  # A GPU is quick enough, and has one memory.
+    on_cpu = store.model.mean.device.type == "cpu"  # A GPU is quick, and its memory is shared.
     if workers < 2 or len(missing) < FEWEST or not on_cpu or not _is_writable(library.cache_dir):
         return
     arguments = (store.model, store.key, library.folder, library.cache_dir)

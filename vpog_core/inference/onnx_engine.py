@@ -1,4 +1,4 @@
-"""onnxruntime as the engine of an estimator on a CPU: the same networks, run from ONNX files.
+"""Run an estimator's networks from ONNX files in onnxruntime, on a CPU.
 
 The files are those of `vpog export`, of one crop each, made once for each weights file and kept in the cache.
 Several crops go through one after the other, which costs no more than together.
@@ -28,7 +28,7 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass
 class MatchedPixels:
-    """Flow [B, S, Nq, 16, 16, 2] and its confidence [B, S, Nq, 16, 16], as in `flow_head.Flow`."""
+    """Hold flow [B, S, Nq, 16, 16, 2] and its confidence [B, S, Nq, 16, 16], as in `flow_head.Flow`."""
 
     flow: Tensor
     confidence: Tensor
@@ -109,10 +109,10 @@ def onnx_networks(
 
 
 def check_engine(engine: str, device: str, precision: str) -> None:
-    """Refuse an engine that is not known, or that cannot run what is asked for.
+    """Refuse an engine that is unknown, or that does not support the device or the precision.
 
     Args:
-        device: as chosen; precision: as asked for.
+        device, precision: as requested.
 
     Raises:
         VPOGError: the engine is not known, or onnxruntime is to run on a GPU or in bfloat16.

@@ -1,4 +1,4 @@
-"""Declares what a user can choose of an estimator and of a tracker.
+"""Declares the settings of an estimator and of a tracker.
 
 Free of torch, which takes seconds to import: launch files and the command line's help read this.
 """
@@ -15,7 +15,7 @@ MAX_AGE_S = 86400.0
 
 @dataclass(frozen=True)
 class LoadSettings:
-    """Which networks an estimator loads, and where they run; arguments of `PoseEstimator`."""
+    """Declares which networks an estimator loads, and where they run; arguments of `PoseEstimator`."""
 
     weights: str = setting(
         "", "Network weights, a .safetensors file; empty: the ones that come with the package."
@@ -46,7 +46,7 @@ class LoadSettings:
 
 @dataclass(frozen=True)
 class Options:
-    """How an estimator works.
+    """Declares how an estimator works.
 
     Raises:
         VPOGError: a value that cannot be used.
@@ -134,11 +134,11 @@ class Options:
 
 @dataclass(frozen=True)
 class TrackerSettings:
-    """When a track is trusted.
+    """Declares when a track is trusted.
 
     In synthetic images 92 % of the correct tracked poses score 0.4 or more, 5 % of those that are off by 30 %
-    of the diameter or more, and 2 % of those of wholly hidden objects. What the last answer held is
-    remembered however long ago that was, as answers may come once in ten seconds.
+    of the diameter or more, and 2 % of those of wholly hidden objects. The objects of the last result are
+    remembered however long ago that was, as results may come once in ten seconds.
 
     Raises:
         VPOGError: a value that cannot be used.
@@ -146,21 +146,21 @@ class TrackerSettings:
 
     min_score: float = setting(
         0.4,
-        "A tracked object of a lower score is looked for among all views where it is detected, and lost "
+        "A tracked object of a lower score is searched for among all views if it is detected, and lost "
         "where it is not.",
         minimum=0.0,
         maximum=1.0,
     )
     retrieve_every: int = setting(
         15,
-        "Frames after which a tracked object is looked for among all views again; 0: never.",
+        "Frames after which a tracked object is searched for among all views again; 0: never.",
         unit="frames",
         minimum=0,
         maximum=10000,
     )
     max_gap: float = setting(
         1.0,
-        "Time for which an object that has no pose is remembered; over one answer, however slow, at least.",
+        "Time for which an object that has no pose is remembered; at least until the next result.",
         unit="s",
         minimum=0.05,
         maximum=60.0,

@@ -1,9 +1,9 @@
-"""Run inference: the steps from detections in an image to ranked pose hypotheses.
+"""Run the pipeline of inference: the steps from detections in an image to ranked pose hypotheses.
 
 `crop` makes a query of a detection, `find_poses` is the recipe, and the steps follow in their order. All take
 queries and return queries with more fields set; each step processes all queries of a call together, also of
 different objects. How a step works is documented in the module it calls: tracked_pose, retrieval, matching,
-correspondence, pose_solver, refinement, image_comparison.
+correspondence, pose_solver, rendered_cluster, image_comparison.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ def find_anew(setup: Setup, queries: Sequence[Query]) -> list[Query]:
     queries = match_refine(setup, queries, _chosen_by(mode.clusters, queries), num_refined)
     # Retry with further templates where the best score is low.
     queries = retry(setup, queries)
-    # Rank a followed pose that was not accepted with the new ones: it may still be the best.
+    # Rank tracked poses that were not accepted with the new ones: they may still be the best.
     return [q if q.followed is None else rank(q, [*q.hypotheses, q.followed]) for q in queries]
 
 
@@ -138,7 +138,7 @@ def track(setup: Setup, queries: Sequence[Query]) -> list[Query]:
     found = list(queries)
     if setup.networks.refiner is None or not setup.options.refiner_rounds or not rows:
         return found
-    # Follow them by the refiner.
+    # Track them by the refiner.
     with setup.stage("track"):
         followed = follow(
             setup.networks.refiner,
@@ -181,7 +181,7 @@ def match(setup: Setup, queries: Sequence[Query], tried: Tried) -> list[Query]:
 
 
 def refine(setup: Setup, queries: Sequence[Query], num_refined: int) -> list[Query]:
-    """Refine the poses of the queries' hypotheses, and score them anew.
+    """Refine the poses of the queries' hypotheses, and recompute their scores.
 
     All refinement is called from here: it returns hypotheses with new poses, covariances, score features and
     scores.

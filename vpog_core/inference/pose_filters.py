@@ -17,7 +17,7 @@ class PoseFilters:
 
     Args:
         library: tells the objects' symmetries.
-        max_gap: seconds without a pose after which an object's filter begins anew.
+        max_gap: seconds without a pose after which an object's filter is reset.
     """
 
     def __init__(self, library: ObjectLibrary, max_gap: float = 1.0) -> None:
@@ -31,13 +31,13 @@ class PoseFilters:
         """Filter the poses of an image; estimates without a pose stay as they are.
 
         Args:
-            time: of the image, seconds; one that is not later than the last begins anew.
+            time: of the image, seconds; one that is not later than the last resets all filters.
         """
         self._frame += 1
         return [e if e.T_cam_obj is None else self._filtered(e, time) for e in estimates]
 
     def use(self, library: ObjectLibrary, changed: Collection[str]) -> None:
-        """Use another library from now on; the states of objects that have changed are dropped."""
+        """Replace the library; the states of objects that have changed are dropped."""
         self._library = library
         self._states = {key: state for key, state in self._states.items() if key[0] not in changed}
 

@@ -22,21 +22,21 @@ from vpog_core.types import Detection
 MAX_HYPOTHESES = 3
 """Hypotheses of different views that a query keeps."""
 LOST = "The object was lost: the image no longer shows it where it was, and no detection tells where it is."
-"""Reason for giving up an object that was followed and not detected."""
+"""Reason for giving up an object that was tracked and not detected."""
 DIFFERENT_VIEW = np.radians(35.0)
-"""Poses further apart than this (once symmetries are taken out) are different views, not one pose twice."""
+"""Poses that differ by a larger angle, up to symmetries, are different views."""
 
 
 @dataclass(frozen=True)
 class Prior:
-    """Hold what is known of an object's pose before the image is looked at.
+    """Hold what is known of an object's pose before the image is processed.
 
     Attributes:
         T_cam_obj: [4, 4] where it should be now. Of several equivalent poses the nearest to it is given.
         accept_score: the object is followed from this pose first, and the result is accepted, without a
             search among other views, if its score is at least this; None: all views are searched as if there
             were no prior.
-        look_anew: all views are searched even so, and the best pose of all is returned.
+        search_all_views: all views are searched even so, and the best pose of all is returned.
         detected: a detector has seen the object in this image. If not, the detection's box was made from
             the prior, and the object is given up if it scores less than `accept_score`.
         accept_similarity: all views are searched as well if the image is less similar than this, -1..1, to a
@@ -46,7 +46,7 @@ class Prior:
 
     T_cam_obj: np.ndarray
     accept_score: float | None = None
-    look_anew: bool = False
+    search_all_views: bool = False
     detected: bool = True
     accept_similarity: float = -1.0
     T_turned: np.ndarray | None = None
@@ -108,7 +108,7 @@ class Query:
         return self.prior is not None and self.prior.accept_score is not None
 
     def violation(self, hypothesis: PoseHypothesis) -> str:
-        """Say how a hypothesis violates the constraint, or ""; see `ObjectConstraint.violation`."""
+        """Return in words how a hypothesis violates the constraint; see `ObjectConstraint.violation`."""
         if self.constraint is None or not hypothesis.has_pose:
             return ""
         return self.constraint.violation(hypothesis.T_cam_obj)
@@ -145,7 +145,7 @@ def keep_better(query: Query, before: PoseHypothesis, after: PoseHypothesis) -> 
 
 
 def accept_tracked(query: Query, followed: PoseHypothesis | None) -> Query:
-    """Decide on a query whose object was followed: it is tracked, searched for anew, or given up.
+    """Decide on a query whose object was tracked: accept the pose, search among all views, or give up.
 
     Args:
         followed: the pose that was found from the prior; None: the object was lost.
@@ -153,7 +153,7 @@ def accept_tracked(query: Query, followed: PoseHypothesis | None) -> Query:
     prior = query.prior
     if followed is None or followed.score < prior.accept_score or query.violation(followed):
         return replace(query, followed=followed, reason="" if prior.detected else LOST)
-    if prior.look_anew or followed.similarity < prior.accept_similarity:
+    if prior.search_all_views or followed.similarity < prior.accept_similarity:
         return replace(query, followed=followed)
     return replace(query, followed=followed, hypotheses=(followed,), tracked=True)
 

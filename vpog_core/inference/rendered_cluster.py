@@ -1,4 +1,4 @@
-"""Render templates at a known pose, to match again with views that are nearly correct."""
+"""Render templates at an estimated pose, to match the crop again with nearly correct views."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Turn a query's hypotheses into the pose estimate that a caller gets."""
+"""Convert a query's hypotheses to the pose estimate that is returned to the caller."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def pose_estimate(query: Query, options: Options, calibration: Calibration) -> P
             alternatives=[_estimate_of(query, other, estimate.T_cam_obj) for other in others],
             samples=_samples(query, estimate, options.samples, calibration),
         )
-    # A pose that was followed has no match to show.
+    # A tracked pose has no match to draw.
     has_match = best is not None and best.match is not None
     return replace(
         estimate, tracked=query.tracked, draw_match=(lambda: match_view(best)) if has_match else None
@@ -50,7 +50,7 @@ def pose_estimate(query: Query, options: Options, calibration: Calibration) -> P
 
 
 def _reason(query: Query) -> str:
-    """Say why a query has no pose, or ""."""
+    """Return the reason why a query has no pose, or ""."""
     best = query.best
     if query.reason:
         return query.reason
@@ -90,7 +90,7 @@ def _samples(query: Query, estimate: PoseEstimate, count: int, calibration: Cali
         return None
     best = query.best
     if query.constraint is not None:
-        # The pose was fused with the constraint: the normal distribution of the fused covariance.
+        # The pose was fused with the constraint: draw samples of the fused normal distribution.
         steps = np.random.default_rng(0).multivariate_normal(np.zeros(6), estimate.covariance, count)
         return np.stack([moved(estimate.T_cam_obj, step) for step in steps])
     move = invert(best.T_cam_obj) @ estimate.T_cam_obj

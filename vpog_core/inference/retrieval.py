@@ -1,8 +1,9 @@
 """Retrieve the templates, and their rolls, that look most like a crop.
 
 A crop is compared with each template at `ROLLS` in-plane turns. Both are described at some turns, so that
-each roll between them is met by several pairs, and the mean of their logits counts: it is surer than any
-pair's. Templates need fewer turns for it, and describing them is most of the work of onboarding.
+each roll between them is covered by several pairs, and the mean of their logits is used, which is more
+reliable than any pair's. Templates need fewer turns for it, and describing them is most of the work of
+onboarding.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from vpog_core.inference.onboarding import CROP_TURNS, ROLLS, TEMPLATE_TURNS, On
 SEPARATION = np.radians(35.0)
 """Views nearer than this to a better one are skipped: its cluster covers them."""
 MAX_TRIED = 200
-"""Views, best first, of which those to return are chosen."""
+"""Number of best views from which those to return are chosen."""
 MayBeView = Callable[[np.ndarray], bool]
 """Function that tells whether the crop may show a template, given by its rotation [3, 3] to the camera."""
 
@@ -61,13 +62,13 @@ def template_logits(descriptors: Tensor, target: OnboardedObject) -> np.ndarray:
     with torch.inference_mode():
         found = target.model.retrieval_head.logits(descriptors, target.descriptors)
     found = found.float().cpu().numpy().reshape(CROP_TURNS, -1, TEMPLATE_TURNS)
-    # Turning the crop on is turning the template back.
+    # Rotating the crop forward is the same as rotating the template back.
     step = ROLLS // TEMPLATE_TURNS
-    met = [(step * np.arange(TEMPLATE_TURNS) - turn) % ROLLS for turn in range(CROP_TURNS)]
+    rolls_of_turn = [(step * np.arange(TEMPLATE_TURNS) - turn) % ROLLS for turn in range(CROP_TURNS)]
     logits = np.zeros((found.shape[1], ROLLS), dtype=np.float32)
-    for rolls, one in zip(met, found, strict=True):
+    for rolls, one in zip(rolls_of_turn, found, strict=True):
         logits[:, rolls] += one
-    return logits / np.bincount(np.concatenate(met)).astype(np.float32)
+    return logits / np.bincount(np.concatenate(rolls_of_turn)).astype(np.float32)
 
 
 def retrieve(

@@ -20,14 +20,15 @@ from vpog_core.inference.retrieval import MayBeView, any_view, retrieve, templat
 from vpog_core.objects.viewpoints import align_roll, viewpoint_directions
 
 GROUPS = 42
-"""One for each view of an icosahedron divided once, with the nearest views of the second division."""
+"""Number of groups: one for each view of an icosahedron subdivided once, with the nearest views of the second
+subdivision."""
 
 
 class TemplateMode(Protocol):
     """Chooses the templates that a crop is matched with.
 
     Attributes:
-        num_refined: hypotheses of different views, of each crop, that are worth refining.
+        num_refined: number of hypotheses of different views, of each crop, that are refined.
     """
 
     num_refined: int
@@ -45,7 +46,7 @@ class TemplateMode(Protocol):
     def retry_clusters(
         self, descriptors: Tensor, target: OnboardedObject, may_be_view: MayBeView = any_view
     ) -> Iterator[Cluster]:
-        """Yield further clusters, for a crop whose best score is low."""
+        """Yield more clusters, for a crop whose best score is low."""
 
 
 class ClusterMode:
@@ -112,7 +113,7 @@ def template_mode(options: Options) -> TemplateMode:
     """Return the mode that the options name."""
     if options.mode == "global":
         return GlobalMode(options.rolls)
-    # A view for each pose asked for.
+    # One view for each pose that is returned.
     return ClusterMode(max(options.hypotheses, options.alternatives + 1), options.retry_views)
 
 
@@ -150,7 +151,7 @@ def likely_rolls(
     rotations = target.templates.T_virt_obj[:, :3, :3]
     turns = [align_roll(rotations[v], rotations[views[0]]) for v in views]
     shifts = [round(turn / (2 * np.pi) * ROLLS) for turn in turns]
-    # A view turned with the group's roll k stands at its own roll k + shift.
+    # At the group's roll k, a view has its own roll k + shift.
     aligned = np.stack([np.roll(logits[v], -shift) for v, shift in zip(views, shifts, strict=True)])
     likeliest = np.argsort(-aligned.max(axis=0)[possible], kind="stable")[:count]
     return [possible[k] for k in likeliest]

@@ -1,4 +1,4 @@
-"""Number tracked objects so that mug_0 stays mug_0, whatever number its detector gives."""
+"""Number tracked objects so that mug_0 stays mug_0 if the detector changes its number."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ class TrackNumbers:
             detector_numbers: trusted numbers of the detections; keys: of their tracks, None for new ones.
             before: the detector's number of each track in the last image.
         """
-        owners = {(key[0], number): key for key, number in before.items() if number is not None}
+        key_of_number = {(key[0], number): key for key, number in before.items() if number is not None}
         for number, key in zip(detector_numbers, keys, strict=True):
-            if key is not None and owners.get((key[0], number), key) != key:
+            if key is not None and key_of_number.get((key[0], number), key) != key:
                 self._numbers.distrust(key[0])
 
     def numbered(
@@ -82,7 +82,7 @@ class TrackNumbers:
         return result
 
     def keep(self, boxes: Mapping[Key, np.ndarray]) -> None:
-        """Remember the boxes of the objects that have a pose, so that they keep their numbers."""
+        """Store the boxes of the objects that have a pose, so that they keep their numbers."""
         for (class_id, number), box in boxes.items():
             self._numbers.keep(class_id, number, box)
 

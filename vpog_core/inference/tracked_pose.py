@@ -1,4 +1,4 @@
-"""Follow objects from image to image: the refiner corrects the last pose, and optical flow sharpens it.
+"""Track the poses of objects from image to image: the refiner corrects the last pose, then optical flow does.
 
 There is no crop to encode, no view to retrieve and no template to match: the object is rendered at the pose
 known before, compared with the image, and moved to where the image shows it. The refiner sees some hundred
@@ -28,17 +28,18 @@ from vpog_core.objects.renderer import Renderer
 MAX_ROUNDS = 2
 """Rounds of the refiner; the last one is skipped for poses that the first hardly moved."""
 FLOW_ROUNDS = 3
-"""Rounds of flow, at most, each kept where the image is more similar. With one round, taken unseen, an object
-whose turn only its print tells is up to 14 % of its diameter off from image to image; with three, 5 %."""
+"""Largest number of rounds of flow; a round is kept if it raises the similarity. With one unchecked round, an
+object whose turn only its print tells is up to 14 % of its diameter off from image to image; with three,
+5 %."""
 MIN_TURN = np.radians(5.0)
-"""An object that turns by less from one image to the next is looked for where it was."""
+"""If an object turned by less since the last image, its last orientation is used as the start."""
 CONVERGED_STEP = 0.2
 """A round that moves a pose by less than this (diameters, mean over its points) is the last. On unseen
 synthetic objects another round changes nothing then, and halves the error after longer steps."""
 
 
 Corrected = tuple[RefinedPose, float]
-"""What the refiner made of a pose, and how far its last round moved it, in diameters."""
+"""A refined pose, and how far the refiner's last round moved it, in diameters."""
 
 
 def follow(
@@ -59,12 +60,12 @@ def follow(
         A hypothesis for each query, whose score tells how far the image agrees; None where the object is out
         of the image, or the image shows too little of it for any pose.
     """
-    # Begin where each object was, and where it should have turned to.
+    # Start from each object's last pose, and from the pose predicted from its rotation.
     starts = [_starts(query, renderer_of(query)) for query in queries]
-    # Let the refiner correct all of these poses.
+    # Correct all of these poses by the refiner.
     poses = [start for of_query in starts for start in of_query]
     refined = iter(zip(poses, _refined(refiner, poses, min(rounds, MAX_ROUNDS)), strict=True))
-    # Go on from the one that the image is most similar to, by flow.
+    # Continue by flow from the pose whose render is most similar to the image.
     corrected = [_most_similar([next(refined) for _ in of_query]) for of_query in starts]
     return [
         _hypothesis(query, start, found, step, calibrator)
@@ -120,7 +121,7 @@ def _hypothesis(
     if found.reason or found.rays is None or not len(found.points):
         return None
     cancellation.check()
-    # Flow begins where the image is more similar: where the refiner leads, or where the object was.
+    # Start the flow from the refined or the previous pose, whichever is more similar to the image.
     aligned = align(start.renderer, query.observation, start.T_cam_obj, FLOW_ROUNDS, found)
     moved = aligned if aligned.moved else found
     observed = (moved.rays, moved.points, moved.weights)

@@ -32,8 +32,8 @@ _LOG = logging.getLogger(__name__)
 
 
 SIMILARITY_DROP = 0.15
-"""An object is looked for among all views where its render at the pose it was followed to is less similar to
-the image by this than it was at best since all views were looked at last. From one image to the next shade
+"""An object is searched for among all views if its render at the tracked pose is less similar to
+the image by this than at best since the last search of all views. From one image to the next shade
 and a partial view take away up to 0.1, a wrong turn of an object with print on it 0.2 and more."""
 
 
@@ -44,12 +44,12 @@ class Tracker:
         poses = tracker.estimate(image, camera, detections, time=stamp)
 
     Each object has a track, and keeps its number whatever number its detector gives it (see `track_numbers`).
-    An object is followed by comparing a render at the last pose with the image (see `tracked_pose`). If the
+    An object is tracked by comparing a render at the last pose with the image (see `tracked_pose`). If the
     score is low, all views are searched, provided that there is a detection. Detections are needed to start
-    and to recover: without one an object is followed for `max_age` seconds, as long as its score is high.
+    and to recover: without one an object is tracked for `max_age` seconds, as long as its score is high.
 
-    Without a refiner (`Options.refiner_rounds` 0) objects are not followed: every detection is estimated
-    anew, and the last pose only selects one of several equivalent poses.
+    Without a refiner (`Options.refiner_rounds` 0) objects are not tracked: every detection is estimated
+    by itself, and the last pose only selects one of several equivalent poses.
 
     Args:
         estimator: does the work, and may serve several trackers.
@@ -85,7 +85,7 @@ class Tracker:
 
         Args:
             image, camera: as of `PoseEstimator.estimate`.
-            time: of the image, seconds; one that lies further back than `max_gap` starts all tracks anew.
+            time: of the image, seconds; one that lies further back than `max_gap` drops all tracks.
             constraints: see `PoseEstimator.estimate`.
 
         Returns:
@@ -97,7 +97,7 @@ class Tracker:
         try:
             camera = as_camera(camera, image)
         except VPOGError:
-            # The estimator gives this reason for each detection.
+            # The estimator returns this reason for each detection.
             return self.estimator.estimate(image, camera, detections)
         # Drop old tracks.
         self._frame += 1
@@ -114,9 +114,9 @@ class Tracker:
         priors = [None if key is None else self._prior(self._tracks[key], d, camera, time)
                   for key, d in zip(keys, detections, strict=True)]  # fmt: skip
         followed = self._detections_of_tracks(undetected, detections, camera, time)
-        asked = [*detections, *(detection for detection, _ in followed.values())]
+        requested = [*detections, *(detection for detection, _ in followed.values())]
         priors += [prior for _, prior in followed.values()]
-        results = self.estimator.estimate(image, camera, asked, priors, constraints)
+        results = self.estimator.estimate(image, camera, requested, priors, constraints)
         # Store the new states of the tracks.
         detections, results = self._reuse_lost_numbers(detections, detector_numbers, keys, followed, results)
         for detection, number, key, result in zip(detections, detector_numbers, keys, results, strict=False):
@@ -134,7 +134,7 @@ class Tracker:
         time: float,
         constraints: Mapping[str, PoseConstraint] | None = None,
     ) -> Estimates:
-        """Follow all tracked objects to a later image, however long ago they were detected."""
+        """Track all objects to a later image, however long ago they were detected."""
         settings = self.settings
         self.settings = replace(settings, without_detections=True, max_age=MAX_AGE_S)
         try:
@@ -212,10 +212,10 @@ class Tracker:
         self, undetected: dict[Key, Track], detections: Sequence[Detection], camera: Camera, time: float
     ) -> dict[Key, tuple[Detection, Prior]]:
         """Make a detection and a prior of each undetected track: its box, computed from its pose."""
-        asked: dict[Key, tuple[Detection, Prior]] = {}
+        requested: dict[Key, tuple[Detection, Prior]] = {}
         taken = {(d.class_id, d.instance) for d in detections}
         for key, track in undetected.items():
-            # A number that a detection has elsewhere is no longer this object's.
+            # A number that a detection elsewhere has does not belong to this object any more.
             if key in taken:
                 continue
             mesh = self.estimator.library.mesh(key[0])
@@ -223,8 +223,8 @@ class Tracker:
             if box is not None:
                 T_turned = turned_on(track.T_cam_obj, track, time, mesh)
                 prior = self._prior_at(track.T_cam_obj, track, T_turned, detected=False)
-                asked[key] = (Detection(key[0], box, instance=key[1]), prior)
-        return asked
+                requested[key] = (Detection(key[0], box, instance=key[1]), prior)
+        return requested
 
     def _reuse_lost_numbers(
         self,
@@ -288,7 +288,7 @@ class Tracker:
         """Return the estimate of a followed object; [] if it was lost, or detected as another one."""
         track, mesh = self._tracks[key], self.estimator.library.mesh(key[0])
         if result.T_cam_obj is None:
-            if track.frame != self._frame:  # Else its number has gone to a detection of this image.
+            if track.frame != self._frame:  # Otherwise a detection of this image has its number.
                 self._tracks[key] = replace(track, lost=True)
             return []
         poses = [e.T_cam_obj for e in detected if e.class_id == key[0] and e.T_cam_obj is not None]

@@ -1,4 +1,4 @@
-"""Hold what is known of tracked objects, and predict where they are in the next image."""
+"""Hold the state of tracked objects, and predict where they are in the next image."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from vpog_core.objects.mesh import Mesh
 from vpog_core.types import Camera, Detection, VPOGError
 
 BOX_NOISE = 0.1
-"""A box that has moved by less than this fraction of its size has not moved: detectors are no more exact."""
+"""A box that moved by less than this fraction of its size counts as still: detectors are no more exact."""
 OTHER_NUMBER = 0.3
 """Intersection over union above which a box of another number, or of a new one, belongs to a track."""
 SAME_NUMBER = 0.5

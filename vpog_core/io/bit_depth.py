@@ -55,7 +55,7 @@ class BitDepth:
         Args:
             pixels: [H, W] or [H, W, C] uint16 in this machine's byte order.
             encoding: the message's; its alpha channel, the fourth, says nothing about the bits. Another
-                encoding than before is another camera, whose bits are found anew.
+                encoding than before is another camera, whose bits are determined again.
 
         Returns:
             The same shape, uint8; what is brighter than the bits in use is white.

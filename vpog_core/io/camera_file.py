@@ -30,7 +30,7 @@ KNOWN_UNUSED = (
     "header", "cameraname", "r", "p", "rectificationmatrix", "projectionmatrix",
     "depthscale", "camrw2c", "camtw2c",
 )  # fmt: skip
-"""Keys of these formats, plain, that say nothing about the image as the camera took it."""
+"""Keys of these formats, normalised, that are not needed: they do not describe the unrectified image."""
 SHOWN_CAMERAS = 4
 
 

@@ -47,7 +47,7 @@ class StoredImage:
     Attributes:
         pixels: [H, W] or [H, W, C] in OpenCV's order (BGR, BGRA), of any type.
         lossy: the format may have changed the values.
-        turned: EXIF asks for another orientation than the stored one.
+        turned: EXIF specifies another orientation than the stored one.
     """
 
     pixels: np.ndarray

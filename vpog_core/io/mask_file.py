@@ -1,4 +1,4 @@
-"""Reads a mask file: which pixels are the object, or a sentence why that cannot be told."""
+"""Read a mask file: the pixels of the object, or a VPOGError if the file is ambiguous."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from vpog_core.types import VPOGError
 log = logging.getLogger(__name__)
 
 FLAT = np.ones((3, 3), np.uint8)
-"""A value that fills such a square is an area of its own, and not the soft rim of another."""
+"""Kernel of an erosion: a value that survives it is an area of its own, and not the soft edge of another."""
 SHOWN_LABELS = 6
 LARGE = 0.7
-"""Fraction of the image that few objects cover: more is doubted."""
+"""Fraction of the image above which a mask is reported as unlikely."""
 
 
 def read_mask(path: str | Path, size: tuple[int, int]) -> np.ndarray:

@@ -86,7 +86,7 @@ class Fields:
         return next((self.name(key) for key in keys if key in self._used), keys[0])
 
     def unused(self, known: tuple[str, ...]) -> list[str]:
-        """Return the keys nobody asked for, as the file spells them, but those `known` not to matter."""
+        """Return the keys that were not read, as the file spells them, except for `known` irrelevant ones."""
         names = [
             name
             for key, spelled in self._names.items()

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 START_QUIET_S = 1.0
-"""Pause needed before the first image: a detector could still be busy with an earlier one."""
+"""Pause, seconds, needed before the first image: a detector could still process an earlier one."""
 
 QUIET_S = 5.0
-"""Pause after which pairing starts again once the order was lost: by then a detector has finished."""
+"""Pause, seconds, after which pairing starts again once the order was lost: a detector has finished then."""
 
 PAIRED = (
     "Images and detections have no stamp (0): they are paired by the order they come in, which works only "

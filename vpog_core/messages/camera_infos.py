@@ -11,7 +11,7 @@ from vpog_core.messages.ring import remember
 from vpog_core.types import VPOGError
 
 MAX_KEPT = 300
-"""Messages kept: the calibration of an image is needed when its detections come, some time later."""
+"""Number of messages kept: an image's calibration is needed when its detections come, some time later."""
 
 FIRST_S = 0.5
 """Seconds that a frame waits for the first CameraInfo, or for its own if every image so far had one."""
@@ -21,7 +21,7 @@ JUMP_NS = 1_000_000_000
 
 
 class CameraInfos:
-    """Stores the calibrations that have come; thread-safe.
+    """Stores the calibrations received so far; thread-safe.
 
     An image has the calibration of its own stamp, else the newest one before it, if the next one is equal: a
     calibration published once is valid for all images after it.
@@ -69,7 +69,7 @@ class CameraInfos:
             return self._kept[stamp_ns] if self._exact else self._of_neighbours(stamp_ns)
 
     def _is_complete(self, stamp_ns: int) -> bool:
-        """Tell whether waiting is over: the image's own CameraInfo has come, or a newer one."""
+        """Tell whether the image's own CameraInfo has arrived, or a newer one, which ends the wait."""
         return stamp_ns in self._kept or max(self._kept) > stamp_ns
 
     def _of_neighbours(self, stamp_ns: int) -> Any:

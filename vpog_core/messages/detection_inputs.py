@@ -25,7 +25,7 @@ MAX_NUMBER = 2**31 - 1
 
 @dataclass(frozen=True)
 class MessageDetection:
-    """One detection of a message, as its detector has it.
+    """Hold one detection of a message, as its detector has it.
 
     Attributes:
         classes: (name, score) of what it may show, the likeliest first; names may be unknown here.
@@ -43,7 +43,7 @@ class MessageDetection:
 
 @dataclass(frozen=True)
 class DetectionInput:
-    """A row of the table: type of the messages, what they hold, and the function that reads one."""
+    """Hold a row of the table: type of the messages, a description, and the function that reads one."""
 
     type: str
     description: str
@@ -106,7 +106,7 @@ DETECTION_INPUTS = {
         read_yolo,
     ),
 }
-"""What is read of each topic of detections, by the topic's name."""
+"""Message type and converter of each detection topic, by the topic's name."""
 
 _READERS = {row.type: row.read for row in DETECTION_INPUTS.values()}
 

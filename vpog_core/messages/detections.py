@@ -1,4 +1,4 @@
-"""Turns detectors' messages into the detections that poses are estimated for: the best, of known objects."""
+"""Convert detectors' messages to the detections to estimate: the best-scored, of known objects."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ UNKNOWN = "detections of unknown classes"
 UNUSABLE = "detections of objects left out"
 NO_CLASS = "detections without a class"
 OVER_LIMIT = "detections over {}"
-"""Takes the name of the parameter that sets the limit."""
+"""Reason for detections left out; the placeholder is the parameter that sets the limit."""
 SPECKS = "specks of label maps"
 
 MAX_WORD = 60
-"""Characters of a detector's word that are shown."""
+"""Largest number of characters of a class name in messages to the user."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A detection of a message, with the object of the library that it shows and its score."""
+    """Hold a detection of a message, with the object of the library that it shows and its score."""
 
     found: MessageDetection
     object_id: str
@@ -207,5 +207,5 @@ class DetectionReader:
 
 
 def shortened(words: str, length: int = MAX_WORD) -> str:
-    """Shorten a sender's words where they are too long for a line of the log."""
+    """Shorten text from a message to fit a line of the log."""
     return words if len(words) <= length else f"{words[:length]}..."

@@ -23,7 +23,7 @@ ALIASES = {
     "16UC3": "bgr16",
     "yuv422": "uyvy",
 }
-"""Encodings that say less than they could, and what OpenCV users mean by them."""
+"""Generic encodings of OpenCV types, and the colour encodings that their users mean."""
 
 DEPTH_ENCODINGS = frozenset({"16UC1", "32FC1"})
 """Distances in millimetres and metres (REP 118), no brightness."""
@@ -52,7 +52,7 @@ BYTES_PER_PIXEL = {
 WIDE = frozenset(name for name in BYTES_PER_PIXEL if name.endswith("16"))
 HALF_HEIGHT_CHROMA = frozenset({"nv12", "nv21"})
 SHARED_CHROMA = frozenset({"uyvy", "yuyv", "yuv422_yuy2"})
-"""Two neighbours in a row have one colour."""
+"""Encodings in which two neighbours in a row share their colour."""
 
 
 @dataclass
@@ -103,7 +103,7 @@ def decode_compressed(message, bit_depth: BitDepth, convert: Convert) -> np.ndar
         return to_rgb(pixels, name, bit_depth)
     if encoding not in BYTES_PER_PIXEL:
         raise _unknown(encoding)
-    # image_transport compresses a Bayer image as it is.
+    # image_transport compresses Bayer images without demosaicing.
     if pixels.dtype == np.uint16:
         pixels = bit_depth.shift(pixels, encoding)
     height, width = pixels.shape

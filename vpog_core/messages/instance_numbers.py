@@ -14,7 +14,7 @@ MIN_OVERLAP = 0.1
 """Intersection over union above which two boxes of successive frames are one object's."""
 
 MAX_COORDINATE = 1e6
-"""Pixels; boxes are clipped to this, so that invalid ones get a number as well."""
+"""Boxes are clipped to this range (pixels), so that invalid ones get a number as well."""
 
 MEMORY_FRAMES = 100
 """Frames without a detection after which an object's number is free again: many, so that an object that was
@@ -43,7 +43,7 @@ class InstanceNumbers:
         self._frame += 1
 
     def keep(self, class_id: str, number: int, box: np.ndarray) -> None:
-        """Remember where an object is that was followed without a detection: it keeps its number."""
+        """Store the box of an object that was tracked without a detection, so that it keeps its number."""
         self._seen[class_id][number] = (
             np.clip(np.nan_to_num(box), -MAX_COORDINATE, MAX_COORDINATE),
             self._frame,

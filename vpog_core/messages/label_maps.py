@@ -18,10 +18,10 @@ BACKGROUND = 0
 """The label of pixels that show no object."""
 
 MIN_PIXELS = 64
-"""Smaller regions are specks at the rims of others."""
+"""Least number of pixels of an instance; smaller regions are specks at the edges of others."""
 
 REGIONS = ("connected", "value")
-"""What one instance is: a connected region of a label, or all pixels of a label."""
+"""Choices for what one instance is: a connected region of a label, or all pixels of a label."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Read cameras, detections and masks of messages. Pure functions of messages' fields: no node, no clock."""
+"""Read cameras, detections and masks from messages, by functions of the messages' fields alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Remember the newest entries of a stream."""
+"""Store the newest entries of a stream."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def nearest(ring: OrderedDict[int, Any], key: int, tolerance: int) -> int | None
 
 
 def remember(ring: OrderedDict[int, Any], key: int, value: Any, capacity: int | None) -> int:
-    """Put a value into a ring as its newest; return how many older ones fell out (capacity None: none)."""
+    """Store a value in a ring as its newest; return how many old ones were dropped (capacity None: none)."""
     ring.pop(key, None)
     ring[key] = value
     fallen = 0 if capacity is None else max(0, len(ring) - capacity)

@@ -1,4 +1,4 @@
-"""Choose the detections of an image to use where there are too many: by score, in turn."""
+"""Choose among too many detections of an image: by score, in turn over successive images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Declares how a stream of images and detections is answered, by the node and by `vpog replay`."""
+"""Declares how a stream of images and detections is processed, by the node and by `vpog replay`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from vpog_core.setting import setting
 
 @dataclass(frozen=True)
 class StreamSettings:
-    """How images and detections are read, and which poses are published."""
+    """Declares how images and detections are read, and which poses are published."""
 
     rectified: bool = setting(False, "Take the images as rectified: use P of CameraInfo, and no distortion.")
     max_detections: int = setting(
@@ -30,7 +30,7 @@ class StreamSettings:
     )
     detector_timeout: float = setting(
         0.5,
-        "Time that images wait for detections before they are answered without, with the tracked objects.",
+        "Time that images wait for detections; after it, objects are tracked in them without.",
         unit="s",
         minimum=0.05,
         maximum=60.0,

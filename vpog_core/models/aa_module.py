@@ -44,7 +44,7 @@ class WindowAttention(Attention):
         patches = self.grid**2
         windows = self.split_windows(q[:, :, :patches])
         seen = self._with_added(k, patches, windows.shape[1]), self._with_added(v, patches, windows.shape[1])
-        # Fused kernels, and ONNX, take windows as a batch alone.
+        # Fused kernels and ONNX need the windows in the batch dimension.
         attended = F.scaled_dot_product_attention(*(x.flatten(0, 1) for x in (windows, *seen)))
         outputs = self.join_windows(attended.unflatten(0, windows.shape[:2]))
         if x.shape[1] > patches:

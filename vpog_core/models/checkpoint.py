@@ -18,10 +18,10 @@ from vpog_core.utils.atomic_file import atomic_write
 from vpog_core.utils.fingerprint import SHORT, digest
 
 FORMAT = "1"
-"""Of the files written: raised when an older program could no longer read them."""
+"""Version of weights files; increase it when older programs cannot read them any more."""
 COARSE, REFINER = "coarse", "refiner"
 NETWORKS = {COARSE: (VPOGModel, VPOGConfig), REFINER: (RefinerNet, RefinerConfig)}
-"""Kinds of weights files."""
+"""Network and configuration classes of each kind of weights file."""
 
 
 def save_weights(

@@ -1,6 +1,6 @@
 """Check the network's inputs, and report what is wrong in one sentence.
 
-Shapes, types and devices are always looked at; values only where nobody has to wait for them: never of
+Shapes, types and devices are always checked; values only where this does not stall the device: never of
 uint8 images (nothing wrong can be in them), nor while a graph is compiled or exported.
 """
 

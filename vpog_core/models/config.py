@@ -7,11 +7,11 @@ from dataclasses import asdict, dataclass, fields
 from vpog_core.types import VPOGError
 
 PATCH = 16
-"""Side of a patch, pixels. Fixed: the flow head answers 16x16 pixels for each query patch."""
+"""Side of a patch, pixels. Fixed: the flow head predicts 16x16 pixels for each query patch."""
 MIN_HEAD_DIM = 16
 """Fewest channels of an alternating-attention head: S2RoPE splits them into eight pairs."""
 MAX_VALUES = 8192
-"""No size is larger: a file that says more is damaged, not ambitious."""
+"""Largest size in a configuration; a file with a larger one is damaged."""
 MAX_LAYERS = 128
 LAYERS = ("depth", "aa_depth", "flow_layers")
 

@@ -30,7 +30,7 @@ VIEWS, TEMPLATE_TURNS, CROP_TURNS = 162, 6, 6
 """Views of an object, and the in-plane turns that each of them, and a crop, is described at."""
 Result = TypeVar("Result")
 MARKS = "<!-- {}: begin -->", "<!-- {}: end -->"
-"""Around a table in a document, by the table's name."""
+"""Comments that enclose a table in a document; the placeholder is the table's name."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def refiner_table() -> str:
     costs = [refiner_cost(c) for c in configs]
     rows = {
         "image and render, pixels": [str(c.image_size) for c in configs],
-        "cells of the answer": [f"{c.grid} x {c.grid}" for c in configs],
+        "cells of the output": [f"{c.grid} x {c.grid}" for c in configs],
         "features at stride 4 and 8": [f"{c.fine_dim}, {c.coarse_dim}" for c in configs],
         "joint attention: layers": [str(c.attention_layers) for c in configs],
         "parameters, millions": [f"{parameters / 1e6:.2f}" for parameters, _ in costs],

@@ -28,9 +28,9 @@ DEFAULTS = {
     "img_size": 224, "patch_size": 16, "enc_embed_dim": 768, "enc_depth": 12, "enc_num_heads": 12,
     "pos_embed": "cosine",
 }  # fmt: skip
-"""Of CroCo's own constructor: what a number is when `croco_kwargs` leaves it out."""
+"""Defaults of CroCo's own constructor, for numbers missing in `croco_kwargs`."""
 LEFT_OUT = ("decoder_embed.", "dec_blocks.", "dec_norm.", "prediction_head.", "mask_token")
-"""Keys of what comes after the encoder in CroCo and has no part here."""
+"""Prefixes of CroCo's keys after the encoder, which are not loaded."""
 OFFICIAL = "use an official CroCo_V2_*.pth file"
 
 

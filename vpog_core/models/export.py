@@ -42,7 +42,7 @@ class Match(nn.Module):
 
 
 class MatchedFlow(nn.Module):
-    """Query and template tokens and fine features (`Match`'s), index [B, S, Nq] -> flow
+    """Predicts flow: query and template tokens and fine features (`Match`'s), index [B, S, Nq] -> flow
     [B, S, Nq, 16, 16, 2] and its confidence [B, S, Nq, 16, 16]."""
 
     def __init__(self, model: VPOGModel) -> None:
@@ -58,8 +58,8 @@ class MatchedFlow(nn.Module):
 
 
 class Compare(nn.Module):
-    """Image, render, normals, mask of B pairs, as `RefinerNet.forward` takes them -> what `Comparison` holds,
-    in its order."""
+    """Compares B pairs: image, render, normals, mask, as `RefinerNet.forward` takes them -> fields of
+    `Comparison`, in order."""
 
     def __init__(self, refiner: RefinerNet) -> None:
         super().__init__()

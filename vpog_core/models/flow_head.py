@@ -21,7 +21,7 @@ CELLS = PATCH // STRIDE
 REACH = 3 * CELLS
 """Cells along the side of the window searched around the matched template patch."""
 PAIRS_AT_ONCE = 1024
-"""Pairs of `FlowHead.dense` that are worked on together."""
+"""Number of pairs that `FlowHead.dense` processes at once."""
 
 
 @dataclass
@@ -32,7 +32,7 @@ class Flow:
         flow: [..., 16, 16, 2] (x, y), patch units.
         confidence_logits: [..., 16, 16].
         cell_logits: [..., 16, 144], the 4x4 query cells against the 12x12 template cells around j.
-        cell_flow: [..., 16, 2], the correlation's own answer per cell, patch units.
+        cell_flow: [..., 16, 2], the flow that the correlation alone gives per cell, patch units.
     """
 
     flow: Tensor
@@ -158,7 +158,7 @@ class FlowHead(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Compute flow and confidence of every pair: for study and tests, never in inference.
 
-        Worked on in parts, so that memory goes to the answer alone: 0.5 GB for vpog-base, one query against
+        Computed in parts, so that only the result takes memory: 0.5 GB for vpog-base, one query against
         four templates.
 
         Returns:
@@ -179,7 +179,7 @@ class FlowHead(nn.Module):
         """Compute logits [P, 16, 144] of query against template cells; those outside it are excluded."""
         side = query.shape[-1] // CELLS
         cells = take_cells(query, b, i // side, i % side, CELLS)
-        # A margin of one patch puts the window's first cell where the matched patch's was.
+        # With a margin of one patch, the window starts at the index of the matched patch's first cell.
         padded = F.pad(templates.flatten(0, 1), (CELLS,) * 4)
         windows = take_cells(padded, b * templates.shape[1] + s, j // side, j % side, REACH)
         logits = cells @ windows.transpose(1, 2) * self.log_sharpness.exp()

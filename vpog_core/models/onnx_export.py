@@ -22,14 +22,14 @@ from vpog_core.types import VPOGError
 from vpog_core.utils.atomic_file import atomic_write
 
 FORMAT = 1
-"""Of the folder: raised when files, names or shapes change."""
+"""Version of the exported folder; increase it when files, names or shapes change."""
 MANIFEST = "manifest.json"
 EXPORTING_TORCH = (2, 6)
-"""The first version whose exporter takes all that is asked of it here."""
+"""First version of torch whose exporter supports these networks."""
 ROLLED_VIEWS = 162 * 12
-"""Descriptors of an object: of its views at all their rolls."""
+"""Number of descriptors of an object: one for each view and roll."""
 TOLERANCE = 1e-4
-"""Of the largest value of an output: float32 sums in another order differ by some 1e-6 of it."""
+"""Tolerance relative to the largest value of an output; the order of float32 sums changes some 1e-6 of it."""
 AGREE = 0.99
 """Fraction of an output's values that must be within the tolerance: a window that is chosen by rounding may
 fall to its neighbour for a cell."""
@@ -48,7 +48,7 @@ PREPROCESSING = {
 
 
 class Retrieve(nn.Module):
-    """Descriptors of crops [B, C] and of an object's templates [T, C] -> logits [B, T]."""
+    """Compares descriptors of crops [B, C] with an object's templates [T, C] -> logits [B, T]."""
 
     def __init__(self, model: VPOGModel) -> None:
         super().__init__()
@@ -60,7 +60,7 @@ class Retrieve(nn.Module):
 
 @dataclass(frozen=True)
 class Graph:
-    """A network to be written: its module, inputs of the fixed shapes, and the names of both sides."""
+    """Hold a network to export: its module, inputs of the fixed shapes, names of inputs and outputs."""
 
     module: nn.Module
     example: tuple[Tensor, ...]
@@ -116,7 +116,7 @@ def export_onnx(
         model, refiner: on the CPU; refiner None: not written.
         made_of: fingerprints of the weights, for the manifest.
         crops: B, crops and pairs at once; templates: S of each crop.
-        progress: told the name of each network before it is written.
+        progress: called with the name of each network before it is written.
 
     Returns:
         what the manifest holds.
@@ -176,7 +176,7 @@ def open_session(path: Path, threads: int = 1):
 
 
 def _with_random_inputs(graph: Graph, patches: int) -> Graph:
-    """Give a graph inputs that tell right from wrong: random numbers of the same shapes and types."""
+    """Replace a graph's inputs by random ones of the same shapes and types, which reveal errors."""
     generator = torch.Generator().manual_seed(0)
 
     def random(like: Tensor) -> Tensor:
@@ -204,7 +204,7 @@ def _as_onnx(graph: Graph) -> bytes:
 
 @contextmanager
 def _quiet(name: str) -> Iterator[None]:
-    """Silence warnings of a logger and of Python, such as those on packages that are not needed."""
+    """Suppress warnings of a logger and of Python, such as those on packages that are not needed."""
     logger = logging.getLogger(name)
     level = logger.level
     logger.setLevel(logging.ERROR)

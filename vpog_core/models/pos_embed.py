@@ -46,7 +46,7 @@ def rotate_pairs(x: Tensor, phase: Tensor) -> Tensor:
         x: [..., 2, P]: first and second members of P pairs.
         phase: [..., P], radians, broadcast against x.
     """
-    # Both members at once, as sums over long rows are quicker; each is rounded as it would be alone.
+    # Rotate both members of the pairs at once, which is faster; each is rounded as if computed alone.
     first, second = x.unbind(dim=-2)
     cos, sin = phase.cos().to(x.dtype), phase.sin().to(x.dtype)
     straight, across = torch.stack((cos, cos), dim=-2), torch.stack((-sin, sin), dim=-2)

@@ -1,4 +1,4 @@
-"""Choose the precision: bfloat16 on CUDA GPUs and CPUs that compute in it, float32 elsewhere."""
+"""Choose the precision: bfloat16 on CUDA GPUs and CPUs that support it, float32 elsewhere."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vpog_core.types import VPOGError
 PRECISIONS = ("auto", "float32", "bfloat16")
 """What an estimator's networks compute in; `auto`: bfloat16 where the processor has instructions for it."""
 CPU_FLAGS = {"avx512_bf16", "amx_bf16"}
-"""Flags of /proc/cpuinfo: one of them, and bfloat16 products take half the time or less."""
+"""Flags of /proc/cpuinfo; with any of them, bfloat16 products take half the time or less."""
 BF16_CAPABILITY = (8, 0)
 """CUDA compute capability from which on bfloat16 is computed by tensor cores (Ampere)."""
 
@@ -49,7 +49,7 @@ def autocast_for(device: str | torch.device, enabled: bool | None = None) -> Abs
 
 @cache
 def cpu_computes_bfloat16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
-    """Tell whether this computer's CPU multiplies in bfloat16; False where the system does not say."""
+    """Tell whether this computer's CPU multiplies in bfloat16; False if unknown."""
     try:
         lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:

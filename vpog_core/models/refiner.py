@@ -1,9 +1,9 @@
 """Define the refiner network: it compares a render with the image, and predicts where the surface is.
 
 Render and image are seen by the same camera, which looks at the object where the present pose puts it. For
-every cell of the render the network answers how far the image shows that surface point from there (flow, with
-its Laplace scale) and whether it shows it at all (visibility). The shape follows GoTrack (Nguyen et al. 2025)
-and Co-op (Moon et al. 2025): shared features, attention over both images, correlation at two levels.
+every cell of the render the network predicts how far the image shows that surface point from there (flow,
+with its Laplace scale) and whether it shows it at all (visibility). The shape follows GoTrack (Nguyen et al.
+2025) and Co-op (Moon et al. 2025): shared features, attention over both images, correlation at two levels.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ RENDER_CHANNELS = 7
 LOG_SCALE = (-2.5, 4.0)
 """Bounds of the logarithm of the flow's Laplace scale, pixels."""
 FIRST_LOG_SCALE = 1.5
-"""Logarithm of the scale that an untrained network answers: the errors it begins with."""
+"""Logarithm of the flow's scale that an untrained network predicts, as large as its errors."""
 OUTSIDE = -8192.0
 """Logit of a correlation with a cell outside the image; bfloat16 holds it exactly."""
 IMAGE_MEAN, IMAGE_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -32,7 +32,7 @@ IMAGE_MEAN, IMAGE_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 @dataclass
 class Comparison:
-    """Answer of the network for B pairs; g cells along a side, cell (i, j) stands for pixel (4j + 2, 4i + 2).
+    """Hold the network's output for B pairs; g cells along a side, cell (i, j) is at pixel (4j + 2, 4i + 2).
 
     Attributes:
         flow: [B, 2, g, g] (x, y) pixels, from a render's cell to where the image shows it.
@@ -188,19 +188,19 @@ class RefinerNet(nn.Module):
         return self.trace(image, render, normals, mask).comparison
 
     def trace(self, image: Tensor, render: Tensor, normals: Tensor, mask: Tensor) -> Trace:
-        """Compare, and keep what training supervises; arguments as `forward`."""
+        """Compare, and return the intermediate results that training supervises; arguments as `forward`."""
         check_comparison(image, render, normals, mask, self.config.image_size, self.mean)
-        # Features of both, at two levels.
+        # Compute features of both images at two levels.
         drawn = torch.cat((self._normalised(render), normals, mask[:, None].to(normals.dtype)), dim=1)
         fine, coarse = self.trunk(self._normalised(image), drawn)
         coarse = self.attention(coarse)
         top_down = F.interpolate(self.fine_top_down(coarse), scale_factor=2, mode="bilinear")
         fine = self.fine_lateral(fine) + top_down
-        # The coarse level: displacements of up to `coarse_reach` cells.
+        # Coarse level: correlate over displacements of up to `coarse_reach` cells.
         seen_coarse = correlate(*coarse.chunk(2), self.config.coarse_reach)
         render_coarse = coarse.chunk(2)[0]
         hidden, coarse_flow = self._coarse_flow(seen_coarse, render_coarse)
-        # The fine level, around where the coarse one leads.
+        # Fine level: correlate around the coarse flow.
         guess = F.interpolate(coarse_flow.detach(), scale_factor=2, mode="bilinear") / FINE_STRIDE
         seen_fine = correlate(*fine.chunk(2), self.config.fine_reach, guess.round())
         context = F.interpolate(self.fine_context(hidden), scale_factor=2, mode="bilinear")
@@ -218,9 +218,9 @@ class RefinerNet(nn.Module):
         shape = render.shape[-2:]
         expected = as_grid(expected_shift(seen, self.config.fine_reach), shape)
         centre = as_grid(seen.centre, shape)
-        _, answer = self.fine_decoder(decoder_view(seen, shape), expected, guess - centre, render, context)
-        flow = FINE_STRIDE * (centre + expected + answer[:, :2])
-        return Comparison(flow, answer[:, 2].clamp(*LOG_SCALE), answer[:, 3])
+        _, output = self.fine_decoder(decoder_view(seen, shape), expected, guess - centre, render, context)
+        flow = FINE_STRIDE * (centre + expected + output[:, :2])
+        return Comparison(flow, output[:, 2].clamp(*LOG_SCALE), output[:, 3])
 
     def _normalised(self, rgb: Tensor) -> Tensor:
         return (rgb.to(self.mean.dtype) / 255.0 - self.mean) / self.std

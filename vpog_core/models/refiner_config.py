@@ -9,7 +9,7 @@ from vpog_core.types import VPOGError
 COARSE_STRIDE, FINE_STRIDE = 8, 4
 """Pixels between neighbouring cells of the two levels that render and image are correlated at."""
 MAX_VALUES = 2048
-"""No size is larger: a file that says more is damaged."""
+"""Largest size in a configuration; a file with a larger one is damaged."""
 
 
 @dataclass(frozen=True)

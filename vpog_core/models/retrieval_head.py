@@ -1,4 +1,4 @@
-"""Compute descriptors that find the view, also where the crop shows a part, shifted or scaled."""
+"""Compute descriptors for retrieval that also match crops of a part of the object, shifted or scaled."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ A box around the visible part magnifies the object: at 30 % visible the crop cov
 
 
 INITIAL_GATE = 2.0
-"""Bias that template weights begin with: nearly all of 1."""
+"""Initial bias of the template weights, which makes nearly all of them 1."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class RetrievalHead(nn.Module):
         nn.init.constant_(self.gate.bias, INITIAL_GATE)
         self.log_scale = nn.Parameter(torch.tensor(3.0))
         self.placement_bias = nn.Parameter(torch.zeros(len(placements())))
-        """What each placement is ahead of others, in logits."""
+        """Learned prior of each placement, in logits."""
         self.register_buffer("overlays", placement_matrices(grid), persistent=False)
 
     def forward(self, tokens: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from vpog_core.models.stem import ConvStem
 from vpog_core.models.token_manager import TokenManager
 
 IMAGE_MEAN = (0.485, 0.456, 0.406)
-"""Of ImageNet, and with IMAGE_STD what CroCo was trained with."""
+"""Mean of ImageNet's colours; CroCo was trained with it and IMAGE_STD."""
 IMAGE_STD = (0.229, 0.224, 0.225)
 
 
@@ -83,7 +83,7 @@ class VPOGModel(nn.Module):
             self.freeze_encoder()
 
     def freeze_encoder(self, frozen: bool = True) -> None:
-        """Let what makes the tokens learn no more, or again.
+        """Freeze the parameters of the encoder, or unfreeze them.
 
         That is the encoder, and the stem where it feeds the encoder (`config.embed_from_stem`). Tokens
         and retrieval templates computed before stay valid; weights files are the same either way.

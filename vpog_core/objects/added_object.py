@@ -1,4 +1,4 @@
-"""Add an object to a folder of meshes on behalf of somebody who is not trusted with the rest of the disk."""
+"""Add an object to a folder of meshes for an untrusted caller: nothing outside of the folder is touched."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from vpog_core.types import VPOGError
 from vpog_core.utils.atomic_file import atomic_write
 
 MAX_BYTES = 64 * 2**20
-"""Of a mesh that is sent."""
+"""Largest size of a mesh that is sent, bytes."""
 MAX_OBJECTS = 1000
-"""Objects of a folder, beyond which none is added."""
+"""Largest number of objects in a folder; no more are added."""
 MAX_SYMMETRY_LENGTH = 1000
-"""Characters that describe a symmetry."""
+"""Largest number of characters of a symmetry's description."""
 MAX_NAME_LENGTH = 64
-"""Characters of a name."""
+"""Largest number of characters of a name."""
 
 _NAME = re.compile(r"[\w(+][\w .()+-]*")
 
@@ -197,7 +197,7 @@ def _symmetry(text: str, unit: str) -> dict[str, Any]:
     if len(text) > MAX_SYMMETRY_LENGTH:
         raise VPOGError(f"The symmetry has {len(text)} characters: {MAX_SYMMETRY_LENGTH} are taken.")
     try:
-        # Anchors may make much of little.
+        # Aliases of YAML may expand a short text to a huge value.
         if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
             raise VPOGError("The symmetry has YAML anchors, which are refused: write it out.")
         value = yaml.safe_load(text)

@@ -1,4 +1,4 @@
-"""Find which symmetries of a shape its colours keep, fast enough for every new texture."""
+"""Find which symmetries of a shape also hold for its colours, fast enough for every new texture."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vpog_core.objects.template_set import template_camera
 from vpog_core.objects.viewpoints import viewpoint_directions
 
 VIEWS, VIEW_SIZE, POINTS = 12, 20, 400
-"""The surface is sampled where this many small views see it, at up to this many points."""
+"""The surface is sampled in VIEWS renders of VIEW_SIZE pixels a side, at up to POINTS points."""
 REACH, DETAIL = 0.02, 0.01
 """Diameters: how far a rotated point may lie from the surface, and the size of details that count."""
 ORDERS = (6, 5, 4, 3, 2)

@@ -1,4 +1,4 @@
-"""Tell which files an object's templates were made of: what has not changed need not be read again."""
+"""Record the files that an object's templates were made of, so that unchanged ones are not read again."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vpog_core.utils.fingerprint import file_state
 
 
 def write_record(record: Path, sources: Sequence[Path], templates: Path) -> None:
-    """Note the size and the time of change of the files that templates were made of; failing is no error."""
+    """Write size and modification time of the files that templates were made of; failures are ignored."""
     with contextlib.suppress(OSError):
         files = [[str(path.absolute()), *file_state(path)] for path in sources]
         atomic_write(record, json.dumps({"files": files, "templates": templates.name}))

@@ -121,7 +121,7 @@ class ObjectLibrary:
     def broken(
         self, among: Sequence[str] | None = None, progress: Callable[[int, int], None] | None = None
     ) -> dict[str, str]:
-        """Objects whose mesh cannot be used, each with the sentence that says why.
+        """Return the objects whose mesh cannot be used, each with the sentence that says why.
 
         Args:
             among: names of the objects whose meshes are read; None: all.

@@ -16,7 +16,7 @@ from vpog_core.types import VPOGError
 SETTINGS = "objects.yaml"
 SETTINGS_NAMES = (SETTINGS, "objects.yml")
 MODELS_INFO = "models_info.json"
-"""BOP's file of symmetries, where it lies beside the meshes."""
+"""Name of BOP's file of symmetries, which may lie beside the meshes."""
 KNOWN_KEYS = ("mesh", "unit", "symmetry", "aliases")
 
 
@@ -61,7 +61,7 @@ def read_entries(folder: Path) -> dict[str, ObjectEntry]:
     if settings is None:
         return entries
     described = _read_settings(settings, models)
-    # A file an entry names under another name is that entry, not an object of its own.
+    # A file that an entry refers to belongs to that entry, and is not an object of its own.
     named = {entry.mesh.resolve() for entry in described.values()}
     kept = {key: entry for key, entry in entries.items() if entry.mesh.resolve() not in named}
     return {**kept, **described}

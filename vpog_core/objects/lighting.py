@@ -14,7 +14,7 @@ import numpy as np
 
 GAMMA = 2.2
 MAX_RADIANCE = 40.0
-"""Radiance over the map's mean is cut here: the sun would drown the nine coefficients in ringing."""
+"""Largest radiance, relative to the map's mean: the sun would make the nine coefficients ring."""
 
 # Real spherical harmonics up to order 2, and the cosine lobe's factor of each (Ramamoorthi and Hanrahan,
 # "An Efficient Representation for Irradiance Environment Maps", SIGGRAPH 2001, eq. 3 and 8).

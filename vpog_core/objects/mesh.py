@@ -50,7 +50,7 @@ def load_mesh(path: str | Path, unit: str = "auto", assets: str | Path | None = 
             return _mesh(file, reader(file), unit)
     except VPOGError:
         raise
-    except Exception as error:  # Broken bytes lead readers anywhere; a user gets a sentence all the same.
+    except Exception as error:  # Broken files make readers raise nearly anything; the user gets one sentence.
         raise file.broken(f"{type(error).__name__}: {str(error)[:100]}") from error
 
 

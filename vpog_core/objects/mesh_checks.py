@@ -13,11 +13,11 @@ UNITS = {"m": 1.0, "cm": 0.01, "mm": 0.001}
 MIN_DIAMETER, MAX_DIAMETER = 0.005, 5.0
 """Sizes (m) outside of which a mesh is taken to be in another unit than the one it was read in."""
 LIKELY_DIAMETERS = (0.01, 2.0)
-"""Sizes (m) objects of such tasks have: only a unit that leads here is suggested."""
+"""Usual sizes (m) of objects: only a unit that leads to one of these is suggested."""
 MAX_ORIGIN_DISTANCE = 10.0
-"""Diameters between a mesh and its origin from which on that is worth a word."""
+"""Distance of a mesh from its origin, in diameters, above which a note is given."""
 PRECISE = 10_000.0
-"""Diameters from the origin up to which 32 bits tell points of a mesh apart well enough."""
+"""Distance from the origin, in diameters, up to which 32-bit floats resolve the points of a mesh."""
 MAX_REPEATS = 10_000
 """Times a texture may repeat along a mesh; beyond, the coordinates are no coordinates."""
 
@@ -69,7 +69,7 @@ def check_size(file: MeshFile, size: float, center: np.ndarray, unit: str) -> No
 
     Args:
         size: diameter, center: [3] middle, metres.
-        unit: the one asked for, "auto" for metres.
+        unit: the requested one, "auto" for metres.
 
     Raises:
         VPOGError: a mesh of no extent, or one smaller or larger than objects are.

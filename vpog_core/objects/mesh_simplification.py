@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 FIRST_CELLS = 256
-"""Cells along a mesh's longest side to begin with."""
+"""Initial number of cells along a mesh's longest side."""
 
 
 def simplify(vertices: np.ndarray, faces: np.ndarray, max_faces: int) -> tuple[np.ndarray, np.ndarray]:

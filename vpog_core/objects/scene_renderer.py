@@ -18,10 +18,10 @@ from vpog_core.objects.lighting import Illumination, Material, dot, length, shad
 from vpog_core.objects.renderer import Hits, Renderer
 
 SHADOW_GRID = 75
-"""Shadows and occlusion are traced for about so many pixels along a side, of two at most."""
+"""Side, in cells of two pixels or more, of the coarse grid on which shadows and occlusion are traced."""
 SHADOW_RAYS, OCCLUSION_RAYS = 2, 4
 OCCLUSION_REACH = 0.3
-"""How far ambient light is blocked, in diameters of the first object."""
+"""Distance up to which surfaces block ambient light, in diameters of the first object."""
 NO_OBJECT = -1
 _UNITS = 1 << 16
 MATTE = Material()
@@ -38,13 +38,13 @@ class SceneObject:
 
     @property
     def T_unscaled(self) -> np.ndarray:
-        """[4, 4]: the mesh in its own size at this pose looks the same; depths are `scale` times smaller."""
+        """The pose [4, 4] at which the unscaled mesh looks the same; depths are `scale` times smaller."""
         T = self.T_cam_obj.copy()
         T[:3, 3] /= self.scale
         return T
 
     def blocked(self, points: np.ndarray, towards: np.ndarray, reach: float | None) -> np.ndarray:
-        """Which rays [N] from points [N, 3] (camera frame, metres) along unit directions [N, 3] it meets."""
+        """Tell which rays [N] from points [N, 3] (camera frame, metres) along directions [N, 3] hit it."""
         reach = None if reach is None else reach / self.scale
         return self.renderer.blocked(self.T_unscaled, points / np.float32(self.scale), towards, reach)
 
@@ -82,7 +82,7 @@ class RenderedScene:
 
 @dataclass
 class _Seen:
-    """The part of an object that is in front: pixels [N], colours, normals, view [N, 3] (camera frame)."""
+    """Hold the visible part of an object: pixels [N], colours, normals, view [N, 3] (camera frame)."""
 
     pixel: np.ndarray
     albedo: np.ndarray
@@ -137,7 +137,7 @@ def render_instance_map(objects: Sequence[SceneObject], K: np.ndarray, size: tup
 
 
 def _front(objects, K, size) -> tuple[np.ndarray, np.ndarray, list[Hits]]:
-    """Depth [H*W] (infinite where nothing is), instance map [H*W], and each object's hits in front."""
+    """Return depth [H*W] (infinite where nothing is), instance map [H*W], and each object's hits in front."""
     depth = np.full(size[0] * size[1], np.inf, np.float32)
     instance_map = np.full(depth.shape, NO_OBJECT, np.int8)
     found = []
@@ -172,7 +172,7 @@ def _seen(obj: SceneObject, hits: Hits, rays: np.ndarray) -> _Seen:
 
 
 def _visibility(rng, objects, points, normals, illumination) -> tuple:
-    """Shares [H, W] of the key light and of the ambient light that arrive, or 1.0 where not asked for."""
+    """Compute the fractions [H, W] of key light and ambient light that arrive; 1.0 if not traced."""
     if not illumination.shadow and illumination.occlusion <= 0:
         return 1.0, 1.0
     size = points.shape[:2]
@@ -233,7 +233,7 @@ def _smooth(values, there, shape, size) -> np.ndarray:
 
 
 def _darken(rgb, free, normal, illumination, key, open_sky) -> None:
-    """Let the objects' shadows fall on the ground's pixels `free` [H*W], which is lit otherwise."""
+    """Darken the ground's pixels `free` [H*W], which are fully lit, by the objects' shadows."""
     n = np.asarray(normal, np.float32)[None]
     ambient, direct = illumination.ambient(n), illumination.diffuse(n)
     key_part = direct - illumination.diffuse(n, np.zeros(1, np.float32))

@@ -15,7 +15,7 @@ from vpog_core.utils.atomic_file import atomic_write
 _STRING = "tag:yaml.org,2002:str"
 _NULL = "tag:yaml.org,2002:null"
 _RESOLVED = {_NULL, *(f"tag:yaml.org,2002:{kind}" for kind in ("int", "float", "bool", "timestamp"))}
-"""Tags that YAML gives a plain scalar by its looks."""
+"""Tags that YAML resolves plain scalars to."""
 
 
 def read_names(path: Path, names: Container[str]):
@@ -91,14 +91,14 @@ def _keep_names(path: Path, node: yaml.Node, names: Container[str], seen: set[in
             _keep_names(path, item, names, seen)
     if not isinstance(node, yaml.MappingNode):
         return
-    met = set()
+    keys = set()
     for key, value in node.value:
         if not isinstance(key, yaml.ScalarNode):
             continue
-        if key.value in met:
+        if key.value in keys:
             line = key.start_mark.line + 1
             raise VPOGError(f"'{path}', line {line}, has '{key.value}' a second time: keep one of them.")
-        met.add(key.value)
+        keys.add(key.value)
         _make_string(key)
         if key.value not in names:
             _keep_names(path, value, names, seen)

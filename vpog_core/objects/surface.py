@@ -116,7 +116,7 @@ def _smooth_fans(place: np.ndarray, flat: np.ndarray) -> np.ndarray:
     first, second = np.arange(count), np.roll(np.arange(count).reshape(-1, 3), -1, axis=1).ravel()
     ends = np.stack([place.ravel()[first], place.ravel()[second]], axis=1)
     swapped = ends[:, 0] > ends[:, 1]
-    # Each face's side as (corner at the lower place, corner at the higher place), sorted by these places.
+    # Represent each edge of a face as (corner at the lower place, corner at the higher place), sorted.
     low, high = np.where(swapped, second, first), np.where(swapped, first, second)
     ends.sort(axis=1)
     order = np.lexsort((ends[:, 1], ends[:, 0]))
@@ -209,10 +209,10 @@ def _fill_gutters(texture: np.ndarray, uv: np.ndarray) -> np.ndarray:
     h, w = texture.shape[:2]
     used = np.zeros((h, w), dtype=np.uint8)
     corners = np.stack([uv[..., 0] * w - 0.5, (1.0 - uv[..., 1]) * h - 0.5], axis=-1)
-    # 4 bits below the pixel; outlines are drawn as well, so thin faces count.
+    # Use 4 fractional bits; outlines are drawn as well, so that thin faces count.
     for polygon in np.round(corners * 16).astype(np.int32):
         cv2.fillConvexPoly(used, polygon, 1, lineType=cv2.LINE_8, shift=4)
-    # Texels beside a face count: bilinear lookups at its rim read them.
+    # Include the texels beside a face: bilinear lookups at its edge read them.
     used = cv2.dilate(used, np.ones((3, 3), dtype=np.uint8))
     if used.all():
         return texture

@@ -1,4 +1,4 @@
-"""Hint at objects that look symmetric without a declared symmetry: their poses flip."""
+"""Report objects that look symmetric without a declared symmetry: their poses flip."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ NEIGHBOURS = 10
 FACING = 0.5
 """Cosine under which two normals belong to different sides of a thin wall."""
 OFF_SURFACE, FAR_OFF = 0.012, 0.03
-"""Diameters: what a crop of 128 pixels shows as one pixel, and what nobody overlooks."""
+"""Deviations in diameters: about one pixel in a crop of 128 pixels, and a clearly visible one."""
 COLOR = 30.0
 """Grey levels that tell colours apart under changing light."""
 MAX_OUTLIERS = np.array([0.02, 0.003, 0.02])
@@ -40,12 +40,12 @@ MAX_OUTLIERS = np.array([0.02, 0.003, 0.02])
 DEGENERATE = 0.05
 """Moments of the hull that differ by less may be those of a shape that is alike in both directions."""
 GOLDEN_ANGLE = 2.399963
-"""Radians; multiples of it come near to no turn of a low order."""
+"""Golden angle, radians: its multiples are far from rotations of a low order."""
 SCAN_STEP = np.radians(2.0)
 ALIGNED = 1e-3
 """An axis that is off a coordinate axis or the origin by less (radians, diameters) is written as that."""
 KNOWN_ANGLES = np.radians([90.0, 54.735610, 45.0, 31.717474])
-"""Between the main axis and another of dihedral groups, tetrahedron, cube and icosahedron."""
+"""Angles between the main axis and another of dihedral groups, tetrahedron, cube and icosahedron."""
 
 
 @dataclass(frozen=True)
@@ -121,13 +121,13 @@ class _Shape:
         self.corners = mesh.hull_points
         try:
             self._measure_hull(ConvexHull(mesh.hull_points))
-        except (QhullError, ValueError):  # flat: its surface alone says where its middle is
+        except (QhullError, ValueError):  # flat: its middle is that of its surface
             self.center = self.points.mean(axis=0) if self.is_well_sampled else self.center
         if self.is_well_sampled:
             self.tree = cKDTree(self.points[TRIED_POINTS:])
             near = self.tree.query(self.points[TRIED_POINTS : TRIED_POINTS + 500], k=2)[0][:, 1]
-            self.gap = 2 * float(np.median(near))  # from one sample to those around it
-            # Some points miss their own surface among the samples, at sharp edges: that is no difference.
+            self.gap = 2 * float(np.median(near))  # distance between neighbouring samples
+            # At sharp edges some points are off their own surface: they do not count as different.
             self.unmoved = {count: self._off(np.eye(4), count) for count in (QUICK_POINTS, TRIED_POINTS)}
 
     def _measure_hull(self, hull: ConvexHull) -> None:
@@ -163,7 +163,7 @@ class _Shape:
             OFF_SURFACE * self.diameter
         ):
             return False
-        for count, more in ((QUICK_POINTS, 3.0), (TRIED_POINTS, 1.0)):  # few points tell fractions roughly
+        for count, more in ((QUICK_POINTS, 3.0), (TRIED_POINTS, 1.0)):  # few points give rough fractions
             if (self._off(S, count) > patience * more * MAX_OUTLIERS + self.unmoved[count]).any():
                 return False
         return True
@@ -175,7 +175,7 @@ class _Shape:
         distance, index = self.tree.query(points, k=NEIGHBOURS)
         index = index + TRIED_POINTS
         facing = np.einsum("ni,nki->nk", normals, self.normals[index]) > FACING
-        # From the tangent plane of a sample, or from the sample where it ends before.
+        # Distance to the tangent plane of a sample, or to the sample beyond the plane's extent.
         height = np.abs(np.einsum("nki,nki->nk", points[:, None] - self.points[index], self.normals[index]))
         off = np.maximum(height, distance - 1.5 * self.gap)
         off = np.where(facing, off, np.inf).min(axis=1) / self.diameter
@@ -220,7 +220,7 @@ def _order(shape: _Shape, axis: np.ndarray, most: int) -> int:
     if most > 5 and all(shape.same(shape.turn(axis, k * GOLDEN_ANGLE)) for k in range(1, 6)):
         return 0
     for order in range(most, 1, -1):
-        # One small turn may hide below the tolerance what several of them show.
+        # The error of one small rotation may be below the tolerance, and that of several of them above it.
         if all(shape.same(shape.turn(axis, 2 * np.pi * k / order)) for k in range(order // 2, 0, -1)):
             return order
     return 1
@@ -237,7 +237,7 @@ def _generators(shape: _Shape, found: list[tuple[np.ndarray, int]]) -> tuple[tup
             group = FoundSymmetry(both, shape.center, shape.diameter).symmetry.discrete
         except VPOGError:  # two axes that belong to no common group
             continue
-        # What two turns make that each are within the tolerance may be off by both.
+        # The product of two rotations that are each within the tolerance may have the error of both.
         if len(group) > main[1] and all(shape.same(S, 2.0) for S in group[1:]):
             return both
     return (main,)

@@ -21,7 +21,7 @@ from vpog_core.types import VPOGError
 from vpog_core.utils.atomic_file import atomic_write
 
 TEMPLATE_DISTANCE = 5.0
-"""Of the camera from the object's centre, in diameters."""
+"""Distance of the camera from the object's centre, in diameters."""
 
 FORMAT = "vpog-templates-2"
 """Version of the file and of the rule its views are rendered by; raise it when either changes."""

@@ -50,7 +50,7 @@ class Mesh:
         try:
             return used[ConvexHull(used).vertices]
         except (QhullError, ValueError):
-            # Flat or thin as a line: joggle the input.
+            # The mesh is flat or a line: joggle the input.
             try:
                 return used[ConvexHull(used, qhull_options="QJ").vertices]
             except (QhullError, ValueError):

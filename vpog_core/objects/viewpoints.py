@@ -21,7 +21,7 @@ def _icosphere(subdivisions: int = 2) -> np.ndarray:
     for _ in range(subdivisions):
         distance = np.linalg.norm(points[:, None] - points[None], axis=-1)
         np.fill_diagonal(distance, np.inf)
-        # The edges: 1.3 times the shortest is shorter than the second diagonal at both levels.
+        # Select the edges: 1.3 times the shortest one is shorter than any diagonal at both levels.
         i, j = np.nonzero(np.triu(distance < 1.3 * distance.min()))
         middle = points[i] + points[j]
         points = np.concatenate([points, middle / np.linalg.norm(middle, axis=1, keepdims=True)])

@@ -10,7 +10,7 @@ from vpog_core.objects.mesh import Mesh
 from vpog_core.objects.renderer import Renderer
 
 RAYS = 12
-"""Directions a point is looked at from, on each side of its face."""
+"""Number of directions from which the visibility of a point is tested, on each side of its face."""
 RAY_OFFSET = 1e-3
 """Rays begin so far above the surface, in diameters."""
 

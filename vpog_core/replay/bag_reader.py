@@ -43,7 +43,7 @@ class BagMessage:
         """
         try:
             return self.store.deserialize_cdr(self.raw, self.msgtype)
-        except Exception as error:  # Broken bytes lead the parser anywhere.
+        except Exception as error:  # The parser raises nearly anything for broken bytes.
             raise VPOGError(
                 f"A message on '{self.topic}' cannot be read as {self.msgtype} ({sentence_of(error)}): "
                 "it is broken."
@@ -66,7 +66,7 @@ class Bag:
         self.counts = {topic: info.msgcount for topic, info in reader.topics.items()}
 
     def messages(self, topics: Sequence[str]) -> Iterator[BagMessage]:
-        """Give the messages of some topics in the order they were recorded.
+        """Yield the messages of some topics in the order they were recorded.
 
         Raises:
             VPOGError: a type that the bag does not define, or a bag that is broken inside.
@@ -78,7 +78,7 @@ class Bag:
                 yield BagMessage(connection.topic, time_ns, raw, connection.msgtype, stores[connection.id])
         except VPOGError:
             raise
-        except Exception as error:  # What readers of broken files raise is theirs alone.
+        except Exception as error:  # Each reader raises errors of its own for broken files.
             raise broken(self.path, error) from error
 
 
@@ -103,7 +103,7 @@ def open_bag(path: str | Path) -> Iterator[Bag]:
 
 
 def broken(path: Path, error: Exception) -> VPOGError:
-    """Say in one sentence that a bag cannot be read."""
+    """Make the error for a bag that cannot be read."""
     reason = (
         " ".join(str(error).split()).rstrip(".") if isinstance(error, ReaderError) else sentence_of(error)
     )

@@ -13,7 +13,7 @@ from vpog_core.replay.result_messages import serialized
 
 STORAGES = ("mcap", "sqlite3")
 FORMAT_VERSION = 8
-"""Of metadata.yaml; read by ROS 2 Iron and later."""
+"""Version of metadata.yaml; read by ROS 2 Iron and later."""
 
 
 class BagWriter:

@@ -13,7 +13,7 @@ from vpog_core.types import PoseEstimate, VPOGError
 from vpog_core.utils.atomic_file import atomic_write
 
 FOLDER = ".replay"
-"""Inside the output folder."""
+"""Name of the journal's folder inside the output folder."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class FrameResult:
         failure: why the whole frame could not be used, or "".
         refused: a sentence for each detection that could not be used.
         seconds: that the estimate took.
-        skipped: an image without detections, where no object was followed: it was not answered.
+        skipped: an image without detections, while no object was tracked: nothing was estimated.
     """
 
     number: int
@@ -74,12 +74,12 @@ class Journal:
     def add(self, result: FrameResult, flow_png: bytes = b"") -> None:
         """Keep the result of the next frame, and the image of its matches where there is one."""
         if flow_png:
-            # Before the line that says that the frame is done.
+            # Written before the line that marks the frame as done.
             atomic_write(self.flow_path(result.number), flow_png)
         values = _to_json(result)
         self._file.write(json.dumps(values) + "\n")
         self._file.flush()
-        # Not the result itself, whose estimates keep all matches in memory.
+        # Do not return the result itself: its estimates keep all matches in memory.
         self.results.append(_from_json(values))
 
     def go_back_to(self, number: int) -> None:

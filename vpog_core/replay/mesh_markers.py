@@ -13,7 +13,7 @@ from vpog_core.types import PoseEstimate
 from vpog_core.visualization.estimate_drawing import object_colour
 
 MESH_RESOURCE, ADD, DELETE = 10, 0, 2
-"""Of visualization_msgs/Marker."""
+"""Constants of visualization_msgs/Marker."""
 OPACITY = 0.6
 
 

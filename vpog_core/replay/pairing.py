@@ -62,7 +62,7 @@ class RecordedFrame:
 
 
 def find_pairs(bag: Bag, topics: Topics, rule: UnpairedImageRule | None = None) -> Pairs:
-    """Pair images and detections by their stamps, exactly; what has no stamp while both take turns.
+    """Pair images and detections by equal stamps; messages without stamps are paired while both alternate.
 
     Args:
         rule: when images without detections are frames too; None: never.
@@ -107,11 +107,11 @@ class _Pairing:
     def go_on_to(self, now_s: float) -> None:
         """Set the time when the next message was recorded."""
         self._now_s = now_s
-        # The clock of the recording starts with its first message.
+        # The recording's clock starts at its first message.
         self._unstamped = self._unstamped or ArrivalOrder(lambda: self._now_s)
 
     def add_calibration(self, info, stamp_ns: int) -> None:
-        # One object for all that say the same: a long bag holds many.
+        # Share one object among equal messages: a long bag holds many.
         if self._calibration is None or calibration(info) != calibration(self._calibration):
             self._calibration = info
         self.pairs.camera_infos.add(self._calibration, stamp_ns)

@@ -30,7 +30,7 @@ class Summary:
     """Hold the numbers of a replay.
 
     Attributes:
-        frames: images that were answered; failed: those that could not be used.
+        frames: images that were processed; failed: those that could not be used.
         poses: that are published; unsure: under min_score; none: detections without a pose.
         seconds: that estimating a frame took, the median; 0 where there was none.
     """
@@ -56,7 +56,7 @@ class Replay:
     def __init__(
         self, settings: ReplaySettings, estimator: PoseEstimator, bag: Bag, prepared: tuple[Topics, Pairs]
     ) -> None:
-        """Prepare a replay.
+        """Set up a replay.
 
         Args:
             prepared: what `prepare` has found.
@@ -198,11 +198,11 @@ def _plan(settings: ReplaySettings, estimator: PoseEstimator, bag: Bag, topics: 
         "the version": vpog_core.__version__,
         "the bag": [str(bag.path.resolve()), pairs.images, pairs.detections, pairs.stamps[:1]],
         "the topics": dataclasses.asdict(topics),
-        # Names of files of the cache, which change with mesh and unit.
+        # Compare the names of cache files, which change with mesh and unit.
         "the objects": [library.templates_path(name, 0).stem for name in usable],
         "the weights": estimator.networks.key,
         "the options": dataclasses.asdict(estimator.options),
-        # min_score changes what is published of the poses, and not the poses.
+        # min_score changes which poses are published, and not the poses.
         **{
             f"--{name.replace('_', '-')}": getattr(settings, name)
             for name in settings_of(ReplaySettings)

@@ -68,7 +68,7 @@ class RerunLog:
         self._log_poses(result)
 
     def close(self) -> None:
-        """End the recording; its file is whole then."""
+        """Close the recording; its file is complete then."""
         self._stream.flush()
         self._stream.disconnect()
 

@@ -1,4 +1,4 @@
-"""Write the results of a replay: bag, video and table, each whole or not at all."""
+"""Write the results of a replay atomically: bag, video and table."""
 
 from __future__ import annotations
 
@@ -84,9 +84,9 @@ class ResultsWriter:
             messages["/tf"] = transforms(published, head)
         if self._settings.images:
             messages[f"{NODE}/overlay_image"] = image(overlay, head)
-            flow = cv2.imread(str(self._journal.flow_path(frame.number)), cv2.IMREAD_COLOR)
+            flow = _read_flow_image(self._journal.flow_path(frame.number))
             if flow is not None:
-                messages[f"{NODE}/flow_image"] = image(np.ascontiguousarray(flow[..., ::-1]), head)
+                messages[f"{NODE}/flow_image"] = image(flow, head)
         for topic, message in messages.items():
             self._bag.write(topic, message, frame.image_time_ns)
 
@@ -97,11 +97,19 @@ def write_table(settings: ReplaySettings, journal: Journal, stamps_ns: list[int]
     atomic_write(settings.output / TABLE, table)
 
 
+def _read_flow_image(path: Path) -> np.ndarray | None:
+    """Read the image [H, W, 3] uint8 RGB of a frame's matches; None where the frame has none."""
+    if not path.is_file():
+        return None
+    flow = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    return None if flow is None else np.ascontiguousarray(flow[..., ::-1])
+
+
 def _rerun_log(folder: Path, library, settings: ReplaySettings):
-    """Begin a recording for Rerun where one is asked for."""
+    """Start a recording for Rerun if the settings enable it."""
     if not settings.rerun:
         return None
-    # An extra that may be missing.
+    # An optional package, which may be missing.
     from vpog_core.replay.rerun_log import RerunLog
 
     return RerunLog(folder / RERUN, library, settings.min_score)

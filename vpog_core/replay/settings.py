@@ -15,7 +15,7 @@ _TRACKER = settings_of(TrackerSettings)
 
 @dataclass(frozen=True, kw_only=True)
 class ReplaySettings(StreamSettings):
-    """Choices of a replay, beside those of the stream that it is.
+    """Declares the settings of a replay, in addition to those of a stream.
 
     Attributes:
         bag: the recording; output: the folder for results.
@@ -42,7 +42,7 @@ class ReplaySettings(StreamSettings):
 
     @property
     def unpaired_rule(self) -> UnpairedImageRule | None:
-        """The rule for images without detections; None: they are never answered."""
+        """The rule for images without detections; None: they are never processed."""
         if not (self.tracking and self.without_detections):
             return None
         return UnpairedImageRule(self.detector_timeout, self.max_age)

@@ -1,4 +1,4 @@
-"""Chooses the topics of a bag: by their type where one fits, else as the user says."""
+"""Choose the topics of a bag: by type if only one fits, else as the user specifies."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def choose_topics(bag: Bag, image: str | None, camera_info: str | None, detectio
     """
     image = _chosen(bag, image, IMAGE_TYPES, "image", "--image")
     if camera_info is None:
-        # A camera publishes both side by side, as image_transport has it.
+        # A camera publishes its image and camera_info in the same namespace, as image_transport expects.
         folder = image.removesuffix("/compressed").rpartition("/")[0]
         beside = f"{folder}/camera_info"
         camera_info = beside if bag.types.get(beside) in CAMERA_TYPES and bag.counts[beside] else None

@@ -1,4 +1,4 @@
-"""Choose the images of a bag that are answered without detections, by the rules of the running node."""
+"""Choose the images of a bag that are processed without detections, by the rules of the running node."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Arrival:
-    """Hold an image of a bag, with its detections or without, and the time when both were there.
+    """Hold an image of a bag, with its detections or without, and the time when both had arrived.
 
     Attributes:
         time_s: when that was recorded.
@@ -21,7 +21,7 @@ class Arrival:
 
 @dataclass(frozen=True)
 class UnpairedImageRule:
-    """Set when an image is answered without detections, if objects are being tracked.
+    """Declares when an image is processed without detections, if objects are being tracked.
 
     Attributes:
         detector_timeout: seconds that images have waited for detections by then.

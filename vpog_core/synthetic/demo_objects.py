@@ -15,7 +15,7 @@ from vpog_core.synthetic.seeds import DEMO
 from vpog_core.types import Detection
 
 OBJECT_SEEDS = {"bottle": DEMO[14], "carton": DEMO[9], "toy": DEMO[13]}
-"""Objects the network has never seen, see `seeds`."""
+"""Seeds of the demonstration's objects, unseen in training, see `seeds`."""
 
 MIN_VISIBLE = 0.2
 """Fraction of an object that must be visible for the detector to see it."""

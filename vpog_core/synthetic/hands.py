@@ -9,7 +9,7 @@ from vpog_core.objects.mesh import Mesh
 from vpog_core.synthetic.prints import palette
 
 SKIN = np.array([[236, 190, 164], [214, 158, 124], [180, 122, 88], [128, 82, 56], [84, 54, 40]])
-"""Tones from light to dark, RGB; tones in between are drawn as well."""
+"""Colours of skin from light to dark, RGB; colours in between are drawn as well."""
 GLOVE = 0.15
 """Probability of a glove in any colour."""
 

@@ -1,4 +1,4 @@
-"""Paint objects in one colour: only shape and shading show their pose, as of many machine parts."""
+"""Paint objects in one colour, like many machine parts: only shape and shading show their pose."""
 
 from __future__ import annotations
 

@@ -19,30 +19,30 @@ from vpog_core.synthetic.prints import make_print, palette
 from vpog_core.synthetic.textures import SIDES, facing_side, solid_texture
 
 Rng = np.random.Generator
-LOOKS = ("plain", "print", "photo", "decals")
+APPEARANCES = ("plain", "print", "photo", "decals")
 TILE = 192
-"""Texels along the longest side of a mesh."""
+"""Texels along the longest side of a mesh, for prints and photographs."""
 PATTERN = 64
-"""The same for patterns that fill space, which are smooth."""
+"""Texels along the longest side for patterns that fill space, which are smooth."""
 GREY_PAINT, SOLID, ALIKE, SKEW = 0.4, 0.35, 0.25, 0.3
 """Probabilities: plain paint is grey; a print is a pattern that fills space; a side looks like the one
 opposite; the frame is turned against the mesh's."""
 
 
-def repainted(rng: Rng, renderer: Renderer, look: str, photos: Sequence[np.ndarray] = ()) -> Renderer:
-    """Return a renderer of the same shape in another look, drawn by `rng`.
+def repainted(rng: Rng, renderer: Renderer, appearance: str, photos: Sequence[np.ndarray] = ()) -> Renderer:
+    """Return a renderer of the same shape in another appearance, drawn by `rng`.
 
     Args:
-        look: one of `LOOKS`.
+        appearance: one of `APPEARANCES`.
         photos: [h, w, 3] uint8 images; without any, `photo` prints.
     """
     surface, mesh = renderer.surface, renderer.mesh
-    if look == "plain":
+    if appearance == "plain":
         return renderer.repainted(surface.painted(color=plain_color(rng)))
     mapping = _BoxMapping(rng, mesh)
-    if look == "decals":
+    if appearance == "decals":
         return renderer.repainted(surface.painted(decals=mapping.texture(_decals(rng, mapping, photos))))
-    if look == "photo" and len(photos):
+    if appearance == "photo" and len(photos):
         tiles = _photo_tiles(rng, photos)
     elif rng.random() < SOLID:
         tiles = _solid_tiles(rng, mapping)
@@ -59,7 +59,7 @@ def plain_color(rng: Rng) -> np.ndarray:
 
 
 class _BoxMapping:
-    """Six tiles around a mesh, of one scale: which face shows which of them, and where."""
+    """Maps six tiles of one scale around a mesh to its faces."""
 
     def __init__(self, rng: Rng, mesh: Mesh) -> None:
         self.mesh = mesh
@@ -69,7 +69,7 @@ class _BoxMapping:
         self.low, self.extent = hull.min(axis=0), np.maximum(np.ptp(hull, axis=0), 1e-4)
         cross = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
         side = facing_side(cross)
-        # (u right, v up) in units of the longest side, as the side is seen from outside.
+        # (u right, v up), seen from outside, in units of the longest side.
         across = (corners - self.low) / self.extent.max()
         right = np.array([s[2] for s in SIDES])[side]
         up = np.array([s[4] for s in SIDES])[side]
@@ -78,7 +78,7 @@ class _BoxMapping:
         u, v = across[index, :, right], across[index, :, up]
         wide = (self.extent / self.extent.max())[right][:, None]
         u = np.where(flipped[:, None], wide - u, u)
-        # Half a texel inside, so that a tile's rim does not take the next one's colour.
+        # Stay half a texel inside, so that a tile's edge does not take the next one's colour.
         inset = (np.stack([u, v], axis=2) * (TILE - 2) + 1) / TILE
         column, row = side % 3, side // 3
         place = np.stack([column, 1 - row], axis=1)[:, None]

@@ -31,7 +31,7 @@ NOISE_ROOM = 128
 
 @dataclass
 class SceneFrame:
-    """One image of the scene and the truth about its N objects, in the order they were given.
+    """Hold one image of the scene and the true poses of its N objects, in the given order.
 
     Attributes:
         image: [H, W, 3] uint8 RGB.
@@ -52,7 +52,7 @@ class SceneFrame:
 
 @dataclass
 class _SceneObject:
-    """An object on the table: where it stands, how it turns and floats (metres, radians, per second)."""
+    """Hold an object on the table: where it stands, how it turns and floats (metres, radians, per second)."""
 
     renderer: Renderer
     place: np.ndarray
@@ -93,7 +93,7 @@ def make_scene(
 
 
 class DemoScene:
-    """See `make_scene`. `camera` is a pinhole camera; `render(t)` gives the frame at t seconds."""
+    """Renders the scene of `make_scene`: `camera` is a pinhole camera, `render(t)` the frame at t seconds."""
 
     def __init__(
         self, seed: int, meshes: Sequence[Mesh], size: tuple[int, int], distractors: int, noise: float
@@ -121,7 +121,7 @@ class DemoScene:
         self._seed = int(seed)
 
     def _arrange(self, rng: np.random.Generator, meshes: list[Mesh]) -> list[_SceneObject]:
-        """Places on rings around the middle, at least most of a diameter apart; every third object floats."""
+        """Place objects on rings around the middle, about a diameter apart; every third one floats."""
         objects: list[_SceneObject] = []
         order = rng.permutation(len(meshes))
         places = _spread(rng, [meshes[i].diameter for i in order], self._unit)

@@ -1,4 +1,4 @@
-"""Say which seeds of procedural objects are whose, so that no object is trained on and tested on."""
+"""Declare the ranges of seeds of procedural objects: no object is in both training and test."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ TEXELS = 1024
 
 
 class TableTop:
-    """The world's plane z = 0, textured, fading into a dim room behind its edge.
+    """Draws the world's plane z = 0, textured, fading into a dim room behind its edge.
 
     Args:
         rng: chooses material and colours.

@@ -32,12 +32,12 @@ from vpog_core.training.synthesis import augmentation, query_composer, query_lay
 
 @dataclass
 class Bench:
-    """The costs of a sample.
+    """Hold the costs of a sample.
 
     Attributes:
         milliseconds: of CPU time, one process; stages: of it, by name, the rest as 'other'.
         floor: of it, rays.
-        per_second: samples a second of `workers` processes by the clock; None where none were asked for.
+        per_second: samples a second of `workers` processes by the clock; None without workers.
         worker_milliseconds: CPU time of a sample there.
     """
 
@@ -86,7 +86,7 @@ def bench(dataset: Dataset, items: int = 24, workers: int = 0) -> Bench:
     finally:
         torch.set_num_threads(threads)
     stats = pstats.Stats(profile)
-    # The profiler slows what it watches: the fractions are its, the sum is that of the run without it.
+    # Profiling slows the code down: fractions come from the profiled run, the sum from the other.
     unit = plain / max(stats.total_tt, 1e-9)
     stages = {name: unit * _seconds(stats, functions) for name, functions in STAGES.items()}
     stages = {name: value for name, value in stages.items() if value > 0}
@@ -128,7 +128,7 @@ STAGES: dict[str, tuple[FunctionType, ...]] = {
     "labels": (_label,),
 }
 FLOOR = (Renderer.cast, Renderer.blocked)
-"""Ray casting, the part that no rewriting of this code makes faster."""
+"""Ray casting: the part of the cost that optimising this code cannot reduce."""
 
 
 def _samples(dataset: Dataset, item: Mapping) -> int:
@@ -144,7 +144,7 @@ def _seconds(stats: pstats.Stats, functions: Sequence[FunctionType]) -> float:
 
 
 def _loader(dataset: Dataset, items: int, workers: int) -> tuple[float, float]:
-    """Samples a second and milliseconds of the workers' CPU time for each, without the workers' start."""
+    """Return samples a second, and milliseconds of the workers' CPU time for each, without their start."""
     first, count = 10_000, max(items, 4 * workers)
     loader = DataLoader(Subset(dataset, range(first, first + count)), batch_size=None, num_workers=workers,
                         worker_init_fn=_one_thread)  # fmt: skip

@@ -1,4 +1,4 @@
-"""Callbacks of the trainer: write the run's files, stop cleanly, print progress."""
+"""Define the trainer's callbacks: write the run's files, stop cleanly, print progress."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ class StopCleanly(L.Callback):
         self._before: dict[int, object] = {}
 
     def on_train_start(self, trainer, pl_module) -> None:
-        if threading.current_thread() is threading.main_thread():  # no other hears signals
+        if threading.current_thread() is threading.main_thread():  # signals arrive in the main thread only
             self._before = {s: signal.signal(s, self._note) for s in (signal.SIGINT, signal.SIGTERM)}
 
     def on_train_end(self, trainer, pl_module) -> None:
@@ -130,7 +130,7 @@ class StopCleanly(L.Callback):
         trainer.should_stop = trainer.should_stop or over
 
     def _note(self, number, frame) -> None:
-        if self.interrupted:  # asked for twice: end at once
+        if self.interrupted:  # the second interrupt ends the run at once
             raise KeyboardInterrupt
         self.interrupted = True
 

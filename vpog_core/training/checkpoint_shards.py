@@ -41,7 +41,7 @@ MIB = 2**20
 SHARD_BYTES = 16 * MIB
 BUDGET = 60 * MIB
 OVERHEAD = 512
-"""Bytes of a file per tensor, beside its numbers."""
+"""Bytes that a file needs for each tensor in addition to its values."""
 MANIFEST = "state.json"
 FIDELITIES = ("exact", "half", "weights")
 MOMENTS = ("exp_avg", "exp_avg_sq")

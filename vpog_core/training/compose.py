@@ -18,7 +18,7 @@ from vpog_core.training.train_config import RENAMED, TrainConfig, from_values, s
 from vpog_core.types import VPOGError
 
 FREE_MAPPINGS = ("trainer.extra", "trainer.logger_options", "data.weights")
-"""Settings that hold any keys."""
+"""Settings that are mappings with arbitrary keys."""
 
 
 def config_folder() -> Path:

@@ -111,7 +111,7 @@ def painted_template(rgb: np.ndarray, places: np.ndarray, seen: np.ndarray, colo
     paint = np.zeros((*rgb.shape[:2], 4), np.uint8)
     paint[y, x, :3] = colors[rows // PATCH * side + columns // PATCH]
     paint[y, x, 3] = 255
-    # Where the template is larger than the query, pixels lie apart: the gaps take a neighbour's colour.
+    # If the template is larger than the query, pixels are apart: fill the gaps with a neighbour's colour.
     grown = cv2.dilate(paint, np.ones((3, 3), np.uint8))
     closed = cv2.morphologyEx(paint[..., 3], cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8)) > 0
     color = np.where(paint[..., 3:] > 0, paint[..., :3], grown[..., :3])

@@ -18,17 +18,17 @@ BACKGROUND, TEXT = (28, 30, 34), (225, 228, 232)
 
 @torch.no_grad()
 def draw_refiner_batch(network: RefinerNet, batch: RefinerBatch, count: int) -> list[np.ndarray]:
-    """Draw a row [h, w, 3] uint8 for each of the first pairs with the network's answer."""
+    """Draw a row [h, w, 3] uint8 for each of the first pairs with the network's output."""
     found = network(*(v[:count] for v in batch.inputs()))
     flow, visibility = found.flow.permute(0, 2, 3, 1), torch.sigmoid(found.visibility)
     labels = refiner_labels(batch)
     rows = []
     for n in range(min(count, len(batch.diameter))):
-        answer = [
+        predicted = [
             ("flow found", _flow(flow[n], labels.on_object[n])),
             ("visibility found", _grey(visibility[n] * labels.on_object[n])),
         ]
-        rows.append(_tiles(pair_images(batch, labels, n) + answer))
+        rows.append(_tiles(pair_images(batch, labels, n) + predicted))
     return rows
 
 

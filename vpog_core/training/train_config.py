@@ -1,4 +1,4 @@
-"""The configuration of a training run: dataclasses that the YAML files of config/train fill.
+"""Define the configuration of a training run: dataclasses that the YAML files of config/train fill.
 
 Every key of those files and of the command line is a field here; an unknown one is refused.
 """
@@ -15,13 +15,14 @@ from vpog_core.models.refiner_config import RefinerConfig
 from vpog_core.training.data.data_config import RENAMED_KEYS, DataConfig
 from vpog_core.training.losses.config import LossConfig
 from vpog_core.training.losses.refiner import RefinerLossConfig
+from vpog_core.training.synthesis.appearance import AppearanceParams
 from vpog_core.training.synthesis.pose_perturbation import PerturbationConfig
 from vpog_core.types import VPOGError
 
 
 @dataclass
 class OptimizerConfig:
-    """AdamW (Loshchilov and Hutter 2019).
+    """Declares the optimizer, AdamW (Loshchilov and Hutter 2019).
 
     Attributes:
         lr: highest learning rate; betas, eps: of the moments.
@@ -40,7 +41,7 @@ class OptimizerConfig:
 
 @dataclass
 class SchedulerConfig:
-    """Warm-up, then a cosine down to `eta_min`, where the rate stays.
+    """Declares the learning rate's schedule: warm-up, then a cosine down to `eta_min`, where it stays.
 
     Attributes:
         t_max: epochs until the cosine has come down; eta_min: the last learning rate.
@@ -56,7 +57,7 @@ class SchedulerConfig:
 
 @dataclass
 class LoaderConfig:
-    """How batches are loaded.
+    """Declares how batches are loaded.
 
     Attributes:
         batch_size: objects in a batch of one process, each with its queries and templates.
@@ -70,7 +71,7 @@ class LoaderConfig:
 
 @dataclass
 class InitConfig:
-    """The weights that training begins with.
+    """Declares the weights that training begins with.
 
     Attributes:
         weights: a .safetensors file of the same sizes, '' for none.
@@ -83,7 +84,7 @@ class InitConfig:
 
 @dataclass
 class TrainerConfig:
-    """Settings of `lightning.Trainer`, and of the run as a whole.
+    """Declares the settings of `lightning.Trainer`, and of the run as a whole.
 
     Attributes:
         accelerator, devices, num_nodes, strategy, precision: Lightning's own.
@@ -120,7 +121,7 @@ class TrainerConfig:
 
 @dataclass
 class TrainConfig:
-    """A whole run.
+    """Declares a whole run.
 
     Attributes:
         output: folder of the checkpoint, weights, history and log; a run found there is resumed.
@@ -183,6 +184,7 @@ class TrainConfig:
 
 RENAMED = {
     **{f"data.{old}": f"data.{new}" for old, new in RENAMED_KEYS.items()},
+    **{f"data.looks.{name}": f"data.appearances.{name}" for name in vars(AppearanceParams())},
     "loader.groups": "loader.batch_size",
     "trainer.pictures": "trainer.figures",
 }
@@ -206,7 +208,7 @@ def from_values(values: dict[str, Any]) -> TrainConfig:
 
 
 def _mutable(kind: type) -> type:
-    """Copy a dataclass, not frozen, and the dataclasses in it likewise: OmegaConf locks frozen ones."""
+    """Make a mutable copy of a dataclass and of those in it: OmegaConf locks frozen ones."""
     hints, made = get_type_hints(kind), []
     for f in dataclasses.fields(kind):
         if dataclasses.is_dataclass(hints[f.name]):

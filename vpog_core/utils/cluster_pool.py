@@ -1,4 +1,4 @@
-"""Work shared by the workers of a Dask cluster, for `crew.Crew`.
+"""Share work among the workers of a Dask cluster, for `worker_pool.WorkerPool`.
 
 Every worker must have this version of vpog_ros installed and see the same files under the same paths. Tasks
 travel as pickled Python: a cluster is for a network that is trusted.
@@ -24,7 +24,7 @@ CONNECT_S = 10
 
 
 class ClusterPool:
-    """Submits work to a cluster's workers, each of which makes its tool once; see `Crew`.
+    """Submits work to a cluster's workers, each of which makes its tool once; see `WorkerPool`.
 
     Args:
         address: of the scheduler, such as `tcp://10.0.0.1:8786`; make, arguments: make the tool.
@@ -44,13 +44,13 @@ class ClusterPool:
         self._recipe = uuid4().hex, make, arguments
 
     def submit(self, work: Callable, item) -> Future:
-        """Let a worker compute work(its tool, item)."""
+        """Submit work(tool, item) to a worker, with the worker's own tool."""
         return self._executor.submit(_do, self._recipe, work, item)
 
     def shutdown(self, cancel_futures: bool) -> None:
-        """Drop what nobody waits for, let the workers forget their tools, and leave the cluster."""
+        """Cancel pending work, delete the workers' tools, and disconnect from the cluster."""
         self._executor.shutdown(wait=not cancel_futures)
-        with suppress(OSError, RuntimeError, ValueError):  # The cluster is gone, and the tools with it.
+        with suppress(OSError, RuntimeError, ValueError):  # The cluster has ended, and its tools with it.
             self._client.run(_forget, self._recipe[0])
         self._client.close()
 
@@ -85,13 +85,14 @@ def _check_workers(address: str, versions: dict[str, str]) -> None:
 
 
 def _version() -> str:
-    return import_module("vpog_core").__version__  # The front door, which imports the floors above this one.
+    # Imported by name, because the package root imports modules above this one.
+    return import_module("vpog_core").__version__
 
 
 _tools: dict[str, object] = {}
-"""A worker's own, by the pool."""
+"""The tools of this worker, by pool."""
 _lock = threading.Lock()
-"""A tool is for one thread at a time, and so are the threads of torch."""
+"""Lock around all work: a tool, and torch with its threads, serve one thread at a time."""
 
 
 def _do(recipe: tuple, work: Callable, item):

@@ -1,4 +1,4 @@
-"""Build folders once that any number of processes then read."""
+"""Build folders that several processes share: each is complete or does not exist."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Name what is kept in a cache by all that it was made of."""
+"""Compute the names of cache entries from everything that they were made of."""
 
 from __future__ import annotations
 

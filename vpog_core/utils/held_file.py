@@ -1,4 +1,4 @@
-"""Files that one process holds, and that nobody holds any more once it has ended, however it ended."""
+"""Lock files for the lifetime of a process, and remove those of processes that have ended."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from vpog_core import cancellation
 
 try:
     import fcntl
-except ImportError:  # Windows: there, nothing is held and nothing abandoned is removed.
+except ImportError:  # Windows: nothing is locked, and nothing abandoned is removed.
     fcntl = None
 
 ENDING = ".partial"
 ABANDONED = re.compile(r"\..+\.partial")
-"""Names of files and folders that are gone once the work on them is done; else their process was killed."""
+"""Names of temporary files and folders; those that remain were left by a killed process."""
 POLL_S = 0.05
 
 
@@ -64,7 +64,7 @@ def remove_abandoned(folder: Path) -> None:
     """Remove what was being written into a folder, files and folders, when its process was killed."""
     if fcntl is None:
         return
-    # A folder that is missing has nothing to remove, and one that cannot be written keeps it.
+    # Ignore folders that are missing or that cannot be written.
     with suppress(OSError):
         for path in folder.iterdir():
             if ABANDONED.fullmatch(path.name):
@@ -87,9 +87,9 @@ def _open_held(path: Path, flags: int, on_wait: Callable[[], object] = lambda: N
             cancellation.check()
             time.sleep(POLL_S)
             continue
-        except OSError:  # A file system without locks: nothing is ever abandoned there.
+        except OSError:  # On a file system without locks, nothing counts as abandoned.
             return descriptor
-        # Another process may have removed it between the two.
+        # Another process may have removed it in between.
         if os.fstat(descriptor).st_nlink:
             return descriptor
         os.close(descriptor)

@@ -60,7 +60,7 @@ class WorkerPool:
         if self.pool is None:
             return
         if kind is not None:
-            # Their results are not needed any more; files are written atomically.
+            # Terminate the workers: their results are not needed any more, and files are written atomically.
             for process in set(multiprocessing.active_children()) - self._others:
                 process.terminate()
         self.pool.shutdown(cancel_futures=True)
@@ -84,20 +84,20 @@ class WorkerPool:
 
 
 _tool = None
-"""The tool of this worker process."""
+"""The tool of this worker process, made at its start."""
 
 
 def _start(make: Callable, arguments: tuple) -> None:
     global _tool
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # The first process hears Ctrl-C, and ends the others.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # The main process handles Ctrl-C, and ends the others.
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _tool = make(*arguments)
 
 
 def _end_with_parent() -> None:
-    """End this worker when the first process ends, even when that was killed."""
+    """End this worker when the main process ends, even when that was killed."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 _FINE = 4
-"""Strokes are drawn this much larger and averaged: their widths are exact, their edges smooth."""
+"""Lines are drawn larger by this factor and averaged down: their widths are exact, their edges smooth."""
 
 
 def draw_polylines(
@@ -27,7 +27,7 @@ def draw_polylines(
     if fill:
         cv2.fillPoly(fine, fixed, 255, cv2.LINE_8, 4)
     if width > 0:
-        # OpenCV draws an even thickness one wider, an odd one two.
+        # OpenCV draws lines of an even thickness one pixel too wide, of an odd one two.
         thickness = max(1, 2 * round((width * _FINE - 1) / 2))
         cv2.polylines(fine, fixed, closed, 255, thickness, cv2.LINE_8, 4)
     alpha = cv2.resize(fine, (high - low).tolist(), interpolation=cv2.INTER_AREA)

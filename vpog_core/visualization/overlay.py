@@ -23,7 +23,7 @@ PALETTE = (
     (90, 255, 200),
     (255, 110, 110),
 )
-"""RGB colours that stay apart from each other, from the axes and from most scenes."""
+"""RGB colours that differ from each other, from the axes and from most scenes."""
 
 AXIS_COLOURS = ((235, 50, 50), (50, 200, 60), (60, 110, 255))
 _DARK = (15, 15, 15)
@@ -84,7 +84,7 @@ def draw_poses(image: np.ndarray, camera: Camera, drawings: list[PoseDrawing]) -
 
 
 def _draw_outline(canvas, camera, drawing) -> Box | None:
-    """Draws the outline; returns its box (x0, y0, x1, y1), None where there is nothing to see."""
+    """Draw the outline; return its box (x0, y0, x1, y1), or None if nothing is visible."""
     curves = outline(camera, drawing.T_cam_obj, drawing.vertices, drawing.faces)
     if not curves:
         return None

@@ -20,7 +20,7 @@ READ = (
     "KHR_mesh_quantization", "KHR_texture_transform", "KHR_materials_unlit",
     "KHR_materials_pbrSpecularGlossiness", "EXT_texture_webp", "EXT_texture_avif",
 )  # fmt: skip
-"""Extensions that are read."""
+"""Supported glTF extensions."""
 REMEDIES = {
     "KHR_draco_mesh_compression": "is compressed with Draco (KHR_draco_mesh_compression): "
     "export it without compression",
@@ -126,7 +126,7 @@ def _check_extensions(file: MeshFile, tree: dict) -> None:
             otherwise = f"asks for the glTF extension {name:.60}, which is not supported: export it without"
             raise file.error(REMEDIES.get(name, otherwise))
     for name in map(str, tree.get("extensionsUsed", [])):
-        # Of those with a remedy the plain data beside them is read, or they are refused where they are met.
+        # Those with a remedy have plain data beside them, which is read, or are refused where they occur.
         if name not in (*READ, *_HARMLESS, *REMEDIES):
             file.note(f"uses the glTF extension {name:.60}, which is left out")
 

@@ -20,7 +20,7 @@ def decode_texture(data: bytes) -> np.ndarray:
         VPOGError: no image, a cut one, or one of too many pixels; the sentence starts with its verb.
     """
     try:
-        # Pillow warns of sizes that are checked here.
+        # Suppress Pillow's warnings on sizes, which are checked here.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             image = Image.open(io.BytesIO(data))
@@ -29,7 +29,7 @@ def decode_texture(data: bytes) -> np.ndarray:
         return _to_bytes(image)
     except Image.DecompressionBombError:
         raise VPOGError(f"has more than {MAX_PIXELS // 10**6} million pixels: make it smaller") from None
-    except Exception as error:  # Pillow's decoders raise whatever broken bytes lead them to.
+    except Exception as error:  # Pillow's decoders raise nearly anything for broken bytes.
         reason = str(error).split("<")[0].strip() or type(error).__name__
         raise VPOGError(f"cannot be decoded ({reason}): save it again as PNG or JPEG") from error
 

@@ -31,7 +31,7 @@ class MeshFile:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Return what was left out or is doubtful, each sentence once, in the order it was met."""
+        """Return sentences on what was left out or is doubtful, each once, in order."""
         return tuple(self._notes)
 
     @property
@@ -40,7 +40,7 @@ class MeshFile:
         return tuple(self._files)
 
     def note(self, what: str) -> None:
-        """Remember a sentence; `what` goes on after "The mesh 'x.obj'"."""
+        """Add a note; `what` completes a sentence that begins with "The mesh 'x.obj'"."""
         self._notes[f"The mesh '{self.path.name}' {what}."] = None
 
     def error(self, what: str) -> VPOGError:
@@ -72,23 +72,23 @@ class MeshFile:
         Raises:
             VPOGError: it is not there, lies outside the folder, or is too large.
         """
-        asked = name.strip()
-        found = self._find(asked)
+        reference = name.strip()
+        found = self._find(reference)
         if found is None:
-            name = _plain(asked)
+            name = _plain(reference)
             found = _look_up(self.path.parent, posixpath.basename(name))
             if found is None:
                 where = " outside its folder" if _is_outside(name) else ", which is not there"
-                raise self.error(f"asks for '{asked}'{where}: put it beside the mesh")
-            self.note(f"asks for '{asked}': the '{found.name}' beside it is taken")
-        return self._read(found, asked)
+                raise self.error(f"asks for '{reference}'{where}: put it beside the mesh")
+            self.note(f"asks for '{reference}': the '{found.name}' beside it is taken")
+        return self._read(found, reference)
 
     def has(self, name: str) -> bool:
-        """Tell whether a file is where the mesh asks for it."""
+        """Tell whether a file that the mesh refers to exists."""
         return self._find(name.strip()) is not None
 
-    def _find(self, asked: str) -> Path | None:
-        name = _plain(asked)
+    def _find(self, reference: str) -> Path | None:
+        name = _plain(reference)
         if self.assets is not None and _is_file(self.assets / posixpath.basename(name)):
             return self.assets / posixpath.basename(name)
         return None if _is_outside(name) else _look_up(self.path.parent, name)
@@ -143,7 +143,7 @@ def _is_outside(name: str) -> bool:
 def _is_file(path: Path) -> bool:
     try:
         return path.is_file()
-    except (OSError, ValueError):  # Too long a name, or a character that no name holds.
+    except (OSError, ValueError):  # The name is too long, or has a character that file names cannot have.
         return False
 
 

@@ -28,27 +28,27 @@ def read_obj(file: MeshFile) -> list[Part]:
             f"has {int((lines.counts < 3).sum())} faces of fewer than three corners, which are left out"
         )
     places, polygon = triangulate(lines.positions, lines.counts, lines.corners[:, 0])
-    owners = lines.materials[polygon]
+    indices = lines.materials[polygon]
     textured = (lines.corners[places, 1] >= 0).all(axis=1)
     parts, textures = [], {}
-    for owner in np.unique(owners):
-        material = _material(file, lines, materials, int(owner))
-        parts += _parts(file, lines, places[owners == owner], textured[owners == owner], material, textures)
+    for index in np.unique(indices):
+        material = _material(file, lines, materials, int(index))
+        parts += _parts(file, lines, places[indices == index], textured[indices == index], material, textures)
     if textured.any() and all(part.texture is None for part in parts):
         file.note("has texture coordinates and no texture: it is drawn in plain colours")
     return parts
 
 
-def _material(file: MeshFile, lines: ObjLines, materials: dict[str, Material], owner: int) -> Material:
+def _material(file: MeshFile, lines: ObjLines, materials: dict[str, Material], index: int) -> Material:
     """Return the material of faces; without usemtl, the only material there is."""
     plain = Material("")
-    if owner < 0:
+    if index < 0:
         if len(materials) == 1 and not lines.names:
             return next(iter(materials.values()))
         if materials:
             file.note("has faces before its first `usemtl`: they are drawn in plain grey")
         return plain
-    name = lines.names[owner]
+    name = lines.names[index]
     if name in materials:
         return materials[name]
     where = "which its MTL file does not hold" if lines.libraries else "and no `mtllib` says what that is"

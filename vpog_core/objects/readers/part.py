@@ -9,7 +9,7 @@ import numpy as np
 from vpog_core.objects.atlas import pack_tiles
 
 PLAIN = 180
-"""Grey of what a file gives no colour."""
+"""Grey level of surfaces without a colour."""
 
 
 def plain_color() -> np.ndarray:

@@ -113,7 +113,7 @@ def _coloured(part: Part, vertex: Element, face: Element | None, face_of: np.nda
 
 
 def _note_other_colors(file: MeshFile, vertex: Element) -> None:
-    """Note which properties of vertices look like a colour but are not read as one."""
+    """Add a note on properties of vertices that look like a colour but are not read as one."""
     others = [name for name in vertex.values if re.search(r"red|green|blue|rgb|colou?r|f_dc_", name)]
     if others:
         file.note(

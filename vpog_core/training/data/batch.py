@@ -1,4 +1,4 @@
-"""Batches of both networks, which the data sets make and the losses read."""
+"""Define the batches of both networks, which the data sets make and the losses read."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 @dataclass
 class Batch:
-    """B samples of Q queries, T templates, the first S of them the cluster: `VPOGTrainDataset`'s.
+    """Hold B samples of Q queries and T templates, the first S of them the cluster; see `VPOGTrainDataset`.
 
     Of a symmetric object `query_T` is the pose nearest to the reference, and `distance` [B, Q, T] (radians)
     that to the nearest of the poses that look alike.
@@ -42,7 +42,7 @@ class Batch:
         return self.template_depth.shape[1]
 
     def images(self) -> Tensor:
-        """Return what is matched: [B * (Q + S), 3, P, P] uint8, queries first within each sample."""
+        """Return the images that are matched: [B * (Q + S), 3, P, P] uint8, queries first in each sample."""
         matched = torch.cat((self.query_rgb, self.template_rgb[:, : self.cluster_size]), dim=1)
         return matched.flatten(0, 1).permute(0, 3, 1, 2)
 
@@ -61,7 +61,7 @@ class Batch:
 
 @dataclass
 class RefinerBatch:
-    """B pairs; P is the side of image and render, pixels.
+    """Hold B pairs of image and render; P is their side, pixels.
 
     Attributes:
         image_rgb, render_rgb: [B, P, P, 3] uint8.

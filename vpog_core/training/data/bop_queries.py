@@ -37,7 +37,7 @@ OCCLUDER_MARGIN = 0.005
 
 
 class BopImages:
-    """The images of one split, and renderers of the objects in them.
+    """Holds the images of one split, and renderers of the objects in them.
 
     Args:
         split: where images are read; table: all its frames.
@@ -60,7 +60,7 @@ class BopImages:
 
 
 class AnnotatedViews:
-    """The annotated views of one object in a split.
+    """Hold the annotated views of one object in a split.
 
     Args:
         images: where they lie; rows: [n] of the table.
@@ -203,7 +203,7 @@ def _measured_before(
     in_camera = pinhole.image_rays(crop.K, (crop.size, crop.size)) @ crop.R_virt_cam
     pixels = pinhole.to_pixels(in_camera, camera.K).astype(np.float32)
     sampled = cv2.remap(measured, pixels, None, interpolation=cv2.INTER_NEAREST)
-    # Both are depths along an optical axis; the sensor's is the real camera's.
+    # Both depths are along an optical axis; the sensor's is along that of the real camera.
     expected = depth * in_camera[..., 2]
     return (sampled > 0) & (sampled < expected - SENSOR_MARGIN)
 

@@ -1,4 +1,4 @@
-"""The configuration of the training data, checked when it is made."""
+"""Define the configuration of the training data; its values are checked on construction."""
 
 from __future__ import annotations
 
@@ -7,19 +7,20 @@ from dataclasses import dataclass, field, fields
 
 from vpog_core.models.config import PATCH
 from vpog_core.synthetic.seeds import TRAINING, VALIDATION
-from vpog_core.training.synthesis.looks import LookParams
+from vpog_core.training.synthesis.appearance import AppearanceParams
 from vpog_core.types import VPOGError
 
 SOURCES = ("meshes", "gso", "bop", "procedural")
 RENAMED_KEYS = {
     "bank": "cache_dir", "refined_share": "refined_fraction", "validation_groups": "validation_samples",
+    "looks": "appearances",
 }  # fmt: skip
 """New names of keys that earlier versions had."""
 
 
 @dataclass
 class DataConfig:
-    """Objects, images and how samples are drawn from them. Empty means: not used.
+    """Declares objects, images and how samples are drawn from them; empty values are not used.
 
     Attributes:
         meshes: folders of mesh files, rendered on the fly.
@@ -35,7 +36,7 @@ class DataConfig:
         queries, cluster, negatives: Q queries and S matched plus further templates in a sample.
         refined_fraction: of the samples, those whose reference is rendered at nearly the queries' pose.
         weights: samples drawn from each source, relative; empty: by its number of objects.
-        looks: how often rendered objects have their own colours, paint, prints, ...
+        appearances: how often rendered objects have their own colours, paint, prints, ...
         held_out_every: one object in so many, in the order of their names, is held out; 0: none.
         held_out_procedural: further procedural objects for validation.
         validation_samples: items of the validation set.
@@ -61,7 +62,7 @@ class DataConfig:
     negatives: int = 24
     refined_fraction: float = 0.3
     weights: dict[str, float] = field(default_factory=dict)
-    looks: LookParams = field(default_factory=LookParams)
+    appearances: AppearanceParams = field(default_factory=AppearanceParams)
     held_out_every: int = 14
     held_out_procedural: int = 12
     validation_samples: int = 48

@@ -57,7 +57,8 @@ def build_datasets(
     assets = SceneAssets(photos, sets[0], read_environments(config.hdri))
     common = {
         "queries": config.queries, "cluster": config.cluster, "negatives": config.negatives,
-        "refined_fraction": config.refined_fraction, "photometry": config.photometry, "looks": config.looks,
+        "refined_fraction": config.refined_fraction, "photometry": config.photometry,
+        "appearances": config.appearances,
     }  # fmt: skip
     weights = weights_of_kinds(config, sets[0])
     return (

@@ -166,7 +166,7 @@ def _listed(folder: str, key: str) -> list[Path]:
     path = Path(folder).expanduser()
     if not path.is_dir():
         raise VPOGError(f"There is no folder '{folder}': set data.{key} to one that is there.")
-    # Not what systems hide: `._mug.ply` of a Mac's copy.
+    # Skip hidden files, such as `._mug.ply`, which macOS writes.
     return sorted(p for p in path.iterdir() if not p.name.startswith("."))
 
 

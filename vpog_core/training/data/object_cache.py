@@ -1,4 +1,4 @@
-"""Put meshes and symmetries of training objects into the cache folder, and load objects from there."""
+"""Write meshes and symmetries of training objects to the cache folder, and load objects from there."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MESH_FILE = "mesh/mesh.npz"
 
 
 def load_object(source: ObjectSource, cache_dir: Path, cache: RendererCache | None = None) -> TrainingObject:
-    """Return the object of a source; its mesh is put into the cache now, its symmetries when first asked for.
+    """Return the object of a source; its mesh is cached now, its symmetries on first use.
 
     Raises:
         VPOGError: its mesh cannot be used.

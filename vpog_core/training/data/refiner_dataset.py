@@ -1,4 +1,4 @@
-"""Training pairs of a refiner: an image of an object, and its render at a wrong pose in the same frame.
+"""Make training pairs of a refiner: an image of an object, and its render at a wrong pose in that frame.
 
 Of the true poses of a symmetric object, which all look alike, the one nearest to the start is the target.
 """
@@ -17,8 +17,13 @@ from vpog_core.objects.renderer import Render
 from vpog_core.objects.template_set import template_camera
 from vpog_core.training.data.batch import RefinerBatch
 from vpog_core.training.data.vpog_dataset import object_probabilities
+from vpog_core.training.synthesis.appearance import (
+    OWN_COLOURS,
+    AppearanceParams,
+    appearance_generator,
+    sample_appearance,
+)
 from vpog_core.training.synthesis.augmentation import degrade
-from vpog_core.training.synthesis.looks import OWN_COLOURS, LookParams, draw_look, look_generator
 from vpog_core.training.synthesis.pose_perturbation import PerturbationConfig, perturb
 from vpog_core.training.synthesis.query_composer import compose
 from vpog_core.training.synthesis.rendered_queries import draw_distance
@@ -31,7 +36,7 @@ MAX_ATTEMPTS = 20
 
 
 class RefinerDataset(Dataset):
-    """Pairs of image and render; item i is drawn by (seed, i): the same on every run.
+    """Provides pairs of image and render; item i is drawn by (seed, i): the same on every run.
 
     Args:
         objects: what is drawn from; assets: backgrounds, clutter and light.
@@ -40,7 +45,7 @@ class RefinerDataset(Dataset):
         length: items.
         weights: pairs drawn from each kind of object, relative; None: every object alike.
         photometry: lens, sensor and file effects are applied here.
-        looks: how often objects have which appearance.
+        appearances: how often objects have which appearance.
     """
 
     batch_type = RefinerBatch
@@ -55,11 +60,11 @@ class RefinerDataset(Dataset):
         length: int = 100_000_000,
         weights: Mapping[str, float] | None = None,
         photometry: bool = True,
-        looks: LookParams = OWN_COLOURS,
+        appearances: AppearanceParams = OWN_COLOURS,
     ) -> None:
         self.objects, self.assets, self.size = objects, assets, size
         self.perturbation, self.seed, self.length, self.photometry = perturbation, seed, length, photometry
-        self.looks = looks
+        self.appearances = appearances
         self._probabilities = (
             object_probabilities([obj.kind for obj in objects], weights) if weights else None
         )
@@ -72,13 +77,15 @@ class RefinerDataset(Dataset):
         # Draw the object, its appearance, a true pose and a wrong one.
         rng = np.random.default_rng([self.seed, index])
         obj = self.objects[rng.choice(len(self.objects), p=self._probabilities)]
-        obj = draw_look(look_generator(self.seed, index), obj, self.looks, self.assets.photos)
+        obj = sample_appearance(
+            appearance_generator(self.seed, index), obj, self.appearances, self.assets.photos
+        )
         T_true, T_start, frame = self._poses(rng, obj)
         # Compose the image at the true pose, and render the object at the wrong one.
         query = compose(rng, obj.renderer, T_true, self.size, self.assets, frame=frame)
         T_start = transform(frame.R_virt_cam, np.zeros(3)) @ T_start
         render = self._render(obj, T_start, frame.K)
-        # Take of the equivalent true poses the one nearest to the wrong one; degrade the image.
+        # Choose the equivalent true pose nearest to the wrong one; degrade the image.
         T_true = obj.symmetry.nearest(query.T_virt_obj, T_start)
         image = degrade(rng, query.rgb) if self.photometry else query.rgb
         floats = {

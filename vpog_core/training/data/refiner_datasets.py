@@ -49,7 +49,11 @@ def build_refiner_datasets(
     # Make both sets with the same scene assets.
     photos = [read_photo(path) for path in photo_files(config.photos)]
     assets = SceneAssets(photos, sets[0], read_environments(config.hdri))
-    common = {"perturbation": perturbation, "photometry": config.photometry, "looks": config.looks}
+    common = {
+        "perturbation": perturbation,
+        "photometry": config.photometry,
+        "appearances": config.appearances,
+    }
     weights = weights_of_kinds(config, sets[0])
     return (
         RefinerDataset(sets[0], assets, size, seed=config.seed, weights=weights, **common),

@@ -13,7 +13,7 @@ from vpog_core.objects.symmetry_search import find_symmetry
 from vpog_core.utils.disk_cache import build_once
 
 OWN, SHAPE = "symmetry-1", "shape-symmetry-1"
-"""The folders of a mesh's symmetries; the number grows when the search changes."""
+"""Folders of a mesh's symmetries; increase the number when the search changes."""
 FILE = "symmetry.json"
 
 
@@ -31,7 +31,7 @@ def cached_symmetries(folder: Path, mesh: Callable[[], Mesh]) -> tuple[Symmetry,
     shape = _read(build_once(folder / SHAPE, find_shape))
 
     def find_own(place: Path) -> None:
-        # Colours only take symmetries away.
+        # Colours can only remove symmetries of the shape.
         found = {} if shape.is_trivial else find_symmetry(mesh()).settings()
         (place / FILE).write_text(json.dumps(found))
 

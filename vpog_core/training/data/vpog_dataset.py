@@ -1,4 +1,4 @@
-"""Training samples: a few queries of one object, the templates around them, and cameras for the labels."""
+"""Make training samples: queries of one object, the templates around them, and cameras for the labels."""
 
 from __future__ import annotations
 
@@ -11,8 +11,13 @@ from vpog_core.objects.template_set import template_camera
 from vpog_core.objects.viewpoints import align_roll, upright_rotation, viewpoint_directions
 from vpog_core.training.data.batch import Batch
 from vpog_core.training.data.bop_queries import AnnotatedQueries
+from vpog_core.training.synthesis.appearance import (
+    OWN_COLOURS,
+    AppearanceParams,
+    appearance_generator,
+    sample_appearance,
+)
 from vpog_core.training.synthesis.augmentation import degrade
-from vpog_core.training.synthesis.looks import OWN_COLOURS, LookParams, draw_look, look_generator
 from vpog_core.training.synthesis.query_pose import QueryMaker, QueryPose
 from vpog_core.training.synthesis.rendered_queries import RenderedQueries
 from vpog_core.training.synthesis.scene_assets import SceneAssets
@@ -22,7 +27,7 @@ from vpog_core.training.synthesis.training_object import TrainingObject
 
 
 class VPOGTrainDataset(Dataset):
-    """Item i is a sample of Q queries of one object, drawn by (seed, i): the same on every run.
+    """Provides samples of Q queries of one object; item i is drawn by (seed, i): the same on every run.
 
     Queries are rendered, or cut out of the images an object is annotated in (`TrainingObject.views`).
 
@@ -35,7 +40,7 @@ class VPOGTrainDataset(Dataset):
         length: items.
         weights: of each kind of object, relative; None: every object has the same probability.
         photometry: apply lens, sensor and file effects here; else the trainer does.
-        looks: how often objects have which appearance.
+        appearances: how often objects have which appearance.
     """
 
     batch_type = Batch
@@ -53,11 +58,11 @@ class VPOGTrainDataset(Dataset):
         length: int = 10_000_000,
         weights: Mapping[str, float] | None = None,
         photometry: bool = True,
-        looks: LookParams = OWN_COLOURS,
+        appearances: AppearanceParams = OWN_COLOURS,
     ) -> None:
         self.objects, self.assets, self.size, self.seed = objects, assets, size, seed
         self.queries, self.cluster, self.negatives, self.length = queries, cluster, negatives, length
-        self.refined_fraction, self.photometry, self.looks = refined_fraction, photometry, looks
+        self.refined_fraction, self.photometry, self.appearances = refined_fraction, photometry, appearances
         self._rendered, self._annotated = RenderedQueries(assets, size), AnnotatedQueries(size)
         # Cameras of templates look at boxes and differ from these by about a degree: too little to matter.
         upright = np.stack([upright_rotation(d) for d in viewpoint_directions()])
@@ -82,7 +87,9 @@ class VPOGTrainDataset(Dataset):
         """
         # Draw the object, its appearance and where it is seen from.
         rng = np.random.default_rng([self.seed, index])
-        obj = draw_look(look_generator(self.seed, index), self._object(rng), self.looks, self.assets.photos)
+        obj = sample_appearance(
+            appearance_generator(self.seed, index), self._object(rng), self.appearances, self.assets.photos
+        )
         maker: QueryMaker = self._annotated if obj.views is not None else self._rendered
         pose = maker.pose(rng, obj, refined=rng.random() < self.refined_fraction)
         # Render the templates around that view.
@@ -96,7 +103,7 @@ class VPOGTrainDataset(Dataset):
         queries = maker.queries(rng, obj, pose, R_ref, self.queries)
         if self.photometry:
             queries = [{**query, "query_rgb": degrade(rng, query["query_rgb"])} for query in queries]
-        # Take of the equivalent poses the one nearest to the reference; describe the sample for the losses.
+        # Choose the equivalent poses nearest to the reference; collect the labels' inputs.
         sample = {key: np.stack([q[key] for q in queries]) for key in queries[0]}
         sample["query_T"] = np.stack([obj.symmetry.nearest(T, T_ref) for T in sample["query_T"]])
         rotations = sample["query_T"][:, :3, :3], templates["template_T"][:, :3, :3]
@@ -116,7 +123,7 @@ class VPOGTrainDataset(Dataset):
     def _render_reference(
         self, rng: np.random.Generator, obj: TrainingObject, pose: QueryPose, templates: dict[str, np.ndarray]
     ) -> None:
-        """Put a render from the anchor, at nearly the queries' distance, in the first template's place."""
+        """Replace the first template by a render from the anchor, at nearly the queries' distance."""
         direction, distance = pose.anchor, pose.distance * np.exp(rng.normal(0, 0.06))
         upright = template_camera(obj.mesh, direction, self.size, distance=distance)[1]
         roll = align_roll(upright[:3, :3], templates["template_T"][0, :3, :3])

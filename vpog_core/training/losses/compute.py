@@ -54,7 +54,7 @@ def supervised_pixel(step: int) -> tuple[int, int]:
 
 @dataclass
 class ForwardPass:
-    """One batch on its way through the network; what several terms use is computed once, on demand."""
+    """Holds one batch and its network outputs; each is computed once, on its first use by a loss term."""
 
     model: VPOGModel
     batch: Batch
@@ -70,7 +70,7 @@ class ForwardPass:
 
     @cached_property
     def candidates(self) -> Encoded:
-        """Encode the further templates [B * (T - S)], without gradient.
+        """Encode the remaining templates [B * (T - S)], without gradient.
 
         The retrieval head learns from them, the encoder from queries and clusters alone: a third of the cost.
         """

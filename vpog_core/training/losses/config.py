@@ -1,4 +1,4 @@
-"""The configuration of the coarse network's loss; config/train/loss has the same fields."""
+"""Define the configuration of the coarse network's loss; config/train/loss has the same fields."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ FLOW_KINDS = ("l1", "huber")
 
 @dataclass(frozen=True)
 class LossWeights:
-    """The weight of each loss term; a term of weight 0 is not computed.
+    """Declares the weight of each loss term; a term of weight 0 is not computed.
 
     Attributes:
         classification: of query patches against template patches.
@@ -37,7 +37,7 @@ class LossWeights:
 
 @dataclass(frozen=True)
 class LossOptions:
-    """How the loss terms are computed.
+    """Declares how the loss terms are computed.
 
     Attributes:
         unseen_weight: of unseen patches against seen ones, each kind averaged apart.
@@ -78,7 +78,7 @@ class LossOptions:
 
 @dataclass(frozen=True)
 class LossConfig:
-    """The whole loss: `weights` of its terms, and `options` of how they are computed."""
+    """Declares the whole loss: `weights` of its terms, and `options` of how they are computed."""
 
     weights: LossWeights = field(default_factory=LossWeights)
     options: LossOptions = field(default_factory=LossOptions)

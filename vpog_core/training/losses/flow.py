@@ -1,4 +1,4 @@
-"""Flow inside matched patches: L1 or Huber, cross-entropy on the correlation, calibrated confidence."""
+"""Compute the loss of flow inside matched patches: L1 or Huber, cross-entropy on correlation, confidence."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def flow_loss(
     """Compute the flow and confidence losses of P matched pairs.
 
     Args:
-        flow: the head's answer for P pairs.
+        flow: the head's output for P pairs.
         target: [P, 4, 4, 2] patch units, at every fourth row and column of each patch from `offset` on.
         seen: [P, 4, 4] bool; offset: (row, column), 0..3 each.
         options: `flow_kind`, `huber_px`, `confidence_weighting`.

@@ -28,7 +28,7 @@ LABEL_STRIDE = 4
 
 @dataclass
 class PosedDepth:
-    """Posed depth images; `...` is [B] for queries and [B, S] for templates.
+    """Hold posed depth images; `...` is [B] for queries and [B, S] for templates.
 
     Attributes:
         depth: [..., H, W] metres along the optical axis, 0 where nothing (of the object) is seen.
@@ -42,7 +42,7 @@ class PosedDepth:
 
 @dataclass
 class Labels:
-    """Ground truth of matches. n = 16 / stride samples along a patch's side.
+    """Hold the ground truth of matches; n = 16 / stride samples along a patch's side.
 
     Attributes:
         patch_class: [B, S, Nq] long: template patch 0..Nt-1, or Nt for 'unseen'.
@@ -61,7 +61,7 @@ class Labels:
 
     @property
     def confidence(self) -> Tensor:
-        """Return [B, S, Nq, n, n] 0 or 1: what a perfect confidence is."""
+        """Return the ideal confidence [B, S, Nq, n, n], 0 or 1."""
         return self.seen.to(self.flow.dtype)
 
     def all_pairs(self) -> Tensor:

@@ -1,4 +1,4 @@
-"""Pose: Kullback-Leibler divergence of the true pose from the distribution of poses (EPro-PnP).
+"""Compute the pose loss: KL divergence of the true pose from the distribution of poses (EPro-PnP).
 
 Chen et al. (CVPR 2022), Monte Carlo pose loss: cost(true pose) + log of the integral of exp(-cost) over all
 poses, the integral by importance sampling. Their local regularization of derivatives draws the solution
@@ -30,7 +30,7 @@ FREEDOM = 6.0
 SIGMA_PX = (0.5, 64.0)
 """Bounds of the standard deviation that a mean weight stands for, pixels."""
 SMALL_SHIFT = 0.05
-"""Where the loss of the solution's position turns from square to linear, in diameters."""
+"""Position error, in diameters, at which the loss of the solution turns from square to linear."""
 
 
 def pose_loss(

@@ -22,7 +22,7 @@ PIXEL_STRIDE = 8
 
 @dataclass
 class PoseCorrespondences:
-    """M correspondences of each of B queries.
+    """Hold M correspondences of each of B queries.
 
     Attributes:
         points_2d: [B, M, 2] query pixels.
@@ -57,7 +57,7 @@ def pose_correspondences(
     probability = merge_unseen(matches.logits.float(), count).softmax(dim=-1)
     best = probability[..., :count].max(dim=-1)
     seen = 1.0 - probability[..., count]
-    # What `dense_matches` weighs the confidence by.
+    # Compute the factor of the confidence as in `dense_matches`.
     likely = seen * (best.values / seen.clamp_min(1e-6)).clamp_min(1e-12).sqrt()  # [B, S, Nq]
     drawn = torch.multinomial(likely.detach().flatten(1) + 1e-6, min(patches, likely[0].numel()))  # [B, n]
     b = torch.arange(len(drawn), device=drawn.device)[:, None].expand_as(drawn)

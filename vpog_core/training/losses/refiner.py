@@ -1,4 +1,4 @@
-"""Losses of the refiner: correlation, flow with its scale, visibility, pose."""
+"""Compute the losses of the refiner: correlation, flow with its scale, visibility, pose."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from vpog_core.training.losses.pose_correspondences import PoseCorrespondences
 from vpog_core.types import VPOGError
 
 VISIBLE_ERROR_PX = 4.0
-"""Errors of the flow beyond this are counted as lost by `flow_lost`."""
+"""Flow error, pixels, above which `flow_lost` counts a cell as lost."""
 
 
 @dataclass(frozen=True)
 class RefinerLossConfig:
-    """Weights of the refiner's loss terms; a term that counts 0 is not computed.
+    """Declares the weights of the refiner's loss terms; a term of weight 0 is not computed.
 
     Attributes:
         correlation: cross-entropy of both levels' correlation over the cells of its window.
@@ -57,7 +57,7 @@ class RefinerLossConfig:
 
 @dataclass
 class RefinerLabels:
-    """Ground truth of B pairs on the grid of the network's cells.
+    """Hold the ground truth of B pairs on the grid of the network's cells.
 
     Attributes:
         flow: [B, g, g, 2] (x, y) pixels; visible: [B, g, g] bool; on_object: [B, g, g] bool, of the render.

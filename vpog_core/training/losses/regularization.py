@@ -1,4 +1,4 @@
-"""Weight regularization: the mean square of the weights."""
+"""Compute weight regularization: the mean square of the weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Retrieval: InfoNCE over viewpoints and rolls, softened by their SO(3) distance."""
+"""Compute the retrieval loss: InfoNCE over viewpoints and rolls, softened by their SO(3) distance."""
 
 from __future__ import annotations
 

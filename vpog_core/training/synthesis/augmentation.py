@@ -20,7 +20,7 @@ SOURCE_STEP = 14
 
 @dataclass(frozen=True)
 class PhotometryParams:
-    """Ranges (low, high), standard deviations, and the fraction of images that each effect is applied to.
+    """Declares ranges (low, high), standard deviations, and the fraction of images of each effect.
 
     Attributes:
         gamma, gain: of the exposure; contrast: about middle grey; offset: std, of the black level.
@@ -62,7 +62,7 @@ class PhotometryParams:
 
 @dataclass
 class Photometry:
-    """The numbers of N images, all [N] float32 unless said otherwise.
+    """Hold the parameters of the effects on N images, all [N] float32 unless stated otherwise.
 
     Attributes:
         gain: [N, 3]; vignette: [N, 3] direction (x, y) across the crop and depth; 0 = none.
@@ -101,7 +101,7 @@ def draw(
     noisy = rng.random(count) < s.noise
     kind = rng.random(count)
     side = SOURCE_STEP * np.maximum(1, np.round(np.exp(within(np.log(s.source))) / SOURCE_STEP))
-    # What is small in the image is seldom out of focus as well: nothing would be left of it.
+    # Blur small objects less often, as it leaves nothing of them.
     kind = np.where(side < size, kind / s.small_blur, kind)
     kernel = _kernels(rng, count, size / REFERENCE_SIZE, s, kind < s.defocus,
                       (kind >= s.defocus) & (kind < s.defocus + s.motion))  # fmt: skip

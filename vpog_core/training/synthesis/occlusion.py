@@ -24,7 +24,7 @@ SLIDE_STEPS = 32
 
 @dataclass(frozen=True)
 class CoverParams:
-    """How often objects are covered on purpose, by what and how much.
+    """Declares how often objects are covered on purpose, by what and how much.
 
     Attributes:
         covered: fraction of queries; visible: range of the fraction that is then left visible, even.
@@ -38,7 +38,7 @@ class CoverParams:
 
 @dataclass
 class CutOut:
-    """A flat image in front of everything.
+    """Hold a flat image in front of everything.
 
     Attributes:
         sprite: a `Sprite`; to_plane: [3, 3] from its pixels to the plane z = 1 of the camera.

@@ -15,7 +15,7 @@ MAX_DISTANCE_ERROR = 0.25
 
 @dataclass(frozen=True)
 class PerturbationConfig:
-    """How far the poses that are to be refined are from the true ones.
+    """Declares how far the poses that are to be refined are from the true ones.
 
     Attributes:
         rotation_deg: largest angle of the rotation error; angles are even between zero and this.

@@ -24,7 +24,7 @@ HIGHLIGHT_LEVEL = 190.0
 
 @dataclass(frozen=True)
 class QueryParams:
-    """Probabilities and ranges of the effects in a query.
+    """Declares probabilities and ranges of the effects in a query.
 
     Attributes:
         layout: of the objects, the box and the border.
@@ -51,7 +51,7 @@ class QueryParams:
 
 @dataclass
 class Query:
-    """A crop with its ground truth; P is its side.
+    """Hold a crop with its ground truth; P is its side.
 
     Attributes:
         rgb: [P, P, 3] uint8; depth: [P, P] float32, 0 where the object is not visible.
@@ -66,7 +66,7 @@ class Query:
 
 @dataclass
 class Sprite:
-    """A cut-out image: rgb [h, w, 3] uint8 and alpha [h, w] uint8 (0 or 255)."""
+    """Hold a cut-out image: rgb [h, w, 3] uint8 and alpha [h, w] uint8 (0 or 255)."""
 
     rgb: np.ndarray
     alpha: np.ndarray
@@ -93,7 +93,7 @@ def compose(
     params: QueryParams | None = None,
     frame: VirtualCamera | None = None,
 ) -> Query:
-    """Put an object into a scene and cut out what a detector would, or what `frame` shows.
+    """Render an object in a scene, and crop the image as by a detector, or to `frame`.
 
     Args:
         T: [4, 4] object in a camera that is upright in the image and sees it.
@@ -230,7 +230,7 @@ def _smooth_edges(rgb: np.ndarray, instance_map: np.ndarray) -> np.ndarray:
 
 
 def _moved_outline(rng: np.random.Generator, rgb: np.ndarray, own: np.ndarray) -> np.ndarray:
-    """Let the object's colours spread over its outline by up to one pixel, or its surroundings' over it.
+    """Move the object's outline by up to one pixel: spread its colours outwards, or those around it inwards.
 
     Args:
         rgb: [P, P, 3] float32; own: [P, P] bool, where the object is seen.

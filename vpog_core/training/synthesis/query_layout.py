@@ -23,7 +23,7 @@ COARSE_SIZE = 48
 
 @dataclass(frozen=True)
 class LayoutParams:
-    """Probabilities and ranges of what a query contains.
+    """Declares probabilities and ranges of what a query contains.
 
     Attributes:
         ground: the object stands on a plane; neighbours: probabilities of 0, 1, 2, ... other objects on it;
@@ -48,7 +48,7 @@ class LayoutParams:
 
 @dataclass
 class Layout:
-    """A query's geometry, in one camera frame.
+    """Hold a query's geometry, in one camera frame.
 
     Attributes:
         objects: the object itself first; ground: or None.
@@ -94,7 +94,7 @@ def lay_out(
     target = SceneObject(renderer, T)
     tilt = rotation_z(rng.normal(0, 0.1)) @ rotation_x(rng.uniform(0.15, 1.45))
     up = tilt @ np.array([0.0, -1.0, 0.0])
-    # Put the ground under the object, and neighbours on it.
+    # Place the ground under the object, and neighbours on it.
     objects, ground = [target], None
     if rng.random() < params.ground:
         ground = Ground(up, float((_hull(target) @ up).min()))
@@ -115,7 +115,7 @@ def lay_out(
         cut_out, visible = (cut_out, seen) if _visible_enough(seen, alone) else (None, visible)
     elif added is not None and _in_front(added):
         objects, visible = _keep_visible([*objects, added], alone, K)
-    # Cut the image off at its border.
+    # Draw the image's border, beyond which nothing is visible.
     modal = rng.random() < params.visible_box
     border = None
     if rng.random() < params.border:
@@ -170,7 +170,7 @@ def _neighbour(
 
 
 def _in_front(obj: SceneObject) -> bool:
-    """Tell whether all of it is well before the camera: what reaches to the camera would hide everything."""
+    """Tell whether all of an object is well in front of the camera, so that it does not hide everything."""
     return bool(_hull(obj)[:, 2].min() > 0.1 * _diameter(obj))
 
 
@@ -186,7 +186,7 @@ def _fit(box: np.ndarray) -> np.ndarray:
 
 
 def _visible_enough(visible: np.ndarray, alone: np.ndarray) -> bool:
-    """Tell whether enough of an object is seen, of what were seen of it alone."""
+    """Tell whether a large enough fraction of an object is visible, of what is visible of it alone."""
     return bool(visible.sum() >= MIN_VISIBLE * alone.sum())
 
 

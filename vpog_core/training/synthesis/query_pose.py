@@ -20,7 +20,7 @@ of their directions (about 24 degrees), and of their turns (radians)."""
 
 @dataclass(frozen=True)
 class QueryPose:
-    """Says where a sample's queries are seen from.
+    """Declares where a sample's queries are seen from.
 
     Attributes:
         anchor: [3] unit direction they lie around, object frame.

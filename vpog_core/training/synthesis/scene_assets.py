@@ -1,4 +1,4 @@
-"""What surrounds the object of a training query: photographs, random surfaces, other objects, light."""
+"""Provide the surroundings of a training query: photographs, random surfaces, other objects, light."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SPRITE_SIZE = 112
 
 
 class SceneAssets:
-    """Backgrounds, clutter and light.
+    """Provides backgrounds, clutter and light.
 
     Args:
         photos: [h, w, 3] uint8 images.

@@ -31,13 +31,13 @@ def roll_free_distance(R: Tensor, R_ref: Tensor) -> tuple[Tensor, Tensor]:
     M = R @ R_ref.transpose(-1, -2)
     cosine, sine = M[..., 0, 0] + M[..., 1, 1], M[..., 0, 1] - M[..., 1, 0]
     trace = torch.hypot(cosine, sine) + M[..., 2, 2]
-    # trace = 1 + 2 cos a; by the half angle, which stays exact near zero where the arc cosine does not.
+    # trace = 1 + 2 cos a. The half angle is used, since the arc cosine is inexact near zero.
     return 2 * torch.asin(((3 - trace) / 4).clamp(0, 1).sqrt()), torch.atan2(sine, cosine)
 
 
 @dataclass
 class Selection:
-    """Views and rolls; the first `cluster` of them go to matching, all of them to retrieval.
+    """Hold views and rolls; the first `cluster` of them go to matching, all of them to retrieval.
 
     Attributes:
         views: [..., T] indices of templates; rolls: [..., T] radians each is turned by.

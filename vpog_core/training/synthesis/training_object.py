@@ -1,4 +1,4 @@
-"""The object that a training sample is drawn of."""
+"""Define the object of a training sample."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ def _no_symmetries() -> tuple[Symmetry, Symmetry]:
 
 
 class TrainingObject:
-    """An object of training: its renderer, its annotated views if it has some, its symmetries.
+    """Holds a training object: its renderer, its annotated views if it has some, its symmetries.
 
     Args:
         name: for messages; kind: the source it counts for.
         open_renderer: gives its renderer, which knows its mesh; called at every use.
         views: where it is annotated (`data.bop_queries.AnnotatedViews`); None: its queries are rendered.
         find_symmetries: gives the motions after which it looks the same, and those after which its bare shape
-            does; called once, when first asked for.
+            does; called once, on first use.
     """
 
     def __init__(
@@ -39,12 +39,12 @@ class TrainingObject:
 
     @property
     def renderer(self) -> Renderer:
-        """Renders it."""
+        """The renderer of the mesh."""
         return self.open_renderer()
 
     @property
     def mesh(self) -> Mesh:
-        """Return its mesh."""
+        """The mesh."""
         return self.renderer.mesh
 
     @property

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from vpog_core.objects.appearance_symmetry import appearance_symmetry
-from vpog_core.synthetic.repaint import LOOKS, repainted
+from vpog_core.synthetic.repaint import APPEARANCES, repainted
 from vpog_core.training.synthesis.training_object import TrainingObject
 from vpog_core.types import VPOGError
 
 
 @dataclass(frozen=True)
-class LookParams:
-    """How often the object of a sample has which appearance, relative to each other.
+class AppearanceParams:
+    """Declares how often the object of a sample has which appearance, relative to each other.
 
     Attributes:
         own: the mesh's own colours; plain: one colour of paint; print: a printed design or a pattern;
@@ -31,31 +31,33 @@ class LookParams:
     def __post_init__(self) -> None:
         values = list(vars(self).values())
         if not all(0 <= v < float("inf") for v in values) or sum(values) <= 0:
-            raise VPOGError(f"data.looks are {vars(self)}: set numbers of zero or more, not all zero.")
+            raise VPOGError(f"data.appearances are {vars(self)}: set numbers of zero or more, not all zero.")
 
 
-OWN_COLOURS = LookParams(own=1, plain=0, print=0, photo=0, decals=0)
-"""Nothing but the meshes' own colours."""
+OWN_COLOURS = AppearanceParams(own=1, plain=0, print=0, photo=0, decals=0)
+"""All objects have the colours of their own meshes."""
 
 
-def look_generator(seed: int, index: int) -> np.random.Generator:
-    """Return what draws the look of item `index`, apart from what draws its pose and scene."""
+def appearance_generator(seed: int, index: int) -> np.random.Generator:
+    """Return the generator that draws the appearance of item `index`; pose and scene have their own."""
     return np.random.default_rng([seed, index, 1])
 
 
-def draw_look(
-    rng: np.random.Generator, obj: TrainingObject, params: LookParams, photos: Sequence[np.ndarray]
+def sample_appearance(
+    rng: np.random.Generator, obj: TrainingObject, params: AppearanceParams, photos: Sequence[np.ndarray]
 ) -> TrainingObject:
-    """Return an object as one sample shows it, in queries and templates alike; its symmetry is the look's.
+    """Return an object with the appearance drawn for one sample, in queries and templates alike.
+
+    Its symmetry is that of the appearance: plain paint keeps all symmetries of the shape.
 
     Args:
-        photos: [h, w, 3] uint8. An object of annotated images stays as they show it.
+        photos: [h, w, 3] uint8. An object of annotated images keeps the appearance that they show.
     """
-    weights = np.array([params.own, *(getattr(params, look) for look in LOOKS)])
+    weights = np.array([params.own, *(getattr(params, name) for name in APPEARANCES)])
     chosen = int(rng.choice(len(weights), p=weights / weights.sum())) - 1
     if chosen < 0 or obj.views is not None:
         return obj
-    renderer = repainted(rng, obj.renderer, LOOKS[chosen], photos)
+    renderer = repainted(rng, obj.renderer, APPEARANCES[chosen], photos)
     shape = obj.shape_symmetry
-    symmetry = shape if LOOKS[chosen] == "plain" else appearance_symmetry(renderer, shape)
+    symmetry = shape if APPEARANCES[chosen] == "plain" else appearance_symmetry(renderer, shape)
     return TrainingObject(obj.name, lambda: renderer, obj.kind, find_symmetries=lambda: (symmetry, shape))
