@@ -92,11 +92,18 @@ class Client:
         return self.call(ChangeState, "change_state", request, ONBOARDING_TIMEOUT_S).success
 
     def bring_to(self, wanted: str) -> None:
-        """Lead the node from whatever state it is in to another."""
+        """Lead the node, which is not starting by itself, from whatever state it is in to another."""
         order = ["unconfigured", "inactive", "active"]
         up, down = ["configure", "activate"], ["cleanup", "deactivate"]
-        assert self.spin_until(lambda: self.state() in order, ONBOARDING_TIMEOUT_S), "stuck in a transition"
-        now, goal = order.index(self.state()), order.index(wanted)
+        found = ""
+
+        def is_settled() -> bool:
+            nonlocal found
+            found = self.state()
+            return found in order
+
+        assert self.spin_until(is_settled, ONBOARDING_TIMEOUT_S), f"stuck in the state {found}"
+        now, goal = order.index(found), order.index(wanted)
         for step in range(now, goal):
             assert self.change_state(up[step]), f"{up[step]} failed"
         for step in range(now, goal, -1):

@@ -137,7 +137,7 @@ class Clicker:
 
 @pytest.fixture(scope="module")
 def active(start_node, client, carton_dir, carton_cache):
-    start_node(objects_dir=carton_dir, cache_dir=carton_cache, device="cpu",
+    start_node(objects_dir=carton_dir, cache_dir=carton_cache, device="cpu", autostart="false",
                diagnostics_period=0.2, tracking_max_age=3600.0)  # fmt: skip
     client.bring_to("active")
     client.shake_hands()

@@ -21,7 +21,8 @@ BOUND_S = 3.0
 
 @pytest.fixture(scope="module")
 def node(start_node, untrained, client):
-    node = start_node(program=(PROGRAM,), objects_dir=untrained.objects_dir, diagnostics_period=0.1)
+    given = {"objects_dir": untrained.objects_dir, "autostart": "false", "diagnostics_period": 0.1}
+    node = start_node(program=(PROGRAM,), **given)
     client.bring_to("active")
     client.shake_hands()
     return node

@@ -61,7 +61,13 @@ class Storm:
 
 @pytest.fixture(scope="module")
 def node(start_node, client, carton_dir, carton_cache):
-    node = start_node(objects_dir=carton_dir, cache_dir=carton_cache, device="cpu", diagnostics_period=0.2)
+    node = start_node(
+        objects_dir=carton_dir,
+        cache_dir=carton_cache,
+        device="cpu",
+        diagnostics_period=0.2,
+        autostart="false",
+    )
     client.bring_to("active")
     client.shake_hands()
     return node

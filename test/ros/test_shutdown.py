@@ -75,7 +75,12 @@ def test_while_onboarding(start_for_test, tmp_path, untrained, many):
 def slow_node(start_for_test, client, untrained):
     """An active node that takes long for each frame: all views, at all rolls."""
     node = start_for_test(
-        **untrained.parameters(), mode="global", rolls=12, diagnostics_period=0.1, device="cpu"
+        **untrained.parameters(),
+        mode="global",
+        rolls=12,
+        diagnostics_period=0.1,
+        device="cpu",
+        autostart="false",
     )
     client.bring_to("active")
     client.shake_hands()

@@ -24,7 +24,9 @@ def test_two_nodes_share_their_cache_and_nothing_else(start_for_test, make_clien
     given |= {"device": "cpu", "diagnostics_period": 0.1}
     nodes = {name: start_for_test(name=name, **given) for name in (LEFT, RIGHT)}
     clients = {name: make_client(name) for name in nodes}
-    for client in clients.values():
+    for name, client in clients.items():
+        # Both start by themselves, and onboard at the same time.
+        nodes[name].wait_for("instances: /")
         client.bring_to("active")
         client.shake_hands()
     # One of them has onboarded the object, and the other one took it from the cache.
