@@ -329,6 +329,6 @@ def test_ctrl_c_ends_without_a_traceback(scene, untrained, tmp_path, delay):
     process.send_signal(signal.SIGINT)
     out, _ = process.communicate(timeout=20.0)
     assert "Traceback" not in out
-    # Where everything is quick it may be done.
-    assert process.returncode in (130, 0)
-    assert process.returncode == 0 or out.endswith("vpog: stopped.\n")
+    # Where everything is quick it may be done, or just ending: then Python has no handler any more.
+    assert process.returncode in (130, 0, -signal.SIGINT)
+    assert process.returncode != 130 or out.endswith("vpog: stopped.\n")
