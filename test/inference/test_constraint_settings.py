@@ -1,4 +1,4 @@
-"""What users say of upright objects and their plane becomes constraints in the camera's frame."""
+"""Test that settings of upright objects and their plane become constraints in the camera's frame."""
 
 from __future__ import annotations
 

@@ -166,7 +166,7 @@ def test_a_followed_object_that_falls_over_is_searched_for_anew(free, carton):
 
 
 def test_views_that_cannot_be_upright_are_not_retrieved(standing, described, small_model, monkeypatch):
-    """Of a crop that shows all views alike."""
+    """All views get the same logit."""
     monkeypatch.setattr(small_model.retrieval_head, "logits", lambda one, views: torch.zeros(1, len(views)))
 
     def tilts(*allowed) -> list[float]:

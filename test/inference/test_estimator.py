@@ -1,4 +1,4 @@
-"""What the estimator answers."""
+"""Test the results of the estimator."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""What cannot be used, and what fails: a reason, and no other detection is the worse for it."""
+"""Test that unusable input and failures give a reason, and leave the other detections as they are."""
 
 from dataclasses import replace
 

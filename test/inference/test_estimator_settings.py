@@ -1,4 +1,4 @@
-"""What an estimator is made of: settings, weights, devices, caches."""
+"""Test the parts of an estimator: settings, weights, devices, caches."""
 
 import numpy as np
 import pytest

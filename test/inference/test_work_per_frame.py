@@ -1,4 +1,4 @@
-"""What a frame costs, counted: a change that makes the estimator do more or less shows without a clock.
+"""Count the work of a frame: a change that makes the estimator do more or less shows without a clock.
 
 True correspondences take the place of what the untrained network says, so that the way of a frame through the
 pipeline hangs on no weights but the refiner's; everything that costs time is run as it is.
@@ -38,7 +38,7 @@ REFERENCE = {
     "four, new": {"GFLOP": 22.84, "network calls": 10, "templates": 48, "renders": 26},
     "four, tracked": {"GFLOP": 1.32, "network calls": 1, "templates": 0, "renders": 18},
 }
-"""What one frame costs in each case. GFLOP: of vpog-tiny and refiner-tiny for each detection, by the cost
+"""The work of one frame in each case. GFLOP: of vpog-tiny and refiner-tiny for each detection, by the cost
 tables of docs/network.md; network calls: of any network, whatever the batch; templates: images of templates
 that are encoded; renders: of a mesh. A change that moves a number by more than a fifth fails here."""
 TOLERANCE = 0.2

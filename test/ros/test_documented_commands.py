@@ -20,7 +20,7 @@ RUN = re.compile(r"ros2 run vpog_ros (\w+)([^\n`]*)")
 
 
 def found(pattern: re.Pattern) -> list[tuple[str, str]]:
-    """What a pattern finds in all pages, with lines joined that a backslash continues."""
+    """Find a pattern in all pages, with lines joined that a backslash continues."""
     texts = [page.read_text().replace("\\\n", " ") for page in PAGES]
     return sorted({match for text in texts for match in pattern.findall(text)})
 

@@ -1,4 +1,4 @@
-"""What the real node in its own process refuses or doubts, and that it costs itself alone."""
+"""Test what the real node in its own process refuses or doubts, and that it affects nothing else."""
 
 from __future__ import annotations
 

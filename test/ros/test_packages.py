@@ -1,4 +1,4 @@
-"""What comes from apt and what from pip: package.xml, pyproject.toml, README and the imports agree."""
+"""Test that package.xml, pyproject.toml, README and the imports agree on what comes from apt and pip."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def package() -> str:
 
 @pytest.fixture(scope="module")
 def depends(package) -> set[str]:
-    """What package.xml depends on."""
+    """Read the dependencies of package.xml."""
     return {item.text for item in ElementTree.fromstring(package) if item.tag in ("depend", "exec_depend")}
 
 
