@@ -127,8 +127,9 @@ def frame_of(frame) -> tuple:
 
 
 def test_without_detections_of_the_image_the_newest_are_used(asker, frame):
-    # Without its answer, which takes seconds where others have the CPU: detections may be five seconds old.
-    asker.client.send(*frame_of(frame), [carton(frame)])
+    # The second image is answered quickly even on a busy machine: detections may be five seconds old.
+    for _ in range(2):
+        asker.client.answer(asker.client.send(*frame_of(frame), [carton(frame)]))
     handle = asker.send(Estimate.Goal())
     asker.client.send(*frame_of(frame), None)
     status, result = asker.result(handle, 60.0)
