@@ -38,7 +38,7 @@ def depends(package) -> set[str]:
 
 @pytest.fixture(scope="module")
 def from_pip(package) -> set[str]:
-    """What package.xml says that comes by pip."""
+    """Read the packages that package.xml says come by pip."""
     (names,) = re.findall(r"<!-- By pip, not in the distribution: (.*)\. -->", package)
     return set(names.split(", "))
 

@@ -25,7 +25,7 @@ BOUND_S = 3.0
 
 OBJECTS = 12
 CYCLES = int(os.environ.get("VPOG_CYCLES", "20"))
-"""Of the lifecycle; 50 are worth it where transitions change."""
+"""Number of lifecycle cycles; run 50 by hand after a change of transitions."""
 
 
 @pytest.fixture(scope="module")

@@ -40,4 +40,4 @@ class TransformListener:
 TF2 = SimpleNamespace(
     Buffer=Buffer, TransformListener=TransformListener, TransformException=TransformException
 )
-"""What `vpog_ros.optional.tf2_ros` is replaced by."""
+"""Provide the stand-in that replaces `vpog_ros.optional.tf2_ros`."""

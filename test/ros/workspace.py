@@ -59,7 +59,7 @@ def build(folder: Path) -> Path:
 
 
 def in_workspace(install: Path, command: str) -> str:
-    """What a bash command prints with the workspace sourced, in a folder that holds none of the sources."""
+    """Run a bash command with the workspace sourced, outside of the sources, and return what it prints."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     script = f'source "{install}/local_setup.bash" && {command}'
     result = subprocess.run(

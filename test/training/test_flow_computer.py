@@ -208,7 +208,7 @@ def test_slanted_surfaces_are_seen_without_holes(degrees):
 
 
 def test_templates_that_were_rolled_by_nearest_sampling_have_no_holes():
-    """What the loader does with cached templates: another half pixel is lost along each axis, and float16."""
+    """Shrink templates as the loader does: another half pixel is lost along each axis, and float16."""
     query, K = slanted(np.radians(65))
     near = np.hypot(*(np.indices((SIZE, SIZE)) - (SIZE - 1) / 2)) < 30
     roll = np.radians(33.0)

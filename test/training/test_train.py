@@ -164,7 +164,7 @@ def test_tensorboard_gets_scores_rates_and_pictures(whole):
 
 
 def test_a_run_of_an_earlier_version_goes_on(whole, tmp_path):
-    """Its configuration and its history have names that were changed since."""
+    """The run's configuration and history have names that were changed since."""
     settings = yaml.safe_load((whole / "config.yaml").read_text())
     for new, old in (("cache_dir", "bank"), ("refined_fraction", "refined_share"), ("appearances", "looks")):
         settings["data"][old] = settings["data"].pop(new)
