@@ -126,10 +126,11 @@ def test_something_in_front_does_not_pull_it_away(shot):
 
 
 def test_the_support_is_where_the_picture_shows_the_points(shot):
+    """Corners of the print are followed to half a pixel, in another light and with noise."""
     found = align(shot.renderer, shot.observation, perturbed(shot), 2)
     pixels = (found.rays / found.rays[:, 2:]) @ K.T
     truly = project(shot.observation.camera, transform_points(shot.T_true, found.points))
-    assert np.median(np.linalg.norm(pixels[:, :2] - truly, axis=1)) < 0.4
+    assert np.median(np.linalg.norm(pixels[:, :2] - truly, axis=1)) < 0.5
     assert (found.weights > 0).all()
 
 

@@ -1,13 +1,14 @@
-"""Align the rendered object with the image by dense optical flow, at the full resolution of the image.
+"""Align the rendered object with the image by optical flow, at the full resolution of the image.
 
-The object is rendered at its pose into a look-at crop of the full image. Optical flow from the render to
-the crop (DIS: Kroeger et al., Fast Optical Flow using Dense Inverse Search, ECCV 2016), checked by the flow
-back, carries each rendered surface point to where the image shows it; PnP gives the pose that agrees.
+The object is rendered at its pose into a look-at crop of the full image. Optical flow from the corners of the
+render to the crop (Lucas-Kanade in a pyramid: Bouguet, Pyramidal Implementation of the Lucas Kanade Feature
+Tracker, 2000), checked by the flow back, carries surface points to where the image shows them; PnP gives the
+pose that agrees.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -25,7 +26,7 @@ from vpog_core.types import Camera, VPOGError
 
 MAX_SIZE, MIN_SIZE = 256, 48
 """Sides of the crop, pixels; an object that would need a smaller one is left as it is."""
-MAX_ENLARGEMENT = 2.0
+MAX_ENLARGEMENT = 1.5
 """Largest scale of the crop: its pixels over those of the image."""
 PADDING = 1.15
 LOCAL_SIGMA = 1 / 32
@@ -36,15 +37,21 @@ DOWNSAMPLE_SIGMA = 6.0
 """Standard deviation, pixels, above which the image is scaled down before a Gaussian filter."""
 MIN_CONTRAST = 6.0
 """Grey levels: contrast fainter than this is noise, and is not amplified."""
+COARSE_WINDOW, FINE_WINDOW = 31, 21
+"""Sides of the flow's window, pixels. A large one finds more, in the first round; a small one is exact."""
+PYRAMID_LEVELS = 4
+"""Levels of the flow's pyramid above the crop itself, each half as large as the one below."""
+MAX_POINTS, MIN_DISTANCE = 300, 4
+"""Corners that are followed, at most, and the least distance between two of them, pixels."""
+MIN_CORNER = 1e-4
+"""Smallest eigenvalue of the normalised render's structure tensor at a corner; fraction of the largest."""
 MAX_ROUND_TRIP = 1 / 256
 """Largest error of forward and backward flow in a row; fraction of the crop's side."""
-MIN_CORNER = 6e-4
-"""Smallest eigenvalue of the normalised render's structure tensor at a pixel whose flow is used."""
 INLIER_THRESHOLD = 2 / 256
 """Largest reprojection error of an inlier; fraction of the crop's side."""
-MIN_POINTS, MIN_FRACTION = 50, 0.3
+MIN_POINTS, MIN_FRACTION = 12, 0.3
 """Least number, and least fraction, of the points found by flow that must agree with the aligned pose."""
-MIN_SPREAD, CELL = 0.2, 1 / 16
+MIN_SPREAD, CELL = 0.1, 1 / 16
 """Least fraction of the object's cells (side: fraction of the crop's) that inliers cover."""
 MAX_TURN, MAX_SHIFT = np.radians(20.0), 0.15
 """Largest rotation and shift (fraction of the distance) of an alignment; a larger one is rejected."""
@@ -53,19 +60,36 @@ MIN_PIXELS = 100
 
 
 @dataclass
+class FlowPose:
+    """Hold a pose that optical flow leads to, and the N points that agree with it.
+
+    Attributes:
+        T_cam_obj: [4, 4].
+        rays: [N, 3] camera frame, z > 0 of the virtual camera, where the image shows the points; points:
+            [N, 3] metres, object frame; weights: [N].
+    """
+
+    T_cam_obj: np.ndarray
+    rays: np.ndarray
+    points: np.ndarray
+    weights: np.ndarray
+
+
+@dataclass
 class Alignment:
-    """Hold a pose after its alignment with the image, and how similar its render is; N aligned points.
+    """Hold a pose after its alignment with the image, and how similar its render is.
 
     Attributes:
         T_cam_obj: [4, 4]; similarity: -1..1, see `RenderedView.similarity`.
         similarity_before: that of the pose before its alignment.
-        rays: [N, 3] camera frame, z > 0 of the virtual camera, where the image shows the points; points:
-            [N, 3] metres, object frame; weights: [N]. None where the pose was not moved.
+        corrected: the corrected pose that the alignment began from; None: the given one.
+        rays, points, weights: as of `FlowPose`; None where the pose was not moved.
     """
 
     T_cam_obj: np.ndarray
     similarity: float
     similarity_before: float
+    corrected: RefinedPose | None = None
     rays: np.ndarray | None = None
     points: np.ndarray | None = None
     weights: np.ndarray | None = None
@@ -75,14 +99,26 @@ class Alignment:
         """Tell whether the alignment changed the pose."""
         return self.rays is not None
 
+    def moved_to(self, pose: FlowPose | RefinedPose, similarity: float) -> Alignment:
+        """Return the alignment with another pose, of another similarity."""
+        return replace(
+            self,
+            T_cam_obj=pose.T_cam_obj,
+            similarity=similarity,
+            rays=pose.rays,
+            points=pose.points,
+            weights=pose.weights,
+        )
+
 
 def align(
     renderer: Renderer,
     observation: Observation,
     T_cam_obj: np.ndarray,
     rounds: int,
-    refined: RefinedPose | None = None,
+    corrected: Sequence[RefinedPose] = (),
     should_follow_flow: Callable[[float], bool] | None = None,
+    max_size: int = MAX_SIZE,
 ) -> Alignment:
     """Move a pose T_cam_obj [4, 4] to where its render is more similar to the image, or leave it as it is.
 
@@ -90,37 +126,35 @@ def align(
 
     Args:
         rounds: at most; 0 only compares.
-        refined: the pose as a refiner corrects it; the alignment begins from there where that is more
-            similar to the image.
+        corrected: poses that a refiner made of it; the alignment begins from the one that is most similar to
+            the image, if it is more similar than the given pose.
         should_follow_flow: tells from the similarity reached whether the flow is followed; None: always.
+        max_size: side of the crop, pixels, at most.
     """
     # Measure how similar the render at the given pose is to the image.
-    view = RenderedView.of(renderer, observation, T_cam_obj)
+    view = RenderedView.of(renderer, observation, T_cam_obj, max_size)
     before = 0.0 if view is None else view.similarity
     best = Alignment(T_cam_obj, before, before)
-    # Start from the refiner's pose if its render is more similar.
-    if refined is not None and refined.rays is not None:
-        other = RenderedView.of(renderer, observation, refined.T_cam_obj)
-        if other is not None and (view is None or other.similarity > before):
-            view, best = other, _alignment_of_refined(refined, other.similarity, before)
+    # Start from the corrected pose whose render is most similar.
+    for pose in corrected:
+        other = (
+            None if pose.rays is None else RenderedView.of(renderer, observation, pose.T_cam_obj, max_size)
+        )
+        if other is not None and (view is None or other.similarity > best.similarity):
+            view, best = other, replace(best, corrected=pose).moved_to(pose, other.similarity)
     if view is None or (should_follow_flow is not None and not should_follow_flow(best.similarity)):
         return best
     # Follow the flow as long as the similarity rises and the pose stays near.
     start = best.T_cam_obj
-    for _ in range(rounds):
-        found = _follow_flow(view)
-        if found is None or not _near(start, found.T_cam_obj):
+    for n in range(rounds):
+        found = follow_flow(view, FINE_WINDOW if n else COARSE_WINDOW)
+        if found is None or not is_near(start, found.T_cam_obj):
             break
-        view = RenderedView.of(renderer, observation, found.T_cam_obj)
+        view = RenderedView.of(renderer, observation, found.T_cam_obj, max_size)
         if view is None or view.similarity <= best.similarity:
             break
-        best = replace(found, similarity=view.similarity, similarity_before=best.similarity_before)
+        best = best.moved_to(found, view.similarity)
     return best
-
-
-def _alignment_of_refined(refined: RefinedPose, similarity: float, before: float) -> Alignment:
-    """Return the alignment that takes over a refiner's correction."""
-    return Alignment(refined.T_cam_obj, similarity, before, refined.rays, refined.points, refined.weights)
 
 
 @dataclass
@@ -140,9 +174,15 @@ class RenderedView:
     visible: np.ndarray
 
     @classmethod
-    def of(cls, renderer: Renderer, observation: Observation, T_cam_obj: np.ndarray) -> RenderedView | None:
-        """Render the view at a pose; None when the object is out of the image, or too small in it."""
-        virtual = _framed(renderer, observation.camera, T_cam_obj)
+    def of(
+        cls, renderer: Renderer, observation: Observation, T_cam_obj: np.ndarray, max_size: int = MAX_SIZE
+    ) -> RenderedView | None:
+        """Render the view at a pose, in a crop of `max_size` pixels at most.
+
+        Returns:
+            None when the object is out of the image, or too small in it.
+        """
+        virtual = _framed(renderer, observation.camera, T_cam_obj, max_size)
         if virtual is None:
             return None
         T_virt_obj = invert(virtual.T_cam_virt) @ T_cam_obj
@@ -172,6 +212,13 @@ class RenderedView:
             for fraction in (LOCAL_SIGMA, COARSE_SIGMA)
         )
 
+    def coverage(self, points: np.ndarray) -> float:
+        """Compute the fraction 0..1 of the rendered object's cells that points [N, 3] of it lie in."""
+        pixels = pinhole.to_pixels(transform_points(self.T_virt_obj, points), self.virtual.K)
+        rendered = np.argwhere(self.render.mask)[:, ::-1]
+        side = CELL * self.virtual.size
+        return min(1.0, _cells(pixels, side) / _cells(rendered, side))
+
     def _similarity_over(self, sigma: float, inside: np.ndarray) -> float:
         weight = inside.astype(np.float32)
         fraction = _blurred(weight, sigma) + 1e-3
@@ -180,7 +227,7 @@ class RenderedView:
         return float((a * b).sum()) / spread if spread > 1e-6 else 0.0
 
 
-def _framed(renderer: Renderer, camera: Camera, T_cam_obj: np.ndarray) -> VirtualCamera | None:
+def _framed(renderer: Renderer, camera: Camera, T_cam_obj: np.ndarray, max_size: int) -> VirtualCamera | None:
     """Make the camera that looks at the object; its crop is as large as the image's resolution allows."""
     points = transform_points(T_cam_obj, renderer.mesh.hull_points)
     if not np.isfinite(points).all() or points[:, 2].min() <= 1e-6:
@@ -188,19 +235,23 @@ def _framed(renderer: Renderer, camera: Camera, T_cam_obj: np.ndarray) -> Virtua
     pixels = project(camera, points)
     try:
         box = np.concatenate([pixels.min(axis=0), pixels.max(axis=0)])
-        virtual = look_at_crop(camera, box, MAX_SIZE, pad=PADDING)
-        size = min(MAX_SIZE, int(MAX_ENLARGEMENT * MAX_SIZE * camera.K[0, 0] / virtual.K[0, 0]))
+        virtual = look_at_crop(camera, box, max_size, pad=PADDING)
+        size = min(max_size, int(MAX_ENLARGEMENT * max_size * camera.K[0, 0] / virtual.K[0, 0]))
         if size < MIN_SIZE:
             return None
-        return virtual if size == MAX_SIZE else look_at_crop(camera, box, size, pad=PADDING)
+        return virtual if size == max_size else look_at_crop(camera, box, size, pad=PADDING)
     except VPOGError:
         return None
 
 
-def _follow_flow(view: RenderedView) -> Alignment | None:
-    """Find the pose that the flow from a view leads to; None when too few points agree."""
+def follow_flow(view: RenderedView, window: int = FINE_WINDOW) -> FlowPose | None:
+    """Find the pose that the flow from a view leads to; None when too few points agree.
+
+    Args:
+        window: side of the flow's window, pixels.
+    """
     # Match render and crop by optical flow.
-    pixels, matched, weights = _flow_matches(view)
+    pixels, matched, weights = _flow_matches(view, window)
     if len(pixels) < MIN_POINTS:
         return None
     # Solve for the pose that the matches agree on.
@@ -215,35 +266,33 @@ def _follow_flow(view: RenderedView) -> Alignment | None:
         return None
     rays = pinhole.to_rays(matched[pnp.inlier], K) @ view.virtual.R_virt_cam
     T_cam_obj = view.virtual.T_cam_virt @ pnp.T_virt_obj
-    return Alignment(T_cam_obj, 0.0, 0.0, rays, points[pnp.inlier], weights[pnp.inlier])
+    return FlowPose(T_cam_obj, rays, points[pnp.inlier], weights[pnp.inlier])
 
 
-def _flow_matches(view: RenderedView) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _flow_matches(view: RenderedView, window: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Match the render with the crop: pixels [N, 2] int, where the crop shows them [N, 2], weights [N]."""
     size = view.virtual.size
     # Put the blurred image behind the object, so that its outline does not bias the flow.
     blur = cv2.blur(view.crop, (size // 8 | 1,) * 2)
     ours = _normalised(np.where(view.visible, view.grey, blur), LOCAL_SIGMA * size)
     theirs = _normalised(view.crop, LOCAL_SIGMA * size)
-    # Compute flow in both directions.
-    flow, back = _flow(ours, theirs), _flow(theirs, ours)
-    # Choose pixels on a grid, inside the object, at corners.
+    # Choose corners inside the object.
     margin = max(3, size // 36 | 1)
-    inside = cv2.erode(view.visible.astype(np.uint8), np.ones((margin, margin))) > 0
-    corner = cv2.cornerMinEigenVal(ours, margin)
-    grid = np.zeros_like(inside)
-    step = 3 if size > MAX_SIZE // 2 else 2
-    grid[1::step, 1::step] = True
-    y, x = np.nonzero(inside & grid & (corner > MIN_CORNER))
-    matched = np.stack([x, y], axis=1) + flow[y, x]
-    u, v = (matched[None, :, axis].astype(np.float32) for axis in (0, 1))
-    if not len(x):
+    inside = cv2.erode(view.visible.astype(np.uint8), np.ones((margin, margin)))
+    chosen = cv2.goodFeaturesToTrack(
+        ours, MAX_POINTS, MIN_CORNER, MIN_DISTANCE, mask=inside, blockSize=margin
+    )
+    if chosen is None:
         return np.zeros((0, 2), int), np.zeros((0, 2)), np.zeros(0)
+    pixels = chosen[:, 0].astype(int)
+    # Follow them into the crop, and back from there.
+    matched, found = _flow(ours, theirs, chosen, window)
+    returned, found_back = _flow(theirs, ours, matched, window)
     # Keep those that the backward flow leads back to where they were.
-    returned = cv2.remap(back, u, v, cv2.INTER_LINEAR)[0] + flow[y, x]
-    good = np.linalg.norm(returned, axis=1) < max(MAX_ROUND_TRIP * size, 0.5)
-    weights = np.sqrt(corner[y, x][good]).astype(np.float64)
-    return np.stack([x, y], axis=1)[good], matched[good].astype(np.float64), weights
+    round_trip = np.linalg.norm(returned - chosen, axis=-1)[:, 0]
+    good = found & found_back & (round_trip < MAX_ROUND_TRIP * size)
+    corner = cv2.cornerMinEigenVal(ours, margin)[pixels[good, 1], pixels[good, 0]]
+    return pixels[good], matched[good, 0].astype(np.float64), np.sqrt(corner).astype(np.float64)
 
 
 def _cells(pixels: np.ndarray, side: float) -> int:
@@ -251,11 +300,12 @@ def _cells(pixels: np.ndarray, side: float) -> int:
     return len(np.unique(pixels // side @ [1.0, 1e4]))
 
 
-def _flow(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Compute optical flow [P, P, 2] float32, pixels, from image a to image b, [P, P] uint8 each."""
-    dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    dis.setUseMeanNormalization(True)
-    return dis.calc(a, b, None)
+def _flow(a: np.ndarray, b: np.ndarray, points: np.ndarray, window: int) -> tuple[np.ndarray, np.ndarray]:
+    """Follow points [N, 1, 2] float32 from image a to b, [P, P] uint8; return them and which are found."""
+    there, found, _ = cv2.calcOpticalFlowPyrLK(
+        a, b, points, None, winSize=(window, window), maxLevel=PYRAMID_LEVELS
+    )
+    return there, found[:, 0] > 0
 
 
 def _normalised(grey: np.ndarray, sigma: float) -> np.ndarray:
@@ -288,7 +338,7 @@ def _blurred(values: np.ndarray, sigma: float) -> np.ndarray:
     return cv2.resize(wide, values.shape[::-1], interpolation=cv2.INTER_LINEAR)
 
 
-def _near(T_from: np.ndarray, T_to: np.ndarray) -> bool:
+def is_near(T_from: np.ndarray, T_to: np.ndarray) -> bool:
     """Tell whether a pose [4, 4] is a correction of another, not a different one."""
     if not np.isfinite(T_to).all():
         return False

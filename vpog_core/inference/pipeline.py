@@ -133,18 +133,18 @@ def encode(setup: Setup, queries: Sequence[Query]) -> list[Query]:
 
 
 def track(setup: Setup, queries: Sequence[Query]) -> list[Query]:
-    """Follow the objects whose previous pose is known, by the refiner alone; accept high enough scores."""
+    """Follow the objects whose previous pose is known; accept high enough scores."""
     rows = [n for n, q in enumerate(queries) if q.may_be_tracked]
     found = list(queries)
     if setup.networks.refiner is None or not setup.options.refiner_rounds or not rows:
         return found
-    # Track them by the refiner.
+    # Track them by optical flow and by the refiner.
     with setup.stage("track"):
         followed = follow(
             setup.networks.refiner,
             [queries[n] for n in rows],
             lambda query: setup.objects.renderer(query.target),
-            setup.networks.calibration.tracked,
+            setup.networks.calibration,
             setup.options.refiner_rounds,
         )
         # Accept the poses whose score is high enough.

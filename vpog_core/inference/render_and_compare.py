@@ -22,6 +22,7 @@ from vpog_core.inference.observation import Observation
 from vpog_core.models.precision import inference_context
 from vpog_core.models.refiner import Comparison, RefinerNet
 from vpog_core.models.refiner_config import FINE_STRIDE
+from vpog_core.objects.mesh import Mesh
 from vpog_core.objects.renderer import Render, Renderer
 
 BATCH = 16
@@ -54,6 +55,7 @@ class RefinedPose:
         rays: [N, 3] camera frame, z > 0 of the crop's camera, where the image shows the cells that agree;
             points: [N, 3] metres, object frame; weights: [N] inverse variances up to a factor. None where
             the pose is as it was.
+        step: how far the last round moved the pose: the mean over the hull's points, in diameters.
         reason: why the pose is as it was, or "".
     """
 
@@ -64,6 +66,7 @@ class RefinedPose:
     rays: np.ndarray | None = None
     points: np.ndarray | None = None
     weights: np.ndarray | None = None
+    step: float = 0.0
     reason: str = ""
 
 
@@ -185,6 +188,7 @@ def _refined(pose: PoseToRefine, before: RefinedPose, pair: _Pair, fit: Fit) -> 
         pinhole.to_rays(fit.pixels, pair.frame.K) @ pair.frame.R_virt_cam,
         fit.points,
         fit.weights,
+        mean_displacement(pose.renderer.mesh, before.T_cam_obj, T_cam_obj),
     )
 
 
@@ -195,3 +199,10 @@ def _near(T_from: np.ndarray, T_to: np.ndarray) -> bool:
         rotation_angle(T_from[:3, :3], T_to[:3, :3]) < MAX_TURN
         and shift < MAX_SHIFT * np.linalg.norm(T_from[:3, 3])
     )
+
+
+def mean_displacement(mesh: Mesh, T_from: np.ndarray, T_to: np.ndarray) -> float:
+    """Compute the mean displacement of a mesh's hull points between two poses [4, 4], in diameters."""
+    move = T_to - T_from
+    displacement = np.linalg.norm(mesh.hull_points @ move[:3, :3].T + move[:3, 3], axis=1)
+    return float(displacement.mean() / mesh.diameter)

@@ -35,6 +35,9 @@ SIMILARITY_DROP = 0.15
 """An object is searched for among all views if its render at the tracked pose is less similar to
 the image by this than at best since the last search of all views. From one image to the next shade
 and a partial view take away up to 0.1, a wrong turn of an object with print on it 0.2 and more."""
+SEARCH_SPACING = 3
+"""Images from one search of all views for an object to the next. In between, its tracked pose is returned
+even if its score is low: what hides the object will hide it in the next image as well."""
 
 
 class Tracker:
@@ -45,8 +48,9 @@ class Tracker:
 
     Each object has a track, and keeps its number whatever number its detector gives it (see `track_numbers`).
     An object is tracked by comparing a render at the last pose with the image (see `tracked_pose`). If the
-    score is low, all views are searched, provided that there is a detection. Detections are needed to start
-    and to recover: without one an object is tracked for `max_age` seconds, as long as its score is high.
+    score is low, all views are searched, provided that there is a detection and no search was made just
+    before. Detections are needed to start and to recover: without one an object is tracked for `max_age`
+    seconds, as long as its score is high.
 
     Without a refiner (`Options.refiner_rounds` 0) objects are not tracked: every detection is estimated
     by itself, and the last pose only selects one of several equivalent poses.
@@ -191,10 +195,12 @@ class Tracker:
         return self._prior_at(T_cam_obj, track, turned_on(T_cam_obj, track, time, mesh), detected=True)
 
     def _prior_at(self, T_cam_obj: np.ndarray, track: Track, T_turned: np.ndarray, detected: bool) -> Prior:
-        every = self.settings.retrieve_every
-        due = bool(every) and track.frames_since_retrieval + 1 >= every
+        every, frames = self.settings.retrieve_every, track.frames_since_retrieval + 1
+        due = bool(every) and frames >= every
         score = self.settings.min_score if self.estimator.can_track else None
         similarity = track.similarity - SIMILARITY_DROP
+        if score is not None and detected and frames < SEARCH_SPACING:
+            score, similarity = 0.0, -1.0
         return Prior(T_cam_obj, score, due, detected, similarity, T_turned)
 
     def _undetected(self, keys: Sequence[Key | None], time: float) -> dict[Key, Track]:
