@@ -125,7 +125,7 @@ def _hypothesis(
     aligned = align(start.renderer, query.observation, start.T_cam_obj, FLOW_ROUNDS, found)
     moved = aligned if aligned.moved else found
     observed = (moved.rays, moved.points, moved.weights)
-    solved = compute_support(query.crop, moved.T_cam_obj, *observed, calibrator.covariance, iterations=0)
+    solved = compute_support(query.crop, moved.T_cam_obj, *observed, calibrator.covariance)
     if solved is None:
         return None
     support, covariance = solved
