@@ -201,10 +201,11 @@ def _correlated(found: Consensus, weights: np.ndarray, factor: float) -> Consens
     """Enlarge the noise of correspondences, whose errors are not independent.
 
     The errors within one patch are correlated, so that its correspondences together count as one; `factor`
-    on the variances, from the calibration, corrects the rest.
+    on the variances, from the calibration, corrects the rest. The kernel grows with them: samples of the
+    pose move the correspondences by as much.
     """
-    together = np.sqrt(factor * _points_per_patch(found.points_2d, weights))
-    return replace(found, sigma=found.sigma * together)
+    together = float(np.sqrt(factor * _points_per_patch(found.points_2d, weights)))
+    return replace(found, sigma=found.sigma * together, huber_px=found.huber_px * together)
 
 
 def _covariances(found: Sequence[Consensus]) -> list[np.ndarray | None]:
