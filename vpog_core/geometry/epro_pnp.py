@@ -43,9 +43,9 @@ class PnPProblem:
         points_2d: [B, M, 2] pixels of pinhole cameras; points_3d: [B, M, 3] metres, object frame.
         weights: [B, M, 2], or [B, M] for both coordinates: inverse standard deviations, 1/px.
         K: [B, 3, 3] intrinsics, pixels.
-        huber: threshold of the robust kernel on |w r|, in standard deviations. None: the paper's
-            adaptive one, `ADAPTIVE_HUBER` x mean weight x spread of the pixels, which follows any scale of
-            the weights.
+        huber: threshold of the robust kernel on |w r|, in standard deviations; [B, M] where each
+            correspondence has its own. None: the paper's adaptive one, `ADAPTIVE_HUBER` x mean weight x
+            spread of the pixels, which follows any scale of the weights.
 
     Raises:
         ValueError: shapes that do not belong together.
@@ -55,7 +55,7 @@ class PnPProblem:
     points_3d: Tensor
     weights: Tensor
     K: Tensor
-    huber: float | None = None
+    huber: float | Tensor | None = None
 
     def __post_init__(self) -> None:
         batch, count = self.points_2d.shape[0], self.points_2d.shape[1]
@@ -79,7 +79,9 @@ class PnPProblem:
         return self.weights.detach()[..., 0] > 0
 
     def threshold(self) -> Tensor:
-        """Compute Huber's threshold [B, 1] on |w r|, positive."""
+        """Compute Huber's threshold on |w r|, positive: [B, 1], or [B, M] as it was given."""
+        if isinstance(self.huber, Tensor):
+            return torch.where(self.there, self.huber, torch.ones_like(self.huber))
         if self.huber is not None:
             return self.weights.new_full((len(self.weights), 1), self.huber)
         there = self.there[..., None]
@@ -131,7 +133,7 @@ def pose_cost(problem: PnPProblem, T: Tensor, delta: Tensor | None = None) -> Te
     measured = (problem.points_2d - problem.K[:, None, :2, 2]).mT[:, None]  # [B, 1, 2, M]
     r = (p[:, :, :2] / p[:, :, 2:].clamp_min(MIN_DEPTH) - measured) * problem.weights.mT[:, None]
     squared = r.square().sum(dim=2)  # [B, N, M]
-    delta = (problem.threshold() if delta is None else delta)[:, None]  # [B, 1, 1]
+    delta = (problem.threshold() if delta is None else delta)[:, None]  # [B, 1, 1 or M]
     outer = 2 * delta * squared.clamp_min(delta.square()).sqrt() - delta.square()
     cost = torch.where(squared <= delta.square(), squared, outer).sum(dim=-1) / 2
     return cost if T.ndim == 4 else cost[:, 0]
@@ -143,6 +145,11 @@ def solve(problem: PnPProblem, T_start: Tensor, iterations: int = 30, tolerance:
 
     Levenberg-Marquardt with iteratively reweighted residuals (the kernel's first derivative), each of
     the batch with its own damping; stops when all have settled.
+
+    Args:
+        iterations: at most.
+        tolerance: a pose has settled when its squared step, in standard deviations of the pose, is below
+            this, or so small that rounding hides any gain.
     """
     problem, (T, finite) = problem.detach(), _finite_poses(T_start)
     delta = problem.threshold()
@@ -156,7 +163,7 @@ def solve(problem: PnPProblem, T_start: Tensor, iterations: int = 30, tolerance:
         new_cost = pose_cost(problem, candidate, delta)
         better = running & (new_cost <= cost)  # False for NaN
         T = torch.where(better[:, None, None], candidate, T)
-        settled = (decrement <= _negligible(cost)) & (damping <= _FIRST_DAMPING)
+        settled = (decrement <= _negligible(cost).clamp_min(tolerance)) & (damping <= _FIRST_DAMPING)
         cost = torch.where(better, new_cost, cost)
         damping = torch.where(better, damping / 10, damping * 10).clamp_min(100 * torch.finfo(T.dtype).eps)
         running = running & ~settled & (damping < _MAX_DAMPING)

@@ -1,25 +1,115 @@
-"""Estimate an object's pose from 2D-3D correspondences with outliers: start, refinement, covariance."""
+"""Estimate an object's pose from 2D-3D correspondences with outliers: consensus, then probabilistic PnP.
+
+PoseLib's LO-RANSAC finds a pose that many correspondences agree with. From there the minimum of EPro-PnP's
+cost (`epro_pnp`) over those near the pose is sought, in rounds: each recomputes their noise, and with it
+which are near. The covariance comes from the same cost.
+
+The robust kernel has one threshold in pixels for all correspondences of a problem. Weights are confidences,
+whose scale differs more than that of the errors: a kernel on weighted residuals would cut the confident
+correspondences, and leave wrong ones of low confidence as they are.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import poselib
+import torch
 
 from vpog_core.geometry import pinhole
-from vpog_core.geometry.se3 import rotation_from_vector, transform
+from vpog_core.geometry.epro_pnp import PnPProblem, PnPSolution, solve
+from vpog_core.geometry.se3 import transform
 
 MIN_POINTS = 6
 DEFAULT_THRESHOLD_PX = 4.0
-CELL_PX = 16.0
-"""Errors of correspondences that lie in one cell of this size are taken as correlated (the patch size)."""
+HUBER = 1.345
+"""Threshold of the robust kernel over the typical noise (Huber: 95 % efficient under Gaussian errors)."""
+MAX_RESIDUAL = 3.0
+"""Inliers farther from a pose than this many standard deviations of the noise do not take part in it: where
+flow is exact to a fifth of a pixel, one that is a pixel off is wrong."""
+RAYLEIGH_MEDIAN = 1.1774
+"""Median length of a 2D error over the standard deviation of its coordinates."""
+MIN_NOISE_PX = 0.05
+"""Standard deviation of a correspondence's pixel, at least."""
+ITERATIONS = (2, 2, 10)
+"""Steps of each round, at most: the first rounds only have to tell which correspondences agree."""
+TOLERANCE = 1e-2
+"""A pose has settled when its squared step is below this, in standard deviations for independent errors."""
 
-_RANSAC = {"min_iterations": 200, "max_iterations": 3000, "success_prob": 0.9999}
+_RANSAC = {"min_iterations": 50, "max_iterations": 3000, "success_prob": 0.9999}
 _MIN_DEPTH = 1e-6
 _MAX_VALUE = 1e9
-_SIGMA_FLOOR_PX = 0.05
-_MAX_ROTATION_SIGMA = np.deg2rad(60.0)
+
+
+@dataclass(frozen=True, eq=False)
+class PnPInput:
+    """Hold M pixels of a pinhole camera without distortion and the object points seen there, some wrong.
+
+    Attributes:
+        points_2d: [M, 2] pixels; points_3d: [M, 3] metres, object frame.
+        K: [3, 3] intrinsics, pixels.
+        weights: [M] confidences (inverse variances up to a common factor), or None for equal ones.
+        threshold_px: largest distance of an inlier, pixels.
+
+    Raises:
+        ValueError: lengths that do not belong together.
+    """
+
+    points_2d: np.ndarray
+    points_3d: np.ndarray
+    K: np.ndarray
+    weights: np.ndarray | None = None
+    threshold_px: float = DEFAULT_THRESHOLD_PX
+
+    def __post_init__(self) -> None:
+        u = np.asarray(self.points_2d, dtype=np.float64).reshape(-1, 2)
+        X = np.asarray(self.points_3d, dtype=np.float64).reshape(-1, 3)
+        given = np.ones(len(u)) if self.weights is None else self.weights
+        w = np.asarray(given, dtype=np.float64).reshape(-1)
+        if not len(u) == len(X) == len(w):
+            raise ValueError(f"{len(u)} pixels, {len(X)} points and {len(w)} weights do not belong together.")
+        values = {"points_2d": u, "points_3d": X, "weights": w, "K": np.asarray(self.K, dtype=np.float64)}
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+
+    @cached_property
+    def usable(self) -> np.ndarray:
+        """The mask [M] of correspondences with finite values below 1e9 and a positive weight."""
+        return (
+            (np.abs(self.points_2d) < _MAX_VALUE).all(axis=1)
+            & (np.abs(self.points_3d) < _MAX_VALUE).all(axis=1)
+            & (self.weights > 0)
+            & (self.weights < np.inf)
+        )
+
+    def inliers(self, T_virt_obj: np.ndarray) -> np.ndarray:
+        """Return the mask [M] of usable correspondences within the threshold of a pose."""
+        distance = np.full(len(self.usable), np.inf)
+        u, X = self.points_2d[self.usable], self.points_3d[self.usable]
+        distance[self.usable] = reprojection_distance(T_virt_obj, u, X, self.K)
+        return distance < self.threshold_px
+
+
+@dataclass(frozen=True, eq=False)
+class Consensus:
+    """Hold correspondences [M, ...] near the pose T [4, 4] that they agree on.
+
+    Attributes:
+        T: T_virt_obj, of a virtual camera with intrinsics K [3, 3].
+        points_2d: [M, 2] pixels; points_3d: [M, 3] metres, object frame.
+        sigma: [M] standard deviations of the pixels.
+        huber_px: threshold of the robust kernel, pixels.
+    """
+
+    T: np.ndarray
+    points_2d: np.ndarray
+    points_3d: np.ndarray
+    K: np.ndarray
+    sigma: np.ndarray
+    huber_px: float
 
 
 @dataclass
@@ -49,78 +139,77 @@ def solve_pnp(
     threshold_px: float = DEFAULT_THRESHOLD_PX,
     seed: int = 0,
 ) -> PnPResult | None:
-    """Estimate the pose of an object from pixels and object points seen there, some of them wrong.
+    """Estimate the pose of one object; arguments as of `PnPInput` and `solve_pnp_all`."""
+    return solve_pnp_all([PnPInput(points_2d, points_3d, K, weights, threshold_px)], seed)[0]
 
-    LO-RANSAC (PoseLib) finds the consensus; `refine_pose` makes it exact.
+
+def solve_pnp_all(problems: Sequence[PnPInput], seed: int = 0) -> list[PnPResult | None]:
+    """Estimate the poses of N objects from pixels and object points seen there, some of them wrong.
 
     Args:
-        points_2d: [M, 2] pixels of a pinhole camera without distortion.
-        points_3d: [M, 3] metres, object frame.
-        K: [3, 3] intrinsics, pixels.
-        weights: [M] confidences (inverse variances up to a common factor), or None for equal ones.
-            Correspondences with a weight that is not positive, a value that is not finite or beyond 1e9 are
-            left out.
-        threshold_px: largest distance of an inlier, pixels.
-        seed: of the random sampling; the same input and seed give the same result.
+        seed: of the random sampling; the same problem and seed give the same pose.
 
     Returns:
-        None when fewer than `MIN_POINTS` correspondences are usable, too few agree with one pose, or those
-        that agree leave the rotation open (all on one line, or in one spot of the image).
+        N results, with the covariance of independent errors. None when fewer than `MIN_POINTS`
+        correspondences are usable, too few agree with one pose, or those that agree leave the rotation open
+        (all on one line, or in one spot of the image).
     """
-    usable, u, X, w = _usable(points_2d, points_3d, weights)
-    if usable.sum() < MIN_POINTS:
-        return None
-    start = _consensus(u, X, K, threshold_px, seed)
-    if start is None:
-        return None
-    result = refine_pose(start, u, X, K, w, threshold_px)
-    if result is None or result.inlier.sum() < _needed_inliers(u, threshold_px):
-        return None
-    inlier = np.zeros(len(usable), dtype=bool)
-    inlier[usable] = result.inlier
-    result.inlier = inlier
-    return result
+    # Find a pose that many correspondences of each problem agree with.
+    results: list[PnPResult | None] = [None] * len(problems)
+    poses = {n: T for n, p in enumerate(problems) if (T := _ransac(p, seed)) is not None}
+    for iterations in ITERATIONS:
+        # Choose the correspondences near the poses, and estimate their noise.
+        near = {n: c for n, T in poses.items() if (c := _near(problems[n], T)) is not None}
+        if not near:
+            return results
+        # Find the minimum over these.
+        solution = minimise(list(near.values()), iterations, TOLERANCE)
+        rows = {n: row for row, n in enumerate(near) if solution.valid[row]}
+        poses = {n: solution.T[row].numpy() for n, row in rows.items()}
+    # Keep the poses that enough correspondences agree with.
+    for n, row in rows.items():
+        results[n] = _result(problems[n], poses[n], solution.covariance[row].numpy())
+    return results
 
 
-def refine_pose(
-    T_virt_obj: np.ndarray,
-    points_2d: np.ndarray,
-    points_3d: np.ndarray,
-    K: np.ndarray,
-    weights: np.ndarray | None = None,
-    threshold_px: float = DEFAULT_THRESHOLD_PX,
-    rounds: int = 3,
-) -> PnPResult | None:
-    """Refine a pose [4, 4] to the weighted robust least-squares minimum near it.
+def minimise(found: Sequence[Consensus], iterations: int, tolerance: float = 0.0) -> PnPSolution:
+    """Find the minima of EPro-PnP's cost near the poses of B sets of correspondences, with covariances.
 
-    Levenberg-Marquardt on the points within the threshold, with Cauchy weights whose scale comes from the
-    residuals themselves; the set and the scale are recomputed in each round.
-
-    Returns:
-        None under the same conditions as `solve_pnp`.
+    Args:
+        iterations: at most; 0: the poses stay, with the covariances there.
+        tolerance: as of `epro_pnp.solve`.
     """
-    usable, u, X, w = _usable(points_2d, points_3d, weights)
-    T = np.asarray(T_virt_obj, dtype=np.float64)
-    if usable.sum() < MIN_POINTS or not np.isfinite(T).all():
-        return None
-    for _ in range(rounds):
-        distance = reprojection_distance(T, u, X, K)
-        inside = distance < threshold_px
-        if inside.sum() < MIN_POINTS:
-            return None
-        sigma = _noise_scale(distance[inside], threshold_px)
-        T = _levenberg_marquardt(T, u[inside], X[inside], K, w[inside], 2.385 * sigma)
-    distance = reprojection_distance(T, u, X, K)
-    inside = distance < threshold_px
-    if inside.sum() < MIN_POINTS:
-        return None
-    covariance = pose_covariance(T, u[inside], X[inside], K, w[inside])
-    if covariance is None:
-        return None
-    inlier = np.zeros(len(usable), dtype=bool)
-    inlier[usable] = inside
-    rms = float(np.sqrt(np.mean(distance[inside] ** 2)))
-    return PnPResult(T_virt_obj=T, inlier=inlier, reprojection_error=rms, covariance=covariance)
+    starts = torch.from_numpy(np.stack([c.T for c in found]))
+    return solve(pnp_problem(found), starts, iterations, tolerance)
+
+
+def pnp_problem(found: Sequence[Consensus]) -> PnPProblem:
+    """Make one batch of B sets of correspondences, padded with correspondences of weight zero."""
+    shape = len(found), max(len(c.sigma) for c in found)
+    points_2d, points_3d = np.zeros((*shape, 2)), np.zeros((*shape, 3))
+    weights, huber = np.zeros(shape), np.ones(shape)
+    for row, c in enumerate(found):
+        count = len(c.sigma)
+        points_2d[row, :count], points_3d[row, :count] = c.points_2d, c.points_3d
+        weights[row, :count], huber[row, :count] = 1 / c.sigma, c.huber_px / c.sigma
+    K = np.stack([c.K for c in found])
+    tensors = (torch.from_numpy(v) for v in (points_2d, points_3d, weights, K, huber))
+    return PnPProblem(*tensors)
+
+
+def with_noise(
+    T_virt_obj: np.ndarray, points_2d: np.ndarray, points_3d: np.ndarray, K: np.ndarray, weights: np.ndarray
+) -> Consensus:
+    """Estimate the noise of correspondences near a pose from their residuals.
+
+    Args:
+        weights: [M] positive, inverse variances up to a factor, which the median residual gives (Rayleigh).
+    """
+    root = np.sqrt(weights)
+    distance = reprojection_distance(T_virt_obj, points_2d, points_3d, K)
+    scale = max(float(np.median(distance * root)) / RAYLEIGH_MEDIAN, MIN_NOISE_PX * float(np.median(root)))
+    huber_px = HUBER * scale / float(np.median(root))
+    return Consensus(T_virt_obj, points_2d, points_3d, K, scale / root, huber_px)
 
 
 def reprojection_distance(
@@ -134,49 +223,13 @@ def reprojection_distance(
     return distance
 
 
-def pose_covariance(
-    T_virt_obj: np.ndarray, points_2d: np.ndarray, points_3d: np.ndarray, K: np.ndarray, weights: np.ndarray
-) -> np.ndarray | None:
-    """Compute the covariance [6, 6] of a least-squares pose from its inliers, or None if undetermined.
-
-    s^2 (J^T W J)^-1, times the design effect of neighbours that err together: the squared sum of the
-    residuals of a 16 px cell over the sum of their squares is one for independent errors and grows with
-    correlation (Kish 1965, Survey Sampling, chapter 5).
-    """
-    at = _project_all(T_virt_obj, points_2d, points_3d, K)
-    r, J = at.residuals, _jacobian(at, K).reshape(-1, 6)
-    H = J.T @ (J * np.repeat(weights, 2)[:, None])
-    scale = 1.0 / np.sqrt(np.maximum(np.diag(H), 1e-300))
-    values, vectors = np.linalg.eigh(H * scale[:, None] * scale)
-    if not np.isfinite(values).all() or values[0] < 1e-9:
-        return None
-    freedom = max(2.0 * len(r) - 6.0, 1.0)
-    s2 = float(np.sum(weights[:, None] * r**2)) / freedom
-    s2 = max(s2, _SIGMA_FLOOR_PX**2 * float(np.mean(weights)))
-    inverse = (vectors / values) @ vectors.T * scale[:, None] * scale
-    covariance = s2 * _design_effect(points_2d, r, np.sqrt(weights)) * (inverse + inverse.T) / 2.0
-    if not np.isfinite(covariance).all():
-        return None
-    return covariance if np.linalg.eigvalsh(covariance[3:, 3:])[-1] < _MAX_ROTATION_SIGMA**2 else None
-
-
-def _usable(points_2d, points_3d, weights):
-    """Return the mask [M] of finite correspondences, and points and weights under it in float64."""
-    u = np.asarray(points_2d, dtype=np.float64).reshape(-1, 2)
-    X = np.asarray(points_3d, dtype=np.float64).reshape(-1, 3)
-    w = np.ones(len(u)) if weights is None else np.asarray(weights, dtype=np.float64).reshape(-1)
-    if not len(u) == len(X) == len(w):
-        raise ValueError(f"{len(u)} pixels, {len(X)} points and {len(w)} weights do not belong together.")
-    usable = (
-        (np.abs(u) < _MAX_VALUE).all(axis=1) & (np.abs(X) < _MAX_VALUE).all(axis=1) & (w > 0) & (w < np.inf)
-    )
-    return usable, u[usable], X[usable], w[usable]
-
-
-def _consensus(u, X, K, threshold_px, seed) -> np.ndarray | None:
+def _ransac(problem: PnPInput, seed: int) -> np.ndarray | None:
     """Find T_virt_obj [4, 4] that most correspondences agree with, by PoseLib's LO-RANSAC."""
+    if problem.usable.sum() < MIN_POINTS:
+        return None
+    u, X, K = problem.points_2d[problem.usable], problem.points_3d[problem.usable], problem.K
     camera = {"model": "PINHOLE", "width": 0, "height": 0, "params": [K[0, 0], K[1, 1], K[0, 2], K[1, 2]]}
-    options = {**_RANSAC, "max_reproj_error": float(threshold_px), "seed": int(seed)}
+    options = {**_RANSAC, "max_reproj_error": float(problem.threshold_px), "seed": int(seed)}
     pose, info = poselib.estimate_absolute_pose(u, X, camera, options, {"loss_type": "CAUCHY"})
     T = transform(pose.R, pose.t)
     if info["num_inliers"] < MIN_POINTS or not np.isfinite(T).all():
@@ -184,111 +237,31 @@ def _consensus(u, X, K, threshold_px, seed) -> np.ndarray | None:
     return T
 
 
-def _needed_inliers(u, threshold_px) -> float:
+def _near(problem: PnPInput, T_virt_obj: np.ndarray) -> Consensus | None:
+    """Gather the inliers of a pose that its noise explains, with that noise; None where they are too few."""
+    near = problem.inliers(T_virt_obj)
+    if near.sum() < MIN_POINTS:
+        return None
+    u, X, w = problem.points_2d[near], problem.points_3d[near], problem.weights[near]
+    distance = reprojection_distance(T_virt_obj, u, X, problem.K)
+    noise = max(float(np.median(distance)) / RAYLEIGH_MEDIAN, MIN_NOISE_PX)
+    explained = distance < MAX_RESIDUAL * noise
+    return with_noise(T_virt_obj, u[explained], X[explained], problem.K, w[explained])
+
+
+def _result(problem: PnPInput, T_virt_obj: np.ndarray, covariance: np.ndarray) -> PnPResult | None:
+    """Return a pose with its inliers; None where chance alone might have given so many."""
+    inlier = problem.inliers(T_virt_obj)
+    if inlier.sum() < _needed_inliers(problem):
+        return None
+    u, X = problem.points_2d[inlier], problem.points_3d[inlier]
+    distance = reprojection_distance(T_virt_obj, u, X, problem.K)
+    return PnPResult(T_virt_obj, inlier, float(np.sqrt(np.mean(distance**2))), covariance)
+
+
+def _needed_inliers(problem: PnPInput) -> float:
     """Compute how many must agree: the best pose on pure noise hardly ever has more."""
+    u, threshold_px = problem.points_2d[problem.usable], problem.threshold_px
     width, height = np.maximum(np.ptp(u, axis=0), 2.0 * threshold_px)
     chance = len(u) * np.pi * threshold_px**2 / (width * height)
     return max(float(MIN_POINTS), min(MIN_POINTS + 6.0 * np.sqrt(chance) + chance, 0.5 * len(u)))
-
-
-def _noise_scale(distance, threshold_px) -> float:
-    """Estimate the standard deviation per coordinate from the median distance (Rayleigh), within limits."""
-    return float(np.clip(np.median(distance) / 1.1774, 2 * _SIGMA_FLOOR_PX, threshold_px / 2.0))
-
-
-def _levenberg_marquardt(T, u, X, K, w, cauchy, iterations: int = 10) -> np.ndarray:
-    """Minimise sum w * rho(|r|) over the pose, rho the Cauchy loss of scale `cauchy` pixels."""
-    damping = 1e-4
-    at = _project_all(T, u, X, K)
-    cost = _robust_cost(at, w, cauchy)
-    for _ in range(iterations):
-        J, r = _jacobian(at, K).reshape(-1, 6), at.residuals
-        robust = np.repeat(w / (1.0 + (r * r).sum(axis=1) / cauchy**2), 2)[:, None]
-        H, g = J.T @ (J * robust), J.T @ (robust[:, 0] * r.ravel())
-        step = _damped_step(H, g, damping)
-        if step is None:
-            break
-        candidate = _moved(T, step)
-        there = _project_all(candidate, u, X, K)
-        new_cost = _robust_cost(there, w, cauchy)
-        if new_cost < cost:
-            converged = cost - new_cost < 1e-9 * cost
-            T, at, cost, damping = candidate, there, new_cost, max(damping * 0.1, 1e-9)
-            if converged:
-                break
-        else:
-            damping *= 10.0
-            if damping > 1e6:
-                break
-    return _orthonormal(T)
-
-
-def _damped_step(H, g, damping) -> np.ndarray | None:
-    try:
-        step = -np.linalg.solve(H + damping * np.diag(np.diag(H)), g)
-    except np.linalg.LinAlgError:
-        return None
-    return step if np.isfinite(step).all() else None
-
-
-@dataclass
-class _Projected:
-    """Hold points at a pose: rotated [M, 3], in the camera frame [M, 3], residuals [M, 2] pixels."""
-
-    turned: np.ndarray
-    points: np.ndarray
-    residuals: np.ndarray
-
-
-def _project_all(T, u, X, K) -> _Projected:
-    turned = X @ T[:3, :3].T
-    p = turned + T[:3, 3]
-    return _Projected(turned, p, pinhole.to_pixels(p, K, _MIN_DEPTH) - u)
-
-
-def _robust_cost(at: _Projected, w, cauchy) -> float:
-    """Compute the robust cost of a pose; infinite where a point lies behind the camera."""
-    if at.points[:, 2].min() <= _MIN_DEPTH:
-        return np.inf
-    return float(w @ np.log1p((at.residuals**2).sum(axis=1) / cauchy**2))
-
-
-def _jacobian(at: _Projected, K) -> np.ndarray:
-    """Compute derivatives [M, 2, 6] of the residuals by (translation, rotation) in the camera frame."""
-    (x, y, z), p = at.turned.T, at.points
-    depth = np.maximum(p[:, 2], _MIN_DEPTH)
-    fx, skew, fy = K[0, 0], K[0, 1], K[1, 1]
-    J = np.zeros((len(p), 2, 6))
-    a, b, c = fx / depth, skew / depth, -(fx * p[:, 0] + skew * p[:, 1]) / depth**2
-    J[:, 0, 0], J[:, 0, 1], J[:, 0, 2] = a, b, c
-    # The cross product of the rotated point with (a, b, c), and below with (0, b, c).
-    J[:, 0, 3], J[:, 0, 4], J[:, 0, 5] = y * c - z * b, z * a - x * c, x * b - y * a
-    b, c = fy / depth, -fy * p[:, 1] / depth**2
-    J[:, 1, 1], J[:, 1, 2] = b, c
-    J[:, 1, 3], J[:, 1, 4], J[:, 1, 5] = y * c - z * b, -x * c, x * b
-    return J
-
-
-def _moved(T, step) -> np.ndarray:
-    return transform(rotation_from_vector(step[3:]) @ T[:3, :3], T[:3, 3] + step[:3])
-
-
-def _orthonormal(T) -> np.ndarray:
-    """Remove from a pose what rounding in many steps leaves of a rotation's scale and shear."""
-    left, _, right = np.linalg.svd(T[:3, :3])
-    return transform(left @ right, T[:3, 3])
-
-
-def _design_effect(u, r, root_weight) -> float:
-    """Estimate how much larger the variance is than for independent errors, at least one."""
-    _, cell = np.unique(np.floor(u / CELL_PX), axis=0, return_inverse=True)
-    cell = cell.reshape(-1)
-    cells = int(cell.max()) + 1
-    weighted = r * root_weight[:, None]
-    sums = np.stack([np.bincount(cell, weights=weighted[:, k], minlength=cells) for k in range(2)])
-    total = float(np.sum(weighted**2))
-    if total <= 0:
-        return 1.0
-    # Correct for the six degrees of freedom that the fit has used.
-    lost = 2.0 * cells / max(2.0 * cells - 6.0, 2.0)
-    return max(1.0, lost * float(np.sum(sums**2)) / total)

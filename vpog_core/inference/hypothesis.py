@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vpog_core.geometry.pnp import PnPResult
+from vpog_core.geometry.pnp import Consensus, PnPResult
 from vpog_core.geometry.se3 import rotate_covariance
 from vpog_core.inference.correspondence import Correspondences, DenseMatch
 from vpog_core.inference.crop import Crop
@@ -65,17 +65,3 @@ class PoseHypothesis:
     def covariance(self) -> np.ndarray:
         """The covariance [6, 6] of (x, y, z, rotation), metres and radians, in the real camera's frame."""
         return rotate_covariance(self.pnp.covariance, self.crop.virtual.T_cam_virt[:3, :3])
-
-
-@dataclass(frozen=True, eq=False)
-class Consensus:
-    """Hold correspondences [M, ...] near the pose T [4, 4] that they agree on.
-
-    Attributes:
-        T: of the crop's virtual camera; sigma: [M] standard deviations of the pixels `points_2d`.
-    """
-
-    T: np.ndarray
-    points_2d: np.ndarray
-    points_3d: np.ndarray
-    sigma: np.ndarray

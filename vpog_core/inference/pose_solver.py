@@ -1,7 +1,7 @@
-"""Solve matches for poses: consensus, the probabilistic minimum with its covariance, and the score.
+"""Solve matches for poses with covariances, draw samples of them, and compute their scores.
 
-PoseLib's LO-RANSAC finds which correspondences agree; the pose is the minimum of EPro-PnP's cost over those
-near that consensus, and its covariance and samples come from the same cost.
+The poses are those of `geometry.pnp`. Covariances and samples come from the same cost, with the noise that
+correspondences have when their errors are correlated.
 """
 
 from __future__ import annotations
@@ -13,9 +13,16 @@ import numpy as np
 import torch
 
 from vpog_core.geometry import pinhole
-from vpog_core.geometry.epro_pnp import PnPProblem
-from vpog_core.geometry.epro_pnp import solve as minimise
-from vpog_core.geometry.pnp import PnPResult, reprojection_distance, solve_pnp
+from vpog_core.geometry.pnp import (
+    Consensus,
+    PnPInput,
+    PnPResult,
+    minimise,
+    pnp_problem,
+    reprojection_distance,
+    solve_pnp_all,
+    with_noise,
+)
 from vpog_core.geometry.pose_distribution import sample_poses
 from vpog_core.geometry.se3 import invert
 from vpog_core.inference.alignment import Alignment
@@ -26,7 +33,7 @@ from vpog_core.inference.correspondence import (
     correspondences,
 )
 from vpog_core.inference.crop import Crop
-from vpog_core.inference.hypothesis import Consensus, PoseHypothesis
+from vpog_core.inference.hypothesis import PoseHypothesis
 from vpog_core.inference.onboarding import Cluster
 from vpog_core.inference.options import DEFAULT_OPTIONS, Options
 from vpog_core.inference.render_and_compare import RefinedPose
@@ -34,12 +41,6 @@ from vpog_core.models.config import PATCH
 
 MAX_REPROJECTION = 3.0 / 112.0
 """Largest reprojection error of an inlier over the crop's side."""
-NEAR_CONSENSUS = 2.0
-"""Correspondences within this many thresholds of the consensus take part in the minimum."""
-HUBER = 1.0
-"""Threshold of the robust kernel, in standard deviations."""
-MIN_NOISE_PX = 0.05
-"""Standard deviation of a correspondence's pixel, at least."""
 
 
 def solve(
@@ -78,28 +79,29 @@ def solve_poses(
     crops: Sequence[Crop], pairs: Sequence[Correspondences], calibration: Calibration = DEFAULT_CALIBRATION
 ) -> list[PnPResult | None]:
     """Find the poses that the correspondences of N crops agree on; None where there is none."""
-    starts = [_consensus(crop, p, calibration) for crop, p in zip(crops, pairs, strict=True)]
-    rows = [n for n, start in enumerate(starts) if start is not None]
-    poses: list[PnPResult | None] = [None] * len(crops)
-    if not rows:
-        return poses
-    problem, T_start = _problem([starts[n] for n in rows], [crops[n] for n in rows])
-    best = minimise(problem, T_start)
-    for row, n in enumerate(rows):
-        if best.valid[row]:
-            T, covariance = best.T[row].numpy(), best.covariance[row].numpy()
-            poses[n] = _with_inliers(crops[n], pairs[n], T, covariance)
-    return poses
+    problems = [
+        PnPInput(p.points_2d, p.points_3d, crop.virtual.K, p.weights, threshold_px(crop))
+        for crop, p in zip(crops, pairs, strict=True)
+    ]
+    found = solve_pnp_all(problems)
+    # Replace the covariances of independent errors by calibrated ones.
+    rows = [n for n, pnp in enumerate(found) if pnp is not None]
+    supports = [_inlier_support(crops[n], pairs[n], found[n], calibration.covariance) for n in rows]
+    for n, covariance in zip(rows, _covariances(supports), strict=True):
+        found[n] = None if covariance is None else replace(found[n], covariance=covariance)
+    return found
 
 
 def draw_samples(
     hypothesis: PoseHypothesis, count: int, calibration: Calibration, seed: int = 0
 ) -> np.ndarray:
     """Draw poses T_virt_obj [count, 4, 4], equally likely, from the distribution of a hypothesis."""
-    start = hypothesis.support or _consensus(hypothesis.crop, hypothesis.pairs, calibration)
-    if start is None or hypothesis.pnp is None:
+    if hypothesis.pnp is None:
         return np.zeros((0, 4, 4))
-    problem, _ = _problem([start], [hypothesis.crop])
+    support = hypothesis.support or _inlier_support(
+        hypothesis.crop, hypothesis.pairs, hypothesis.pnp, calibration.covariance
+    )
+    problem = pnp_problem([support])
     generator = torch.Generator().manual_seed(seed)
     T, covariance = (torch.from_numpy(v)[None] for v in (hypothesis.T_virt_obj, hypothesis.pnp.covariance))
     drawn = sample_poses(problem, T, covariance, samples=max(4 * count, 512), generator=generator)
@@ -164,7 +166,6 @@ def compute_support(
     points: np.ndarray,
     weights: np.ndarray,
     factor: float,
-    iterations: int = 30,
 ) -> tuple[Consensus, np.ndarray] | None:
     """Transform a pose and its correspondences into a crop's camera, and compute the covariance.
 
@@ -172,18 +173,17 @@ def compute_support(
         rays: [N, 3] camera frame, where the image shows the points; points: [N, 3] metres, object frame;
             weights: [N] inverse variances up to a factor.
         factor: on the variances, from the calibration.
-        iterations: of the search for the minimum near the pose, whose covariance is computed; 0: at the pose.
 
     Returns:
         The correspondences, and the covariance [6, 6] in the crop's camera; None where they do not determine
         the pose.
     """
-    pixels = pinhole.to_pixels(rays @ crop.virtual.R_virt_cam.T, crop.virtual.K)
+    K = crop.virtual.K
+    pixels = pinhole.to_pixels(rays @ crop.virtual.R_virt_cam.T, K)
     T_virt_obj = invert(crop.virtual.T_cam_virt) @ T_cam_obj
-    support = _with_noise(T_virt_obj, pixels, points, weights, crop.virtual.K, factor)
-    problem, start = _problem([support], [crop])
-    best = minimise(problem, start, iterations)
-    return (support, best.covariance[0].numpy()) if best.valid[0] else None
+    support = _correlated(with_noise(T_virt_obj, pixels, points, K, weights), weights, factor)
+    (covariance,) = _covariances([support])
+    return None if covariance is None else (support, covariance)
 
 
 def threshold_px(crop: Crop) -> float:
@@ -191,57 +191,38 @@ def threshold_px(crop: Crop) -> float:
     return MAX_REPROJECTION * crop.virtual.size
 
 
-def _consensus(crop: Crop, pairs: Correspondences, calibration: Calibration) -> Consensus | None:
-    """Find the pose most correspondences agree with, and estimate the noise of those near it."""
-    u, X, K = pairs.points_2d, pairs.points_3d, crop.virtual.K
-    threshold = threshold_px(crop)
-    start = solve_pnp(u, X, K, pairs.weights, threshold_px=threshold)
-    if start is None:
-        return None
-    near = reprojection_distance(start.T_virt_obj, u, X, K) < NEAR_CONSENSUS * threshold
-    return _with_noise(start.T_virt_obj, u[near], X[near], pairs.weights[near], K, calibration.covariance)
+def _inlier_support(crop: Crop, pairs: Correspondences, pnp: PnPResult, factor: float) -> Consensus:
+    """Gather the inliers of a matched pose, with their noise."""
+    u, X, w = (v[pnp.inlier] for v in (pairs.points_2d, pairs.points_3d, pairs.weights))
+    return _correlated(with_noise(pnp.T_virt_obj, u, X, crop.virtual.K, w), w, factor)
 
 
-def _with_noise(
-    T: np.ndarray,
-    points_2d: np.ndarray,
-    points_3d: np.ndarray,
-    weights: np.ndarray,
-    K: np.ndarray,
-    factor: float,
-) -> Consensus:
-    """Estimate the noise of correspondences from their residuals, with variances times `factor`.
+def _correlated(found: Consensus, weights: np.ndarray, factor: float) -> Consensus:
+    """Enlarge the noise of correspondences, whose errors are not independent.
 
-    Weights are inverse variances up to a factor. The errors within one patch are correlated, so that its
-    correspondences together count as one; `factor`, from the calibration, corrects the rest.
+    The errors within one patch are correlated, so that its correspondences together count as one; `factor`
+    on the variances, from the calibration, corrects the rest. The kernel grows with them: samples of the
+    pose move the correspondences by as much.
     """
-    root = np.sqrt(weights)
-    distance = reprojection_distance(T, points_2d, points_3d, K)
-    scale = max(float(np.median(distance * root)) / 1.1774, MIN_NOISE_PX * float(np.median(root)))
-    together = np.sqrt(factor * _points_per_patch(points_2d, weights))
-    return Consensus(T, points_2d, points_3d, scale * together / root)
+    together = float(np.sqrt(factor * _points_per_patch(found.points_2d, weights)))
+    return replace(found, sigma=found.sigma * together, huber_px=found.huber_px * together)
+
+
+def _covariances(found: Sequence[Consensus]) -> list[np.ndarray | None]:
+    """Compute the covariances [6, 6] of poses from what agrees with them; None: not determined."""
+    if not found:
+        return []
+    solution = minimise(found, iterations=0)
+    return [
+        covariance.numpy() if valid else None
+        for covariance, valid in zip(solution.covariance, solution.valid, strict=True)
+    ]
 
 
 def _points_per_patch(points_2d: np.ndarray, weights: np.ndarray) -> float:
     """Estimate how many of the correspondences [M] share a patch, by weight: they are not independent."""
     _, patch = np.unique(np.floor(points_2d / PATCH), axis=0, return_inverse=True)
     return float(np.sum(np.bincount(patch.ravel(), weights) ** 2) / np.sum(weights) / np.mean(weights))
-
-
-def _problem(starts: Sequence[Consensus], crops: Sequence[Crop]) -> tuple[PnPProblem, torch.Tensor]:
-    """Make one batch, padded with correspondences of weight zero, and its start poses [B, 4, 4]."""
-    size = max(len(s.sigma) for s in starts)
-    points_2d, points_3d, weights = (np.zeros((len(starts), size, *tail)) for tail in ((2,), (3,), ()))
-    for row, s in enumerate(starts):
-        count = len(s.sigma)
-        points_2d[row, :count], points_3d[row, :count], weights[row, :count] = (
-            s.points_2d,
-            s.points_3d,
-            1 / s.sigma,
-        )
-    K = np.stack([crop.virtual.K for crop in crops])
-    tensors = (torch.from_numpy(v) for v in (points_2d, points_3d, weights, K))
-    return PnPProblem(*tensors, huber=HUBER), torch.from_numpy(np.stack([s.T for s in starts]))
 
 
 def _with_inliers(

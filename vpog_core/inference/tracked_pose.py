@@ -159,7 +159,7 @@ def _hypothesis(
 ) -> PoseHypothesis | None:
     """Make the hypothesis of a pose, with covariance and score; None where its points do not determine it."""
     observed = (found.rays, found.points, found.weights)
-    solved = compute_support(query.crop, found.T_cam_obj, *observed, calibrator.covariance, iterations=0)
+    solved = compute_support(query.crop, found.T_cam_obj, *observed, calibrator.covariance)
     if solved is None:
         return None
     support, covariance = solved
