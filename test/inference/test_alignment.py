@@ -20,7 +20,7 @@ from vpog_core.geometry.se3 import (
     transform,
     transform_points,
 )
-from vpog_core.inference.alignment import Alignment, RenderedView, align
+from vpog_core.inference.alignment import FlowPose, RenderedView, align
 from vpog_core.inference.calibration import squared_distance
 from vpog_core.inference.correspondence import correspondences
 from vpog_core.inference.estimator import PoseEstimator
@@ -182,18 +182,18 @@ def test_flow_that_does_not_come_back_is_not_believed(shot):
     """Without the way back, most of what is found beside and behind the board is wrong."""
     image, _ = covered(shot, shot.observation.image)
     view = RenderedView.of(shot.renderer, replace(shot.observation, image=image), perturbed(shot))
-    pixels, there, _ = alignment_module._flow_matches(view)
-    points = view.render.coords[pixels[:, 1], pixels[:, 0]]
+    found = alignment_module._flow_matches(view, alignment_module.FINE_WINDOW)
+    points = found.points(view)
     truly = transform_points(invert(view.virtual.T_cam_virt) @ shot.T_true, points) @ view.virtual.K.T
-    assert len(pixels) > 200
-    assert np.mean(np.linalg.norm(truly[:, :2] / truly[:, 2:] - there, axis=1) < 2) > 0.75
+    assert len(points) > 50
+    assert np.mean(np.linalg.norm(truly[:, :2] / truly[:, 2:] - found.matched, axis=1) < 2) > 0.75
 
 
 @pytest.mark.parametrize(("degrees", "farther"), [(30.0, 1.0), (0.0, 1.25)])
 def test_another_answer_is_no_correction(shot, monkeypatch, degrees, farther):
     """Even the truth, where the pose it was asked to correct is far from it."""
-    truth = Alignment(shot.T_true, 0.0, 0.0, np.ones((9, 3)), np.ones((9, 3)), np.ones(9))
-    monkeypatch.setattr(alignment_module, "_follow_flow", lambda view: truth)
+    truth = FlowPose(shot.T_true, np.ones((9, 3)), np.ones((9, 3)), np.ones(9))
+    monkeypatch.setattr(alignment_module, "follow_flow", lambda views, window: [truth])
     start = perturbed(shot, degrees, farther)
     assert align(shot.renderer, shot.observation, start, 2).T_cam_obj is start
     assert align(shot.renderer, shot.observation, perturbed(shot), 2).T_cam_obj is shot.T_true
@@ -242,7 +242,7 @@ def test_what_cannot_be_seen_stays(shot, place):
 
 
 def test_a_small_object_is_aligned_in_a_small_crop(box):
-    """About 45 pixels wide: two pixels of the crop for one of the picture, no more."""
+    """About 45 pixels wide: one and a half pixels of the crop for one of the image, no more."""
     shot = shot_of(box, (0.05, 0.02, 3.0))
     start = perturbed(shot)
     found = align(shot.renderer, shot.observation, start, 2)

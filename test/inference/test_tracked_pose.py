@@ -1,6 +1,7 @@
 """Following by the networks that ship: unseen objects through moving images, hidden ones, and lost ones."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from vpog_core.evaluation.pose_error import add
 from vpog_core.geometry.camera import project
 from vpog_core.geometry.se3 import rotation_from_vector, rotation_x, transform, transform_points
 from vpog_core.geometry.symmetry import Symmetry
-from vpog_core.inference.calibration import DEFAULT_TRACKED
+from vpog_core.inference.calibration import DEFAULT_CALIBRATION, DEFAULT_FLOW, Calibration
 from vpog_core.inference.crop import crop_detection
 from vpog_core.inference.networks import DEFAULT_REFINER
 from vpog_core.inference.observation import Observation
@@ -25,6 +26,8 @@ CAMERA = Camera(np.array([[600.0, 0, 320.0], [0, 600.0, 240.0], [0, 0, 1]]), 640
 LIGHT = Light(direction=(0.6, -0.5, -0.5), ambient=0.35, diffuse=0.6)
 DETECTION = Detection("thing", np.array([200.0, 120.0, 440.0, 360.0]))
 SEEDS = (900_001, 900_003, 900_009)
+UNSURE_OF_FLOW = Calibration(flow=replace(DEFAULT_FLOW, bias=-30.0))
+"""No pose found by flow alone is taken: the refiner corrects all."""
 
 
 @pytest.fixture(scope="module")
@@ -51,13 +54,20 @@ def image_of(renderer: Renderer, T_cam_obj: np.ndarray) -> np.ndarray:
     return np.where(shown.mask[..., None], shown.rgb, wall)
 
 
-def follow(refiner, renderer: Renderer, image: np.ndarray, T_before: np.ndarray, T_turned=None):
+def follow(
+    refiner,
+    renderer: Renderer,
+    image: np.ndarray,
+    T_before: np.ndarray,
+    T_turned=None,
+    calibration: Calibration = DEFAULT_CALIBRATION,
+):
     """The hypothesis that the last pose [4, 4], or that turned on, leads to in an image, or None."""
     query = Query(
         DETECTION, crop_detection(image, CAMERA, DETECTION, 112), Observation(image, CAMERA), None,
         Symmetry.none(), Prior(T_before, 0.4, T_turned=T_turned),
     )  # fmt: skip
-    return tracked_pose.follow(refiner, [query], lambda _: renderer, DEFAULT_TRACKED)[0]
+    return tracked_pose.follow(refiner, [query], lambda _: renderer, calibration)[0]
 
 
 def error(T: np.ndarray, T_true: np.ndarray, renderer: Renderer) -> float:
@@ -65,20 +75,21 @@ def error(T: np.ndarray, T_true: np.ndarray, renderer: Renderer) -> float:
     return add(T, T_true, renderer.mesh.hull_points) / renderer.mesh.diameter
 
 
-def errors_along(refiner, renderer: Renderer, frames: int) -> Iterator[float]:
+def errors_along(refiner, renderer: Renderer, frames: int, calibration: Calibration) -> Iterator[float]:
     """Errors in images in which the object turns by 3 degrees each, and moves, followed from the truth."""
     T = pose_at(renderer, 0.0)
     for n in range(1, frames + 1):
         T_true = pose_at(renderer, 0.05 * n, 0.3 * np.sin(0.2 * n))
-        found = follow(refiner, renderer, image_of(renderer, T_true), T)
+        found = follow(refiner, renderer, image_of(renderer, T_true), T, calibration=calibration)
         T = found.T_cam_obj
         yield error(T, T_true, renderer)
 
 
-def test_errors_do_not_add_up(refiner, renderers):
+@pytest.mark.parametrize("calibration", [DEFAULT_CALIBRATION, UNSURE_OF_FLOW], ids=["flow", "refiner"])
+def test_errors_do_not_add_up(refiner, renderers, calibration):
     """The object turns by 45 degrees in all: a tenth lost in each image would be seen."""
     for renderer in renderers[:2]:
-        errors = list(errors_along(refiner, renderer, 15))
+        errors = list(errors_along(refiner, renderer, 15, calibration))
         assert np.median(errors[8:]) < 0.05, errors
         assert max(errors) < 0.1, errors
 
@@ -115,6 +126,21 @@ def test_what_is_out_of_the_image_is_lost(refiner, renderers):
         assert follow(refiner, renderer, image, pose_at(renderer, 0.0, x)) is None
 
 
+def test_the_refiner_is_not_asked_where_the_flow_is_sure(refiner, renderers, monkeypatch):
+    """A printed object that hardly moved is followed by flow; one turned far is not."""
+    asked = []
+    real = tracked_pose.refine
+    monkeypatch.setattr(tracked_pose, "refine", lambda *a: asked.extend(a[1]) or real(*a))
+    renderer = renderers[1]
+    image, T_true = image_of(renderer, pose_at(renderer, 0.0)), pose_at(renderer, 0.0)
+    found = follow(refiner, renderer, image, pose_at(renderer, 0.03, 0.02))
+    assert not asked
+    assert found.score > tracked_pose.SURE
+    assert error(found.T_cam_obj, T_true, renderer) < 0.02
+    follow(refiner, renderer, image, pose_at(renderer, 1.0))
+    assert asked
+
+
 def test_a_second_round_is_run_only_where_the_first_moved_the_pose_far(refiner, renderers, monkeypatch):
     rounds = []
     real = tracked_pose.refine
@@ -123,7 +149,7 @@ def test_a_second_round_is_run_only_where_the_first_moved_the_pose_far(refiner, 
     image = image_of(renderer, pose_at(renderer, 0.0))
     for turn, x, expected in ((0.02, 0.0, [1]), (0.3, 0.3, [1, 1])):
         rounds.clear()
-        follow(refiner, renderer, image, pose_at(renderer, turn, x))
+        follow(refiner, renderer, image, pose_at(renderer, turn, x), calibration=UNSURE_OF_FLOW)
         assert [n for n in rounds if n] == expected
 
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from vpog_core.geometry import pinhole
 from vpog_core.geometry.camera import VirtualCamera, look_at_crop, project, warp_all
-from vpog_core.geometry.pnp import solve_pnp
+from vpog_core.geometry.pnp import PnPInput, PnPResult, solve_pnp_all
 from vpog_core.geometry.se3 import invert, rotation_angle, transform_points
 from vpog_core.inference.observation import Observation
 from vpog_core.inference.render_and_compare import RefinedPose
@@ -37,7 +37,7 @@ DOWNSAMPLE_SIGMA = 6.0
 """Standard deviation, pixels, above which the image is scaled down before a Gaussian filter."""
 MIN_CONTRAST = 6.0
 """Grey levels: contrast fainter than this is noise, and is not amplified."""
-COARSE_WINDOW, FINE_WINDOW = 31, 21
+COARSE_WINDOW, FINE_WINDOW = 31, 15
 """Sides of the flow's window, pixels. A large one finds more, in the first round; a small one is exact."""
 PYRAMID_LEVELS = 4
 """Levels of the flow's pyramid above the crop itself, each half as large as the one below."""
@@ -49,7 +49,7 @@ MAX_ROUND_TRIP = 1 / 256
 """Largest error of forward and backward flow in a row; fraction of the crop's side."""
 INLIER_THRESHOLD = 2 / 256
 """Largest reprojection error of an inlier; fraction of the crop's side."""
-MIN_POINTS, MIN_FRACTION = 12, 0.3
+MIN_POINTS, MIN_FRACTION = 20, 0.3
 """Least number, and least fraction, of the points found by flow that must agree with the aligned pose."""
 MIN_SPREAD, CELL = 0.1, 1 / 16
 """Least fraction of the object's cells (side: fraction of the crop's) that inliers cover."""
@@ -146,14 +146,15 @@ def align(
         return best
     # Follow the flow as long as the similarity rises and the pose stays near.
     start = best.T_cam_obj
-    for n in range(rounds):
-        found = follow_flow(view, FINE_WINDOW if n else COARSE_WINDOW)
-        if found is None or not is_near(start, found.T_cam_obj):
+    for window in (COARSE_WINDOW, *[FINE_WINDOW] * (rounds - 1))[:rounds]:
+        (found,) = follow_flow([view], window)
+        after = None
+        if found is not None and is_near(start, found.T_cam_obj):
+            after = RenderedView.of(renderer, observation, found.T_cam_obj, max_size)
+        if after is not None and after.similarity > best.similarity:
+            view, best = after, best.moved_to(found, after.similarity)
+        elif window == FINE_WINDOW:
             break
-        view = RenderedView.of(renderer, observation, found.T_cam_obj, max_size)
-        if view is None or view.similarity <= best.similarity:
-            break
-        best = best.moved_to(found, view.similarity)
     return best
 
 
@@ -244,33 +245,58 @@ def _framed(renderer: Renderer, camera: Camera, T_cam_obj: np.ndarray, max_size:
         return None
 
 
-def follow_flow(view: RenderedView, window: int = FINE_WINDOW) -> FlowPose | None:
-    """Find the pose that the flow from a view leads to; None when too few points agree.
+def follow_flow(views: Sequence[RenderedView], window: int = FINE_WINDOW) -> list[FlowPose | None]:
+    """Find the poses that the flow from N views leads to; None where too few points agree.
 
     Args:
         window: side of the flow's window, pixels.
     """
-    # Match render and crop by optical flow.
-    pixels, matched, weights = _flow_matches(view, window)
-    if len(pixels) < MIN_POINTS:
-        return None
-    # Solve for the pose that the matches agree on.
-    size, K = view.virtual.size, view.virtual.K
-    points = view.render.coords[pixels[:, 1], pixels[:, 0]].astype(np.float64)
-    pnp = solve_pnp(matched, points, K, weights, threshold_px=INLIER_THRESHOLD * size)
-    if pnp is None or pnp.inlier.sum() < max(MIN_POINTS, MIN_FRACTION * len(pixels)):
-        return None
-    # Reject it if the inliers cover too little of the object.
-    visible = np.argwhere(view.visible)[:, ::-1]
-    if _cells(pixels[pnp.inlier], CELL * size) < MIN_SPREAD * _cells(visible, CELL * size):
-        return None
-    rays = pinhole.to_rays(matched[pnp.inlier], K) @ view.virtual.R_virt_cam
+    # Match renders and crops by optical flow.
+    matched = [_flow_matches(view, window) for view in views]
+    # Solve for the poses that the matches agree on.
+    poses = solve_pnp_all([match.problem(view) for match, view in zip(matched, views, strict=True)])
+    # Reject those with too few inliers, or inliers that cover too little of the object.
+    return [
+        _flow_pose(view, match, pnp) if pnp is not None and _is_supported(view, match, pnp) else None
+        for view, match, pnp in zip(views, matched, poses, strict=True)
+    ]
+
+
+@dataclass(frozen=True)
+class _FlowMatches:
+    """Hold pixels [N, 2] int of a view's render, where its crop shows them [N, 2], and weights [N]."""
+
+    pixels: np.ndarray
+    matched: np.ndarray
+    weights: np.ndarray
+
+    def points(self, view: RenderedView) -> np.ndarray:
+        """Return the surface points [N, 3] at the pixels, metres, object frame."""
+        return view.render.coords[self.pixels[:, 1], self.pixels[:, 0]].astype(np.float64)
+
+    def problem(self, view: RenderedView) -> PnPInput:
+        """Return the matches as 2D-3D correspondences."""
+        threshold = INLIER_THRESHOLD * view.virtual.size
+        return PnPInput(self.matched, self.points(view), view.virtual.K, self.weights, threshold)
+
+
+def _is_supported(view: RenderedView, match: _FlowMatches, pnp: PnPResult) -> bool:
+    """Tell whether enough matches agree with a pose, and lie all over what the image shows of the object."""
+    if pnp.inlier.sum() < max(MIN_POINTS, MIN_FRACTION * len(match.pixels)):
+        return False
+    side, visible = CELL * view.virtual.size, np.argwhere(view.visible)[:, ::-1]
+    return _cells(match.pixels[pnp.inlier], side) >= MIN_SPREAD * _cells(visible, side)
+
+
+def _flow_pose(view: RenderedView, match: _FlowMatches, pnp: PnPResult) -> FlowPose:
+    """Transform a pose and its inliers into the camera frame."""
+    rays = pinhole.to_rays(match.matched[pnp.inlier], view.virtual.K) @ view.virtual.R_virt_cam
     T_cam_obj = view.virtual.T_cam_virt @ pnp.T_virt_obj
-    return FlowPose(T_cam_obj, rays, points[pnp.inlier], weights[pnp.inlier])
+    return FlowPose(T_cam_obj, rays, match.points(view)[pnp.inlier], match.weights[pnp.inlier])
 
 
-def _flow_matches(view: RenderedView, window: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Match the render with the crop: pixels [N, 2] int, where the crop shows them [N, 2], weights [N]."""
+def _flow_matches(view: RenderedView, window: int) -> _FlowMatches:
+    """Match the corners of a view's render with its crop."""
     size = view.virtual.size
     # Put the blurred image behind the object, so that its outline does not bias the flow.
     blur = cv2.blur(view.crop, (size // 8 | 1,) * 2)
@@ -283,7 +309,7 @@ def _flow_matches(view: RenderedView, window: int) -> tuple[np.ndarray, np.ndarr
         ours, MAX_POINTS, MIN_CORNER, MIN_DISTANCE, mask=inside, blockSize=margin
     )
     if chosen is None:
-        return np.zeros((0, 2), int), np.zeros((0, 2)), np.zeros(0)
+        return _FlowMatches(np.zeros((0, 2), int), np.zeros((0, 2)), np.zeros(0))
     pixels = chosen[:, 0].astype(int)
     # Follow them into the crop, and back from there.
     matched, found = _flow(ours, theirs, chosen, window)
@@ -292,7 +318,8 @@ def _flow_matches(view: RenderedView, window: int) -> tuple[np.ndarray, np.ndarr
     round_trip = np.linalg.norm(returned - chosen, axis=-1)[:, 0]
     good = found & found_back & (round_trip < MAX_ROUND_TRIP * size)
     corner = cv2.cornerMinEigenVal(ours, margin)[pixels[good, 1], pixels[good, 0]]
-    return pixels[good], matched[good, 0].astype(np.float64), np.sqrt(corner).astype(np.float64)
+    weights = np.sqrt(corner).astype(np.float64)
+    return _FlowMatches(pixels[good], matched[good, 0].astype(np.float64), weights)
 
 
 def _cells(pixels: np.ndarray, side: float) -> int:

@@ -61,7 +61,7 @@ def follow(
         of the image, or the image shows too little of it for any pose.
     """
     # Follow the flow from the poses where the objects are expected.
-    found = [_by_flow(query, renderer_of(query), calibration.flow) for query in queries]
+    found = _by_flow(queries, renderer_of, calibration.flow)
     # Start from the refiner for the others.
     rows = [n for n, hypothesis in enumerate(found) if hypothesis is None or hypothesis.score < SURE]
     unsure = [queries[n] for n in rows]
@@ -73,23 +73,40 @@ def follow(
     return found
 
 
-def _by_flow(query: Query, renderer: Renderer, calibrator: ScoreCalibrator) -> PoseHypothesis | None:
-    """Find a pose by one round of optical flow; None where the flow leads to none."""
-    cancellation.check()
-    # Render the object where it is expected.
-    start = _poses_to_start_from(query)[-1]
-    view = RenderedView.of(renderer, query.observation, start, MAX_SIZE)
-    # Move the pose by the flow from that render to the image.
-    found = None if view is None else follow_flow(view)
-    if found is None or not is_near(start, found.T_cam_obj):
-        return None
-    # Score the pose by a render at it.
-    after = RenderedView.of(renderer, query.observation, found.T_cam_obj, MAX_SIZE)
+def _by_flow(
+    queries: Sequence[Query], renderer_of: Callable[[Query], Renderer], calibrator: ScoreCalibrator
+) -> list[PoseHypothesis | None]:
+    """Find poses by one round of optical flow; None where the flow leads to none."""
+    # Render the objects where they are expected.
+    starts = [_poses_to_start_from(query)[-1] for query in queries]
+    views = [_view(query, renderer_of(query), T) for query, T in zip(queries, starts, strict=True)]
+    rows = [n for n, view in enumerate(views) if view is not None]
+    # Move the poses by the flow from the renders to the image.
+    moved = follow_flow([views[n] for n in rows])
+    # Score each pose by a render at it.
+    found: list[PoseHypothesis | None] = [None] * len(queries)
+    for n, pose in zip(rows, moved, strict=True):
+        if pose is not None and is_near(starts[n], pose.T_cam_obj):
+            found[n] = _scored(queries[n], renderer_of(queries[n]), starts[n], pose, calibrator)
+    return found
+
+
+def _scored(
+    query: Query, renderer: Renderer, T_start: np.ndarray, found: FlowPose, calibrator: ScoreCalibrator
+) -> PoseHypothesis | None:
+    """Score a pose that the flow led to from a start [4, 4]; None where nothing can be compared there."""
+    after = _view(query, renderer, found.T_cam_obj)
     if after is None:
         return None
-    step = mean_displacement(renderer.mesh, start, found.T_cam_obj)
+    step = mean_displacement(renderer.mesh, T_start, found.T_cam_obj)
     features = compute_flow_features(after.coverage(found.points), step, after.similarity)
     return _hypothesis(query, found, features, after.similarity, calibrator)
+
+
+def _view(query: Query, renderer: Renderer, T_cam_obj: np.ndarray) -> RenderedView | None:
+    """Render a query's object at a pose [4, 4]; None where it is out of the image or too small in it."""
+    cancellation.check()
+    return RenderedView.of(renderer, query.observation, T_cam_obj, MAX_SIZE)
 
 
 def _by_refiner(

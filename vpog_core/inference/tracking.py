@@ -36,8 +36,8 @@ SIMILARITY_DROP = 0.15
 the image by this than at best since the last search of all views. From one image to the next shade
 and a partial view take away up to 0.1, a wrong turn of an object with print on it 0.2 and more."""
 SEARCH_SPACING = 3
-"""Images from one search of all views for an object to the next. In between, its tracked pose is returned
-even if its score is low: what hides the object will hide it in the next image as well."""
+"""Images from one search of all views to the next for an object whose score stays low; in between its tracked
+pose is returned all the same. What hides an object will hide it in the next image as well."""
 
 
 class Tracker:
@@ -48,9 +48,9 @@ class Tracker:
 
     Each object has a track, and keeps its number whatever number its detector gives it (see `track_numbers`).
     An object is tracked by comparing a render at the last pose with the image (see `tracked_pose`). If the
-    score is low, all views are searched, provided that there is a detection and no search was made just
-    before. Detections are needed to start and to recover: without one an object is tracked for `max_age`
-    seconds, as long as its score is high.
+    score is low, all views are searched, provided that there is a detection; again every `SEARCH_SPACING`
+    images where it stays low. Detections are needed to start and to recover: without one an object is
+    tracked for `max_age` seconds, as long as its score is high.
 
     Without a refiner (`Options.refiner_rounds` 0) objects are not tracked: every detection is estimated
     by itself, and the last pose only selects one of several equivalent poses.
@@ -199,7 +199,7 @@ class Tracker:
         due = bool(every) and frames >= every
         score = self.settings.min_score if self.estimator.can_track else None
         similarity = track.similarity - SIMILARITY_DROP
-        if score is not None and detected and frames < SEARCH_SPACING:
+        if score is not None and detected and track.score < score and frames < SEARCH_SPACING:
             score, similarity = 0.0, -1.0
         return Prior(T_cam_obj, score, due, detected, similarity, T_turned)
 
@@ -283,6 +283,7 @@ class Tracker:
             self._frame,
             frames_since_retrieval,
             similarity,
+            result.score,
             False,
             number,
             *moved,
@@ -313,6 +314,7 @@ class Tracker:
             frame=self._frame,
             frames_since_retrieval=frames_since_retrieval,
             similarity=similarity,
+            score=result.score,
         )
         return [replace(result, detected=False, detection_age=max(0.0, time - track.detected))]
 

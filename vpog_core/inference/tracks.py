@@ -43,7 +43,7 @@ class Track:
         time: of that image, seconds; frame: the number of that image in the tracker.
         detected: time of the image in which it was detected last.
         frames_since_retrieval: images since all views were searched.
-        similarity: of image and render, the highest in those images.
+        similarity: of image and render, the highest in those images; score: of the last pose.
         lost: the last image did not show it at that pose.
         detector_number: the number that its detector gave it last; None: none, or none that can be trusted.
         velocity: [6] metres per second of its middle and radians per second, about the axes of the camera
@@ -57,6 +57,7 @@ class Track:
     frame: int = 0
     frames_since_retrieval: int = 0
     similarity: float = -1.0
+    score: float = 1.0
     lost: bool = False
     detector_number: int | None = None
     velocity: np.ndarray = field(default_factory=lambda: np.zeros(6))
