@@ -254,6 +254,49 @@ class CalibrationSamples:
     def __len__(self) -> int:
         return len(self.correct)
 
+    def __getitem__(self, chosen: np.ndarray) -> CalibrationSamples:
+        """Return the samples that a mask [N] chooses."""
+        return CalibrationSamples(self.score_features[chosen], self.correct[chosen], self.distance[chosen])
+
+
+def best_of_each(score: np.ndarray, detection: np.ndarray) -> np.ndarray:
+    """Tell which samples [N] have the highest score of their detection, [N] bool.
+
+    Args:
+        score: [N]; detection: [N], the same number for the poses of one detection.
+    """
+    order = np.lexsort((-score, detection))
+    first = np.unique(detection[order], return_index=True)[1]
+    best = np.zeros(len(score), dtype=bool)
+    best[order[first]] = True
+    return best
+
+
+def fit_best(samples: CalibrationSamples, detection: np.ndarray, signs: Sequence[int]) -> ScoreCalibrator:
+    """Fit a calibrator whose score is a probability for the best pose of each detection.
+
+    All poses tell how features are weighted, so that the score ranks the poses of a detection: its wrong
+    alternatives look much like it. But the best of several poses is correct more often than any pose of the
+    same features, so bias and slope are fitted to the best alone (Platt scaling).
+
+    Args:
+        samples: N poses; detection: [N], the same number for the poses of one detection; signs: see `fit`.
+
+    Raises:
+        VPOGError: as `fit` does.
+    """
+    ranking = fit(samples, signs)
+    best = samples[best_of_each(ranking.probability(samples.score_features), detection)]
+    logit = best.score_features @ ranking.coefficients
+    scaled = fit(replace(best, score_features=logit[:, None]), (1,))
+    (slope,) = scaled.coefficients
+    return replace(
+        ranking,
+        bias=scaled.bias,
+        coefficients=tuple(slope * c for c in ranking.coefficients),
+        covariance=scaled.covariance,
+    )
+
 
 def fit(samples: CalibrationSamples, signs: Sequence[int]) -> ScoreCalibrator:
     """Fit a calibrator to poses whose truth is known, for any set of features.
