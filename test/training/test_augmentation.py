@@ -63,7 +63,7 @@ EFFECTS = {
 def test_a_whole_image_keeps_its_shape_and_shows_the_same(image):
     """As a camera takes it: at any size, each time with other effects."""
     whole = cv2.resize(image, (320, 240), interpolation=cv2.INTER_CUBIC)
-    taken = [photograph(np.random.default_rng(seed), whole) for seed in range(6)]
+    taken = [photograph(np.random.default_rng(seed), whole, 112) for seed in range(6)]
     for each in taken:
         assert (each.shape, each.dtype) == (whole.shape, whole.dtype)
         assert np.corrcoef(each.mean(axis=2).ravel(), whole.mean(axis=2).ravel())[0, 1] > 0.8

@@ -24,15 +24,17 @@ from vpog_core.synthetic.imperfect_mesh import imperfect
 from vpog_core.synthetic.objects import make_object
 from vpog_core.synthetic.photometry import photograph
 from vpog_core.synthetic.plain import painted_plain
-from vpog_core.synthetic.scene import SceneFrame, make_scene
+from vpog_core.synthetic.scene import HEIGHT_FRACTION, SceneFrame, make_scene
 from vpog_core.synthetic.seeds import CALIBRATION, take
 from vpog_core.types import Camera, Detection
 
 OBJECTS, SECONDS = 3, 1.7
 """Objects of a scene, one of them in plain paint, and the seconds between two frames of it."""
+SIZE = (960, 1280)
+"""(H, W) of the images; objects cover about a quarter of the height, or less after `photograph`."""
 DISTRACTORS = 4
 """Other objects in a scene, at most."""
-ROUGHEST_MESH = 1.0
+ROUGHEST_MESH = 0.5
 """Largest strength of `imperfect`: what the meshes differ by from the objects in the images."""
 MIN_VISIBLE, BOX_JITTER = 0.3, 0.05
 
@@ -90,12 +92,14 @@ class CalibrationScene:
         scene = make_scene(
             self._number,
             shown,
+            SIZE,
             distractors=int(rng.integers(1, DISTRACTORS + 1)),
             lights=lights(rng, even=bool(rng.random() < 0.3)),
         )
+        side = round(HEIGHT_FRACTION * SIZE[0])
         for step in range(self._frames):
             frame = scene.render(SECONDS * step)
-            yield replace(frame, image=photograph(rng, frame.image)), scene.camera
+            yield replace(frame, image=photograph(rng, frame.image, side)), scene.camera
 
     def views(self, frame: SceneFrame, camera: Camera) -> Iterator[View]:
         """Yield the objects of a frame, some with something in front; what is mostly hidden is left out."""

@@ -32,8 +32,8 @@ that is visible and agrees, and the flow's mean logarithmic scale, see `render_a
 TRACKED_FEATURES = ("agreement", "precision", "step", "similarity")
 """The score features of a pose that was followed from an earlier image, see
 `tracked_pose.compute_tracked_features`."""
-MIN_SAMPLES = 40
-"""Least number of poses for a fit."""
+MIN_SAMPLES, MIN_BEST = 40, 20
+"""Least number of poses for a fit, and of best poses for that of bias and slope alone."""
 SIGNS = {
     "matched": (1, 1, -1),
     "aligned": (1, 1, -1, 1),
@@ -288,7 +288,7 @@ def fit_best(samples: CalibrationSamples, detection: np.ndarray, signs: Sequence
     ranking = fit(samples, signs)
     best = samples[best_of_each(ranking.probability(samples.score_features), detection)]
     logit = best.score_features @ ranking.coefficients
-    scaled = fit(replace(best, score_features=logit[:, None]), (1,))
+    scaled = fit(replace(best, score_features=logit[:, None]), (1,), MIN_BEST)
     (slope,) = scaled.coefficients
     return replace(
         ranking,
@@ -298,7 +298,7 @@ def fit_best(samples: CalibrationSamples, detection: np.ndarray, signs: Sequence
     )
 
 
-def fit(samples: CalibrationSamples, signs: Sequence[int]) -> ScoreCalibrator:
+def fit(samples: CalibrationSamples, signs: Sequence[int], least: int = MIN_SAMPLES) -> ScoreCalibrator:
     """Fit a calibrator to poses whose truth is known, for any set of features.
 
     The score is fitted by logistic regression with a weak ridge, the sign of each coefficient given by
@@ -306,12 +306,12 @@ def fit(samples: CalibrationSamples, signs: Sequence[int]) -> ScoreCalibrator:
     them should lie in.
 
     Raises:
-        VPOGError: too few poses, or all of them correct, or all wrong.
+        VPOGError: under `least` poses, or all of them correct, or all wrong.
     """
     count, correct = len(samples), int(samples.correct.sum())
-    if count < MIN_SAMPLES or min(correct, count - correct) < 5:
+    if count < least or min(correct, count - correct) < 5:
         raise VPOGError(
-            f"{correct} of {count} poses are correct: a fit needs {MIN_SAMPLES} poses, and 5 of both kinds; "
+            f"{correct} of {count} poses are correct: a fit needs {least} poses, and 5 of both kinds; "
             "take more scenes."
         )
     if np.isfinite(samples.distance[samples.correct]).sum() < 5:

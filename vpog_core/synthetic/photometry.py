@@ -150,9 +150,9 @@ def degrade(rng: np.random.Generator, rgb: np.ndarray, params: PhotometryParams 
     return apply(rng, rgb, draw(rng, 1, rgb.shape[0], params), 0)
 
 
-def photograph(rng: np.random.Generator, rgb: np.ndarray) -> np.ndarray:
-    """Degrade a whole image [H, W, 3] uint8 as some camera would, whose objects are some 112 pixels large."""
-    return apply(rng, rgb, draw(rng, 1), 0)
+def photograph(rng: np.random.Generator, rgb: np.ndarray, side: int) -> np.ndarray:
+    """Degrade a whole image [H, W, 3] uint8 as some camera would, whose objects are `side` pixels large."""
+    return apply(rng, rgb, draw(rng, 1, side), 0)
 
 
 def apply(rng: np.random.Generator, rgb: np.ndarray, numbers: Photometry, index: int) -> np.ndarray:
