@@ -6,7 +6,7 @@ import torch
 from safetensors import safe_open
 
 from vpog_core.cli import main
-from vpog_core.evaluation import calibration_scenes
+from vpog_core.evaluation import calibration_images, calibration_scenes
 from vpog_core.evaluation.calibration_scenes import StageSamples
 from vpog_core.inference.calibration import (
     ALIGNED_FEATURES,
@@ -50,7 +50,7 @@ def answers(count=300, seed=0) -> dict[str, StageSamples]:
         right = rng.random(count) < 0.6
         score_features = rng.normal(size=(count, len(features))) + right[:, None]
         judged = CalibrationSamples(score_features, right, factor * rng.chisquare(6, count))
-        made[name] = StageSamples(judged, np.arange(count) % 24, np.arange(count) % 2 == 0)
+        made[name] = StageSamples(judged, np.arange(count) % 24, np.arange(count) // 2)
     made["aligned"].samples.distance[::4] = np.nan
     return made
 
@@ -118,7 +118,7 @@ def test_unusable_input_is_one_sentence(weights, extra, capsys):
 
 def test_a_network_that_knows_nothing_cannot_be_calibrated(weights, capsys, monkeypatch):
     """The whole way, on one scene after the other."""
-    monkeypatch.setattr(calibration_scenes, "OBJECTS", 1)
+    monkeypatch.setattr(calibration_images, "OBJECTS", 1)
     assert main(["calibrate", "--weights", str(weights), "--scenes", "3", "--frames", "1"]) == 2
     said = capsys.readouterr().err
     assert "more scenes" in said or "no pose at all" in said

@@ -51,7 +51,7 @@ def samples(count=300) -> dict[str, StageSamples]:
         correct = rng.random(count) < 0.6
         values = rng.normal(size=(count, len(signs))) + correct[:, None]
         found = CalibrationSamples(values, correct, 2 * rng.chisquare(6, count))
-        made[name] = StageSamples(found, np.arange(count) % 24, np.arange(count) % 2 == 0)
+        made[name] = StageSamples(found, np.arange(count) % 24, np.arange(count) // 2)
     return made
 
 

@@ -14,9 +14,11 @@ from vpog_core.inference.calibration import (
     Calibration,
     CalibrationSamples,
     ScoreCalibrator,
+    best_of_each,
     calibration_error,
     coverage,
     fit,
+    fit_best,
     read_calibration,
     squared_distance,
 )
@@ -56,6 +58,42 @@ def test_no_feature_counts_for_what_it_speaks_against():
     support, agreement, error = fit(answers, SIGNS["matched"]).coefficients
     assert min(support, agreement) >= 0
     assert error == 0
+
+
+def with_alternatives(count: int, seed: int) -> tuple[CalibrationSamples, np.ndarray]:
+    """Poses of `count` detections: one near the truth, mostly correct, and three others, which are not.
+
+    The better one of two looks, on average, more similar; what is right looks anything but perfect.
+    """
+    rng = np.random.default_rng(seed)
+    right = np.zeros((count, 4), dtype=bool)
+    right[:, 0] = rng.random(count) < 0.8
+    features = rng.normal(size=(count, 4, 3)) + 1.5 * right[..., None] * [1, 1, -1]
+    detection = np.repeat(np.arange(count), 4)
+    distance = rng.chisquare(6, 4 * count)
+    return CalibrationSamples(features.reshape(-1, 3), right.ravel(), distance), detection
+
+
+def test_the_best_pose_of_a_detection_is_the_one_of_the_highest_score():
+    score, detection = np.array([0.2, 0.9, 0.5, 0.4, 0.1]), np.array([7, 7, 3, 3, 9])
+    assert best_of_each(score, detection).tolist() == [False, True, True, False, True]
+
+
+def test_the_score_is_a_probability_for_the_best_pose_of_a_detection():
+    """Fitted to all poses alike it is too low for the best, as three quarters of all are wrong."""
+    (samples, detection), (others, of_others) = with_alternatives(400, 0), with_alternatives(2000, 1)
+    errors = {}
+    for name, calibrator in {
+        "all": fit(samples, SIGNS["matched"]),
+        "best": fit_best(samples, detection, SIGNS["matched"]),
+    }.items():
+        score = calibrator.probability(others.score_features)
+        best = best_of_each(score, of_others)
+        errors[name] = calibration_error(score[best], others.correct[best])
+        assert others.correct[best].mean() > 0.6
+    # By chance 2000 poses in ten bins leave 0.03.
+    assert errors["best"] < 0.05
+    assert errors["all"] > 2 * errors["best"]
 
 
 def test_covariances_get_the_size_of_the_errors_of_right_poses():

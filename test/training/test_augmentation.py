@@ -5,8 +5,16 @@ import numpy as np
 import pytest
 import torch
 
-from vpog_core.training.synthesis import augmentation, device_augmentation
-from vpog_core.training.synthesis.augmentation import SOURCE_STEP, Photometry, PhotometryParams, degrade, draw
+from vpog_core.synthetic import photometry
+from vpog_core.synthetic.photometry import (
+    SOURCE_STEP,
+    Photometry,
+    PhotometryParams,
+    degrade,
+    draw,
+    photograph,
+)
+from vpog_core.training.synthesis import device_augmentation
 
 QUIET = PhotometryParams(
     gamma=(1, 1), gain=(1, 1), contrast=(1, 1), offset=0, white_balance=0, saturation=(1, 1), grey=0,
@@ -50,6 +58,16 @@ EFFECTS = {
     "sharpen": {"sharpen": 1.0},
     "jpeg": {"jpeg": 1.0, "jpeg_quality": (20, 20)},
 }
+
+
+def test_a_whole_image_keeps_its_shape_and_shows_the_same(image):
+    """As a camera takes it: at any size, each time with other effects."""
+    whole = cv2.resize(image, (320, 240), interpolation=cv2.INTER_CUBIC)
+    taken = [photograph(np.random.default_rng(seed), whole, 112) for seed in range(6)]
+    for each in taken:
+        assert (each.shape, each.dtype) == (whole.shape, whole.dtype)
+        assert np.corrcoef(each.mean(axis=2).ravel(), whole.mean(axis=2).ravel())[0, 1] > 0.8
+        assert not np.array_equal(each, taken[0]) or each is taken[0]
 
 
 @pytest.mark.parametrize("name", EFFECTS)
@@ -138,7 +156,7 @@ def test_torch_does_what_numpy_does(image, name):
     numbers = batch_numbers(112, **EFFECTS[name])
     there = device_augmentation.apply(torch.from_numpy(image).expand(12, -1, -1, -1), numbers).numpy()
     for n in range(12):
-        here = augmentation.apply(np.random.default_rng(0), image, numbers, n).astype(float)
+        here = photometry.apply(np.random.default_rng(0), image, numbers, n).astype(float)
         assert np.abs(here - there[n]).max() <= 2.01, (name, n)
         assert np.abs(here - there[n]).mean() < 0.3
 
@@ -149,7 +167,7 @@ def test_torch_jpeg_loses_what_jpeg_loses(image, quality):
     there = device_augmentation.apply(torch.from_numpy(image)[None].expand(12, -1, -1, -1), numbers).numpy()[
         0
     ]
-    here = augmentation.apply(np.random.default_rng(0), image, numbers, 0).astype(float)
+    here = photometry.apply(np.random.default_rng(0), image, numbers, 0).astype(float)
     loss, difference = np.abs(here - image).mean(), np.abs(here - there).mean()
     assert np.abs(there - image).mean() == pytest.approx(loss, rel=0.15)
     # Decoders differ in how they blow up chroma; the rest of the loss is the same.

@@ -30,7 +30,7 @@ Exit status: 0 done, 2 unusable input."""
 
 FULL = {"calibrate": [], "heldout": ["--baseline", "sift"]}
 QUICK = {
-    "calibrate": ["--scenes", "3", "--frames", "1"],
+    "calibrate": ["--scenes", "6", "--frames", "3"],
     "heldout": ["--objects", "2", "--crops", "1", "--levels", "clean,occluded", "--no-stages"],
 }
 SMALL_DATASET = ["--limit", "2", "--no-stages"]

@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from vpog_core.evaluation.pose_error import ADD_FRACTION, add
+from vpog_core.evaluation.calibration_images import (
+    MIN_VISIBLE,
+    OBJECTS,
+    CalibrationObject,
+    CalibrationScene,
+    View,
+)
+from vpog_core.evaluation.pose_error import ADD_FRACTION, add_or_adds
 from vpog_core.evaluation.tracking_samples import MOTIONS, covered, moved
-from vpog_core.geometry.boxes import jitter_box
 from vpog_core.inference.calibration import (
     ALIGNED_FEATURES,
     DEFAULT_ALIGNED,
+    DEFAULT_FLOW,
     DEFAULT_REFINED,
     DEFAULT_TRACKED,
     FEATURES,
+    FLOW_FEATURES,
     REFINED_FEATURES,
     Calibration,
     CalibrationSamples,
@@ -28,22 +36,27 @@ from vpog_core.inference.networks import Networks
 from vpog_core.inference.options import Options
 from vpog_core.inference.query import Prior
 from vpog_core.objects.library import ObjectLibrary
-from vpog_core.objects.mesh import Mesh, save_mesh
-from vpog_core.synthetic.objects import make_object
-from vpog_core.synthetic.scene import SceneFrame, make_scene
+from vpog_core.synthetic.scene import SceneFrame
 from vpog_core.synthetic.seeds import CALIBRATION, take
 from vpog_core.types import Camera, Detection, PoseEstimate, VPOGError
 from vpog_core.utils.worker_pool import WorkerPool
 
-OBJECTS, SECONDS = 3, 1.7
-"""Objects of a scene, and the seconds between two frames of it."""
-MIN_VISIBLE, BOX_JITTER = 0.4, 0.05
 ALTERNATIVES = 3
 """Poses of other views that are samples beside the best: the score must distinguish them."""
-STAGES = tuple(
-    Options(alignments=rounds, alternatives=ALTERNATIVES, retry_views=0) for rounds in (0, Options.alignments)
-)
+STAGES = tuple(Options(alignments=rounds, alternatives=ALTERNATIVES) for rounds in (0, Options.alignments))
 """Poses from matches alone, and poses aligned with the image."""
+
+AS_SOLVED = Calibration(
+    covariance=1.0,
+    aligned=replace(DEFAULT_ALIGNED, covariance=1.0),
+    refined=replace(DEFAULT_REFINED, covariance=1.0),
+    tracked=replace(DEFAULT_TRACKED, covariance=1.0),
+    flow=replace(DEFAULT_FLOW, covariance=1.0),
+)
+"""Covariances as the solver gives them."""
+FOLLOWED = tuple(replace(AS_SOLVED, flow=replace(AS_SOLVED.flow, bias=bias)) for bias in (-30.0, 30.0))
+"""Followed by the refiner, as no pose found by flow alone is taken, and by flow alone wherever it leads to a
+pose."""
 
 
 @dataclass
@@ -51,13 +64,13 @@ class StageSamples:
     """Hold the poses of one stage.
 
     Attributes:
-        samples: all of them, N, with covariances as solved; scene: [N] int; best: [N] bool, given as the
-            detection's pose and not as an alternative.
+        samples: all of them, N, with covariances as solved; scene: [N] int; detection: [N] int, number of the
+            detection they are poses of, the same for a pose and its alternatives.
     """
 
     samples: CalibrationSamples
     scene: np.ndarray
-    best: np.ndarray
+    detection: np.ndarray
 
 
 class SceneEvaluator:
@@ -66,38 +79,28 @@ class SceneEvaluator:
     def __init__(self, weights: Path, device: str, frames: int) -> None:
         self.networks, self.frames = Networks.load(weights, device=device), frames
 
-    def run(self, scene: int) -> tuple[list, ...]:
+    def run(self, number: int) -> tuple[list, ...]:
         """Estimate the poses of one scene.
 
         Returns:
-            for each of `STAGES`, and for poses that were followed, a row for each pose: score features,
-            correct, squared distance, scene, best.
+            for each of `STAGES`, and of `FOLLOWED`, a row for each pose: score features, correct, squared
+            distance, scene, detection in the scene.
         """
-        seeds = take(CALIBRATION, OBJECTS * scene, OBJECTS)
-        meshes = {f"object_{n}": make_object(seed) for n, seed in enumerate(seeds)}
-        as_solved = Calibration(
-            covariance=1.0,
-            aligned=replace(DEFAULT_ALIGNED, covariance=1.0),
-            refined=replace(DEFAULT_REFINED, covariance=1.0),
-            tracked=replace(DEFAULT_TRACKED, covariance=1.0),
-        )
-        rows = tuple([] for _ in (*STAGES, "tracked"))
-        rng = np.random.default_rng([scene, 11])
+        scene, rng = CalibrationScene(number, self.frames), np.random.default_rng([number, 7])
+        rows = tuple([] for _ in (*STAGES, *FOLLOWED))
         with tempfile.TemporaryDirectory(prefix="vpog_") as temporary:
-            for name, mesh in meshes.items():
-                save_mesh(mesh, Path(temporary) / f"{name}.ply")
+            scene.write_library(Path(temporary))
             library = ObjectLibrary(temporary, Path(temporary) / "cache")
-            estimator = PoseEstimator(library, replace(self.networks, calibration=as_solved))
-            for frame, camera, detections in scene_frames(scene, meshes, self.frames):
-                rows[-1].extend((*row, scene, True) for row in _follow(rng, estimator, frame, camera, meshes))
-                for estimator.options, collected in zip(STAGES, rows[:-1], strict=True):
-                    for result in estimator.estimate(frame.image, camera, detections):
-                        T_true, mesh = frame.T_cam_obj[result.instance], meshes[result.class_id]
-                        for pose in (result, *result.alternatives):
-                            if pose.T_cam_obj is not None:
-                                collected.append(
-                                    (*_compare_with_truth(pose, T_true, mesh), scene, pose is result)
-                                )
+            estimator = PoseEstimator(library, replace(self.networks, calibration=AS_SOLVED))
+            for frame, camera in scene.frames():
+                for which, row in _follow(rng, estimator, frame, camera, scene):
+                    found = rows[len(STAGES) + which]
+                    found.append((*row, number, len(found)))
+                for view in scene.views(frame, camera):
+                    for estimator.options, found in zip(STAGES, rows, strict=False):
+                        detection = found[-1][-1] + 1 if found else 0
+                        for row in _estimate(estimator, view, scene.objects[view.detection.class_id]):
+                            found.append((*row, number, detection))
         return rows
 
 
@@ -123,7 +126,7 @@ def collect(
         VPOGError: unreadable weights, too many scenes, or no pose found at all.
     """
     take(CALIBRATION, 0, OBJECTS * scenes)
-    matched, compared, tracked = rows = ([], [], [])
+    matched, compared, tracked, flow = rows = ([], [], [], [])
     arguments = weights.resolve(), device, frames
     with WorkerPool(SceneEvaluator, arguments, min(workers, scenes), cluster) as pool:
         for found in pool.map(SceneEvaluator.run, range(scenes)):
@@ -136,25 +139,21 @@ def collect(
         "aligned": [(row[0][: len(ALIGNED_FEATURES)], *row[1:]) for row in compared],
         "refined": [row for row in compared if len(row[0]) == len(REFINED_FEATURES)],
         "tracked": tracked,
+        "flow": flow,
     }
     if not all(of_kind.values()):
         raise VPOGError(f"'{weights}' finds no pose at all: train longer before calibrating.")
     return {name: _table(sorted(found, key=lambda row: row[3])) for name, found in of_kind.items()}
 
 
-def scene_frames(
-    number: int, meshes: Mapping[str, Mesh], frames: int
-) -> Iterator[tuple[SceneFrame, Camera, list[Detection]]]:
-    """Yield frames of one scene, its camera, and detections with jittered boxes."""
-    scene, rng = make_scene(number, list(meshes.values())), np.random.default_rng([number, 7])
-    for step in range(frames):
-        frame = scene.render(SECONDS * step)
-        detections = [
-            Detection(name, jitter_box(rng, frame.boxes_visible[n], BOX_JITTER), instance=n)
-            for n, name in enumerate(meshes)
-            if frame.visible_fraction[n] >= MIN_VISIBLE
-        ]
-        yield frame, scene.camera, detections
+def _estimate(
+    estimator: PoseEstimator, view: View, target: CalibrationObject
+) -> Iterator[tuple[np.ndarray, bool, float]]:
+    """Yield the pose found in a view, and its alternatives, compared with the truth."""
+    (found,) = estimator.estimate(view.image, view.camera, [view.detection])
+    for pose in (found, *found.alternatives):
+        if pose.T_cam_obj is not None:
+            yield _compare_with_truth(pose, view.T_cam_obj, target)
 
 
 def _follow(
@@ -162,32 +161,46 @@ def _follow(
     estimator: PoseEstimator,
     frame: SceneFrame,
     camera: Camera,
-    meshes: Mapping[str, Mesh],
-) -> Iterator[tuple[np.ndarray, bool, float]]:
-    """Yield poses of a scene's objects followed from poses that are off, compared with the truth."""
-    for n, (name, mesh) in enumerate(meshes.items()):
+    scene: CalibrationScene,
+) -> Iterator[tuple[int, tuple[np.ndarray, bool, float]]]:
+    """Follow a scene's objects from poses that are off; yield the poses found, compared with the truth.
+
+    Each comes with the number of its way of following, of `FOLLOWED`.
+    """
+    networks = estimator.networks
+    for n, (name, target) in enumerate(scene.objects.items()):
         if frame.visible_fraction[n] < MIN_VISIBLE:
             continue
         for motion in MOTIONS:
             image = covered(rng, frame.image, frame.boxes_amodal[n], camera)
-            prior = Prior(moved(rng, frame.T_cam_obj[n], mesh, motion), accept_score=0.0, detected=False)
+            prior = Prior(
+                moved(rng, frame.T_cam_obj[n], target.mesh, motion), accept_score=0.0, detected=False
+            )
             detection = Detection(name, frame.boxes_visible[n], instance=n)
-            (pose_estimate,) = estimator.estimate(image, camera, [detection], [prior])
-            if pose_estimate.T_cam_obj is not None:
-                yield _compare_with_truth(pose_estimate, frame.T_cam_obj[n], mesh)
+            for which, calibration in enumerate(FOLLOWED):
+                estimator.networks = replace(networks, calibration=calibration)
+                (found,) = estimator.estimate(image, camera, [detection], [prior])
+                by_flow = found.score_features is not None and len(found.score_features) == len(FLOW_FEATURES)
+                if found.T_cam_obj is not None and by_flow == bool(which):
+                    yield which, _compare_with_truth(found, frame.T_cam_obj[n], target)
+    estimator.networks = networks
 
 
 def _compare_with_truth(
-    pose_estimate: PoseEstimate, T_true: np.ndarray, mesh: Mesh
+    pose: PoseEstimate, T_true: np.ndarray, target: CalibrationObject
 ) -> tuple[np.ndarray, bool, float]:
     """Compare a pose with the truth: (score features, correct, squared Mahalanobis distance)."""
-    error = add(pose_estimate.T_cam_obj, T_true, mesh.hull_points) / mesh.diameter
+    mesh, symmetry = target.mesh, target.symmetry
+    error = add_or_adds(pose.T_cam_obj, T_true, mesh.vertices, not symmetry.is_trivial) / mesh.diameter
     # The covariance of a pose that the alignment did not change is calibrated with the matches.
-    own = pose_estimate.aligned or len(pose_estimate.score_features) == len(FEATURES)
-    distance = squared_distance(pose_estimate.T_cam_obj, pose_estimate.covariance, T_true) if own else np.nan
-    return pose_estimate.score_features, error < ADD_FRACTION, distance
+    own = pose.aligned or len(pose.score_features) == len(FEATURES)
+    alike = symmetry.nearest(T_true, pose.T_cam_obj)
+    distance = squared_distance(pose.T_cam_obj, pose.covariance, alike) if own else np.nan
+    return pose.score_features, error < ADD_FRACTION, distance
 
 
 def _table(rows: list) -> StageSamples:
-    features, correct, distance, scene, best = (np.array(values) for values in zip(*rows, strict=True))
-    return StageSamples(CalibrationSamples(features, correct, distance), scene, best)
+    features, correct, distance, scene, detection = (np.array(values) for values in zip(*rows, strict=True))
+    # Number the detections of all scenes.
+    _, detection = np.unique(np.stack([scene, detection]), axis=1, return_inverse=True)
+    return StageSamples(CalibrationSamples(features, correct, distance), scene, detection.ravel())

@@ -40,19 +40,19 @@ class HeldOutScene:
         rng, mesh = self.rng, renderer.mesh
         thing = _Thing(renderer, _resting(rng, mesh, np.zeros(2)))
         T_world_cam = self._camera_pose(mesh, thing.T_world_obj)
-        table, lights = TableTop(rng, 6 * mesh.diameter), _lights(rng, even=level == 1)
+        table, lamps = TableTop(rng, 6 * mesh.diameter), lights(rng, even=level == 1)
         others = self._clutter(mesh.diameter, other) if LEVELS[level] == "clutter" else []
         T_cam_world = invert(T_world_cam)
         if LEVELS[level] == "occluded":
             others = self._occluder(thing, T_cam_world, other)
         things = [thing, *others]
         hulls = [transform_points(t.T_world_obj, t.renderer.mesh.hull_points) for t in things]
-        towards = T_world_cam[:3, :3] @ np.asarray(lights[0].direction)
+        towards = T_world_cam[:3, :3] @ np.asarray(lamps[0].direction)
         image = table.draw(self.K, T_cam_world, SIZE, hulls, towards)
         depth = _table_depth(self.K, T_cam_world, table.half)
         instance_map = np.full(SIZE, -1)
         for index, each in enumerate(things):
-            part = each.renderer.render(T_cam_world @ each.T_world_obj, self.K, SIZE, lights)
+            part = each.renderer.render(T_cam_world @ each.T_world_obj, self.K, SIZE, lamps)
             front = part.mask & ((part.depth < depth) | (depth == 0))
             image[front], depth[front], instance_map[front] = part.rgb[front], part.depth[front], index
             if index == 0:
@@ -118,7 +118,7 @@ def _resting(rng: np.random.Generator, mesh: Mesh, place: np.ndarray) -> np.ndar
     return transform(R, np.array([*place, -bottom]) - R @ mesh.center)
 
 
-def _lights(rng: np.random.Generator, even: bool) -> list[Light]:
+def lights(rng: np.random.Generator, even: bool) -> list[Light]:
     """Draw even light from above, or hard or dim coloured light from anywhere above, with highlights."""
     if even:
         return [Light(ambient=0.5, direction=(0.3, -1.0, -0.6), diffuse=0.5)]

@@ -35,8 +35,8 @@ TRACKED_FEATURES = ("agreement", "precision", "step", "similarity")
 FLOW_FEATURES = ("coverage", "step", "similarity")
 """The score features of a pose that was followed by optical flow alone, see
 `tracked_pose.compute_flow_features`."""
-MIN_SAMPLES = 40
-"""Least number of poses for a fit."""
+MIN_SAMPLES, MIN_BEST = 40, 20
+"""Least number of poses for a fit, and of best poses for that of bias and slope alone."""
 SIGNS = {
     "matched": (1, 1, -1),
     "aligned": (1, 1, -1, 1),
@@ -267,8 +267,51 @@ class CalibrationSamples:
     def __len__(self) -> int:
         return len(self.correct)
 
+    def __getitem__(self, chosen: np.ndarray) -> CalibrationSamples:
+        """Return the samples that a mask [N] chooses."""
+        return CalibrationSamples(self.score_features[chosen], self.correct[chosen], self.distance[chosen])
 
-def fit(samples: CalibrationSamples, signs: Sequence[int]) -> ScoreCalibrator:
+
+def best_of_each(score: np.ndarray, detection: np.ndarray) -> np.ndarray:
+    """Tell which samples [N] have the highest score of their detection, [N] bool.
+
+    Args:
+        score: [N]; detection: [N], the same number for the poses of one detection.
+    """
+    order = np.lexsort((-score, detection))
+    first = np.unique(detection[order], return_index=True)[1]
+    best = np.zeros(len(score), dtype=bool)
+    best[order[first]] = True
+    return best
+
+
+def fit_best(samples: CalibrationSamples, detection: np.ndarray, signs: Sequence[int]) -> ScoreCalibrator:
+    """Fit a calibrator whose score is a probability for the best pose of each detection.
+
+    All poses tell how features are weighted, so that the score ranks the poses of a detection: its wrong
+    alternatives look much like it. But the best of several poses is correct more often than any pose of the
+    same features, so bias and slope are fitted to the best alone (Platt scaling).
+
+    Args:
+        samples: N poses; detection: [N], the same number for the poses of one detection; signs: see `fit`.
+
+    Raises:
+        VPOGError: as `fit` does.
+    """
+    ranking = fit(samples, signs)
+    best = samples[best_of_each(ranking.probability(samples.score_features), detection)]
+    logit = best.score_features @ ranking.coefficients
+    scaled = fit(replace(best, score_features=logit[:, None]), (1,), MIN_BEST)
+    (slope,) = scaled.coefficients
+    return replace(
+        ranking,
+        bias=scaled.bias,
+        coefficients=tuple(slope * c for c in ranking.coefficients),
+        covariance=scaled.covariance,
+    )
+
+
+def fit(samples: CalibrationSamples, signs: Sequence[int], least: int = MIN_SAMPLES) -> ScoreCalibrator:
     """Fit a calibrator to poses whose truth is known, for any set of features.
 
     The score is fitted by logistic regression with a weak ridge, the sign of each coefficient given by
@@ -276,12 +319,12 @@ def fit(samples: CalibrationSamples, signs: Sequence[int]) -> ScoreCalibrator:
     them should lie in.
 
     Raises:
-        VPOGError: too few poses, or all of them correct, or all wrong.
+        VPOGError: under `least` poses, or all of them correct, or all wrong.
     """
     count, correct = len(samples), int(samples.correct.sum())
-    if count < MIN_SAMPLES or min(correct, count - correct) < 5:
+    if count < least or min(correct, count - correct) < 5:
         raise VPOGError(
-            f"{correct} of {count} poses are correct: a fit needs {MIN_SAMPLES} poses, and 5 of both kinds; "
+            f"{correct} of {count} poses are correct: a fit needs {least} poses, and 5 of both kinds; "
             "take more scenes."
         )
     if np.isfinite(samples.distance[samples.correct]).sum() < 5:

@@ -77,6 +77,7 @@ def make_scene(
     size: tuple[int, int] = (480, 640),
     distractors: int = 2,
     noise: float = 2.0,
+    lights: Sequence[Light] | None = None,
 ) -> DemoScene:
     """Make a scene by seed: meshes stand, lie and float over a table while the camera swings around it.
 
@@ -85,18 +86,25 @@ def make_scene(
         size: (H, W) of the images, pixels.
         distractors: objects of other shapes that occlude, and whose poses are not given.
         noise: standard deviation of the sensor noise, grey levels.
+        lights: camera frame, the first throws the shadows; None draws soft ones.
 
     Raises:
         VPOGError: no meshes.
     """
-    return DemoScene(seed, meshes, size, distractors, noise)
+    return DemoScene(seed, meshes, size, distractors, noise, lights)
 
 
 class DemoScene:
     """Renders the scene of `make_scene`: `camera` is a pinhole camera, `render(t)` the frame at t seconds."""
 
     def __init__(
-        self, seed: int, meshes: Sequence[Mesh], size: tuple[int, int], distractors: int, noise: float
+        self,
+        seed: int,
+        meshes: Sequence[Mesh],
+        size: tuple[int, int],
+        distractors: int,
+        noise: float,
+        lights: Sequence[Light] | None,
     ):
         if not meshes:
             raise VPOGError("A scene needs at least one mesh: give it some.")
@@ -115,7 +123,8 @@ class DemoScene:
         largest = max(mesh.diameter for mesh in meshes)
         self._distance = (0.6 * self._unit + 0.4 * largest) * focal / (HEIGHT_FRACTION * H)
         self._swing = rng.uniform(0, 2 * np.pi, 3)
-        self._lights = _soft_lights(rng)
+        soft = _soft_lights(rng)
+        self._lights = soft if lights is None else lights
         self._table = TableTop(rng, 6 * self._unit)
         self._noise = _noise_image(rng, size, noise)
         self._seed = int(seed)

@@ -21,13 +21,14 @@ from torch.utils.data import DataLoader, Dataset, Subset
 
 from vpog_core.objects import scene_renderer
 from vpog_core.objects.renderer import Renderer
+from vpog_core.synthetic import photometry
 from vpog_core.training.data.batch import Batch, RefinerBatch
 from vpog_core.training.data.bop_queries import AnnotatedQueries
 from vpog_core.training.data.refiner_dataset import RefinerDataset
 from vpog_core.training.data.vpog_dataset import VPOGTrainDataset
 from vpog_core.training.losses.labels import matching_labels
 from vpog_core.training.losses.refiner import refiner_labels
-from vpog_core.training.synthesis import augmentation, query_composer, query_layout, template_views
+from vpog_core.training.synthesis import query_composer, query_layout, template_views
 
 
 @dataclass
@@ -121,7 +122,7 @@ STAGES: dict[str, tuple[FunctionType, ...]] = {
     "background": (query_composer.background,),
     "render": (scene_renderer.render_scene,),
     "annotated images": (AnnotatedQueries.queries,),
-    "degrade": (augmentation.degrade,),
+    "degrade": (photometry.degrade,),
     "templates": (template_views.render_templates,),
     "reference": (VPOGTrainDataset._render_reference,),
     "start pose": (RefinerDataset._render,),

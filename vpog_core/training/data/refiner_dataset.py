@@ -15,6 +15,7 @@ from vpog_core.geometry.framing import frame_hull
 from vpog_core.geometry.se3 import rotation_z, transform, transform_points
 from vpog_core.objects.renderer import Render
 from vpog_core.objects.template_set import template_camera
+from vpog_core.synthetic.photometry import degrade
 from vpog_core.training.data.batch import RefinerBatch
 from vpog_core.training.data.vpog_dataset import object_probabilities
 from vpog_core.training.synthesis.appearance import (
@@ -23,7 +24,6 @@ from vpog_core.training.synthesis.appearance import (
     appearance_generator,
     sample_appearance,
 )
-from vpog_core.training.synthesis.augmentation import degrade
 from vpog_core.training.synthesis.pose_perturbation import PerturbationConfig, perturb
 from vpog_core.training.synthesis.query_composer import compose
 from vpog_core.training.synthesis.rendered_queries import draw_distance

@@ -9,6 +9,7 @@ from torch.utils.data import Dataset
 
 from vpog_core.objects.template_set import template_camera
 from vpog_core.objects.viewpoints import align_roll, upright_rotation, viewpoint_directions
+from vpog_core.synthetic.photometry import degrade
 from vpog_core.training.data.batch import Batch
 from vpog_core.training.data.bop_queries import AnnotatedQueries
 from vpog_core.training.synthesis.appearance import (
@@ -17,7 +18,6 @@ from vpog_core.training.synthesis.appearance import (
     appearance_generator,
     sample_appearance,
 )
-from vpog_core.training.synthesis.augmentation import degrade
 from vpog_core.training.synthesis.query_pose import QueryMaker, QueryPose
 from vpog_core.training.synthesis.rendered_queries import RenderedQueries
 from vpog_core.training.synthesis.scene_assets import SceneAssets

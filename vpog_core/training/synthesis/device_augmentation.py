@@ -1,6 +1,6 @@
 """Degrade a whole batch of images in torch, on the batch's device.
 
-The same effects in the same order, from the same table and the same draws as `augmentation.apply`: loaders
+The same effects in the same order, from the same table and the same draws as `photometry.apply`: loaders
 that feed a GPU leave them out and stay cheap.
 """
 
@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vpog_core.training.synthesis.augmentation import Photometry, PhotometryParams, draw
+from vpog_core.synthetic.photometry import Photometry, PhotometryParams, draw
 
 # ITU-T T.81 (JPEG), annex K: the quantisation tables that libjpeg scales by the quality.
 _LUMA = (

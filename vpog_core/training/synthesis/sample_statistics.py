@@ -8,7 +8,7 @@ import numpy as np
 
 from vpog_core.geometry.boxes import overlap
 from vpog_core.objects.template_set import template_camera
-from vpog_core.training.synthesis.augmentation import draw
+from vpog_core.synthetic.photometry import draw
 from vpog_core.training.synthesis.query_layout import LayoutParams, lay_out
 from vpog_core.training.synthesis.rendered_queries import draw_distance
 

@@ -1,8 +1,8 @@
 """Degrade images as lenses, sensors and files do: draw the numbers of all effects, and apply them.
 
 `draw` makes the numbers of N images at once; `degrade` applies them in numpy and OpenCV, image by image
-(in a data loader), `device_augmentation.augment` in torch, a batch at a time. Lengths are in pixels of a crop
-of 112 and grow with the crop.
+(in a data loader), training's `device_augmentation.augment` in torch, a batch at a time. Lengths are in
+pixels of a crop of 112 and grow with the crop.
 """
 
 from __future__ import annotations
@@ -146,17 +146,22 @@ def _kernels(rng, count: int, unit: float, s: PhotometryParams, defocused, moved
 
 
 def degrade(rng: np.random.Generator, rgb: np.ndarray, params: PhotometryParams | None = None) -> np.ndarray:
-    """Degrade an image [P, P, 3] uint8 as some camera would: the same shape and type."""
+    """Degrade a crop [P, P, 3] uint8 as some camera would: the same shape and type."""
     return apply(rng, rgb, draw(rng, 1, rgb.shape[0], params), 0)
 
 
+def photograph(rng: np.random.Generator, rgb: np.ndarray, side: int) -> np.ndarray:
+    """Degrade a whole image [H, W, 3] uint8 as some camera would, whose objects are `side` pixels large."""
+    return apply(rng, rgb, draw(rng, 1, side), 0)
+
+
 def apply(rng: np.random.Generator, rgb: np.ndarray, numbers: Photometry, index: int) -> np.ndarray:
-    """Degrade an image [P, P, 3] uint8 by the numbers of one index; `rng` makes the noise."""
+    """Degrade an image [H, W, 3] uint8 by the numbers of one index; `rng` makes the noise."""
     p = {name: value[index] for name, value in vars(numbers).items()}
-    size = rgb.shape[0]
-    small = round(size * float(p["scale"]))
+    size = rgb.shape[1::-1]
+    small = tuple(round(side * float(p["scale"])) for side in size)
     if small != size:
-        rgb = cv2.resize(rgb, (small, small), interpolation=cv2.INTER_AREA)
+        rgb = cv2.resize(rgb, small, interpolation=cv2.INTER_AREA)
     image = expose(rgb, p)
     if p["kernel"].max() < 1:
         image = cv2.filter2D(image, -1, p["kernel"], borderType=cv2.BORDER_REPLICATE)
@@ -170,7 +175,7 @@ def apply(rng: np.random.Generator, rgb: np.ndarray, numbers: Photometry, index:
     if p["quality"] > 0:
         image = _jpeg(image, int(p["quality"]))
     if small != size:
-        image = cv2.resize(image, (size, size), interpolation=cv2.INTER_LINEAR)
+        image = cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
     return image
 
 
@@ -179,8 +184,8 @@ def expose(rgb: np.ndarray, p: dict[str, np.ndarray]) -> np.ndarray:
     table = (np.arange(256, dtype=np.float32) / 255.0)[:, None] ** p["gamma"] * p["gain"]
     image = cv2.LUT(rgb, np.ascontiguousarray(table[None], dtype=np.float32))
     if p["vignette"][2] > 0:
-        axis = np.linspace(0, 1, rgb.shape[0], dtype=np.float32)
-        along = (axis[None] - 0.5) * p["vignette"][0] + (axis[:, None] - 0.5) * p["vignette"][1] + 0.5
+        y, x = (np.linspace(-0.5, 0.5, side, dtype=np.float32) for side in rgb.shape[:2])
+        along = x * p["vignette"][0] + y[:, None] * p["vignette"][1] + 0.5
         image *= 1 - p["vignette"][2] * along.clip(0, 1)[..., None] ** 2
     if p["saturation"] != 1:
         mix = (1 - p["saturation"]) / 3 + p["saturation"] * np.eye(3, dtype=np.float32)
