@@ -29,7 +29,7 @@ HUBER = 1.345
 """Threshold of the robust kernel over the typical noise (Huber: 95 % efficient under Gaussian errors)."""
 MAX_RESIDUAL = 3.0
 """Inliers farther from a pose than this many standard deviations of the noise do not take part in it: where
-flow is exact to a fifth of a pixel, one that is a pixel off is wrong."""
+flow is exact to a quarter of a pixel, one that is a pixel off is wrong."""
 RAYLEIGH_MEDIAN = 1.1774
 """Median length of a 2D error over the standard deviation of its coordinates."""
 MIN_NOISE_PX = 0.05
