@@ -78,7 +78,10 @@ class SceneEvaluator:
             refined=replace(DEFAULT_REFINED, covariance=1.0),
             tracked=replace(DEFAULT_TRACKED, covariance=1.0),
         )
-        scene, rng = CalibrationScene(number, self.frames), np.random.default_rng([number, 7])
+        scene, rng = (
+            CalibrationScene(number, self.frames, hard=number % 2 == 1),
+            np.random.default_rng([number, 7]),
+        )
         rows = tuple([] for _ in (*STAGES, "tracked"))
         with tempfile.TemporaryDirectory(prefix="vpog_") as temporary:
             scene.write_library(Path(temporary))
