@@ -3,13 +3,15 @@ import pytest
 
 from vpog_core.evaluation import calibration_images
 from vpog_core.evaluation.calibration_images import MIN_VISIBLE, OBJECTS, CalibrationScene
+from vpog_core.inference.alignment import RenderedView
+from vpog_core.inference.observation import Observation
 from vpog_core.objects.library import ObjectLibrary
 from vpog_core.objects.renderer import Renderer
 
 
 @pytest.fixture(scope="module")
 def scene() -> CalibrationScene:
-    return CalibrationScene(2, frames=2)
+    return CalibrationScene(2, frames=2, hard=True)
 
 
 def test_the_estimator_gets_the_objects_with_their_symmetries(scene, tmp_path):
@@ -38,7 +40,7 @@ def test_views_show_the_objects_at_their_poses(scene):
 
 
 def test_the_same_number_makes_the_same_images():
-    images = [next(CalibrationScene(1, frames=1).frames())[0].image for _ in range(2)]
+    images = [next(CalibrationScene(1, frames=1, hard=True).frames())[0].image for _ in range(2)]
     assert np.array_equal(*images)
 
 
@@ -47,3 +49,18 @@ def test_hidden_objects_are_left_out(scene, monkeypatch):
     monkeypatch.setattr(calibration_images, "covered", lambda rng, image, box, camera: np.zeros_like(image))
     frame, camera = next(scene.frames())
     assert not list(scene.views(frame, camera))
+
+
+def test_renders_of_the_meshes_are_less_similar_to_the_images_of_hard_scenes(monkeypatch):
+    """By the mean over the same objects at the same poses; in single images the light may be kind."""
+    monkeypatch.setattr(calibration_images, "covered", lambda rng, image, box, camera: image)
+    means = {}
+    for hard in (False, True):
+        scene, similarities = CalibrationScene(3, frames=2, hard=hard), []
+        for frame, camera in scene.frames():
+            for view in scene.views(frame, camera):
+                renderer = Renderer(scene.objects[view.detection.class_id].mesh)
+                shown = RenderedView.of(renderer, Observation(view.image, camera), view.T_cam_obj)
+                similarities.append(shown.similarity)
+        means[hard] = np.mean(similarities)
+    assert means[True] < means[False] - 0.05

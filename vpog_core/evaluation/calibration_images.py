@@ -1,14 +1,15 @@
 """Make the images that `vpog calibrate` estimates poses in: procedural objects, seen as real ones are.
 
-A score that was fitted to clean renders is wrong on photographs, so everything that makes those harder is in
-these images: meshes that are not exact, plain paint, hard light, other objects and things in front, and what
-lenses, sensors and files do.
+A score that was fitted to clean renders is wrong on photographs, so every second scene has what makes those
+harder: meshes that are not exact, hard light, and what lenses, sensors and files do. Plain paint, other
+objects and things in front are in all of them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ from vpog_core.synthetic.imperfect_mesh import imperfect
 from vpog_core.synthetic.objects import make_object
 from vpog_core.synthetic.photometry import photograph
 from vpog_core.synthetic.plain import painted_plain
-from vpog_core.synthetic.scene import HEIGHT_FRACTION, SceneFrame, make_scene
+from vpog_core.synthetic.scene import HEIGHT_FRACTION, DemoScene, SceneFrame, make_scene
 from vpog_core.synthetic.seeds import CALIBRATION, take
 from vpog_core.types import Camera, Detection
 
@@ -41,10 +42,15 @@ MIN_VISIBLE, BOX_JITTER = 0.3, 0.05
 
 @dataclass(frozen=True)
 class CalibrationObject:
-    """Hold an object as the estimator knows it, by its mesh, and its symmetry."""
+    """Hold an object as the estimator knows it: mesh and `symmetry:` of objects.yaml, empty for none."""
 
     mesh: Mesh
-    symmetry: Symmetry
+    settings: dict
+
+    @cached_property
+    def symmetry(self) -> Symmetry:
+        """The symmetry that the settings declare."""
+        return Symmetry.from_mapping(self.settings)
 
 
 @dataclass(frozen=True)
@@ -63,10 +69,12 @@ class CalibrationScene:
     Args:
         number: of the scene; the same number makes the same scene.
         frames: images of it.
+        hard: as real images are; else the meshes are exact, light is soft and images are sharp.
     """
 
-    def __init__(self, number: int, frames: int) -> None:
+    def __init__(self, number: int, frames: int, hard: bool) -> None:
         self._rng, self._frames, self._number = np.random.default_rng([number, 11]), frames, number
+        self._is_hard = hard
         seeds = take(CALIBRATION, OBJECTS * number, OBJECTS)
         self.objects = {
             f"object_{n}": _make(f"object_{number}_{n}", seed, plain=n == OBJECTS - 1)
@@ -77,29 +85,27 @@ class CalibrationScene:
         """Write the objects as mesh files, metres, and their symmetries."""
         for name, each in self.objects.items():
             save_mesh(each.mesh, folder / f"{name}.ply")
-        settings = {
-            name: {"symmetry": find_symmetry(each.mesh).settings()}
-            for name, each in self.objects.items()
-            if not each.symmetry.is_trivial
-        }
+        settings = {name: {"symmetry": each.settings} for name, each in self.objects.items() if each.settings}
         if settings:
             (folder / "objects.yaml").write_text(yaml.safe_dump({"objects": settings}), encoding="utf-8")
 
     def frames(self) -> Iterator[tuple[SceneFrame, Camera]]:
         """Yield the frames of the scene as a camera takes them, and their camera."""
-        rng = self._rng
-        shown = [imperfect(rng, each.mesh, rng.uniform(0, ROUGHEST_MESH)) for each in self.objects.values()]
-        scene = make_scene(
-            self._number,
-            shown,
-            SIZE,
-            distractors=int(rng.integers(1, DISTRACTORS + 1)),
-            lights=lights(rng, even=bool(rng.random() < 0.3)),
-        )
-        side = round(HEIGHT_FRACTION * SIZE[0])
+        scene, side = self._table_top(), round(HEIGHT_FRACTION * SIZE[0])
         for step in range(self._frames):
             frame = scene.render(SECONDS * step)
-            yield replace(frame, image=photograph(rng, frame.image, side)), scene.camera
+            if self._is_hard:
+                frame = replace(frame, image=photograph(self._rng, frame.image, side))
+            yield frame, scene.camera
+
+    def _table_top(self) -> DemoScene:
+        """Place the objects on a table: in a hard scene those that the meshes are imperfect models of."""
+        rng, shown = self._rng, [each.mesh for each in self.objects.values()]
+        distractors, lamps = int(rng.integers(1, DISTRACTORS + 1)), None
+        if self._is_hard:
+            shown = [imperfect(rng, mesh, rng.uniform(0, ROUGHEST_MESH)) for mesh in shown]
+            lamps = lights(rng, even=False)
+        return make_scene(self._number, shown, SIZE, distractors, lights=lamps)
 
     def views(self, frame: SceneFrame, camera: Camera) -> Iterator[View]:
         """Yield the objects of a frame, some with something in front; what is mostly hidden is left out."""
@@ -117,6 +123,6 @@ class CalibrationScene:
 def _make(name: str, seed: int, plain: bool) -> CalibrationObject:
     mesh = make_object(seed)
     if not plain:
-        return CalibrationObject(mesh, Symmetry.none())
+        return CalibrationObject(mesh, {})
     mesh = painted_plain(mesh, name)
-    return CalibrationObject(mesh, find_symmetry(mesh).symmetry)
+    return CalibrationObject(mesh, find_symmetry(mesh).settings())

@@ -86,7 +86,8 @@ class SceneEvaluator:
             for each of `STAGES`, and of `FOLLOWED`, a row for each pose: score features, correct, squared
             distance, scene, detection in the scene.
         """
-        scene, rng = CalibrationScene(number, self.frames), np.random.default_rng([number, 7])
+        scene = CalibrationScene(number, self.frames, hard=number % 2 == 1)
+        rng = np.random.default_rng([number, 7])
         rows = tuple([] for _ in (*STAGES, *FOLLOWED))
         with tempfile.TemporaryDirectory(prefix="vpog_") as temporary:
             scene.write_library(Path(temporary))
