@@ -6,16 +6,16 @@ from std_msgs.msg import Header
 
 from vpog_core.inference.constraint_settings import ConstraintSettings
 from vpog_ros import parameters
-from vpog_ros.frame_lookup import FrameLookup
+from vpog_ros.frame_lookup import FrameLookup, Transforms
 from vpog_ros.notices import Notices
 from vpog_ros.parameters import Settings
 
 
 class KnownPlane:
-    """Holds the plane that objects stand on, from configure to cleanup.
+    """Finds the plane that objects stand on.
 
     Args:
-        node: listens to /tf.
+        transforms: those of /tf.
         settings: the parameters; the objects that they name must be there.
         library: the estimator's.
         notices: warn of objects that are not there any more.
@@ -24,15 +24,11 @@ class KnownPlane:
         VPOGError: parameters that cannot be used together, an unknown object, or tf2_ros is not installed.
     """
 
-    def __init__(self, node, settings: Settings, library, notices: Notices) -> None:
+    def __init__(self, transforms: Transforms, settings: Settings, library, notices: Notices) -> None:
         known = _constraint_settings(settings)
         known.check_objects(library)
         self._notices = notices
-        self._lookup = FrameLookup(node, known.plane_frame, "plane_frame", "no pose is estimated in it")
-
-    def destroy(self) -> None:
-        """Stop listening to /tf."""
-        self._lookup.close()
+        self._lookup = FrameLookup(transforms, known.plane_frame, "plane_frame", "no pose is estimated in it")
 
     def constraints(self, header: Header, library, settings: Settings) -> dict:
         """Return the constraints of an image, `PoseConstraint` by object; {} where nothing is known.

@@ -24,6 +24,7 @@ from vpog_ros.conversions import (
     transform_stamped,
     triangle_points,
 )
+from vpog_ros.frame_lookup import Transforms
 from vpog_ros.image_outputs import ImageOutput
 from vpog_ros.msg import ObjectPoseArray
 from vpog_ros.object_topics import ObjectTopics
@@ -37,17 +38,18 @@ MIN_OPACITY, MAX_OPACITY = 0.15, 0.85
 class Publishers:
     """Holds the node's publishers, from configure to cleanup; silent while the node is inactive."""
 
-    def __init__(self, node, library) -> None:
+    def __init__(self, node, library, transforms: Transforms) -> None:
         """Create the publishers.
 
         Args:
             node: the lifecycle node.
             library: the estimator's ObjectLibrary, for meshes.
+            transforms: for target_frame.
 
         Raises:
             VPOGError: target_frame is set and cannot be used.
         """
-        self._target_frame = TargetFrame(node, parameters.read(node).target_frame)
+        self._target_frame = TargetFrame(transforms, parameters.read(node).target_frame)
         self._node = node
         self._library = library
         self._all = []
@@ -89,7 +91,6 @@ class Publishers:
         for publisher in self._all:
             self._node.destroy_lifecycle_publisher(publisher)
         self._all.clear()
-        self._target_frame.close()
 
     def use(self, library) -> None:
         """Replace the library whose meshes are shown."""

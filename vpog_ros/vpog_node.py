@@ -29,6 +29,7 @@ from vpog_ros.estimator_loading import EstimatorFactory, free_memory, load_estim
 from vpog_ros.frame_buffer import Counts, FrameBuffer
 from vpog_ros.frame_dump import FrameDump
 from vpog_ros.frame_inputs import FrameInputs
+from vpog_ros.frame_lookup import Transforms
 from vpog_ros.frame_processor import FrameProcessor
 from vpog_ros.known_plane import KnownPlane
 from vpog_ros.manager_bond import ManagerBond
@@ -68,6 +69,7 @@ class VpogNode(parameters.RenamedParameters, LifecycleNodeMixin, Node):
         self._estimator_factory = estimator_factory
         self._estimator = None
         self._outputs: Publishers | None = None
+        self._transforms: Transforms | None = None
         self._known_plane: KnownPlane | None = None
         self._worker: Worker | None = None
         self._inputs: FrameInputs | None = None
@@ -156,8 +158,9 @@ class VpogNode(parameters.RenamedParameters, LifecycleNodeMixin, Node):
         estimator = self._estimator_factory(settings, self._on_progress)
         if settings.target_object:
             estimator.library.resolve(settings.target_object)
-        self._outputs = Publishers(self, estimator.library)
-        self._known_plane = KnownPlane(self, settings, estimator.library, self._notices)
+        self._transforms = Transforms(self)
+        self._outputs = Publishers(self, estimator.library, self._transforms)
+        self._known_plane = KnownPlane(self._transforms, settings, estimator.library, self._notices)
         self._estimator = estimator
         self._on_demand.configure(estimator, self._outputs)
         self._statistics.hints = log_ready(estimator, self.get_logger())
@@ -222,8 +225,8 @@ class VpogNode(parameters.RenamedParameters, LifecycleNodeMixin, Node):
 
     def _release(self) -> None:
         self._on_demand.release()
-        held = (self._outputs, self._known_plane)
-        self._outputs = self._known_plane = self._estimator = None
+        held = (self._outputs, self._transforms)
+        self._outputs = self._transforms = self._known_plane = self._estimator = None
         for item in held:
             if item is not None:
                 item.destroy()
