@@ -11,7 +11,7 @@ from visualization_msgs.msg import Marker, MarkerArray
 
 from vpog_core.objects.mesh_simplification import simplify
 from vpog_core.types import Camera, PoseEstimate
-from vpog_core.visualization.estimate_drawing import estimate_drawings, object_colour
+from vpog_core.visualization.estimate_drawing import estimate_drawings, marker_colour
 from vpog_core.visualization.flow_image import draw_match
 from vpog_core.visualization.overlay import draw_poses
 from vpog_ros import optional, parameters
@@ -30,9 +30,6 @@ from vpog_ros.msg import ObjectPoseArray
 from vpog_ros.object_topics import ObjectTopics
 from vpog_ros.parameters import Settings
 from vpog_ros.target_frame import TargetFrame
-
-MIN_OPACITY, MAX_OPACITY = 0.15, 0.85
-"""Opacity of the meshes in RViz, at scores of 0 and 1."""
 
 
 class Publishers:
@@ -171,10 +168,7 @@ class Publishers:
         for estimate in estimates:
             corners = self._corners(estimate.class_id, settings.marker_triangles)
             marker = mesh_marker(estimate, header, corners, estimate.instance, settings.marker_lifetime)
-            red, green, blue = (
-                channel / 255.0 for channel in object_colour(self._library.ids, estimate.class_id)
-            )
-            marker.color = ColorRGBA(r=red, g=green, b=blue, a=_opacity(estimate.score))
+            marker.color = ColorRGBA(**marker_colour(self._library.ids, estimate))
             markers.append(marker)
         return markers
 
@@ -215,8 +209,3 @@ class Publishers:
         message.bbox.center = pose_to_message(T_cam_box)
         message.bbox.size.x, message.bbox.size.y, message.bbox.size.z = (float(v) for v in high - low)
         return message
-
-
-def _opacity(score: float) -> float:
-    """Return the opacity of the mesh of a pose with a score from 0 to 1."""
-    return MIN_OPACITY + (MAX_OPACITY - MIN_OPACITY) * float(np.clip(score, 0.0, 1.0))
