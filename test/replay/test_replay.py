@@ -98,7 +98,9 @@ def test_a_killed_replay_goes_on(output, arguments, tmp_path, capsys, monkeypatc
     journal.write_bytes(b"".join(lines[:2]) + lines[2][:50])
     estimated = []
     estimate = PoseEstimator.estimate
-    monkeypatch.setattr(PoseEstimator, "estimate", lambda *args: estimated.append(1) or estimate(*args))
+    monkeypatch.setattr(
+        PoseEstimator, "estimate", lambda *args, **more: estimated.append(1) or estimate(*args, **more)
+    )
     assert main([*arguments, "--output", str(killed)]) == 0
     assert len(estimated) == FRAMES - 2
     assert "2 of 4 frames were done before" in capsys.readouterr().out
