@@ -16,12 +16,45 @@ WAIT_S = 0.1
 """Seconds to wait for the transform at an image's time."""
 
 
-class FrameLookup:
-    """Listens to /tf for the transforms to one frame, until it is closed.
+class Transforms:
+    """Listens to /tf once a lookup needs it, from configure to cleanup: one listener for all lookups.
 
     Args:
         node: listens.
-        frame: name of the frame; empty: the camera's, and nothing is listened to.
+    """
+
+    def __init__(self, node) -> None:
+        self._node = node
+        self._buffer = self._listener = None
+
+    def listen(self) -> None:
+        """Begin to listen, unless that was done before; tf2_ros must be installed."""
+        if self._listener is None:
+            self._buffer = optional.tf2_ros.Buffer()
+            self._listener = optional.tf2_ros.TransformListener(self._buffer, self._node, spin_thread=False)
+
+    def find(self, target: str, header: Header) -> np.ndarray:
+        """Return T_target_source [4, 4] of a header's frame and time.
+
+        Raises:
+            tf2_ros.TransformException: it is not known.
+        """
+        time, wait = Time.from_msg(header.stamp), Duration(seconds=WAIT_S)
+        return matrix_of(self._buffer.lookup_transform(target, header.frame_id, time, wait))
+
+    def destroy(self) -> None:
+        """Stop listening to /tf."""
+        if self._listener is not None:
+            self._listener.unregister()
+            self._listener = None
+
+
+class FrameLookup:
+    """Looks up the transforms to the frame that a parameter names.
+
+    Args:
+        transforms: begin to listen where there is such a frame.
+        frame: name of the frame; empty: the camera's.
         parameter: the name of the parameter that it comes from, for sentences.
         needed_for: what is not done without the transform, for sentences.
 
@@ -29,9 +62,9 @@ class FrameLookup:
         VPOGError: a frame is given and tf2_ros is not installed.
     """
 
-    def __init__(self, node, frame: str, parameter: str, needed_for: str) -> None:
+    def __init__(self, transforms: Transforms, frame: str, parameter: str, needed_for: str) -> None:
         self.frame, self._parameter, self._needed_for = frame, parameter, needed_for
-        self._listener = None
+        self._transforms = transforms
         if not frame:
             return
         if optional.tf2_ros is None:
@@ -39,14 +72,7 @@ class FrameLookup:
                 f"{parameter} is '{frame}' and tf2_ros is not installed: install it, or leave {parameter} "
                 "empty."
             )
-        self._buffer = optional.tf2_ros.Buffer()
-        self._listener = optional.tf2_ros.TransformListener(self._buffer, node, spin_thread=False)
-
-    def close(self) -> None:
-        """Stop listening to /tf."""
-        if self._listener is not None:
-            self._listener.unregister()
-            self._listener = None
+        transforms.listen()
 
     def is_own(self, header: Header) -> bool:
         """Tell whether the frame is the camera's."""
@@ -66,15 +92,12 @@ class FrameLookup:
                 f"{self._needed_for}: set header.frame_id in the camera driver."
             )
         try:
-            found = self._buffer.lookup_transform(
-                self.frame, header.frame_id, Time.from_msg(header.stamp), Duration(seconds=WAIT_S)
-            )
+            return self._transforms.find(self.frame, header)
         except optional.tf2_ros.TransformException as error:
             raise VPOGError(
                 f"No transform from '{header.frame_id}' to '{self.frame}' ({self._parameter}) at the image's "
                 f"time, so {self._needed_for}: {' '.join(str(error).split())}"
             ) from error
-        return matrix_of(found)
 
 
 def matrix_of(message: TransformStamped) -> np.ndarray:

@@ -158,9 +158,9 @@ class FrameProcessor:
             self._notices.log_once("not ready", reason, of=object_id)
         return not reason
 
-    def constraints(self, header: Header) -> dict:
+    def constraints(self, header: Header, settings: Settings) -> dict:
         """Return what is known of the objects' poses in an image; see `KnownPlane.constraints`."""
-        return self._known_plane.constraints(header, self._estimator.library)
+        return self._known_plane.constraints(header, self._estimator.library, settings)
 
     def _estimate(self, view: View, detections: list[Detection], settings: Settings) -> Estimates:
         if settings.tracking:
@@ -168,7 +168,7 @@ class FrameProcessor:
         else:
             self._tracker.reset()
             self._buffer.offer_images_alone(None)
-            constraints = self.constraints(view.frame.image.header)
+            constraints = self.constraints(view.frame.image.header, settings)
             estimates = self._estimator.estimate(view.image, view.camera, detections, constraints=constraints)
         self._budget.add(sum(estimates.timings.values()), len(estimates))
         for stage, seconds in estimates.timings.items():
@@ -181,7 +181,7 @@ class FrameProcessor:
             self._tracker.reset()
             self._filters.reset()
         self._tracker.settings = _tracker_settings(settings)
-        constraints = self.constraints(view.frame.image.header)
+        constraints = self.constraints(view.frame.image.header, settings)
         estimates = self._tracker.estimate(
             view.image, view.camera, detections, view.frame.time_s, constraints
         )
@@ -207,7 +207,7 @@ class FrameProcessor:
             return view, estimates
         try:
             there = self._views.read(newest, settings)
-            constraints = self.constraints(newest.image.header)
+            constraints = self.constraints(newest.image.header, settings)
         except VPOGError as error:
             self._statistics.failure("frame", str(error))
             return view, estimates

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from vpog_core.cancellation import Cancelled, stop_when
 from vpog_core.objects.library import ObjectLibrary
-from vpog_core.types import VPOGError
+from vpog_ros.errors import error_log, error_sentence
 from vpog_ros.estimator_loading import log_notes
 
 ASKED = "'{}' is being onboarded, which takes some time once: its poses come after that."
@@ -147,8 +147,7 @@ class ObjectManager:
             return False
         store = self.store
         if wanted in store.library.entries:
-            sentence = store.onboard_or_leave_out(wanted, self._show_progress)
-            self._report(store, wanted, sentence)
+            self._report(store, wanted, store.onboard_or_leave_out(wanted, self._show_progress))
         if store is self.store:  # Otherwise it is onboarded again from the library that was read meanwhile.
             with self._lock:
                 self._wanted.remove(wanted)
@@ -186,6 +185,5 @@ class ObjectManager:
         self.activity = f"onboarding {name}: {done} of {total}"
 
     def _fail(self, error: Exception) -> None:
-        sentence = str(error) if isinstance(error, VPOGError) else f"{type(error).__name__}: {error}"
-        self.last_error = f"The objects could not be read again. {sentence}"
-        self._logger.error(self.last_error)
+        self.last_error = f"The objects could not be read again. {error_sentence(error)}"
+        self._logger.error(f"The objects could not be read again. {error_log(error)}")

@@ -224,7 +224,8 @@ TABLE: dict[str, Spec] = {
     ),
     "marker_triangles": Spec(
         2000,
-        "Triangles of a mesh in its marker, at most; meshes of more are simplified.",
+        "Triangles of a mesh in its marker, at most, of 72 bytes each in every message; meshes of more are "
+        "simplified.",
         when=LIVE,
         unit="triangles",
         minimum=12,

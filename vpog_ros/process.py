@@ -17,7 +17,7 @@ from rclpy.logging import get_logger
 from rclpy.signals import SignalHandlerOptions
 
 from vpog_core.utils.atomic_file import wait_for_writers
-from vpog_ros.worker import format_traceback
+from vpog_ros.errors import error_log
 
 STEP_S = 0.7
 """Seconds that running work may take to its next cancellation point."""
@@ -86,7 +86,7 @@ def spin(executor: MultiThreadedExecutor, shutdown_event: threading.Event) -> No
             # A transition destroyed an entity that the executor was about to wait for: ros2/rclpy issue 1142.
             continue
         except Exception as error:
-            get_logger("vpog_node").error(format_traceback(error))
+            get_logger("vpog_node").error(error_log(error))
 
 
 def force_exit() -> None:

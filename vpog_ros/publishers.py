@@ -11,7 +11,7 @@ from visualization_msgs.msg import Marker, MarkerArray
 
 from vpog_core.objects.mesh_simplification import simplify
 from vpog_core.types import Camera, PoseEstimate
-from vpog_core.visualization.estimate_drawing import estimate_drawings, object_colour
+from vpog_core.visualization.estimate_drawing import estimate_drawings, marker_colour
 from vpog_core.visualization.flow_image import draw_match
 from vpog_core.visualization.overlay import draw_poses
 from vpog_ros import optional, parameters
@@ -24,30 +24,29 @@ from vpog_ros.conversions import (
     transform_stamped,
     triangle_points,
 )
+from vpog_ros.frame_lookup import Transforms
 from vpog_ros.image_outputs import ImageOutput
 from vpog_ros.msg import ObjectPoseArray
 from vpog_ros.object_topics import ObjectTopics
 from vpog_ros.parameters import Settings
 from vpog_ros.target_frame import TargetFrame
 
-MIN_OPACITY, MAX_OPACITY = 0.15, 0.85
-"""Opacity of the meshes in RViz, at scores of 0 and 1."""
-
 
 class Publishers:
     """Holds the node's publishers, from configure to cleanup; silent while the node is inactive."""
 
-    def __init__(self, node, library) -> None:
+    def __init__(self, node, library, transforms: Transforms) -> None:
         """Create the publishers.
 
         Args:
             node: the lifecycle node.
             library: the estimator's ObjectLibrary, for meshes.
+            transforms: for target_frame.
 
         Raises:
             VPOGError: target_frame is set and cannot be used.
         """
-        self._target_frame = TargetFrame(node, parameters.read(node).target_frame)
+        self._target_frame = TargetFrame(transforms, parameters.read(node).target_frame)
         self._node = node
         self._library = library
         self._all = []
@@ -89,7 +88,6 @@ class Publishers:
         for publisher in self._all:
             self._node.destroy_lifecycle_publisher(publisher)
         self._all.clear()
-        self._target_frame.close()
 
     def use(self, library) -> None:
         """Replace the library whose meshes are shown."""
@@ -170,10 +168,7 @@ class Publishers:
         for estimate in estimates:
             corners = self._corners(estimate.class_id, settings.marker_triangles)
             marker = mesh_marker(estimate, header, corners, estimate.instance, settings.marker_lifetime)
-            red, green, blue = (
-                channel / 255.0 for channel in object_colour(self._library.ids, estimate.class_id)
-            )
-            marker.color = ColorRGBA(r=red, g=green, b=blue, a=_opacity(estimate.score))
+            marker.color = ColorRGBA(**marker_colour(self._library.ids, estimate))
             markers.append(marker)
         return markers
 
@@ -214,8 +209,3 @@ class Publishers:
         message.bbox.center = pose_to_message(T_cam_box)
         message.bbox.size.x, message.bbox.size.y, message.bbox.size.z = (float(v) for v in high - low)
         return message
-
-
-def _opacity(score: float) -> float:
-    """Return the opacity of the mesh of a pose with a score from 0 to 1."""
-    return MIN_OPACITY + (MAX_OPACITY - MIN_OPACITY) * float(np.clip(score, 0.0, 1.0))

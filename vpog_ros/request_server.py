@@ -13,12 +13,12 @@ from vpog_core.cancellation import Cancelled, stop_when
 from vpog_core.messages.reading import camera_from_info, stamp_to_ns
 from vpog_core.types import Camera, Estimates, VPOGError
 from vpog_ros.conversions import object_pose
+from vpog_ros.errors import error_log, error_sentence
 from vpog_ros.estimation_request import EstimationRequest, OpenRequests, Result, refusal
 from vpog_ros.frame_dump import context_of
 from vpog_ros.msg import ObjectPoseArray, ObjectWithoutPose
 from vpog_ros.parameters import Settings
 from vpog_ros.request_detections import RequestDetections, RequestedObjects
-from vpog_ros.worker import format_traceback
 
 GRACE_S = 0.5
 """Seconds to wait for detections of the image itself, before older ones are used."""
@@ -54,7 +54,7 @@ class RequestServer:
         read_image: reads an image message.
         info_of: gives the CameraInfo of an image's stamp, or None.
         on_found: called with each result, if poses are to be published as well.
-        constraints_of: gives what is known of the objects' poses, by an image's header.
+        constraints_of: gives what is known of the objects' poses, by an image's header and the parameters.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class RequestServer:
         read_image: Callable,
         info_of: Callable[[int], object],
         on_found: Callable[[Found], None],
-        constraints_of: Callable[[Header], dict],
+        constraints_of: Callable[[Header, Settings], dict],
     ) -> None:
         self._node, self._estimator, self._requests = node, estimator, requests
         self._detections, self._read_image, self._info_of = detections, read_image, info_of
@@ -83,8 +83,8 @@ class RequestServer:
                 except VPOGError as error:
                     result = refusal(str(error))
                 except Exception as error:
-                    self._node.get_logger().error(f"A request was dropped: {format_traceback(error)}")
-                    result = refusal(f"The estimate failed ({type(error).__name__}: {error}): see the log.")
+                    self._node.get_logger().error(f"A request was dropped: {error_log(error)}")
+                    result = refusal(f"The estimate failed ({error_sentence(error)}): see the log.")
             if result is not None:
                 request.answer(result)
                 return True
@@ -157,8 +157,9 @@ class RequestServer:
         estimates = Estimates()
         if requested.detections:
             with report_stages(request.tell):
+                constraints = self._constraints_of(header, settings)
                 estimates = self._estimator.estimate(
-                    image, camera, requested.detections, constraints=self._constraints_of(header)
+                    image, camera, requested.detections, constraints=constraints
                 )
         estimates = Estimates([self._aged(e, requested.ages) for e in estimates], estimates.timings)
         self._on_found(Found(image, camera, estimates, header))

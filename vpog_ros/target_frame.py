@@ -9,26 +9,22 @@ from std_msgs.msg import Header
 
 from vpog_core.geometry.se3 import rotate_covariance
 from vpog_core.types import PoseEstimate
-from vpog_ros.frame_lookup import FrameLookup
+from vpog_ros.frame_lookup import FrameLookup, Transforms
 
 
 class TargetFrame:
-    """Transforms poses into the frame in which the node publishes, from configure to cleanup.
+    """Transforms poses into the frame in which the node publishes.
 
     Args:
-        node: listens to /tf.
+        transforms: those of /tf.
         frame: name of the frame; empty: poses stay in the camera's.
 
     Raises:
         VPOGError: a frame is wanted and tf2_ros is not installed.
     """
 
-    def __init__(self, node, frame: str) -> None:
-        self._lookup = FrameLookup(node, frame, "target_frame", "its poses are not published")
-
-    def close(self) -> None:
-        """Stop listening to /tf."""
-        self._lookup.close()
+    def __init__(self, transforms: Transforms, frame: str) -> None:
+        self._lookup = FrameLookup(transforms, frame, "target_frame", "its poses are not published")
 
     def of(self, estimates: list[PoseEstimate], header: Header) -> tuple[list[PoseEstimate], Header]:
         """Return the estimates of an image in this frame, and the header that says so.

@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import sys
 import threading
+from collections.abc import Callable
 from importlib import import_module
 
 from diagnostic_msgs.msg import DiagnosticArray
@@ -19,7 +20,7 @@ from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNodeMixin, LifecycleState, TransitionCallbackReturn
 from rclpy.node import Node
 
-from vpog_core.cancellation import Cancelled, stop_when
+from vpog_core.cancellation import stop_when
 from vpog_core.types import VPOGError
 from vpog_ros import optional, parameters
 from vpog_ros.clock_watch import ClockWatch
@@ -28,6 +29,7 @@ from vpog_ros.estimator_loading import EstimatorFactory, free_memory, load_estim
 from vpog_ros.frame_buffer import Counts, FrameBuffer
 from vpog_ros.frame_dump import FrameDump
 from vpog_ros.frame_inputs import FrameInputs
+from vpog_ros.frame_lookup import Transforms
 from vpog_ros.frame_processor import FrameProcessor
 from vpog_ros.known_plane import KnownPlane
 from vpog_ros.manager_bond import ManagerBond
@@ -37,11 +39,8 @@ from vpog_ros.parameters import Settings
 from vpog_ros.process import run
 from vpog_ros.publishers import Publishers
 from vpog_ros.tracking_reset import TrackingReset
-from vpog_ros.transition_failures import report_failures
-from vpog_ros.worker import Worker, format_traceback
-
-SUCCESS = TransitionCallbackReturn.SUCCESS
-FAILURE = TransitionCallbackReturn.FAILURE
+from vpog_ros.transitions import SUCCESS, run_transition
+from vpog_ros.worker import Worker
 
 WATCH_S = 0.5
 """Seconds between two checks of the inputs: for publishers that came or went, and silent topics."""
@@ -50,7 +49,6 @@ NETWORKS = "vpog_core.inference.estimator"
 """Module that imports torch, which takes seconds."""
 
 
-@report_failures
 class VpogNode(parameters.RenamedParameters, LifecycleNodeMixin, Node):
     """Estimates poses of detected objects; see docs/interface.md for topics and parameters."""
 
@@ -71,6 +69,7 @@ class VpogNode(parameters.RenamedParameters, LifecycleNodeMixin, Node):
         self._estimator_factory = estimator_factory
         self._estimator = None
         self._outputs: Publishers | None = None
+        self._transforms: Transforms | None = None
         self._known_plane: KnownPlane | None = None
         self._worker: Worker | None = None
         self._inputs: FrameInputs | None = None
@@ -119,34 +118,49 @@ class VpogNode(parameters.RenamedParameters, LifecycleNodeMixin, Node):
                     result.successful, result.reason = False, str(error)
         return result
 
-    # Transitions. rclpy swallows their exceptions: two log their own, `report_failures` those of the others.
+    # Transitions.
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        return self._run("configure", self._configure, lambda sentence: self._release())
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        return self._run("activate", lambda: self._activate(state), self._undo_activate)
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        return self._run("deactivate", lambda: self._deactivate(state))
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        return self._run("cleanup", self._release)
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        return self._run("shutdown", self._end)
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        return self._run("error", self._end)
+
+    def _run(
+        self, label: str, work: Callable[[], None], undo: Callable[[str], None] | None = None
+    ) -> TransitionCallbackReturn:
+        return run_transition(label, work, self._statistics, self.get_logger(), undo)
+
+    def _configure(self) -> None:
         self._configuring = True
         self._statistics.clear_error()
+        self._activity = "loading weights and objects"
         try:
             with stop_when(self._stopping.is_set):
-                self._configure(self.settings)
-        except Cancelled:
-            self._release()
-            self.get_logger().info("The node was stopped during configure.")
-            return FAILURE
-        except VPOGError as error:
-            return self._configure_failed(str(error), str(error))
-        except Exception as error:
-            return self._configure_failed(f"{type(error).__name__}: {error}", format_traceback(error))
+                self._load(self.settings)
         finally:
             self._configuring = False
             self._activity = ""
-        return SUCCESS
 
-    def _configure(self, settings: Settings) -> None:
-        self._activity = "loading weights and objects"
+    def _load(self, settings: Settings) -> None:
         estimator = self._estimator_factory(settings, self._on_progress)
         if settings.target_object:
             estimator.library.resolve(settings.target_object)
-        self._outputs = Publishers(self, estimator.library)
-        self._known_plane = KnownPlane(self, estimator.library)
+        self._transforms = Transforms(self)
+        self._outputs = Publishers(self, estimator.library, self._transforms)
+        self._known_plane = KnownPlane(self._transforms, settings, estimator.library, self._notices)
         self._estimator = estimator
         self._on_demand.configure(estimator, self._outputs)
         self._statistics.hints = log_ready(estimator, self.get_logger())
@@ -155,35 +169,21 @@ class VpogNode(parameters.RenamedParameters, LifecycleNodeMixin, Node):
         """Return the objects that cannot be used, each with the sentence that says why."""
         return {} if self._estimator is None else self._estimator.left_out
 
-    def _configure_failed(self, sentence: str, log: str) -> TransitionCallbackReturn:
-        self._statistics.failure("configure", sentence)
-        self._release()
-        self.get_logger().error(log)
-        return FAILURE
-
     def _on_progress(self, done: int, total: int, object_id: str) -> None:
         """Log the progress of onboarding, as the estimator tells it."""
         self._activity = f"onboarding {object_id}: {done} of {total}"
         self.get_logger().info(f"Onboarding {object_id}: {done} of {total}", throttle_duration_sec=2.0)
 
-    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+    def _activate(self, state: LifecycleState) -> None:
         self._why_inactive = ""
-        try:
-            self._activate(self.settings)
-        except VPOGError as error:
-            return self._activate_failed(str(error), str(error))
-        except Exception as error:
-            return self._activate_failed(f"{type(error).__name__}: {error}", format_traceback(error))
-        return LifecycleNodeMixin.on_activate(self, state)
+        self._start_work(self.settings)
+        LifecycleNodeMixin.on_activate(self, state)
 
-    def _activate_failed(self, sentence: str, log: str) -> TransitionCallbackReturn:
-        self._statistics.failure("activate", sentence)
+    def _undo_activate(self, sentence: str) -> None:
         self._why_inactive = sentence
-        self.get_logger().error(log)
         self._stop_work()
-        return FAILURE
 
-    def _activate(self, settings: Settings) -> None:
+    def _start_work(self, settings: Settings) -> None:
         self._notices.start_anew()
         self._on_demand.prepare()
         tolerance_ns = round(settings.stamp_tolerance * 1e9)
@@ -203,24 +203,14 @@ class VpogNode(parameters.RenamedParameters, LifecycleNodeMixin, Node):
         if sentence := parameters.ignored(self):
             self.get_logger().warning(sentence)
 
-    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+    def _deactivate(self, state: LifecycleState) -> None:
         self._stop_work()
         self._outputs.clear_scene()
-        return LifecycleNodeMixin.on_deactivate(self, state)
+        LifecycleNodeMixin.on_deactivate(self, state)
 
-    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
-        self._release()
-        return SUCCESS
-
-    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+    def _end(self) -> None:
         self._stop_work()
         self._release()
-        return SUCCESS
-
-    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
-        self._stop_work()
-        self._release()
-        return SUCCESS
 
     def _stop_work(self) -> None:
         self._bond.end()
@@ -235,8 +225,8 @@ class VpogNode(parameters.RenamedParameters, LifecycleNodeMixin, Node):
 
     def _release(self) -> None:
         self._on_demand.release()
-        held = (self._outputs, self._known_plane)
-        self._outputs = self._known_plane = self._estimator = None
+        held = (self._outputs, self._transforms)
+        self._outputs = self._transforms = self._known_plane = self._estimator = None
         for item in held:
             if item is not None:
                 item.destroy()

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 import threading
 import time
-import traceback
 from collections.abc import Callable
 
 from vpog_core.cancellation import Cancelled, stop_when
 from vpog_core.types import VPOGError
 from vpog_ros.diagnostics import Statistics
+from vpog_ros.errors import error_log, error_sentence
 from vpog_ros.frame_buffer import Frame, FrameBuffer
 
 STOP_S = 2.0
@@ -95,11 +95,6 @@ class Worker:
             self._statistics.failure("frame", str(error))
             self._logger.warning(str(error), throttle_duration_sec=5.0)
         except Exception as error:
-            self._statistics.failure("frame", f"{type(error).__name__}: {error}")
-            self._logger.error(f"A frame was dropped: {format_traceback(error)}", throttle_duration_sec=5.0)
+            self._statistics.failure("frame", error_sentence(error))
+            self._logger.error(f"A frame was dropped: {error_log(error)}", throttle_duration_sec=5.0)
         return None
-
-
-def format_traceback(error: Exception) -> str:
-    """Return the traceback of an unexpected error, as text."""
-    return "".join(traceback.format_exception(error)).strip()

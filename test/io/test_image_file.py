@@ -2,6 +2,8 @@
 
 import io
 import itertools
+import subprocess
+import sys
 
 import cv2
 import numpy as np
@@ -124,6 +126,16 @@ def test_cut_files_are_refused(tmp_path, blocks, suffix, part):
     (tmp_path / "cut").write_bytes(stream.getvalue()[: int(part * stream.tell())])
     with pytest.raises(VPOGError, match="cut' cannot be read"):
         read_image(tmp_path / "cut")
+
+
+def test_a_broken_header_is_refused_without_warnings_of_pillow(tmp_path, blocks):
+    """Run in a process of its own, as pytest handles warnings itself."""
+    path = tmp_path / "cut.tiff"
+    path.write_bytes(cv2.imencode(".tiff", blocks)[1].tobytes()[:-20])
+    code = f"from vpog_core.io.image_file import open_image; open_image({str(path)!r})"
+    ended = subprocess.run([sys.executable, "-W", "default", "-c", code], capture_output=True, text=True)
+    assert "VPOGError: The image" in ended.stderr
+    assert "UserWarning" not in ended.stderr
 
 
 def test_pixels_of_another_kind_of_memory_are_refused():

@@ -98,7 +98,9 @@ def test_a_killed_replay_goes_on(output, arguments, tmp_path, capsys, monkeypatc
     journal.write_bytes(b"".join(lines[:2]) + lines[2][:50])
     estimated = []
     estimate = PoseEstimator.estimate
-    monkeypatch.setattr(PoseEstimator, "estimate", lambda *args: estimated.append(1) or estimate(*args))
+    monkeypatch.setattr(
+        PoseEstimator, "estimate", lambda *args, **more: estimated.append(1) or estimate(*args, **more)
+    )
     assert main([*arguments, "--output", str(killed)]) == 0
     assert len(estimated) == FRAMES - 2
     assert "2 of 4 frames were done before" in capsys.readouterr().out
@@ -116,6 +118,26 @@ def test_results_of_other_settings_are_not_mixed(output, arguments, tmp_path, ca
     with open_bag(there / "poses") as results:
         assert "/vpog_node/overlay_image" not in results.types
     assert (there / "mine.txt").read_text() == "kept"
+
+
+def test_what_is_known_of_the_poses_holds_in_the_results(output, arguments, recording, tmp_path, capsys):
+    known = ["--objects-on-plane", "carton", "--plane-height", "-0.5", "--plane-normal"]
+    # The meshes stand far from a plane 0.5 m behind the camera.
+    command = [*arguments, "--output", str(tmp_path / "out"), *known]
+    assert main([*command, "0, 0, 1"]) == 1
+    assert {row["x"] for row in rows(tmp_path / "out")} == {""}
+    assert all("m from its height over the plane" in row["reason"] for row in rows(tmp_path / "out"))
+    # Resuming with another plane would mix poses.
+    capsys.readouterr()
+    assert main([*command, "0, 1, 0"]) == 2
+    assert "differs in --plane-normal" in capsys.readouterr().err
+
+
+def test_a_plane_in_a_frame_that_the_bag_has_not_is_refused_before_onboarding(arguments, tmp_path, capsys):
+    known = ["--upright-objects", "*", "--plane-frame", "base_link"]
+    assert main([*arguments, "--output", str(tmp_path / "out"), *known]) == 2
+    assert "has no transforms of it (frames: none)" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_folder_with_something_else_is_left_alone(arguments, tmp_path, capsys):

@@ -14,6 +14,7 @@ import torch
 from vpog_core.models.checkpoint import save_weights
 from vpog_core.models.config import VPOGConfig
 from vpog_core.models.vpog_model import VPOGModel
+from vpog_core.objects.library import ObjectLibrary
 from vpog_core.objects.mesh import Mesh, save_mesh
 from vpog_core.synthetic.objects import make_object
 from vpog_core.synthetic.scene import make_scene
@@ -119,6 +120,14 @@ def untrained(tmp_path_factory, convinced) -> Untrained:
     save_weights(model, made.convinced, convinced)
     save_mesh(make_object(900_033, vertices=300), made.objects_dir / "carton.ply")
     return made
+
+
+@pytest.fixture(scope="session")
+def mug_library(tmp_path_factory) -> ObjectLibrary:
+    """A library of one object, `mug`, for estimators that do not look at it."""
+    folder = tmp_path_factory.mktemp("mug")
+    save_mesh(make_object(900_023, vertices=500), folder / "mug.ply")
+    return ObjectLibrary(folder)
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,8 @@ import time
 import rclpy
 from rclpy.parameter import Parameter
 
-from vpog_ros.vpog_node import SUCCESS, VpogNode
+from vpog_ros.transitions import SUCCESS
+from vpog_ros.vpog_node import VpogNode
 
 
 class NodeHere:

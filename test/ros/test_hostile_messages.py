@@ -24,7 +24,8 @@ from vpog_ros.diagnostics import Statistics
 from vpog_ros.frame_buffer import Frame, FrameBuffer
 from vpog_ros.frame_processor import FrameProcessor
 from vpog_ros.notices import Notices
-from vpog_ros.vpog_node import SUCCESS, VpogNode
+from vpog_ros.transitions import SUCCESS
+from vpog_ros.vpog_node import VpogNode
 
 from .hostile import (
     camera_infos,

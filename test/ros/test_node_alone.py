@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack, closing
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,9 +18,6 @@ from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
 from vpog_core.geometry.se3 import transform
-from vpog_core.objects.library import ObjectLibrary
-from vpog_core.objects.mesh import save_mesh
-from vpog_core.synthetic.objects import make_object
 from vpog_core.types import Camera, PoseEstimate
 from vpog_core.visualization.estimate_drawing import estimate_drawings
 from vpog_core.visualization.overlay import PALETTE, draw_poses
@@ -28,7 +26,7 @@ from vpog_ros.image_conversion import image_to_rgb
 from vpog_ros.input_specs import input_specs
 from vpog_ros.parameter_table import TABLE
 from vpog_ros.parameters import Settings
-from vpog_ros.vpog_node import FAILURE, SUCCESS
+from vpog_ros.transitions import FAILURE, SUCCESS
 
 from .node_here import NodeHere
 
@@ -36,26 +34,14 @@ ROOT = Path(__file__).resolve().parents[2]
 CAMERA = Camera(K=np.array([[200.0, 0, 79.5], [0, 200, 59.5], [0, 0, 1]]), width=160, height=120)
 
 
-@pytest.fixture(scope="module")
-def library(tmp_path_factory) -> ObjectLibrary:
-    folder = tmp_path_factory.mktemp("objects")
-    save_mesh(make_object(900_023, vertices=500), folder / "mug.ply")
-    return ObjectLibrary(folder)
-
-
 @pytest.fixture
-def start(library):
-    started = []
-    estimator = SimpleNamespace(library=library, device="cpu", object_ids=list(library.ids), left_out={})
-    estimator.objects = SimpleNamespace(to_onboard=list)
-
-    def start(**parameters) -> NodeHere:
-        started.append(NodeHere(estimator, "alone", **parameters))
-        return started[-1]
-
-    yield start
-    for item in started:
-        item.close()
+def start(mug_library):
+    ready = SimpleNamespace(to_onboard=list)
+    estimator = SimpleNamespace(
+        library=mug_library, device="cpu", object_ids=list(mug_library.ids), left_out={}, objects=ready
+    )
+    with ExitStack() as nodes:
+        yield lambda **parameters: nodes.enter_context(closing(NodeHere(estimator, "alone", **parameters)))
 
 
 def test_loading_the_file_the_node_was_started_with_is_accepted(start):

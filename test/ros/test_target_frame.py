@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from std_msgs.msg import Header
 from vpog_core.geometry.se3 import rotation_z, transform
 from vpog_core.types import PoseEstimate, VPOGError
 from vpog_ros import optional
+from vpog_ros.frame_lookup import Transforms
 from vpog_ros.target_frame import TargetFrame
 
 from .tf2_stand_in import T_MAP_CAM, TF2
@@ -36,7 +38,7 @@ def estimate() -> PoseEstimate:
 
 def test_poses_and_their_covariance_are_turned(tf2, estimate):
     estimate.alternatives = [replace(estimate)]
-    frame = TargetFrame(None, "map")
+    frame = TargetFrame(Transforms(None), "map")
     (found,), header = frame.of([estimate], HEADER)
     assert (header.frame_id, header.stamp) == ("map", HEADER.stamp)
     for T in (found.T_cam_obj, *found.samples, found.alternatives[0].T_cam_obj):
@@ -45,7 +47,6 @@ def test_poses_and_their_covariance_are_turned(tf2, estimate):
     for n, axis in enumerate(T_MAP_CAM[:3, :3].T):
         assert axis @ found.covariance[:3, :3] @ axis == pytest.approx(estimate.covariance[n, n])
         assert axis @ found.covariance[3:, 3:] @ axis == pytest.approx(estimate.covariance[n + 3, n + 3])
-    frame.close()
 
 
 @pytest.mark.parametrize(
@@ -59,21 +60,42 @@ def test_a_frame_that_is_not_there_is_one_sentence(tf2, estimate, target, second
     header = Header(frame_id="camera")
     header.stamp.sec = second
     with pytest.raises(VPOGError, match=f"No transform from 'camera' to '{target}'.*{why}"):
-        TargetFrame(None, target).of([estimate], header)
+        TargetFrame(Transforms(None), target).of([estimate], header)
 
 
 def test_images_without_a_frame_are_named(tf2, estimate):
     with pytest.raises(VPOGError, match="the images have no frame_id"):
-        TargetFrame(None, "map").of([estimate], Header())
+        TargetFrame(Transforms(None), "map").of([estimate], Header())
 
 
 @pytest.mark.parametrize("frame", ["", "camera"])
 def test_the_camera_s_own_frame_needs_no_transform(tf2, estimate, frame):
-    assert TargetFrame(None, frame).of([estimate], HEADER) == ([estimate], HEADER)
+    assert TargetFrame(Transforms(None), frame).of([estimate], HEADER) == ([estimate], HEADER)
+
+
+def test_one_listener_serves_all_lookups_until_it_is_ended(monkeypatch):
+    listening: list[Listener] = []
+
+    class Listener:
+        def __init__(self, buffer, node, spin_thread) -> None:
+            listening.append(self)
+
+        def unregister(self) -> None:
+            listening.remove(self)
+
+    monkeypatch.setattr(optional, "tf2_ros", SimpleNamespace(**vars(TF2) | {"TransformListener": Listener}))
+    transforms = Transforms(None)
+    TargetFrame(transforms, "")
+    assert listening == []
+    for frame in ("map", "odom"):
+        TargetFrame(transforms, frame)
+    assert len(listening) == 1
+    transforms.destroy()
+    assert listening == []
 
 
 def test_without_tf2_a_target_frame_is_refused(monkeypatch):
     monkeypatch.setattr(optional, "tf2_ros", None)
-    TargetFrame(None, "").close()
+    TargetFrame(Transforms(None), "")
     with pytest.raises(VPOGError, match="target_frame is 'map' and tf2_ros is not installed"):
-        TargetFrame(None, "map")
+        TargetFrame(Transforms(None), "map")

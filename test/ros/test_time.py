@@ -6,6 +6,8 @@ The real node in this process, over DDS; its estimator reads the pose from the i
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack, closing
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -17,23 +19,17 @@ from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseArray
 from rosgraph_msgs.msg import Clock
-from sensor_msgs.msg import CameraInfo, Image
+from sensor_msgs.msg import Image
 from std_msgs.msg import Header
-from vpog_ros.msg import Instance2DArray, ObjectPoseArray
+from vpog_ros.msg import ObjectPoseArray
 
 from vpog_core.geometry.se3 import transform
 from vpog_core.messages.reading import stamp_to_ns
 from vpog_core.objects.library import ObjectLibrary
-from vpog_core.objects.mesh import save_mesh
-from vpog_core.synthetic.objects import make_object
-from vpog_core.types import Camera, Detection, Estimates, PoseEstimate
-from vpog_ros import conversions
-from vpog_ros.image_conversion import rgb_to_image
+from vpog_core.types import Estimates, PoseEstimate
 
+from .camera_here import MUG, CameraHere
 from .node_here import NodeHere
-
-CAMERA = Camera(K=np.array([[50.0, 0, 31.5], [0, 50, 23.5], [0, 0, 1]]), width=64, height=48)
-BOX = np.array([20.0, 15.0, 45.0, 35.0])
 
 
 def image_of(x_mm: int) -> np.ndarray:
@@ -63,42 +59,24 @@ class Reader:
         )
 
 
-@pytest.fixture(scope="module")
-def library(tmp_path_factory) -> ObjectLibrary:
-    folder = tmp_path_factory.mktemp("objects")
-    save_mesh(make_object(900_023, vertices=300), folder / "mug.ply")
-    return ObjectLibrary(folder)
-
-
 class Rig(NodeHere):
     """The active node, a camera, a detector, and what it answers and tells."""
 
     def __init__(self, library: ObjectLibrary, **parameters) -> None:
         super().__init__(Reader(library), "timed", **{"diagnostics_period": 0.1, **parameters})
         self.activate()
-        kinds = {"image": Image, "camera_info": CameraInfo, "instances": Instance2DArray}
-        self.senders = {n: self.peer.create_publisher(kind, n, 10) for n, kind in kinds.items()}
+        self.camera = CameraHere(self)
         self.clock = self.peer.create_publisher(Clock, "/clock", 10)
         self.answers = self.listen(ObjectPoseArray, "/timed/poses")
         self.told = self.listen(DiagnosticArray, "/diagnostics")
-        met = self.spin_until(
-            lambda: (
-                all(s.get_subscription_count() for s in self.senders.values())
-                and self.node.count_subscribers("/timed/poses")
-            )
-        )
-        assert met, "the node does not listen"
+        assert self.spin_until(lambda: self.node.count_subscribers("/timed/poses"))
 
     def send(
         self, stamp_ns: int, x_mm: int = 0, detector_ns: int | None = None, detected: bool = True
     ) -> None:
         """Send an image, and what the detector says of it, under a stamp of its own where one is given."""
-        header, own = _header(stamp_ns), _header(stamp_ns if detector_ns is None else detector_ns)
-        self.senders["camera_info"].publish(conversions.camera_to_info(CAMERA, header))
-        self.senders["image"].publish(rgb_to_image(image_of(x_mm), header))
-        if detected:
-            instances = [conversions.instance_from_detection(Detection("mug", BOX), own)]
-            self.senders["instances"].publish(Instance2DArray(header=own, instances=instances))
+        detector = _header(stamp_ns if detector_ns is None else detector_ns) if detected else None
+        self.camera.send(_header(stamp_ns), image_of(x_mm), detector)
 
     def told_values(self) -> dict[str, str]:
         status = self.told[-1].status[0]
@@ -118,16 +96,9 @@ def _time(ns: int) -> Time:
 
 
 @pytest.fixture
-def start(library):
-    rigs: list[Rig] = []
-
-    def start(**parameters) -> Rig:
-        rigs.append(Rig(library, **parameters))
-        return rigs[-1]
-
-    yield start
-    for rig in rigs:
-        rig.close()
+def start(mug_library):
+    with ExitStack() as rigs:
+        yield lambda **parameters: rigs.enter_context(closing(Rig(mug_library, **parameters)))
 
 
 def now_ns() -> int:
@@ -263,10 +234,7 @@ def test_objects_that_are_renumbered_keep_their_numbers(start):
     header = _header(stamp)
     for n, given in enumerate([3, 4, -1, 3]):
         header = _header(stamp + n * 33_000_000)
-        rig.senders["camera_info"].publish(conversions.camera_to_info(CAMERA, header))
-        rig.senders["image"].publish(rgb_to_image(image_of(10), header))
-        message = conversions.instance_from_detection(Detection("mug", BOX, instance=given), header)
-        rig.senders["instances"].publish(Instance2DArray(header=header, instances=[message]))
+        rig.camera.send(header, image_of(10), header, replace(MUG, instance=given))
         assert rig.spin_until(lambda n=n: len(rig.answers) == n + 1)
     assert [pose.instance for answer in rig.answers for pose in answer.poses] == [3] * 4
 

@@ -21,6 +21,7 @@ from vpog_core.cli.evaluate import add_command as add_evaluate
 from vpog_core.cli.export import add_command as add_export
 from vpog_core.cli.flags import add_flags, values_of
 from vpog_core.cli.from_dump import missing_inputs, run_from_dump
+from vpog_core.cli.known_pose import add_known_pose, known_constraints
 from vpog_core.cli.numbers import count, positive
 from vpog_core.cli.publish import add_command as add_publish
 from vpog_core.cli.replay import add_commands as add_replay
@@ -139,6 +140,7 @@ def _add_estimate(commands) -> None:
     parser.add_argument("--object", metavar="MESH_OR_ID", help="mesh file, or name in DIR")
     parser.add_argument("--objects-dir", metavar="DIR", help="folder of meshes (and objects.yaml)")
     _add_unit(parser)
+    add_known_pose(parser)
     _add_model(parser)
     parser.set_defaults(refuse=parser.error)
     parser.add_argument("--json", action="store_true", help="print the pose as JSON (metres, radians)")
@@ -219,10 +221,11 @@ def run_estimate(arguments: argparse.Namespace) -> int:
     files.check_output(arguments.output)
     # Onboard the object, and estimate its pose.
     with _estimator_for(arguments) as (estimator, object_id):
+        constraints = known_constraints(arguments, estimator.library)
         alone = _is_mesh_file(arguments.object, arguments.objects_dir)
         files.onboard_with_progress(estimator, object_id, arguments.object if alone else None)
         detection = Detection(class_id=object_id, box=box, mask=mask)
-        estimate = estimator.estimate(image, camera, [detection])[0]
+        estimate = estimator.estimate(image, camera, [detection], constraints=constraints)[0]
         _draw_estimate(arguments.output, image, camera, estimate, estimator.library.mesh(object_id))
     # Print the pose.
     print(json.dumps(files.pose_dict(estimate), indent=2) if arguments.json else files.pose_text(estimate))

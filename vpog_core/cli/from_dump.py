@@ -8,6 +8,8 @@ import json
 import numpy as np
 
 from vpog_core.cli.flags import given_flags
+from vpog_core.cli.known_pose import lacks_plane
+from vpog_core.inference.constraint_settings import ConstraintSettings
 from vpog_core.inference.options import Options
 
 NEEDED = ("image", "camera", "object")
@@ -20,11 +22,14 @@ def missing_inputs(arguments: argparse.Namespace) -> str:
         given += ["unit"] if arguments.unit != "auto" else []
         given += ["engine"] if arguments.engine != "torch" else []
         flags = [f"--{name.replace('_', '-')}" for name in given]
-        options = ", ".join([*flags, *given_flags(arguments, Options)])
+        more = given_flags(arguments, Options) | given_flags(arguments, ConstraintSettings)
+        options = ", ".join([*flags, *more])
         return f"not allowed with --from, which has its own: {options}" if options else ""
     missing = [f"--{name}" for name in NEEDED if name not in given]
     if "box" not in given and "mask" not in given:
         missing.append("--box or --mask")
+    if lacks_plane(arguments):
+        missing.append("--plane-normal")
     return f"the following arguments are required: {', '.join(missing)}" if missing else ""
 
 

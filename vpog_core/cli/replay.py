@@ -9,6 +9,7 @@ from pathlib import Path
 from vpog_core.cli.cluster import absolute_paths, add_cluster, run_each
 from vpog_core.cli.flags import add_flag, add_flags, values_of
 from vpog_core.cli.numbers import count, fraction, positive
+from vpog_core.inference.constraint_settings import ConstraintSettings
 from vpog_core.inference.options import LoadSettings, Options
 from vpog_core.replay.settings import ReplaySettings
 from vpog_core.setting import settings_of
@@ -77,6 +78,8 @@ def _add_replay(parser) -> None:
     )
     parser.add_argument("--rerun", action="store_true", help="also write poses.rrd for the Rerun viewer")
     _add_storage(parser)
+    known = "where objects stand upright or lie on a plane; plane_frame is found in the bag's transforms"
+    add_flags(parser.add_argument_group("known poses", known), ConstraintSettings)
     group = parser.add_argument_group("estimator")
     add_flags(group, LoadSettings)
     add_flags(group, Options)
@@ -151,7 +154,7 @@ def _replay(arguments: argparse.Namespace) -> int:
         chosen = values_of(arguments, LoadSettings) | values_of(arguments, Options)
         estimator = PoseEstimator(arguments.objects_dir, **chosen)
         # Check the bag before the objects are onboarded, which may take minutes.
-        prepared = Replay.prepare(settings, bag)
+        prepared = Replay.prepare(settings, bag, estimator.library)
         for name, sentence in files.onboard_with_progress(estimator).items():
             print(f"vpog: '{name}' is left out. {sentence}", file=sys.stderr, flush=True)
         if arguments.restart:
@@ -175,6 +178,7 @@ def _settings(arguments: argparse.Namespace) -> ReplaySettings:
         image=arguments.image,
         camera_info=arguments.camera_info,
         detections=arguments.detections,
+        constraints=ConstraintSettings(**values_of(arguments, ConstraintSettings)),
         images=not arguments.no_images,
         storage=arguments.storage,
         rerun=arguments.rerun,

@@ -108,19 +108,19 @@ class FrameRunner:
 
     def _estimate(self, method, frame: BenchmarkFrame, detected: list[tuple[int, Detection]]) -> dict:
         begin = time.perf_counter()
-        answers: Estimates = method.estimate(frame.image, frame.camera, [d for _, d in detected])
+        found: Estimates = method.estimate(frame.image, frame.camera, [d for _, d in detected])
         seconds = time.perf_counter() - begin
         estimates = [
-            Estimate(obj_id, answer.T_cam_obj, answer.score, seconds)
-            for (obj_id, _), answer in zip(detected, answers, strict=True)
-            if answer.T_cam_obj is not None
+            Estimate(obj_id, e.T_cam_obj, e.score, seconds)
+            for (obj_id, _), e in zip(detected, found, strict=True)
+            if e.T_cam_obj is not None
         ]
         return {
             "estimates": [{**asdict(e), "T_cam_obj": e.T_cam_obj.tolist()} for e in estimates],
             "errors": self._errors(frame, estimates, self.benchmark.has_depth),
-            "reasons": [answer.reason for answer in answers if answer.T_cam_obj is None],
+            "reasons": [e.reason for e in found if e.T_cam_obj is None],
             "seconds": seconds,
-            "timings": answers.timings,
+            "timings": found.timings,
         }
 
     def _stages(self, frame: BenchmarkFrame, detected: list[tuple[int, Detection]]) -> dict:
@@ -132,11 +132,11 @@ class FrameRunner:
                 continue
             try:
                 target = self.benchmark.object(obj_id)
-                answer = run_oracles(self.methods[VPOG], frame, detection, truth, target)
+                oracles = run_oracles(self.methods[VPOG], frame, detection, truth, target)
             except VPOGError:
                 continue
-            angles.append(answer.angles)
-            for name, pose in answer.poses.items():
+            angles.append(oracles.angles)
+            for name, pose in oracles.poses.items():
                 if pose is not None:
                     estimates[name].append(Estimate(obj_id, np.asarray(pose), 1.0))
         errors = {name: self._errors(frame, found, with_vsd=False) for name, found in estimates.items()}

@@ -148,7 +148,9 @@ def _distortion_doubts(camera: Camera) -> list[str]:
     if not camera.distortion.any():
         return []
     pixels = _inner_pixels(camera)
-    error = np.linalg.norm(project(camera, pixel_rays(camera, pixels)) - pixels, axis=1).max()
+    # An error may be too large to be squared: it is doubted all the same.
+    with np.errstate(over="ignore"):
+        error = np.linalg.norm(project(camera, pixel_rays(camera, pixels)) - pixels, axis=1).max()
     if error < FOLD_PIXELS:
         return []
     return [

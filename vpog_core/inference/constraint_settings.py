@@ -53,12 +53,13 @@ class ConstraintSettings:
     )
     plane_normal: str = setting(
         "",
-        "Normal of the plane in plane_frame, towards the objects, such as '0, 0, 1'; empty: z of "
-        "plane_frame.",
+        "Normal of the plane, towards the objects, in plane_frame, or in the camera's frame, whose y points "
+        "down, such as '0, -1, 0'; empty: z of plane_frame.",
     )
     plane_height: float = setting(
         0.0,
-        "Height of the plane, along its normal, over the origin of plane_frame; matters to objects_on_plane.",
+        "Height of the plane, along its normal, over the origin of plane_frame, or over the camera; matters "
+        "to objects_on_plane.",
         unit="m",
         minimum=-100.0,
         maximum=100.0,
@@ -73,8 +74,8 @@ class ConstraintSettings:
     )
     plane_frame: str = setting(
         "",
-        "Frame of plane_normal and plane_height, such as base_link, found by tf2 at the image's time; empty: "
-        "the camera's, whose y points down.",
+        "Frame of plane_normal and plane_height, such as base_link, found by tf2, or in a bag's transforms, "
+        "at the image's time; empty: the camera's.",
     )
 
     def __post_init__(self) -> None:
@@ -94,6 +95,15 @@ class ConstraintSettings:
     def is_used(self) -> bool:
         """Tell whether something is known of any object."""
         return bool(self.upright_objects.strip() or self.objects_on_plane.strip())
+
+    def check_objects(self, library: ObjectLibrary) -> None:
+        """Check that a library has the objects that are named.
+
+        Raises:
+            VPOGError: it has not; the sentence lists those that it has.
+        """
+        if unknown := self.unknown_objects(library):
+            library.resolve(unknown[0])
 
     def unknown_objects(self, library: ObjectLibrary) -> list[str]:
         """Return the names that no object of a library has."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import logging
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -21,6 +22,9 @@ from vpog_core.io.bit_depth import BitDepth
 from vpog_core.types import VPOGError
 
 log = logging.getLogger(__name__)
+
+# Pillow warns of broken tags in a header; what cannot be read is refused by a sentence.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 ORIENTATION = 0x0112
 """EXIF's tag for the way to turn an image before it is shown."""

@@ -10,11 +10,10 @@ import numpy as np
 from vpog_core.objects.mesh import Mesh, save_mesh
 from vpog_core.replay.result_messages import header, make, pose
 from vpog_core.types import PoseEstimate
-from vpog_core.visualization.estimate_drawing import object_colour
+from vpog_core.visualization.estimate_drawing import marker_colour
 
 MESH_RESOURCE, ADD, DELETE = 10, 0, 2
 """Constants of visualization_msgs/Marker."""
-OPACITY = 0.6
 
 
 class MeshMarkers:
@@ -41,8 +40,7 @@ class MeshMarkers:
     def _mesh(self, estimate: PoseEstimate, head):
         marker = self._marker((estimate.class_id, int(estimate.instance)), head, ADD)
         marker.pose = pose(estimate.T_cam_obj)
-        red, green, blue = (c / 255.0 for c in object_colour(self._library.ids, estimate.class_id))
-        marker.color = make("std_msgs/msg/ColorRGBA", r=red, g=green, b=blue, a=OPACITY)
+        marker.color = make("std_msgs/msg/ColorRGBA", **marker_colour(self._library.ids, estimate))
         marker.mesh_resource = self._uri(estimate.class_id)
         return marker
 

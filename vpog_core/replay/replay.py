@@ -16,12 +16,13 @@ from vpog_core.inference.tracking import Tracker, TrackerSettings
 from vpog_core.replay.bag_reader import Bag
 from vpog_core.replay.frame_reader import FrameInputs, FrameReader, OnceNotices
 from vpog_core.replay.journal import FrameResult, Journal
-from vpog_core.replay.pairing import Pairs, find_pairs, recorded_frames
+from vpog_core.replay.pairing import Pairs, RecordedFrame, find_pairs, recorded_frames
+from vpog_core.replay.recorded_plane import RecordedPlane
 from vpog_core.replay.results import ResultsWriter, write_table
 from vpog_core.replay.settings import ReplaySettings
 from vpog_core.replay.topics import Topics, choose_topics
 from vpog_core.setting import settings_of
-from vpog_core.types import Detection, Estimates, VPOGError
+from vpog_core.types import Estimates, VPOGError
 from vpog_core.visualization.flow_image import draw_match
 
 
@@ -54,7 +55,11 @@ class Replay:
     """
 
     def __init__(
-        self, settings: ReplaySettings, estimator: PoseEstimator, bag: Bag, prepared: tuple[Topics, Pairs]
+        self,
+        settings: ReplaySettings,
+        estimator: PoseEstimator,
+        bag: Bag,
+        prepared: tuple[Topics, Pairs, RecordedPlane],
     ) -> None:
         """Set up a replay.
 
@@ -66,19 +71,21 @@ class Replay:
         """
         self.settings, self._estimator, self._bag = settings, estimator, bag
         self._notices = OnceNotices()
-        self.topics, self.pairs = prepared
+        self.topics, self.pairs, self._plane = prepared
         self.journal = Journal(settings.output, _plan(settings, estimator, bag, self.topics, self.pairs))
         self._go_back_to_detections()
 
     @staticmethod
-    def prepare(settings: ReplaySettings, bag: Bag) -> tuple[Topics, Pairs]:
-        """Find a bag's topics and frames.
+    def prepare(settings: ReplaySettings, bag: Bag, library) -> tuple[Topics, Pairs, RecordedPlane]:
+        """Find a bag's topics and frames, and the plane that objects of a library stand on.
 
         Raises:
-            VPOGError: topics are missing or several fit, nothing can be paired, or the bag is broken.
+            VPOGError: topics are missing or several fit, nothing can be paired, the plane's settings name an
+                object or a frame that is not there, or the bag is broken.
         """
         topics = choose_topics(bag, settings.image, settings.camera_info, settings.detections)
-        return topics, find_pairs(bag, topics, settings.unpaired_rule)
+        plane = RecordedPlane(settings.constraints, library, bag)
+        return topics, find_pairs(bag, topics, settings.unpaired_rule), plane
 
     def _go_back_to_detections(self) -> None:
         """Resume at a frame with detections, because the tracks were not stored."""
@@ -138,14 +145,17 @@ class Replay:
         )
         for frame, inputs in self._frames("estimating", done):
             if isinstance(inputs, VPOGError):
-                self._notices.log_once("frame", f"A frame is left out: {inputs}", of=str(inputs))
-                self.journal.add(FrameResult(frame.number, failure=str(inputs)))
+                self._leave_out(frame, inputs)
                 continue
             if frame.detections is None and not (tracker.boxes and self._estimator.can_track):
                 self.journal.add(FrameResult(frame.number, skipped=True))
                 continue
             start = time.monotonic()
-            estimates = self._poses(tracker, inputs, inputs.detections, frame.time_s)
+            try:
+                estimates = self._poses(tracker, frame, inputs)
+            except VPOGError as error:
+                self._leave_out(frame, error)
+                continue
             seconds = time.monotonic() - start
             for estimate in estimates:
                 if estimate.T_cam_obj is None:
@@ -157,12 +167,17 @@ class Replay:
                 FrameResult(frame.number, list(estimates), "", inputs.refused, round(seconds, 4)), flow
             )
 
-    def _poses(
-        self, tracker: Tracker, inputs: FrameInputs, detections: list[Detection], time_s: float
-    ) -> Estimates:
+    def _leave_out(self, frame: RecordedFrame, error: VPOGError) -> None:
+        """Print why a frame cannot be used, and keep it as its result."""
+        self._notices.log_once("frame", f"A frame is left out: {error}", of=str(error))
+        self.journal.add(FrameResult(frame.number, failure=str(error)))
+
+    def _poses(self, tracker: Tracker, frame: RecordedFrame, inputs: FrameInputs) -> Estimates:
+        constraints = self._plane.constraints(inputs.frame_id, frame.stamp_ns or frame.image_time_ns)
+        given = inputs.image, inputs.camera, inputs.detections
         if self.settings.tracking:
-            return tracker.estimate(inputs.image, inputs.camera, detections, time=time_s)
-        return self._estimator.estimate(inputs.image, inputs.camera, detections)
+            return tracker.estimate(*given, frame.time_s, constraints)
+        return self._estimator.estimate(*given, constraints=constraints)
 
     def _write(self) -> None:
         stamps = [self.pairs.stamps[image] for image, _ in self.pairs.frames]
@@ -204,8 +219,9 @@ def _plan(settings: ReplaySettings, estimator: PoseEstimator, bag: Bag, topics: 
         "the options": dataclasses.asdict(estimator.options),
         # min_score changes which poses are published, and not the poses.
         **{
-            f"--{name.replace('_', '-')}": getattr(settings, name)
-            for name in settings_of(ReplaySettings)
+            f"--{name.replace('_', '-')}": getattr(group, name)
+            for group in (settings, settings.constraints)
+            for name in settings_of(type(group))
             if name != "min_score"
         },
         "--no-images": not settings.images,

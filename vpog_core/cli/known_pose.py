@@ -1,0 +1,37 @@
+"""Add flags of `vpog estimate` for what is known of the object's pose with respect to a plane."""
+
+from __future__ import annotations
+
+import argparse
+
+import numpy as np
+
+from vpog_core.cli.flags import add_flag, values_of
+from vpog_core.inference.constraint_settings import ConstraintSettings
+from vpog_core.setting import settings_of
+
+GROUP = "where the object stands upright or lies on a plane, which is given in the camera's frame"
+
+
+def add_known_pose(parser: argparse.ArgumentParser) -> None:
+    """Add a flag for each setting of `ConstraintSettings` but plane_frame, which an image does not have."""
+    group = parser.add_argument_group("known pose", GROUP)
+    for name, declared in settings_of(ConstraintSettings).items():
+        if name != "plane_frame":
+            add_flag(group, name, declared)
+
+
+def lacks_plane(arguments: argparse.Namespace) -> bool:
+    """Tell whether something is known of the object with respect to a plane that is not given."""
+    return bool((arguments.upright_objects or arguments.objects_on_plane) and not arguments.plane_normal)
+
+
+def known_constraints(arguments: argparse.Namespace, library) -> dict:
+    """Make the constraints that the flags ask for, `PoseConstraint` by object.
+
+    Raises:
+        VPOGError: text that cannot be read, or an object that the library does not have.
+    """
+    settings = ConstraintSettings(**values_of(arguments, ConstraintSettings))
+    settings.check_objects(library)
+    return settings.constraints(library, np.eye(4))
