@@ -28,7 +28,7 @@ from vpog_core.inference.networks import Networks
 from vpog_core.inference.options import Options
 from vpog_core.inference.query import Prior
 from vpog_core.objects.library import ObjectLibrary
-from vpog_core.objects.mesh import Mesh, save_mesh
+from vpog_core.objects.mesh import Mesh, save_meshes
 from vpog_core.synthetic.objects import make_object
 from vpog_core.synthetic.scene import SceneFrame, make_scene
 from vpog_core.synthetic.seeds import CALIBRATION, take
@@ -84,8 +84,7 @@ class SceneEvaluator:
         rows = tuple([] for _ in (*STAGES, "tracked"))
         rng = np.random.default_rng([scene, 11])
         with tempfile.TemporaryDirectory(prefix="vpog_") as temporary:
-            for name, mesh in meshes.items():
-                save_mesh(mesh, Path(temporary) / f"{name}.ply")
+            save_meshes(meshes, temporary)
             library = ObjectLibrary(temporary, Path(temporary) / "cache")
             estimator = PoseEstimator(library, replace(self.networks, calibration=as_solved))
             for frame, camera, detections in scene_frames(scene, meshes, self.frames):
