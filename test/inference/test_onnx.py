@@ -1,6 +1,7 @@
 """The networks as ONNX files, and onnxruntime as an estimator's engine: the same answers as torch's."""
 
 import json
+import pickle
 
 import pytest
 import torch
@@ -75,6 +76,13 @@ def test_an_engine_answers_like_torch_for_any_number_of_crops(torch_networks, fo
     image, render = (torch.randint(0, 256, shape, dtype=torch.uint8) for _ in range(2))
     pairs = image, render, torch.randn(shape), torch.rand(3, *shape[2:]) < 0.5
     assert_same(vars(OnnxRefiner(refiner, folder)(*pairs)).values(), vars(refiner(*pairs)).values())
+
+
+def test_a_worker_process_opens_the_files_itself(torch_networks, folder):
+    model = torch_networks[0]
+    images = torch.randint(0, 256, (1, 3, model.config.image_size, model.config.image_size)).byte()
+    sent = pickle.loads(pickle.dumps(OnnxModel(model, folder)))
+    assert_same(vars(sent.encode(images)).values(), vars(model.encode(images)).values())
 
 
 def test_a_file_that_computes_something_else_is_refused(torch_networks, folder):
