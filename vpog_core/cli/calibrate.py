@@ -17,7 +17,7 @@ from vpog_core.types import VPOGError
 CHECKED = 3
 """Every third scene is held out of the fit, to check it."""
 
-_HELP = """\
+HELP = """\
 Fit the conversion of matches to a probability (the score) and a covariance of the correct size.
 
 The network estimates poses of objects it was not trained on, in synthetic scenes whose poses are known. Two
@@ -26,27 +26,21 @@ others check them, on the best alone: for poses from matches alone, for poses al
 for poses followed from one image to the next. They are stored in the weights file, which stays the same
 network. Run it for every newly trained file."""
 
-_LEGEND = """\
+LEGEND = """\
 matched: poses from matches alone; aligned: those aligned with the image; tracked: those followed by the
 refiner from poses of an earlier image, near ones and wrong ones, some in images where they are hidden.
 correct: mean distance of points (ADD) under 10 % of the diameter; score error: expected calibration
 error; in the 50 %: correct poses whose truth lies in the ellipsoid half of them should lie in."""
 
-_EXAMPLE = """\
+EXAMPLE = """\
 example:
   vpog calibrate --weights runs/tiny/weights.safetensors --scenes 30 --workers 4
 Exit status: 0 stored, 2 unusable input."""
 
 
-def add_calibrate(commands) -> None:
-    """Add the subcommand to the parser of `vpog`."""
-    parser = commands.add_parser(
-        "calibrate",
-        help="fit scores and covariances of new weights",
-        description=_HELP,
-        epilog=_EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_command(add) -> None:
+    """Register the subcommand; `add(name, summary, description, epilog, run)` gives its parser."""
+    parser = add("calibrate", "fit scores and covariances of new weights", HELP, EXAMPLE, run_calibrate)
     add_flags(parser, LoadSettings, "weights", "device")
     parser.add_argument(
         "--scenes",
@@ -71,7 +65,6 @@ def add_calibrate(commands) -> None:
     parser.add_argument(
         "--dry-run", action="store_true", help="print what would be stored, and store nothing"
     )
-    parser.set_defaults(run=run_calibrate)
 
 
 def run_calibrate(arguments: argparse.Namespace) -> int:
@@ -100,7 +93,7 @@ def run_calibrate(arguments: argparse.Namespace) -> int:
         calibrators[name] = fit(_part(stage.samples, ~checks), SIGNS[name])
         fitted, checked = (_part(stage.samples, stage.best & chosen) for chosen in (~checks, checks))
         print(_report(name, calibrators[name], fitted, checked))
-    print(_LEGEND)
+    print(LEGEND)
     # Store the calibration in the weights file.
     calibration = Calibration.of(**calibrators)
     if not arguments.dry_run:
