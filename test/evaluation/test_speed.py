@@ -87,10 +87,8 @@ def test_tables_take_their_place_in_a_document(result, tmp_path):
 
 
 def test_steps_are_computed_by_the_engine_that_is_asked_for(
-    result, small_config, refiner_config, tmp_path, monkeypatch
+    result, small_config, refiner_config, copied_onnx, tmp_path, monkeypatch
 ):
-    for package in ("onnx", "onnxscript", "onnxruntime"):
-        pytest.importorskip(package)
     monkeypatch.setitem(PRESETS, "vpog-tiny", small_config)
     monkeypatch.setitem(REFINER_PRESETS, "refiner-tiny", refiner_config)
     config = SpeedConfig((2,), frames=1, networks=("tiny",), engine="onnxruntime")

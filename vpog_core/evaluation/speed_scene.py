@@ -26,18 +26,26 @@ class SpeedScene:
         save_meshes(self.meshes, library)
         self.scene = make_scene(SPEED.start, list(self.meshes.values()))
         self.camera: Camera = self.scene.camera
+        self._rendered: dict[int, tuple[np.ndarray, np.ndarray]] = {}
 
     def image(self, index: int, count: int) -> tuple[np.ndarray, list[Detection]]:
         """Return an image and its objects' detections, repeated in turn, each with its own jitter."""
-        frame = self.scene.render(index * FRAME_SECONDS)
-        seen = [n for n, box in enumerate(frame.boxes_visible) if np.ptp(box) > 0]
+        image, boxes = self._frame(index)
+        seen = [n for n, box in enumerate(boxes) if np.ptp(box) > 0]
         if not seen:
             raise VPOGError("No object of the bench's scene is visible: time fewer frames.")
         names, rng = list(self.meshes), np.random.default_rng([SPEED.start, index])
         detections = []
         for n in range(count):
             k = seen[n % len(seen)]
-            box = jitter_box(rng, frame.boxes_visible[k], BOX_JITTER)
+            box = jitter_box(rng, boxes[k], BOX_JITTER)
             box = clip_box(box, self.camera.width, self.camera.height)
             detections.append(Detection(names[k], box, instance=n // len(seen)))
-        return frame.image, detections
+        return image, detections
+
+    def _frame(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return an image and the boxes of its objects' visible parts; it is rendered once."""
+        if index not in self._rendered:
+            frame = self.scene.render(index * FRAME_SECONDS)
+            self._rendered[index] = frame.image, frame.boxes_visible
+        return self._rendered[index]
