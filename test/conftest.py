@@ -12,12 +12,16 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from vpog_core.bop.rle import encode_rle
 from vpog_core.geometry.se3 import rotation_x, rotation_y, transform
 from vpog_core.inference.calibration import Calibration
 from vpog_core.models.config import VPOGConfig
+from vpog_core.models.onnx_export import export_onnx
+from vpog_core.models.refiner import RefinerNet
 from vpog_core.models.refiner_config import RefinerConfig
+from vpog_core.models.vpog_model import VPOGModel
 from vpog_core.objects.mesh import Mesh, save_mesh
 from vpog_core.objects.renderer import Renderer
 from vpog_core.synthetic.objects import make_object
@@ -39,6 +43,36 @@ def refiner_config() -> RefinerConfig:
         image_size=32, stem_dim=8, fine_dim=16, coarse_dim=16, attention_layers=1, attention_heads=2,
         coarse_reach=2, fine_reach=1, fine_hidden=16,
     )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def torch_networks(small_config, refiner_config) -> tuple[VPOGModel, RefinerNet]:
+    """Both networks with random weights."""
+    torch.manual_seed(0)
+    return VPOGModel(small_config).eval(), RefinerNet(refiner_config).eval()
+
+
+@pytest.fixture(scope="session")
+def onnx_folder(torch_networks, tmp_path_factory) -> Path:
+    """Both networks as ONNX files, which take a third of a minute to write."""
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(package)
+    path = tmp_path_factory.mktemp("onnx")
+    export_onnx(*torch_networks, path, {"network": "small"})
+    return path
+
+
+@pytest.fixture
+def copied_onnx(onnx_folder, monkeypatch) -> list[Path]:
+    """Lets the engine copy those files where it would write networks; the folders it does so in."""
+    made = []
+
+    def copy(model, refiner, folder: Path, keys, **_) -> None:
+        made.append(folder)
+        shutil.copytree(onnx_folder, folder)
+
+    monkeypatch.setattr("vpog_core.inference.onnx_engine.export_onnx", copy)
+    return made
 
 
 @pytest.fixture(scope="session")

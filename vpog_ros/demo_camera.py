@@ -24,13 +24,8 @@ from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 from tqdm import tqdm
 
-from vpog_core.synthetic.demo_objects import (
-    OBJECT_SEEDS,
-    demo_detections,
-    demo_objects,
-    seen_objects,
-    write_objects,
-)
+from vpog_core.objects.mesh import save_meshes
+from vpog_core.synthetic.demo_objects import OBJECT_SEEDS, demo_detections, demo_objects, seen_objects
 from vpog_core.synthetic.scene import SceneFrame, make_scene
 from vpog_core.types import PoseEstimate
 from vpog_ros.conversions import camera_to_info, instance_from_detection, object_pose
@@ -47,7 +42,7 @@ class DemoCamera(Node):
         super().__init__("demo_camera")
         self._names = list(OBJECT_SEEDS)
         meshes = demo_objects()
-        write_objects(arguments.objects_dir, meshes)
+        save_meshes(meshes, arguments.objects_dir)
         scene = make_scene(arguments.seed, list(meshes.values()))
         self._camera = scene.camera
         self._jitter = arguments.jitter
@@ -112,7 +107,7 @@ def main() -> int:
     arguments = parse(remove_ros_args(sys.argv)[1:])
     take_interrupts()
     if arguments.write_only:
-        write_objects(arguments.objects_dir, demo_objects())
+        save_meshes(demo_objects(), arguments.objects_dir)
         return 0
     rclpy.init()
     try:

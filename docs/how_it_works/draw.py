@@ -21,7 +21,7 @@ from vpog_core.inference.onboarding import encode_images
 from vpog_core.inference.query import Query
 from vpog_core.inference.rendered_cluster import cluster_at_pose
 from vpog_core.inference.retrieval import crop_at_turns, retrieve
-from vpog_core.objects.mesh import save_mesh
+from vpog_core.objects.mesh import save_meshes
 from vpog_core.objects.renderer import Renderer
 from vpog_core.objects.viewpoints import nearest_viewpoints, upright_rotation, viewpoint_directions
 from vpog_core.synthetic.objects import make_object
@@ -101,8 +101,7 @@ def main() -> int:
     ]
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        for name, mesh in meshes.items():
-            save_mesh(mesh, folder / f"{name}.ply")
+        save_meshes(meshes, folder)
         estimator = PoseEstimator(folder, arguments.weights, cache_dir=folder / "cache")
         estimates = estimator.estimate(frame.image, scene.camera, detections)
         draw_one(

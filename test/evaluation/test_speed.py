@@ -1,13 +1,19 @@
 """The bench, really run: what it counts and reports, not how long things take."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from vpog_core.cli import main
 from vpog_core.evaluation import baseline_sift
+from vpog_core.evaluation.speed_config import SpeedConfig
+from vpog_core.evaluation.speed_floor import measure_steps
+from vpog_core.evaluation.speed_networks import other_networks, preset_networks
 from vpog_core.evaluation.speed_report import MARKS, speed_json, speed_tables, update_document
-from vpog_core.evaluation.speed_run import TRACKED, SpeedConfig, run_speed
+from vpog_core.evaluation.speed_run import TRACKED, run_speed
+from vpog_core.inference.networks import Networks
+from vpog_core.inference.onnx_engine import OnnxModel, OnnxRefiner
 from vpog_core.models.checkpoint import save_weights
 from vpog_core.models.config import PRESETS
 from vpog_core.models.cost import network_cost, refiner_cost
@@ -56,6 +62,7 @@ def test_other_ways_and_the_classical_method_are_compared(result):
 
 def test_json_holds_what_the_tables_show(result):
     values = json.loads(speed_json(result))
+    assert values["machine"]["engine"] == "torch"
     assert len(values["frames"]) == 3
     assert len(values["steps"]) == 8
     tables = speed_tables(result)
@@ -79,10 +86,39 @@ def test_tables_take_their_place_in_a_document(result, tmp_path):
         update_document(document, result)
 
 
+def test_steps_are_computed_by_the_engine_that_is_asked_for(
+    result, small_config, refiner_config, copied_onnx, tmp_path, monkeypatch
+):
+    monkeypatch.setitem(PRESETS, "vpog-tiny", small_config)
+    monkeypatch.setitem(REFINER_PRESETS, "refiner-tiny", refiner_config)
+    config = SpeedConfig((2,), frames=1, networks=("tiny",), engine="onnxruntime")
+    model, refiner = preset_networks("tiny", config, tmp_path)
+    assert isinstance(model, OnnxModel)
+    assert isinstance(refiner, OnnxRefiner)
+    steps = measure_steps("tiny", model, refiner, 2, result.rates, repeats=1)
+    assert [s.step for s in steps] == ["encode", "match", "flow", "compare"]
+    assert min(s.milliseconds for s in steps) > 0
+
+
+def test_onnxruntime_is_compared_with_torch(result):
+    timed = Networks.load()
+    others = other_networks(SpeedConfig(engine="onnxruntime"), timed)
+    assert others["torch, float32"].key == timed.key
+    assert all(type(networks.model) is VPOGModel for networks in others.values())
+    onnx = replace(result, machine=result.machine | {"engine": "onnxruntime", "onnxruntime": "1.32.0"})
+    assert "onnxruntime 1.32.0, torch 2" in speed_tables(onnx)
+    assert "onnxruntime" not in speed_tables(result)
+
+
 def test_a_device_that_is_not_there_is_one_sentence(capsys, monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     assert main(["bench", "--device", "cuda", "--frames", "1"]) == 2
     assert "torch finds no CUDA GPU" in capsys.readouterr().err
+
+
+def test_what_the_engine_cannot_do_is_one_sentence(capsys):
+    assert main(["bench", "--engine", "onnxruntime", "--precision", "bfloat16"]) == 2
+    assert "computes in float32" in capsys.readouterr().err
 
 
 def test_a_network_that_is_not_known_is_one_sentence(capsys):

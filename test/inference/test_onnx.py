@@ -1,6 +1,7 @@
 """The networks as ONNX files, and onnxruntime as an estimator's engine: the same answers as torch's."""
 
 import json
+import pickle
 
 import pytest
 import torch
@@ -10,25 +11,11 @@ from vpog_core.inference.networks import Networks
 from vpog_core.inference.onnx_engine import OnnxModel, OnnxRefiner
 from vpog_core.models import onnx_export
 from vpog_core.models.onnx_export import MANIFEST, export_onnx, graphs_of, open_session
-from vpog_core.models.refiner import RefinerNet
 from vpog_core.models.vpog_model import VPOGModel
 from vpog_core.types import VPOGError
 
 for package in ("onnx", "onnxscript", "onnxruntime"):
     pytest.importorskip(package)
-
-
-@pytest.fixture(scope="module")
-def torch_networks(small_config, refiner_config) -> tuple[VPOGModel, RefinerNet]:
-    torch.manual_seed(0)
-    return VPOGModel(small_config).eval(), RefinerNet(refiner_config).eval()
-
-
-@pytest.fixture(scope="module")
-def folder(torch_networks, tmp_path_factory):
-    path = tmp_path_factory.mktemp("onnx")
-    export_onnx(*torch_networks, path, {"network": "small"})
-    return path
 
 
 def assert_same(found, expected):
@@ -37,8 +24,8 @@ def assert_same(found, expected):
         torch.testing.assert_close(torch.as_tensor(a), b, atol=1e-4, rtol=1e-4)
 
 
-def test_files_have_the_shapes_that_the_manifest_tells(folder, small_config):
-    manifest = json.loads((folder / MANIFEST).read_text())
+def test_files_have_the_shapes_that_the_manifest_tells(onnx_folder, small_config):
+    manifest = json.loads((onnx_folder / MANIFEST).read_text())
     assert sorted(manifest["networks"]) == ["encode", "flow", "match", "refiner", "retrieve"]
     assert manifest["made_of"] == {"network": "small"}
     size = small_config.image_size
@@ -46,7 +33,7 @@ def test_files_have_the_shapes_that_the_manifest_tells(folder, small_config):
         {"name": "images", "shape": [1, 3, size, size], "type": "uint8"}
     ]
     for network in manifest["networks"].values():
-        session = open_session(folder / network["file"])
+        session = open_session(onnx_folder / network["file"])
         for told, there in (
             (network["inputs"], session.get_inputs()),
             (network["outputs"], session.get_outputs()),
@@ -55,9 +42,9 @@ def test_files_have_the_shapes_that_the_manifest_tells(folder, small_config):
 
 
 @torch.no_grad()
-def test_an_engine_answers_like_torch_for_any_number_of_crops(torch_networks, folder):
+def test_an_engine_answers_like_torch_for_any_number_of_crops(torch_networks, onnx_folder):
     model, refiner = torch_networks
-    engine = OnnxModel(model, folder)
+    engine = OnnxModel(model, onnx_folder)
     torch.manual_seed(3)
     size = model.config.image_size
     images = torch.randint(0, 256, (10, 3, size, size), dtype=torch.uint8)
@@ -74,16 +61,23 @@ def test_an_engine_answers_like_torch_for_any_number_of_crops(torch_networks, fo
     shape = 3, 3, refiner.config.image_size, refiner.config.image_size
     image, render = (torch.randint(0, 256, shape, dtype=torch.uint8) for _ in range(2))
     pairs = image, render, torch.randn(shape), torch.rand(3, *shape[2:]) < 0.5
-    assert_same(vars(OnnxRefiner(refiner, folder)(*pairs)).values(), vars(refiner(*pairs)).values())
+    assert_same(vars(OnnxRefiner(refiner, onnx_folder)(*pairs)).values(), vars(refiner(*pairs)).values())
 
 
-def test_a_file_that_computes_something_else_is_refused(torch_networks, folder):
+def test_a_worker_process_opens_the_files_itself(torch_networks, onnx_folder):
+    model = torch_networks[0]
+    images = torch.randint(0, 256, (1, 3, model.config.image_size, model.config.image_size)).byte()
+    sent = pickle.loads(pickle.dumps(OnnxModel(model, onnx_folder)))
+    assert_same(vars(sent.encode(images)).values(), vars(model.encode(images)).values())
+
+
+def test_a_file_that_computes_something_else_is_refused(torch_networks, onnx_folder):
     other = VPOGModel(torch_networks[0].config)
     with torch.no_grad():
         other.retrieval_head.log_scale += 1
     graph = graphs_of(other, None, 1, 4)["retrieve"]
     with pytest.raises(VPOGError, match=r"retrieve\.onnx' computes another 'logits' than torch"):
-        onnx_export._checked(folder / "retrieve.onnx", graph)
+        onnx_export._checked(onnx_folder / "retrieve.onnx", graph)
 
 
 def test_a_damaged_file_is_named(tmp_path):
@@ -112,17 +106,8 @@ def test_what_an_engine_cannot_do_is_refused(asked, sentence, monkeypatch):
         Networks.load(**asked)
 
 
-def test_an_engine_finds_its_files_in_the_cache(torch_networks, folder, tmp_path, monkeypatch):
-    made = []
-
-    def copy(model, refiner, target, keys, **_):
-        made.append(target)
-        target.mkdir(parents=True)
-        for path in folder.iterdir():
-            (target / path.name).write_bytes(path.read_bytes())
-
-    monkeypatch.setattr("vpog_core.inference.onnx_engine.export_onnx", copy)
+def test_an_engine_finds_its_files_in_the_cache(torch_networks, copied_onnx, tmp_path):
     keys = {"network": "a", "refiner": "b"}
     for _ in range(2):
         networks.onnx_networks(*torch_networks, keys, tmp_path)
-    assert made == [tmp_path / "onnx-a-b"]
+    assert copied_onnx == [tmp_path / "onnx-a-b"]

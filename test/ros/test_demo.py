@@ -21,7 +21,8 @@ from vpog_ros.msg import ObjectPoseArray
 from vpog_core.geometry.boxes import jitter_box
 from vpog_core.geometry.se3 import rotation_z, transform
 from vpog_core.objects.library import ObjectLibrary
-from vpog_core.synthetic.demo_objects import OBJECT_SEEDS, demo_objects, write_objects
+from vpog_core.objects.mesh import save_meshes
+from vpog_core.synthetic.demo_objects import OBJECT_SEEDS, demo_objects
 from vpog_core.types import PoseEstimate
 from vpog_ros.conversions import object_pose
 from vpog_ros.demo import parse
@@ -34,7 +35,7 @@ TRAINING_SEEDS = 100_000
 @pytest.fixture(scope="module")
 def library(tmp_path_factory) -> ObjectLibrary:
     folder = tmp_path_factory.mktemp("demo") / "objects"
-    write_objects(folder, demo_objects())
+    save_meshes(demo_objects(), folder)
     return ObjectLibrary(folder)
 
 

@@ -5,6 +5,8 @@ import os
 
 import pytest
 
+from vpog_core.cli import main
+from vpog_core.evaluation import calibration_scenes
 from vpog_core.types import VPOGError
 from vpog_core.utils.cluster_pool import ClusterPool
 from vpog_core.utils.worker_pool import WorkerPool
@@ -15,6 +17,10 @@ MODULE = """
 import os
 import time
 
+import numpy as np
+from distributed import get_worker
+
+from vpog_core.inference.calibration import FEATURES, REFINED_FEATURES, TRACKED_FEATURES
 from vpog_core.types import VPOGError
 
 def make(limit):
@@ -26,6 +32,20 @@ def work(tool, item):
     time.sleep(0.1)  # so that both have a part in it
     tool["items"] += 1
     return item, tool["process"], tool["items"]
+
+class SceneEvaluator:
+    def __init__(self, weights, device, frames):
+        self.frames = frames
+
+    def run(self, scene):
+        get_worker()  # fails but on a worker
+        rng = np.random.default_rng(scene)
+        features = FEATURES, REFINED_FEATURES, TRACKED_FEATURES
+        return tuple([self.pose(rng, len(names), scene) for _ in range(self.frames)] for names in features)
+
+    def pose(self, rng, count, scene):
+        correct = rng.random() < 0.6
+        return rng.normal(size=count) + correct, correct, rng.chisquare(6), scene, True
 """
 
 
@@ -65,6 +85,16 @@ def test_what_goes_wrong_on_a_worker_is_said_here(job, cluster):
         WorkerPool(job.make, (5,), 1, cluster.scheduler_address) as pool,
     ):
         list(pool.map(job.work, [7]))
+
+
+def test_calibrate_is_fitted_to_what_the_workers_find(job, cluster, monkeypatch, capsys):
+    """Samples are drawn in place of estimated, which would take minutes."""
+    monkeypatch.setattr(calibration_scenes, "SceneEvaluator", job.SceneEvaluator)
+    words = ["--scenes", "6", "--frames", "40", "--dry-run", "--cluster", cluster.scheduler_address]
+    assert main(["calibrate", *words]) == 0
+    counts = [line.split()[1:] for line in capsys.readouterr().out.splitlines() if line.startswith("poses")]
+    # Of matches, aligned, refined and tracked poses: four scenes that are fitted, and two that check.
+    assert counts == [["160", "80"]] * 4
 
 
 def test_a_cluster_that_cannot_be_used_is_named(job, monkeypatch):

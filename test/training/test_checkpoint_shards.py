@@ -1,6 +1,5 @@
 """A run in pieces: what each fidelity keeps, and what is said of damaged ones; the tool for bare machines."""
 
-import importlib.util
 import json
 import sys
 import zipfile
@@ -21,16 +20,8 @@ from vpog_core.training.checkpoint_shards import MIB, pack, reduced, restored, u
 from vpog_core.training.train import make_module
 from vpog_core.types import VPOGError
 
-
-def module_of(path: Path):
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-toy = module_of(Path(__file__).with_name("toy_run.py"))
-tool = module_of(Path(__file__).parents[2] / "tools" / "train_slice.py")
+from . import toy_run as toy
+from .runs import tool
 
 
 @pytest.fixture(scope="module")

@@ -1,12 +1,6 @@
 """A refiner in training: what its run writes, how it goes on, in pieces and from the command line."""
 
-import importlib.util
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,7 +18,6 @@ from vpog_core.models.checkpoint import load_refiner, load_weights
 from vpog_core.objects.mesh import Mesh, save_mesh
 from vpog_core.synthetic.objects import make_object
 from vpog_core.synthetic.seeds import VALIDATION
-from vpog_core.training.callbacks import read_checkpoint
 from vpog_core.training.checkpoint_shards import pack, unpack
 from vpog_core.training.data import symmetry_cache
 from vpog_core.training.data.batch import RefinerBatch
@@ -35,38 +28,14 @@ from vpog_core.training.synthesis.pose_perturbation import PerturbationConfig
 from vpog_core.training.train import changed_settings, make_module, train
 from vpog_core.types import VPOGError
 
+from . import toy_run as toy
+from .runs import assert_same_run, kill_after_first_epoch, losses_of, start, state_of, tool
+
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-ROOT = Path(__file__).parents[2]
-TOY = Path(__file__).with_name("toy_run.py")
-
-
-def module_of(path: Path):
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-toy, tool = module_of(TOY), module_of(ROOT / "tools" / "train_slice.py")
 
 
 def run(folder: Path, *settings: str):
     return train(toy.toy_refiner_config(f"output={folder}", *settings), toy.toy_pairs)
-
-
-def state_of(folder: Path) -> dict:
-    return read_checkpoint(folder / "checkpoint.ckpt")
-
-
-def assert_same_run(a: dict, b: dict) -> None:
-    """Weights, averaged weights and both moments to the last bit."""
-    assert a["global_step"] == b["global_step"]
-    assert all(torch.equal(a["state_dict"][k], b["state_dict"][k]) for k in a["state_dict"])
-    moments = [c["optimizer_states"][0]["state"] for c in (a, b)]
-    assert all(
-        torch.equal(moments[0][i][k], moments[1][i][k]) for i in moments[0] for k in ("exp_avg", "exp_avg_sq")
-    )
 
 
 @pytest.fixture(scope="module")
@@ -83,23 +52,11 @@ def whole(tmp_path_factory) -> Path:
 
 def test_a_run_killed_and_resumed_ends_as_the_unbroken_one(whole, tmp_path):
     folder = tmp_path / "killed"
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(TOY), "0.3", "network=refiner", f"output={folder}"]
-    process = subprocess.Popen(
-        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    )
-    deadline = time.monotonic() + 120
-    while not (folder / "history.json").is_file() and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    error = process.communicate()[1]
-    assert process.returncode == -signal.SIGKILL, error
+    kill_after_first_epoch(start(folder, 0.3, "network=refiner"), folder)
     assert state_of(folder)["global_step"] == 3
     assert run(folder).step == 6
-    assert_same_run(state_of(folder), state_of(whole))
-    histories = [json.loads((f / "history.json").read_text()) for f in (folder, whole)]
-    broken, unbroken = ([h["loss"] for h in history] for history in histories)
-    assert broken == unbroken
+    assert_same_run(folder, whole)
+    assert losses_of(folder) == losses_of(whole)
 
 
 def test_what_a_run_leaves_behind(whole):
@@ -192,7 +149,7 @@ def test_in_bfloat16_labels_and_losses_stay_exact(refiner_batch):
 def test_pieces_make_a_refiner_s_run_again(whole, tmp_path):
     assert pack(whole, tmp_path / "pieces") == "exact"
     assert unpack(tmp_path / "pieces", tmp_path / "again") == "exact"
-    assert_same_run(state_of(tmp_path / "again"), state_of(whole))
+    assert_same_run(tmp_path / "again", whole)
     weights = load_refiner(tmp_path / "again" / "weights.safetensors", expect=toy.REFINER).state_dict()
     before = load_refiner(whole / "weights.safetensors").state_dict()
     assert all(torch.equal(weights[key], before[key]) for key in before)

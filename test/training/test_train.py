@@ -1,12 +1,7 @@
 """The training loop: exactness of resume and of several processes, what is written, when it stops."""
 
-import importlib.util
 import json
-import os
 import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,43 +12,17 @@ import yaml
 pytest.importorskip("lightning")
 
 from vpog_core.models.checkpoint import load_weights
-from vpog_core.training.callbacks import read_checkpoint
 from vpog_core.training.train import changed_settings, make_logger, make_module, train
 from vpog_core.types import VPOGError
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+from . import toy_run as toy
+from .runs import assert_same_run, kill_after_first_epoch, losses_of, start, state_of
 
-ROOT = Path(__file__).parents[2]
-TOY = Path(__file__).with_name("toy_run.py")
-spec = importlib.util.spec_from_file_location("toy_run", TOY)
-toy = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(toy)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def run(folder: Path, *settings: str):
     return train(toy.toy_config(f"output={folder}", *settings), toy.toy_data)
-
-
-def start(folder: Path, pause: float, *settings: str) -> subprocess.Popen:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(TOY), str(pause), f"output={folder}", *settings]
-    return subprocess.Popen(
-        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    )
-
-
-def state_of(folder: Path) -> dict:
-    return read_checkpoint(folder / "checkpoint.ckpt")
-
-
-def assert_same_run(a: dict, b: dict) -> None:
-    """Weights, averaged weights and both moments to the last bit."""
-    assert a["global_step"] == b["global_step"]
-    assert all(torch.equal(a["state_dict"][k], b["state_dict"][k]) for k in a["state_dict"])
-    moments = [c["optimizer_states"][0]["state"] for c in (a, b)]
-    assert all(
-        torch.equal(moments[0][i][k], moments[1][i][k]) for i in moments[0] for k in ("exp_avg", "exp_avg_sq")
-    )
 
 
 @pytest.fixture(scope="module")
@@ -69,20 +38,12 @@ def whole(tmp_path_factory) -> Path:
 
 def test_a_run_killed_and_resumed_ends_as_the_unbroken_one(whole, tmp_path):
     folder = tmp_path / "killed"
-    process = start(folder, 0.4)
-    deadline = time.monotonic() + 120
-    while not (folder / "history.json").is_file() and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL
+    kill_after_first_epoch(start(folder, 0.4), folder)
     assert state_of(folder)["global_step"] == 3
     (folder / "checkpoint.partial").write_bytes(b"the kill came while writing")
     assert run(folder).step == 6
-    assert_same_run(state_of(folder), state_of(whole))
-    histories = [json.loads((f / "history.json").read_text()) for f in (folder, whole)]
-    broken, unbroken = ([h["loss"] for h in history] for history in histories)
-    assert broken == unbroken
+    assert_same_run(folder, whole)
+    assert losses_of(folder) == losses_of(whole)
 
 
 def test_two_processes_do_what_one_does_with_two_batches_a_step(tmp_path):
@@ -95,8 +56,7 @@ def test_two_processes_do_what_one_does_with_two_batches_a_step(tmp_path):
     # Sums over two processes are rounded once more or less than sums over two batches.
     for key, value in one["state_dict"].items():
         torch.testing.assert_close(two["state_dict"][key], value, rtol=1e-5, atol=1e-6)
-    losses = [json.loads((tmp_path / n / "history.json").read_text())[-1]["loss"] for n in ("one", "two")]
-    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    assert losses_of(tmp_path / "one")[-1] == pytest.approx(losses_of(tmp_path / "two")[-1], rel=1e-5)
 
 
 def test_the_run_stops_when_the_time_is_up_and_goes_on_later(whole, tmp_path):
@@ -105,7 +65,7 @@ def test_the_run_stops_when_the_time_is_up_and_goes_on_later(whole, tmp_path):
         assert state_of(tmp_path)["items"] == step
     assert [h["step"] for h in json.loads((tmp_path / "history.json").read_text())] == [1, 2]
     finished = run(tmp_path, "loader.workers=2")
-    assert_same_run(state_of(tmp_path), state_of(whole))
+    assert_same_run(tmp_path, whole)
     assert run(tmp_path).step == finished.step == 6  # nothing is left to do
     assert "6 steps in" in str(finished)
     assert str(tmp_path / "weights.safetensors") in str(finished)

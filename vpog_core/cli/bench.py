@@ -22,6 +22,7 @@ EXAMPLE = """\
 examples:
   vpog bench
   vpog bench --device cuda --output bench.json
+  vpog bench --engine onnxruntime
   vpog bench --docs docs/performance.md
 Exit status: 0 done, 2 unusable input."""
 
@@ -49,7 +50,7 @@ def add_command(add) -> None:
         metavar="NAME,NAME",
         help="whose steps are timed (default: tiny,small)",
     )
-    add_flags(parser, LoadSettings, "weights", "device", "precision")
+    add_flags(parser, LoadSettings, "weights", "device", "precision", "engine")
     parser.set_defaults(device="cpu")
     parser.add_argument(
         "--threads",
@@ -68,20 +69,22 @@ def run_bench(arguments: argparse.Namespace) -> int:
     """Run `vpog bench`."""
     use_threads(arguments.threads or usable_cores())
     # Imported here: torch reads the thread settings when it is imported.
+    from vpog_core.evaluation.speed_config import SpeedConfig
     from vpog_core.evaluation.speed_report import speed_json, speed_tables, update_document
-    from vpog_core.evaluation.speed_run import SpeedConfig, run_speed
+    from vpog_core.evaluation.speed_run import run_speed
     from vpog_core.inference.networks import choose_device
     from vpog_core.utils.atomic_file import atomic_write
 
     config = SpeedConfig(
-        arguments.detections,
-        arguments.frames,
-        arguments.objects,
-        arguments.networks,
-        choose_device(arguments.device),
-        arguments.precision,
-        not arguments.no_comparisons,
-        arguments.weights,
+        detections=arguments.detections,
+        frames=arguments.frames,
+        objects=arguments.objects,
+        networks=arguments.networks,
+        device=choose_device(arguments.device),
+        precision=arguments.precision,
+        engine=arguments.engine,
+        comparisons=not arguments.no_comparisons,
+        weights=arguments.weights,
     )
     result = run_speed(config, lambda text: print(f"vpog: timing {text}", file=sys.stderr, flush=True))
     print(speed_tables(result))

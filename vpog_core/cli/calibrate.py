@@ -15,7 +15,7 @@ from vpog_core.types import VPOGError
 CHECKED = 3
 """Every third scene is held out of the fit, to check it."""
 
-_HELP = """\
+HELP = """\
 Fit the conversion of matches to a probability (the score) and a covariance of the correct size.
 
 The network estimates poses of objects it was not trained on, in synthetic scenes whose poses are known:
@@ -26,28 +26,22 @@ The others check them, on the best poses: from matches alone, aligned with the i
 image to the next, by the refiner or by optical flow alone. They are stored in the weights file, which stays
 the same network. Run it for every newly trained file."""
 
-_LEGEND = """\
+LEGEND = """\
 matched: poses from matches alone; aligned: those aligned with the image; tracked, flow: those followed by
 the refiner, or by optical flow alone, from poses of an earlier image, near ones and wrong ones, some in
 images where they are hidden.
 correct: mean distance of points (ADD) under 10 % of the diameter; score error: expected calibration
 error; in the 50 %: correct poses whose truth lies in the ellipsoid half of them should lie in."""
 
-_EXAMPLE = """\
+EXAMPLE = """\
 example:
   vpog calibrate --weights runs/tiny/weights.safetensors --scenes 30 --workers 4
 Exit status: 0 stored, 2 unusable input."""
 
 
-def add_calibrate(commands) -> None:
-    """Add the subcommand to the parser of `vpog`."""
-    parser = commands.add_parser(
-        "calibrate",
-        help="fit scores and covariances of new weights",
-        description=_HELP,
-        epilog=_EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_command(add) -> None:
+    """Register the subcommand; `add(name, summary, description, epilog, run)` gives its parser."""
+    parser = add("calibrate", "fit scores and covariances of new weights", HELP, EXAMPLE, run_calibrate)
     add_flags(parser, LoadSettings, "weights", "device")
     parser.add_argument(
         "--scenes",
@@ -72,7 +66,6 @@ def add_calibrate(commands) -> None:
     parser.add_argument(
         "--dry-run", action="store_true", help="print what would be stored, and store nothing"
     )
-    parser.set_defaults(run=run_calibrate)
 
 
 def run_calibrate(arguments: argparse.Namespace) -> int:
@@ -109,7 +102,7 @@ def run_calibrate(arguments: argparse.Namespace) -> int:
             continue
         best = best_of_each(calibrators[name].probability(stage.samples.score_features), stage.detection)
         print(_report(name, calibrators[name], stage.samples[best & ~checks], stage.samples[best & checks]))
-    print(_LEGEND)
+    print(LEGEND)
     # Store the calibration in the weights file.
     calibration = Calibration.of(**calibrators)
     if not arguments.dry_run:

@@ -14,19 +14,19 @@ import numpy as np
 
 from vpog_core import __version__
 from vpog_core.cli.bench import add_command as add_bench
-from vpog_core.cli.calibrate import add_calibrate
+from vpog_core.cli.calibrate import add_command as add_calibrate
 from vpog_core.cli.cluster import add_cluster, onboard_on_cluster
 from vpog_core.cli.data import add_data
 from vpog_core.cli.evaluate import add_command as add_evaluate
 from vpog_core.cli.export import add_command as add_export
-from vpog_core.cli.flags import add_flags, values_of
+from vpog_core.cli.flags import add_flags, add_unit, values_of
 from vpog_core.cli.from_dump import missing_inputs, run_from_dump
 from vpog_core.cli.known_pose import add_known_pose, known_constraints
 from vpog_core.cli.numbers import count, positive
 from vpog_core.cli.publish import add_command as add_publish
 from vpog_core.cli.replay import add_commands as add_replay
 from vpog_core.cli.symmetry import add_command as add_symmetry
-from vpog_core.cli.train import add_train
+from vpog_core.cli.train import add_command as add_train
 from vpog_core.inference.options import LoadSettings, Options
 from vpog_core.threads import usable_cores, use_threads
 from vpog_core.types import Detection, VPOGError
@@ -86,18 +86,19 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"vpog {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    _add_estimate(commands)
-    _add_onboard(commands)
-    _add_demo(commands)
-    add_train(commands)
-    add_calibrate(commands)
-    add_evaluate(partial(_add_command, commands))
-    add_publish(partial(_add_command, commands))
-    add_symmetry(partial(_add_command, commands))
-    add_bench(partial(_add_command, commands))
-    add_export(partial(_add_command, commands))
+    add = partial(_add_command, commands)
+    _add_estimate(add)
+    _add_onboard(add)
+    _add_demo(add)
+    add_train(add)
+    add_calibrate(add)
+    add_evaluate(add)
+    add_publish(add)
+    add_symmetry(add)
+    add_bench(add)
+    add_export(add)
     add_data(commands)
-    add_replay(partial(_add_command, commands))
+    add_replay(add)
     parser.set_defaults(parse=parser.parse_args)  # for commands that run other ones
     return parser
 
@@ -114,14 +115,9 @@ def _add_command(commands, name: str, summary: str, description: str, epilog: st
     return parser
 
 
-def _add_estimate(commands) -> None:
-    parser = _add_command(
-        commands,
-        "estimate",
-        "find an object's pose in an image",
-        _ESTIMATE_HELP,
-        _ESTIMATE_EXAMPLE,
-        run_estimate,
+def _add_estimate(add) -> None:
+    parser = add(
+        "estimate", "find an object's pose in an image", _ESTIMATE_HELP, _ESTIMATE_EXAMPLE, run_estimate
     )
     parser.add_argument(
         "--from", dest="dump", metavar="DUMP", help="find the poses of a frame again that ~/dump has written"
@@ -139,7 +135,7 @@ def _add_estimate(commands) -> None:
     )
     parser.add_argument("--object", metavar="MESH_OR_ID", help="mesh file, or name in DIR")
     parser.add_argument("--objects-dir", metavar="DIR", help="folder of meshes (and objects.yaml)")
-    _add_unit(parser)
+    add_unit(parser)
     add_known_pose(parser)
     _add_model(parser)
     parser.set_defaults(refuse=parser.error)
@@ -149,16 +145,14 @@ def _add_estimate(commands) -> None:
     )
 
 
-def _add_onboard(commands) -> None:
-    parser = _add_command(
-        commands, "onboard", "prepare objects from their meshes", _ONBOARD_HELP, _ONBOARD_EXAMPLE, run_onboard
-    )
+def _add_onboard(add) -> None:
+    parser = add("onboard", "prepare objects from their meshes", _ONBOARD_HELP, _ONBOARD_EXAMPLE, run_onboard)
     parser.add_argument(
         "mesh",
         metavar="MESH",
         help="mesh file, .ply, .obj, .glb, .gltf or .stl, or a folder of them (and objects.yaml)",
     )
-    _add_unit(parser)
+    add_unit(parser)
     add_flags(parser, LoadSettings)
     parser.add_argument("--output", metavar="DIR", help="also draw the template views into DIR")
     workers = "processes that onboard the objects of a folder (default: one for each core)"
@@ -166,9 +160,8 @@ def _add_onboard(commands) -> None:
     add_cluster(parser)
 
 
-def _add_demo(commands) -> None:
-    parser = _add_command(
-        commands,
+def _add_demo(add) -> None:
+    parser = add(
         "demo",
         "estimate poses in a made-up scene and compare with the truth",
         _DEMO_HELP,
@@ -181,15 +174,6 @@ def _add_demo(commands) -> None:
     _add_model(parser)
     parser.add_argument(
         "--output", default="demo_output", metavar="DIR", help="where the images go (default: %(default)s)"
-    )
-
-
-def _add_unit(parser) -> None:
-    parser.add_argument(
-        "--unit",
-        choices=("auto", "m", "cm", "mm"),
-        default="auto",
-        help="of the mesh file; auto takes metres and refuses what cannot be",
     )
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from vpog_core.cli.flags import add_unit
 from vpog_core.cli.numbers import count, positive
+from vpog_core.cli.renamed import RefusedOption
 from vpog_core.types import VPOGError
 
 _HELP = "Show training samples with their labels, or measure how fast they are made."
@@ -46,7 +48,7 @@ def add_data(commands) -> None:
     preview.add_argument("--output", default="preview.png", metavar="FILE", help="PNG (default: %(default)s)")
     bench = _part(parts, "bench", "samples per second of the loader", _BENCH_HELP, run_bench)
     bench.add_argument("--workers", type=int, default=0, metavar="N", help="also with N loader processes")
-    bench.add_argument("--groups", action=_Renamed, const="--items", help=argparse.SUPPRESS)
+    bench.add_argument("--groups", action=RefusedOption, const="--items", help=argparse.SUPPRESS)
     bench.add_argument(
         "--items",
         type=positive,
@@ -54,13 +56,6 @@ def add_data(commands) -> None:
         metavar="N",
         help="items of the data set that are measured (default: %(default)s)",
     )
-
-
-class _Renamed(argparse.Action):
-    """Refuses an option of earlier versions with its new name, `const`."""
-
-    def __call__(self, parser, namespace, values, option_string=None) -> None:
-        parser.error(f"{option_string} is called {self.const} now: use that name.")
 
 
 def _part(parts, name: str, summary: str, description: str, run) -> argparse.ArgumentParser:
@@ -78,9 +73,7 @@ def _part(parts, name: str, summary: str, description: str, run) -> argparse.Arg
     parser.add_argument(
         "--meshes", action="append", default=[], metavar="DIR", help="mesh files; may be repeated"
     )
-    parser.add_argument(
-        "--unit", choices=("auto", "m", "cm", "mm"), default="auto", help="unit of those meshes"
-    )
+    add_unit(parser)
     parser.add_argument("--gso", default="", metavar="DIR", help="Google Scanned Objects, as published")
     parser.add_argument(
         "--bop",
@@ -93,7 +86,7 @@ def _part(parts, name: str, summary: str, description: str, run) -> argparse.Arg
     parser.add_argument("--photos", default="", metavar="DIR", help="photographs, for backgrounds")
     parser.add_argument("--hdri", default="", metavar="DIR", help="environment maps (.hdr, .exr), for light")
     parser.add_argument("--cache-dir", default="runs/cache", metavar="DIR", help="(default: %(default)s)")
-    parser.add_argument("--bank", action=_Renamed, const="--cache-dir", help=argparse.SUPPRESS)
+    parser.add_argument("--bank", action=RefusedOption, const="--cache-dir", help=argparse.SUPPRESS)
     parser.add_argument(
         "--size", type=positive, metavar="PX", help="of crops (default: 112, of a refiner 128)"
     )

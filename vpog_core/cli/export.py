@@ -6,7 +6,9 @@ import argparse
 import sys
 from pathlib import Path
 
+from vpog_core.cli.flags import add_flags
 from vpog_core.cli.numbers import positive
+from vpog_core.inference.options import LoadSettings
 from vpog_core.types import VPOGError
 
 HELP = """\
@@ -34,8 +36,7 @@ def add_command(add) -> None:
         metavar="N",
         help="templates of each crop (default: 4, a cluster)",
     )
-    parser.add_argument("--weights", metavar="FILE", help="a .safetensors file (default: the one shipped)")
-    parser.add_argument("--refiner-weights", metavar="FILE", help="(default: the ones shipped)")
+    add_flags(parser, LoadSettings, "weights", "refiner_weights")
 
 
 def run_export(arguments: argparse.Namespace) -> int:

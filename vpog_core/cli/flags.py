@@ -1,4 +1,4 @@
-"""Add flags to the command line for declared settings, see `vpog_core.setting`."""
+"""Add flags to the command line: those of declared settings, see `vpog_core.setting`, and --unit."""
 
 from __future__ import annotations
 
@@ -38,6 +38,16 @@ def add_flag(parser, name: str, declared: Setting, flag: str = "") -> None:
     text += f" Range: {declared.range}." if declared.minimum is not None else ""
     text += " (default: %(default)s)" if declared.default != "" else ""
     parser.add_argument(flag, help=text, **more)
+
+
+def add_unit(parser: argparse.ArgumentParser) -> None:
+    """Add the flag --unit, of mesh files that do not tell theirs."""
+    parser.add_argument(
+        "--unit",
+        choices=("auto", "m", "cm", "mm"),
+        default="auto",
+        help="of the mesh files; auto takes metres and refuses what cannot be (default: %(default)s)",
+    )
 
 
 def values_of(arguments: argparse.Namespace, settings_class: type) -> dict[str, Any]:

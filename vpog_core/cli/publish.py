@@ -10,7 +10,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from vpog_core.cli.flags import add_flags
 from vpog_core.cli.numbers import positive
+from vpog_core.inference.options import LoadSettings
 from vpog_core.types import VPOGError
 from vpog_core.utils.fingerprint import digest
 
@@ -51,7 +53,7 @@ def add_command(add) -> None:
         "--quick", action="store_true", help="evaluate a small part of the benchmark, to test the command"
     )
     parser.add_argument("--workers", type=positive, default=1, metavar="N", help="processes (default: 1)")
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    add_flags(parser, LoadSettings, "device")
 
 
 def run_publish(arguments: argparse.Namespace) -> int:

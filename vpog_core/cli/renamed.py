@@ -1,4 +1,4 @@
-"""Accept renamed options of a command line under their old names for one version."""
+"""Tell the new names of renamed options of a command line."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 
 
 class RenamedOption(argparse.Action):
-    """Stores the value under the new name, `dest`, and prints the new name on stderr.
+    """Stores the value under the new name, `dest`, and prints the new name on stderr: for one version.
 
     parser.add_argument("--old-name", dest="new_name", action=RenamedOption, help=argparse.SUPPRESS)
     """
@@ -18,3 +18,13 @@ class RenamedOption(argparse.Action):
             f"vpog: {option_string} is now {new}; the old name will go in the next version.", file=sys.stderr
         )
         setattr(namespace, self.dest, values)
+
+
+class RefusedOption(argparse.Action):
+    """Refuses an option of earlier versions with its new name, `const`.
+
+    parser.add_argument("--old-name", action=RefusedOption, const="--new-name", help=argparse.SUPPRESS)
+    """
+
+    def __call__(self, parser, namespace, values, option_string=None) -> None:
+        parser.error(f"{option_string} is called {self.const} now: use that name.")

@@ -215,8 +215,9 @@ def _print_end(summary, settings) -> None:
 
 def run_record(arguments: argparse.Namespace) -> int:
     """Run `vpog record-demo`."""
+    from vpog_core.objects.mesh import save_meshes
     from vpog_core.replay.record_demo import record_demo
-    from vpog_core.synthetic.demo_objects import demo_objects, write_objects
+    from vpog_core.synthetic.demo_objects import demo_objects
 
     path = Path(arguments.output)
     objects = path.with_name(f"{path.name}_objects")
@@ -228,7 +229,7 @@ def run_record(arguments: argparse.Namespace) -> int:
         record_demo(
             path, arguments.frames, arguments.rate, arguments.seed, arguments.jitter, arguments.storage
         )
-        write_objects(objects, demo_objects())
+        save_meshes(demo_objects(), objects)
     except OSError as error:
         raise VPOGError(f"'{path}' cannot be written ({error.strerror}): choose another OUTPUT.") from error
     print(f"bag: {path}, meshes: {objects}. To find the poses:")

@@ -29,7 +29,7 @@ def _direction(elevation: float, azimuth: float) -> np.ndarray:
     return np.array([c * np.cos(azimuth), c * np.sin(azimuth), np.sin(elevation)])
 
 
-def mesh_description(object_id: str, mesh) -> str:
+def mesh_description(object_id: str, mesh: Mesh) -> str:
     """Tell the size of an object and what its mesh holds, in one line."""
     width, depth, height = 1e3 * np.ptp(mesh.bounds, axis=0)
     return (
@@ -39,7 +39,7 @@ def mesh_description(object_id: str, mesh) -> str:
     )
 
 
-def _colouring(mesh) -> str:
+def _colouring(mesh: Mesh) -> str:
     if mesh.uv is not None and mesh.texture is not None:
         return f"texture {mesh.texture.shape[1]}x{mesh.texture.shape[0]}"
     return "colours per vertex" if mesh.vertex_colors is not None else "one plain colour"

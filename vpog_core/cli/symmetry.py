@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from vpog_core.cli.flags import add_unit
+
 HELP = """\
 Find the turns after which an object looks the same, by its shape and its colours together, and print
 what to write into objects.yaml. Of poses that look alike the node then gives the one nearest to the
@@ -24,9 +26,7 @@ def add_command(add) -> None:
     """Register the subcommand; `add(name, summary, description, epilog, run)` gives its parser."""
     parser = add("symmetry", "propose the symmetry of a mesh for objects.yaml", HELP, EXAMPLE, run_symmetry)
     parser.add_argument("mesh", metavar="MESH", help="mesh file: .ply, .obj, .glb or .stl")
-    parser.add_argument(
-        "--unit", choices=("auto", "m", "cm", "mm"), default="auto", help="unit of the mesh file"
-    )
+    add_unit(parser)
 
 
 def run_symmetry(arguments: argparse.Namespace) -> int:

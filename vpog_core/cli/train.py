@@ -6,7 +6,7 @@ import argparse
 
 from vpog_core.types import VPOGError
 
-_HELP = """\
+HELP = """\
 Train a network. Settings are Hydra's: SECTION=FILE takes a file of config/train, KEY=VALUE sets one
 value. Objects and photographs are given as data settings; without any, procedural objects are made up.
 
@@ -26,7 +26,7 @@ Settings that are often given (--show prints them all):
   loader.batch_size=N         objects in a batch, four queries each; loader.workers=N processes render
   init.weights=FILE           begin with these weights"""
 
-_EXAMPLES = """\
+EXAMPLES = """\
 examples:
   vpog train experiment=tiny output=runs/tiny trainer.minutes=90
   vpog train experiment=small data.meshes=[meshes/train] data.photos=photos
@@ -34,18 +34,11 @@ examples:
 Quote arguments with brackets, as shells read them. Exit status: 0 done, 2 unusable settings, 130 stopped."""
 
 
-def add_train(commands) -> None:
-    """Add the subcommand to the parser of `vpog`."""
-    parser = commands.add_parser(
-        "train",
-        help="train the network",
-        description=_HELP,
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_command(add) -> None:
+    """Register the subcommand; `add(name, summary, description, epilog, run)` gives its parser."""
+    parser = add("train", "train the network", HELP, EXAMPLES, run_train)
     parser.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="settings, see above")
     parser.add_argument("--show", action="store_true", help="print all settings as YAML and do nothing")
-    parser.set_defaults(run=run_train)
 
 
 def run_train(arguments: argparse.Namespace) -> int:

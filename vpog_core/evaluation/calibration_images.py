@@ -19,7 +19,7 @@ from vpog_core.evaluation.heldout_image import lights
 from vpog_core.evaluation.tracking_samples import covered
 from vpog_core.geometry.boxes import jitter_box, outer_box
 from vpog_core.geometry.symmetry import Symmetry
-from vpog_core.objects.mesh import Mesh, save_mesh
+from vpog_core.objects.mesh import Mesh, save_meshes
 from vpog_core.objects.symmetry_search import find_symmetry
 from vpog_core.synthetic.imperfect_mesh import imperfect
 from vpog_core.synthetic.objects import make_object
@@ -83,8 +83,7 @@ class CalibrationScene:
 
     def write_library(self, folder: Path) -> None:
         """Write the objects as mesh files, metres, and their symmetries."""
-        for name, each in self.objects.items():
-            save_mesh(each.mesh, folder / f"{name}.ply")
+        save_meshes({name: each.mesh for name, each in self.objects.items()}, folder)
         settings = {name: {"symmetry": each.settings} for name, each in self.objects.items() if each.settings}
         if settings:
             (folder / "objects.yaml").write_text(yaml.safe_dump({"objects": settings}), encoding="utf-8")

@@ -3,79 +3,91 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
 from vpog_core.evaluation.baseline_sift import SiftBaseline
 from vpog_core.evaluation.speed_scene import SpeedScene
 from vpog_core.inference.estimator import PoseEstimator
-from vpog_core.models.precision import choose_precision, uses_bfloat16
-from vpog_core.types import Detection
+from vpog_core.inference.networks import Networks
+from vpog_core.types import Camera, Detection
+
+Detections = Sequence[Detection]
+Way = Callable[[np.ndarray, Camera, Detections], object]
+"""What estimates the poses of detections in an image, as `PoseEstimator.estimate` does."""
 
 
 def compare_variants(
-    estimator: PoseEstimator, scene: SpeedScene, count: int, frames: int, precision: str
+    estimator: PoseEstimator, scene: SpeedScene, count: int, frames: int, networks: Mapping[str, Networks]
 ) -> dict[str, float]:
     """Time the estimator and its variants in turn, on the same images.
 
     Args:
-        count: detections in each of the `frames` images; precision: that of the estimator.
+        count: detections in each of the `frames` images.
+        networks: the estimator's in other precisions or by other engines, by the name of the way.
 
     Returns:
         for each other way, its median time over that of the estimator as it is.
     """
-    images = [scene.image(n, count) for n in range(frames)]
-
-    def ours(image: np.ndarray, detections: list[Detection]) -> None:
-        estimator.estimate(image, scene.camera, detections)
-
-    def without_cache(image: np.ndarray, detections: list[Detection]) -> None:
-        for name in scene.names:
-            estimator.onboarded(name).clear_clusters()
-        ours(image, detections)
-
-    def one_by_one(image: np.ndarray, detections: list[Detection]) -> None:
-        for detection in detections:
-            ours(image, [detection])
-
-    def all_compared(image: np.ndarray, detections: list[Detection]) -> None:
-        options = estimator.options
-        # With as many alternatives as hypotheses, all of them are compared with the image.
-        estimator.options = replace(options, alternatives=2, hypotheses=max(3, options.hypotheses))
-        try:
-            ours(image, detections)
-        finally:
-            estimator.options = options
-
-    def in_float32(image: np.ndarray, detections: list[Detection]) -> None:
-        for chosen in ("float32", precision):
-            for network in (estimator.model, estimator.networks.refiner):
-                choose_precision(network, chosen)
-            if chosen == "float32":
-                ours(image, detections)
-
-    others = {
-        "templates encoded anew in every image": without_cache,
-        f"{count} detections one by one": one_by_one,
-        "three hypotheses, all compared with the image": all_compared,
-    }
-    if uses_bfloat16(estimator.model):
-        others["float32"] = in_float32
     sift = SiftBaseline(estimator.library)
-    for name in scene.names:
+    for name in scene.meshes:
         sift.onboard(name)
-    others["SIFT + PnP"] = lambda image, detections: sift.estimate(image, scene.camera, detections)
-    return {name: _ratio(ours, other, images) for name, other in others.items()}
+    ways: dict[str, Way] = {
+        "templates encoded anew in every image": partial(_encoding_anew, estimator),
+        f"{count} detections one by one": partial(_one_by_one, estimator),
+        "three hypotheses, all compared with the image": partial(_comparing_all, estimator),
+        **{name: partial(_with_networks, estimator, other) for name, other in networks.items()},
+        "SIFT + PnP": sift.estimate,
+    }
+    images = [scene.image(n, count) for n in range(frames)]
+    return {name: _ratio(estimator.estimate, way, scene.camera, images) for name, way in ways.items()}
 
 
-def _ratio(ours: Callable, other: Callable, images: Sequence[tuple]) -> float:
-    """Compute the median time of a variant over that of the estimator, measured in turn."""
+def _encoding_anew(
+    estimator: PoseEstimator, image: np.ndarray, camera: Camera, detections: Detections
+) -> None:
+    for name in estimator.object_ids:
+        estimator.onboarded(name).clear_clusters()
+    estimator.estimate(image, camera, detections)
+
+
+def _one_by_one(estimator: PoseEstimator, image: np.ndarray, camera: Camera, detections: Detections) -> None:
+    for detection in detections:
+        estimator.estimate(image, camera, [detection])
+
+
+def _comparing_all(
+    estimator: PoseEstimator, image: np.ndarray, camera: Camera, detections: Detections
+) -> None:
+    options = estimator.options
+    # With as many alternatives as hypotheses, all of them are compared with the image.
+    estimator.options = replace(options, alternatives=2, hypotheses=max(3, options.hypotheses))
+    try:
+        estimator.estimate(image, camera, detections)
+    finally:
+        estimator.options = options
+
+
+def _with_networks(
+    estimator: PoseEstimator, networks: Networks, image: np.ndarray, camera: Camera, detections: Detections
+) -> None:
+    own = estimator.networks
+    estimator.networks = networks
+    try:
+        estimator.estimate(image, camera, detections)
+    finally:
+        estimator.networks = own
+
+
+def _ratio(ours: Way, other: Way, camera: Camera, images: Sequence[tuple]) -> float:
+    """Compute the median time of another way over ours, measured in turn."""
     times: tuple[list[float], list[float]] = ([], [])
     for image, detections in images:
-        for variant, seconds in zip((ours, other), times, strict=True):
+        for estimate, seconds in zip((ours, other), times, strict=True):
             begin = time.perf_counter()
-            variant(image, detections)
+            estimate(image, camera, detections)
             seconds.append(time.perf_counter() - begin)
     return float(np.median(times[1]) / np.median(times[0]))

@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
+from vpog_core.evaluation.speed_floor import StepCost
 from vpog_core.evaluation.speed_run import FrameTimes, SpeedResult
 from vpog_core.types import VPOGError
 from vpog_core.utils.atomic_file import atomic_write
@@ -25,27 +26,25 @@ def speed_json(result: SpeedResult) -> str:
 def speed_tables(result: SpeedResult) -> str:
     """Make the tables of a result, in Markdown."""
     machine, rates = result.machine, result.rates
-    kind = f"{machine['device']}, {machine['cores']} cores, {machine['threads']} threads"
+    cores = f"{machine['device']}, {machine['cores']} cores, {machine['threads']} threads"
+    engines = ", ".join(f"{name} {machine[name]}" for name in dict.fromkeys((machine["engine"], "torch")))
     memory = f"Peak memory {result.memory_mib:.0f} MiB"
     if result.gpu_memory_mib is not None:
         memory += f", of the GPU {result.gpu_memory_mib:.0f} MiB"
-    return "\n\n".join(
-        [
-            f"{kind}, torch {machine['torch']}, {machine['precision']}. At best {rates.operations / 1e9:.0f} "
-            f"GFLOP/s in a matrix product, {rates.bytes / 1e9:.1f} GB/s read and written in a copy. "
-            f"{memory}. Onboarding an object: {result.onboarding:.1f} s.",
-            "One image, milliseconds from its bytes to the poses (drawing not counted):",
-            _frame_table(result.frames),
-            "Its stages, medians in milliseconds:",
-            _stage_table(result.frames),
-            "The network's steps beside their floors:",
-            _step_table(result),
-            *(
-                ["Time of another way over ours, in the same run:", _ratio_table(result)]
-                * bool(result.ratios)
-            ),
-        ]
-    )
+    parts = [
+        f"{cores}, {engines}, {machine['precision']}. At best {rates.operations / 1e9:.0f} GFLOP/s in a "
+        f"matrix product, {rates.bytes / 1e9:.1f} GB/s read and written in a copy. {memory}. "
+        f"Onboarding an object: {result.onboarding:.1f} s.",
+        "One image, milliseconds from its bytes to the poses (drawing not counted):",
+        _frame_table(result.frames),
+        "Its stages, medians in milliseconds:",
+        _stage_table(result.frames),
+        "The network's steps beside their floors:",
+        _step_table(result.steps),
+    ]
+    if result.ratios:
+        parts += ["Time of another way over ours, in the same run:", _ratio_table(result.ratios)]
+    return "\n\n".join(parts)
 
 
 def update_document(path: Path, result: SpeedResult) -> None:
@@ -81,17 +80,17 @@ def _stage_table(frames: list[FrameTimes]) -> str:
     return _markdown(["stage", *(f"{f.detections} {f.name}" for f in frames)], rows)
 
 
-def _step_table(result: SpeedResult) -> str:
+def _step_table(steps: list[StepCost]) -> str:
     rows = [
         [s.network, s.step, str(s.batch), f"{s.gflop:.3g}", f"{s.mib:.1f}", f"{s.floor:.2f}",
          f"{s.milliseconds:.2f}", f"{s.ratio:.1f}"]
-        for s in result.steps
+        for s in steps
     ]  # fmt: skip
     return _markdown(["network", "step", "batch", "GFLOP", "MiB", "floor, ms", "ours, ms", "ratio"], rows)
 
 
-def _ratio_table(result: SpeedResult) -> str:
-    return _markdown(["other way", "its time over ours"], [[n, f"{r:.2f}"] for n, r in result.ratios.items()])
+def _ratio_table(ratios: dict[str, float]) -> str:
+    return _markdown(["other way", "its time over ours"], [[n, f"{r:.2f}"] for n, r in ratios.items()])
 
 
 def _markdown(head: list[str], rows: list[list[str]]) -> str:

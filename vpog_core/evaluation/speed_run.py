@@ -16,47 +16,17 @@ import numpy as np
 import torch
 
 from vpog_core.evaluation.speed_comparison import compare_variants
+from vpog_core.evaluation.speed_config import SpeedConfig
 from vpog_core.evaluation.speed_floor import MachineRates, StepCost, measure_rates, measure_steps
+from vpog_core.evaluation.speed_networks import check_presets, load_networks, other_networks, preset_networks
 from vpog_core.evaluation.speed_scene import FRAME_SECONDS, SpeedScene
 from vpog_core.inference.estimator import PoseEstimator
 from vpog_core.inference.tracking import Tracker
-from vpog_core.models.config import PRESETS
-from vpog_core.models.precision import choose_precision, uses_bfloat16
-from vpog_core.models.refiner import RefinerNet
-from vpog_core.models.refiner_config import REFINER_PRESETS
-from vpog_core.models.vpog_model import VPOGModel
+from vpog_core.models.precision import uses_bfloat16
 from vpog_core.threads import usable_cores
-from vpog_core.types import VPOGError
 from vpog_core.visualization.overlay import PoseDrawing, draw_poses
 
 TRACKED = "tracked"
-
-
-@dataclass(frozen=True)
-class SpeedConfig:
-    """Set what is timed.
-
-    Attributes:
-        detections: numbers of detections in an image; frames: images for each, after the first.
-        objects: in the scene; networks: presets of which the steps are timed: `tiny`, `small`.
-        device: `cpu` or `cuda`; precision: see `precision.PRECISIONS`.
-        comparisons: also time the estimator without its optimisations, and the classical method.
-        weights: a file, or None for the one that ships.
-    """
-
-    detections: tuple[int, ...] = (1, 4, 16)
-    frames: int = 10
-    objects: int = 3
-    networks: tuple[str, ...] = ("tiny", "small")
-    device: str = "cpu"
-    precision: str = "auto"
-    comparisons: bool = True
-    weights: str | None = None
-
-    @property
-    def comparison_detections(self) -> int:
-        """The number of detections in the images of comparisons: several, so that they are batched."""
-        return max(2, min(4, max(self.detections)))
 
 
 @dataclass
@@ -107,52 +77,55 @@ def run_speed(config: SpeedConfig, report: ReportProgress = lambda text: None) -
         report: called with what is timed next.
 
     Raises:
-        VPOGError: a device that is not there, a network or precision that is not known.
+        VPOGError: a device that is not there, a network or precision that is not known, or an engine that is
+            not installed or does not support the settings.
     """
-    unknown = [
-        n for n in config.networks if f"vpog-{n}" not in PRESETS or f"refiner-{n}" not in REFINER_PRESETS
-    ]
-    if unknown:
-        raise VPOGError(f"There is no network '{unknown[0]}' to time: use tiny or small.")
-    with tempfile.TemporaryDirectory(prefix="vpog_bench_") as folder:
-        library = Path(folder) / "meshes"
-        library.mkdir()
-        scene = SpeedScene(config.objects, library)
-        estimator = PoseEstimator(
-            library,
-            config.weights,
-            device=config.device,
-            cache_dir=Path(folder) / "cache",
-            precision=config.precision,
-        )
-        report("onboarding")
-        begin = time.perf_counter()
-        estimator.onboard()
-        onboarding = (time.perf_counter() - begin) / config.objects
-        bfloat16 = uses_bfloat16(estimator.model)
-        result = SpeedResult(_machine(config, bfloat16), measure_rates(config.device, bfloat16), onboarding)
-        for count in config.detections:
-            report(f"{count} new detections")
-            result.frames.append(_time_new(estimator, scene, count, config.frames))
-        report("tracked objects")
-        result.frames.append(_time_tracked(estimator, scene, config.objects, config.frames))
-        if config.comparisons:
-            report("comparisons")
-            result.ratios = compare_variants(
-                estimator, scene, config.comparison_detections, config.frames, config.precision
-            )
-    for name in config.networks:
-        report(f"steps of {name}")
-        result.steps += _time_steps(name, config, result.rates)
+    check_presets(config.networks)
+    with tempfile.TemporaryDirectory(prefix="vpog_bench_") as temporary:
+        folder = Path(temporary)
+        result = _time_estimator(config, folder, report)
+        for name in config.networks:
+            report(f"steps of {name}")
+            result.steps += _time_steps(name, config, result.rates, folder)
     result.memory_mib = _peak_memory_mib()
     if config.device.startswith("cuda"):
         result.gpu_memory_mib = torch.cuda.max_memory_allocated(config.device) / 2**20
     return result
 
 
+def _time_estimator(config: SpeedConfig, folder: Path, report: ReportProgress) -> SpeedResult:
+    """Time an estimator in a scene whose meshes and templates are written to a folder."""
+    library = folder / "meshes"
+    library.mkdir()
+    scene = SpeedScene(config.objects, library)
+    networks = load_networks(config)
+    estimator = PoseEstimator(library, networks, cache_dir=folder / "cache")
+    # Onboard all objects.
+    report("onboarding")
+    begin = time.perf_counter()
+    estimator.onboard()
+    onboarding = (time.perf_counter() - begin) / config.objects
+    bfloat16 = uses_bfloat16(networks.model)
+    result = SpeedResult(_machine(config, bfloat16), measure_rates(config.device, bfloat16), onboarding)
+    # Time images of new objects and of tracked ones.
+    for count in config.detections:
+        report(f"{count} new detections")
+        result.frames.append(_time_new(estimator, scene, count, config.frames))
+    report("tracked objects")
+    result.frames.append(_time_tracked(estimator, scene, config.objects, config.frames))
+    # Time the same images in other ways.
+    if config.comparisons:
+        report("comparisons")
+        others = other_networks(config, networks)
+        result.ratios = compare_variants(
+            estimator, scene, config.comparison_detections, config.frames, others
+        )
+    return result
+
+
 def _time_new(estimator: PoseEstimator, scene: SpeedScene, count: int, frames: int) -> FrameTimes:
     """Time images whose detections are all searched for among all views."""
-    for name in scene.names:
+    for name in scene.meshes:
         estimator.onboarded(name).clear_clusters()
     return _time_frames(
         "new", scene, count, frames, lambda image, found, _: estimator.estimate(image, scene.camera, found)
@@ -196,17 +169,13 @@ def _time_frames(name: str, scene: SpeedScene, count: int, frames: int, estimate
 
 
 def _draw(scene: SpeedScene, image: np.ndarray, estimates: Sequence) -> None:
-    meshes = dict(zip(scene.names, scene.meshes, strict=True))
-    poses = [(e.T_cam_obj, meshes[e.class_id]) for e in estimates if e.T_cam_obj is not None]
+    poses = [(e.T_cam_obj, scene.meshes[e.class_id]) for e in estimates if e.T_cam_obj is not None]
     draw_poses(image, scene.camera, [PoseDrawing(T, mesh.vertices, mesh.faces) for T, mesh in poses])
 
 
-def _time_steps(name: str, config: SpeedConfig, rates: MachineRates) -> list[StepCost]:
-    """Time a preset's steps with random weights, which take the same time as trained ones."""
-    model = VPOGModel(PRESETS[f"vpog-{name}"]).eval().to(config.device)
-    refiner = RefinerNet(REFINER_PRESETS[f"refiner-{name}"]).eval().to(config.device)
-    for network in (model, refiner):
-        choose_precision(network, config.precision)
+def _time_steps(name: str, config: SpeedConfig, rates: MachineRates, folder: Path) -> list[StepCost]:
+    """Time the steps of a preset."""
+    model, refiner = preset_networks(name, config, folder)
     found = []
     for batch in config.detections:
         found += measure_steps(name, model, refiner, batch, rates, config.frames)
@@ -215,13 +184,19 @@ def _time_steps(name: str, config: SpeedConfig, rates: MachineRates) -> list[Ste
 
 def _machine(config: SpeedConfig, bfloat16: bool) -> dict[str, str | int]:
     device = torch.cuda.get_device_name(config.device) if config.device.startswith("cuda") else _processor()
-    return {
+    machine = {
         "device": device,
         "cores": usable_cores(),
         "threads": torch.get_num_threads(),
+        "engine": config.engine,
         "precision": "bfloat16" if bfloat16 else "float32",
         "torch": torch.__version__,
     }
+    if config.engine == "onnxruntime":
+        import onnxruntime
+
+        machine["onnxruntime"] = onnxruntime.__version__
+    return machine
 
 
 def _processor() -> str:

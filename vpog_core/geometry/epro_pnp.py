@@ -126,9 +126,9 @@ def pose_cost(problem: PnPProblem, T: Tensor, delta: Tensor | None = None) -> Te
     """
     poses = T if T.ndim == 4 else T[:, None]
     batch, count = poses.shape[:2]
-    focal = problem.K[:, None] * problem.K.new_tensor(((1, 1, 0), (1, 1, 0), (0, 0, 0)))
-    focal = focal + problem.K.new_tensor(((0, 0, 0), (0, 0, 0), (0, 0, 1)))
-    rows = (focal @ poses[..., :3, :]).reshape(batch, 3 * count, 4)
+    # The projection without the principal point, which is taken off the pixels: a matrix for each pose.
+    rows = torch.cat((problem.K[:, None, :2, :2] @ poses[..., :2, :], poses[..., 2:3, :]), dim=2)
+    rows = rows.reshape(batch, 3 * count, 4)
     p = torch.baddbmm(rows[..., 3:], rows[..., :3], problem.points_3d.mT).unflatten(1, (count, 3))
     measured = (problem.points_2d - problem.K[:, None, :2, 2]).mT[:, None]  # [B, 1, 2, M]
     r = (p[:, :, :2] / p[:, :, 2:].clamp_min(MIN_DEPTH) - measured) * problem.weights.mT[:, None]

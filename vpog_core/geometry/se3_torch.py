@@ -59,7 +59,7 @@ def identity_like(size: int, like: Tensor) -> Tensor:
 
 def rigid(R: Tensor, t: Tensor) -> Tensor:
     """Make transforms [..., 4, 4] of rotations [..., 3, 3] and translations [..., 3]."""
-    last = t.new_tensor((0.0, 0.0, 0.0, 1.0)).expand(*t.shape[:-1], 1, 4)
+    last = identity_like(4, t)[3:].expand(*t.shape[:-1], 1, 4)
     return torch.cat((torch.cat((R, t[..., None]), dim=-1), last), dim=-2)
 
 

@@ -35,17 +35,25 @@ class MatchedPixels:
 
 
 class OnnxModel:
-    """Run encode, match and flow of a network in onnxruntime; all else is the torch network's."""
+    """Run encode, match and flow of a network in onnxruntime; all else is the torch network's.
 
-    def __init__(self, model: VPOGModel, folder: Path) -> None:
-        self._model = model
-        threads = torch.get_num_threads()
+    Args:
+        folder: of the ONNX files; threads: of each operation, None: as many as torch uses.
+    """
+
+    def __init__(self, model: VPOGModel, folder: Path, threads: int | None = None) -> None:
+        self._model, self._folder = model, folder
+        threads = threads or torch.get_num_threads()
         self._encode, self._match, self._flow = (
             open_session(folder / f"{name}.onnx", threads) for name in ("encode", "match", "flow")
         )
 
     def __getattr__(self, name: str):
         return getattr(self._model, name)
+
+    def __reduce__(self) -> tuple:
+        """Send to a worker process what opens the files there, in one thread: see `worker_pool`."""
+        return OnnxModel, (self._model, self._folder, 1)
 
     def encode(self, images: Tensor) -> Encoded:
         """Encode images [N, 3, H, W] uint8, see `VPOGModel.encode`."""

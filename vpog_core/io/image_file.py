@@ -19,6 +19,7 @@ import numpy as np
 from PIL import Image
 
 from vpog_core.io.bit_depth import BitDepth
+from vpog_core.io.file_bytes import read_bytes
 from vpog_core.types import VPOGError
 
 log = logging.getLogger(__name__)
@@ -98,11 +99,7 @@ def open_image(path: str | Path, what: str = "image") -> StoredImage:
     Raises:
         VPOGError: missing, not an image, or several in one file.
     """
-    try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise VPOGError(f"There is no {what} '{path}' ({error.strerror}): check the path.") from error
-    return decode_image(data, str(path), what)
+    return decode_image(read_bytes(path, what), str(path), what)
 
 
 def decode_image(data: bytes, name: str, what: str = "image") -> StoredImage:

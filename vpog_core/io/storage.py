@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 import numpy as np
 import yaml
 
+from vpog_core.io.file_bytes import read_bytes
 from vpog_core.types import VPOGError
 
 
@@ -107,10 +108,7 @@ def read_mapping(path: str | Path, what: str) -> Mapping:
     Raises:
         VPOGError: missing, of another format, or no names with values.
     """
-    try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise VPOGError(f"There is no {what} '{path}' ({error.strerror}): check the path.") from error
+    data = read_bytes(path, what)
     try:
         text = data.decode("utf-8-sig")
         found = _xml(text) if text.lstrip().startswith("<") else _yaml(text)

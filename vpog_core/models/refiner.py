@@ -253,10 +253,10 @@ def correlate(render: Tensor, image: Tensor, reach: int, guess: Tensor | None = 
     place = grid_positions(height, width, device=render.device).flip(-1)  # (x, y)
     centre = torch.zeros_like(place)[None] if guess is None else guess.flatten(2).transpose(1, 2).long()
     target = (place + centre)[:, :, None] + window_offsets(reach, render.device)  # [B or 1, N, K, 2]
-    limit = torch.tensor((width, height), device=render.device)
-    inside = ((target >= 0) & (target < limit)).all(dim=-1)
-    x, y = target.clamp(min=0).minimum(limit - 1).unbind(-1)
-    index = (y * width + x).expand(len(products), -1, -1)
+    x, y = target.unbind(-1)
+    inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+    index = y.clamp(0, height - 1) * width + x.clamp(0, width - 1)
+    index = index.expand(len(products), -1, -1)
     logits = torch.where(inside, products.gather(2, index), OUTSIDE)
     return Correlation(logits, centre)
 

@@ -1,4 +1,4 @@
-"""Load meshes, in metres; `Mesh` and `save_mesh` are found here, too."""
+"""Load meshes, in metres; `Mesh`, `save_mesh` and `save_meshes` are found here, too."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 
 from vpog_core.objects.mesh_checks import UNITS, check_size, checked_normals, checked_surface
-from vpog_core.objects.mesh_writer import save_mesh
+from vpog_core.objects.mesh_writer import save_mesh, save_meshes
 from vpog_core.objects.readers import READERS
 from vpog_core.objects.readers.mesh_file import MeshFile
 from vpog_core.objects.readers.part import Part, compact, merge
 from vpog_core.objects.triangle_mesh import Mesh
 from vpog_core.types import VPOGError
 
-__all__ = ["MESH_SUFFIXES", "UNITS", "Mesh", "load_mesh", "save_mesh"]
+__all__ = ["MESH_SUFFIXES", "UNITS", "Mesh", "load_mesh", "save_mesh", "save_meshes"]
 
 MESH_SUFFIXES = tuple(READERS)
 

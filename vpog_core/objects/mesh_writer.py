@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,12 @@ def save_mesh(mesh: Mesh, path: str | Path) -> None:
         path.write_bytes(out.export(file_type="ply", vertex_normal=normals))
     else:
         path.write_bytes(out.export(file_type="glb", include_normals=normals))
+
+
+def save_meshes(meshes: Mapping[str, Mesh], folder: str | Path) -> None:
+    """Write meshes, in metres, as the objects of a folder: NAME.ply each."""
+    for name, mesh in meshes.items():
+        save_mesh(mesh, Path(folder) / f"{name}.ply")
 
 
 def _as_trimesh(mesh: Mesh) -> trimesh.Trimesh:

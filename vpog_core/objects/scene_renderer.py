@@ -25,6 +25,8 @@ OCCLUSION_REACH = 0.3
 NO_OBJECT = -1
 _UNITS = 1 << 16
 MATTE = Material()
+Fraction = np.ndarray | float
+"""Fraction of light that arrives at each pixel [H, W]; 1.0 where it is not traced."""
 
 
 @dataclass
@@ -106,9 +108,11 @@ def render_scene(
         K: [3, 3] of a pinhole camera; size: (H, W).
         background: [H, W, 3] uint8, the ground included; shadows of the objects fall on it.
     """
+    # Find what is in front at each pixel, and its colours and normals.
     rays = image_rays(K, size).astype(np.float32)
     depth, instance_map, hits = _front(objects, K, size)
     seen = [_seen(obj, found, rays) for obj, found in zip(objects, hits, strict=True)]
+    # Collect the visible points of objects and ground, with normals.
     normals = np.zeros((rays.shape[0] * rays.shape[1], 3), np.float32)
     surface = np.where(instance_map >= 0, depth, 0)
     if ground is not None:
@@ -118,10 +122,12 @@ def render_scene(
     for part in seen:
         normals[part.pixel] = part.normals
     points = rays * surface.reshape(*size, 1)
+    # Trace how much light arrives there.
     key, open_sky = _visibility(rng, objects, points, normals.reshape(*size, 3), illumination)
+    # Draw the shadows onto the background, and the objects over it.
     rgb = background.astype(np.float32).reshape(-1, 3)
     if ground is not None:
-        _darken(rgb, free, ground.normal, illumination, key, open_sky)
+        rgb = _darkened(rgb, free, ground.normal, illumination, key, open_sky)
     for obj, part in zip(objects, seen, strict=True):
         rgb[part.pixel] = shade(
             part.albedo, part.normals, part.view, illumination, obj.material,
@@ -136,7 +142,9 @@ def render_instance_map(objects: Sequence[SceneObject], K: np.ndarray, size: tup
     return _front(objects, K, size)[1].reshape(size)
 
 
-def _front(objects, K, size) -> tuple[np.ndarray, np.ndarray, list[Hits]]:
+def _front(
+    objects: Sequence[SceneObject], K: np.ndarray, size: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray, list[Hits]]:
     """Return depth [H*W] (infinite where nothing is), instance map [H*W], and each object's hits in front."""
     depth = np.full(size[0] * size[1], np.inf, np.float32)
     instance_map = np.full(depth.shape, NO_OBJECT, np.int8)
@@ -171,10 +179,17 @@ def _seen(obj: SceneObject, hits: Hits, rays: np.ndarray) -> _Seen:
     return _Seen(hits.pixel, albedo, normals, view)
 
 
-def _visibility(rng, objects, points, normals, illumination) -> tuple:
-    """Compute the fractions [H, W] of key light and ambient light that arrive; 1.0 if not traced."""
+def _visibility(
+    rng: np.random.Generator,
+    objects: Sequence[SceneObject],
+    points: np.ndarray,
+    normals: np.ndarray,
+    illumination: Illumination,
+) -> tuple[Fraction, Fraction]:
+    """Compute the fractions of key light and ambient light that arrive at points [H, W, 3]."""
     if not illumination.shadow and illumination.occlusion <= 0:
         return 1.0, 1.0
+    # Choose the points of a coarse grid that have a surface, and lift them a little off it.
     size = points.shape[:2]
     step = max(2, round(max(size) / SHADOW_GRID))
     shape = points[::step, ::step].shape[:2]
@@ -184,6 +199,7 @@ def _visibility(rng, objects, points, normals, illumination) -> tuple:
     diameter = first.scale * first.renderer.mesh.diameter
     p, n = p[there] + n[there] * np.float32(2e-3 * diameter), n[there]
     key, open_sky = 1.0, 1.0
+    # Trace rays to the key light from those that face it.
     if illumination.shadow:
         towards = np.repeat(unit(illumination.lights[0].direction)[None], len(p), axis=0)
         lit = np.ones(len(p), np.float32)
@@ -192,13 +208,22 @@ def _visibility(rng, objects, points, normals, illumination) -> tuple:
             rng, objects, p[facing], towards[facing], illumination.softness, SHADOW_RAYS, None
         )
         key = _smooth(lit, there, shape, size)
+    # Trace rays into the hemisphere.
     if illumination.occlusion > 0:
         free = _unblocked(rng, objects, p, n, 1.0, OCCLUSION_RAYS, OCCLUSION_REACH * diameter)
         open_sky = 1 - np.float32(illumination.occlusion) * (1 - _smooth(free, there, shape, size))
     return key, open_sky
 
 
-def _unblocked(rng, objects, points, towards, softness, rays, reach) -> np.ndarray:
+def _unblocked(
+    rng: np.random.Generator,
+    objects: Sequence[SceneObject],
+    points: np.ndarray,
+    towards: np.ndarray,
+    softness: float,
+    rays: int,
+    reach: float | None,
+) -> np.ndarray:
     """Compute the fraction [N] of `rays` rays around unit directions [N, 3] that get away.
 
     A direction plus `softness` times a unit vector: at softness 1 that is the cosine-weighted hemisphere.
@@ -223,7 +248,9 @@ def _units() -> np.ndarray:
     return v / length(v)
 
 
-def _smooth(values, there, shape, size) -> np.ndarray:
+def _smooth(
+    values: np.ndarray, there: np.ndarray, shape: tuple[int, int], size: tuple[int, int]
+) -> np.ndarray:
     """Interpolate fractions [N] at coarse pixels `there` to an image [H, W]; 1 where nothing is known."""
     coarse = np.zeros((2, shape[0] * shape[1]), np.float32)
     coarse[0, there], coarse[1, there] = values, 1.0
@@ -232,8 +259,15 @@ def _smooth(values, there, shape, size) -> np.ndarray:
     return cv2.resize(smooth, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
 
 
-def _darken(rgb, free, normal, illumination, key, open_sky) -> None:
-    """Darken the ground's pixels `free` [H*W], which are fully lit, by the objects' shadows."""
+def _darkened(
+    rgb: np.ndarray,
+    free: np.ndarray,
+    normal: np.ndarray,
+    illumination: Illumination,
+    key: Fraction,
+    open_sky: Fraction,
+) -> np.ndarray:
+    """Return colours [H*W, 3] with the ground's pixels `free` [H*W], which are fully lit, in shadow."""
     n = np.asarray(normal, np.float32)[None]
     ambient, direct = illumination.ambient(n), illumination.diffuse(n)
     key_part = direct - illumination.diffuse(n, np.zeros(1, np.float32))
@@ -242,9 +276,9 @@ def _darken(rgb, free, normal, illumination, key, open_sky) -> None:
         if not np.isscalar(fraction):
             lost = np.where(free, 1 - fraction.reshape(-1), 0)[:, None]
             left -= lost * (part / np.maximum(ambient + direct, 1e-6))
-    rgb *= left
+    return rgb * left
 
 
-def _at(fraction, pixels):
+def _at(fraction: Fraction, pixels: np.ndarray) -> Fraction:
     """Look up an image's values [N] at flat pixels; a plain number is returned as it is."""
     return fraction if np.isscalar(fraction) else fraction.reshape(-1)[pixels]

@@ -91,17 +91,20 @@ def corner_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
     all corners that are linked by such edges share the mean normal of their faces, weighted by the angle of
     the corner. Vertices at one place count as one, so that seams of a texture do not show.
     """
+    # Compute the normal of each face, and the angle at each of its corners.
     corners = vertices[faces]
     edge = np.roll(corners, -1, axis=1) - corners
     normal = np.cross(edge[:, 0], -edge[:, 2])
     flat = normal / np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-30)
     unit = edge / np.maximum(np.linalg.norm(edge, axis=2, keepdims=True), 1e-30)
     angle = np.arccos(np.clip(-(unit * np.roll(unit, 1, axis=1)).sum(axis=2), -1.0, 1.0))
+    # Average the normals of the corners that are shaded as one surface.
     fan = _smooth_fans(_merge_places(vertices)[faces], flat)
     weighted = (angle[..., None] * flat[:, None]).reshape(-1, 3)
     summed = np.stack([np.bincount(fan, weighted[:, k]) for k in range(3)], axis=1)
     length = np.linalg.norm(summed, axis=1, keepdims=True)
     mean = np.where(length > 1e-12, summed / np.maximum(length, 1e-30), 0.0)[fan].reshape(-1, 3, 3)
+    # Where they cancel out, take the face's.
     known = (mean != 0).any(axis=2, keepdims=True)
     return np.where(known, mean, flat[:, None]).astype(np.float32)
 
@@ -206,6 +209,7 @@ def _fill_gutters(texture: np.ndarray, uv: np.ndarray) -> np.ndarray:
     """
     if uv.min() < -1e-3 or uv.max() > 1.001:
         return texture
+    # Mark the texels that faces use.
     h, w = texture.shape[:2]
     used = np.zeros((h, w), dtype=np.uint8)
     corners = np.stack([uv[..., 0] * w - 0.5, (1.0 - uv[..., 1]) * h - 0.5], axis=-1)
@@ -216,11 +220,13 @@ def _fill_gutters(texture: np.ndarray, uv: np.ndarray) -> np.ndarray:
     used = cv2.dilate(used, np.ones((3, 3), dtype=np.uint8))
     if used.all():
         return texture
+    # Average down to one texel.
     stack = [(texture.astype(np.float32) * used[..., None], used.astype(np.float32))]
     while min(stack[-1][1].shape) > 1:
         color, weight = stack[-1]
         size = (max(1, weight.shape[1] // 2), max(1, weight.shape[0] // 2))
         stack.append(tuple(cv2.resize(item, size, interpolation=cv2.INTER_AREA) for item in (color, weight)))
+    # Fill the holes of each level from the one below.
     filled = None
     for color, weight in reversed(stack):
         known = color / np.maximum(weight, 1e-6)[..., None]

@@ -151,7 +151,7 @@ def save_template_set(templates: TemplateSet, path: str | Path) -> None:
     arrays = {name: getattr(templates, name) for name in _SHAPES}
     arrays["center"] = np.asarray(templates.center, dtype=np.float64)
     for name, value in templates.features.items():
-        arrays[f"features.{name}"] = _to_numpy(value)
+        arrays[f"features.{name}"] = value
     metadata = {
         "format": FORMAT,
         "object_id": templates.object_id,
@@ -224,10 +224,3 @@ def _check_arrays(arrays: dict[str, np.ndarray]) -> None:
             raise ValueError(f"{name} is {arrays[name].dtype} {arrays[name].shape}, not {dtype} {wanted}")
     if arrays["center"].shape != (3,):
         raise ValueError("center is not three numbers")
-
-
-def _to_numpy(value) -> np.ndarray:
-    """Convert an array, or a torch tensor on any device, to an array."""
-    if isinstance(value, np.ndarray):
-        return value
-    return value.detach().cpu().numpy() if hasattr(value, "detach") else np.asarray(value)

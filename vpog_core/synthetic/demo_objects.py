@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
 from vpog_core.geometry.boxes import jitter_box
-from vpog_core.objects.mesh import Mesh, save_mesh
+from vpog_core.objects.mesh import Mesh
 from vpog_core.synthetic.objects import make_object
 from vpog_core.synthetic.scene import SceneFrame
 from vpog_core.synthetic.seeds import DEMO
@@ -24,13 +23,6 @@ MIN_VISIBLE = 0.2
 def demo_objects() -> dict[str, Mesh]:
     """Make the three objects, by name."""
     return {name: make_object(seed) for name, seed in OBJECT_SEEDS.items()}
-
-
-def write_objects(folder: Path, meshes: dict[str, Mesh]) -> None:
-    """Write the meshes into a folder of objects, and nothing else."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, mesh in meshes.items():
-        save_mesh(mesh, folder / f"{name}.ply")
 
 
 def seen_objects(frame: SceneFrame) -> list[int]:
