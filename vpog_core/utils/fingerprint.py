@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import os
 from collections.abc import Iterable
@@ -23,6 +24,23 @@ def digest(parts: Iterable[str | bytes | Path]) -> str:
             part = part.read_bytes()
         found.update(part.encode() if isinstance(part, str) else part)
     return found.hexdigest()
+
+
+def code_of(source: str) -> str:
+    """Reduce Python source to what it computes: without comments, docstrings and layout.
+
+    The result depends on the version of Python, too.
+    """
+    return ast.dump(_WithoutDocstrings().visit(ast.parse(source)))
+
+
+class _WithoutDocstrings(ast.NodeTransformer):
+    """Removes strings that stand alone: docstrings, also those of constants."""
+
+    def visit_Expr(self, node: ast.Expr) -> ast.Expr | None:
+        """Remove an expression that is nothing but a string."""
+        is_string = isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+        return None if is_string else node
 
 
 def file_state(path: Path) -> tuple[int, int]:

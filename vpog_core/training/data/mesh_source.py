@@ -17,7 +17,7 @@ from vpog_core.synthetic import objects as synthetic_objects
 from vpog_core.synthetic.objects import make_object
 from vpog_core.training.data.data_config import DataConfig
 from vpog_core.types import VPOGError
-from vpog_core.utils.fingerprint import SHORT, digest, file_state, safe_name
+from vpog_core.utils.fingerprint import SHORT, code_of, digest, file_state, safe_name
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 TEXTURE_SIDE = 2048
@@ -222,6 +222,6 @@ def _named(text: bytes, folders: list[Path]) -> list[Path]:
 
 @lru_cache(maxsize=1)
 def _procedural_code_digest() -> str:
-    """Return a digest of the code that makes procedural objects."""
+    """Return a digest of the code that makes procedural objects; comments and docstrings do not change it."""
     folder = Path(synthetic_objects.__file__).parent
-    return digest(folder / f"{name}.py" for name in PROCEDURAL_CODE)
+    return digest(code_of((folder / f"{name}.py").read_text("utf-8")) for name in PROCEDURAL_CODE)
