@@ -221,7 +221,7 @@ def _surface_nets(values: np.ndarray, low: np.ndarray, step: float) -> tuple[np.
 
 
 def _cells_around(at: np.ndarray, axis: int, cells: tuple[int, ...]) -> tuple[list[np.ndarray], np.ndarray]:
-    """Return the four cells around each edge, counter-clockwise about the axis; tell which edges have all."""
+    """Return the four cells around each edge, counter-clockwise about the axis, and which edges have all."""
     u, v = (axis + 1) % 3, (axis + 2) % 3
     around = []
     for du, dv in ((-1, -1), (0, -1), (0, 0), (-1, 0)):

@@ -9,7 +9,7 @@ from vpog_core.synthetic.shapes import make_shape
 from vpog_core.synthetic.textures import color_shape
 
 USUAL_DIAMETER = 0.14
-"""Diameter that sizes are drawn towards, metres."""
+"""Diameter that objects are scaled towards, metres."""
 
 
 def make_object(
@@ -26,6 +26,6 @@ def make_object(
     shape = make_shape(seed, kind, vertices)
     colors = color_shape(np.random.default_rng([int(seed), 2]), shape, photo)
     mesh = Mesh(shape.vertices, shape.faces, vertex_colors=colors)
-    # Half way (in ratio) to the usual size, so that small and large ones fit one image.
+    # Scale to the geometric mean of its own and the usual size, so that all fit one image.
     scale = np.sqrt(USUAL_DIAMETER / mesh.diameter)
     return Mesh(shape.vertices * scale, shape.faces, vertex_colors=colors)

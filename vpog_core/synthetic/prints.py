@@ -20,8 +20,8 @@ LETTERS = "ABCDEFGHJKLMNPRSTUVXYZabdeghkmnprstuy0123456789&"
 
 
 def palette(rng: Rng, count: int = 5) -> np.ndarray:
-    """Draw [count, 3] uint8 RGB colours that go together as print does: the ground first, then contrasts."""
-    # Reds, yellows and blues, as on goods in a shop, and at times any hue.
+    """Draw [count, 3] uint8 RGB colours that go together as print does: background first, then contrasts."""
+    # Draw mostly the reds, yellows and blues of packages, sometimes any hue.
     hue = rng.choice(SHELF_HUES) + rng.normal(0, 0.015) if rng.random() < 0.6 else rng.random()
     colors = []
     for index in range(count):
@@ -33,7 +33,8 @@ def palette(rng: Rng, count: int = 5) -> np.ndarray:
             s, v = rng.uniform(0.0, 0.2), rng.uniform(0.8, 0.98)
         else:
             s, v = rng.uniform(0.0, 0.5), rng.uniform(0.08, 0.35)
-        if 0.2 < h < 0.45:  # no print is as green as a screen
+        # Dull the greens: printing inks reach less saturated ones than screens.
+        if 0.2 < h < 0.45:
             s, v = 0.85 * s, 0.8 * v
         colors.append(colorsys.hsv_to_rgb(h, s, v))
     out = np.round(np.array(colors) * 255)
@@ -49,16 +50,18 @@ def make_print(
 
     Args:
         height, width: pixels.
-        colors: [C, 3] uint8, C >= 3; the first is the ground.
+        colors: [C, 3] uint8, C >= 3; the first is that of the background.
         photo: [h, w, 3] uint8, an image to place on the panel.
         busy: about how much there is on it; 1 is a usual package.
 
     Returns:
         [height, width, 3] uint8.
     """
+    # Fill the background.
     image = _ground(rng, height, width, colors)
+    # Place the photograph, shapes, words and small print, each over what is there.
     if photo is not None and rng.random() < 0.85:
-        _picture(rng, image, photo)
+        _photograph(rng, image, photo)
     for _ in range(rng.poisson(3 * busy)):
         rng.choice([_band, _disc, _star, _ring, _cornered])(rng, image, _pick(rng, colors))
     for _ in range(1 + rng.poisson(1.2 * busy)):
@@ -97,7 +100,7 @@ def _place(rng: Rng, image: np.ndarray) -> tuple[int, int]:
     return int(rng.uniform(0.05, 0.95) * w), int(rng.uniform(0.05, 0.95) * h)
 
 
-def _picture(rng: Rng, image: np.ndarray, photo: np.ndarray) -> None:
+def _photograph(rng: Rng, image: np.ndarray, photo: np.ndarray) -> None:
     h, w = image.shape[:2]
     ph, pw = int(rng.uniform(0.35, 0.9) * h), int(rng.uniform(0.5, 1.0) * w)
     y, x = int(rng.integers(0, h - ph + 1)), int(rng.integers(0, w - pw + 1))

@@ -1,4 +1,4 @@
-"""Parts with materials that a shape is made of, and holes that are cut out of them."""
+"""Describe what a shape is made of: parts with materials, and holes that are cut out of them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from vpog_core.synthetic.fields import Field
 
 @dataclass
 class Part:
-    """A piece of a shape with a material of its own.
+    """Hold a piece of a shape with a material of its own.
 
     Attributes:
         field: its signed distance field.
@@ -24,7 +24,13 @@ class Part:
 
 @dataclass
 class Recipe:
-    """Parts, what is cut out of all of them, how softly they join, and the sampling box's half sizes [3]."""
+    """Hold what a shape is made of.
+
+    Attributes:
+        parts: joined to one solid; holes: cut out of all of them.
+        half: [3] half sizes of the box that the fields are sampled in, metres.
+        blend: radius of the joints between parts, metres; 0: sharp edges.
+    """
 
     parts: list[Part]
     half: np.ndarray

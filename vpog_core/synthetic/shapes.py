@@ -30,7 +30,7 @@ Rng = np.random.Generator
 
 @dataclass
 class Shape:
-    """An even mesh that stands on z = 0.. upwards around its middle.
+    """Hold a mesh with vertices evenly spread, the middle of its box at the origin.
 
     Attributes:
         vertices: [V, 3] float64, metres.
@@ -149,7 +149,7 @@ def _toy(rng: Rng) -> Recipe:
 
 
 def _blocks(rng: Rng) -> Recipe:
-    """Stack a few solids, off centre."""
+    """Draw a stack of a few solids, each shifted against the one below."""
     parts, low, at = [], 0.0, np.zeros(2)
     for _ in range(int(rng.integers(2, 5))):
         half = rng.uniform(0.012, 0.045, 3)
@@ -236,7 +236,7 @@ RECIPES: dict[str, tuple[float, Callable[[Rng], Recipe]]] = {
     "blob": (0.7, _blob),
     "gadget": (1.0, _gadget),
 }
-"""Name -> (weight, recipe)."""
+"""The kinds of shapes by name: how often each is drawn (weight), and the function that draws its recipe."""
 
 
 def make_shape(seed: int, kind: str | None = None, vertices: int = 15000) -> Shape:
@@ -246,18 +246,22 @@ def make_shape(seed: int, kind: str | None = None, vertices: int = 15000) -> Sha
         kind: one of `RECIPES`; None draws one by weight.
         vertices: about how many.
     """
+    # Draw a recipe. A kind is drawn even where one is given, so that the numbers after it are the same.
     rng = np.random.default_rng([int(seed), 1])
     names = list(RECIPES)
     weights = np.array([RECIPES[name][0] for name in names])
     drawn = names[int(rng.choice(len(names), p=weights / weights.sum()))]
     kind = drawn if kind is None else kind
     recipe = RECIPES[kind][1](rng)
+    # Join its parts, and cut out its holes.
     whole = union([part.field for part in recipe.parts], recipe.blend)
     for hole in recipe.holes:
         whole = cut(whole, hole)
+    # Extract the surface, with normals.
     points, faces = surface(whole, recipe.half, vertices)
     slope = gradient(whole, points, 0.0005)
     normals = slope / np.maximum(np.linalg.norm(slope, axis=1, keepdims=True), 1e-12)
+    # Find the part that each vertex belongs to, and move the middle to the origin.
     near = np.stack([part.field(points.astype(np.float32)) for part in recipe.parts])
     points = points - (points.min(axis=0) + points.max(axis=0)) / 2
     return Shape(points, faces, normals, near.argmin(axis=0), [part.print_on for part in recipe.parts], kind)

@@ -143,7 +143,7 @@ def sample_image(image: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray:
 
 
 SIDES = (
-    # normal axis, sign, axis to the right seen from outside, its sign, axis up
+    # Each row: normal axis, its sign, axis to the right as seen from outside, its sign, axis up.
     (0, 1, 1, 1, 2),
     (0, -1, 1, -1, 2),
     (1, 1, 0, -1, 2),
@@ -188,7 +188,7 @@ def print_box(
 def print_round(
     rng: Rng, points: np.ndarray, normals: np.ndarray, colors: np.ndarray, photo: np.ndarray | None = None
 ) -> np.ndarray:
-    """Colour points with a label wrapped around z, the ends in the ground colour, [N, 3] float32."""
+    """Colour points with a label wrapped around z, the ends in one colour, [N, 3] float32."""
     middle = (points.min(axis=0) + points.max(axis=0)) / 2
     low, extent = points.min(axis=0), np.maximum(np.ptp(points, axis=0), 1e-4)
     x, y = ((points - middle)[:, :2] / extent[:2]).T
@@ -196,7 +196,8 @@ def print_round(
     start, stop = (0.0, 1.0) if rng.random() < 0.4 else (rng.uniform(0.03, 0.25), rng.uniform(0.65, 0.97))
     around, high = np.pi * extent[:2].mean(), (stop - start) * extent[2]
     panels = []
-    for _ in range(3):  # three faces that differ make one label
+    # Join three different panels to one label.
+    for _ in range(3):
         panels.append(
             _panel(rng, around / 3, high, _spacing(points), colors, photo, rng.choice([0.5, 1.0, 1.6]))
         )
@@ -248,7 +249,8 @@ def image_texture(
 
 
 def color_shape(rng: Rng, shape: Shape, photo: np.ndarray | None = None) -> np.ndarray:
-    """Colour a shape, [V, 3] uint8: a material for each part, print where it takes one, some wear."""
+    """Colour a shape, [V, 3] uint8: a material for each part, prints on those that take them, and wear."""
+    # Colour the parts; the first has the palette's colours, the others some of their own.
     out = np.zeros((len(shape.vertices), 3), dtype=np.float32)
     colors = palette(rng, 6)
     for index, print_on in enumerate(shape.print_on):
@@ -257,6 +259,7 @@ def color_shape(rng: Rng, shape: Shape, photo: np.ndarray | None = None) -> np.n
             continue
         own = colors if index == 0 else np.concatenate([colors[rng.permutation(6)[:3]], palette(rng, 3)])
         out[on] = _material(rng, shape.vertices[on], shape.normals[on], own, print_on, photo, index == 0)
+    # Lighten and darken all of them a little, as wear does.
     size = _extent(shape.vertices)
     wear = 1 + rng.uniform(0.0, 0.08) * noise(rng, shape.vertices, size * 0.3)
     return np.clip(np.round(out * wear[:, None]), 0, 255).astype(np.uint8)
