@@ -23,7 +23,7 @@ from vpog_core.models.vpog_model import VPOGModel
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory) -> Path:
-    """A small untrained network that says where it comes from."""
+    """Return a small untrained network that says where it comes from."""
     torch.manual_seed(0)
     config = VPOGConfig(
         image_size=48, window=3, depth=1, embed_dim=64, num_heads=2, embed_from_stem=True, aa_depth=1,
@@ -47,9 +47,9 @@ def answers(count=300, seed=0) -> dict[str, StageSamples]:
     """Samples of each kind; some of the aligned ones were not moved."""
     rng, made = np.random.default_rng(seed), {}
     for name, (features, factor) in KINDS.items():
-        right = rng.random(count) < 0.6
-        score_features = rng.normal(size=(count, len(features))) + right[:, None]
-        judged = CalibrationSamples(score_features, right, factor * rng.chisquare(6, count))
+        correct = rng.random(count) < 0.6
+        score_features = rng.normal(size=(count, len(features))) + correct[:, None]
+        judged = CalibrationSamples(score_features, correct, factor * rng.chisquare(6, count))
         made[name] = StageSamples(judged, np.arange(count) % 24, np.arange(count) // 2)
     made["aligned"].samples.distance[::4] = np.nan
     return made

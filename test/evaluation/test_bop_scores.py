@@ -1,4 +1,4 @@
-"""Scores against bop_toolkit's: the frozen numbers come from its modules pose_error, pose_matching, score."""
+"""Compare scores with bop_toolkit's, frozen from its modules pose_error, pose_matching and score."""
 
 import json
 import shutil
@@ -113,7 +113,7 @@ def test_one_missing_depth_map_is_told(bop_case, tmp_path):
 def test_parts_add_up_to_the_whole(scores):
     for parts in (scores["per_object"], scores["per_visibility"]):
         assert sum(part["targets"] for part in parts.values()) == scores["targets"]
-        assert sum(part["right"] for part in parts.values()) == scores["right"]
+        assert sum(part["correct"] for part in parts.values()) == scores["correct"]
 
 
 def test_scores_are_told_for_each_group_and_split(benchmark, bop_case):

@@ -1,4 +1,4 @@
-"""`vpog evaluate` from command line to files, with an untrained network of 48 pixels."""
+"""Test `vpog evaluate` from command line to files, with an untrained network of 48 pixels."""
 
 import json
 import re
@@ -41,7 +41,7 @@ def one_cache(tmp_path_factory, monkeypatch):
 
 @pytest.fixture(scope="module")
 def counted():
-    """The frames computed, in the order of their computing."""
+    """Yield the frames computed, in their order."""
     ran = []
     original = FrameRunner.run
     with pytest.MonkeyPatch.context() as patch:
@@ -170,7 +170,7 @@ def test_heldout_with_the_classical_method_and_its_report(weights, tmp_path, cap
     assert first == results_page.page([json.loads((out / "scores.json").read_text())])
     assert scores["command"] in first
     assert f"| {scores['AR']:.1f} |" in first
-    assert f"{scores['right']} of 2" in first
+    assert f"{scores['correct']} of 2" in first
     assert results_page.main([str(out), str(out)]) == 0
     assert capsys.readouterr().out.count(scores["command"]) == 2
 

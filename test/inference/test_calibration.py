@@ -28,14 +28,14 @@ from vpog_core.types import VPOGError
 
 
 def made_up(count: int, seed: int, factor: float = 3.0) -> CalibrationSamples:
-    """CalibrationSamples whose true probability and covariance are known; wrong ones are far off."""
+    """Return CalibrationSamples whose true probability and covariance are known; wrong ones are far off."""
     rng = np.random.default_rng(seed)
     score_features = rng.normal(size=(count, len(FEATURES))) * [0.8, 0.3, 0.2] + [4.0, -0.4, 0.6]
     logit = -3.0 + score_features @ [0.9, 2.0, -1.0]
-    right = rng.random(count) < 1 / (1 + np.exp(-logit))
+    correct = rng.random(count) < 1 / (1 + np.exp(-logit))
     distance = factor * rng.chisquare(6, count)
-    distance[~right] *= 50
-    return CalibrationSamples(score_features, right, distance)
+    distance[~correct] *= 50
+    return CalibrationSamples(score_features, correct, distance)
 
 
 def test_a_fit_is_honest_on_other_answers():
@@ -45,14 +45,14 @@ def test_a_fit_is_honest_on_other_answers():
     assert calibration_error(probability, others.correct) < 0.07
     even = Calibration(0.0, (0.0,) * 3).probability(others.score_features)
     assert calibration_error(even, others.correct) > 0.1
-    # And sharp: the sure ones are right more often than the unsure ones.
+    # And sharp: the sure ones are correct more often than the unsure ones.
     sure = probability > np.median(probability)
     assert others.correct[sure].mean() > others.correct[~sure].mean() + 0.2
     assert calibration.num_samples == 400
 
 
 def test_no_feature_counts_for_what_it_speaks_against():
-    """Few answers, whose errors happen to be larger where they are right."""
+    """Few answers, whose errors happen to be larger where they are correct."""
     answers = made_up(60, 5)
     answers.score_features[:, 2] += 0.3 * answers.correct
     support, agreement, error = fit(answers, SIGNS["matched"]).coefficients
@@ -61,17 +61,17 @@ def test_no_feature_counts_for_what_it_speaks_against():
 
 
 def with_alternatives(count: int, seed: int) -> tuple[CalibrationSamples, np.ndarray]:
-    """Poses of `count` detections: one near the truth, mostly correct, and three others, which are not.
+    """Return four poses of each of `count` detections: one near the truth, mostly correct, and three wrong.
 
-    The better one of two looks, on average, more similar; what is right looks anything but perfect.
+    The better one of two looks, on average, more similar; what is correct looks anything but perfect.
     """
     rng = np.random.default_rng(seed)
-    right = np.zeros((count, 4), dtype=bool)
-    right[:, 0] = rng.random(count) < 0.8
-    features = rng.normal(size=(count, 4, 3)) + 1.5 * right[..., None] * [1, 1, -1]
+    correct = np.zeros((count, 4), dtype=bool)
+    correct[:, 0] = rng.random(count) < 0.8
+    features = rng.normal(size=(count, 4, 3)) + 1.5 * correct[..., None] * [1, 1, -1]
     detection = np.repeat(np.arange(count), 4)
     distance = rng.chisquare(6, 4 * count)
-    return CalibrationSamples(features.reshape(-1, 3), right.ravel(), distance), detection
+    return CalibrationSamples(features.reshape(-1, 3), correct.ravel(), distance), detection
 
 
 def test_the_best_pose_of_a_detection_is_the_one_of_the_highest_score():
@@ -106,10 +106,10 @@ def test_covariances_get_the_size_of_the_errors_of_right_poses():
 
 
 def test_calibration_error_of_known_cases():
-    right = np.array([True, False] * 10)
-    assert calibration_error(np.full(20, 0.5), right) == pytest.approx(0.0)
-    assert calibration_error(np.full(20, 1.0), right) == pytest.approx(0.5)
-    assert calibration_error(np.where(right, 0.95, 0.05), right) == pytest.approx(0.05)
+    correct = np.array([True, False] * 10)
+    assert calibration_error(np.full(20, 0.5), correct) == pytest.approx(0.0)
+    assert calibration_error(np.full(20, 1.0), correct) == pytest.approx(0.5)
+    assert calibration_error(np.where(correct, 0.95, 0.05), correct) == pytest.approx(0.05)
     assert calibration_error(np.zeros(0), np.zeros(0, dtype=bool)) == 0.0
 
 

@@ -13,7 +13,7 @@ GRID = 7
 
 
 def number_of(scale, x, y) -> int:
-    """The placement of these numbers; shifts in patches."""
+    """Return the number of a placement; shifts in patches."""
     (found,) = (
         n
         for n, p in enumerate(placements())
@@ -120,7 +120,7 @@ def test_steps_teach_it_to_find_the_views_of_crops_that_show_a_part():
         return F.unfold(images, 8, stride=8).transpose(1, 2)
 
     def parts(count):
-        """Windows of 70 % of a view's side, magnified to its size, and the numbers of the views."""
+        """Return windows of 70 % of a view's side, magnified to its size, and the numbers of the views."""
         which = rng.integers(0, len(views), count)
         corner = rng.integers(4, 14, (count, 2))
         windows = [views[w, :, y : y + 40, x : x + 40] for w, (y, x) in zip(which, corner, strict=True)]
@@ -131,11 +131,11 @@ def test_steps_teach_it_to_find_the_views_of_crops_that_show_a_part():
     def logits(crops):
         return head.logits(head(crops), head.of_templates(tokens(views)))
 
-    def right():
+    def recall():
         with torch.no_grad():
             return (logits(test).argmax(dim=1) == truth).float().mean().item()
 
-    before, optimizer = right(), torch.optim.Adam(head.parameters(), lr=3e-3)
+    before, optimizer = recall(), torch.optim.Adam(head.parameters(), lr=3e-3)
     for _ in range(25):
         crops, which = parts(16)
         loss = F.cross_entropy(logits(crops), which)
@@ -143,4 +143,4 @@ def test_steps_teach_it_to_find_the_views_of_crops_that_show_a_part():
         loss.backward()
         optimizer.step()
     # Chance is 3 %.
-    assert right() > max(0.5, before + 0.1)
+    assert recall() > max(0.5, before + 0.1)

@@ -24,7 +24,7 @@ def logits_for(answer, sharpness=8.0):
 
 @pytest.fixture
 def target():
-    """[1, 2, 9]: seen patches in both templates, unseen ones, too."""
+    """Return [1, 2, 9]: seen patches in both templates, unseen ones, too."""
     torch.manual_seed(0)
     t = torch.randint(0, UNSEEN, (1, 2, 9))
     t[..., ::3] = UNSEEN
@@ -41,9 +41,9 @@ def test_masked_mean_of_nothing_is_zero():
 
 
 def test_right_classes_cost_less(target):
-    right, scores = classification_loss(logits_for(target), target)
+    correct, scores = classification_loss(logits_for(target), target)
     wrong, wrong_scores = classification_loss(logits_for((target + 1) % (UNSEEN + 1)), target)
-    assert right < 0.02
+    assert correct < 0.02
     assert wrong > 5.0
     assert (scores["seen_accuracy"], scores["unseen_accuracy"]) == (1.0, 1.0)
     assert (wrong_scores["seen_accuracy"], wrong_scores["unseen_accuracy"]) == (0.0, 0.0)
@@ -177,7 +177,7 @@ def test_places_outside_the_window_cost_nothing():
 
 @pytest.fixture
 def flow_case():
-    """Three pairs whose target is constant, one of every 4x4 pixels supervised."""
+    """Return three pairs whose target is constant, one of every 4x4 pixels supervised."""
     target = torch.tensor([0.3, -0.2]).expand(3, CELLS, CELLS, 2)
     seen = torch.ones(3, CELLS, CELLS, dtype=torch.bool)
 
@@ -192,9 +192,9 @@ def flow_case():
 
 def test_right_flow_costs_less(flow_case):
     answer, target, seen = flow_case
-    right, scores = flow_loss(answer([0.3, -0.2]), target, seen, offset=(1, 3))
+    correct, scores = flow_loss(answer([0.3, -0.2]), target, seen, offset=(1, 3))
     wrong, wrong_scores = flow_loss(answer([0.3, 0.2]), target, seen, offset=(1, 3))
-    assert wrong > right + 1.0
+    assert wrong > correct + 1.0
     assert scores["flow_error"] < 1e-4
     assert scores["cell_error"] < 1e-3
     assert scores["flow_within_2px"] == 1.0
@@ -325,18 +325,18 @@ def test_flow_gradient(flow_case, options):
 
 
 def test_calibration_error_of_known_bins():
-    """0.35 said of pixels right half of the time, 0.05 of as many never right: errors of 0.15 and 0.05."""
+    """Pixels of confidence 0.35 are correct half of the time, those of 0.05 never: errors 0.15 and 0.05."""
     confidence = torch.tensor([0.35] * 4 + [0.05] * 4)
-    right = torch.tensor([1.0, 0, 1, 0, 0, 0, 0, 0])
-    assert calibration_error(confidence, right).item() == pytest.approx((0.15 + 0.05) / 2, rel=1e-5)
+    correct = torch.tensor([1.0, 0, 1, 0, 0, 0, 0, 0])
+    assert calibration_error(confidence, correct).item() == pytest.approx((0.15 + 0.05) / 2, rel=1e-5)
     assert calibration_error(torch.tensor([1.0, 0.0]), torch.tensor([1.0, 0.0])) == 0.0
-    assert calibration_error(confidence[:0], right[:0]) == 0.0
+    assert calibration_error(confidence[:0], correct[:0]) == 0.0
 
 
 def test_calibration_error_of_an_honest_confidence_is_small():
     generator = torch.Generator().manual_seed(0)
     confidence = torch.rand(20_000, generator=generator)
-    right = (torch.rand(20_000, generator=generator) < confidence).float()
+    correct = (torch.rand(20_000, generator=generator) < confidence).float()
     # Ten bins of 2000: each mean has a standard error of a hundredth.
-    assert calibration_error(confidence, right) < 0.02
-    assert calibration_error(confidence.sqrt(), right) > 0.1
+    assert calibration_error(confidence, correct) < 0.02
+    assert calibration_error(confidence.sqrt(), correct) > 0.1

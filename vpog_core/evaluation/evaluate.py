@@ -26,7 +26,7 @@ from vpog_core.utils.fingerprint import SHORT, digest
 
 NO_DEPTH = "The set has no depth maps: scored without VSD, AR is the mean of AR_MSSD and AR_MSPD."
 MEDIANS = ("rotation", "distance", "distance_diameter")
-STAGE_KEYS = ("AR_MSSD", "AR_MSPD", "ADD_S_10", *MEDIANS, "right", "targets")
+STAGE_KEYS = ("AR_MSSD", "AR_MSPD", "ADD_S_10", *MEDIANS, "correct", "targets")
 MATCHABLE_ANGLE = 25.0
 """Degrees from the truth up to which a retrieved view can be matched."""
 
@@ -210,7 +210,7 @@ def _numbers(scores: Mapping) -> str:
     )
     return (
         f"AR {scores['AR']:.1f} ({parts}), ADD(-S) < 10 %: {scores['ADD_S_10']:.1f} % "
-        f"({scores['right']} of {scores['targets']}), {_medians(scores)}"
+        f"({scores['correct']} of {scores['targets']}), {_medians(scores)}"
     )
 
 

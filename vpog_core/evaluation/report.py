@@ -68,7 +68,7 @@ def _head(result: Mapping) -> str:
         f"<h1>{escape(result['title'])}</h1>"
         f'<p class="soft">{result["targets"]} instances in {result["frames"]} images, '
         f"{escape(result['method'])} with {escape(result['weights']['name'])}, percent; errors of rotation "
-        f"and distance are medians. ADD(-S): {result['right']} of {result['targets']} within 10 % of the "
+        f"and distance are medians. ADD(-S): {result['correct']} of {result['targets']} within 10 % of the "
         f"diameter; "
         f"{result['without_pose']} detections without a pose.</p>{notes}"
         f'<div class="row">{cards}</div>'
@@ -186,7 +186,7 @@ def _table(label: str, rows: Mapping[str, Mapping]) -> str:
     body = "".join(
         f"<tr><td>{escape(name)}</td>"
         + "".join(f"<td>{_number(row.get(key))}</td>" for _, key in columns)
-        + f"<td>{row['right']} / {row['targets']}</td></tr>"
+        + f"<td>{row['correct']} / {row['targets']}</td></tr>"
         for name, row in rows.items()
     )
     first = f"<tr><th>{escape(label)}</th>{head}<th>correct</th></tr>"

@@ -122,7 +122,7 @@ def _methods(result: Mapping) -> dict[str, Mapping]:
 def _numbers(scores: Mapping) -> list[str]:
     values = [scores.get(key) for key in COLUMNS]
     numbers = ["–" if value is None else f"{value:.1f}" for value in values]
-    return [*numbers, f"{scores['right']} of {scores['targets']}"]
+    return [*numbers, f"{scores['correct']} of {scores['targets']}"]
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

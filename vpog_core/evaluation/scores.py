@@ -36,7 +36,7 @@ def summary(found: Hits, part: np.ndarray | slice = slice(None)) -> dict:
         "rotation": _median(np.degrees(found.rotation[part])),
         "distance": _median(100.0 * found.distance[part][:, 0]),
         "distance_diameter": _median(100.0 * found.distance[part][:, 1]),
-        "right": int(np.sum(correct)),
+        "correct": int(np.sum(correct)),
         "targets": len(correct),
     }
 

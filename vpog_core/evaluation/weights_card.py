@@ -56,7 +56,7 @@ def _both(scores: Mapping) -> list[str]:
     if not scores:
         return ["", ""]
     ar = "–" if scores["AR"] is None else f"{scores['AR']:.1f}"
-    return [ar, f"{scores['ADD_S_10']:.1f} ({scores['right']})"]
+    return [ar, f"{scores['ADD_S_10']:.1f} ({scores['correct']})"]
 
 
 def write_block(path: Path, name: str, block: str) -> None:

@@ -144,11 +144,11 @@ def solve(problem: PnPProblem, T_start: Tensor, iterations: int = 30, tolerance:
     """Find the robust least-squares poses near starts T_cam_obj [B, 4, 4]; no gradients.
 
     Levenberg-Marquardt with iteratively reweighted residuals (the kernel's first derivative), each of
-    the batch with its own damping; stops when all have settled.
+    the batch with its own damping; stops when all have converged.
 
     Args:
         iterations: at most.
-        tolerance: a pose has settled when its squared step, in standard deviations of the pose, is below
+        tolerance: a pose has converged when its squared step, in standard deviations of the pose, is below
             this, or so small that rounding hides any gain.
     """
     problem, (T, finite) = problem.detach(), _finite_poses(T_start)
@@ -163,10 +163,10 @@ def solve(problem: PnPProblem, T_start: Tensor, iterations: int = 30, tolerance:
         new_cost = pose_cost(problem, candidate, delta)
         better = running & (new_cost <= cost)  # False for NaN
         T = torch.where(better[:, None, None], candidate, T)
-        settled = (decrement <= _negligible(cost).clamp_min(tolerance)) & (damping <= _FIRST_DAMPING)
+        converged = (decrement <= _negligible(cost).clamp_min(tolerance)) & (damping <= _FIRST_DAMPING)
         cost = torch.where(better, new_cost, cost)
         damping = torch.where(better, damping / 10, damping * 10).clamp_min(100 * torch.finfo(T.dtype).eps)
-        running = running & ~settled & (damping < _MAX_DAMPING)
+        running = running & ~converged & (damping < _MAX_DAMPING)
         if not running.any():
             break
     return _solution_at(problem, T, cost, finite)

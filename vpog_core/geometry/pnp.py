@@ -37,7 +37,7 @@ MIN_NOISE_PX = 0.05
 ITERATIONS = (2, 2, 10)
 """Steps of each round, at most: the first rounds only have to tell which correspondences agree."""
 TOLERANCE = 1e-2
-"""A pose has settled when its squared step is below this, in standard deviations for independent errors."""
+"""A pose has converged when its squared step is below this, in standard deviations for independent errors."""
 
 _RANSAC = {"min_iterations": 50, "max_iterations": 3000, "success_prob": 0.9999}
 _MIN_DEPTH = 1e-6
