@@ -29,7 +29,7 @@ from vpog_core.synthetic.objects import make_object
 
 @pytest.fixture(scope="session")
 def small_config() -> VPOGConfig:
-    """A network small enough to run in milliseconds, for crops of 112 pixels."""
+    """Return a network small enough to run in milliseconds, for crops of 112 pixels."""
     return VPOGConfig(
         image_size=112, embed_dim=64, depth=1, num_heads=2, embed_from_stem=True, aa_depth=1, aa_heads=2,
         fine_dim=16, flow_hidden=32, flow_layers=2, retrieval_dim=8,
@@ -38,7 +38,7 @@ def small_config() -> VPOGConfig:
 
 @pytest.fixture(scope="session")
 def refiner_config() -> RefinerConfig:
-    """A refiner small enough to run in milliseconds, for crops of 32 pixels."""
+    """Return a refiner small enough to run in milliseconds, for crops of 32 pixels."""
     return RefinerConfig(
         image_size=32, stem_dim=8, fine_dim=16, coarse_dim=16, attention_layers=1, attention_heads=2,
         coarse_reach=2, fine_reach=1, fine_hidden=16,
@@ -47,14 +47,14 @@ def refiner_config() -> RefinerConfig:
 
 @pytest.fixture(scope="session")
 def torch_networks(small_config, refiner_config) -> tuple[VPOGModel, RefinerNet]:
-    """Both networks with random weights."""
+    """Return both networks with random weights."""
     torch.manual_seed(0)
     return VPOGModel(small_config).eval(), RefinerNet(refiner_config).eval()
 
 
 @pytest.fixture(scope="session")
 def onnx_folder(torch_networks, tmp_path_factory) -> Path:
-    """Both networks as ONNX files, which take a third of a minute to write."""
+    """Return both networks as ONNX files, which take a third of a minute to write."""
     for package in ("onnx", "onnxscript", "onnxruntime"):
         pytest.importorskip(package)
     path = tmp_path_factory.mktemp("onnx")
@@ -77,7 +77,7 @@ def copied_onnx(onnx_folder, monkeypatch) -> list[Path]:
 
 @pytest.fixture(scope="session")
 def convinced() -> dict[str, str]:
-    """Metadata of weights whose every pose convinces.
+    """Return metadata of weights by which every pose has a high score.
 
     An untrained network's poses do not: further views are tried for each, which takes most of the time.
     """
@@ -88,7 +88,7 @@ def convinced() -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """The folder of real data: $VPOG_SHARED/data, else ../shared/data beside the repository."""
+    """Return the folder of real data: $VPOG_SHARED/data, else ../shared/data beside the repository."""
     root = Path(os.environ.get("VPOG_SHARED", Path(__file__).parents[2] / "shared"))
     if not (root / "data" / "real").is_dir():
         pytest.skip(f"needs the real data: there is no '{root / 'data' / 'real'}'")
@@ -96,7 +96,7 @@ def shared_data() -> Path:
 
 
 class TinyBop:
-    """Three images of one scene with two objects, the second before the first; written and known.
+    """Write and know three images of one scene with two objects, the second before the first.
 
     Attributes:
         meshes: by obj_id, metres; K: [3, 3]; poses: T_cam_obj by (image_id, obj_id).
@@ -132,7 +132,7 @@ class TinyBop:
         return {"cam_K": self.K.ravel().tolist(), "depth_scale": self.DEPTH_SCALE}
 
     def gt(self, image: int, megapose: bool = False) -> list[dict]:
-        """Entries of scene_gt.json; `megapose`: of models centred and scaled to 0.2 m, as MegaPose does."""
+        """Return entries of scene_gt.json; `megapose`: of models centred and scaled to 0.2 m."""
         entries = []
         for i in (1, 4):
             R, t = self.poses[image, i][:3, :3], self.poses[image, i][:3, 3]
@@ -149,7 +149,7 @@ class TinyBop:
         return entries
 
     def info(self, image: int) -> list[dict]:
-        """Entries of scene_gt_info.json."""
+        """Return entries of scene_gt_info.json."""
         return [
             {
                 "bbox_obj": bop_box(self.whole[image, i]),
@@ -160,11 +160,11 @@ class TinyBop:
         ]
 
     def stored_depth(self, image: int) -> np.ndarray:
-        """[H, W] uint16, millimetres over `DEPTH_SCALE`."""
+        """Return [H, W] uint16, millimetres over `DEPTH_SCALE`."""
         return np.round(self.depth[image] * 1000 / self.DEPTH_SCALE).astype(np.uint16)
 
     def write_models(self, folder: Path) -> None:
-        """obj_XXXXXX.ply in millimetres and models_info.json."""
+        """Write obj_XXXXXX.ply in millimetres and models_info.json."""
         info = {}
         for i, mesh in self.meshes.items():
             big = Mesh(mesh.vertices * 1000, mesh.faces, vertex_colors=mesh.vertex_colors)
@@ -174,13 +174,13 @@ class TinyBop:
         info["4"]["symmetries_discrete"] = [half_turn]
         (folder / "models_info.json").write_text(json.dumps(info))
 
-    def write(self, root: Path, picture: str = "rgb", masks: bool = True, depth: bool = True) -> Path:
-        """The whole dataset, split `test`; `picture` is rgb or gray. Returns the scene's folder."""
+    def write(self, root: Path, images: str = "rgb", masks: bool = True, depth: bool = True) -> Path:
+        """Write the whole dataset, split `test`; `images` is rgb or gray. Returns the scene's folder."""
         self.write_models(root / "models")
         scene = root / "test" / f"{self.SCENE:06d}"
         for image in self.IMAGES:
             bgr = self.rgb[image][..., ::-1]
-            self._image(scene / picture, f"{image:06d}", bgr if picture == "rgb" else bgr.mean(axis=-1))
+            self._image(scene / images, f"{image:06d}", bgr if images == "rgb" else bgr.mean(axis=-1))
             if depth:
                 self._image(scene / "depth", f"{image:06d}", self.stored_depth(image))
             for n, i in enumerate((1, 4) if masks else ()):
@@ -193,7 +193,7 @@ class TinyBop:
         return scene
 
     def write_shard(self, path: Path, images: Sequence[int] = IMAGES, megapose: bool = False) -> None:
-        """Images as one shard, as BOP publishes them (but PNG, to compare exactly)."""
+        """Write images as one shard, as BOP publishes them (but PNG, to compare exactly)."""
         path.parent.mkdir(parents=True, exist_ok=True)
         with tarfile.open(path, "w") as tar:
             for image in images:
@@ -223,7 +223,7 @@ class TinyBop:
 
 
 def bop_box(mask: np.ndarray) -> list[int]:
-    """x, y, width, height of a mask, as BOP writes boxes."""
+    """Return x, y, width, height of a mask, as BOP writes boxes."""
     rows, columns = np.nonzero(mask)
     x, y = columns.min(), rows.min()
     return [int(x), int(y), int(columns.max() - x + 1), int(rows.max() - y + 1)]
@@ -236,7 +236,7 @@ def tiny_bop() -> TinyBop:
 
 @pytest.fixture(scope="session")
 def bop_original(tiny_bop, tmp_path_factory) -> Path:
-    """The tiny dataset with everything, on disk; not to be changed."""
+    """Return the tiny dataset with everything, on disk; not to be changed."""
     root = tmp_path_factory.mktemp("bop") / "tiny"
     tiny_bop.write(root)
     return root
@@ -244,13 +244,13 @@ def bop_original(tiny_bop, tmp_path_factory) -> Path:
 
 @pytest.fixture
 def bop_root(bop_original, tmp_path) -> Path:
-    """A copy of it, times of its files included."""
+    """Return a copy of the tiny dataset, times of its files included."""
     return shutil.copytree(bop_original, tmp_path / "tiny")
 
 
 @pytest.fixture
 def edited(bop_root) -> Callable[[str, Callable], None]:
-    """edited(file, change): rewrite one of the scene's JSON files by a function of its content."""
+    """Return edited(file, change), which rewrites a JSON file of the scene by a function of its content."""
 
     def edit(name: str, change: Callable) -> None:
         path = bop_root / "test" / f"{TinyBop.SCENE:06d}" / name

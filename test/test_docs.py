@@ -1,4 +1,4 @@
-"""The documentation's relative links lead somewhere, and docs/architecture names what there is."""
+"""Test that relative links of the docs lead somewhere, and that docs/architecture names what exists."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ import pytest
 
 @pytest.fixture
 def shard_root(tiny_bop, tmp_path) -> Path:
-    """Two shards and a list of models."""
+    """Return two shards and a list of models."""
     root = tmp_path / "MegaPose-GSO"
     tiny_bop.write_shard(root / "shard-000000.tar", (0, 3))
     tiny_bop.write_shard(root / "shard-000001.tar", (5,))

@@ -56,7 +56,7 @@ def test_models_in_metres(bop_root, tiny_bop):
 
 
 def test_gray_pictures_and_what_may_be_missing(tiny_bop, tmp_path):
-    scene = tiny_bop.write(tmp_path, picture="gray", masks=False, depth=False)
+    scene = tiny_bop.write(tmp_path, images="gray", masks=False, depth=False)
     (scene / "scene_gt_info.json").unlink()
     frame = BopDataset(tmp_path).frame(7, 0)
     gray = tiny_bop.rgb[0].mean(axis=-1).astype(np.uint8)

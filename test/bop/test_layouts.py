@@ -1,4 +1,4 @@
-"""The layouts BOP's format allows are read, or refused by their name."""
+"""Test which layouts of BOP's format are read; others are refused by their name."""
 
 from __future__ import annotations
 

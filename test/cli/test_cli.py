@@ -27,7 +27,7 @@ K = np.array([[600.0, 0, 319.5], [0, 600.0, 239.5], [0, 0, 1]])
 
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory):
-    """One held-out object alone before a plain background: mesh file, image, camera file, box, true pose."""
+    """Return a held-out object before a plain background: mesh file, image, camera file, box, true pose."""
     folder = tmp_path_factory.mktemp("scene")
     mesh = make_object(900_001)
     save_mesh(mesh, folder / "thing.ply")
@@ -59,14 +59,14 @@ def inputs(scene):
 
 @pytest.fixture(autouse=True)
 def own_places(tmp_path_factory, monkeypatch):
-    """An empty working directory, and one cache for the whole file."""
+    """Use an empty working directory, and one cache for the whole file."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
     monkeypatch.chdir(tmp_path_factory.mktemp("work"))
 
 
 @pytest.fixture(scope="module")
 def untrained(tmp_path_factory):
-    """Small weights of the right form that know nothing."""
+    """Return small weights of the right form that know nothing."""
     path = tmp_path_factory.mktemp("weights") / "untrained.safetensors"
     torch.manual_seed(0)
     small = VPOGConfig(

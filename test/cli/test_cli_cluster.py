@@ -1,4 +1,4 @@
-"""Whole commands for several jobs, and the options that choose where and with what they are computed."""
+"""Test commands with several jobs, and the options that choose the machines and devices."""
 
 import argparse
 

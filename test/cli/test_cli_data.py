@@ -8,7 +8,7 @@ from vpog_core.cli.commands import main
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Two small meshes; a cache that the tests share."""
+    """Return two small meshes; a cache that the tests share."""
     path = tmp_path_factory.mktemp("data")
     (path / "meshes").mkdir()
     trimesh.creation.box((0.1, 0.06, 0.04)).export(path / "meshes" / "box.ply")

@@ -1,4 +1,4 @@
-"""`vpog symmetry`: a proposal that can be written into objects.yaml as it is."""
+"""Test `vpog symmetry`: what it proposes can be written into objects.yaml as it is."""
 
 import numpy as np
 import pytest

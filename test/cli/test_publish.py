@@ -1,4 +1,4 @@
-"""One command from trained weights to card and page of results, at the tiniest scale."""
+"""Test `vpog publish`: from trained weights to card and page of results, at the smallest scale."""
 
 from pathlib import Path
 
@@ -36,7 +36,7 @@ def weights(tmp_path, monkeypatch) -> Path:
 
 @pytest.fixture
 def tree(tmp_path) -> Path:
-    """A source tree with a card."""
+    """Return a source tree with a card."""
     (tmp_path / "tree" / "docs").mkdir(parents=True)
     card = tmp_path / "tree" / publish_module.CARD
     card.parent.mkdir(parents=True)
@@ -45,7 +45,7 @@ def tree(tmp_path) -> Path:
 
 
 def samples(count=300) -> dict[str, StageSamples]:
-    """Poses as an able network would have found them: what is fitted is shown in test_calibrate."""
+    """Return poses as an able network would have found them; test_calibrate shows what is fitted."""
     rng, made = np.random.default_rng(0), {}
     for name, signs in SIGNS.items():
         correct = rng.random(count) < 0.6

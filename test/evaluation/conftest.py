@@ -1,4 +1,4 @@
-"""A small dataset in BOP's layout and pose estimates for it, both made by seed."""
+"""Make a small dataset in BOP's layout and pose estimates for it, both by seed."""
 
 import json
 
@@ -18,7 +18,7 @@ HALF_TURN = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 def _shapes() -> dict[int, Mesh]:
-    """A brick that looks alike after half a turn, a can, and an L that is like nothing but itself; metres."""
+    """Return a brick that looks alike after half a turn, a can, and an L without symmetry; metres."""
     foot = trimesh.creation.box((0.1, 0.03, 0.03))
     leg = trimesh.creation.box((0.03, 0.03, 0.08))
     leg.apply_translation([0.035, 0, 0.055])
@@ -57,7 +57,7 @@ def _write_image(folder, image_id, instances, renderers, rng, with_depth) -> Non
 
 
 def write_dataset(root, with_depth: bool = True, scenes: int = 2, images: int = 3):
-    """A dataset of three objects, some of them twice in an image; returns its true poses by frame."""
+    """Write a dataset of three objects, some of them twice in an image; returns its true poses by frame."""
     rng = np.random.default_rng(11)
     meshes = _shapes()
     renderers = {i: Renderer(mesh) for i, mesh in meshes.items()}
@@ -96,7 +96,7 @@ def write_dataset(root, with_depth: bool = True, scenes: int = 2, images: int = 
 
 
 def looks_alike(obj_id: int, rng) -> np.ndarray:
-    """One of the symmetries of an object."""
+    """Draw one of the symmetries of an object."""
     if obj_id == 1:
         return HALF_TURN if rng.random() < 0.5 else np.eye(4)
     angle = rng.uniform(0, 2 * np.pi) if obj_id == 2 else 0.0
@@ -125,7 +125,7 @@ def perturbed(truths) -> dict:
 
 @pytest.fixture(scope="session")
 def bop_case(tmp_path_factory):
-    """(dataset's folder, estimates by frame)."""
+    """Return (dataset's folder, estimates by frame)."""
     root = tmp_path_factory.mktemp("bop") / "made"
     truths = write_dataset(root)
     return root, perturbed(truths)

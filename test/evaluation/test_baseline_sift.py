@@ -16,7 +16,7 @@ CAMERA = Camera(K=np.array([[600.0, 0, 319.5], [0, 600.0, 239.5], [0, 0, 1]]), w
 
 
 def printed_box() -> Mesh:
-    """12 x 9 x 6 cm with blots of many sizes on every side."""
+    """Return a box of 12 x 9 x 6 cm with blots of many sizes on every side."""
     rng = np.random.default_rng(5)
     texture = sum(
         cv2.resize(rng.uniform(-1, 1, (n, n, 3)), (768, 768), interpolation=cv2.INTER_CUBIC)
@@ -35,7 +35,7 @@ def printed_box() -> Mesh:
 
 @pytest.fixture(scope="module")
 def printed(tmp_path_factory):
-    """A printed box, and a library of it."""
+    """Return a printed box, and a library of it."""
     mesh = printed_box()
     root = tmp_path_factory.mktemp("sift")
     save_mesh(mesh, root / "objects" / "thing.glb")
@@ -44,7 +44,7 @@ def printed(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def view(printed):
-    """Image, pose and box: a view between the templates', turned in the image."""
+    """Return image, pose and box of a view between the templates', turned in the image."""
     mesh, _ = printed
     R = rotation_x(0.5) @ rotation_y(0.7) @ rotation_x(np.pi / 2)
     T = transform(R, np.array([0.03, -0.02, 2.8 * mesh.diameter]) - R @ mesh.center)
@@ -56,7 +56,7 @@ def view(printed):
 
 @pytest.fixture(scope="module")
 def method(printed):
-    """Half the usual sizes, for a quarter of the time."""
+    """Yield the method at half the usual sizes, for a quarter of the time."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(baseline_sift, "TEMPLATE_SIZE", 112)
         patch.setattr(baseline_sift, "CROP_SIZE", 224)

@@ -1,4 +1,4 @@
-"""A dataset that differs from BOP is recognised and said, or refused where it cannot be scored."""
+"""Test that a dataset's differences from BOP's format are reported, or refused if they prevent scoring."""
 
 import json
 import shutil

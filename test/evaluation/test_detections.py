@@ -36,7 +36,7 @@ def write(tmp_path, entries):
 
 
 def read(path):
-    """The file for the images 0 to 2 of the scenes 1 and 2, with models 1, 2 and 4."""
+    """Read the file for the images 0 to 2 of the scenes 1 and 2, with models 1, 2 and 4."""
     keys = {(scene, image) for scene in (1, 2) for image in (0, 1, 2)}
     return DetectionFile(path, {1, 2, 4}, keys, "made test")
 

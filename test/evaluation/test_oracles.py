@@ -1,4 +1,4 @@
-"""With the truth in place of the network, poses must come out right, whatever the network is worth."""
+"""Test that poses are correct with the truth in place of the network, whatever the network is worth."""
 
 from dataclasses import replace
 
@@ -32,7 +32,7 @@ SIZES = {
 
 @pytest.fixture(scope="module")
 def case(tmp_path_factory):
-    """An untrained network, a held-out image with something in front of the object, its detection."""
+    """Return an untrained network, a held-out image with an occluded object, and its detection."""
     torch.manual_seed(0)
     root = tmp_path_factory.mktemp("oracles")
     benchmark = HeldOut(objects=1, crops=1)

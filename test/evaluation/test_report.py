@@ -1,4 +1,4 @@
-"""The report's page from made-up estimates, without any network."""
+"""Test the report's page with made-up estimates, without any network."""
 
 import base64
 import re

@@ -1,4 +1,4 @@
-"""Running an evaluation and keeping its frames, with the classical method, which needs no network."""
+"""Test how an evaluation runs and keeps its frames, with the classical method, which needs no network."""
 
 import json
 import shutil
@@ -14,7 +14,7 @@ from vpog_core.types import VPOGError
 
 @pytest.fixture(autouse=True)
 def small(tmp_path_factory, monkeypatch):
-    """Templates of 48 pixels in place of 224, kept from test to test."""
+    """Use templates of 48 pixels in place of 224, kept from test to test."""
     monkeypatch.setattr(baseline_sift, "TEMPLATE_SIZE", 48)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "runner_cache"))
 
@@ -24,7 +24,7 @@ def config_for(root, **more) -> EvaluationConfig:
 
 
 def run_reporting(config: EvaluationConfig, folder) -> tuple[list[dict], list[tuple[str, int, int]]]:
-    """The records, and what was told of the progress."""
+    """Return the records, and the progress that was reported."""
     steps: list = []
     records = run(config, config.benchmark(), folder, progress=lambda *step: steps.append(step))
     return records, steps

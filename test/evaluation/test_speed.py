@@ -1,4 +1,4 @@
-"""The bench, really run: what it counts and reports, not how long things take."""
+"""Test what the bench counts and reports by running it, not how long things take."""
 
 import json
 from dataclasses import replace
@@ -26,7 +26,7 @@ STAGES = {"decode", "crop", "encode", "retrieve", "match", "solve", "refine", "c
 
 @pytest.fixture(scope="module")
 def result(small_config, convinced, tmp_path_factory):
-    """The smallest run there is, with a network that onboards in a moment."""
+    """Return the result of the smallest run, with a network that onboards in a moment."""
     weights = tmp_path_factory.mktemp("weights") / "small.safetensors"
     save_weights(VPOGModel(small_config), weights, convinced)
     config = SpeedConfig((1, 2), frames=1, objects=1, networks=("tiny",), weights=str(weights))

@@ -10,7 +10,7 @@ K = np.array([[100.0, 0, 9.5], [0, 100.0, 9.5], [0, 0, 1]])
 
 
 def plate(depth, columns=slice(0, 10)):
-    """A depth map [20, 20] with a flat piece in some columns."""
+    """Return a depth map [20, 20] with a flat piece in some columns."""
     out = np.zeros((20, 20))
     out[5:15, columns] = depth
     return out

@@ -1,4 +1,4 @@
-"""A dumped frame gives the same poses again, and nothing outside its folder is read."""
+"""Test that a dumped frame gives the same poses again, and that nothing outside its folder is read."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ K = np.array([[200.0, 0, 79.5], [0, 200, 59.5], [0, 0, 1]])
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory, small_config) -> Path:
-    """Weights that know nothing: what is tested is that they find the same again."""
+    """Return untrained weights: the tests are of finding the same poses again."""
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("weights") / "small.safetensors"
     save_weights(VPOGModel(small_config), path)
@@ -47,7 +47,7 @@ def cache(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory, weights) -> RecordedEstimator:
-    """An estimator that has answered one frame: by a box and a prior, and by a mask."""
+    """Return an estimator that has answered one frame: by a box and a prior, and by a mask."""
     folder, mesh = tmp_path_factory.mktemp("objects"), make_object(900_009, vertices=3000)
     save_mesh(mesh, folder / "carton.ply")
     (folder / "objects.yaml").write_text(
@@ -78,7 +78,7 @@ def written(recorded, weights, tmp_path_factory) -> Path:
 
 @pytest.fixture
 def dump(written, tmp_path) -> Path:
-    """A copy, to be changed."""
+    """Return a copy of the dump, to be changed."""
     return shutil.copytree(written, tmp_path / "dump")
 
 

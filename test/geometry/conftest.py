@@ -11,7 +11,7 @@ K = torch.tensor([[470.0, 0, 55.5], [0, 470.0, 55.5], [0, 0, 1]], dtype=torch.fl
 
 @pytest.fixture
 def scenes():
-    """make(batch, ...): problems 0.8 m away with weights 1 / sigma, and their true poses T.
+    """Return make(batch, ...), which makes problems 0.8 m away, weights 1 / sigma, and the true poses T.
 
     The points fill a box of half sides (1, 0.9, flat) * size around `centre`.
     """
@@ -39,7 +39,7 @@ def scenes():
 
 @pytest.fixture
 def disturbed():
-    """disturbed(T): poses about 10 degrees, 2 cm across and 5 cm along the ray away."""
+    """Return disturbed(T), which moves poses by about 10 degrees, 2 cm across and 5 cm along the ray."""
 
     def disturb(T, seed=1):
         sigma = torch.tensor([0.01, 0.01, 0.05, 0.1, 0.1, 0.1], dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""Calibrations that fit their image, that are unlikely to, and that cannot."""
+"""Test calibrations that fit their image, that are unlikely to, and that cannot."""
 
 import numpy as np
 import pytest

@@ -18,7 +18,7 @@ NAMES = ("points_2d", "points_3d", "weights", "K")
 
 
 def deviation(T, T_true):
-    """[B, 6] of T from T_true, in the order of the covariance."""
+    """Return [B, 6] of T from T_true, in the order of the covariance."""
     turn = rotation_log(T[:, :3, :3] @ T_true[:, :3, :3].mT)
     return torch.cat((T[:, :3, 3] - T_true[:, :3, 3], turn), dim=1)
 

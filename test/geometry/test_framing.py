@@ -1,4 +1,4 @@
-"""The frame of a pose: all of the object, in the middle, and nothing that cannot be."""
+"""Test the frame of a pose: it shows all of the object in the middle, and impossible ones are refused."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ SIZE = 128
 
 
 def cloud(rng: np.random.Generator, distance: float) -> np.ndarray:
-    """[40, 3] points of a flat object of about 0.2 m, turned anyhow, somewhere before the camera."""
+    """Return [40, 3] points of a flat object of about 0.2 m, turned anyhow, somewhere before the camera."""
     points = rng.uniform(-1, 1, (40, 3)) * (0.1, 0.06, 0.02)
     place = distance * np.array([*rng.uniform(-0.5, 0.5, 2), 1.0])
     return transform_points(transform(random_rotation(rng), place), points)

@@ -17,7 +17,7 @@ K = np.array([[470.0, 0, 55.5], [0, 470.0, 55.5], [0, 0, 1]])
 
 
 def scene(seed, points=800, noise=1.5, outliers=0.0, planar=False, spread=0.0):
-    """Correspondences of an object of 14 cm in a crop, with weights and what is wrong.
+    """Return correspondences of an object of 14 cm in a crop, with weights, and which are wrong.
 
     `spread` varies the noise (log).
     """
@@ -39,12 +39,12 @@ def scene(seed, points=800, noise=1.5, outliers=0.0, planar=False, spread=0.0):
 
 
 def errors(T, T_true):
-    """(rotation in degrees, translation in metres)."""
+    """Return (rotation in degrees, translation in metres)."""
     return np.rad2deg(rotation_angle(T[:3, :3], T_true[:3, :3])), np.linalg.norm(T[:3, 3] - T_true[:3, 3])
 
 
 def deviation(T, T_true):
-    """[6] translation and rotation vector from the true pose, camera frame."""
+    """Return [6] translation and rotation vector from the true pose, camera frame."""
     R = T[:3, :3] @ T_true[:3, :3].T
     return np.r_[T[:3, 3] - T_true[:3, 3], [R[2, 1] - R[1, 2], R[0, 2] - R[2, 0], R[1, 0] - R[0, 1]]] * (
         [1, 1, 1, 0.5, 0.5, 0.5]

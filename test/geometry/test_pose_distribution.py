@@ -9,7 +9,7 @@ from vpog_core.geometry.se3_torch import rotation_log
 
 
 def laplace_evidence(solution):
-    """[B] log of the Gaussian integral; all rotations have the volume 8 pi^2 in rotation vectors."""
+    """Compute [B] logs of the Gaussian integrals; all rotations have the volume 8 pi^2."""
     gaussian = 3 * math.log(2 * math.pi) + torch.logdet(solution.covariance) / 2
     return -solution.cost + gaussian - math.log(8 * math.pi**2)
 
@@ -96,7 +96,7 @@ def test_sharper_weights_lower_the_evidence_as_they_should(scenes):
 
 
 def closer(samples_T, T_a, T_b):
-    """[B, N] bool: nearer to T_a than to T_b in orientation."""
+    """Tell, [B, N] bool, which poses are nearer to T_a than to T_b in orientation."""
     angle = [rotation_log(samples_T[..., :3, :3] @ T[:, None, :3, :3].mT).norm(dim=-1) for T in (T_a, T_b)]
     return angle[0] < angle[1]
 

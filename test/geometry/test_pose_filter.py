@@ -1,4 +1,4 @@
-"""The pose filter, on synthetic sequences of poses whose truth is known."""
+"""Test the pose filter on synthetic sequences of poses whose truth is known."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def run(measured, symmetry: Symmetry = NONE, covariance=COVARIANCE) -> list:
 
 
 def jitter(poses, true) -> np.ndarray:
-    """Root mean square [2] of the error's change from one image to the next, metres and radians."""
+    """Compute the RMS [2] of the error's change from one image to the next, metres and radians."""
     errors = np.array([difference(T, T_true) for T, T_true in zip(poses, true, strict=True)])
     steps = np.diff(errors, axis=0).reshape(-1, 2, 3)
     return np.sqrt((steps**2).sum(axis=2).mean(axis=0))

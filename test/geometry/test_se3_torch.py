@@ -13,7 +13,7 @@ from vpog_core.geometry.se3_torch import (
 
 
 def vectors(count=50):
-    """Rotation vectors from nothing to a little under half a turn."""
+    """Return rotation vectors from nothing to a little under half a turn."""
     v = torch.randn(count, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     return v / v.norm(dim=1, keepdim=True) * torch.linspace(0, 3.1, count, dtype=torch.float64)[:, None]
 

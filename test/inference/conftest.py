@@ -29,7 +29,7 @@ SIZES = {
 
 @dataclass
 class Scene:
-    """An object before a camera, and the truth of it."""
+    """Hold an object before a camera, and its true pose."""
 
     mesh: Mesh
     renderer: Renderer
@@ -38,7 +38,7 @@ class Scene:
 
     @property
     def box(self) -> np.ndarray:
-        """[4] of the whole object, pixels."""
+        """Return the box [4] of the whole object, pixels."""
         pixels = project(self.camera, transform_points(self.T_cam_obj, self.mesh.hull_points))
         return np.concatenate([pixels.min(axis=0), pixels.max(axis=0)])
 
@@ -46,7 +46,7 @@ class Scene:
         return Detection(class_id, self.box, **more)
 
     def image(self) -> np.ndarray:
-        """What a pinhole camera sees."""
+        """Return what a pinhole camera sees."""
         size = (self.camera.height, self.camera.width)
         return self.renderer.render(self.T_cam_obj, self.camera.K, size, background=(90, 100, 80)).rgb
 
@@ -58,7 +58,7 @@ def mesh() -> Mesh:
 
 @pytest.fixture(scope="session")
 def untrained() -> VPOGModel:
-    """A small network for crops of 112 pixels, as it is before training."""
+    """Return a small network for crops of 112 pixels, as it is before training."""
     torch.manual_seed(0)
     return VPOGModel(VPOGConfig(image_size=112, **SIZES)).eval().requires_grad_(False)
 
@@ -70,27 +70,27 @@ def templates(mesh) -> TemplateSet:
 
 @pytest.fixture(scope="session")
 def undescribed(templates, untrained) -> OnboardedObject:
-    """Templates without descriptors, for what does not retrieve."""
+    """Return templates without descriptors, for what does not retrieve."""
     return OnboardedObject(templates, untrained, torch.zeros(162 * 12, 1))
 
 
 @pytest.fixture(scope="session")
 def small_model() -> VPOGModel:
-    """A network for crops of 48 pixels: onboarding in a second or two."""
+    """Return a network for crops of 48 pixels: onboarding in a second or two."""
     torch.manual_seed(0)
     return VPOGModel(VPOGConfig(image_size=48, window=3, **SIZES)).eval().requires_grad_(False)
 
 
 @pytest.fixture(scope="session")
 def described(mesh, small_model) -> OnboardedObject:
-    """An object onboarded for the small network."""
+    """Return an object onboarded for the small network."""
     templates = build_template_set(mesh, "thing", 48)
     return OnboardedObject(templates, small_model, describe_templates(small_model, templates))
 
 
 @pytest.fixture(scope="session")
 def crop_of(mesh):
-    """A function that makes the crop of an onboarded object in front of a plain wall."""
+    """Return a function that makes the crop of an onboarded object in front of a plain wall."""
 
     def made(target: OnboardedObject) -> Crop:
         camera = Camera(np.array([[300.0, 0, 160], [0, 300, 120], [0, 0, 1]]), 320, 240)
@@ -103,7 +103,7 @@ def crop_of(mesh):
 
 @pytest.fixture(scope="session")
 def workshop(tmp_path_factory, mesh, small_model) -> dict[str, Path]:
-    """Weights, a folder of one mesh with an alias, and a cache."""
+    """Return weights, a folder of one mesh with an alias, and a cache."""
     root = tmp_path_factory.mktemp("workshop")
     (root / "objects").mkdir()
     save_mesh(mesh, root / "objects" / "thing.ply")
@@ -121,7 +121,7 @@ def estimator(workshop) -> PoseEstimator:
 
 @pytest.fixture(scope="module")
 def picture(mesh):
-    """An image with three objects, and their boxes."""
+    """Return an image with three objects, and their boxes."""
     renderer, image, boxes = Renderer(mesh), np.full((480, 640, 3), 90, np.uint8), []
     for i, x in enumerate((-0.18, 0.0, 0.18)):
         T = transform(rotation_x(2.0 + i) @ rotation_y(0.7 * i), [x, 0.03 * i, 0.6])

@@ -1,4 +1,4 @@
-"""An estimator that answers what it is told to, and questions to its tracker."""
+"""Provide an estimator whose answers the test sets, and questions to its tracker."""
 
 from __future__ import annotations
 
@@ -55,10 +55,10 @@ def ask(tracker, time, *detections):
 
 
 def numbers_of(tracker, time, *detections) -> list[int]:
-    """The numbers of the objects that are detected."""
+    """Return the numbers of the objects that are detected."""
     return [e.instance for e in ask(tracker, time, *detections) if e.detected]
 
 
 def ask_without(tracker, time):
-    """An image in which nothing is detected."""
+    """Ask about an image in which nothing is detected."""
     return tracker.estimate(IMAGE, CAMERA, [], time)

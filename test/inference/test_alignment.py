@@ -1,4 +1,4 @@
-"""Alignment with real renders: a pose that is off comes back, one that cannot be judged stays."""
+"""Test alignment with real renders: a pose that is off is corrected, one that cannot be compared stays."""
 
 from dataclasses import dataclass, replace
 
@@ -40,7 +40,7 @@ OTHER_LIGHT = Light(direction=(0.7, -0.5, -0.4), ambient=0.3, diffuse=0.6, color
 
 @dataclass
 class Shot:
-    """A picture of an object, and the truth of it."""
+    """Hold an image of an object, and its true pose."""
 
     renderer: Renderer
     observation: Observation
@@ -51,21 +51,21 @@ class Shot:
         return self.renderer.mesh
 
     def error(self, T: np.ndarray) -> tuple[float, float, float]:
-        """(radians, share of the distance, ADD in diameters) a pose is off."""
+        """Return how far a pose is off: radians, fraction of the distance, ADD in diameters."""
         distances = [np.linalg.norm(transform_points(P, self.mesh.center)) for P in (T, self.T_true)]
         off = add(T, self.T_true, self.mesh.hull_points) / self.mesh.diameter
         return rotation_angle(T[:3, :3], self.T_true[:3, :3]), abs(distances[0] / distances[1] - 1), off
 
 
 def background(seed: int = 0) -> np.ndarray:
-    """A busy wall."""
+    """Return a busy wall."""
     noise = np.random.default_rng(seed).normal(size=(480, 640, 3)).astype(np.float32)
     rough = cv2.GaussianBlur(noise, (0, 0), 2) * 60 + cv2.GaussianBlur(noise, (0, 0), 12) * 500
     return np.clip(rough + 120, 0, 255).astype(np.uint8)
 
 
 def shot_of(mesh: Mesh, place=(0.02, -0.01, 0.55), camera: Camera = CAMERA) -> Shot:
-    """The object in front of a busy wall, in another light than that of renders, with noise."""
+    """Render the object in front of a busy wall, in another light than that of renders, with noise."""
     R = rotation_x(2.2)
     T = transform(R, np.asarray(place) - R @ mesh.center)
     renderer = Renderer(mesh)
@@ -76,7 +76,7 @@ def shot_of(mesh: Mesh, place=(0.02, -0.01, 0.55), camera: Camera = CAMERA) -> S
 
 
 def perturbed(shot: Shot, degrees=3.0, farther=1.03, axis=(0.6, -0.5, 0.62)) -> np.ndarray:
-    """The true pose, turned about the object's middle and moved along the ray."""
+    """Turn the true pose about the object's middle, and move it along the ray."""
     turn = rotation_from_vector(np.radians(degrees) * np.asarray(axis) / np.linalg.norm(axis))
     middle = transform_points(shot.T_true, shot.mesh.center)
     R = turn @ shot.T_true[:3, :3]
@@ -85,7 +85,7 @@ def perturbed(shot: Shot, degrees=3.0, farther=1.03, axis=(0.6, -0.5, 0.62)) -> 
 
 @pytest.fixture(scope="module")
 def box() -> Mesh:
-    """A printed box: what flow can hold on to."""
+    """Return a printed box, which has corners for the flow."""
     return make_object(900_003)
 
 
@@ -95,7 +95,7 @@ def shot(box) -> Shot:
 
 
 def covered(shot: Shot, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The image with a striped board over the left third of the object; [H, W] bool, where the board is."""
+    """Cover the left third of the object with a striped board; returns where it is, too, [H, W] bool."""
     pixels = project(shot.observation.camera, transform_points(shot.T_true, shot.mesh.hull_points))
     x0, x1 = pixels[:, 0].min(), pixels[:, 0].max()
     board = np.zeros(image.shape[:2], dtype=bool)
@@ -273,7 +273,7 @@ def estimator(tmp_path_factory, box, small_model) -> PoseEstimator:
 
 @pytest.fixture
 def told(estimator, monkeypatch):
-    """A function that tells what matching answers: poses in turn, and the score of each."""
+    """Return a function that sets the results of matching: poses in turn, and the score of each."""
 
     def tell(poses, scores):
         turn = iter(range(1000))

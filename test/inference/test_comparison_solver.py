@@ -1,4 +1,4 @@
-"""From what a refiner says to the pose: right where it is right, and nothing where it says nothing."""
+"""Test how a refiner's output becomes a pose: exact output gives the exact pose, empty output none."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ K = torch.tensor([[400.0, 0, 63.5], [0, 400.0, 63.5], [0, 0, 1]], dtype=torch.fl
 
 
 class Case:
-    """Poses, starts some degrees and centimetres away, and the comparison that explains them exactly."""
+    """Hold poses, starts some degrees and centimetres away, and the comparison that explains them exactly."""
 
     def __init__(self, batch: int = BATCH, seed: int = 0) -> None:
         rng = np.random.default_rng(seed)

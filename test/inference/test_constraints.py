@@ -1,4 +1,4 @@
-"""Known constraints choose among hypotheses, correct the pose, and narrow its covariance."""
+"""Test that known constraints choose among hypotheses, correct the pose, and narrow its covariance."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ ON_ITS_SIDE = PoseConstraint(NORMAL, up=(1, 0, 0))
 
 
 def box(colours: bool = True) -> Mesh:
-    """A printed box that looks the same when it is turned upside down."""
+    """Return a printed box that looks the same when it is turned upside down."""
     side = np.linspace(-0.5, 0.5, 13)
     a, b = (v.ravel() for v in np.meshgrid(side, side, indexing="ij"))
     quad = (np.arange(12)[:, None] * 13 + np.arange(12)).ravel()
@@ -76,7 +76,7 @@ def standing(carton) -> ObjectConstraint:
 
 @pytest.fixture(scope="module")
 def setup(carton) -> pipeline.Setup:
-    """The networks that ship, with the box; its views are not described, as none is retrieved."""
+    """Return the shipped networks with the box; its views are not described, as none is retrieved."""
     networks, renderer = Networks.load(None, None, "cpu"), Renderer(carton)
     templates = build_template_set(carton, "box", networks.model.config.image_size)
     target = OnboardedObject(templates, networks.model, torch.zeros(0, 1))
@@ -108,18 +108,18 @@ def find(setup, carton):
 
 @pytest.fixture(scope="module")
 def free(find) -> Query:
-    """The box, of which nothing is known."""
+    """Return a query of the box, of which nothing is known."""
     return find(None)
 
 
 def known_now(query: Query, constraint: PoseConstraint, carton: Mesh) -> Query:
-    """The query with a constraint that was not known before."""
+    """Return the query with a constraint that was not known before."""
     known = ObjectConstraint(constraint, carton.hull_points, carton.diameter, query.symmetry)
     return rank(replace(query, constraint=known), query.hypotheses)
 
 
 def tilt_of(T: np.ndarray) -> float:
-    """Degrees from upright."""
+    """Return degrees from upright."""
     return float(np.degrees(np.arccos(np.clip(T[:3, 2] @ NORMAL, -1, 1))))
 
 

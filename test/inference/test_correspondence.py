@@ -19,7 +19,7 @@ SIDE = 3
 
 
 def plane(size=SIZE):
-    """[1, P, P, 3] points of a slanted plane: linear in the pixel."""
+    """Return [1, P, P, 3] points of a slanted plane: linear in the pixel."""
     y, x = np.mgrid[0:size, 0:size].astype(np.float32)
     return np.stack([0.001 * x, 0.002 * y, 0.3 + 0.001 * x - 0.0005 * y], axis=-1)[None]
 

@@ -1,4 +1,4 @@
-"""The package as a user of plain Python meets it: `import vpog_core as vpog`."""
+"""Test the package as a user of plain Python meets it: `import vpog_core as vpog`."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Which hypotheses are compared with the image: the best, and those that could still be put before it."""
+"""Test which hypotheses are compared with the image: the best, and those that might still overtake it."""
 
 from contextlib import nullcontext
 from types import SimpleNamespace
@@ -14,12 +14,12 @@ from vpog_core.inference.query import Query
 
 
 def hypothesis(features):
-    """A pose whose matches are as good as its features, see `calibration.FEATURES`."""
+    """Return a pose whose matches are as good as its features, see `calibration.FEATURES`."""
     return SimpleNamespace(has_pose=True, T_cam_obj=np.eye(4), score_features=np.array(features), score=0.0)
 
 
 def compared(monkeypatch, hypotheses, similarities, count=1):
-    """The hypotheses that come back, and for each that was compared whether its flow was followed."""
+    """Compare hypotheses; returns those that are kept, and for each compared one if its flow was followed."""
     followed = {}
     of = {id(h.T_cam_obj): n for n, h in enumerate(hypotheses)}
 

@@ -1,4 +1,4 @@
-"""A library of many objects, all of them in the cache: nothing is read before it is asked for."""
+"""Test a library of many cached objects: nothing is read before it is requested."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CAMERA = Camera(np.array([[60.0, 0, 32], [0, 60, 24], [0, 0, 1]]), 64, 48)
 
 @pytest.fixture
 def cached(workshop, tmp_path, monkeypatch):
-    """A folder of two objects and its cache; of more than one object, those in the cache stay closed."""
+    """Return a folder of two objects and its cache, whose objects stay closed."""
     monkeypatch.setattr(object_store, "MAX_OPENED_AT_START", 1)
     folder = shutil.copytree(workshop["objects"], tmp_path / "objects")
     shutil.copy(folder / "thing.ply", folder / "second.ply")
@@ -27,7 +27,7 @@ def cached(workshop, tmp_path, monkeypatch):
 
 
 def read_meshes(monkeypatch) -> list[str]:
-    """The names of the meshes read from now on."""
+    """Return the names of the meshes read from now on."""
     read, original = [], ObjectLibrary._read_mesh
 
     def reading(library, object_id):

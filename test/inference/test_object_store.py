@@ -16,7 +16,7 @@ CAMERA = Camera(np.array([[60.0, 0, 32], [0, 60, 24], [0, 0, 1]]), 64, 48)
 
 @pytest.fixture
 def mixed(workshop, tmp_path):
-    """An estimator of three objects, two of them broken; `a` and `thing` are in the cache already."""
+    """Return an estimator of three objects, two of them broken; `a` and `thing` are in the cache already."""
     PoseEstimator(**workshop, device="cpu").onboard()
     folder = shutil.copytree(workshop["objects"], tmp_path / "objects")
     whole = (folder / "thing.ply").read_bytes()

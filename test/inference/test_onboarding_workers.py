@@ -1,4 +1,4 @@
-"""Several objects are onboarded by several processes."""
+"""Test that several objects are onboarded by several processes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vpog_core.inference.estimator import PoseEstimator
 
 @pytest.fixture
 def three(workshop, tmp_path, monkeypatch):
-    """A folder of two objects and a broken one, not in the cache; two objects are enough for processes."""
+    """Return a folder of two objects and a broken one, none of them in the cache."""
     monkeypatch.setattr(onboarding_workers, "FEWEST", 2)
     folder = shutil.copytree(workshop["objects"], tmp_path / "objects")
     shutil.copy(folder / "thing.ply", folder / "second.ply")

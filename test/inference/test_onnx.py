@@ -1,4 +1,4 @@
-"""The networks as ONNX files, and onnxruntime as an estimator's engine: the same answers as torch's."""
+"""Test the networks as ONNX files, and onnxruntime as an engine: the results are the same as torch's."""
 
 import json
 import pickle

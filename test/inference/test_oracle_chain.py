@@ -1,4 +1,4 @@
-"""The whole geometric chain with perfect matches in the network's place: crop, cluster, lift, PnP, camera."""
+"""Test the geometric chain (crop, cluster, lift, PnP, camera) with perfect matches in the network's place."""
 
 from dataclasses import dataclass
 
@@ -60,7 +60,7 @@ class Oracle:
 
 @dataclass
 class Case:
-    """An object at a true pose, cropped, with the cluster that retrieval should find."""
+    """Hold an object at a true pose, cropped, with the cluster that retrieval should find."""
 
     renderer: Renderer
     T_cam_obj: np.ndarray
@@ -74,7 +74,7 @@ class Case:
 
 
 def cluster_views(target: OnboardedObject, view: int, roll_index: int) -> tuple[Cluster, PosedDepth]:
-    """A cluster and the posed depth images of its templates."""
+    """Return a cluster and the posed depth images of its templates."""
     cluster, t = target.cluster(view, roll_index, 4), target.templates
     R_ref = target.rotation(view, roll_index)
     depth, poses, views = [], [], nearest_viewpoints(viewpoint_directions()[view], 4)
@@ -86,12 +86,12 @@ def cluster_views(target: OnboardedObject, view: int, roll_index: int) -> tuple[
 
 
 def posed(depth, K, T) -> PosedDepth:
-    """PosedDepth of a batch of one."""
+    """Return PosedDepth of a batch of one."""
     return PosedDepth(*(torch.from_numpy(np.asarray(v, dtype=np.float32))[None] for v in (depth, K, T)))
 
 
 def best_view(target: OnboardedObject, R: np.ndarray) -> tuple[int, int]:
-    """The view and roll nearest to a rotation."""
+    """Return the view and roll nearest to a rotation."""
     candidates = [(v, r) for v in nearest_viewpoints(-R[2], 3) for r in range(ROLLS)]
     return min(candidates, key=lambda c: rotation_angle(target.rotation(*c), R))
 

@@ -1,4 +1,4 @@
-"""Filters of objects from image to image, while objects come and change."""
+"""Test the filters of objects from image to image, while objects appear and change."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LIBRARY = SimpleNamespace(symmetry=lambda class_id: Symmetry.none())
 
 
 def seen_at(x: float) -> list[PoseEstimate]:
-    """A mug and a can, both at x, metres, known to a millimetre."""
+    """Return a mug and a can, both at x, metres, known to a millimetre."""
     T = transform(np.eye(3), [x, 0.0, 0.5])
     return [PoseEstimate(name, 0, T, 0.9, np.eye(6) * 1e-6) for name in ("mug", "can")]
 

@@ -1,4 +1,4 @@
-"""Which of a query's hypotheses are kept: by score, of different views, never a worse one for a better."""
+"""Test which of a query's hypotheses are kept: by score, of different views, never a worse for a better."""
 
 from types import SimpleNamespace
 
@@ -21,7 +21,7 @@ def nothing() -> PoseHypothesis:
 
 
 def query(*hypotheses, most=3, symmetry=None, prior=None) -> Query:
-    """A query that has met some hypotheses, one after the other."""
+    """Return a query that has met some hypotheses, one after the other."""
     made = Query(None, None, None, None, symmetry or Symmetry.none(), prior, max_hypotheses=most)
     for one in hypotheses:
         made = rank(made, [*made.hypotheses, one])

@@ -1,4 +1,4 @@
-"""Refinement by the network that ships: poses of unseen objects get better, others stay and say why."""
+"""Test refinement by the shipped network: poses of unseen objects improve, others stay and have a reason."""
 
 from dataclasses import replace
 
@@ -37,7 +37,7 @@ def refiner():
 
 
 def shown(seed: int, plain: bool) -> tuple[PoseToRefine, np.ndarray]:
-    """An object before a wall of another colour, at a pose 10 degrees and 4 % off; the true pose [4, 4]."""
+    """Return an object before a wall, at a pose 10 degrees and 4 % off, and the true pose [4, 4]."""
     rng = np.random.default_rng(seed)
     mesh = make_object(seed, vertices=6000)
     renderer = Renderer(painted_plain(mesh, "thing") if plain else mesh)
@@ -53,7 +53,7 @@ def shown(seed: int, plain: bool) -> tuple[PoseToRefine, np.ndarray]:
 
 
 def error(T: np.ndarray, pose: PoseToRefine, T_true: np.ndarray) -> float:
-    """ADD of a pose [4, 4], in diameters."""
+    """Return ADD of a pose [4, 4], in diameters."""
     mesh = pose.renderer.mesh
     return add(T, T_true, mesh.hull_points) / mesh.diameter
 
@@ -103,7 +103,7 @@ def test_the_pose_that_is_right_agrees_more_than_one_that_is_wrong(refiner, text
 
 
 def bad_poses(T: np.ndarray) -> dict[str, np.ndarray]:
-    """Poses that nothing can be said of."""
+    """Return poses that cannot be refined."""
     behind, beside, tiny, lost = (T.copy() for _ in range(4))
     behind[2, 3] = -1.0
     beside[0, 3] = 50 * T[2, 3]

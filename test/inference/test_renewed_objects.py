@@ -1,4 +1,4 @@
-"""A folder that is read anew: what has not changed is kept as it is, and nothing of old and new is mixed."""
+"""Test that a folder is read anew: unchanged objects are kept, and old and new ones are not mixed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BOX = np.array([10.0, 10, 40, 40])
 
 @pytest.fixture(scope="module")
 def made(workshop, tmp_path_factory):
-    """A cache that holds `thing` and `second`, in a folder of the two."""
+    """Return a cache that holds `thing` and `second`, in a folder of the two."""
     root = tmp_path_factory.mktemp("renewed")
     folder = shutil.copytree(workshop["objects"], root / "objects")
     shutil.copy(folder / "thing.ply", folder / "second.ply")

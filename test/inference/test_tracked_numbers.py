@@ -1,4 +1,4 @@
-"""Objects keep their numbers from image to image, whatever their detector calls them."""
+"""Test that objects keep their numbers from image to image, whatever numbers their detector sends."""
 
 import numpy as np
 import pytest
@@ -84,7 +84,7 @@ def test_an_object_that_jumps_keeps_its_number(estimator, monkeypatch):
 
 
 def crossing(step: float):
-    """Two mugs at different distances that pass each other in the image: poses and boxes, frame by frame."""
+    """Yield two mugs at different distances that pass each other: poses and boxes, frame by frame."""
     for frame in range(11):
         x = -0.1 + step * frame
         poses = [transform(np.eye(3), [x, 0.0, 0.6]), transform(np.eye(3), [-x, 0.0, 0.61])]

@@ -1,4 +1,4 @@
-"""Following by the networks that ship: unseen objects through moving images, hidden ones, and lost ones."""
+"""Test following by the shipped networks: unseen objects that move, are hidden, and are lost."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -41,7 +41,7 @@ def renderers() -> list[Renderer]:
 
 
 def pose_at(renderer: Renderer, turn: float, x: float = 0.0) -> np.ndarray:
-    """A pose [4, 4] of the object turned by some radians, its middle beside the axis by x diameters."""
+    """Return a pose [4, 4]: the object turned by some radians, its middle x diameters beside the axis."""
     mesh = renderer.mesh
     R = rotation_from_vector(turn * np.array([0.3, 0.9, 0.2])) @ rotation_x(2.2)
     return transform(R, np.array([x, 0.0, 4.0]) * mesh.diameter - R @ mesh.center)
@@ -62,7 +62,7 @@ def follow(
     T_turned=None,
     calibration: Calibration = DEFAULT_CALIBRATION,
 ):
-    """The hypothesis that the last pose [4, 4], or that turned on, leads to in an image, or None."""
+    """Return the hypothesis that the last pose [4, 4], or that turned on, leads to in an image, or None."""
     query = Query(
         DETECTION, crop_detection(image, CAMERA, DETECTION, 112), Observation(image, CAMERA), None,
         Symmetry.none(), Prior(T_before, 0.4, T_turned=T_turned),
@@ -71,12 +71,12 @@ def follow(
 
 
 def error(T: np.ndarray, T_true: np.ndarray, renderer: Renderer) -> float:
-    """ADD in diameters."""
+    """Return ADD in diameters."""
     return add(T, T_true, renderer.mesh.hull_points) / renderer.mesh.diameter
 
 
 def errors_along(refiner, renderer: Renderer, frames: int, calibration: Calibration) -> Iterator[float]:
-    """Errors in images in which the object turns by 3 degrees each, and moves, followed from the truth."""
+    """Yield the errors while the object moves and turns by 3 degrees an image, followed from the truth."""
     T = pose_at(renderer, 0.0)
     for n in range(1, frames + 1):
         T_true = pose_at(renderer, 0.05 * n, 0.3 * np.sin(0.2 * n))

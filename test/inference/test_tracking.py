@@ -1,4 +1,4 @@
-"""The tracker's rules, with an estimator that answers what it is told to."""
+"""Test the tracker's rules with an estimator whose answers the test sets."""
 
 import numpy as np
 import pytest

@@ -104,7 +104,7 @@ class Work:
 
 
 class Truth:
-    """An image of some objects, their detections, and what a perfect network would say of them."""
+    """Hold an image of some objects, their detections, and the output of a perfect network."""
 
     def __init__(self, renderer: Renderer, count: int) -> None:
         self.renderer = renderer
@@ -129,7 +129,7 @@ class Truth:
         return [PoseHypothesis(*one, float(calibration.probability(one[-1]))) for one in found]
 
     def _pairs(self, crop) -> Correspondences:
-        """The true pose is the one nearest to the axis of the crop's camera."""
+        """Return correspondences of the true pose nearest to the axis of the crop's camera."""
         centers = [T[:3, :3] @ self.renderer.mesh.center + T[:3, 3] for T in self.poses]
         along = [crop.virtual.R_virt_cam[2] @ c / np.linalg.norm(c) for c in centers]
         T_virt_obj = invert(crop.virtual.T_cam_virt) @ self.poses[int(np.argmax(along))]
@@ -145,7 +145,7 @@ class Truth:
 
 
 def sure(bias: float) -> Calibration:
-    """A calibration by which all poses convince, or none."""
+    """Return a calibration by which all poses have a high score, or none."""
     own = Calibration()
     kinds = {name: replace(getattr(own, name), bias=bias) for name in ("aligned", "refined", "tracked")}
     return replace(own, bias=bias, **kinds)

@@ -1,4 +1,4 @@
-"""Camera files as ROS, OpenCV, Kalibr, BOP and people write them."""
+"""Test camera files as ROS, OpenCV, Kalibr, BOP and people write them."""
 
 import json
 
@@ -99,7 +99,7 @@ DISTORTION = np.array([[0.1, -0.2, 0.001, 0.002, 0.05]])
 
 
 def opencv_file(tmp_path, name, **values):
-    """A calibration as OpenCV's own writer stores it."""
+    """Return a calibration as OpenCV's own writer stores it."""
     path = tmp_path / name
     storage = cv2.FileStorage(str(path), cv2.FILE_STORAGE_WRITE)
     for key, value in values.items():

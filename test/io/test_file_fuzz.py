@@ -1,4 +1,4 @@
-"""Whatever a file holds: what it says, or one sentence."""
+"""Test that reading any file gives its content or an error of one sentence."""
 
 import json
 
@@ -49,7 +49,7 @@ values = st.recursive(
 
 
 def unless_refused(function, *arguments):
-    """What the function returns, or None where it raises a VPOGError of one line."""
+    """Return the function's result, or None where it raises a VPOGError of one line."""
     try:
         return function(*arguments)
     except VPOGError as error:
@@ -82,7 +82,7 @@ def test_any_text_is_refused(tmp_path, start, content):
 
 @st.composite
 def encoded(draw) -> bytes:
-    """An encoded image, whole, cut or with some bytes changed."""
+    """Return an encoded image, whole, cut or with some bytes changed."""
     suffix = draw(st.sampled_from([".png", ".jpg", ".webp", ".bmp"]))
     channels = draw(st.sampled_from([(), (3,), (4,)]))
     pixels = np.arange(48 * int(np.prod(channels)), dtype=np.uint8).reshape(6, 8, *channels)

@@ -1,4 +1,4 @@
-"""Image files of every kind: the pixels as stored, or a sentence."""
+"""Test image files of every kind: they are read as the stored pixels, or refused in a sentence."""
 
 import io
 import itertools
@@ -20,7 +20,7 @@ ORANGE = np.full((6, 8, 3), (255, 128, 0), np.uint8)
 
 @pytest.fixture
 def blocks() -> np.ndarray:
-    """[32, 48, 3] in blocks of 8, so that JPEG loses little."""
+    """Return [32, 48, 3] in blocks of 8, so that JPEG loses little."""
     small = np.random.default_rng(0).integers(20, 236, (4, 6, 3), dtype=np.uint8)
     return small.repeat(8, axis=0).repeat(8, axis=1)
 

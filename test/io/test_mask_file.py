@@ -1,4 +1,4 @@
-"""Mask files: what tells the object from the rest, and what does not."""
+"""Test which pixels of mask files are the object, and which files are refused."""
 
 import cv2
 import numpy as np
@@ -59,7 +59,7 @@ def test_soft_rims_are_cut_in_their_middle(tmp_path, save):
 
 
 def labels(*values) -> np.ndarray:
-    """A map with one square for each value."""
+    """Return a map with one square for each value."""
     pixels = np.zeros((*SIZE, np.size(values[0])), np.uint8).squeeze()
     for n, value in enumerate(values):
         pixels[10:40, 5 + 25 * n : 25 + 25 * n] = value

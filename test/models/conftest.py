@@ -23,7 +23,7 @@ def model(config) -> VPOGModel:
 
 @pytest.fixture(scope="session")
 def shipped() -> VPOGModel:
-    """The trained network that comes with the package."""
+    """Return the trained network that comes with the package."""
     return load_weights(Path(vpog_core.__file__).parent / "weights" / "vpog-tiny.safetensors")
 
 

@@ -13,7 +13,7 @@ ORDER = 2e-5
 
 
 def window_mask(grid, window, added):
-    """[N, N] bool, who sees whom: patches their window and the added tokens, added tokens everything."""
+    """Return [N, N] bool, who sees whom: patches their window and added tokens, added tokens everything."""
     row, column = (grid_positions(grid, grid) // window).unbind(dim=1)
     of_window = row * (grid // window) + column
     mask = torch.ones(grid**2 + added, grid**2 + added, dtype=torch.bool)
@@ -22,7 +22,7 @@ def window_mask(grid, window, added):
 
 
 def dense_window_attention(attention, x, phases):
-    """What `WindowAttention` stands for: one attention over the whole image under the windows' mask."""
+    """Compute `WindowAttention` as one attention over the whole image under the windows' mask."""
     mask = window_mask(attention.grid, attention.window, x.shape[1] - attention.grid**2)
     return attention.merge(F.scaled_dot_product_attention(*attention.heads_of(x, phases), attn_mask=mask))
 
@@ -72,7 +72,7 @@ def test_local_attention_feels_relative_places_only():
 
 
 def make_case(config, depth, count=4, batch=2):
-    """A module and inputs for it: `count` templates, one added token each."""
+    """Return a module and inputs for it: `count` templates, one added token each."""
     torch.manual_seed(0)
     n = config.num_patches
     directions = F.normalize(torch.randn(batch, count, 3), dim=-1)
@@ -162,7 +162,7 @@ def test_a_masked_token_does_not_feel_its_place(case, image):
         return q, t
 
     def difference(mask):
-        """Between the answer, and that to the exchanged tokens once they are back in their places."""
+        """Compare the output with that of exchanged tokens, once they are back in their places."""
         here = module(query, templates, directions, mask)
         there = exchange(*module(*exchange(query, templates), directions, mask))
         return max((x - y).abs().max() for x, y in zip(here, there, strict=True))

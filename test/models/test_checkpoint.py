@@ -26,7 +26,7 @@ def saved(model, tmp_path):
 
 
 def rewrite(path, change, config_change=None):
-    """The file again with changed tensors or configuration."""
+    """Write the file again with changed tensors or configuration."""
     with safe_open(path, framework="pt") as file:
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         metadata = dict(file.metadata())

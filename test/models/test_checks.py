@@ -1,4 +1,4 @@
-"""Bad input: one sentence that names the value and the remedy, before anything is computed."""
+"""Test that bad input is refused before computing, in one sentence that names the value and the remedy."""
 
 import numpy as np
 import pytest
@@ -74,7 +74,7 @@ def test_types_of_images(model):
 
 @pytest.fixture
 def case(model):
-    """A query [2], templates [2, 3] and directions that fit."""
+    """Return a query [2], templates [2, 3] and directions that fit."""
     torch.manual_seed(0)
     with torch.no_grad():
         encoded = model.encode(torch.rand(8, 3, 112, 112))

@@ -1,4 +1,4 @@
-"""CroCo-v2 files, by one made here: official key names, weights by a formula that is the same everywhere."""
+"""Test CroCo-v2 files with one made here: official key names, and weights by a formula."""
 
 import argparse
 import math
@@ -73,7 +73,7 @@ def official_shapes() -> dict[str, tuple[int, ...]]:
 
 
 def official_tensors() -> dict[str, torch.Tensor]:
-    """A state with every term at work: biases and norms are not at their start, attention is not flat."""
+    """Return a state with every term at work: no bias or norm is at its start, attention is not flat."""
     tensors = {}
     for seed, (name, shape) in enumerate(official_shapes().items()):
         fan_in = math.prod(shape[1:]) if len(shape) > 1 else 25
@@ -100,7 +100,7 @@ def file(tmp_path):
 
 
 def small_config(**changes) -> VPOGConfig:
-    """A network the file fits, quick to make."""
+    """Return a network the file fits, quick to make."""
     sizes = {"embed_dim": DIM, "depth": DEPTH, "num_heads": HEADS, "aa_heads": HEADS, "aa_depth": 1}
     small = {"fine_dim": 8, "flow_hidden": 16, "flow_layers": 1, "retrieval_dim": 8, "image_size": 112}
     return VPOGConfig(**{**sizes, **small, **changes})

@@ -1,4 +1,4 @@
-"""The network in other precisions and as graphs: the same answers."""
+"""Test that the network in other precisions and as graphs gives the same results."""
 
 import pytest
 import torch
@@ -21,7 +21,7 @@ needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch fin
 
 @torch.no_grad()
 def answers(model, device="cpu", bfloat16=False):
-    """Tokens, descriptors, logits, flow and confidence of a fixed case."""
+    """Return Tokens, descriptors, logits, flow and confidence of a fixed case."""
     torch.manual_seed(1)
     model = model.to(device)
     size = model.config.image_size
@@ -41,7 +41,7 @@ def answers(model, device="cpu", bfloat16=False):
 
 
 def assert_close_for_bfloat16(rough, exact):
-    """bfloat16 keeps 8 bits, 0.4 %; some ten roundings one after the other make 2 % of the spread."""
+    """Compare within bfloat16's precision: 8 bits are 0.4 %, and some ten roundings 2 % of the spread."""
     for name, value in exact.items():
         error = (rough[name] - value).abs().mean()
         assert error < 0.02 * value.std(), f"{name}: {error:.4f} of {value.std():.4f}"

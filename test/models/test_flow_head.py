@@ -31,14 +31,14 @@ def random_inputs(batch=1, templates=2, side=SIDE):
 
 @torch.no_grad()
 def wake(head: FlowHead) -> None:
-    """Affine part and residual are zero before training."""
+    """Draw weights of the affine part and the residual, which are zero before training."""
     torch.manual_seed(2)
     torch.nn.init.normal_(head.affine.weight)
     torch.nn.init.normal_(head.residual.weight)
 
 
 def trust_correlation(head: FlowHead) -> None:
-    """Sharp correlation, gate wide open: the flow is the correlation's."""
+    """Make the correlation sharp and open the gate, so that the flow is the correlation's."""
     with torch.no_grad():
         head.log_sharpness.fill_(6.0)
         head.gate.weight.zero_()
@@ -46,7 +46,7 @@ def trust_correlation(head: FlowHead) -> None:
 
 
 def shifted_case(dx: int, dy: int):
-    """Inputs whose template shows the query's cells dx further right and dy further down."""
+    """Return inputs whose template shows the query's cells dx to the right and dy down."""
     query, templates, query_fine, _ = random_inputs(templates=1)
     return query, templates, query_fine, query_fine.roll((dy, dx), dims=(2, 3))[:, None]
 

@@ -5,7 +5,7 @@ from vpog_core.models.classification_head import ClassificationHead
 
 
 def identity_head(**options) -> ClassificationHead:
-    """Queries and keys are the tokens themselves."""
+    """Return a head whose queries and keys are the tokens themselves."""
     head = ClassificationHead(32, **options)
     with torch.no_grad():
         for layer in (head.query, head.key):

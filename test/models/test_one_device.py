@@ -1,4 +1,4 @@
-"""Every tensor that the networks meet is on their device: no number is made elsewhere and carried over.
+"""Test that every tensor the networks use is made on their device, and none is copied there.
 
 It needs no GPU. A CUDA build of torch pretends that there is one (fake tensors); other builds use the device
 `meta`, which knows shapes alone, and find the same.

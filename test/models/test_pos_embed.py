@@ -21,7 +21,7 @@ def directions(count=6, seed=1):
 
 
 def products(rope, positions, *more):
-    """Query-key products [N, N] of fixed random heads at these positions."""
+    """Return query-key products [N, N] of fixed random heads at these positions."""
     q, k = random_heads(len(positions))
     phases = rope.phases(positions, *more)
     return rope.rotate(q, phases) @ rope.rotate(k, phases).T

@@ -1,4 +1,4 @@
-"""What the whole network promises: on a small one as it is before training, and on the one that ships."""
+"""Test properties of the whole network, on a small untrained one and on the shipped one."""
 
 from dataclasses import replace
 
@@ -41,7 +41,7 @@ def mesh():
 
 
 def onboard(mesh, model, size):
-    """An object with templates, and no descriptors: nothing is retrieved here."""
+    """Return an object with templates, and no descriptors: nothing is retrieved here."""
     return OnboardedObject(build_template_set(mesh, "thing", size), model, torch.zeros(1))
 
 
@@ -52,19 +52,19 @@ def target(mesh, shipped):
 
 @pytest.fixture(scope="module")
 def picture(mesh):
-    """[112, 112, 3] a query: near VIEW, from another distance, before grey."""
+    """Return a query [112, 112, 3]: near VIEW, from another distance, before grey."""
     K, T = template_camera(mesh, VIEW + np.array([0.1, 0.0, -0.1]), 112, roll=0.5, distance=3.5)
     return Renderer(mesh).render(T, K, (112, 112), background=(90, 100, 80)).rgb
 
 
 def encode_case(network, picture, views):
-    """Encodings of a query [1] and of templates [1, S], with directions [1, S, 3]."""
+    """Return encodings of a query [1] and of templates [1, S], with directions [1, S, 3]."""
     query, templates = encode_images(network, picture[None]), encode_images(network, views.rgb)
     return query, templates[None], torch.from_numpy(views.directions)[None]
 
 
 def answer(network, query, templates, directions):
-    """Logits, flow and confidence of the likeliest patches, and the tokens."""
+    """Return Logits, flow and confidence of the likeliest patches, and the tokens."""
     matches = network.match(query, templates, directions)
     flow = network.flow(matches, matches.logits[..., : network.config.num_patches].argmax(dim=-1))
     return {

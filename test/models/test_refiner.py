@@ -1,4 +1,4 @@
-"""The refiner network: correlation by hand, flows that are known, and what it refuses."""
+"""Test the refiner network: correlation by hand, known flows, and what it refuses."""
 
 from dataclasses import replace
 
@@ -12,7 +12,7 @@ from vpog_core.types import VPOGError
 
 
 def pairs(size: int, count: int = 2) -> tuple[torch.Tensor, ...]:
-    """Random images, renders, normals and masks [count, ...]."""
+    """Return random images, renders, normals and masks [count, ...]."""
     generator = torch.Generator().manual_seed(5)
     image, render = (
         torch.randint(0, 256, (count, 3, size, size), generator=generator, dtype=torch.uint8)
@@ -73,7 +73,7 @@ def test_the_expected_shift_is_the_mean_under_the_softmax():
 
 
 class Given(nn.Module):
-    """In place of the trunk: features that are given, whatever the images show."""
+    """Return given features in place of the trunk's, whatever the images show."""
 
     def __init__(self, fine: torch.Tensor, coarse: torch.Tensor) -> None:
         super().__init__()
@@ -84,7 +84,7 @@ class Given(nn.Module):
 
 
 def one_hot(channels: int, side: int) -> torch.Tensor:
-    """Features [1, channels, side, side] that no two cells share, sharp in a softmax."""
+    """Return features [1, channels, side, side] that no two cells share, sharp in a softmax."""
     return 100.0 * torch.eye(side * side)[:channels].view(1, channels, side, side)
 
 

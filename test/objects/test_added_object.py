@@ -1,4 +1,4 @@
-"""Objects that are added by somebody who is not trusted: what is written, and what is refused."""
+"""Test objects added by untrusted clients: what is written, and what is refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Colours take symmetries away from a shape, and only colours that can be told apart."""
+"""Test that colours remove symmetries of a shape, if they can be told apart."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ CAN = Symmetry.from_mapping({"continuous": [{"axis": "z"}], "discrete": [{"axis"
 
 
 def painted(shape: trimesh.Trimesh, color) -> Renderer:
-    """A fine mesh, each vertex in the colour [3] of its place."""
+    """Return a fine mesh, each vertex in the colour [3] of its place."""
     for _ in range(3):
         shape = shape.subdivide()
     colors = np.array([color(p) for p in shape.vertices]).clip(0, 255).astype(np.uint8)

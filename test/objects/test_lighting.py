@@ -8,7 +8,7 @@ UP, DOWN, AHEAD = (np.array([v], np.float32) for v in ([0, 1, 0], [0, -1, 0], [0
 
 
 def sky(height=64) -> np.ndarray:
-    """Light 1 from above, nothing from below."""
+    """Return light of 1 from above, 0 from below."""
     radiance = np.zeros((height, 2 * height, 3), np.float32)
     radiance[: height // 2] = 1.0
     return radiance

@@ -20,7 +20,7 @@ K = np.array([[500, 0, 49.5], [0, 500, 49.5], [0, 0, 1.0]])
 
 
 def quarters() -> np.ndarray:
-    """A picture whose four quarters tell every flip and turn apart."""
+    """Return an image whose four quarters tell every flip and turn apart."""
     image = np.zeros((64, 64, 3), np.uint8)
     image[:32, :32], image[:32, 32:] = CORNERS["top left"], CORNERS["top right"]
     image[32:, :32], image[32:, 32:] = CORNERS["bottom left"], CORNERS["bottom right"]
@@ -201,7 +201,7 @@ def test_ply_does_not_silently_lose_a_texture(tmp_path):
 
 
 def tent() -> Mesh:
-    """Two faces of one edge with normals of their own, so that the edge is sharp in the file."""
+    """Return two faces of one edge with normals of their own, so that the edge is sharp in the file."""
     vertices = np.array([[0, 0, 0.05], [0.1, 0, 0.05], [0, -0.05, 0], [0.1, -0.05, 0], [0, 0.05, 0]])
     faces = np.array([[0, 2, 3], [0, 1, 4]])
     corners = vertices[faces]

@@ -1,4 +1,4 @@
-"""Odd but real kinds of mesh files come out as they are meant, or with a sentence that says why not."""
+"""Test that odd but real mesh files are read as they are meant, or refused with a reason."""
 
 from __future__ import annotations
 

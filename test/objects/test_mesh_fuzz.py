@@ -1,4 +1,4 @@
-"""Whatever the bytes, nothing but VPOGError leaves `load_mesh`, and it takes bounded time and memory."""
+"""Test that `load_mesh` raises nothing but VPOGError for any bytes, in bounded time and memory."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SAMPLES = [c for c in odd_meshes.CORPUS if not c.refused]
 
 
 def answer(path: Path) -> Mesh | None:
-    """A mesh that can be used, or None where a sentence says why there is none."""
+    """Return a usable mesh, or None where a sentence says why there is none."""
     try:
         mesh = load_mesh(path)
     except VPOGError as error:
@@ -47,7 +47,7 @@ def answer(path: Path) -> Mesh | None:
 
 @pytest.fixture(scope="module")
 def samples(tmp_path_factory) -> list[Path]:
-    """Files of the corpus that can be read, each in a folder of its own with what belongs to it."""
+    """Return files of the corpus that can be read, each in a folder of its own with what belongs to it."""
     return [case.write(tmp_path_factory.mktemp("sample")) for case in SAMPLES]
 
 
@@ -121,7 +121,7 @@ def test_json_of_gltf_with_other_values(tmp_path, data):
 
 
 def _places(tree):
-    """(container, key) of every value in a JSON tree."""
+    """Yield (container, key) of every value in a JSON tree."""
     items = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
     for key, value in list(items):
         yield tree, key
@@ -154,7 +154,7 @@ def test_headers_of_ply_with_other_words(tmp_path, data):
 
 
 def claims() -> dict[str, bytes]:
-    """Small files that claim to be huge."""
+    """Return small files that claim to be huge."""
     many = 1_000_000_000
     vertex = "element vertex {}\nproperty float x\nproperty float y\nproperty float z\n"
     ply = (

@@ -186,7 +186,7 @@ FROZEN = """
 
 
 def template_of_a_known_box(**options):
-    """A box with a colour for each corner, by the rule of all templates."""
+    """Return a box with a colour for each corner, by the rule of all templates."""
     box = trimesh.creation.box((0.1, 0.06, 0.04))
     colors = np.array([[(i & 4) * 60, (i & 2) * 120, (i & 1) * 240] for i in range(8)], np.uint8)
     corners = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)]) * (0.05, 0.03, 0.02)

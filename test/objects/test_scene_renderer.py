@@ -74,7 +74,7 @@ def test_a_scaled_actor_is_a_larger_mesh():
 
 
 def overhead(shadow: bool, occlusion: float = 0.0) -> Illumination:
-    """Straight down on a ground that the camera looks at from straight above."""
+    """Make light that falls straight down."""
     light = Light(ambient=0.5, diffuse=0.5, direction=(0, 0, -1))
     return Illumination([light], shadow=shadow, softness=0.01, occlusion=occlusion)
 

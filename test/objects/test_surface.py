@@ -1,4 +1,4 @@
-"""Normals that meshes are shaded with: edges of parts are edges, curves are smooth."""
+"""Test the normals that meshes are shaded with: edges of parts stay sharp, curves are smooth."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from vpog_core.objects.surface import CREASE_ANGLE, corner_normals
 
 
 def flat_normals(mesh: trimesh.Trimesh) -> np.ndarray:
-    """Each face's own normal at each of its corners, [F, 3, 3]."""
+    """Return each face's own normal at each of its corners, [F, 3, 3]."""
     return np.repeat(mesh.face_normals[:, None], 3, axis=1)
 
 
 def prism(sides: int) -> trimesh.Trimesh:
-    """A column whose neighbouring sides meet at 360 / sides degrees."""
+    """Return a column whose neighbouring sides meet at 360 / sides degrees."""
     return trimesh.creation.cylinder(radius=1.0, height=2.0, sections=sides)
 
 

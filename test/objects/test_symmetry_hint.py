@@ -1,4 +1,4 @@
-"""Objects that look symmetric are named once, with the way out, unless something is said of them."""
+"""Test that objects that look symmetric and are not declared so are named once, with the remedy."""
 
 import re
 import shlex

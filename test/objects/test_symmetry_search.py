@@ -1,4 +1,4 @@
-"""Symmetries of meshes whose symmetry is known, by shape and colour together."""
+"""Test the search on meshes whose symmetry is known, by shape and colour together."""
 
 import numpy as np
 import pytest
@@ -18,14 +18,14 @@ def plain(shape: trimesh.Trimesh) -> Mesh:
 
 
 def painted(shape: trimesh.Trimesh, color) -> Mesh:
-    """Each face in the colour that `color(centre, normal)` gives it."""
+    """Colour each face by `color(centre, normal)`."""
     colors = [color(c, n) for c, n in zip(shape.triangles_center, shape.face_normals, strict=True)]
     vertices, faces = shape.triangles.reshape(-1, 3), np.arange(3 * len(shape.faces)).reshape(-1, 3)
     return Mesh(vertices, faces, vertex_colors=np.repeat(np.uint8(colors), 3, axis=0))
 
 
 def printed_can() -> Mesh:
-    """A cylinder with a picture around it that does not repeat."""
+    """Return a cylinder with an image around it that does not repeat."""
     can = plain(creation.cylinder(0.03, 0.1, sections=48))
     x, y, z = can.vertices[can.faces].transpose(2, 0, 1)
     around = np.arctan2(y, x) / (2 * np.pi) + 0.5
@@ -40,7 +40,7 @@ def printed_can() -> Mesh:
 
 
 def gear(teeth: int) -> Mesh:
-    """A flat wheel whose teeth are as wide as the gaps, about z."""
+    """Return a flat wheel whose teeth are as wide as the gaps, about z."""
     count = 4 * teeth
     angle = 2 * np.pi * np.arange(count) / count
     radius = np.where(np.arange(count) % 4 < 2, 0.05, 0.042)

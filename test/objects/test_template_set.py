@@ -19,7 +19,7 @@ from vpog_core.types import Camera, VPOGError
 
 @pytest.fixture(scope="module")
 def mesh() -> Mesh:
-    """A lopsided wedge, away from its own origin."""
+    """Return a lopsided wedge, away from its own origin."""
     parts = [trimesh.creation.box((0.1, 0.06, 0.03)), trimesh.creation.icosphere(3, radius=0.03)]
     parts[1].apply_translation([0.05, 0.02, 0.04])
     whole = trimesh.util.concatenate(parts)

@@ -1,4 +1,4 @@
-"""Small bags of one object before a plain background, written by the tests themselves."""
+"""Write small bags of one object before a plain background."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def recording() -> Recording:
 
 @pytest.fixture(scope="session")
 def write_frame(recording):
-    """write_frame(bag, n): the messages of one frame, recorded 20 ms after each other."""
+    """Return write_frame(bag, n), which writes the messages of a frame, recorded 20 ms after each other."""
 
     def write(bag: BagWriter, n: int, stamped: bool = True, detections_stamp: int | None = None) -> None:
         head = recording.head(n, stamped)
@@ -76,7 +76,7 @@ def write_frame(recording):
 
 @pytest.fixture(scope="session")
 def bag(tmp_path_factory, write_frame) -> Path:
-    """A bag of all frames, MCAP; not to be changed."""
+    """Return a bag of all frames, MCAP; not to be changed."""
     path = tmp_path_factory.mktemp("bags") / "camera"
     with new_bag(path) as writer:
         for n in range(FRAMES):
@@ -93,7 +93,7 @@ def objects_dir(tmp_path_factory, recording) -> Path:
 
 @pytest.fixture(scope="session")
 def small_weights(tmp_path_factory, small_config, convinced) -> str:
-    """Weights that know nothing, but give poses quickly: what is tested is what becomes of them."""
+    """Return untrained weights that give poses quickly: the tests are of what becomes of them."""
     import torch
 
     torch.manual_seed(0)

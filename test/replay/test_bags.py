@@ -37,7 +37,7 @@ OTHER = {
 
 
 def frames_of(path, objects_dir, **topics) -> list:
-    """The inputs of all frames of a bag."""
+    """Return the inputs of all frames of a bag."""
     with open_bag(path) as bag:
         chosen = choose_topics(bag, **{"image": None, "camera_info": None, "detections": None} | topics)
         pairs = find_pairs(bag, chosen)
@@ -46,7 +46,7 @@ def frames_of(path, objects_dir, **topics) -> list:
 
 
 def refusal(path, **topics) -> str:
-    """The sentence that a bag is refused with."""
+    """Return the sentence that a bag is refused with."""
     try:
         with open_bag(path) as bag:
             find_pairs(

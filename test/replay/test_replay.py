@@ -1,4 +1,4 @@
-"""A recorded bag is replayed: the poses are the tracker's, and bag, video and table hold them."""
+"""Test the replay of a recorded bag: poses are the tracker's, and bag, video and table hold them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def arguments(bag, objects_dir, small_weights):
 
 @pytest.fixture(scope="module")
 def output(arguments, tmp_path_factory) -> Path:
-    """The results of one replay; not to be changed."""
+    """Return the results of one replay; not to be changed."""
     path = tmp_path_factory.mktemp("replay") / "out"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))

@@ -40,7 +40,7 @@ def tf(parent: str, child: str, T: np.ndarray, time_ns: int):
 
 @pytest.fixture(scope="module")
 def bag(tmp_path_factory):
-    """A base with an arm and a head, which has the camera; the head is known from 10 to 12 s."""
+    """Yield a base with an arm and a head, which has the camera; the head is known from 10 to 12 s."""
     path = tmp_path_factory.mktemp("bags") / "robot"
     with new_bag(path) as writer:
         writer.write("/tf_static", tf("head", "camera", T_HEAD_CAM, 0), 1)

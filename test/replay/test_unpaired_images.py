@@ -1,4 +1,4 @@
-"""Images without detections: which are answered, and that the poses of a recorded demo are the true ones."""
+"""Test which images without detections are processed, and that the poses of a recorded demo are correct."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ RULE = UnpairedImageRule(detector_timeout=0.25, max_age=0.65)
 def chosen(
     pairs: dict[int, int], images: int = 12, rule: UnpairedImageRule | None = RULE, stamped: bool = True
 ) -> list:
-    """The frames of a bag of images every 0.1 s; `pairs`: image -> image after which its detections come."""
+    """Choose frames of images every 0.1 s; `pairs`: image -> image after which its detections come."""
     arrivals = []
     for row in range(images):
         now = row * STEP_S
@@ -68,7 +68,7 @@ def without_detections_from(number: int, demo: Path, path: Path) -> None:
 
 
 def truths(demo: Path, class_id: str) -> dict[str, np.ndarray]:
-    """T_cam_obj of an object by the image's stamp, as the table has it."""
+    """Return T_cam_obj of an object by the image's stamp, as the table has it."""
     found = {}
     with open_bag(demo) as bag:
         for message in bag.messages(["/demo_camera/truth"]):
@@ -83,7 +83,7 @@ def truths(demo: Path, class_id: str) -> dict[str, np.ndarray]:
 
 
 def errors(output: Path, truth: dict[str, np.ndarray], mesh) -> dict[str, float]:
-    """Mean distance of the mesh's points at the pose and at the true one, in diameters, by stamp."""
+    """Compute the mean distance of the mesh's points from their true places, in diameters, by stamp."""
     points, found = mesh.vertices, {}
     for row in table(output):
         R = rotation_from_quaternion(np.array([float(row[f"q{name}"]) for name in "xyzw"]))

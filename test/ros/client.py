@@ -1,4 +1,4 @@
-"""A client that talks to a node over DDS."""
+"""Provide a client that talks to a node over DDS."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ONBOARDING_TIMEOUT_S = 300.0
 
 
 def whole(frame) -> Detection:
-    """The detection of a scene's one object, the carton."""
+    """Return the detection of a scene's one object, the carton."""
     return Detection("carton", frame.boxes_visible[0], 0.9)
 
 
@@ -51,7 +51,7 @@ class Client:
         self.listen("diagnostics", DiagnosticArray, "/diagnostics", depth=1)
 
     def listen(self, name: str, message_type, topic: str, depth: int = 10):
-        """Remember what comes on a topic from now on."""
+        """Remember the messages of a topic from now on."""
         self.received[name] = []
         listener = self.node.create_subscription(message_type, topic, self.received[name].append, depth)
         self._listeners.append(listener)
@@ -127,7 +127,7 @@ class Client:
         return result.successful, result.reason
 
     def diagnosis(self) -> dict[str, str]:
-        """The newest values on /diagnostics, made after this call."""
+        """Return the newest values on /diagnostics, made after this call."""
         self.received["diagnostics"].clear()
 
         def told() -> list:
@@ -192,7 +192,7 @@ class Client:
         raise AssertionError("the node answers no frame")
 
     def answers_to(self, stamp_ns: int) -> list:
-        """The ObjectPoseArrays that have come for a frame."""
+        """Return the ObjectPoseArrays that have come for a frame."""
         from vpog_core.messages.reading import stamp_to_ns
 
         return [
@@ -200,6 +200,6 @@ class Client:
         ]
 
     def answer(self, stamp_ns: int, timeout_s: float = 30.0):
-        """The ObjectPoseArray of one frame."""
+        """Return the ObjectPoseArray of one frame."""
         assert self.spin_until(lambda: self.answers_to(stamp_ns), timeout_s), "no answer to the frame"
         return self.answers_to(stamp_ns)[0]

@@ -1,4 +1,4 @@
-"""A real node in a process of its own, and a client that talks to it over DDS."""
+"""Start a real node as a process, and a client that talks to it over DDS."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def start_for_test(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def install(tmp_path_factory) -> Path:
-    """The install folder of a workspace with this package and bond's messages."""
+    """Return the install folder of a workspace with this package and bond's messages."""
     return build(tmp_path_factory.mktemp("workspace"))
 
 
@@ -90,7 +90,7 @@ def make_client():
 
 @dataclass(frozen=True)
 class Untrained:
-    """A small network that was never trained, the folder of one object, `carton`, and a cache of templates.
+    """Hold a small untrained network, the folder of one object, `carton`, and a cache of templates.
 
     Attributes:
         weights: a file; by `convinced` every pose convinces, so that none is retried.
@@ -102,7 +102,7 @@ class Untrained:
     cache_dir: Path
 
     def parameters(self) -> dict:
-        """The node's."""
+        """Return the parameters of the node."""
         return {"weights": self.weights, "objects_dir": self.objects_dir, "cache_dir": self.cache_dir}
 
 
@@ -124,7 +124,7 @@ def untrained(tmp_path_factory, convinced) -> Untrained:
 
 @pytest.fixture(scope="session")
 def mug_library(tmp_path_factory) -> ObjectLibrary:
-    """A library of one object, `mug`, for estimators that do not look at it."""
+    """Return a library of one object, `mug`, for estimators that do not look at it."""
     folder = tmp_path_factory.mktemp("mug")
     save_mesh(make_object(900_023, vertices=500), folder / "mug.ply")
     return ObjectLibrary(folder)
@@ -132,7 +132,7 @@ def mug_library(tmp_path_factory) -> ObjectLibrary:
 
 @pytest.fixture(scope="session")
 def carton() -> Mesh:
-    """An object that is in no training set."""
+    """Return an object that is in no training set."""
     return make_object(900_009)
 
 
@@ -146,13 +146,13 @@ def carton_dir(tmp_path_factory, carton) -> Path:
 
 @pytest.fixture(scope="session")
 def carton_cache(tmp_path_factory) -> Path:
-    """A cache of templates, so that the carton is onboarded once by the weights that are tested."""
+    """Return a cache of templates, so that the carton is onboarded once by the weights that are tested."""
     return tmp_path_factory.mktemp("carton_cache")
 
 
 @pytest.fixture(scope="module")
 def objects_dir(tmp_path_factory, carton_dir) -> Path:
-    """The carton, and a mesh that is broken."""
+    """Return the carton, and a mesh that is broken."""
     folder = shutil.copytree(carton_dir, tmp_path_factory.mktemp("node") / "objects")
     (folder / "cut.ply").write_bytes((folder / "carton.ply").read_bytes()[:300])
     return folder
@@ -190,7 +190,7 @@ def active(node, client):
 
 @pytest.fixture
 def unfollowed(active):
-    """The node answers what is detected, and nothing else."""
+    """Switch following off: the node estimates what is detected, and nothing else."""
     assert active.set_parameter("tracking_without_detections", False) == (True, "")
     yield active
     assert active.set_parameter("tracking_without_detections", True) == (True, "")
@@ -198,7 +198,7 @@ def unfollowed(active):
 
 @pytest.fixture
 def untracked(active):
-    """Every detection is answered for itself."""
+    """Switch tracking off: every detection is estimated by itself."""
     assert active.set_parameter("tracking", False) == (True, "")
     yield active
     assert active.set_parameter("tracking", True) == (True, "")

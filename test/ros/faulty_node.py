@@ -1,4 +1,4 @@
-"""A node whose estimator fails at bright images, and whose publishers fail once when they are destroyed."""
+"""Run a node whose estimator fails at bright images, and whose publishers fail once on destruction."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BRIGHT = 200
 
 
 class Faulty:
-    """An estimator of one pose."""
+    """Estimate one pose for everything."""
 
     device, left_out, can_track = "cpu", {}, False
     objects = SimpleNamespace(left_out={}, is_open=lambda object_id: True)

@@ -1,4 +1,4 @@
-"""Goals of the action ~/estimate, a client that sends them, and what an answer is compared with."""
+"""Send goals of the action ~/estimate, and make what their results are compared with."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ONBOARDING_S = 300.0
 
 
 class Asker:
-    """A client of the action."""
+    """Send goals of the action."""
 
     def __init__(self, client) -> None:
         self.client = client
@@ -51,7 +51,7 @@ class Asker:
 
 
 def goal_of(frame, detections=(), **more) -> Estimate.Goal:
-    """A goal with the image of a frame inside."""
+    """Return a goal with the image of a frame inside."""
     shown, camera = frame
     header = Header(frame_id="inside")
     header.stamp.sec = 7

@@ -1,4 +1,4 @@
-"""Messages as nobody should send them, drawn by hypothesis, and good ones to put beside them."""
+"""Draw hostile messages by hypothesis, and make good ones to put beside them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FOCAL = 60.0
 
 
 def texts(max_size: int):
-    """Text that can be sent: a message's strings are UTF-8."""
+    """Return text that can be sent: a message's strings are UTF-8."""
     return st.text(st.characters(codec="utf-8"), max_size=max_size)
 
 
@@ -39,7 +39,7 @@ sizes = st.one_of(st.just((WIDTH, HEIGHT)), st.tuples(uint32, uint32))
 
 @st.composite
 def camera_infos(draw) -> CameraInfo:
-    """Mostly one number of a good calibration is another, so that what lies behind the first check is met."""
+    """Draw a good calibration with mostly one other number, so that checks after the first are reached."""
     width, height = draw(sizes)
     info = CameraInfo(header=draw(headers), width=width, height=height)
     k = [FOCAL, 0.0, 31.5, 0.0, FOCAL, 23.5, 0.0, 0.0, 1.0]

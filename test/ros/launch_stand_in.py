@@ -124,7 +124,7 @@ class EmitEvent:
 
 
 class Node:
-    """launch_ros.actions.Node; its attributes are performed by `run`."""
+    """Stand in for launch_ros.actions.Node; its attributes are performed by `run`."""
 
     def __init__(
         self, *, package, executable, name="", namespace="", parameters=(), remappings=(), arguments=(),
@@ -142,7 +142,7 @@ class Node:
 
 
 def performed(value, context):
-    """The value with every substitution in it replaced."""
+    """Return the value with every substitution in it replaced."""
     if hasattr(value, "perform"):
         return value.perform(context)
     if isinstance(value, dict):

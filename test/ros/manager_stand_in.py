@@ -26,7 +26,7 @@ WAIT_S = 120.0
 
 
 class Bond:
-    """The manager's end: waits for its sister, then is alive until she says that she ends, or is silent."""
+    """Act as the manager's end of a bond: wait for the node's, then send heartbeats or be silent."""
 
     def __init__(self, node, name: str, timeout_s: float) -> None:
         self.node, self.name, self.timeout_s = node, name, timeout_s
@@ -57,7 +57,7 @@ class Bond:
 
 
 class Manager:
-    """Manages one node."""
+    """Manage one node."""
 
     def __init__(self, name: str) -> None:
         rclpy.init()

@@ -1,4 +1,4 @@
-"""The node in this process, and another on the other side of DDS."""
+"""Provide the node in this process, and another node on the other side of DDS."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from vpog_ros.vpog_node import VpogNode
 
 
 class NodeHere:
-    """The node, a peer that listens to it, and an executor for both.
+    """Hold the node, a peer that listens to it, and an executor for both.
 
     Args:
         estimator: what the node works with; parameters: of the node.

@@ -1,4 +1,4 @@
-"""`vpog_node` as a process of its own."""
+"""Start `vpog_node` as a process of its own."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ END_S = 30.0
 
 
 class NodeProcess:
-    """A node's process; what it says goes to `log`.
+    """Run a node as a process; its output goes to `log`.
 
     Args:
         name: fully qualified; nodes of the same name would be taken for one.
@@ -81,17 +81,17 @@ class NodeProcess:
         return seconds
 
     def resident_mib(self) -> float:
-        """Memory of the process."""
+        """Return memory of the process."""
         pages = int((self._proc / "statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
     def cpu_seconds(self) -> float:
-        """User and system time of the process so far."""
+        """Return user and system time of the process so far."""
         fields = (self._proc / "stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def threads_and_files(self) -> tuple[int, int]:
-        """Threads and open files of the process."""
+        """Return threads and open files of the process."""
         return len(list((self._proc / "task").iterdir())), len(list((self._proc / "fd").iterdir()))
 
     @property

@@ -1,4 +1,4 @@
-"""Images and detections without stamps: paired where that cannot be wrong, and never elsewhere."""
+"""Test images and detections without stamps: they are paired only where that cannot be wrong."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def clock() -> Clock:
 
 
 def play(order: ArrivalOrder, clock: Clock, events: str) -> list[str | None]:
-    """What each detections message meets. A letter is an image, ! detections, _ a tenth of a second.
+    """Return what each detections message meets. A letter is an image, ! detections, _ a tenth of a second.
 
     A . is the pause before the first image, and : the one that lets the order start anew.
     """

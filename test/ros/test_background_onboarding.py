@@ -1,4 +1,4 @@
-"""The real node, active before its objects are ready."""
+"""Test the real node while it is active and its objects are not ready yet."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sixteen-bit messages of sensors with fewer bits come out as bright as eight-bit ones."""
+"""Test that sixteen-bit messages of sensors with fewer bits become as bright as eight-bit ones."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ HEIGHT, WIDTH = 48, 64
 
 @pytest.fixture
 def rgb() -> np.ndarray:
-    """[48, 64, 3] uint8 in blocks of 8, from black to white."""
+    """Return [48, 64, 3] uint8 in blocks of 8, from black to white."""
     small = np.random.default_rng(0).integers(0, 256, (HEIGHT // 8, WIDTH // 8, 3), dtype=np.uint8)
     small[0, 0], small[0, 1] = 0, 255
     return small.repeat(8, axis=0).repeat(8, axis=1)
 
 
 def sensor(eight: np.ndarray, bits: int) -> np.ndarray:
-    """Pixels as a sensor of so many bits measures what `eight` shows."""
+    """Return pixels as a sensor of so many bits measures what `eight` shows."""
     return (eight.astype(np.uint16) * 257) >> (16 - bits)
 
 

@@ -1,4 +1,4 @@
-"""The package built by colcon in a folder of its own, as in anybody's workspace."""
+"""Build the package with colcon in a folder of its own, as in a user's workspace."""
 
 from __future__ import annotations
 

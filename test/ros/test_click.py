@@ -1,4 +1,4 @@
-"""A box that is drawn by hand becomes a pose: the click node and the real pose node, over DDS."""
+"""Test that a box drawn by hand becomes a pose: the click node and the real pose node, over DDS."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_boxes_and_text_are_drawn_onto_a_copy():
 
 
 class ScriptedWindow:
-    """A window without a display: what is shown is remembered, and events come from the test."""
+    """Act as a window without a display: it remembers what is shown, and events come from the test."""
 
     def __init__(self) -> None:
         self.shown: list[np.ndarray] = []
@@ -106,7 +106,7 @@ class ScriptedWindow:
 
 
 class Clicker:
-    """The click node, spun by the test beside the client that plays the camera."""
+    """Spin the click node beside the client that plays the camera."""
 
     def __init__(self, client, camera, frame, **parameters) -> None:
         self.client, self.camera, self.frame = client, camera, frame

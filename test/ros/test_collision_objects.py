@@ -1,4 +1,4 @@
-"""MoveIt's planning scene. moveit_msgs may not be installed: stand-ins have its fields and constants."""
+"""Test the planning scene; stand-ins have the fields of moveit_msgs, which may not be installed."""
 
 from __future__ import annotations
 

@@ -151,7 +151,7 @@ def test_children_end_with_their_parent(tmp_path, how):
 
 
 def is_alive(pid: int) -> bool:
-    """Running: neither gone nor a zombie nobody has asked about."""
+    """Tell whether a process runs: it is neither gone nor a zombie."""
     try:
         os.kill(pid, 0)
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"

@@ -1,4 +1,4 @@
-"""Detections are read from what detectors send, and chosen."""
+"""Test how detections are read from what detectors send, and which are chosen."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def read(library, log, statistics):
 
 
 def instances(*rows: tuple) -> Instance2DArray:
-    """Detections (class, number, score) side by side, the first one leftmost."""
+    """Return detections (class, number, score) side by side, the first one leftmost."""
     result = []
     for column, (class_id, number, score) in enumerate(rows):
         roi = RegionOfInterest(x_offset=10 + 40 * (column % 15), y_offset=20, width=30, height=60)

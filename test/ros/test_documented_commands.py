@@ -1,4 +1,4 @@
-"""The commands that README, docs and launch files show: their files, executables and arguments are there."""
+"""Test the commands that README, docs and launch files show: files, executables and arguments exist."""
 
 from __future__ import annotations
 

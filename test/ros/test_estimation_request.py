@@ -1,4 +1,4 @@
-"""Requests are answered once, in time, and only as many wait as may."""
+"""Test that requests are answered once and in time, and that a limited number waits."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from vpog_ros.request_detections import RequestDetections
 
 
 class Caller:
-    """Remembers its answers."""
+    """Remember the results of a request."""
 
     def __init__(self, requests: OpenRequests, timeout: float = 5.0) -> None:
         self.answers: list[str] = []
@@ -112,7 +112,7 @@ def test_the_newest_detections_of_each_class_are_known_and_no_more():
 
 
 def label_map(encoding: str = "mono8") -> Image:
-    """A label map of 20x20 pixels with the label 3 in its right half, of second 1."""
+    """Return a label map of 20x20 pixels with the label 3 in its right half, of second 1."""
     header = Header()
     header.stamp.sec = 1
     data = (bytes(10) + b"\3" * 10) * 20

@@ -1,4 +1,4 @@
-"""A node in a process of its own, in which something breaks that should not: it says so, and goes on."""
+"""Test a node in which something breaks unexpectedly: it reports the error and continues."""
 
 from __future__ import annotations
 

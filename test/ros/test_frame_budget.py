@@ -1,4 +1,4 @@
-"""A time for each frame becomes a number of detections, by what detections took."""
+"""Test that a time for each frame becomes a number of detections, from the time detections took."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The service ~/dump says why it writes nothing."""
+"""Test that the service ~/dump tells why it writes nothing."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from vpog_ros.frame_dump import NO_FRAME, OFF, FrameDump
 
 @pytest.fixture
 def ask():
-    """ask(dump_dir, estimator): the answer of the service of a real node."""
+    """Yield ask(dump_dir, estimator), which returns the response of a real node's service."""
     context = rclpy.Context()
     rclpy.init(context=context)
     node = rclpy.create_node("dumper", context=context)

@@ -1,4 +1,4 @@
-"""Messages as nobody should send them, through the node's own conversions and the whole estimator.
+"""Test hostile messages with the node's own conversions and the whole estimator.
 
 Whatever comes, a frame is answered or refused by one sentence, and no pose is published that is none.
 """
@@ -44,7 +44,7 @@ EXAMPLES = int(os.environ.get("VPOG_FUZZ_EXAMPLES", "50"))
 
 @pytest.fixture(scope="module")
 def node(untrained):
-    """A node in this process, configured, with a small network as it is before training."""
+    """Yield a node in this process, configured, with a small untrained network."""
 
     def estimator(chosen, progress) -> PoseEstimator:
         made = PoseEstimator(
@@ -113,7 +113,7 @@ def vision_arrays(draw):
 
 
 def is_sound(sentence: str, poses: list) -> bool:
-    """One sentence, or poses that are poses."""
+    """Tell whether a result is one sentence, or poses that are poses."""
     if sentence:
         return sentence[0].isupper() and "\n" not in sentence.strip() and len(sentence) < 1000
     matrices = [pose.T_cam_obj for pose in poses]

@@ -1,4 +1,4 @@
-"""Every usual encoding against a picture known pixel by pixel."""
+"""Compare every usual encoding with an image known pixel by pixel."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ HEIGHT, WIDTH = 12, 16
 
 @pytest.fixture
 def rgb() -> np.ndarray:
-    """A picture in blocks of 4x4 pixels, so that Bayer and 4:2:2 chroma lose nothing inside a block."""
+    """Return an image in blocks of 4x4 pixels, so that Bayer and 4:2:2 chroma lose nothing inside a block."""
     blocks = np.random.default_rng(0).integers(20, 236, (HEIGHT // 4, WIDTH // 4, 3), dtype=np.uint8)
     return np.repeat(np.repeat(blocks, 4, axis=0), 4, axis=1)
 
 
 def message(pixels: np.ndarray, encoding: str, big_endian: bool = False, padding: int = 0) -> Image:
-    """An Image of an array [H, W(, C)], its rows padded with bytes that must not show."""
+    """Return an Image of an array [H, W(, C)], its rows padded with bytes that must not show."""
     height, width = pixels.shape[:2]
     if big_endian:
         pixels = pixels.byteswap()
@@ -39,12 +39,12 @@ def message(pixels: np.ndarray, encoding: str, big_endian: bool = False, padding
 
 
 def widen(pixels: np.ndarray) -> np.ndarray:
-    """Eight bits to sixteen, so that white stays white."""
+    """Widen eight bits to sixteen, so that white stays white."""
     return pixels.astype(np.uint16) * 257
 
 
 def colour(encoding: str, rgb: np.ndarray) -> np.ndarray:
-    """The picture as an array in one of the plain colour encodings."""
+    """Return the image as an array in one of the plain colour encodings."""
     alpha = np.full((*rgb.shape[:2], 1), 255, np.uint8)
     pixels = rgb if encoding.startswith("rgb") else rgb[..., ::-1]
     pixels = np.concatenate([pixels, alpha], axis=2) if "a" in encoding else pixels
@@ -124,7 +124,7 @@ def test_chroma_planes(rgb, encoding, padding):
 
 
 def to_yuv(rgb: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """ITU-R BT.601, studio range, as video formats have it."""
+    """Convert to ITU-R BT.601, studio range, as video formats have it."""
     red, green, blue = np.moveaxis(rgb.astype(float) / 255, -1, 0)
     y = 16 + 65.481 * red + 128.553 * green + 24.966 * blue
     u = 128 - 37.797 * red - 74.203 * green + 112.0 * blue

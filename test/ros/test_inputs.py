@@ -1,4 +1,4 @@
-"""Subscriptions over real DDS: the quality that publishers offer, and topics on which nothing comes."""
+"""Test subscriptions over real DDS: the QoS that publishers offer, and topics without messages."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Log:
 
 
 class Bench:
-    """A node that listens, one that publishes, and what has come."""
+    """Hold a node that listens, one that publishes, and what was received."""
 
     def __init__(self, **overrides) -> None:
         self.context = rclpy.Context()

@@ -1,4 +1,4 @@
-"""docs/interface.md is what the code says, and what the code says is what a running node has."""
+"""Compare docs/interface.md with the code, and the code with a running node."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ INSTALLED = {
 
 @pytest.fixture(scope="module")
 def node():
-    """The real node, active, with an estimator that knows no object."""
+    """Yield the real node, active, with an estimator that knows no object."""
     context = rclpy.Context()
     rclpy.init(context=context)
     library = SimpleNamespace(ids=[])
@@ -64,13 +64,13 @@ def node():
 
 
 def own(found) -> set[tuple[str, str]]:
-    """(name, type) of what is the node's own, less the topics and services that actions are made of."""
+    """Return (name, type) of what is the node's own, less the topics and services of actions."""
     pairs = {(name, kind) for name, kinds in found for kind in kinds if "/_action/" not in name}
     return {pair for pair in pairs if not pair[1].startswith(OF_EVERY_NODE)}
 
 
 def described(node, rows) -> set[tuple[str, str]]:
-    """(name, type) that the tables say the node has on this machine."""
+    """Return (name, type) that the tables say the node has on this machine."""
     resolved = {True: lambda name: f"/vpog_node/{name[2:]}", False: node.resolve_topic_name}
     return {
         (resolved[r.name.startswith("~")](r.name), r.type)
@@ -116,7 +116,7 @@ def names_of(found) -> set[str]:
 
 
 def missing_here(rows) -> set[str]:
-    """Topics that are off on this machine."""
+    """Return topics that are off on this machine."""
     names = [row.name for row in rows if not INSTALLED[row.needs] and "NAME" not in row.name]
     return {name.replace("~", "/vpog_node") if name[0] in "~/" else f"/{name}" for name in names}
 

@@ -1,4 +1,4 @@
-"""The node's known plane: from parameters and tf2 to the estimator, or a sentence that says what is wrong.
+"""Test the node's known plane, from parameters and tf2 to the estimator, and its warnings.
 
 tf2_ros may not be installed: a stand-in answers as its Buffer does.
 """
@@ -31,7 +31,7 @@ from .tf2_stand_in import T_MAP_CAM, TF2
 
 
 class Listening:
-    """An estimator that remembers the constraints that it was given."""
+    """Remember the constraints that the estimator was given."""
 
     device, left_out, can_track = "cpu", {}, True
 

@@ -1,4 +1,4 @@
-"""Label maps of segmentation networks become detections with boxes and masks."""
+"""Test that label maps of segmentation networks become detections with boxes and masks."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def message(labels: np.ndarray, encoding: str = "mono8", bigendian: bool = False
 
 @pytest.fixture
 def labels() -> np.ndarray:
-    """Two regions of label 3, one of label 500, and a speck."""
+    """Return two regions of label 3, one of label 500, and a speck."""
     labels = np.zeros((60, 80), np.uint16)
     labels[5:15, 10:30] = labels[30:50, 40:60] = 3
     labels[40:50, 5:25] = 500

@@ -1,4 +1,4 @@
-"""The launch files: syntax always, their arguments where `launch` is installed."""
+"""Test the launch files: their syntax always, their arguments where `launch` is installed."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_arguments_are_declared_and_described(name):
 
 @pytest.fixture
 def cameras(monkeypatch):
-    """The launch file for several cameras; of `launch`, which may be missing, only names are needed."""
+    """Load the launch file for several cameras; of `launch`, which may be missing, only names are needed."""
     for name in ("launch", "launch.actions", "launch.launch_description_sources", "launch.substitutions",
                  "launch_ros", "launch_ros.actions"):  # fmt: skip
         monkeypatch.setitem(sys.modules, name, MagicMock())

@@ -1,4 +1,4 @@
-"""The installed node under a lifecycle manager that does as nav2's does by default."""
+"""Test the installed node under a lifecycle manager that acts as nav2's does by default."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever a driver sends: a camera and a picture that can be worked with, or one sentence."""
+"""Test that anything a driver sends becomes a usable camera and image, or an error of one sentence."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def unless_refused(function, *arguments):
 
 @st.composite
 def intrinsics(draw) -> list[float]:
-    """Nine numbers, most often with zeros and one where K has them."""
+    """Return nine numbers, most often with zeros and one where K has them."""
     values = draw(st.lists(numbers, min_size=9, max_size=9))
     if draw(st.integers(0, 4)):
         focal = draw(st.one_of(st.floats(50, 5000), numbers))
@@ -68,7 +68,7 @@ def camera_infos(draw) -> CameraInfo:
 
 @st.composite
 def plausible_infos(draw) -> CameraInfo:
-    """Infos that pass most checks, so that what follows is reached: any distortion, any region."""
+    """Return infos that pass most checks, so that what follows is reached: any distortion, any region."""
     info = CameraInfo(width=640, height=480, distortion_model=draw(models))
     focal = draw(st.floats(60, 5000))
     info.k = [focal, 0.0, draw(st.floats(1, 638)), 0.0, focal, draw(st.floats(1, 478)), 0.0, 0.0, 1.0]
@@ -104,7 +104,7 @@ encodings = st.one_of(st.sampled_from([*BYTES_PER_PIXEL, *ALIASES, *DEPTH_ENCODI
 
 @st.composite
 def images(draw) -> Image:
-    """Images of some pixels whose fields fit each other, or nearly."""
+    """Return images of some pixels whose fields fit each other, or nearly."""
     width, height = draw(st.integers(0, 9)), draw(st.integers(0, 9))
     image = Image(width=width, height=height, encoding=draw(encodings))
     image.is_bigendian = draw(st.integers(0, 255))
@@ -124,7 +124,7 @@ def test_any_image_is_refused_or_gives_a_picture_of_its_size(image, bits):
 
 @st.composite
 def compressed_images(draw) -> CompressedImage:
-    """Encoded images, whole, cut or with some bytes changed, and mere bytes."""
+    """Return encoded images, whole, cut or with some bytes changed, and mere bytes."""
     suffix = draw(st.sampled_from([".png", ".jpg", ".webp", ".tiff"]))
     kind = draw(st.sampled_from([np.uint8, np.uint16])) if suffix in (".png", ".tiff") else np.uint8
     channels = draw(st.sampled_from([(), (3,), (4,)]))

@@ -1,4 +1,4 @@
-"""The real node in its own process: real images over DDS in, poses out."""
+"""Test the real node as a process: images go in over DDS, poses come out."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ def test_no_detections_is_an_answer(unfollowed, scene):
 
 @pytest.fixture
 def patient(active):
-    """An object is followed however slow this machine answers."""
+    """Let an object be followed, however slow this machine is."""
     assert active.set_parameter("tracking_max_age", 600.0) == (True, "")
     yield active
     assert active.set_parameter("tracking_max_age", 5.0) == (True, "")
@@ -169,7 +169,7 @@ def answered(active, image, camera, detections) -> list:
 
 
 def followed_in(active, scene, times, detections) -> list:
-    """The poses of images a tenth of a second apart, after one with a detection; each is near the truth."""
+    """Return the poses of images a tenth of a second apart, after one with a detection, and check each."""
     first = scene.render(times[0])
     answers = [active.answer(active.send(first.image, scene.camera, [whole(first)])).poses]
     # The image that the node waits in vain for the detections of: a silent detector's alone is not answered.

@@ -1,4 +1,4 @@
-"""The node in this process: its parameters, its clocks, and what it publishes of poses that are given."""
+"""Test the node in this process: parameters, clocks, and what it publishes of given poses."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_the_image_topic_follows_image_transport(start, monkeypatch, remapped, t
 
 @pytest.fixture
 def outputs(start):
-    """The node's publishers, active; what the overlay shows of one object in front of a black wall."""
+    """Return the node's active publishers; the overlay shows one object in front of a black wall."""
     alone = start()
     alone.activate()
     return alone

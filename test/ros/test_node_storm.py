@@ -1,4 +1,4 @@
-"""More than the real node in a process of its own can take: hostile messages, and frames at 30 Hz.
+"""Send the real node more than it can process: hostile messages, and frames at 30 Hz.
 
 Each is short; VPOG_HOSTILE_MESSAGES=10000 and VPOG_LOAD_SECONDS=120 are worth it where the node's loop,
 conversions or checks change. Latency, memory and the fraction of the CPU are printed; what is checked is the
@@ -85,7 +85,7 @@ def check_pose(client, scene, carton) -> None:
 
 @st.composite
 def frames(draw) -> tuple:
-    """Image, calibration and detections, one of them hostile, under one stamp or under any."""
+    """Draw image, calibration and detections, one of them hostile, under one stamp or under any."""
     image, info, detections = good_image(), good_info(), Instance2DArray()
     hostile = draw(st.sampled_from(["image", "info", "detections"]))
     if hostile == "image":
@@ -152,7 +152,7 @@ def test_after_a_storm_of_hostile_messages_a_pose_is_right_and_memory_flat(node,
 
 @pytest.fixture(scope="module")
 def load(carton):
-    """Images of a scene with four objects, and their detections."""
+    """Return images of a scene with four objects, and their detections."""
     scene = make_scene(12, [carton] * OBJECTS, distractors=0)
     made = []
     for n in range(FRAMES):

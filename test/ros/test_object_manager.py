@@ -1,4 +1,4 @@
-"""Objects that change while the node runs: exchanged when the worker says so, and not before."""
+"""Test objects that change while the node runs: they are exchanged when the worker says so."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BOUND_S = 60.0
 
 
 class Managed:
-    """A manager of a folder's objects, and what it says."""
+    """Hold a manager of a folder's objects, and what it reports."""
 
     def __init__(self, untrained, folder, when_asked: bool) -> None:
         # What is to be onboarded in the test has a cache of its own; else one object is onboarded once.

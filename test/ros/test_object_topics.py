@@ -1,4 +1,4 @@
-"""Topics of single objects: valid names out of odd ones, and no two alike."""
+"""Test the topics of single objects: odd names become valid ones, and no two are the same."""
 
 from __future__ import annotations
 

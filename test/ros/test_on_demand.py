@@ -1,4 +1,4 @@
-"""The real node over DDS: poses when they are asked for, and objects that come while it runs."""
+"""Test poses on demand, and objects added at run time, with the real node over DDS."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ DONE = (SUCCEEDED, CANCELED, ABORTED)
 
 @pytest.fixture(scope="module")
 def meshes():
-    """Carton and pot; neither is in training."""
+    """Make a carton and a pot; neither is in training."""
     return [make_object(seed) for seed in (900_009, 900_010)]
 
 
@@ -47,7 +47,7 @@ def objects_dir(tmp_path_factory, meshes) -> Path:
 
 @pytest.fixture(scope="module")
 def frame(meshes):
-    """A frame of a scene with both objects, and its camera."""
+    """Return a frame of a scene with both objects, and its camera."""
     scene = make_scene(11, meshes, distractors=0)
     return scene.render(0.0), scene.camera
 

@@ -1,4 +1,4 @@
-"""Messages written to bags without ROS are read by ROS as what the node publishes."""
+"""Test that messages written to bags without ROS are read by ROS as the node's."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ HEAD = made.header(12_000_000_034, "camera")
 
 
 def read(message, theirs):
-    """The message as ROS reads it, as the type of another one."""
+    """Return the message as ROS reads it, as the type of another one."""
     return deserialize_message(made.serialized(message), type(theirs))
 
 

@@ -1,4 +1,4 @@
-"""More detections than a frame has time for: the best first, and nobody waits for ever."""
+"""Test frames with more detections than time: the best come first, and each has its turn."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from vpog_core.messages.round_robin import RoundRobin, overlaps
 
 
 def row_of_boxes(count: int) -> np.ndarray:
-    """Boxes beside each other."""
+    """Return boxes beside each other."""
     left = 100.0 * np.arange(count)
     return np.stack([left, np.zeros(count), left + 50, np.full(count, 50.0)], axis=1)
 

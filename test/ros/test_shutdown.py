@@ -1,4 +1,4 @@
-"""The real node in its own process, told to end in each of its states."""
+"""End the real node in each of its states."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ CYCLES = int(os.environ.get("VPOG_CYCLES", "12"))
 
 @pytest.fixture(scope="module")
 def many(tmp_path_factory, untrained) -> Path:
-    """A folder of so many objects that an onboarding is met under way."""
+    """Return a folder of so many objects that the tests find one being onboarded."""
     folder = tmp_path_factory.mktemp("many")
     for number in range(OBJECTS):
         shutil.copy(untrained.objects_dir / "carton.ply", folder / f"carton_{number}.ply")
@@ -73,7 +73,7 @@ def test_while_onboarding(start_for_test, tmp_path, untrained, many):
 
 @pytest.fixture
 def slow_node(start_for_test, client, untrained):
-    """An active node that takes long for each frame: all views, at all rolls."""
+    """Start an active node that takes long for each frame: all views, at all rolls."""
     node = start_for_test(
         **untrained.parameters(),
         mode="global",

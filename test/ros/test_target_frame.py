@@ -1,4 +1,4 @@
-"""Poses in another frame. tf2_ros may not be installed: a stand-in answers as its Buffer does."""
+"""Test poses in another frame, with a stand-in for the Buffer of tf2_ros, which may not be installed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The node and time: stamps that nearly match, old images, answers at the newest image, simulated time.
+"""Test the node's use of time: nearly equal stamps, old images, poses at the newest image, simulated time.
 
 The real node in this process, over DDS; its estimator reads the pose from the image, as it is told to.
 """
@@ -33,12 +33,12 @@ from .node_here import NodeHere
 
 
 def image_of(x_mm: int) -> np.ndarray:
-    """An image that tells where the object is."""
+    """Return an image that tells where the object is."""
     return np.full((48, 64, 3), x_mm, np.uint8)
 
 
 class Reader:
-    """An estimator that reads x, millimetres, from the image; slow where an object is detected."""
+    """Read x, millimetres, from the image; slow where an object is detected."""
 
     device, left_out, can_track = "cpu", {}, True
     objects = SimpleNamespace(left_out={}, is_open=lambda object_id: True)
@@ -60,7 +60,7 @@ class Reader:
 
 
 class Rig(NodeHere):
-    """The active node, a camera, a detector, and what it answers and tells."""
+    """Hold the active node, a camera, a detector, and the node's results and log."""
 
     def __init__(self, library: ObjectLibrary, **parameters) -> None:
         super().__init__(Reader(library), "timed", **{"diagnostics_period": 0.1, **parameters})
@@ -83,7 +83,7 @@ class Rig(NodeHere):
         return {item.key: item.value for item in status.values} | {"message": status.message}
 
     def stamps(self) -> list[int]:
-        """The stamps of the answers that hold a pose."""
+        """Return the stamps of the results that hold a pose."""
         return [stamp_to_ns(m.header.stamp) for m in self.answers if m.poses]
 
 

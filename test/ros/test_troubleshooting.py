@@ -1,4 +1,4 @@
-"""The sentences that docs/troubleshooting.md quotes are those of the code."""
+"""Compare the sentences that docs/troubleshooting.md quotes with those of the code."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ VALUE = "…"
 
 
 def sentences() -> list[str]:
-    """The quoted sentences, with `VALUE` for what differs."""
+    """Return the quoted sentences, with `VALUE` for what differs."""
     lines = (ROOT / "docs" / "troubleshooting.md").read_text().splitlines()
     return [line[2:] for line in lines if line.startswith("> ")]
 
 
 @pytest.fixture(scope="module")
 def texts() -> list[str]:
-    """All texts in the code, with `VALUE` for what is put into them."""
+    """Return all texts in the code, with `VALUE` for what is put into them."""
     found = []
     for path in [*(ROOT / "vpog_ros").glob("*.py"), *(ROOT / "vpog_core").rglob("*.py")]:
         for node in ast.walk(ast.parse(path.read_text())):

@@ -1,4 +1,4 @@
-"""Two nodes at once, as for two cameras: neither hears what is meant for the other; they share a cache."""
+"""Run two nodes at once, as for two cameras: each hears only its own topics, and they share a cache."""
 
 from __future__ import annotations
 

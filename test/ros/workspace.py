@@ -1,4 +1,4 @@
-"""A workspace that colcon builds, in a folder of its own: this package, and the messages of bonds."""
+"""Build a colcon workspace in a folder of its own: this package, and the messages of bonds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files that are written whole, by processes that are killed meanwhile."""
+"""Test that files are written atomically by processes that are killed meanwhile."""
 
 from __future__ import annotations
 

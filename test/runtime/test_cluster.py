@@ -1,4 +1,4 @@
-"""Work shared by the workers of a Dask cluster: two processes of this machine."""
+"""Test work shared by the workers of a Dask cluster: two processes of this machine."""
 
 import importlib
 import os
@@ -51,7 +51,7 @@ class SceneEvaluator:
 
 @pytest.fixture(scope="module")
 def job(tmp_path_factory):
-    """A module that workers can import, too."""
+    """Write a module that workers can import, too."""
     folder = tmp_path_factory.mktemp("cluster")
     (folder / "cluster_job.py").write_text(MODULE)
     with pytest.MonkeyPatch.context() as patch:

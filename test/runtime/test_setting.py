@@ -1,4 +1,4 @@
-"""Settings that are declared once are checked in one way, and are flags of the command line."""
+"""Test that settings declared once are checked in one way, and become flags of the command line."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from vpog_core.types import VPOGError
 
 @dataclass(frozen=True)
 class Kitchen:
-    """One setting of each kind."""
+    """Declare one setting of each kind."""
 
     pot: str = setting("steel", "What the pot is made of.", choices=("steel", "clay"))
     spoons: int = setting(2, "Spoons, at 50 % off.", unit="spoons", minimum=1, maximum=5)

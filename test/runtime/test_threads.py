@@ -13,7 +13,7 @@ from vpog_core import threads
 
 @pytest.fixture
 def environment(monkeypatch):
-    """A function that sets the variables of OpenMP and its like, and no others of them."""
+    """Return a function that sets the variables of OpenMP and its like, and no others of them."""
 
     def given(**variables: str) -> None:
         for name in (*threads.PASSIVE, "OMP_NUM_THREADS"):

@@ -28,7 +28,7 @@ def work(tool, item):
 
 @pytest.fixture
 def job(tmp_path, monkeypatch):
-    """A module that workers can import, too."""
+    """Write a module that workers can import, too."""
     (tmp_path / "crew_job.py").write_text(MODULE)
     monkeypatch.syspath_prepend(tmp_path)
     return importlib.import_module("crew_job")

@@ -1,4 +1,4 @@
-"""Hands are of a hand's size, of many tones, and the same for the same seed."""
+"""Test that hands have a hand's size and many skin tones, and are the same for the same seed."""
 
 import numpy as np
 

@@ -14,7 +14,7 @@ from vpog_core.synthetic.textures import image_texture, print_box
 
 
 def open_edges(faces: np.ndarray) -> int:
-    """Directed edges without their opposite. (Two sheets may touch: four faces may share an edge.)"""
+    """Return the directed edges without their opposite; where two sheets touch, four faces share an edge."""
     edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]).astype(np.int64)
     ways = edges[:, 0] * 10_000_000 + edges[:, 1], edges[:, 1] * 10_000_000 + edges[:, 0]
     return int((np.sort(ways[0]) != np.sort(ways[1])).sum())

@@ -1,4 +1,4 @@
-"""Any mesh takes any look, and its shape stays."""
+"""Test that any mesh takes any appearance, and keeps its shape."""
 
 import numpy as np
 import pytest

@@ -15,7 +15,7 @@ from vpog_core.training.synthesis.training_object import TrainingObject
 
 @pytest.fixture(scope="session")
 def training_objects() -> list[TrainingObject]:
-    """Two procedural objects."""
+    """Return two procedural objects."""
     renderers = [Renderer(make_object(seed, vertices=4000)) for seed in (900_001, 900_003)]
     return [
         TrainingObject(f"object_{n}", lambda kept=renderer: kept, "procedural")
@@ -44,20 +44,20 @@ def one_thread():
 
 @pytest.fixture(scope="session")
 def refiner_objects() -> list[TrainingObject]:
-    """Two procedural objects, as refiners are trained on."""
+    """Return two procedural objects, as refiners are trained on."""
     renderers = [Renderer(make_object(seed, vertices=3000)) for seed in (900_001, 900_003)]
     return [TrainingObject(f"object_{n}", lambda kept=renderer: kept) for n, renderer in enumerate(renderers)]
 
 
 @pytest.fixture(scope="session")
 def refiner_pairs(refiner_objects) -> RefinerDataset:
-    """Pairs of 64 pixels of these."""
+    """Return pairs of 64 pixels of these objects."""
     return RefinerDataset(refiner_objects, SceneAssets([], refiner_objects), 64, PerturbationConfig(), seed=3)
 
 
 @pytest.fixture(scope="session")
 def refiner_batch(refiner_objects) -> RefinerBatch:
-    """Six pairs of one object, 32 pixels."""
+    """Return six pairs of one object, 32 pixels."""
     data = RefinerDataset(
         refiner_objects[:1],
         SceneAssets([], refiner_objects),

@@ -1,4 +1,4 @@
-"""What the tests of training runs share: the toy run as a process of its own, and what runs leave behind."""
+"""Run the toy training as a process of its own, and read what runs leave behind."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ STARTUP_S = 120.0
 
 
 def module_of(path: Path):
-    """A module that is no part of a package."""
+    """Load a module that is no part of a package."""
     spec = importlib.util.spec_from_file_location(path.stem, path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -51,17 +51,17 @@ def kill_after_first_epoch(process: subprocess.Popen, folder: Path) -> None:
 
 
 def state_of(folder: Path) -> dict:
-    """The checkpoint of a run."""
+    """Return the checkpoint of a run."""
     return read_checkpoint(folder / "checkpoint.ckpt")
 
 
 def losses_of(folder: Path) -> list[float]:
-    """The loss of each epoch."""
+    """Return the loss of each epoch."""
     return [epoch["loss"] for epoch in json.loads((folder / "history.json").read_text())]
 
 
 def assert_same_run(one: Path, other: Path) -> None:
-    """Weights, averaged weights and both moments to the last bit."""
+    """Compare weights, averaged weights and both moments to the last bit."""
     a, b = state_of(one), state_of(other)
     assert a["global_step"] == b["global_step"]
     assert all(torch.equal(a["state_dict"][k], b["state_dict"][k]) for k in a["state_dict"])

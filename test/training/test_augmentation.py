@@ -24,7 +24,7 @@ QUIET = PhotometryParams(
 
 @pytest.fixture(scope="module")
 def image() -> np.ndarray:
-    """Smooth shapes, sharp edges and some grain: [112, 112, 3] uint8."""
+    """Return smooth shapes, sharp edges and some grain: [112, 112, 3] uint8."""
     rng = np.random.default_rng(0)
     image = cv2.resize(
         rng.uniform(30, 220, (7, 7, 3)).astype(np.float32), (112, 112), interpolation=cv2.INTER_CUBIC

@@ -28,7 +28,7 @@ def cache_dir(tmp_path_factory) -> Path:
 
 
 def annotated(root: Path, cache_dir: Path) -> list[TrainingObject]:
-    """The objects of the tiny dataset with their views."""
+    """Return the objects of the tiny dataset with their views."""
     config = DataConfig(bop=[f"{root}:test"], cache_dir=str(cache_dir), processes=1)
     source = BopSource.open(root, "test", config, progress=False)
     loaded = {s: load_object(s, cache_dir) for s in source.objects.values()}
@@ -45,7 +45,7 @@ def objects(bop_original, cache_dir) -> list[TrainingObject]:
 
 
 def image_of(tiny_bop, T_query: np.ndarray, obj_id: int) -> int:
-    """Which image a query was cut out of: the crop's camera is at the image's, so distances agree."""
+    """Tell which image a query was cut out of: the crop's camera is at the image's, so distances agree."""
     at = -T_query[:3, :3].T @ T_query[:3, 3]
     cameras = {i: -tiny_bop.poses[i, obj_id][:3, :3].T @ tiny_bop.poses[i, obj_id][:3, 3] for i in (0, 3, 5)}
     image = min(cameras, key=lambda i: np.linalg.norm(cameras[i] - at))
@@ -54,7 +54,7 @@ def image_of(tiny_bop, T_query: np.ndarray, obj_id: int) -> int:
 
 
 def in_image(tiny_bop, sample: dict, g: int, obj_id: int, pixels: np.ndarray) -> tuple[int, np.ndarray]:
-    """Pixels [N, 2] of query g in the image it was cut out of."""
+    """Return pixels [N, 2] of query g in the image it was cut out of."""
     T = sample["query_T"][g].astype(np.float64)
     image = image_of(tiny_bop, T, obj_id)
     R_crop_cam = T[:3, :3] @ tiny_bop.poses[image, obj_id][:3, :3].T
@@ -69,7 +69,7 @@ def grid(step: int = 1) -> np.ndarray:
 
 
 def pixel_values(image: np.ndarray, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Values at the nearest pixels, and which lie in the image."""
+    """Return values at the nearest pixels, and which lie in the image."""
     x, y = np.round(pixels).astype(int).T
     height, width = image.shape[:2]
     inside = (x >= 0) & (y >= 0) & (x < width) & (y < height)
@@ -119,7 +119,7 @@ def test_labels_lead_to_the_point_the_pixel_shows(objects, tiny_bop):
 
 
 def visible_overlap(objects, tiny_bop) -> float:
-    """Least overlap (IoU) of the query depth's mask with the truth, over the queries of two samples."""
+    """Return the least IoU of the query depth's mask with the truth, over the queries of two samples."""
     overlaps = []
     for index in range(2):
         sample = dataset(objects[:1])[index]
@@ -180,7 +180,7 @@ def test_refined_groups_are_rendered_near_their_view(objects):
 
 
 def test_gray_images_serve_as_well(tiny_bop, bop_original, tmp_path, cache_dir):
-    tiny_bop.write(tmp_path / "tiny", picture="gray")
+    tiny_bop.write(tmp_path / "tiny", images="gray")
     # The models as banked already, times included.
     shutil.copytree(bop_original / "models", tmp_path / "tiny" / "models", dirs_exist_ok=True)
     objects = annotated(tmp_path / "tiny", cache_dir)

@@ -1,4 +1,4 @@
-"""A run in pieces: what each fidelity keeps, and what is said of damaged ones; the tool for bare machines."""
+"""Test a run in pieces: what each fidelity keeps, how damaged ones are reported, and the tool's slices."""
 
 import json
 import sys
@@ -26,7 +26,7 @@ from .runs import tool
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> Path:
-    """The folder of a run as one step of the optimizer leaves it."""
+    """Return the folder of a run as one step of the optimizer leaves it."""
     folder = tmp_path_factory.mktemp("slices") / "run"
     config = toy.toy_config()
     module = make_module(config)

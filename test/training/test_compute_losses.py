@@ -21,7 +21,7 @@ NOTHING = LossWeights(**dict.fromkeys(NAMES, 0.0))
 
 @pytest.fixture(scope="module")
 def batch(training_objects) -> Batch:
-    """One sample: two queries, two templates to match, two more for retrieval."""
+    """Return one sample: two queries, two templates to match, two more for retrieval."""
     small = VPOGTrainDataset(
         training_objects, SceneAssets([], training_objects), 112, seed=3, queries=2, cluster=2, negatives=2
     )
@@ -78,7 +78,7 @@ def test_every_pixel_of_a_patch_is_supervised_in_turn(model, batch):
 
 
 def mean_scores(model, batch, name):
-    """Means over four offsets, flow of the true patches; what is drawn is the same at each call."""
+    """Return means over four offsets, flow of the true patches; what is drawn is the same at each call."""
     torch.manual_seed(1)
     with torch.no_grad():
         scores = [

@@ -16,7 +16,7 @@ from .flow_cases import NO_TURN, PATCH, SIDE, SIZE, UNSEEN, image_of, label, pla
 
 
 def pixel_of_flow(labels: Labels) -> np.ndarray:
-    """[S, P, P, 2] template pixels by the documented meaning, written out pixel by pixel."""
+    """Return [S, P, P, 2] template pixels by the documented meaning, computed pixel by pixel."""
     out = np.full((labels.flow.shape[1], SIZE, SIZE, 2), np.nan)
     for s, i in zip(*np.nonzero(labels.patch_class[0].numpy() < UNSEEN), strict=True):
         j = int(labels.patch_class[0, s, i])
@@ -31,7 +31,7 @@ def pixel_of_flow(labels: Labels) -> np.ndarray:
 
 @dataclass
 class Pair:
-    """A query and templates around it, with what is needed to check them."""
+    """Hold a query and templates around it, with what is needed to check them."""
 
     renderer: Renderer
     query: tuple
@@ -45,7 +45,7 @@ def unit(v) -> np.ndarray:
 
 @pytest.fixture(scope="module", params=[900_001, 900_002])
 def pair(request) -> Pair:
-    """A real object, seen from a direction, and templates 9 to 20 degrees beside it, one of them rolled."""
+    """Return an object seen from a direction, and templates 9 to 20 degrees beside it, one of them rolled."""
     renderer = Renderer(make_object(request.param, vertices=4000))
 
     def view(direction, roll=0.0, distance=5.0):
@@ -190,7 +190,7 @@ def test_the_nearest_template_pixel_decides_what_is_hidden():
 
 
 def slanted(angle: float, shift: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
-    """Depth and K of a camera 5 m from a plane turned about the image's vertical; a pixel is 1 cm there."""
+    """Return depth and K 5 m from a plane turned about the image's vertical; a pixel is 1 cm there."""
     K = np.array([[500.0, 0, (SIZE - 1) / 2 + shift], [0, 500.0, (SIZE - 1) / 2], [0, 0, 1]])
     x = (np.arange(SIZE) - K[0, 2]) / 500.0
     return np.broadcast_to(5 / (1 + np.tan(angle) * x), (SIZE, SIZE)), K

@@ -1,4 +1,4 @@
-"""From the data loader to a flow image, on synthetic data and on a few real photographs."""
+"""Test the way from the data loader to a flow image, on synthetic data and on a few real photographs."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ def samples(request) -> VPOGTrainDataset:
 
 
 def pixel_labels(batch: Batch) -> Labels:
-    """At every pixel, where the compute_losses takes every fourth."""
+    """Return the labels at every pixel, where compute_losses takes every fourth."""
     query = PosedDepth(*(v.flatten(0, 1) for v in (batch.query_depth, batch.query_K, batch.query_T)))
     return FlowComputer(stride=1)(query, cluster_depth(batch), batch.per_query(batch.diameter))
 
 
 def as_match(labels: Labels, query: int) -> DenseMatch:
-    """What a network that makes no error would answer for one query."""
+    """Return the output of a network that makes no error, for one query."""
     side = SIZE // PATCH
     index = labels.patch_class[query].numpy()
     half = (PATCH - 1) / 2
@@ -64,7 +64,7 @@ def as_match(labels: Labels, query: int) -> DenseMatch:
     seen = labels.seen[query].numpy()
 
     def image(values: np.ndarray) -> np.ndarray:
-        """[S, Nq, 16, 16, ...] -> [S, P, P, ...]."""
+        """Join patches [S, Nq, 16, 16, ...] to images [S, P, P, ...]."""
         rows = values.reshape(len(values), side, side, PATCH, PATCH, *values.shape[4:]).swapaxes(2, 3)
         return rows.reshape(len(values), SIZE, SIZE, *values.shape[4:])
 
@@ -72,7 +72,7 @@ def as_match(labels: Labels, query: int) -> DenseMatch:
 
 
 def template_points(batch: Batch) -> np.ndarray:
-    """[S, P, P, 3] object points the first sample's templates show, NaN in the background."""
+    """Return [S, P, P, 3] object points the first sample's templates show, NaN in the background."""
     depth = batch.template_depth[0].double().numpy()
     K, T = (v[0, : len(depth)].double().numpy() for v in (batch.template_K, batch.template_T))
     v, u = np.mgrid[0:SIZE, 0:SIZE]

@@ -1,4 +1,4 @@
-"""A step of the training loop: schedule, decay, averages, precision, recomputation, order of the data."""
+"""Test a step of training: schedule, decay, averages, precision, recomputation, order of the data."""
 
 import inspect
 from dataclasses import replace
@@ -39,7 +39,7 @@ def module(network) -> VPOGLightning:
 
 @pytest.fixture
 def batch() -> Batch:
-    """A flat disc in front of five cameras that are turned against each other."""
+    """Return a flat disc in front of five cameras that are turned against each other."""
     y, x = torch.meshgrid(torch.arange(112.0), torch.arange(112.0), indexing="ij")
     depth = ((x - 55.5) ** 2 + (y - 55.5) ** 2 < 1600).float().expand(1, 5, -1, -1)
     K = torch.tensor([[200.0, 0, 55.5], [0, 200, 55.5], [0, 0, 1]]).expand(1, 5, 3, 3)

@@ -1,4 +1,4 @@
-"""Queries and templates of a sample wear the same look, and its symmetry is the look's."""
+"""Test that queries and templates of a sample have the same appearance, and its symmetry."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ CAN = Symmetry.from_mapping({"continuous": [{"axis": "z"}], "discrete": [{"axis"
 
 @pytest.fixture(scope="module")
 def can() -> TrainingObject:
-    """A can whose own colours tell every pose."""
+    """Return a can whose own colours tell every pose."""
     shape = trimesh.creation.cylinder(0.03, 0.1, sections=32).subdivide().subdivide()
     colors = (127 + 128 * shape.vertices / np.abs(shape.vertices).max(axis=0)).clip(0, 255)
     renderer = Renderer(Mesh(shape.vertices, shape.faces, vertex_colors=colors.astype(np.uint8)))

@@ -37,7 +37,7 @@ f 2/2 3/3 4/1
 
 
 def write_gso(folder: Path, side: int = 8) -> Path:
-    """An object as Google publishes its scans: the texture lies beside the meshes, not among them."""
+    """Write an object as Google publishes its scans: the texture lies beside the meshes, not among them."""
     (folder / "meshes").mkdir(parents=True)
     (folder / "materials" / "textures").mkdir(parents=True)
     (folder / "meshes" / "model.obj").write_text(BOX)

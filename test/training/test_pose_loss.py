@@ -22,7 +22,7 @@ SIZE, SIDE = 112, 7
 
 @pytest.fixture(scope="module")
 def views():
-    """A real object: one query and two templates beside it, and its diameter."""
+    """Return a real object: one query and two templates beside it, and its diameter."""
     renderer = Renderer(make_object(900_001, vertices=4000))
 
     def view(direction):
@@ -38,7 +38,7 @@ def views():
 
 
 def oracle(labels):
-    """A network whose answers are the labels: what `pose_correspondences` asks of model and matches."""
+    """Return a network that outputs the labels, as `pose_correspondences` asks of model and matches."""
     logits = 20.0 * torch.nn.functional.one_hot(labels.patch_class, SIDE**2 + 1).float()
     matches = SimpleNamespace(logits=logits, templates=torch.zeros(1, 2, SIDE**2, 1))
 
@@ -103,7 +103,7 @@ def test_pixels_and_confidence_are_those_of_inference(tiny_config, views):
 
 
 def slanted(dtype=torch.float64):
-    """A template that sees a surface: depth 1 + 0.002 x, the left half empty."""
+    """Return a template that sees a surface: depth 1 + 0.002 x, the left half empty."""
     line = torch.arange(SIZE, dtype=dtype)
     depth = (1 + 0.002 * line).expand(SIZE, SIZE).clone()
     depth[:, : SIZE // 2] = 0
@@ -151,7 +151,7 @@ def test_at_the_rim_the_nearest_pixel_stands_in():
 
 
 def cloud(batch=4, points=64, noise=1.0, seed=0):
-    """Correspondences of a 12 cm object, with K and the true poses."""
+    """Return correspondences of a 12 cm object, with K and the true poses."""
     generator = torch.Generator().manual_seed(seed)
     K = torch.tensor([[400.0, 0, 55.5], [0, 400.0, 55.5], [0, 0, 1]]).expand(batch, 3, 3)
     R = rotation_exp(torch.randn(batch, 3, generator=generator))

@@ -1,4 +1,4 @@
-"""Wrong poses near the true one: as far off as they are said to be."""
+"""Test that drawn wrong poses are as far from the true one as they are said to be."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ CENTER, DIAMETER, DISTANCE = np.array([0.01, -0.02, 0.03]), 0.2, 0.8
 
 
 def drawn(config: PerturbationConfig, count: int = 2000) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Rotations (degrees), relative distances and shifts (diameters, [count, 2]) of poses from one pose."""
+    """Return rotations (degrees), relative distances and shifts (diameters, [count, 2]) of drawn poses."""
     rng = np.random.default_rng(1)
     R = random_rotation(rng)
     T = transform(R, np.array([0.0, 0.0, DISTANCE]) - R @ CENTER)

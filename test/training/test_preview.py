@@ -17,7 +17,7 @@ SIZE, NQ = 112, 49
 
 @pytest.fixture(scope="module")
 def labels():
-    """A plane seen square on, and the same with a roll of 20 degrees; the query's left half shows nothing."""
+    """Return a plane seen square on, and the same rolled by 20 degrees; the query's left half is empty."""
     K = np.array([[100.0, 0, 55.5], [0, 100.0, 55.5], [0, 0, 1]])
     depth = np.ones((SIZE, SIZE))
     query = depth.copy()

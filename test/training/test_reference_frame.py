@@ -1,4 +1,4 @@
-"""Training gives directions in the reference view's frame, as inference does (see models/test_properties)."""
+"""Test that training gives directions in the reference view's frame, as inference does."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from vpog_core.training.synthesis.scene_assets import SceneAssets
 
 
 def seen_from_reference(T_virt_obj, center):
-    """[S, 3] towards the cameras of poses [S, 4, 4], in the first's frame, by the poses between them."""
+    """Return directions [S, 3] towards the cameras of poses [S, 4, 4], in the first one's frame."""
     T_ref_cam = T_virt_obj[0] @ np.stack([invert(T) for T in T_virt_obj])
     towards = T_ref_cam[:, :3, 3] - transform_points(T_virt_obj[0], center)
     return towards / np.linalg.norm(towards, axis=1, keepdims=True)

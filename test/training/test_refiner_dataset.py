@@ -1,4 +1,4 @@
-"""Pairs of a refiner: the same on every run, with labels that another way of projecting confirms."""
+"""Test the refiner's training pairs: the same on every run, with labels confirmed by another projection."""
 
 import numpy as np
 import pytest
@@ -160,7 +160,7 @@ def test_of_poses_that_look_alike_the_nearest_is_the_target():
 
 
 def spin(T_a: np.ndarray, T_b: np.ndarray) -> float:
-    """How far an object is turned about its own z between two poses, beside the tilt of that axis."""
+    """Return how far an object is turned about its own z between two poses, beside the tilt of that axis."""
     R = Rotation.from_matrix(T_b[:3, :3].T @ T_a[:3, :3])
     z, w = R.as_quat()[2:]
     return abs(2 * np.arctan2(z, w)) if abs(w) > 1e-9 else 0.0

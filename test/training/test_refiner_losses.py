@@ -1,4 +1,4 @@
-"""Losses of the refiner: each lowers what it is about, and perfect answers cost least."""
+"""Test the refiner's losses: each lowers what it is about, and perfect output costs least."""
 
 from dataclasses import replace
 
@@ -27,7 +27,7 @@ TERMS = ("correlation", "coarse_flow", "flow", "visibility", "pose")
 
 
 def alone(**counts: float) -> RefinerLossConfig:
-    """Only the terms that are named count."""
+    """Return weights by which only the terms that are named count."""
     return RefinerLossConfig(**{term: counts.get(term, 0.0) for term in TERMS}, pose_samples=32)
 
 
@@ -45,7 +45,7 @@ def perfect(labels) -> Comparison:
 
 @pytest.fixture
 def network(refiner_config) -> RefinerNet:
-    """With answers of its own in every layer: an untrained one's outlets are zero, and stop gradients."""
+    """Return a network with output in every layer: an untrained one's is zero, and stops gradients."""
     torch.manual_seed(0)
     network = RefinerNet(refiner_config)
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""A refiner in training: what its run writes, how it goes on, in pieces and from the command line."""
+"""Test a refiner's training run: its files, how it resumes, in pieces and from the command line."""
 
 import json
 from dataclasses import replace
@@ -40,7 +40,7 @@ def run(folder: Path, *settings: str):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory) -> Path:
-    """The folder of an unbroken run of six steps."""
+    """Return the folder of an unbroken run of six steps."""
     folder = tmp_path_factory.mktemp("refiner") / "whole"
     before = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -16,7 +16,7 @@ from vpog_core.training.synthesis.template_selector import (
 
 @pytest.fixture(scope="module")
 def rotations():
-    """Of a real object's template cameras."""
+    """Return the rotations of a real object's template cameras."""
     mesh = make_object(900_001, vertices=2000)
     return np.stack([template_camera(mesh, d, 112)[1][:3, :3] for d in viewpoint_directions()])
 

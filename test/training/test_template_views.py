@@ -1,4 +1,4 @@
-"""Templates of a sample are rendered when it asks for them."""
+"""Test that templates of a sample are rendered when it requests them."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The training loop: exactness of resume and of several processes, what is written, when it stops."""
+"""Test the training loop: exact resume, several processes, files written, and when it stops."""
 
 import json
 import signal
@@ -27,7 +27,7 @@ def run(folder: Path, *settings: str):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory) -> Path:
-    """The folder of an unbroken run of six steps, with all it writes."""
+    """Return the folder of an unbroken run of six steps, with all it writes."""
     folder = tmp_path_factory.mktemp("run") / "whole"
     before = torch.get_num_threads()
     summary = run(folder, "trainer.logger=tensorboard", "trainer.figures=1")

@@ -1,4 +1,4 @@
-"""config/train and what becomes of it: every file composes, presets agree, mistakes get a sentence."""
+"""Test config/train: every file composes, presets agree, mistakes are refused in a sentence."""
 
 import shutil
 

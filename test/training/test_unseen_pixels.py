@@ -1,4 +1,4 @@
-"""Pixels that a template does not show have no flow."""
+"""Test that pixels that a template does not show have no flow."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""A training run on toy data, as a process of its own: python toy_run.py PAUSE KEY=VALUE..."""
+"""Run a training on toy data as a process of its own: python toy_run.py PAUSE KEY=VALUE..."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ REFINER_SETTINGS = (
 
 
 class ToyData(Dataset):
-    """Item i is drawn by (seed, i): a flat noisy disc that faces the camera, turned a little in every view.
+    """Draw item i by (seed, i): a flat noisy disc that faces the camera, turned a little in every view.
 
     Args:
         seed: of everything; length: items; pause: seconds every item takes.
@@ -95,7 +95,7 @@ class ToyData(Dataset):
 
 
 class ToyPairs(RefinerDataset):
-    """Pairs of a coloured block; every item takes `pause` seconds longer."""
+    """Hold pairs of a coloured block; every item takes `pause` seconds longer."""
 
     def __init__(self, seed: int, length: int = 1000, pause: float = 0.0) -> None:
         renderer = Renderer(coloured_block())
@@ -109,7 +109,7 @@ class ToyPairs(RefinerDataset):
 
 
 def coloured_block() -> Mesh:
-    """A block of 10 x 7 x 4 cm whose corners have different colours."""
+    """Return a block of 10 x 7 x 4 cm whose corners have different colours."""
     corners = np.array([[x, y, z] for x in (0, 1) for y in (0, 1) for z in (0, 1)])
     faces = [[0, 1, 3], [0, 3, 2], [4, 6, 7], [4, 7, 5], [0, 4, 5], [0, 5, 1],
              [2, 3, 7], [2, 7, 6], [0, 2, 6], [0, 6, 4], [1, 5, 7], [1, 7, 3]]  # fmt: skip
@@ -118,22 +118,22 @@ def coloured_block() -> Mesh:
 
 
 def toy_pairs(pause: float = 0.0) -> tuple[ToyPairs, ToyPairs]:
-    """Training and validation set of a refiner."""
+    """Return training and validation set of a refiner."""
     return ToyPairs(1, pause=pause), ToyPairs(2, length=4)
 
 
 def toy_data(pause: float = 0.0) -> tuple[ToyData, ToyData]:
-    """Training and validation set."""
+    """Return training and validation set."""
     return ToyData(1, pause=pause), ToyData(2, length=4)
 
 
 def toy_config(*settings: str):
-    """The configuration of a run of six steps of a very small network."""
+    """Return the configuration of a run of six steps of a very small network."""
     return replace(load_config([*SETTINGS, *settings]), model=MODEL)
 
 
 def toy_refiner_config(*settings: str):
-    """The configuration of a run of six steps of a very small refiner."""
+    """Return the configuration of a run of six steps of a very small refiner."""
     return load_config([*REFINER_SETTINGS, *settings])
 
 

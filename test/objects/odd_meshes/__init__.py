@@ -1,4 +1,4 @@
-"""A corpus of odd but real kinds of mesh files, written by code, each with what is right for it.
+"""Write a corpus of odd but real kinds of mesh files, each with the result that is correct for it.
 
 All show the same thing unless they say otherwise: a square of 0.1 m in the x, z plane whose four quarters
 have a colour each, so that every flip, turn and shift can be told.

@@ -25,7 +25,7 @@ PLAIN = dict.fromkeys(QUARTERS, (180, 180, 180))
 
 @dataclass(frozen=True)
 class Odd:
-    """One file of the corpus.
+    """Hold one file of the corpus.
 
     Attributes:
         name: says its kind; write: makes it in a folder and returns its path.
@@ -56,7 +56,7 @@ def odd(name: str, colors=QUARTERS, says: str = "", refused: str = "", area: flo
 
 
 def quarters(mode: str = "RGB") -> Image.Image:
-    """The square's texture."""
+    """Return the square's texture."""
     image = np.zeros((64, 64, 3), np.uint8)
     image[:32, :32], image[:32, 32:] = QUARTERS["top left"], QUARTERS["top right"]
     image[32:, :32], image[32:, 32:] = QUARTERS["bottom left"], QUARTERS["bottom right"]

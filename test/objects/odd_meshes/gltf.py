@@ -1,4 +1,4 @@
-"""glTF files, binary and as JSON."""
+"""Write odd glTF files, binary and as JSON."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""glTF files in the making."""
+"""Assemble glTF files from arrays."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from odd_meshes.base import FACES, SQUARE, UV, encoded, quarters
 
 
 class Gltf:
-    """A glTF file in the making: the square, with what a case changes."""
+    """Assemble a glTF file of the square, with what a case changes."""
 
     _KINDS: ClassVar = {"i1": 5120, "u1": 5121, "i2": 5122, "u2": 5123, "u4": 5125, "f4": 5126}
 
@@ -62,7 +62,7 @@ class Gltf:
             self.tree["extensionsRequired"] = list(names)
 
     def plain(self) -> None:
-        """No texture and no texture coordinates."""
+        """Remove texture and texture coordinates."""
         for key in ("textures", "images", "materials"):
             del self.tree[key]
         del self.primitive["material"], self.attributes["TEXCOORD_0"]

@@ -1,4 +1,4 @@
-"""OBJ files and their materials."""
+"""Write odd OBJ files and their materials."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""PLY files."""
+"""Write odd PLY files."""
 
 from __future__ import annotations
 

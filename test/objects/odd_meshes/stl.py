@@ -1,4 +1,4 @@
-"""STL files."""
+"""Write odd STL files."""
 
 from __future__ import annotations
 
