@@ -30,7 +30,7 @@ def to_sensor(root, sensor: str) -> None:
 
 
 def test_the_images_of_a_sensor(bop_root, tiny_bop):
-    """As in IPD, XYZ-IBD and ITODD-MV: scene_camera_photoneo.json, rgb_photoneo/ and so on."""
+    """Scenes of IPD, XYZ-IBD and ITODD-MV hold scene_camera_photoneo.json, rgb_photoneo/ and so on."""
     to_sensor(bop_root, "photoneo")
     data = BopDataset(bop_root)  # the only one need not be named
     frame = data.frame(7, 5)
@@ -44,7 +44,7 @@ def test_the_images_of_a_sensor(bop_root, tiny_bop):
 
 
 def test_of_several_sensors_one_is_chosen(bop_root, tiny_bop):
-    """As in HOT3D, too, where the images of the sensor gray1 lie in gray1/."""
+    """HOT3D keeps the images of the sensor gray1 in gray1/, without the prefix rgb."""
     to_sensor(bop_root, "photoneo")
     scene = scene_of(bop_root)
     for name in SENSOR_FILES:
@@ -76,7 +76,7 @@ def test_numbers_of_any_digits(bop_root, tiny_bop):
 
 
 def test_gray_tif_images_and_depth(bop_root, tiny_bop):
-    """As in ITODD."""
+    """ITODD keeps grey images and depth as .tif."""
     scene = scene_of(bop_root)
     (scene / "gray").mkdir()
     for image in tiny_bop.IMAGES:

@@ -117,7 +117,7 @@ def test_unusable_input_is_one_sentence(weights, extra, capsys):
 
 
 def test_a_network_that_knows_nothing_cannot_be_calibrated(weights, capsys, monkeypatch):
-    """The whole way, on one scene after the other."""
+    """The command runs on one scene after the other, finds no pose, and says so."""
     monkeypatch.setattr(calibration_images, "OBJECTS", 1)
     assert main(["calibrate", "--weights", str(weights), "--scenes", "3", "--frames", "1"]) == 2
     said = capsys.readouterr().err

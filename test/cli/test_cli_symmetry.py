@@ -15,7 +15,7 @@ def proposal(capsys, *arguments: str) -> str:
 
 @pytest.mark.parametrize(("unit", "scale"), [("auto", 1.0), ("mm", 1000.0)])
 def test_what_is_printed_is_read_by_the_library(tmp_path, capsys, unit, scale):
-    """A square box that lies aside of the origin, in the unit of its file."""
+    """The mesh is a square box that lies aside of the origin, in the unit of its file."""
     box = trimesh.creation.box((0.06, 0.06, 0.1)).apply_translation([0.05, 0.02, 0.0]).apply_scale(scale)
     box.export(tmp_path / "crate.ply")
     text = proposal(capsys, str(tmp_path / "crate.ply"), "--unit", unit)

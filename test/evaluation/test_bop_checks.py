@@ -104,7 +104,7 @@ def test_poses_in_metres_are_said(bop_root, scene):
 
 
 def test_units_that_do_not_fit_the_boxes_are_refused(bop_root, scene):
-    """Poses in centimetres: the models would look ten times as large as their boxes."""
+    """Poses in centimetres make the models look ten times as large as their boxes."""
     rewrite(scene / "scene_gt.json", scaled(0.1))
     with pytest.raises(VPOGError, match="bring the models and cam_t_m2c to millimetres"):
         _ = BopBenchmark(bop_root).notes
@@ -135,7 +135,7 @@ def test_a_settings_file_among_the_models_is_not_written_to(name, bop_root, tmp_
 
 
 def test_models_for_scoring(bop_root):
-    """models_eval, or the eval folder of the models' own kind."""
+    """They are in models_eval, or in the eval folder of the models' own kind."""
     for name in ("models_cad", "models_cad_eval", "models_eval"):
         shutil.copytree(bop_root / "models", bop_root / name)
     shutil.rmtree(bop_root / "models")

@@ -47,7 +47,7 @@ def scores(benchmark, errors):
 
 
 def test_scores_are_the_toolkits(scores):
-    """Symmetries of both kinds, several instances, missing and surplus estimates, ties, noisy depth."""
+    """The cases hold both kinds of symmetry, several instances, missing and surplus estimates, and ties."""
     assert scores["targets"] == 28
     assert {name: scores[name] for name in TOOLKIT} == pytest.approx(TOOLKIT, abs=1e-6)
     assert scores["ADD_S_10"] == pytest.approx(TOOLKIT_ADD, abs=1e-6)
@@ -154,7 +154,7 @@ def test_the_most_visible_instances_are_asked_for():
 
 
 def test_medians_are_of_all_instances_asked_for():
-    """The estimate nearest in the image counts, without one the error is larger than any."""
+    """The estimate nearest in the image counts; without one the error is larger than any."""
     near = target([0.9, 0.4], [[0.3], [0.1]])
     one, two = target([0.9], [[0.2]]), target([0.9], [[0.4]])
     none = target([], [])
@@ -167,7 +167,7 @@ def test_medians_are_of_all_instances_asked_for():
 
 
 def test_errors_of_rotation_and_distance_are_to_the_nearest_that_looks_alike(bop_case):
-    """A brick after its half turn, 1 cm too far: no rotation error, and 1 cm over distance and diameter."""
+    """A brick that is turned by half and 1 cm too far has no rotation error, and 1 cm of distance."""
     benchmark = BopBenchmark(bop_case[0])
     frame, brick = benchmark.frame(benchmark.keys[0]), benchmark.object(1)
     T = frame.truths[0].T_cam_obj @ np.diag([-1.0, -1.0, 1.0, 1.0])

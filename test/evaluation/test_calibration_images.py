@@ -45,14 +45,14 @@ def test_the_same_number_makes_the_same_images():
 
 
 def test_hidden_objects_are_left_out(scene, monkeypatch):
-    """With something in front of every object, boxes are those of what is left, and some are gone."""
+    """With something in front of every object, boxes are those of the visible part, and some are gone."""
     monkeypatch.setattr(calibration_images, "covered", lambda rng, image, box, camera: np.zeros_like(image))
     frame, camera = next(scene.frames())
     assert not list(scene.views(frame, camera))
 
 
 def test_renders_of_the_meshes_are_less_similar_to_the_images_of_hard_scenes(monkeypatch):
-    """By the mean over the same objects at the same poses; in single images the light may be kind."""
+    """The mean over the same objects at the same poses is compared, as single images may have easy light."""
     monkeypatch.setattr(calibration_images, "covered", lambda rng, image, box, camera: image)
     means = {}
     for hard in (False, True):

@@ -106,7 +106,7 @@ def test_a_bad_entry_is_left_out_counted_and_named(broken, said, frame, tmp_path
 
 
 def test_what_the_format_allows_is_read(frame, tmp_path):
-    """Boxes of floats, no time, numbers as text, a packed file; of three entries, one without keys."""
+    """Entries have boxes of floats, no time, or numbers as text; the file is packed; one lacks keys."""
     given = [entry(bbox=[10.25, 20.5, 30.5, 40.0], time=0.2), entry(category_id="4", segmentation=None)]
     path = tmp_path / "p.json.gz"
     path.write_bytes(gzip.compress(json.dumps([*given, {}]).encode()))

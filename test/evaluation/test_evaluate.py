@@ -97,7 +97,7 @@ def test_a_dataset_from_command_to_files(on_dataset, bop_case, counted, tmp_path
 
 
 def test_bad_detections_are_said_and_the_others_are_used(on_dataset, tmp_path, capsys):
-    """One box without width and one score that is not a number among good ones: the run goes on and tells."""
+    """One box has no width and one score is not a number: the run continues and reports them."""
     good = {"scene_id": 1, "image_id": 0, "category_id": 1, "bbox": [40, 30, 50, 40], "score": 0.9}
     entries = [good, {**good, "bbox": [12, 5, 0, 14]}, {**good, "score": float("nan")}]
     entries.append({**good, "image_id": 1, "time": 0.2})

@@ -66,7 +66,7 @@ def test_the_occluded_are_occluded_and_the_clean_are_not(heldout, frames):
 
 
 def test_noise_begins_with_light(frames):
-    """A clean picture has no grain: the far wall or table changes little from pixel to pixel."""
+    """A noise-free image has no grain: the far wall or table changes little from pixel to pixel."""
     grain = {
         level: np.median(np.abs(np.diff(frames[level].image[:40].astype(float), axis=1))) for level in (1, 2)
     }
@@ -80,7 +80,7 @@ def test_the_library_holds_the_objects(heldout, tmp_path):
 
 
 def test_a_plain_picture_is_the_same_but_for_the_objects_colours(heldout, frames):
-    """At the level `occluded`, so that what stands in the way is the same, too."""
+    """At the level `occluded`, what stands in front is the same, too."""
     textured, plain = frames[4], heldout.frame((14, 1001))
     np.testing.assert_array_equal(plain.truths[0].T_cam_obj, textured.truths[0].T_cam_obj)
     np.testing.assert_array_equal(plain.depth, textured.depth)

@@ -49,7 +49,7 @@ def test_a_shift_is_the_error_of_every_distance(pose):
 
 
 def test_add_and_adds_known_value_for_a_turned_square(pose):
-    """A quarter turn moves each corner along one side (0.1 m) and lays it onto another corner."""
+    """A quarter turn moves each corner along one side (0.1 m) and onto another corner."""
     turned = pose @ transform(rotation_z(np.pi / 2), np.zeros(3))
     assert add(turned, pose, SQUARE) == pytest.approx(0.1, rel=1e-9)
     assert adds(turned, pose, SQUARE) == pytest.approx(0.0, abs=1e-12)
@@ -65,7 +65,7 @@ def test_adds_looks_from_the_true_points():
 
 
 def test_maximum_errors_take_the_worst_point():
-    """Turned by an angle about one corner, only the opposite one moves most: 2 r sin(angle / 2)."""
+    """Turned about one corner, the opposite one moves most, by 2 r sin(angle / 2)."""
     corner = (
         transform(np.eye(3), SQUARE[0])
         @ transform(rotation_z(0.1), np.zeros(3))

@@ -21,7 +21,7 @@ def test_the_same_pose_has_no_error():
 
 
 def test_an_offset_along_the_ray_costs_below_its_tolerance():
-    """2 cm of a 20 cm object: a tenth, along the axis a little more for slanted rays (under 1 %)."""
+    """2 cm of a 20 cm object are a tenth, and along the axis a little more for slanted rays (under 1 %)."""
     errors = vsd(plate(1.02), plate(1.0), np.zeros((20, 20)), K, 0.2)
     assert errors.tolist() == [1.0, 1.0] + [0.0] * 8
 
@@ -56,7 +56,7 @@ def test_distances_are_along_the_ray():
 
 
 def test_poses_are_rendered_in_the_window_of_both():
-    """The window is a short cut: the whole image gives the same."""
+    """Rendering the whole image gives the same as rendering the window of both poses."""
     points = np.array([[x, y, z] for x in (-0.1, 0.1) for y in (-0.1, 0.1) for z in (-0.05, 0.05)])
     faces = [[0, 1, 3], [0, 3, 2], [4, 6, 7], [4, 7, 5], [0, 4, 5], [0, 5, 1]]
     faces += [[2, 3, 7], [2, 7, 6], [0, 2, 6], [0, 6, 4], [1, 5, 7], [1, 7, 3]]

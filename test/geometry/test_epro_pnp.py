@@ -29,7 +29,7 @@ def of(problem, **changes):
 
 @pytest.mark.parametrize("flat", [1.0, 0.0])
 def test_the_minimum_is_opencvs(scenes, disturbed, flat):
-    """On clean data, from the same start as cv2.solvePnPRefineLM: to a micrometre and a microradian."""
+    """From the same start on clean data it equals cv2.solvePnPRefineLM's to 1 um and 1 urad."""
     problem, T = scenes(4, flat=flat)
     start = disturbed(T)
     solution = solve(problem, start)
@@ -44,7 +44,7 @@ def test_the_minimum_is_opencvs(scenes, disturbed, flat):
 
 
 def test_under_noise_the_gradient_vanishes(scenes):
-    """Without a robust kernel, with equal weights: the least-squares pose."""
+    """Without a robust kernel and with equal weights the pose is the least-squares one."""
     problem, T = scenes(6, points=200, noise=0.5)
     problem = PnPProblem(
         problem.points_2d, problem.points_3d, torch.ones(6, 200).double(), problem.K, huber=1e9
@@ -67,7 +67,7 @@ def test_a_tolerance_ends_the_search_within_it(scenes, disturbed):
 
 
 def test_each_correspondence_may_have_its_own_threshold(scenes, disturbed):
-    """Equal ones are the common one; those of correspondences that are not there do not count."""
+    """Equal thresholds act as the common one; those of padding do not count."""
     problem, T = scenes(4, points=100, noise=2.0)
     problem.weights[:, :10] = 0.0
     parts = [getattr(problem, name) for name in NAMES]
@@ -165,7 +165,7 @@ def test_the_last_step_stays_and_says_how_the_minimum_moves(scenes):
 
 
 def test_what_is_not_there_changes_nothing(scenes, disturbed):
-    """Padding by zero weights; values that are not finite, or weights below zero, count as padding."""
+    """Zero weights are padding; values that are not finite, and weights below zero, count as padding."""
     problem, T = scenes(3, noise=1.0)
     expected = solve(problem, disturbed(T))
     extra = torch.zeros(3, 4, dtype=torch.float64)
@@ -180,7 +180,7 @@ def test_what_is_not_there_changes_nothing(scenes, disturbed):
 
 
 def test_the_reversal_finds_the_second_minimum_of_a_flat_object(scenes):
-    """Flat and distant: from the reversed start the solver ends elsewhere, at nearly the same cost."""
+    """For a flat, distant object the reversed start ends elsewhere, at nearly the same cost."""
     problem, T = scenes(30, points=40, size=0.02, flat=0.0)
     first = solve(problem, T)
     second = solve(problem, necker_reversal(problem, first.T))

@@ -125,7 +125,7 @@ def test_skewed_intrinsics_are_used_in_full():
 
 
 def test_inliers_that_the_noise_does_not_explain_do_not_move_the_pose():
-    """Noise of 0.1 px; a fifth of the points lie 1.5 px to one side, well within the threshold of 4 px."""
+    """The noise is 0.1 px, and a fifth of the points lie 1.5 px to one side, within the threshold of 4 px."""
     shifts = []
     for seed in range(10):
         u, X, T, _, _ = scene(seed, noise=0.1)
@@ -148,7 +148,7 @@ def test_the_scale_of_weights_does_not_matter():
 
 
 def test_problems_solved_together_have_the_poses_they_have_alone():
-    """One of fewer points and one without a pose leave the others as they are."""
+    """One of fewer points and one without a pose leave the others unchanged."""
     cases = [scene(seed, points=points, outliers=0.3) for seed, points in ((0, 800), (1, 200))]
     problems = [PnPInput(u, X, K) for u, X, *_ in cases]
     problems.insert(1, PnPInput(*_degenerate("chance", np.random.default_rng(0)), K))

@@ -20,7 +20,7 @@ def generator(seed=0):
 
 @pytest.mark.parametrize("rounds", [1, 4])
 def test_well_conditioned_is_gaussian(scenes, rounds):
-    """Sharp problems: evidence, mean and covariance are those of Laplace's approximation.
+    """Evidence, mean and covariance of sharp problems are those of Laplace's approximation.
 
     Of a slab whose origin lies outside of it, so that each direction has a sigma of its own and position and
     orientation hang together.
@@ -46,7 +46,7 @@ def test_well_conditioned_is_gaussian(scenes, rounds):
 
 
 def test_the_proposals_start_does_not_matter(scenes):
-    """Off by a sigma and too wide by half: the rounds come back to the same distribution."""
+    """Rounds that start a sigma off and too wide by half find the same distribution."""
     problem, T = scenes(25, noise=0.2)
     solution = solve(problem, T)
     off = solution.T.clone()
@@ -58,7 +58,7 @@ def test_the_proposals_start_does_not_matter(scenes):
 
 @pytest.mark.parametrize("name", ["points_2d", "points_3d", "weights"])
 def test_gradients_flow_through_the_cost_at_the_samples(scenes, name):
-    """Against finite differences of the evidence of the same samples, the adaptive kernel included."""
+    """They equal finite differences of the same samples' evidence, with the adaptive kernel."""
     problem, T = scenes(1, points=5, noise=2.0)
     solution = solve(problem, T)
     drawn = sample_poses(problem, solution.T, solution.covariance, 64, 4, generator())
@@ -102,7 +102,7 @@ def closer(samples_T, T_a, T_b):
 
 
 def test_two_modes_are_weighed_as_they_deserve(scenes):
-    """A small flat object under noise: the distribution holds the truth, where one Gaussian does not.
+    """The samples hold the truth of a small flat object under noise, where one Gaussian does not.
 
     Each problem has two minima. Mass of the truth's own mode: log score against a Gaussian at the better
     minimum, which is sure of itself, and against the masses by Laplace's approximation at each.

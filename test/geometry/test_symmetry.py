@@ -87,7 +87,7 @@ def test_transforms_leave_a_solid_of_revolution_in_place():
 
 
 def test_transforms_are_the_products_bop_toolkit_makes():
-    """Two discrete symmetries (with the identity) times all turns, turn after discrete."""
+    """They are two discrete symmetries (with the identity) times all turns, turn after discrete."""
     flip = np.diag([1.0, -1, -1, 1])
     flip[2, 3] = 40.0
     info = {
@@ -142,7 +142,7 @@ def test_nearest_is_as_near_as_brute_force_finds(name):
 
 @pytest.mark.parametrize("name", sorted(SOLIDS))
 def test_equivalent_poses_give_one_answer(name):
-    """Whichever of the equivalent poses the solver finds, the answer is the same pose."""
+    """The result is the same pose, whichever of the equivalent poses the solver finds."""
     symmetry = Symmetry.from_mapping(SOLIDS[name])
     some = symmetry.transforms(0.4)
     for T, T_ref in poses(6, seed=1):

@@ -106,7 +106,7 @@ def covered(shot: Shot, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.mark.parametrize("farther", [1.03, 0.97])
 def test_a_pose_a_little_off_comes_back(shot, farther):
-    """Flow is good to some tenths of a pixel of 256: 0.2 to 0.4 % of the distance, a third of a degree."""
+    """Flow is exact to some tenths of a pixel of 256: 0.2 to 0.4 % of the distance, a third of a degree."""
     start = perturbed(shot, farther=farther)
     before, found = shot.error(start), align(shot.renderer, shot.observation, start, 2)
     turn, scale, off = shot.error(found.T_cam_obj)
@@ -191,7 +191,7 @@ def test_flow_that_does_not_come_back_is_not_believed(shot):
 
 @pytest.mark.parametrize(("degrees", "farther"), [(30.0, 1.0), (0.0, 1.25)])
 def test_another_answer_is_no_correction(shot, monkeypatch, degrees, farther):
-    """Even the truth, where the pose it was asked to correct is far from it."""
+    """Even the true pose is rejected where it is far from the pose to be corrected."""
     truth = FlowPose(shot.T_true, np.ones((9, 3)), np.ones((9, 3)), np.ones(9))
     monkeypatch.setattr(alignment_module, "follow_flow", lambda views, window: [truth])
     start = perturbed(shot, degrees, farther)
@@ -200,7 +200,7 @@ def test_another_answer_is_no_correction(shot, monkeypatch, degrees, farther):
 
 
 def test_the_true_pose_is_liked_best(shot):
-    """Whatever view is taken for it: an offset, a turn, another side."""
+    """The true pose is more similar than an offset, a turn or another side."""
     true = align(shot.renderer, shot.observation, shot.T_true, 0).similarity
     assert true > 0.7
     for wrong in (perturbed(shot), perturbed(shot, 20.0, 1.0), perturbed(shot, 90.0, 1.0)):
@@ -242,7 +242,7 @@ def test_what_cannot_be_seen_stays(shot, place):
 
 
 def test_a_small_object_is_aligned_in_a_small_crop(box):
-    """About 45 pixels wide: one and a half pixels of the crop for one of the image, no more."""
+    """The object is 45 pixels wide: the crop has one and a half pixels for one of the image, no more."""
     shot = shot_of(box, (0.05, 0.02, 3.0))
     start = perturbed(shot)
     found = align(shot.renderer, shot.observation, start, 2)
@@ -251,7 +251,7 @@ def test_a_small_object_is_aligned_in_a_small_crop(box):
 
 
 def test_a_lens_that_bends_is_no_trouble(box):
-    """The picture is taken by the distorted camera, point by point."""
+    """The image is taken by the distorted camera, point by point."""
     straight = shot_of(box)
     bent = Camera(K, 640, 480, [0.1, -0.2, 0.002, -0.001, 0.0])
     rows, columns = np.mgrid[0:480, 0:640]
@@ -332,7 +332,7 @@ def test_samples_come_from_what_the_aligned_pose_stands_on(estimator, shot, told
 
 
 def test_the_view_that_looks_like_the_picture_wins(estimator, shot, told, monkeypatch):
-    """The other side was matched better, and cannot be made to look right."""
+    """The other side was matched better, and cannot be made similar to the image."""
     poses = [perturbed(shot, 150.0, 1.0), perturbed(shot)]
     told(poses, [0.8, 0.7])
     plain = answer_of(estimator, shot, monkeypatch, alignments=0)

@@ -39,7 +39,7 @@ def made_up(count: int, seed: int, factor: float = 3.0) -> CalibrationSamples:
 
 
 def test_a_fit_is_honest_on_other_answers():
-    """With 400 to fit and 2000 to check; ten bins of 200 leave an error of 0.03 by chance alone."""
+    """It uses 400 poses and is checked on 2000; ten bins of 200 leave an error of 0.03 by chance alone."""
     calibration, others = fit(made_up(400, 0), SIGNS["matched"]), made_up(2000, 1)
     probability = calibration.probability(others.score_features)
     assert calibration_error(probability, others.correct) < 0.07
@@ -52,7 +52,7 @@ def test_a_fit_is_honest_on_other_answers():
 
 
 def test_no_feature_counts_for_what_it_speaks_against():
-    """Few answers, whose errors happen to be larger where they are correct."""
+    """Errors of a few poses happen to be larger where they are correct."""
     answers = made_up(60, 5)
     answers.score_features[:, 2] += 0.3 * answers.correct
     support, agreement, error = fit(answers, SIGNS["matched"]).coefficients
@@ -80,7 +80,7 @@ def test_the_best_pose_of_a_detection_is_the_one_of_the_highest_score():
 
 
 def test_the_score_is_a_probability_for_the_best_pose_of_a_detection():
-    """Fitted to all poses alike it is too low for the best, as three quarters of all are wrong."""
+    """A fit to all poses alike is too low for the best, as three quarters of all are wrong."""
     (samples, detection), (others, of_others) = with_alternatives(400, 0), with_alternatives(2000, 1)
     errors = {}
     for name, calibrator in {
@@ -181,7 +181,7 @@ def test_one_of_other_features_is_not_used_and_that_is_logged(
 
 @pytest.mark.parametrize("missing", [True, False])
 def test_one_that_knows_nothing_of_followed_poses_gets_the_default_for_them(missing):
-    """As in weights written before poses were followed, or with other features of theirs."""
+    """Weights written before poses were followed lack one, others have one of other features."""
     values = json.loads(
         Calibration(tracked=ScoreCalibrator(9.0, (0.0,) * 4, 9.0)).to_metadata()["calibration"]
     )

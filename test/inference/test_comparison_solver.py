@@ -54,7 +54,7 @@ def test_a_perfect_comparison_gives_the_true_pose():
 
 @pytest.mark.parametrize("silence", ["visibility", "mask", "nan"])
 def test_wrong_cells_that_do_not_count_change_nothing(silence):
-    """Half of the cells point 30 pixels away: hidden, off the object, or no numbers at all."""
+    """Half of the cells point 30 pixels away: they are hidden, off the object, or not finite."""
     case = Case()
     wrong = torch.rand(BATCH, GRID, GRID, generator=torch.Generator().manual_seed(1)) < 0.5
     case.found.flow += 30.0 * wrong[:, None]
@@ -82,7 +82,7 @@ def test_cells_that_are_unsure_count_little():
 
 
 def test_errors_lie_within_the_covariance():
-    """Laplace noise of the scale that is told: the squared Mahalanobis distances average about six."""
+    """Under Laplace noise of the predicted scale, squared Mahalanobis distances average about six."""
     case = Case(batch=200)
     scale = 0.8
     noise = torch.from_numpy(np.random.default_rng(2).laplace(0, scale, case.found.flow.shape))

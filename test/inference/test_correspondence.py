@@ -113,7 +113,7 @@ def test_nothing_seen_gives_no_correspondence():
 
 
 def test_points_that_agree_become_one_and_those_that_do_not_stay():
-    """Pixel 0: three agree, one does not. Pixel 1: one template alone. Pixel 2: none."""
+    """At pixel 0 three agree and one does not; at pixel 1 there is one template; at pixel 2 none."""
     points = np.full((4, 3, 3), np.nan)
     weights = np.zeros((4, 3))
     points[:, 0] = [[0.0, 0, 0], [0.01, 0, 0], [0.02, 0, 0], [1.0, 0, 0]]

@@ -17,7 +17,7 @@ def disc(centre, radius):
 
 
 def test_the_crop_is_what_its_camera_would_see(mesh):
-    """A render warped into the crop and a render by the crop's own camera are the same picture."""
+    """A render warped into the crop and a render by the crop's own camera are the same image."""
     renderer = Renderer(mesh)
     T_cam_obj = transform(rotation_x(2.0) @ rotation_y(0.5) @ rotation_z(1.0), [0.12, -0.08, 0.6])
     lights = Light(ambient=1.0, diffuse=0.0)  # no shading: the lamp would not turn with the camera

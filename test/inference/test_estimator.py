@@ -90,7 +90,7 @@ def test_nothing_is_drawn_until_somebody_looks(estimator, picture, monkeypatch):
 
 
 def test_all_views_that_see_nothing_are_no_pose(estimator, picture, monkeypatch):
-    """A network sure that nothing of the crop is in any template."""
+    """The network is sure that nothing of the crop is in any template."""
     real = type(estimator.model).match
 
     def blind(self, *arguments):
@@ -185,7 +185,7 @@ def test_what_is_lost_and_not_detected_is_given_up_with_a_reason(estimator, pict
 def test_further_views_are_tried_where_the_first_do_not_convince(
     estimator, picture, mesh, monkeypatch, first
 ):
-    """With 0.3 the first two views are not enough; the fourth view's answer is the best, and it is given."""
+    """0.3 is under the threshold after two views; the fourth view's pose is the best, and is returned."""
     poses = [transform(rotation_x(2.0 + 0.8 * n), [-0.18, 0.0, 0.6]) for n in range(6)]
     scores = [first, first - 0.1, 0.1, 0.8, 0.1, 0.1]
     perfect(estimator, monkeypatch, mesh, lambda n: poses[n], lambda n: scores[n])

@@ -68,7 +68,7 @@ def test_other_weights_describe_anew(workshop, small_model, tmp_path):
 
 
 def test_bfloat16_changes_answers_by_its_rounding_alone(workshop, picture):
-    """The whole way as on a processor that computes in bfloat16."""
+    """The estimator runs as on a processor that computes in bfloat16."""
     exact, rough = (
         estimate(PoseEstimator(**workshop, device="cpu", precision=chosen), picture).match
         for chosen in ("float32", "bfloat16")

@@ -172,7 +172,7 @@ def test_a_mask_limits_the_correspondences(case):
 
 
 def test_merged_and_unmerged_matches_give_one_pose(case):
-    """Four templates that see one pixel say one thing once."""
+    """Four templates that see one pixel count as one correspondence."""
     match, cluster = case.solution.match, case.cluster
     apart = solve(case.crop, cluster, match, Options(match_merge=False))
     assert len(case.solution.pairs.weights) < 0.7 * len(apart.pairs.weights)
@@ -192,7 +192,7 @@ def test_one_place_for_each_patch_is_enough_for_a_pose(case):
 
 
 def test_solutions_do_not_depend_on_their_neighbours(case):
-    """Solved beside one of fewer correspondences and one without a pose, a crop's answer is the same."""
+    """A crop's pose is the same beside one of fewer correspondences and one without a pose."""
     match, cluster = case.solution.match, case.cluster
     mask = np.zeros((SIZE, SIZE), dtype=bool)
     mask[:, :70] = True
@@ -233,7 +233,7 @@ def test_a_calibrated_covariance_is_that_much_larger(case):
 
 
 def test_templates_without_a_pixel_of_the_object_are_no_pose(case):
-    """Zero visible pixels: no correspondence, no warning, no pose."""
+    """Zero visible pixels give no correspondence, no warning and no pose."""
     bare = Cluster(case.cluster.rgb, np.full_like(case.cluster.coords, np.nan), case.cluster.directions)
     solution = solve(case.crop, bare, case.solution.match)
     assert solution.pnp is None
@@ -253,7 +253,7 @@ def test_broken_matches_are_left_out(case):
 
 @pytest.mark.parametrize("distance", [1e-6, 0.05, 1e4])
 def test_a_template_can_be_rendered_at_any_pose(undescribed, renderer, distance):
-    """Inside the object, or so far that it would be a point: the cluster is usable all the same."""
+    """Inside the object, or where it would be a point, the cluster is usable all the same."""
     T = transform(np.eye(3), np.array([0, 0, distance]) - renderer.mesh.center)
     cluster = cluster_at_pose(undescribed, renderer, T, 4)
     assert np.isfinite(cluster.directions).all()
@@ -291,7 +291,7 @@ def test_the_view_of_a_match_shows_the_best_template(case):
 
 @pytest.mark.parametrize(("roll", "overlap", "pixels"), [(0.0, 0.93, 3.0), (-2.0, 0.8, 8.0)])
 def test_refinement_renders_what_the_crop_shows(undescribed, renderer, roll, overlap, pixels):
-    """The template rendered at a good pose looks like the crop: same rotation, about the same place and size.
+    """The template rendered at a good pose has the crop's rotation, and about its place and size.
 
     Rolled, the sizes differ more: the crop's box is upright in the image, the template's on the object.
     """
@@ -311,7 +311,7 @@ def test_refinement_renders_what_the_crop_shows(undescribed, renderer, roll, ove
 
 
 def test_crop_and_template_agree_in_scale_and_place(renderer):
-    """Both fill their picture by one rule: along one ray, from one distance, they are one picture."""
+    """Both are framed by one rule: along one ray, from one distance, they are the same image."""
     direction = np.array([0.5, 0.6, 0.4]) / np.linalg.norm([0.5, 0.6, 0.4])
     R = view_from(direction)
     T_cam_obj = transform(R, np.array([0, 0, 5 * renderer.mesh.diameter]) - R @ renderer.mesh.center)

@@ -162,7 +162,7 @@ def test_nothing_to_refine_is_no_error(refiner):
 
 
 def test_a_wide_lens_is_no_obstacle(refiner, textured):
-    """The crop's camera turns towards the object, so distortion is the warp's matter alone."""
+    """The crop's camera turns towards the object, so only the warp has to know the distortion."""
     pose, _ = textured[0]
     camera = Camera(CAMERA.K, 640, 480, np.array([-0.25, 0.08, 0.0, 0.0, 0.0]))
     rows, columns = np.mgrid[0:480, 0:640]

@@ -71,7 +71,7 @@ def test_descriptors_are_view_major(described):
 
 @pytest.mark.parametrize("part", [[0, 0, 0.6, 1], [0, 0.4, 1, 1], [0.15, 0.15, 0.85, 0.85]])
 def test_shipped_weights_find_the_views_of_boxes_around_a_part(mesh, part):
-    """A box around a part shifts and magnifies it; real mesh, shipped weights."""
+    """A box around a part shifts and magnifies it; this uses a real mesh and the shipped weights."""
     model, renderer = load_weights(DEFAULT_WEIGHTS), Renderer(mesh)
     views = viewpoint_directions()[::4]
     rendered = [renderer.render(T, K, (112, 112)) for K, T in (template_camera(mesh, d, 112) for d in views)]

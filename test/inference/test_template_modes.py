@@ -59,7 +59,7 @@ def test_every_group_is_tried_at_its_rolls(described, small_model):
 
 
 def test_how_many_groups_go_through_at_once_changes_nothing(described, small_model, crop_of):
-    """The same solutions, in the same order, one by one and all together."""
+    """The solutions are the same, in the same order, one by one and all together."""
     crop = crop_of(described)
     encoded = encode_images(small_model, crop.rgb[None])
     descriptors = small_model.describe(encoded).expand(CROP_TURNS, -1)
@@ -81,7 +81,7 @@ def test_how_many_groups_go_through_at_once_changes_nothing(described, small_mod
 
 
 def test_clusters_are_made_as_they_are_needed(described, small_model, crop_of, monkeypatch):
-    """Memory: no more clusters lie about than go through the network at once."""
+    """No more clusters are held in memory than go through the network at once."""
     crop = crop_of(described)
     encoded = encode_images(small_model, crop.rgb[None])
     query = SimpleNamespace(crop=crop, encoding=encoded)

@@ -109,7 +109,7 @@ def test_objects_that_cross_keep_their_numbers(estimator, monkeypatch, given, st
 
 
 def test_two_tracks_that_come_to_one_place_are_one_object(estimator):
-    """Every answer is `POSE`: the object that is not detected is where the other one is."""
+    """Every result is `POSE`: the object that is not detected is where the other one is."""
     tracker = Tracker(estimator)
     ask(tracker, 0.0, Detection("mug", BOX, instance=0), Detection("mug", BOX + 200.0, instance=1))
     found = ask(tracker, 0.1, Detection("mug", BOX, instance=0))

@@ -95,7 +95,7 @@ def test_errors_do_not_add_up(refiner, renderers, calibration):
 
 
 def test_an_object_that_turns_fast_is_found_where_it_turns_to(refiner, renderers):
-    """By 80 degrees from image to image, which no refiner bridges; a wrong guess does no harm."""
+    """It turns by 80 degrees an image, more than the refiner corrects; a wrong guess does no harm."""
     for renderer in renderers[:2]:
         T_true, before = pose_at(renderer, 1.4), pose_at(renderer, 0.0)
         image, expected = image_of(renderer, T_true), pose_at(renderer, 1.3)
@@ -154,7 +154,7 @@ def test_a_second_round_is_run_only_where_the_first_moved_the_pose_far(refiner, 
 
 
 def test_the_covariance_is_of_the_size_of_the_error(refiner, renderers):
-    """In standard deviations of the pixel the middle is seen at: wide bounds, as one image tells little."""
+    """The error is counted in standard deviations; bounds are wide, as one image tells little."""
     renderer = renderers[0]
     T_true = pose_at(renderer, 0.0)
     found = follow(refiner, renderer, image_of(renderer, T_true), pose_at(renderer, 0.03))

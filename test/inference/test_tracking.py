@@ -36,7 +36,7 @@ def test_instances_and_classes_have_tracks_of_their_own(estimator):
 
 @pytest.mark.parametrize(("time", "kept"), [(1.0, True), (1.01, False), (-1.0, True), (-1.01, False)])
 def test_a_gap_or_a_step_back_in_time_starts_anew(estimator, time, kept):
-    """Detections of a slow detector may come after later images were answered without: a small step back."""
+    """A slow detector's results may come after later images were processed: a small step back is allowed."""
     tracker = Tracker(estimator, TrackerSettings(max_gap=1.0, without_detections=False))
     ask(tracker, 0.0)
     tracker.estimate(IMAGE, CAMERA, [], time / 2)
@@ -135,7 +135,7 @@ def test_objects_that_have_changed_are_met_for_the_first_time(estimator):
 
 
 def test_what_is_gone_takes_no_memory(estimator):
-    """Detectors that never use a number twice."""
+    """The detector never uses a number twice."""
     tracker = Tracker(estimator)
     for frame in range(100):
         ask(tracker, 0.1 * frame, Detection("mug", BOX, instance=frame))

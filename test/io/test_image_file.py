@@ -129,7 +129,7 @@ def test_cut_files_are_refused(tmp_path, blocks, suffix, part):
 
 
 def test_a_broken_header_is_refused_without_warnings_of_pillow(tmp_path, blocks):
-    """Run in a process of its own, as pytest handles warnings itself."""
+    """The test runs in a process of its own, as pytest handles warnings itself."""
     path = tmp_path / "cut.tiff"
     path.write_bytes(cv2.imencode(".tiff", blocks)[1].tobytes()[:-20])
     code = f"from vpog_core.io.image_file import open_image; open_image({str(path)!r})"

@@ -56,7 +56,7 @@ def test_windows_split_and_join():
 
 @torch.no_grad()
 def test_local_attention_feels_relative_places_only():
-    """Windows of equal content get equal answers, wherever in the image they lie."""
+    """Windows of equal content get equal outputs, wherever in the image they lie."""
     torch.manual_seed(0)
     rope = RoPE2D(DIM // HEADS)
     attention = WindowAttention(DIM, HEADS, rope, GRID, WINDOW)
@@ -104,7 +104,7 @@ def test_depth_is_that_many_global_and_local_layers(config, depth):
 
 @torch.no_grad()
 def test_the_module_is_dense_attention_under_masks(config, monkeypatch):
-    """On a grid of 2x2 windows, with added tokens."""
+    """The grid has 2x2 windows and added tokens."""
     module, *inputs = make_case(replace(config, image_size=224), depth=2, batch=1)
     found = module(*inputs)
     monkeypatch.setattr(WindowAttention, "forward", dense_window_attention)
@@ -150,7 +150,7 @@ def test_every_image_hears_of_every_other_and_of_the_directions(case):
 @torch.no_grad()
 @pytest.mark.parametrize("image", [0, 2])
 def test_a_masked_token_does_not_feel_its_place(case, image):
-    """Two masked tokens of an image may change places: their outputs do, and nobody else notices."""
+    """Two masked tokens of an image change places: their outputs do, and no other output changes."""
     module, query, templates, directions, rope_mask = case
     masked = rope_mask.clone()
     masked[:, image, [9, 33]] = False

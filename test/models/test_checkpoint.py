@@ -120,7 +120,7 @@ def test_not_safetensors(tmp_path, content):
 
 @pytest.mark.parametrize("kept", [4, 100, -100])
 def test_cut_short(saved, kept):
-    """In the header's length, in the header, in the last tensor."""
+    """The file is cut in the header's length, in the header, or in the last tensor."""
     saved.write_bytes(saved.read_bytes()[:kept])
     assert f"'{saved}' is no readable safetensors file" in error_of(saved)
 
@@ -164,7 +164,7 @@ def test_numbers_of_another_preset_around_the_tensors(saved):
 
 
 def test_huge_numbers_cost_no_memory(saved):
-    """As wide as a configuration may be, 5 billion parameters: refused before any is made."""
+    """A configuration of 5 billion parameters is refused before any is made."""
     rewrite(saved, lambda t: None, {"embed_dim": 8192, "flow_hidden": 8192, "aa_depth": 2})
     assert "8192" in error_of(saved)
 

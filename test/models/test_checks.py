@@ -63,7 +63,7 @@ def test_resampling_may_overshoot(model):
 
 @torch.no_grad()
 def test_types_of_images(model):
-    """uint8 pictures are the same as their floating point values in 0..1, of any precision."""
+    """uint8 images give the same as their floating point values in 0..1, of any precision."""
     picture = torch.randint(0, 256, (2, 3, 112, 112), dtype=torch.uint8)
     expected = model.encode(picture.float() / 255.0).tokens
     assert torch.equal(model.encode(picture).tokens, expected)

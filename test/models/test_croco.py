@@ -242,7 +242,7 @@ def test_croco_v1_says_so(tmp_path):
 
 
 def test_code_in_a_file_is_not_run(tmp_path):
-    """What training writes beside the weights: refused by name, not loaded."""
+    """A checkpoint that holds more than tensors and numbers is refused by name, not loaded."""
     path = write(tmp_path / "checkpoint-last.pth", args=argparse.Namespace(lr=1e-3))
     text = error_of(path)
     assert "'argparse.Namespace'" in text

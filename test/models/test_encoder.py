@@ -39,7 +39,7 @@ def test_tokens_of_a_batch_are_those_of_its_images(config, from_stem):
 
 
 def test_pictures_are_normalised_like_imagenets(model):
-    """The mean colour becomes zero: the encoder of a plain picture of it is that of zeros."""
+    """The mean colour becomes zero: an image of it is encoded as zeros."""
     plain = model.mean[None].expand(1, 3, 112, 112)
     zeros = torch.zeros(1, 3, 112, 112)
     with torch.no_grad():

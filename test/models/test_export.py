@@ -101,7 +101,7 @@ def test_exported_graphs_answer_like_the_network(model):
 
 @torch.no_grad()
 def test_compiled_network_answers_like_the_network(model):
-    """The graph is traced whole (no breaks) and run as it is: without the minutes of a compiler."""
+    """The graph is traced whole (no breaks) and run uncompiled, which saves minutes."""
     torch.manual_seed(3)
     images = torch.rand(4, 3, 112, 112)
     encode = torch.compile(model.encode, backend="eager", fullgraph=True, dynamic=False)
@@ -114,7 +114,7 @@ def test_compiled_network_answers_like_the_network(model):
 
 @torch.no_grad()
 def test_graphs_of_a_refiner_answer_like_it(refiner):
-    """Exported, and traced whole by the compiler; the windows of its fine level move with what it sees."""
+    """It is exported, and traced whole by the compiler; the fine level's windows move with the input."""
     torch.manual_seed(4)
     for parameter in refiner.parameters():
         parameter.add_(0.1 * torch.randn_like(parameter))

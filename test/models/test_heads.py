@@ -60,7 +60,7 @@ def test_equal_added_tokens_get_equal_scores_equal_patches_do_not():
 
 
 def test_classification_knows_relative_positions():
-    """With equal tokens everywhere, a score depends on where the two patches lie to each other, only."""
+    """With equal tokens everywhere, a score depends only on where the two patches lie to each other."""
     torch.manual_seed(0)
     head, side = ClassificationHead(32), 4
     token = torch.randn(32)

@@ -34,7 +34,7 @@ def test_grid_positions_are_row_column_row_major():
 @pytest.mark.parametrize("rope", [RoPE2D(HEAD), S2RoPE(HEAD)])
 @pytest.mark.parametrize("shift", [(5, 0), (0, 5), (3, -2)])
 def test_products_depend_on_relative_positions_only(rope, shift):
-    """S2RoPE on tokens of one query and of views from all sides: shifted together, they agree as before."""
+    """Tokens of one query and of views from all sides, shifted together, give the same products."""
     positions = grid_positions(2, 3)
     more = () if isinstance(rope, RoPE2D) else (directions().float(),)
     here = products(rope, positions, *more)
@@ -59,7 +59,7 @@ def test_rows_columns_and_the_sphere_turn_channels_of_their_own():
 
 
 def test_rope2d_is_crocos():
-    """Against CroCo's published formula: halves for row and column, channel c pairs with c + quarter."""
+    """CroCo's published formula has halves for row and column, and pairs channel c with c + quarter."""
 
     def one_axis(x, position):
         half = x.shape[-1] // 2

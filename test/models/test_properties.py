@@ -82,7 +82,7 @@ def assert_same(here, there, **pick):
 
 @torch.no_grad()
 def test_turning_the_mesh_frame_changes_nothing(network, mesh, target, picture):
-    """The same object in another frame of its own, looked at from the same side.
+    """The same object in another frame, seen from the same side, gives the same result.
 
     The frame turns a fifth about a corner of the icosahedron, which takes the 162 viewpoints onto one
     another: both objects have templates from the same sides. Their directions are the onboarding's.
@@ -119,7 +119,7 @@ def test_permuting_the_templates_permutes_the_answers(network, target, picture):
 @torch.no_grad()
 @pytest.mark.parametrize("count", [1, 4, 6])
 def test_an_answer_does_not_depend_on_the_rest_of_the_batch(network, target, picture, count):
-    """Another picture, another cluster and another roll beside it; 1, 4 and 6 templates."""
+    """Another image, cluster and roll beside it change nothing, with 1, 4 and 6 templates."""
     views = target.neighbours(VIEW, R_REF, count), target.neighbours(-VIEW, view_from(-VIEW, 2.0), count)
     first, second = (
         encode_case(network, p, v) for p, v in zip((picture, picture[::-1].copy()), views, strict=True)
@@ -189,7 +189,7 @@ def test_every_number_learns(small_config, from_stem):
 
 @pytest.mark.parametrize("name", sorted(PRESETS))
 def test_every_preset_fits_together(name):
-    """One pass of shapes alone, on torch's meta device."""
+    """One pass of shapes alone runs on torch's meta device."""
     config = PRESETS[name]
     n, size, dim = config.num_patches, config.image_size, config.embed_dim
     with torch.device("meta"):
@@ -212,7 +212,7 @@ def test_every_preset_fits_together(name):
 
 @torch.no_grad()
 def test_flow_and_descriptors_are_one_graph(model, config):
-    """Compiled without a break, to the same kernels; the rest of the network is in test_export."""
+    """It compiles without a break, to the same kernels; the rest of the network is in test_export."""
     torch.manual_seed(0)
     n = config.num_patches
     encoded = model.encode(torch.rand(3, 3, 112, 112))

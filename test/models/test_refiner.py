@@ -90,7 +90,7 @@ def one_hot(channels: int, side: int) -> torch.Tensor:
 
 @torch.no_grad()
 def test_features_that_are_moved_by_whole_cells_are_followed_by_both_levels(refiner_config):
-    """One coarse cell right and up, which is two fine ones, and one more fine cell right: (12, -8) pixels."""
+    """The shift is a coarse cell, two fine ones, right and up, and a fine cell right: (12, -8) pixels."""
     config = replace(refiner_config, fine_dim=64, coarse_dim=16)
     network = RefinerNet(config).eval()
     fine, coarse = one_hot(64, 8), one_hot(16, 4)

@@ -60,7 +60,7 @@ def test_turning_the_mesh_frame_changes_no_answer(model):
 
 
 def test_every_parameter_learns(model, config):
-    """All losses' inputs together reach all parameters."""
+    """All inputs of the losses together give a gradient to all parameters."""
     query, templates, directions = encode_case(model, batch=2)
     matches = model.match(query, templates, directions)
     pairs = torch.tensor([[0, 0, 24, 24], [1, 2, 5, 12]])
@@ -158,7 +158,7 @@ def formula(shape: tuple[int, ...], seed: int) -> torch.Tensor:
 
 @torch.no_grad()
 def test_weights_keep_their_meaning(config):
-    """Frozen answers of weights by formula: a change of these numbers makes every weights file wrong."""
+    """Outputs of weights by formula are frozen: if they change, every weights file is wrong."""
     model = VPOGModel(config).eval()
     for seed, (name, p) in enumerate(model.named_parameters()):
         is_gain = p.ndim == 1 and name.endswith("weight")

@@ -44,7 +44,7 @@ def test_irradiance_of_a_second_order_room_is_the_analytic_one():
 
 
 def test_a_coloured_wall_shines_from_its_own_side():
-    """Red on the map's right quarter (x), blue on its left."""
+    """It is red on the map's right quarter (x), blue on its left."""
     radiance = np.full((64, 128, 3), 0.1, np.float32)
     radiance[:, 80:112] = (4, 0.1, 0.1)
     radiance[:, 16:48] = (0.1, 0.1, 4)
@@ -74,7 +74,7 @@ GREY, FACING = np.full((1, 3), 100.0, np.float32), np.array([[0, 0, -1]], np.flo
 
 
 def test_shares_of_light_dim_their_own_part():
-    """Ambient 0.4 and direct 0.5: each goes with its own visibility."""
+    """Ambient light of 0.4 and direct light of 0.5 are each multiplied by their own visibility."""
     light = Illumination([Light(ambient=0.4, diffuse=0.5, direction=(0, 0, -1))])
     for key, open_sky, expected in ((1, 1, 90), (0, 1, 40), (1, 0, 50), (0.5, 0.5, 45)):
         out = shade(GREY, FACING, FACING, light, Material(), np.array([key]), np.array([open_sky]))

@@ -52,7 +52,7 @@ def test_depth_of_a_tilted_plane_is_the_analytic_one():
 
 @pytest.mark.parametrize(("scale", "shift"), [(1.0, 0.0), (1.0, 3.0), (40.0, 0.0), (0.1, 0.0)])
 def test_coords_project_to_their_own_pixel(scale, shift):
-    """Any size of mesh, and one modelled far from its origin."""
+    """This holds for any size of mesh, and for one modelled far from its origin."""
     mesh = ball(0.05 * scale, 3)
     mesh = Mesh(mesh.vertices * [1, 0.6, 1.4] + shift, mesh.faces)
     rng = np.random.default_rng(3)
@@ -197,7 +197,7 @@ def template_of_a_known_box(**options):
 
 
 def test_templates_look_as_they_always_did():
-    """Means of 8 x 8 pixel blocks of a template in the default light, frozen: networks know this look.
+    """Means of 8 x 8 pixel blocks of a template are frozen: networks were trained on them.
 
     Compared to a twentieth of a grey level, which is what another processor's rounding may change.
     """

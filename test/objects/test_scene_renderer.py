@@ -51,7 +51,7 @@ def test_the_nearest_actor_is_seen():
 
 
 def test_touching_actors_are_cut_where_they_meet():
-    """Two balls through each other: each pixel shows the one whose own depth is less."""
+    """Two balls pass through each other: each pixel shows the one whose own depth is less."""
     objects = [SceneObject(ball(), at(-0.02, 0, 0.4)), SceneObject(ball(), at(0.02, 0.01, 0.41))]
     depths = [picture([a]).depth for a in objects]
     nearest = np.where(np.stack(depths) > 0, np.stack(depths), np.inf)
@@ -83,7 +83,7 @@ TABLE = Ground(np.array([0, 0, -1.0]), -0.5)
 
 
 def test_the_shadow_lies_where_the_lamp_casts_it():
-    """A ball 0.1 m over the table, the lamp 45 degrees to the left: its shadow is 0.1 m to the right."""
+    """The ball is 0.1 m over the table, the lamp 45 degrees to the left: the shadow is 0.1 m to the right."""
     light = Light(ambient=0.5, diffuse=0.7071, direction=(-1, 0, -1))
     lamp = Illumination([light], shadow=True, softness=0.01)
     shown = picture([SceneObject(ball(0.02), at(-0.05, 0, 0.4))], lamp, TABLE)
@@ -106,7 +106,7 @@ def test_without_shadows_the_ground_stays_as_it_is():
 
 
 def test_actors_shadow_each_other_and_the_lit_side_is_lit():
-    """A small ball between the lamp and a large one."""
+    """A small ball lies between the lamp and a large one."""
     lamp = Illumination(
         [Light(ambient=0.2, diffuse=0.8, direction=(-1, 0, -0.3))], shadow=True, softness=0.01
     )
@@ -119,7 +119,7 @@ def test_actors_shadow_each_other_and_the_lit_side_is_lit():
 
 
 def test_corners_are_darker_where_things_touch():
-    """A ball on the table: occlusion is strong at the contact and gone a diameter away."""
+    """Occlusion of a ball on the table is strong at the contact and gone a diameter away."""
     low = Ground(np.array([0, -1.0, 0]), -0.05)
     shown = picture([SceneObject(ball(), at(0, 0, 0.4))], overhead(False, occlusion=0.9), low)
     foot = round(150 * 0.05 / 0.4 + 55.5)

@@ -146,7 +146,7 @@ def test_settings_are_in_the_unit_of_the_file_and_read_back_as_the_same_group():
 
 
 def test_a_small_difference_that_a_camera_sees_counts():
-    """A pointer on a knob: a thousandth of its volume, and the only thing that tells how it is turned."""
+    """A pointer on a knob, a thousandth of its volume, is all that tells how it is turned."""
     knob = creation.cylinder(0.03, 0.02, sections=48)
     pointer = creation.box((0.02, 0.006, 0.004)).apply_translation([0.018, 0, 0.011])
     assert find_symmetry(plain(trimesh.util.concatenate([knob, pointer]))).settings() == {}

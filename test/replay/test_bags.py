@@ -76,7 +76,7 @@ def test_a_single_file_is_read_too(bag, objects_dir):
 
 
 def test_other_types_are_read_by_the_bag_s_own_definitions(tmp_path, recording, objects_dir):
-    """A compressed image, and detections of a package that is not installed."""
+    """The bag holds a compressed image, and detections of a package that is not installed."""
     store = get_typestore(Stores.LATEST)
     for name, text in OTHER.items():
         store.register(get_types_from_msg(text, name))

@@ -58,7 +58,7 @@ def test_launch_files_configuration_and_weights_are_installed(install):
 
 
 def test_messages_alone_need_nothing_of_the_node(tmp_path):
-    """Configured, and not built: what would be installed is written down then."""
+    """The package is configured, and not built: what would be installed is written down then."""
     command = [
         "cmake",
         "-S",

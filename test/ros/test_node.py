@@ -186,7 +186,7 @@ def followed_in(active, scene, times, detections) -> list:
 
 @pytest.mark.parametrize("detections", [[], None])
 def test_an_object_is_followed_while_the_detector_is_silent(patient, scene, detections):
-    """Silent: it says that it sees nothing, or says nothing at all."""
+    """A silent detector sends empty messages, or none at all."""
     assert patient.set_parameter("tracking_detector_timeout", 0.05) == (True, "")
     first, *others = followed_in(patient, scene, [0.0, 0.1, 0.2, 0.3], detections)
     assert (first.detected, first.detection_age) == (True, 0.0)

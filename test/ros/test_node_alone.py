@@ -45,7 +45,7 @@ def start(mug_library):
 
 
 def test_loading_the_file_the_node_was_started_with_is_accepted(start):
-    """What `ros2 param load` does with config/vpog.yaml: every value is set, most as it is."""
+    """`ros2 param load` sets every value of config/vpog.yaml, most of them to what they are."""
     node = start(onboarding=TABLE["onboarding"].default).node
     assert node.trigger_configure() == SUCCESS
     content = yaml.safe_load((ROOT / "config" / "vpog.yaml").read_text())["/**"]["ros__parameters"]

@@ -83,7 +83,7 @@ def test_a_calibration_of_another_resolution_is_doubted(active, node, scene):
 
 @pytest.mark.parametrize("bits", [16, 10])
 def test_sixteen_bit_images_are_read_by_the_bits_they_use(active, node, scene, bits):
-    """Bits of a Bayer image and of a grey one, which are told apart by their encoding."""
+    """Bayer and grey images have bits of their own, told apart by their encoding."""
     frame = scene.render(0.0)
     grey = frame.image.mean(axis=2).astype("<u2") << (bits - 8)
     pixels, encoding = (grey, "mono16") if bits == 10 else (np.dstack([grey] * 3), "rgb16")

@@ -38,7 +38,7 @@ def many(tmp_path_factory, untrained) -> Path:
 
 
 def test_at_the_start(start_for_test, tmp_path, untrained, many):
-    """SIGINT so long after the first line; a shell's `&` lets children ignore it, the node hears it still."""
+    """SIGINT comes so long after the first line; a shell's `&` lets children ignore it, the node does not."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         for delay in (0.0, 1.0, 2.0):
@@ -52,7 +52,7 @@ def test_at_the_start(start_for_test, tmp_path, untrained, many):
 
 
 def test_while_onboarding(start_for_test, tmp_path, untrained, many):
-    """Two nodes at once, and a cache for each."""
+    """Two nodes run at once, each with a cache."""
     nodes = {}
     for how in (signal.SIGINT, signal.SIGTERM):
         given = {"objects_dir": many, "weights": untrained.weights, "cache_dir": tmp_path / how.name}
@@ -187,7 +187,7 @@ def test_after_so_many_cycles_nothing_has_grown(start_for_test, client, untraine
 
 
 def test_when_nothing_is_under_way(start_for_test, client, untrained):
-    """SIGTERM; the ends of other tests' nodes are by SIGINT."""
+    """The signal is SIGTERM; other tests end their nodes by SIGINT."""
     given = {**untrained.parameters(), "device": "cpu"}
     unconfigured = start_for_test(name="/unconfigured", **given, autostart="false")
     active = start_for_test(name="/active", **given)

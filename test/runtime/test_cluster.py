@@ -88,7 +88,7 @@ def test_what_goes_wrong_on_a_worker_is_said_here(job, cluster):
 
 
 def test_calibrate_is_fitted_to_what_the_workers_find(job, cluster, monkeypatch, capsys):
-    """Samples are drawn in place of estimated, which would take minutes."""
+    """Samples are drawn at random, as estimating them would take minutes."""
     monkeypatch.setattr(calibration_scenes, "SceneEvaluator", job.SceneEvaluator)
     words = ["--scenes", "6", "--frames", "40", "--dry-run", "--cluster", cluster.scheduler_address]
     assert main(["calibrate", *words]) == 0

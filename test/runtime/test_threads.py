@@ -83,7 +83,7 @@ def write(root: Path, **files: str) -> None:
 
 
 def test_quotas_of_control_groups(tmp_path):
-    """Version 2, the group's own and those above it; version 1; none."""
+    """The quota is read of version 2 (the group's own and those above it), of version 1, or is none."""
     assert threads.cpu_quota("0::/\n", tmp_path) == math.inf
     write(tmp_path, cpu__max="max 100000\n")
     assert threads.cpu_quota("0::/\n", tmp_path) == math.inf

@@ -85,7 +85,7 @@ def test_same_seed_same_object_other_seed_other_object():
 
 
 def test_most_objects_look_different_from_the_other_side():
-    """What the network needs: views tell themselves apart. Colours alone, mean over the common silhouette."""
+    """The mean colours over the common silhouette differ, so that views can be told apart."""
     told_apart = 0
     for seed in range(900010, 900022):
         mesh = make_object(seed, vertices=4000)
@@ -126,7 +126,7 @@ def test_prints_have_contrast_and_are_repeatable():
 
 
 def test_print_reads_from_outside_on_every_side(monkeypatch):
-    """Left half dark, right half bright on each panel, as seen from outside with up up."""
+    """Each panel is dark on the left and bright on the right, as seen from outside with up up."""
     from vpog_core.synthetic import textures
 
     panel = np.zeros((32, 32, 3), np.uint8)

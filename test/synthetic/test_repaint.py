@@ -31,7 +31,7 @@ def photos() -> list[np.ndarray]:
 
 @pytest.mark.parametrize("look", APPEARANCES)
 def test_the_shape_stays_and_the_colours_are_others(look, photos):
-    """An object without a texture of twelve triangles, and one with coloured vertices."""
+    """One object is without a texture and has twelve triangles, one has coloured vertices."""
     for mesh in (box(), make_object(900_010, vertices=1500)):
         renderer = Renderer(mesh)
         before = view(renderer)
@@ -53,7 +53,7 @@ def test_plain_paint_is_one_colour():
 
 
 def test_decals_leave_the_rest_as_it_was():
-    """Over many draws a part of what is seen, neither nothing nor all, has another colour."""
+    """Over many draws a part of what is seen has another colour, neither nothing nor all."""
     renderer = Renderer(box(base_color=np.uint8([200, 60, 40])))
     before = view(renderer)
     changed = [

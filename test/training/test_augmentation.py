@@ -61,7 +61,7 @@ EFFECTS = {
 
 
 def test_a_whole_image_keeps_its_shape_and_shows_the_same(image):
-    """As a camera takes it: at any size, each time with other effects."""
+    """A camera's image has any size, and other effects each time."""
     whole = cv2.resize(image, (320, 240), interpolation=cv2.INTER_CUBIC)
     taken = [photograph(np.random.default_rng(seed), whole, 112) for seed in range(6)]
     for each in taken:
@@ -152,7 +152,7 @@ def batch_numbers(size: int, **params) -> Photometry:
 
 @pytest.mark.parametrize("name", [n for n in EFFECTS if n not in ("noise", "jpeg")])
 def test_torch_does_what_numpy_does(image, name):
-    """The same numbers through both: equal but for rounding to whole levels, on the way and at the end."""
+    """Equal numbers give equal images but for rounding to whole levels, on the way and at the end."""
     numbers = batch_numbers(112, **EFFECTS[name])
     there = device_augmentation.apply(torch.from_numpy(image).expand(12, -1, -1, -1), numbers).numpy()
     for n in range(12):

@@ -88,7 +88,7 @@ def test_the_crop_is_a_picture_of_the_image(objects, tiny_bop):
 
 
 def test_labels_lead_to_the_point_the_pixel_shows(objects, tiny_bop):
-    """Through the image, the model and the template's camera, as against the flow."""
+    """The way through the image, the model and the template's camera gives the same as the flow."""
     renderer = Renderer(tiny_bop.meshes[1])
     checked = 0
     for index in range(3):

@@ -52,7 +52,7 @@ def test_the_loss_is_the_weighted_sum_of_its_parts(model, batch):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_part_alone(model, batch, name):
-    """What counts nothing is neither computed nor scored, and is no part of the loss."""
+    """A term of weight 0 is neither computed nor scored, and is no part of the loss."""
     loss, scores = compute_losses(model, batch, only(name, 2.0), offset=(1, 3))
     assert [part for part in NAMES if part in scores] == [name]
     assert loss.item() == pytest.approx(2 * scores[name].item(), rel=1e-5)
@@ -69,7 +69,7 @@ def test_what_no_part_needs_is_not_run(model, batch, monkeypatch):
 
 
 def test_every_pixel_of_a_patch_is_supervised_in_turn(model, batch):
-    """Of flow and confidence, over as many steps as there are pixels in 4x4."""
+    """Flow and confidence meet every pixel, over as many steps as there are pixels in 4x4."""
     head = model.flow_head
     for step in range(16):
         compute_losses(model, batch, only("flow"), offset=supervised_pixel(step))[0].backward()
@@ -236,7 +236,7 @@ def test_weights_that_cannot_be_are_refused(value):
 
 
 def test_the_whole_configuration_is_two_mappings():
-    """As a YAML file gives it: `weights` and `options`, one to one."""
+    """A YAML file gives them: `weights` and `options`, one to one."""
     whole = asdict(LossConfig())
     assert set(whole) == {"weights", "options"}
     assert LossConfig(LossWeights(**whole["weights"]), LossOptions(**whole["options"])) == LossConfig()

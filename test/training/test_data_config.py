@@ -70,7 +70,7 @@ def test_both_sets_from_meshes_and_seeds(tmp_path):
 
 
 def test_what_is_held_out_is_held_out_everywhere(tmp_path, bop_original):
-    """The models of the BOP set are a mesh folder, too, in another order: first come, and the rest follow."""
+    """The models of the BOP set are a mesh folder, too, in another order."""
     write_meshes(tmp_path / "meshes", 1)
     config = DataConfig(
         meshes=[str(tmp_path / "meshes"), str(bop_original / "models")], unit="mm", held_out_every=2,
@@ -83,7 +83,7 @@ def test_what_is_held_out_is_held_out_everywhere(tmp_path, bop_original):
 
 
 def test_megapose_shards_find_their_models(tmp_path, tiny_bop, caplog):
-    """Models of Google Scanned Objects, in any place and scale of their own."""
+    """Models of Google Scanned Objects are found in any place, and have a scale of their own."""
     root, gso = tmp_path / "MegaPose-GSO", tmp_path / "gso"
     for obj_id, name in ((1, "Bowl"), (4, "Fruit")):
         mesh = tiny_bop.meshes[obj_id]

@@ -60,7 +60,7 @@ def pair(request) -> Pair:
 
 
 def test_every_seen_pixel_leads_to_its_own_point(pair):
-    """Query pixel -> flow -> template pixel, lifted by the depth of the query's point there: that point."""
+    """The template pixel that the flow leads to, lifted by the depth of the query's point, is that point."""
     labels = label(pair.query, pair.templates, pair.renderer.mesh.diameter)
     places = pixel_of_flow(labels)
     for s, (_, K, T) in enumerate(pair.templates):
@@ -128,7 +128,7 @@ def test_the_view_itself_has_no_flow(pair):
 
 
 def test_known_shift():
-    """A template shifted by (20, -6) px: patches move by (1, 0), the rest is flow."""
+    """A template shifted by (20, -6) px moves patches by (1, 0), and the rest is flow."""
     labels = label((*plane(), NO_TURN), [(*plane((20.0, -6.0)), NO_TURN)])
     i, j = 3 * SIDE + 2, 3 * SIDE + 3
     assert labels.patch_class[0, 0, i] == j
@@ -138,7 +138,7 @@ def test_known_shift():
 
 
 def test_flow_is_x_then_y_in_a_zoomed_template():
-    """A template of twice the focal length: every pixel's (x, y) from the middle doubles, in this order."""
+    """At twice the focal length every pixel's (x, y) from the middle doubles, in this order."""
     depth, K = plane()
     zoomed = np.diag([2.0, 2.0, 1.0]) @ K
     zoomed[:2, 2] = K[:2, 2]
@@ -150,7 +150,7 @@ def test_flow_is_x_then_y_in_a_zoomed_template():
 
 
 def test_a_rolled_template_is_followed_pixel_by_pixel():
-    """Ten degrees of roll: the flow inside a patch turns with it, from x towards y."""
+    """Under ten degrees of roll the flow inside a patch turns with it, from x towards y."""
     depth, K = plane()
     roll = np.radians(10.0)
     places = pixel_of_flow(

@@ -129,7 +129,7 @@ def test_gradients_are_clipped_by_their_norm(module, monkeypatch):
 
 
 def test_recomputed_blocks_give_equal_gradients(network, batch):
-    """And are computed twice: one encoder block, a global one, a local one for query and for templates.
+    """They are computed twice: an encoder block, a global one, a local one for query and for templates.
 
     The encoder block is computed once for the further templates, which have no backward pass.
     """
@@ -197,7 +197,7 @@ def test_photometry_on_the_device_changes_queries_alone(module, batch, monkeypat
 
 
 def test_every_method_of_the_networks_runs_in_the_trainer_s_precision():
-    """But for `freeze_encoder`, which computes nothing; a method that is renamed or new fails here."""
+    """Only `freeze_encoder`, which computes nothing, does not; a method that is renamed or new fails here."""
     own = {
         name
         for network in (VPOGModel, RefinerNet)

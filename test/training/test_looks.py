@@ -46,7 +46,7 @@ def test_a_look_that_never_comes_is_refused():
 
 
 def test_targets_of_a_plain_can_are_its_nearest_equivalents(can):
-    """Which turn about its axis it has nobody can see: none is left between query and reference."""
+    """A turn about its axis cannot be seen: none is left between query and reference."""
     sets = {
         look: VPOGTrainDataset(
             [can],
@@ -76,7 +76,7 @@ def test_targets_of_a_plain_can_are_its_nearest_equivalents(can):
 
 
 def test_templates_wear_what_the_query_wears(can):
-    """Printed in one colour, both are of that colour, whatever the light makes of it in the query."""
+    """A print in one colour is of that colour in both, whatever the light in the query."""
     dataset = VPOGTrainDataset(
         [can], SceneAssets([], [can]), 64, queries=1, photometry=False, appearances=only("plain")
     )

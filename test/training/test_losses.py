@@ -83,7 +83,7 @@ def test_several_unseen_columns_are_one_class(target, added):
 
 
 def test_label_smoothing_asks_for_a_share_of_every_class(target):
-    """Least at log odds of (1 - e + e / n) to e / n, where the loss is the entropy of the softened label."""
+    """The loss is least at log odds of (1 - e + e / n) to e / n, and is the softened label's entropy."""
     classes, fraction = UNSEEN + 1, 0.2
     top, rest = 1 - fraction + fraction / classes, fraction / classes
     best = math.log(top / rest)
@@ -249,7 +249,7 @@ def test_no_pairs_at_all_are_no_nan(flow_case):
 
 
 def test_errors_in_pixels(flow_case):
-    """3 px in x and 4 px in y everywhere: 7 in all, 3.5 a coordinate, root mean square sqrt(12.5)."""
+    """3 px in x and 4 px in y make 7 in all, 3.5 a coordinate, and a root mean square of sqrt(12.5)."""
     answer, target, seen = flow_case
     scores = flow_loss(answer([0.3 + 3 / 16, -0.2 - 4 / 16]), target, seen, offset=(1, 3))[1]
     assert scores["flow_error"] == pytest.approx(7.0, rel=1e-4)
@@ -258,7 +258,7 @@ def test_errors_in_pixels(flow_case):
 
 
 def test_huber_is_square_near_and_l1_far():
-    """Scaled to L1's slope: x^2 / (2 d) below d pixels, |x| - d / 2 above, summed over x and y."""
+    """With L1's slope it is x^2 / (2 d) below d pixels and |x| - d / 2 above, summed over x and y."""
     d = 2 / 16
     difference = torch.tensor([[0.5 * d, 0.0], [3 * d, -4 * d]])
     torch.testing.assert_close(huber(difference, d), torch.tensor([0.125 * d, 6 * d]))
@@ -303,7 +303,7 @@ def test_confidence_weighting_turns_the_loss_to_the_sure_pixels(flow_case):
 
 @pytest.mark.parametrize("options", [{}, {"flow_kind": "huber"}, {"confidence_weighting": 1.0}])
 def test_flow_gradient(flow_case, options):
-    """Of the flow itself, against central differences; the wrong answers stay away from the kinks."""
+    """It equals central differences; wrong flows stay away from the kinks."""
     answer, target, seen = flow_case
     options = LossOptions(**options)
     base = answer([0.35, 0.1])

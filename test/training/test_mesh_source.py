@@ -81,7 +81,7 @@ def test_large_textures_are_brought_down(tmp_path):
 
 
 def test_models_as_megapose_shows_them(tmp_path):
-    """Centred, the longest side from -1 to 1, then times 0.1; ShapeNet's only times 0.1."""
+    """They are centred, scaled to -1 to 1 on the longest side, then times 0.1; ShapeNet's only times 0.1."""
     path = write_gso(tmp_path / "Cup") / "meshes" / "model.obj"
     textures = tmp_path / "Cup" / "materials" / "textures"
     scan = ObjectSource("bop", "a", path, "m", textures, megapose="gso").load()
@@ -125,7 +125,7 @@ def test_folders_that_are_of_no_use_are_named(tmp_path):
 
 
 def test_keys_of_procedural_objects_follow_all_the_code_that_makes_them():
-    """Whatever `synthetic.objects` imports of its own package is part of the key."""
+    """Every module of its package that `synthetic.objects` imports is part of the key."""
     folder = Path(synthetic_objects.__file__).parent
     found, missing = set(), {"objects"}
     while missing:

@@ -51,7 +51,7 @@ def oracle(labels):
 
 
 def test_true_matches_give_points_that_lie_where_their_pixels_say(views):
-    """Labels in place of the network: the points reproject onto their pixels, the pose is the true one."""
+    """With labels in place of the network, points reproject onto their pixels, and the pose is true."""
     query, templates, diameter = views
     labels = FlowComputer()(query, templates, diameter)
     torch.manual_seed(0)
@@ -74,7 +74,7 @@ def test_true_matches_give_points_that_lie_where_their_pixels_say(views):
 
 
 def test_pixels_and_confidence_are_those_of_inference(tiny_config, views):
-    """One template: every pixel drawn has the confidence and the place `dense_matches` gives it."""
+    """Every drawn pixel has the confidence and the place that `dense_matches` gives it."""
     _, templates, diameter = views
     one = PosedDepth(*(v[:, :1] for v in vars(templates).values()))
     torch.manual_seed(0)
@@ -167,7 +167,7 @@ def loss_of(found, K, T, diameter, **options):
 
 
 def test_the_better_the_matches_the_lower_the_loss():
-    """Ten times less noise: ten times smaller errors, and log 10 less per degree of freedom."""
+    """Ten times less noise gives ten times smaller errors, and log 10 less per degree of freedom."""
     (fine, fine_scores), (coarse, coarse_scores) = (
         loss_of(*cloud(noise=n), derivative=0.0) for n in (1.0, 10.0)
     )
@@ -178,7 +178,7 @@ def test_the_better_the_matches_the_lower_the_loss():
 
 
 def test_errors_are_degrees_and_shares_of_the_diameter():
-    """Exact matches of a pose 5 degrees and 3 cm beside the one called true."""
+    """Exact matches are of a pose 5 degrees and 3 cm beside the one called true."""
     found, K, T, diameter = cloud(noise=0.0)
     step = torch.tensor([0.0, 0.0, 0.03, 0.0, math.radians(5.0), 0.0]).expand(4, 6)
     scores = loss_of(found, K, moved(T, step), diameter)[1]
@@ -291,7 +291,7 @@ def test_a_query_without_a_pose_leaves_the_others_alone():
 
 
 def test_the_modes_are_sampled_as_wide_as_they_are(monkeypatch):
-    """The solutions of the plain weights, as proposals for the scaled ones: those of solving again."""
+    """Solutions of the plain weights, as proposals for the scaled ones, give those of solving again."""
     given = {}
 
     def watched(problem, T, covariance, *args, **kwargs):

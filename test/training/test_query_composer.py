@@ -82,7 +82,7 @@ def composed(renderer, assets, seed, params=None, roll=0.4):
 
 @pytest.mark.parametrize("seed", range(6))
 def test_depth_is_what_the_crops_camera_sees_of_the_object(renderer, assets, seed):
-    """Whatever else is in the image: where the object shows, its depth is exact; nowhere else is any."""
+    """Where the object shows, its depth is exact, and there is none elsewhere."""
     query = composed(renderer, assets, seed, roll=seed)
     alone = renderer.render(query.T_virt_obj, query.K, (SIZE, SIZE))
     shown = query.depth > 0
@@ -92,7 +92,7 @@ def test_depth_is_what_the_crops_camera_sees_of_the_object(renderer, assets, see
 
 
 def test_the_picture_lies_where_the_camera_says(renderer, assets, monkeypatch):
-    """Image and a finer render by the crop's camera, in even light, register to an eighth of a pixel."""
+    """The image and a finer render by the crop's camera, in even light, register to an eighth of a pixel."""
     flat = Light(ambient=1.0, diffuse=0.0)
     monkeypatch.setattr(query_composer, "random_illumination", lambda *_: Illumination([flat]))
     for seed in range(3):
@@ -126,7 +126,7 @@ def test_the_outline_moves_by_a_pixel_at_most_and_labels_stay(renderer, assets):
 
 
 def test_the_camera_is_the_given_one_turned_towards_the_box(renderer, assets):
-    """Only by the few degrees to the box's middle, without roll: the sample's roll stays as it was drawn."""
+    """It turns by the few degrees to the box's middle, without roll: the drawn roll stays."""
     T = posed(renderer, 1.3)
     query = compose(np.random.default_rng(0), renderer, T, SIZE, assets, PLAIN)
     np.testing.assert_allclose(query.K[:2, 2], (SIZE - 1) / 2)
@@ -137,7 +137,7 @@ def test_the_camera_is_the_given_one_turned_towards_the_box(renderer, assets):
 
 
 def test_the_object_fills_the_crop_as_a_detectors_box_does(renderer, assets):
-    """An exact box: its diagonal times 1.05 is the crop's side, its middle the crop's."""
+    """The exact box's diagonal times 1.05 is the crop's side, and its middle is the crop's."""
     query = composed(renderer, assets, 0, PLAIN)
     row, column = np.nonzero(query.depth)
     diagonal = np.hypot(np.ptp(row) + 1, np.ptp(column) + 1)
@@ -195,7 +195,7 @@ def test_what_hides_too_much_is_taken_away(renderer, assets, monkeypatch):
 
 
 def test_the_box_of_the_visible_part_is_smaller(renderer, assets):
-    """The same draws with either box: what is hidden takes the visible one's crop nearer, now and then."""
+    """The same draws with either box show that a hidden part makes the crop of the visible one closer."""
     nearer = []
     for seed in range(15):
         whole, visible = (
@@ -224,7 +224,7 @@ def test_the_object_stands_on_the_ground_and_neighbours_beside_it(renderer, asse
 
 
 def test_the_images_border_cuts_the_crop(renderer, assets):
-    """Beyond it all is black and nothing is seen; the crop is fitted to the box inside."""
+    """Beyond the border all is black and nothing is seen; the crop is fitted to the box inside."""
     cut = 0
     for seed in range(12):
         params = layout_params(border=1.0, border_place=(0.1, 0.3))

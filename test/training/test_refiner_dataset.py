@@ -135,7 +135,7 @@ def test_visible_is_what_the_image_shows_at_that_place(batch, labels, alone):
 
 
 def test_of_poses_that_look_alike_the_nearest_is_the_target():
-    """A plain can: no turn about its axis is asked for, and the target looks as the drawn pose does."""
+    """A plain can is not turned about its axis, and the target looks as the drawn pose does."""
     can = trimesh.creation.cylinder(0.03, 0.1, sections=64)
     renderer = Renderer(Mesh(can.vertices, can.faces))
     symmetry = find_symmetry(renderer.mesh).symmetry

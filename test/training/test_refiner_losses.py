@@ -89,7 +89,7 @@ def test_gradients_reach_every_parameter(network, refiner_batch, labels):
 
 
 def test_the_labels_explain_the_true_pose(refiner_batch, labels, perfect):
-    """From labels to a comparison, to a pose: that of the image."""
+    """A comparison made of the labels gives the pose of the image."""
     of, T = refiner_batch, refiner_batch.T_true
     pixels = labels.pixels.expand_as(labels.flow)
     solution = refined_pose(perfect, pixels, labels.points, labels.on_object, of.K, of.T_start)
@@ -117,7 +117,7 @@ def test_perfect_answers_have_the_scores_of_perfect_ones(refiner_batch, labels, 
 
 
 def test_the_likelihood_is_best_at_the_scale_of_the_errors(labels, perfect):
-    """Errors of 2 pixels on both axes: their mean absolute value is the best scale."""
+    """Where errors are 2 pixels on both axes, their mean absolute value is the best scale."""
     wrong = replace(perfect, flow=perfect.flow + 2.0)
     losses = [
         laplace_loss(replace(wrong, log_scale=torch.full_like(perfect.log_scale, value)), labels)[0]
@@ -137,7 +137,7 @@ def test_hidden_cells_cost_no_flow_and_background_no_visibility(labels, perfect)
 
 
 def test_the_correlation_s_target_is_spread_over_four_neighbours():
-    """A shift of (0.25, -0.5) cells in a window of 3 x 3: weights 3/8, 3/8, 1/8, 1/8."""
+    """A shift of (0.25, -0.5) cells in a window of 3 x 3 gives weights 3/8, 3/8, 1/8, 1/8."""
     torch.manual_seed(0)
     logits = torch.randn(1, 1, 9)
     seen = Correlation(logits, torch.zeros(1, 1, 2, dtype=torch.long))

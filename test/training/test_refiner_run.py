@@ -117,7 +117,7 @@ def test_recomputed_blocks_give_equal_gradients(refiner_batch):
 
 
 def test_compiled_parts_give_the_same_loss(refiner_batch, monkeypatch):
-    """Each part is traced whole, and run as it is: without the minutes of a compiler."""
+    """Each part is traced whole and run uncompiled, which saves minutes."""
     compiled = []
 
     def traced(forward, **options):

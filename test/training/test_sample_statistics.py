@@ -4,7 +4,7 @@ from vpog_core.training.synthesis.sample_statistics import sample_statistics
 
 
 def test_all_degrees_of_occlusion_are_well_covered(dataset):
-    """From 30 % visible on each band has its part, boxes differ from the whole, and crops are coarse."""
+    """Each band from 30 % visible on has its part, boxes differ from the whole, and crops are coarse."""
     visible, boxes, source = sample_statistics(dataset, 300)
     parts = [int(n) for n in re.findall(r": (\d+) %", visible)]
     assert len(parts) == 5

@@ -105,7 +105,7 @@ def test_the_same_generator_draws_the_same(rotations):
 
 
 def test_distance_without_roll_is_the_least_over_all_rolls():
-    """Against a search over rolls of the plain SO(3) geodesic, and the roll found reaches it."""
+    """A search over rolls of the plain SO(3) geodesic finds the same least, at the roll found."""
     rng = np.random.default_rng(2)
     steps = np.linspace(-np.pi, np.pi, 721)
     for _ in range(20):
@@ -128,7 +128,7 @@ def test_a_roll_alone_is_no_distance():
 
 
 def test_positives_are_the_views_nearest_to_the_query_at_any_roll(rotations):
-    """By brute force: the cluster of an exact selection holds the view with the least geodesic over rolls."""
+    """By brute force, the cluster of an exact selection holds the view with the least geodesic over rolls."""
     rng, directions = np.random.default_rng(4), viewpoint_directions()
     R = np.stack(
         [view_from(d / np.linalg.norm(d), r) for d, r in zip(rng.normal(size=(6, 3)), range(6), strict=True)]

@@ -15,7 +15,7 @@ SIZE = 64
 
 
 def test_views_are_the_renders_of_their_cameras(training_objects):
-    """Not turned, each is what `render` sees, with depth or without."""
+    """Views that are not turned are what `render` gives, with depth or without."""
     renderer, views = training_objects[0].renderer, [3, 40, 161]
     out = render_templates(renderer, Selection(views, [0.0] * 3, cluster=1), SIZE)
     assert out["template_depth"].shape == (1, SIZE, SIZE)

@@ -167,7 +167,7 @@ def test_vpog_train_says_what_it_lacks_and_shows_what_it_would_do(capsys, monkey
 
 
 def test_vpog_train_runs(tmp_path, capsys):
-    """One step of a very small network on two procedural objects, from the command line to the weights."""
+    """The command takes one step of a very small network on two procedural objects, and writes weights."""
     sizes = (
         "embed_dim=64",
         "depth=1",

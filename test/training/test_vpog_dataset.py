@@ -92,7 +92,7 @@ def test_directions_are_seen_from_the_reference(sample):
 
 
 def test_queries_lie_around_the_cluster(dataset):
-    """Anchor error, 10 degrees of spread and 15 of roll: within 60 of the reference, and most have labels."""
+    """They are within 60 degrees of the reference (anchor error, spread 10, roll 15); most have labels."""
     for index in range(4):
         sample = dataset[index]
         angles = [
