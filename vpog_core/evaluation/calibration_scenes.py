@@ -86,6 +86,7 @@ class SceneEvaluator:
             for each of `STAGES`, and of `FOLLOWED`, a row for each pose: score features, correct, squared
             distance, scene, detection in the scene.
         """
+        # Make the scene, and an estimator that knows its objects.
         scene = CalibrationScene(number, self.frames, hard=number % 2 == 1)
         rng = np.random.default_rng([number, 7])
         rows = tuple([] for _ in (*STAGES, *FOLLOWED))
@@ -94,9 +95,11 @@ class SceneEvaluator:
             library = ObjectLibrary(temporary, Path(temporary) / "cache")
             estimator = PoseEstimator(library, replace(self.networks, calibration=AS_SOLVED))
             for frame, camera in scene.frames():
+                # Follow the objects from poses that are off.
                 for which, row in _follow(rng, estimator, frame, camera, scene):
                     found = rows[len(STAGES) + which]
                     found.append((*row, number, len(found)))
+                # Estimate each object anew, from matches alone and aligned.
                 for view in scene.views(frame, camera):
                     for estimator.options, found in zip(STAGES, rows, strict=False):
                         detection = found[-1][-1] + 1 if found else 0
@@ -126,6 +129,7 @@ def collect(
     Raises:
         VPOGError: unreadable weights, too many scenes, or no pose found at all.
     """
+    # Estimate poses in all scenes.
     take(CALIBRATION, 0, OBJECTS * scenes)
     matched, compared, tracked, flow = rows = ([], [], [], [])
     arguments = weights.resolve(), device, frames
@@ -134,7 +138,7 @@ def collect(
             for stage, more in zip(rows, found, strict=True):
                 stage.extend(more)
             progress()
-    # A refined pose gives two samples: with and without the refiner's features.
+    # Sort them by calibrator. A refined pose gives two samples: with and without the refiner's features.
     of_kind = {
         "matched": matched,
         "aligned": [(row[0][: len(ALIGNED_FEATURES)], *row[1:]) for row in compared],

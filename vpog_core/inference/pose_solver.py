@@ -62,10 +62,12 @@ def solve_all(
     Returns:
         N hypotheses; one without a pose where too few correspondences agree.
     """
+    # Lift the matches to 3D.
     pairs = [
         correspondences(match, cluster.coords, crop.mask, options)
         for crop, cluster, match in zip(crops, clusters, matches, strict=True)
     ]
+    # Find the poses they agree on, and score them.
     poses = solve_poses(crops, pairs, calibration)
     hypotheses = []
     for crop, cluster, match, found, pnp in zip(crops, clusters, matches, pairs, poses, strict=True):
@@ -79,6 +81,7 @@ def solve_poses(
     crops: Sequence[Crop], pairs: Sequence[Correspondences], calibration: Calibration = DEFAULT_CALIBRATION
 ) -> list[PnPResult | None]:
     """Find the poses that the correspondences of N crops agree on; None where there is none."""
+    # Solve all problems together.
     problems = [
         PnPInput(p.points_2d, p.points_3d, crop.virtual.K, p.weights, threshold_px(crop))
         for crop, p in zip(crops, pairs, strict=True)
@@ -115,14 +118,17 @@ def apply_alignment(
 ) -> PoseHypothesis:
     """Return a hypothesis with its aligned pose and a score from both matches and image.
 
-    `refined` is the refiner's result for the pose, or None; it is part of the score.
-
     If the alignment moved the pose, and the new one still agrees with the matches, it replaces the old one,
     with the covariance of the aligned points.
+
+    Args:
+        refined: the refiner's result for the pose, or None; it is part of the score.
     """
+    # Replace the pose, if the alignment moved it.
     features = compute_compared_features(hypothesis, alignment.similarity, refined)
     calibrator = calibration.compared(features)
     moved = _moved(hypothesis, alignment, calibrator.covariance) if alignment.moved else {}
+    # Score it by its similarity.
     similarity = alignment.similarity if moved else alignment.similarity_before
     features = compute_compared_features(hypothesis, similarity, refined)
     score = float(calibrator.probability(features))

@@ -28,10 +28,12 @@ def imperfect(rng: np.random.Generator, mesh: Mesh, strength: float) -> Mesh:
         mesh: with vertex colours or of one colour.
         strength: about 0 to 1; 1 is a rough scan.
     """
+    # Stretch the sides, and let the surface bulge.
     places = (mesh.vertices - mesh.center) / mesh.diameter
     stretched = places * (1 + strength * SCALE * rng.normal(size=3))
     bulges = np.stack([_field(rng, places, 0.3, 1.5) for _ in range(3)], axis=1)
     vertices = mesh.center + mesh.diameter * (stretched + strength * BULGE * bulges)
+    # Change the colours.
     return Mesh(vertices, mesh.faces, vertex_colors=_recoloured(rng, mesh, places, strength))
 
 

@@ -96,6 +96,7 @@ def draw(
     def some(fraction: float, values: np.ndarray) -> np.ndarray:
         return np.where(rng.random(count) < fraction, values, 0.0)
 
+    # Draw which images have which effects.
     angle = rng.uniform(-np.pi, np.pi, count)
     depth = some(s.vignette, within(s.vignette_depth))
     noisy = rng.random(count) < s.noise
@@ -105,6 +106,7 @@ def draw(
     kind = np.where(side < size, kind / s.small_blur, kind)
     kernel = _kernels(rng, count, size / REFERENCE_SIZE, s, kind < s.defocus,
                       (kind >= s.defocus) & (kind < s.defocus + s.motion))  # fmt: skip
+    # Draw how strong the effects are.
     numbers = Photometry(
         gamma=within(s.gamma),
         gain=within(s.gain)[:, None] * (1 + rng.normal(0, s.white_balance, (count, 3))),
@@ -159,9 +161,11 @@ def apply(rng: np.random.Generator, rgb: np.ndarray, numbers: Photometry, index:
     """Degrade an image [H, W, 3] uint8 by the numbers of one index; `rng` makes the noise."""
     p = {name: value[index] for name, value in vars(numbers).items()}
     size = rgb.shape[1::-1]
+    # Take the image at the resolution of the camera, which may be lower.
     small = tuple(round(side * float(p["scale"])) for side in size)
     if small != size:
         rgb = cv2.resize(rgb, small, interpolation=cv2.INTER_AREA)
+    # Expose it; then blur it as lens and motion do, add the sensor's noise, and sharpen as cameras do.
     image = expose(rgb, p)
     if p["kernel"].max() < 1:
         image = cv2.filter2D(image, -1, p["kernel"], borderType=cv2.BORDER_REPLICATE)
@@ -171,6 +175,7 @@ def apply(rng: np.random.Generator, rgb: np.ndarray, numbers: Photometry, index:
     if p["sharpen"] > 0:
         soft = cv2.GaussianBlur(image, (3, 3), 0.85, borderType=cv2.BORDER_REPLICATE)
         image += p["sharpen"] * (image - soft)
+    # Store it with eight bits, compressed, and enlarge it to its size again.
     image = (image.clip(0, 1) * 255 + 0.5).astype(np.uint8)
     if p["quality"] > 0:
         image = _jpeg(image, int(p["quality"]))
