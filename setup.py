@@ -1,4 +1,4 @@
-"""Installs `vpog_core` and the `vpog` command without ROS; the metadata is in pyproject.toml."""
+"""Install `vpog_core` and the `vpog` command without ROS; the metadata is in pyproject.toml."""
 
 from setuptools import setup
 

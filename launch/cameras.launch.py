@@ -1,4 +1,4 @@
-"""Starts a pose node for each camera.
+"""Start a pose node for each camera.
 
 ros2 launch vpog_ros cameras.launch.py cameras:=front,wrist objects_dir:=MESHES
 """

@@ -1,4 +1,4 @@
-"""Starts camera, node and monitor of the demo: ros2 launch vpog_ros demo.launch.py rviz:=true"""
+"""Start camera, node and monitor of the demo: ros2 launch vpog_ros demo.launch.py rviz:=true"""
 
 from pathlib import Path
 

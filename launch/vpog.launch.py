@@ -1,4 +1,4 @@
-"""Starts the pose node.
+"""Start the pose node.
 
 ros2 launch vpog_ros vpog.launch.py objects_dir:=/path/to/meshes image:=/camera/image_raw
 """

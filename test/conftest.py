@@ -96,7 +96,7 @@ def shared_data() -> Path:
 
 
 class TinyBop:
-    """Write and know three images of one scene with two objects, the second before the first.
+    """Writes, and knows, three images of one scene with two objects, the second before the first.
 
     Attributes:
         meshes: by obj_id, metres; K: [3, 3]; poses: T_cam_obj by (image_id, obj_id).

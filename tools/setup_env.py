@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Makes the virtual environment that the Makefile works in; does nothing when it is up to date.
+"""Make the virtual environment that the Makefile works in; do nothing when it is up to date.
 
     python3 tools/setup_env.py VENV TORCH
 

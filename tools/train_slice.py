@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Trains one slice of a run, on a machine lent for minutes that has only torch, numpy and OpenCV.
+"""Train one slice of a run, on a machine lent for minutes that has only torch, numpy and OpenCV.
 
     python3 tools/train_slice.py --wheels DIR --minutes 9 --output runs/small --pieces OUT experiment=small \\
         data.meshes=[meshes] data.photos=photos

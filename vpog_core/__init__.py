@@ -1,4 +1,4 @@
-"""Estimates 6D poses of objects known by their mesh alone, from one RGB image and 2D detections.
+"""Estimate 6D poses of objects known by their mesh alone, from one RGB image and 2D detections.
 
     import vpog_core as vpog
 

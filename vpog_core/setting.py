@@ -23,7 +23,7 @@ _KINDS = {str: "a string", bool: "true or false", int: "an integer", float: "a n
 
 @dataclass(frozen=True)
 class Setting:
-    """Hold the declaration of one setting. Its type is the type of its default.
+    """Holds the declaration of one setting. Its type is the type of its default.
 
     Attributes:
         help: a sentence.

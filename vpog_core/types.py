@@ -27,7 +27,7 @@ MAX_SIDE = 65535
 
 
 class VPOGError(ValueError):
-    """Report an error that the user can fix, in one sentence: what is wrong and what to do."""
+    """Reports an error that the user can fix, in one sentence: what is wrong and what to do."""
 
 
 def sentence_of(error: BaseException) -> str:
@@ -38,7 +38,7 @@ def sentence_of(error: BaseException) -> str:
 
 
 class Region(NamedTuple):
-    """Locate an image in the full image of its camera's sensor, in pixels of the image."""
+    """Locates an image in the full image of its camera's sensor, in pixels of the image."""
 
     x: float
     y: float
@@ -48,7 +48,7 @@ class Region(NamedTuple):
 
 @dataclass(frozen=True)
 class Camera:
-    """Hold a calibrated camera, as in `sensor_msgs/CameraInfo`.
+    """Holds a calibrated camera, as in `sensor_msgs/CameraInfo`.
 
     Attributes:
         K: [3, 3] float64 intrinsics, pixels.
@@ -114,7 +114,7 @@ def _check_distortion(model: str, distortion: np.ndarray) -> None:
 
 @dataclass(frozen=True)
 class Detection:
-    """Hold one object detected in one image.
+    """Holds one object detected in one image.
 
     Attributes:
         class_id: name of the object in the library, or an alias of it.
@@ -133,7 +133,7 @@ class Detection:
 
 @dataclass
 class MatchView:
-    """Hold what the network saw and matched for one detection, for drawing.
+    """Holds what the network saw and matched for one detection, for drawing.
 
     P is the crop's side in pixels, M the number of correspondences.
 
@@ -160,7 +160,7 @@ class MatchView:
 
 @dataclass
 class PoseEstimate:
-    """Hold the pose of one detection, or the reason why there is none.
+    """Holds the pose of one detection, or the reason why there is none.
 
     Attributes:
         T_cam_obj: [4, 4] float64, or None when no pose was found (then `reason` says why).
@@ -206,7 +206,7 @@ class PoseEstimate:
 
 
 class Estimates(list[PoseEstimate]):
-    """Hold the estimates of one image's detections, in their order.
+    """Holds the estimates of one image's detections, in their order.
 
     Attributes:
         timings: seconds that each stage of the call took.

@@ -1,4 +1,4 @@
-"""Draws boxes with a mouse: by two clicks on opposite corners, or by one drag."""
+"""Draw boxes with a mouse: by two clicks on opposite corners, or by one drag."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Mouse(Enum):
 
 @dataclass(frozen=True)
 class MouseEvent:
-    """Hold an event of the left mouse button at a pixel of the image."""
+    """Holds an event of the left mouse button at a pixel of the image."""
 
     kind: Mouse
     x: float
@@ -39,7 +39,7 @@ class MouseEvent:
 
 @dataclass(frozen=True)
 class KeyEvent:
-    """Hold a key that was pressed, as a character; "\x1b" is Escape, and the window's own close button."""
+    """Holds a key that was pressed, as a character; "\x1b" is Escape, and the window's own close button."""
 
     key: str
 

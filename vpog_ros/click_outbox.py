@@ -1,4 +1,4 @@
-"""Decides which drawn boxes are published with which image."""
+"""Decide which drawn boxes are published with which image."""
 
 from __future__ import annotations
 

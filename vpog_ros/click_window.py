@@ -1,4 +1,4 @@
-"""Shows images in a window, and reads its mouse and keyboard."""
+"""Show images in a window, and read its mouse and keyboard."""
 
 from __future__ import annotations
 

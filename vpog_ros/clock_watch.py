@@ -1,4 +1,4 @@
-"""Warns of simulated time that does not start."""
+"""Warn of simulated time that does not start."""
 
 from __future__ import annotations
 

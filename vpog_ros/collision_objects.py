@@ -1,4 +1,4 @@
-"""Publishes the objects as MoveIt's collision objects: adds, moves and removes them."""
+"""Publish the objects as MoveIt's collision objects: add, move and remove them."""
 
 from __future__ import annotations
 

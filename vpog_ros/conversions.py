@@ -1,4 +1,4 @@
-"""Converts the package's own types to messages, by functions without node, clock or state."""
+"""Convert the package's own types to messages, by functions without node, clock or state."""
 
 from __future__ import annotations
 

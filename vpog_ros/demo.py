@@ -1,4 +1,4 @@
-"""Runs the demo in one command: a camera, the node and a monitor, each a process, over real DDS."""
+"""Run the demo in one command: a camera, the node and a monitor, each a process, over real DDS."""
 
 from __future__ import annotations
 

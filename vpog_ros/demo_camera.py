@@ -1,4 +1,4 @@
-"""Publishes images of a synthetic scene, with its true poses.
+"""Publish images of a synthetic scene, with its true poses.
 
 Publishes, below its own name: image, camera_info, instances (boxes with a detector's small errors) and truth.
 It starts once somebody listens to image and instances, so that nothing is sent while the node still onboards.

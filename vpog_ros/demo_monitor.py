@@ -1,4 +1,4 @@
-"""Compares the node's poses with the demo camera's true poses, by stamp, and prints the errors."""
+"""Compare the node's poses with the demo camera's true poses, by stamp, and print the errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Collects what the node publishes on /diagnostics: rates, latencies, drops, the last error."""
+"""Collect what the node publishes on /diagnostics: rates, latencies, drops, the last error."""
 
 from __future__ import annotations
 

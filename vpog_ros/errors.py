@@ -1,4 +1,4 @@
-"""Tells users of errors: a sentence, and in the log the traceback of those that nobody expected."""
+"""Tell users of errors: a sentence, and in the log the traceback of those that nobody expected."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Holds requests for poses: each waits for its inputs, and gets exactly one response."""
+"""Hold requests for poses: each waits for its inputs, and gets exactly one response."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Offers the action ~/estimate and the service ~/estimate_once: poses on demand."""
+"""Offer the action ~/estimate and the service ~/estimate_once: poses on demand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Makes the estimator from the node's parameters."""
+"""Make the estimator from the node's parameters."""
 
 from __future__ import annotations
 

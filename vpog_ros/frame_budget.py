@@ -1,4 +1,4 @@
-"""Limits the number of detections of a frame to the time for it."""
+"""Limit the number of detections of a frame to the time for it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pairs images and detections by their stamps, and passes the newest pair to one worker.
+"""Pair images and detections by their stamps, and pass the newest pair to one worker.
 
 Where objects are followed and the detector falls silent, images are handed over alone.
 """

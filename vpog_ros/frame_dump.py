@@ -1,4 +1,4 @@
-"""Offers the service ~/dump, which writes inputs and results of the last frame into a folder."""
+"""Offer the service ~/dump, which writes inputs and results of the last frame into a folder."""
 
 from __future__ import annotations
 

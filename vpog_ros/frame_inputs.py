@@ -1,4 +1,4 @@
-"""Puts the images and detections that come into the buffer that the worker takes frames from."""
+"""Put the images and detections that come into the buffer that the worker takes frames from."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Looks up the camera's pose in another frame, by tf2 at the image's time."""
+"""Look up the camera's pose in another frame, by tf2 at the image's time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Processes one frame in the worker's thread: reads messages, estimates poses, publishes them."""
+"""Process one frame in the worker's thread: read messages, estimate poses, publish them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Converts image messages to arrays and back; the only module that uses cv_bridge."""
+"""Convert image messages to arrays and back; the only module that uses cv_bridge."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Publishes drawn images, raw and as JPEG, if there are subscribers."""
+"""Publish drawn images, raw and as JPEG, if there are subscribers."""
 
 from __future__ import annotations
 

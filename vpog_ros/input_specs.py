@@ -1,4 +1,4 @@
-"""Lists the topics that the node subscribes to."""
+"""List the topics that the node subscribes to."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Subscribes with the quality of service that the publishers offer, and warns of silent topics."""
+"""Subscribe with the quality of service that the publishers offer, and warn of silent topics."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lists the node's interface, and makes docs/interface.md from it: `python -m vpog_ros.interface`."""
+"""List the node's interface, and make docs/interface.md from it: `python -m vpog_ros.interface`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ BOND, MOVEIT = "bond", "moveit_msgs"
 
 @dataclass(frozen=True)
 class Row:
-    """Hold one topic, service or action.
+    """Holds one topic, service or action.
 
     Attributes:
         name: as the node has it, before remapping; `~` is the node's name.

@@ -1,4 +1,4 @@
-"""Makes pose constraints from the parameters, in the camera's frame at an image's time."""
+"""Make pose constraints from the parameters, in the camera's frame at an image's time."""
 
 from __future__ import annotations
 

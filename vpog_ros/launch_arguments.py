@@ -1,4 +1,4 @@
-"""Makes the arguments of the launch files from the node's topics and parameters: {name: (default, text)}."""
+"""Make the arguments of the launch files from the node's topics and parameters: {name: (default, text)}."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tells nav2's lifecycle manager that the node is alive while it is active: the node's end of a bond."""
+"""Tell nav2's lifecycle manager that the node is alive while it is active: the node's end of a bond."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stores the newest detections of each class, for requests without boxes."""
+"""Store the newest detections of each class, for requests without boxes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MAX_CHARACTERS = 256
 
 @dataclass(frozen=True)
 class Detected:
-    """Hold a message of detections; stamp_ns: of its header (0: none); came_s: time of arrival, monotonic."""
+    """Holds a message of detections; stamp_ns: of its header (0: none); came_s: its arrival, monotonic."""
 
     message: Any
     stamp_ns: int

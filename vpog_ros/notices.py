@@ -1,4 +1,4 @@
-"""Logs sentences for users: notices once, and warnings as long as their cause lasts."""
+"""Log sentences for users: notices once, and warnings as long as their cause lasts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Onboards objects that are added or changed while the node runs, and replaces them between frames."""
+"""Onboard objects that are added or changed while the node runs, and replace them between frames."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Offers the services ~/add_object, ~/list_objects and ~/reload_objects."""
+"""Offer the services ~/add_object, ~/list_objects and ~/reload_objects."""
 
 from __future__ import annotations
 

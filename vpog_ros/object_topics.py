@@ -1,4 +1,4 @@
-"""Publishes the topics of single objects, such as `~/objects/NAME/pose`, made when one is first seen."""
+"""Publish the topics of single objects, such as `~/objects/NAME/pose`, made when one is first seen."""
 
 from __future__ import annotations
 

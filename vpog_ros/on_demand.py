@@ -1,4 +1,4 @@
-"""Handles requests to the node: for poses on demand, and for objects that are added while it runs."""
+"""Handle requests to the node: for poses on demand, and for objects that are added while it runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Imports message packages where they are installed."""
+"""Import message packages where they are installed."""
 
 from __future__ import annotations
 

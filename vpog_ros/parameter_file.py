@@ -1,4 +1,4 @@
-"""Makes config/vpog.yaml from the table of parameters: `python -m vpog_ros.parameter_file`."""
+"""Make config/vpog.yaml from the table of parameters: `python -m vpog_ros.parameter_file`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Declares the node's parameters, and when a change of each takes effect.
+"""Declare the node's parameters, and when a change of each takes effect.
 
 What `vpog_core` declares already is taken from there; only the node's own parameters are declared here. The
 parameters of ROS, docs/interface.md, config/vpog.yaml and the launch arguments are made from this table.
@@ -41,7 +41,7 @@ OLD_VALUES = {"onboard_when_asked": {True: WHEN_ASKED, False: ONBOARD_IN_CONFIGU
 
 @dataclass(frozen=True)
 class Spec(Setting):
-    """Hold the declaration of one parameter."""
+    """Holds the declaration of one parameter."""
 
     when: str = CONFIGURE
 

@@ -1,4 +1,4 @@
-"""Declares, checks and reads the node's parameters, as their table has them."""
+"""Declare, check and read the node's parameters, as their table has them."""
 
 from __future__ import annotations
 

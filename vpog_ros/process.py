@@ -1,4 +1,4 @@
-"""Runs a node as a process, survives exceptions of its callbacks, and ends it soon after a signal."""
+"""Run a node as a process, survive exceptions of its callbacks, and end it soon after a signal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Publishes the results of a frame."""
+"""Publish the results of a frame."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Chooses the quality of service of the inputs, from what publishers offer and what users set."""
+"""Choose the quality of service of the inputs, from what publishers offer and what users set."""
 
 from __future__ import annotations
 

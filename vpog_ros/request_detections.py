@@ -1,4 +1,4 @@
-"""Finds the detections of a request: its own boxes, else the detector's."""
+"""Find the detections of a request: its own boxes, else the detector's."""
 
 from __future__ import annotations
 

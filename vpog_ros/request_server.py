@@ -1,4 +1,4 @@
-"""Processes requests for poses in the worker's thread, between its frames."""
+"""Process requests for poses in the worker's thread, between its frames."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Makes the SROS2 policy of the pose node from its interface.
+"""Make the SROS2 policy of the pose node from its interface.
 
 python -m vpog_ros.sros_policy [NAME:=TOPIC ...] [--node NAME] [--namespace NS] > my.policy.xml
 """

@@ -1,4 +1,4 @@
-"""Prepares a process before slow imports."""
+"""Prepare a process before slow imports."""
 
 from __future__ import annotations
 

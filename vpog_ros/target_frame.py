@@ -1,4 +1,4 @@
-"""Transforms poses into another frame than the camera's, by tf2 at the image's time."""
+"""Transform poses into another frame than the camera's, by tf2 at the image's time."""
 
 from __future__ import annotations
 

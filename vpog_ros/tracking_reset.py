@@ -1,4 +1,4 @@
-"""Offers the service ~/reset_tracking, which drops all tracks."""
+"""Offer the service ~/reset_tracking, which drops all tracks."""
 
 from __future__ import annotations
 

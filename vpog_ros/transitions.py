@@ -1,4 +1,4 @@
-"""Runs the work of lifecycle transitions, and tells users what it raises, which rclpy would swallow."""
+"""Run the work of lifecycle transitions, and tell users what it raises, which rclpy would swallow."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reads the image of a frame and its calibration, and tells what is unlikely about them."""
+"""Read the image of a frame and its calibration, and tell what is unlikely about them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Draws boxes around objects, in place of a detector: ros2 run vpog_ros vpog_click.
+"""Draw boxes around objects, in place of a detector: ros2 run vpog_ros vpog_click.
 
 Shows the camera's images in a window, and publishes boxes that are drawn there as detections. Where there is
 no window, click into rqt_image_view.

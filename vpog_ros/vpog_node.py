@@ -1,4 +1,4 @@
-"""Runs the lifecycle node: images, camera and 2D detections in, 6D poses out."""
+"""Run the lifecycle node: images, camera and 2D detections in, 6D poses out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Processes frames in one thread, which survives exceptions."""
+"""Process frames in one thread, which survives exceptions."""
 
 from __future__ import annotations
 

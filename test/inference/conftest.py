@@ -29,7 +29,7 @@ SIZES = {
 
 @dataclass
 class Scene:
-    """Hold an object before a camera, and its true pose."""
+    """Holds an object before a camera, and its true pose."""
 
     mesh: Mesh
     renderer: Renderer

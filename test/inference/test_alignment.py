@@ -40,7 +40,7 @@ OTHER_LIGHT = Light(direction=(0.7, -0.5, -0.4), ambient=0.3, diffuse=0.6, color
 
 @dataclass
 class Shot:
-    """Hold an image of an object, and its true pose."""
+    """Holds an image of an object, and its true pose."""
 
     renderer: Renderer
     observation: Observation

@@ -14,7 +14,7 @@ K = torch.tensor([[400.0, 0, 63.5], [0, 400.0, 63.5], [0, 0, 1]], dtype=torch.fl
 
 
 class Case:
-    """Hold poses, starts some degrees and centimetres away, and the comparison that explains them exactly."""
+    """Holds poses, starts some degrees and centimetres away, and the comparison that explains them."""
 
     def __init__(self, batch: int = BATCH, seed: int = 0) -> None:
         rng = np.random.default_rng(seed)

@@ -60,7 +60,7 @@ class Oracle:
 
 @dataclass
 class Case:
-    """Hold an object at a true pose, cropped, with the cluster that retrieval should find."""
+    """Holds an object at a true pose, cropped, with the cluster that retrieval should find."""
 
     renderer: Renderer
     T_cam_obj: np.ndarray

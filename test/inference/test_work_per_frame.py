@@ -104,7 +104,7 @@ class Work:
 
 
 class Truth:
-    """Hold an image of some objects, their detections, and the output of a perfect network."""
+    """Holds an image of some objects, their detections, and the output of a perfect network."""
 
     def __init__(self, renderer: Renderer, count: int) -> None:
         self.renderer = renderer

@@ -48,7 +48,7 @@ def fake():
 
 
 class Steps(torch.nn.Module):
-    """Encode, describe, retrieve, match, and follow the flow, as an estimator does."""
+    """Encodes, describes, retrieves, matches, and follows the flow, as an estimator does."""
 
     def __init__(self, config: VPOGConfig) -> None:
         super().__init__()

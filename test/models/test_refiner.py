@@ -73,7 +73,7 @@ def test_the_expected_shift_is_the_mean_under_the_softmax():
 
 
 class Given(nn.Module):
-    """Return given features in place of the trunk's, whatever the images show."""
+    """Returns given features in place of the trunk's, whatever the images show."""
 
     def __init__(self, fine: torch.Tensor, coarse: torch.Tensor) -> None:
         super().__init__()

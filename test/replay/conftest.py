@@ -26,7 +26,7 @@ K = np.array([[200.0, 0, 79.5], [0, 200, 59.5], [0, 0, 1]])
 
 @dataclass
 class Recording:
-    """Hold what is recorded: images [120, 160, 3], their camera, a detection in each, stamps."""
+    """Holds what is recorded: images [120, 160, 3], their camera, a detection in each, stamps."""
 
     mesh: Mesh
     camera: Camera

@@ -90,7 +90,7 @@ def make_client():
 
 @dataclass(frozen=True)
 class Untrained:
-    """Hold a small untrained network, the folder of one object, `carton`, and a cache of templates.
+    """Holds a small untrained network, the folder of one object, `carton`, and a cache of templates.
 
     Attributes:
         weights: a file; by `convinced` every pose convinces, so that none is retried.

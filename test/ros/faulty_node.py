@@ -18,7 +18,7 @@ BRIGHT = 200
 
 
 class Faulty:
-    """Estimate one pose for everything."""
+    """Estimates one pose for everything."""
 
     device, left_out, can_track = "cpu", {}, False
     objects = SimpleNamespace(left_out={}, is_open=lambda object_id: True)

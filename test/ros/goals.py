@@ -23,7 +23,7 @@ ONBOARDING_S = 300.0
 
 
 class Asker:
-    """Send goals of the action."""
+    """Sends goals of the action."""
 
     def __init__(self, client) -> None:
         self.client = client

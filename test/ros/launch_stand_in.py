@@ -1,4 +1,4 @@
-"""Runs a launch file where `launch` is not installed; what the real one does not know is an error."""
+"""Run a launch file where `launch` is not installed; what the real one does not know is an error."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ class EmitEvent:
 
 
 class Node:
-    """Stand in for launch_ros.actions.Node; its attributes are performed by `run`."""
+    """Stands in for launch_ros.actions.Node; its attributes are performed by `run`."""
 
     def __init__(
         self, *, package, executable, name="", namespace="", parameters=(), remappings=(), arguments=(),

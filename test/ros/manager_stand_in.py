@@ -26,7 +26,7 @@ WAIT_S = 120.0
 
 
 class Bond:
-    """Act as the manager's end of a bond: wait for the node's, then send heartbeats or be silent."""
+    """Acts as the manager's end of a bond: waits for the node's, then sends heartbeats or is silent."""
 
     def __init__(self, node, name: str, timeout_s: float) -> None:
         self.node, self.name, self.timeout_s = node, name, timeout_s
@@ -57,7 +57,7 @@ class Bond:
 
 
 class Manager:
-    """Manage one node."""
+    """Manages one node."""
 
     def __init__(self, name: str) -> None:
         rclpy.init()

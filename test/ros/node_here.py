@@ -12,7 +12,7 @@ from vpog_ros.vpog_node import VpogNode
 
 
 class NodeHere:
-    """Hold the node, a peer that listens to it, and an executor for both.
+    """Holds the node, a peer that listens to it, and an executor for both.
 
     Args:
         estimator: what the node works with; parameters: of the node.

@@ -16,7 +16,7 @@ END_S = 30.0
 
 
 class NodeProcess:
-    """Run a node as a process; its output goes to `log`.
+    """Runs a node as a process; its output goes to `log`.
 
     Args:
         name: fully qualified; nodes of the same name would be taken for one.

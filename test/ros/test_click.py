@@ -88,7 +88,7 @@ def test_boxes_and_text_are_drawn_onto_a_copy():
 
 
 class ScriptedWindow:
-    """Act as a window without a display: it remembers what is shown, and events come from the test."""
+    """Acts as a window without a display: it remembers what is shown, and events come from the test."""
 
     def __init__(self) -> None:
         self.shown: list[np.ndarray] = []
@@ -106,7 +106,7 @@ class ScriptedWindow:
 
 
 class Clicker:
-    """Spin the click node beside the client that plays the camera."""
+    """Spins the click node beside the client that plays the camera."""
 
     def __init__(self, client, camera, frame, **parameters) -> None:
         self.client, self.camera, self.frame = client, camera, frame

@@ -134,7 +134,7 @@ class TestCamera:
 
 
 class TestCameraOfAnotherImage:
-    """Test calibrations that drivers and simulators publish beside images of another resolution."""
+    """Tests calibrations that drivers and simulators publish beside images of another resolution."""
 
     def test_k_of_binned_images_with_the_size_of_the_sensor_is_doubted(self):
         camera = reading.camera_from_info(info(width=1280, height=960, binning_x=2, binning_y=2))

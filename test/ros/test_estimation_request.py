@@ -22,7 +22,7 @@ from vpog_ros.request_detections import RequestDetections
 
 
 class Caller:
-    """Remember the results of a request."""
+    """Remembers the results of a request."""
 
     def __init__(self, requests: OpenRequests, timeout: float = 5.0) -> None:
         self.answers: list[str] = []

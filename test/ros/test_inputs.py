@@ -39,7 +39,7 @@ class Log:
 
 
 class Bench:
-    """Hold a node that listens, one that publishes, and what was received."""
+    """Holds a node that listens, one that publishes, and what was received."""
 
     def __init__(self, **overrides) -> None:
         self.context = rclpy.Context()

@@ -31,7 +31,7 @@ from .tf2_stand_in import T_MAP_CAM, TF2
 
 
 class Listening:
-    """Remember the constraints that the estimator was given."""
+    """Remembers the constraints that the estimator was given."""
 
     device, left_out, can_track = "cpu", {}, True
 

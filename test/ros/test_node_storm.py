@@ -53,7 +53,7 @@ are held are 27 MiB a second."""
 
 @dataclass
 class Storm:
-    """Hold the number of messages sent, and samples of the node's memory, MiB."""
+    """Holds the number of messages sent, and samples of the node's memory, MiB."""
 
     sent: int = 0
     memory_mib: list[float] = field(default_factory=list)

@@ -20,7 +20,7 @@ BOUND_S = 60.0
 
 
 class Managed:
-    """Hold a manager of a folder's objects, and what it reports."""
+    """Holds a manager of a folder's objects, and what it reports."""
 
     def __init__(self, untrained, folder, when_asked: bool) -> None:
         # What is to be onboarded in the test has a cache of its own; else one object is onboarded once.

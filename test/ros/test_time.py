@@ -38,7 +38,7 @@ def image_of(x_mm: int) -> np.ndarray:
 
 
 class Reader:
-    """Read x, millimetres, from the image; slow where an object is detected."""
+    """Reads x, millimetres, from the image; slow where an object is detected."""
 
     device, left_out, can_track = "cpu", {}, True
     objects = SimpleNamespace(left_out={}, is_open=lambda object_id: True)
@@ -60,7 +60,7 @@ class Reader:
 
 
 class Rig(NodeHere):
-    """Hold the active node, a camera, a detector, and the node's results and log."""
+    """Holds the active node, a camera, a detector, and the node's results and log."""
 
     def __init__(self, library: ObjectLibrary, **parameters) -> None:
         super().__init__(Reader(library), "timed", **{"diagnostics_period": 0.1, **parameters})

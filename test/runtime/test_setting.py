@@ -16,7 +16,7 @@ from vpog_core.types import VPOGError
 
 @dataclass(frozen=True)
 class Kitchen:
-    """Declare one setting of each kind."""
+    """Declares one setting of each kind."""
 
     pot: str = setting("steel", "What the pot is made of.", choices=("steel", "clay"))
     spoons: int = setting(2, "Spoons, at 50 % off.", unit="spoons", minimum=1, maximum=5)

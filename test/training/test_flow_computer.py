@@ -31,7 +31,7 @@ def pixel_of_flow(labels: Labels) -> np.ndarray:
 
 @dataclass
 class Pair:
-    """Hold a query and templates around it, with what is needed to check them."""
+    """Holds a query and templates around it, with what is needed to check them."""
 
     renderer: Renderer
     query: tuple

@@ -35,7 +35,7 @@ PLAIN = QueryParams(ALONE, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, sprites=0, blurred_back
 
 
 class PlainStage:
-    """Provide a grey background, grey squares and boxes."""
+    """Provides a grey background, grey squares and boxes."""
 
     def __init__(self):
         box = trimesh.creation.box((0.1, 0.06, 0.04))

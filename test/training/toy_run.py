@@ -50,7 +50,7 @@ REFINER_SETTINGS = (
 
 
 class ToyData(Dataset):
-    """Draw item i by (seed, i): a flat noisy disc that faces the camera, turned a little in every view.
+    """Draws item i by (seed, i): a flat noisy disc that faces the camera, turned a little in every view.
 
     Args:
         seed: of everything; length: items; pause: seconds every item takes.
@@ -95,7 +95,7 @@ class ToyData(Dataset):
 
 
 class ToyPairs(RefinerDataset):
-    """Hold pairs of a coloured block; every item takes `pause` seconds longer."""
+    """Holds pairs of a coloured block; every item takes `pause` seconds longer."""
 
     def __init__(self, seed: int, length: int = 1000, pause: float = 0.0) -> None:
         renderer = Renderer(coloured_block())

@@ -31,7 +31,7 @@ class FrameFiles(Protocol):
 
 @dataclass
 class BopInstance:
-    """Hold one annotated object of a frame.
+    """Holds one annotated object of a frame.
 
     Attributes:
         obj_id: of the model.
@@ -69,7 +69,7 @@ class BopInstance:
 
 @dataclass
 class BopFrame:
-    """Hold one image with its camera and its annotated objects.
+    """Holds one image with its camera and its annotated objects.
 
     Attributes:
         scene_id, image_id: which one; `key` is its name in a shard, else empty.

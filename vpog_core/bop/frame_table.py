@@ -38,7 +38,7 @@ def open_split(root: str | Path, split: str = "") -> BopDataset | BopShards:
 
 @dataclass
 class FrameTable:
-    """Hold F frames with N instances; those of frame f are rows first[f] to first[f + 1].
+    """Holds F frames with N instances; those of frame f are rows first[f] to first[f + 1].
 
     Attributes:
         section, image_id: [F] int32; K: [F, 3, 3] float64; depth_scale: [F] float64.

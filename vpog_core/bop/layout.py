@@ -14,7 +14,7 @@ NUMBER = re.compile(r"[0-9]+")
 
 @dataclass(frozen=True)
 class Layout:
-    """Hold the scenes of a split and the camera whose images are read.
+    """Holds the scenes of a split and the camera whose images are read.
 
     Attributes:
         scenes: folder of each scene, by number.

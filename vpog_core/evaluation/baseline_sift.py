@@ -44,7 +44,7 @@ HALF_SCORE_INLIERS = 20.0
 
 @dataclass
 class _Features:
-    """Hold descriptors [M, 128] float16, points [M, 3] metres, start [V + 1]: each template's first row."""
+    """Holds descriptors [M, 128] float16, points [M, 3] metres, start [V + 1]: each template's first row."""
 
     descriptors: np.ndarray
     points: np.ndarray

@@ -25,7 +25,7 @@ FrameKey = tuple[int, int]
 
 @dataclass
 class BenchmarkObject:
-    """Hold one object as its poses are evaluated; metres.
+    """Holds one object as its poses are evaluated; metres.
 
     Attributes:
         obj_id: its number in results files; name: for people; library_id: its name in the object library.
@@ -66,7 +66,7 @@ class BenchmarkObject:
 
 @dataclass
 class Truth:
-    """Hold the true pose of one object in one frame.
+    """Holds the true pose of one object in one frame.
 
     Attributes:
         T_cam_obj: [4, 4] metres.
@@ -84,7 +84,7 @@ class Truth:
 
 @dataclass
 class BenchmarkFrame:
-    """Hold one image with its ground truth; image files are read on first use.
+    """Holds one image with its ground truth; image files are read on first use.
 
     Attributes:
         truths: all annotated objects; targets: number of instances to find of each object.
@@ -109,7 +109,7 @@ class BenchmarkFrame:
 
 
 class Benchmark(Protocol):
-    """Provide frames and objects, and write the objects as a library for an estimator."""
+    """Provides frames and objects, and writes the objects as a library for an estimator."""
 
     name: str
     """Name of the benchmark, shown in reports."""

@@ -42,7 +42,7 @@ MIN_VISIBLE, BOX_JITTER = 0.3, 0.05
 
 @dataclass(frozen=True)
 class CalibrationObject:
-    """Hold an object as the estimator knows it: mesh and `symmetry:` of objects.yaml, empty for none."""
+    """Holds an object as the estimator knows it: mesh and `symmetry:` of objects.yaml, empty for none."""
 
     mesh: Mesh
     settings: dict
@@ -55,7 +55,7 @@ class CalibrationObject:
 
 @dataclass(frozen=True)
 class View:
-    """Hold one object in one image: the image, its camera, the object's true pose [4, 4] and a detection."""
+    """Holds one object in one image: the image, its camera, the object's true pose [4, 4] and a detection."""
 
     image: np.ndarray
     camera: Camera

@@ -61,7 +61,7 @@ pose."""
 
 @dataclass
 class StageSamples:
-    """Hold the poses of one stage.
+    """Holds the poses of one stage.
 
     Attributes:
         samples: all of them, N, with covariances as solved; scene: [N] int; detection: [N] int, number of the

@@ -38,7 +38,7 @@ class _Unusable(Exception):
 
 @dataclass
 class _Entry:
-    """Hold one detection: its number in the file, box [4] (x0, y0, x1, y1) pixels, mask as in the file."""
+    """Holds one detection: its number in the file, box [4] (x0, y0, x1, y1) pixels, mask as in the file."""
 
     number: int
     key: FrameKey

@@ -20,7 +20,7 @@ SAME_OBJECT = 0.5
 
 
 class Detections(Protocol):
-    """Give the detections of frames; `notes` are sentences on what is left out."""
+    """Gives the detections of frames; `notes` are sentences on what is left out."""
 
     notes: list[str]
 

@@ -23,7 +23,7 @@ ARRAYS = ("visible", "scores", "mssd", "mspd", "add", "rotation", "distance", "v
 
 @dataclass(frozen=True)
 class Estimate:
-    """Hold one pose of one object in one frame.
+    """Holds one pose of one object in one frame.
 
     Attributes:
         T_cam_obj: [4, 4] metres.
@@ -38,7 +38,7 @@ class Estimate:
 
 @dataclass
 class TargetErrors:
-    """Hold the errors of one object in one frame: E estimates, best score first, against G instances.
+    """Holds the errors of one object in one frame: E estimates, best score first, against G instances.
 
     Attributes:
         count: instances to find.

@@ -24,7 +24,7 @@ PER_OBJECT = 2
 
 @dataclass(frozen=True)
 class FigureEntry:
-    """Name one estimate to draw; `estimate` is its row among the frame's of that object, best score first.
+    """Names one estimate to draw; `estimate` is its row among the frame's of that object, best score first.
 
     mssd is over the diameter, mspd in pixels at a width of 640.
     """

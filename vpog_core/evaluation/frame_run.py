@@ -26,7 +26,7 @@ VPOG, SIFT = "vpog", "sift"
 
 @dataclass(frozen=True)
 class EvaluationConfig:
-    """Hold everything that determines the results of an evaluation; sent to worker processes.
+    """Holds everything that determines the results of an evaluation; sent to worker processes.
 
     Attributes:
         dataset, split: a BOP dataset's folder and split; no dataset means the held-out benchmark.

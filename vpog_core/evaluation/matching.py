@@ -17,7 +17,7 @@ PIXELS = np.arange(5.0, 51.0, 5.0)
 
 @dataclass
 class Hits:
-    """Hold which of N target instances were found.
+    """Holds which of N target instances were found.
 
     Attributes:
         obj_id, scene_id, image_id: [N]; visible: [N] fraction, NaN where not known.

@@ -47,7 +47,7 @@ STAGES = {
 
 @dataclass
 class OracleResult:
-    """Hold the poses of one detection with the truth in place of a stage.
+    """Holds the poses of one detection with the truth in place of a stage.
 
     Attributes:
         angles: degrees from the truth of each view retrieved, best first.

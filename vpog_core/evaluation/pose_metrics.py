@@ -11,7 +11,7 @@ from vpog_core.evaluation.pose_error import ADD_FRACTION, add_or_adds, rotation_
 
 @dataclass(frozen=True)
 class PoseScore:
-    """Hold the errors of a pose: rotation in radians, translation and ADD(-S) over the diameter."""
+    """Holds the errors of a pose: rotation in radians, translation and ADD(-S) over the diameter."""
 
     rotation: float
     translation: float

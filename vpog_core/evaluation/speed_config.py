@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class SpeedConfig:
-    """Set what is timed.
+    """Sets what is timed.
 
     Attributes:
         detections: numbers of detections in an image; frames: images for each, after the first.

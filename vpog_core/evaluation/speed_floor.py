@@ -27,7 +27,7 @@ COPY_BYTES = 2**28
 
 @dataclass(frozen=True)
 class MachineRates:
-    """Hold the peak rates of a device, measured: operations and bytes per second."""
+    """Holds the peak rates of a device, measured: operations and bytes per second."""
 
     operations: float
     bytes: float
@@ -35,7 +35,7 @@ class MachineRates:
 
 @dataclass(frozen=True)
 class StepCost:
-    """Hold the time of one step of a network: milliseconds as measured, and the minimum.
+    """Holds the time of one step of a network: milliseconds as measured, and the minimum.
 
     Attributes:
         network, step: its name, `encode` and so on; batch: crops, or pairs, at once.

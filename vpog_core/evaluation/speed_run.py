@@ -31,7 +31,7 @@ TRACKED = "tracked"
 
 @dataclass
 class FrameTimes:
-    """Hold the times of images with a number of detections, milliseconds.
+    """Holds the times of images with a number of detections, milliseconds.
 
     Attributes:
         name: `new` or TRACKED; detections: in each image; first: of the first image.
@@ -48,7 +48,7 @@ class FrameTimes:
 
 @dataclass
 class SpeedResult:
-    """Hold the result of a run.
+    """Holds the result of a run.
 
     Attributes:
         machine: what it ran on; rates: what that does at best.

@@ -19,7 +19,7 @@ MAX_COVERED = 1.1
 
 @dataclass(frozen=True)
 class Motion:
-    """Set how far a pose is off: largest angle (degrees), relative error of the distance, shift (diameters).
+    """Sets how far a pose is off: largest angle (degrees), relative error of the distance, shift (diameters).
 
     Distance and shift are standard deviations.
     """

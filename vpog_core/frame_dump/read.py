@@ -22,7 +22,7 @@ from vpog_core.types import Camera, Detection, VPOGError
 
 @dataclass(frozen=True)
 class Dump:
-    """Hold the content of a dump.
+    """Holds the content of a dump.
 
     Attributes:
         priors: the prior of each detection, or None; constraints: by the names of the objects.

@@ -14,7 +14,7 @@ from vpog_core.types import Camera, Detection, Estimates, PoseEstimate
 
 @dataclass(frozen=True)
 class RecordedCall:
-    """Hold one call of `PoseEstimator.estimate`.
+    """Holds one call of `PoseEstimator.estimate`.
 
     Attributes:
         image: [H, W, 3] uint8 RGB; camera: of its size.

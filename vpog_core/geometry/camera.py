@@ -22,7 +22,7 @@ COARSE = 0.75
 
 @dataclass(frozen=True)
 class VirtualCamera:
-    """Hold a pinhole camera without distortion at the real camera's centre.
+    """Holds a pinhole camera without distortion at the real camera's centre.
 
     Attributes:
         K: [3, 3] float64 intrinsics, pixels.

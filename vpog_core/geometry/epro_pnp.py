@@ -34,7 +34,7 @@ _FIRST_DAMPING, _MAX_DAMPING = 1e-3, 1e8
 
 @dataclass
 class PnPProblem:
-    """Hold B sets of M weighted 2D-3D correspondences; smaller sets are padded with zero weights.
+    """Holds B sets of M weighted 2D-3D correspondences; smaller sets are padded with zero weights.
 
     A correspondence with a value that is not finite (or a size beyond 1e6), or with a weight that is not
     positive, gets weight zero.
@@ -100,7 +100,7 @@ class PnPProblem:
 
 @dataclass
 class PnPSolution:
-    """Hold the poses of B problems.
+    """Holds the poses of B problems.
 
     Attributes:
         T: [B, 4, 4] T_cam_obj; cost: [B], minus the log likelihood there.

@@ -46,7 +46,7 @@ _MAX_VALUE = 1e9
 
 @dataclass(frozen=True, eq=False)
 class PnPInput:
-    """Hold M pixels of a pinhole camera without distortion and the object points seen there, some wrong.
+    """Holds M pixels of a pinhole camera without distortion and the object points seen there, some wrong.
 
     Attributes:
         points_2d: [M, 2] pixels; points_3d: [M, 3] metres, object frame.
@@ -95,7 +95,7 @@ class PnPInput:
 
 @dataclass(frozen=True, eq=False)
 class Consensus:
-    """Hold correspondences [M, ...] near the pose T [4, 4] that they agree on.
+    """Holds correspondences [M, ...] near the pose T [4, 4] that they agree on.
 
     Attributes:
         T: T_virt_obj, of a virtual camera with intrinsics K [3, 3].
@@ -114,7 +114,7 @@ class Consensus:
 
 @dataclass
 class PnPResult:
-    """Hold a pose with its inliers; M is the number of correspondences given.
+    """Holds a pose with its inliers; M is the number of correspondences given.
 
     Attributes:
         T_virt_obj: [4, 4] float64, object to (virtual) camera.

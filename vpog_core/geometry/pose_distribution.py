@@ -33,7 +33,7 @@ PRIOR_SAMPLES = 4.0
 
 @dataclass
 class PoseSamples:
-    """Hold N weighted poses of each of B problems.
+    """Holds N weighted poses of each of B problems.
 
     Attributes:
         T: [B, N, 4, 4] T_cam_obj; cost: [B, N], minus the log likelihood, with gradients to the problem.

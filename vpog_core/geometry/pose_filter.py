@@ -32,7 +32,7 @@ and of cameras on arms."""
 
 @dataclass(frozen=True)
 class FilterState:
-    """Hold what is known of an object at a time.
+    """Holds what is known of an object at a time.
 
     Attributes:
         T: [4, 4] pose; velocity: [6] metres and radians per second.

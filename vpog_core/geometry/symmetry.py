@@ -29,7 +29,7 @@ _RIGID = 1e-3
 
 @dataclass(frozen=True, eq=False)
 class Symmetry:
-    """Hold all symmetries of one object.
+    """Holds all symmetries of one object.
 
     Attributes:
         discrete: [n, 4, 4] float64 metres, the identity first.

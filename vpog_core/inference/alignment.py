@@ -61,7 +61,7 @@ MIN_PIXELS = 100
 
 @dataclass
 class FlowPose:
-    """Hold a pose that optical flow leads to, and the N points that agree with it.
+    """Holds a pose that optical flow leads to, and the N points that agree with it.
 
     Attributes:
         T_cam_obj: [4, 4].
@@ -77,7 +77,7 @@ class FlowPose:
 
 @dataclass
 class Alignment:
-    """Hold a pose after its alignment with the image, and how similar its render is.
+    """Holds a pose after its alignment with the image, and how similar its render is.
 
     Attributes:
         T_cam_obj: [4, 4]; similarity: -1..1, see `RenderedView.similarity`.
@@ -160,7 +160,7 @@ def align(
 
 @dataclass
 class RenderedView:
-    """Hold an object rendered at a pose, and the image cropped in the same way; P is the side of the crop.
+    """Holds an object rendered at a pose, and the image cropped in the same way; P is the side of the crop.
 
     Attributes:
         virtual: camera of the crop; T_virt_obj: [4, 4].
@@ -264,7 +264,7 @@ def follow_flow(views: Sequence[RenderedView], window: int = FINE_WINDOW) -> lis
 
 @dataclass(frozen=True)
 class _FlowMatches:
-    """Hold pixels [N, 2] int of a view's render, where its crop shows them [N, 2], and weights [N]."""
+    """Holds pixels [N, 2] int of a view's render, where its crop shows them [N, 2], and weights [N]."""
 
     pixels: np.ndarray
     matched: np.ndarray

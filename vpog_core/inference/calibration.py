@@ -92,7 +92,7 @@ DEFAULT_FLOW = ScoreCalibrator(-5.0, (7.0, -0.65, 3.0), 2.8)
 
 @dataclass(frozen=True)
 class Calibration(ScoreCalibrator):
-    """Hold the calibration of a weights file; the defaults fit a vpog-tiny on unseen procedural objects.
+    """Holds the calibration of a weights file; the defaults fit a vpog-tiny on unseen procedural objects.
 
     Its own numbers, of `FEATURES`, are for poses from matches alone: intermediate ones, and the final ones
     where poses are not aligned.
@@ -252,7 +252,7 @@ def _outdated(metadata: Mapping[str, str]) -> list[str]:
 
 @dataclass
 class CalibrationSamples:
-    """Hold N poses that were compared with the truth, to fit and check a calibration.
+    """Holds N poses that were compared with the truth, to fit and check a calibration.
 
     Attributes:
         score_features: [N, F]; correct: [N] bool, ADD(-S) under 10 % of the diameter.

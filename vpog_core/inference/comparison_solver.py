@@ -21,7 +21,7 @@ AGREES_PX = 2.0
 
 @dataclass
 class Fit:
-    """Hold the pose of one comparison and how the comparison's cells agree with it.
+    """Holds the pose of one comparison and how the comparison's cells agree with it.
 
     Attributes:
         T: [4, 4], of the crop's camera; valid: the cells determine the pose.

@@ -38,7 +38,7 @@ AXIS_STEP = 0.02
 
 @dataclass(frozen=True, eq=False)
 class PoseConstraint:
-    """Hold what is known of an object's pose with respect to a plane, such as a table.
+    """Holds what is known of an object's pose with respect to a plane, such as a table.
 
         PoseConstraint(normal=(0, -1, 0), offset=-0.4, up=(0, 0, 1), height=0.0)
 
@@ -90,7 +90,7 @@ def unit_vector(values: Sequence[float], what: str) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class ObjectConstraint:
-    """Apply a constraint to the poses of one object.
+    """Applies a constraint to the poses of one object.
 
     Attributes:
         constraint: in the frame of the camera that the poses are of.

@@ -20,7 +20,7 @@ MERGE_FRACTION = 0.02
 
 @dataclass
 class DenseMatch:
-    """Hold the match of a crop with S templates, pixel by pixel; P is the crop's side.
+    """Holds the match of a crop with S templates, pixel by pixel; P is the crop's side.
 
     Attributes:
         in_template: [S, P, P, 2] float32, template pixel (x, y) each crop pixel is seen at.
@@ -35,7 +35,7 @@ class DenseMatch:
 
 @dataclass
 class Correspondences:
-    """Hold M pixels of the crop and the points of the object they show.
+    """Holds M pixels of the crop and the points of the object they show.
 
     Attributes:
         points_2d: [M, 2] crop pixels; points_3d: [M, 3] metres, object frame.

@@ -12,7 +12,7 @@ from vpog_core.types import Camera, Detection, VPOGError
 
 @dataclass
 class Crop:
-    """Hold a look-at crop; P is its side in pixels.
+    """Holds a look-at crop; P is its side in pixels.
 
     Attributes:
         rgb: [P, P, 3] uint8; mask: [P, P] bool, or None where the detection has none.

@@ -15,7 +15,7 @@ from vpog_core.inference.onboarding import Cluster
 
 @dataclass(frozen=True, eq=False)
 class PoseHypothesis:
-    """Hold a pose of the object in a crop, its score, and what it was solved from.
+    """Holds a pose of the object in a crop, its score, and what it was solved from.
 
     It never changes: a refined pose is another hypothesis, made by `dataclasses.replace`.
 

@@ -22,7 +22,7 @@ DEFAULT_REFINER = DEFAULT_WEIGHTS.with_name("refiner-tiny.safetensors")
 
 @dataclass(frozen=True)
 class Networks:
-    """Hold the networks of an estimator, on their device.
+    """Holds the networks of an estimator, on their device.
 
     Attributes:
         model: finds views and matches them; key: tells its weights from others in the cache.

@@ -12,7 +12,7 @@ from vpog_core.types import Camera
 
 @dataclass(frozen=True)
 class Observation:
-    """Hold an image, the camera that took it, and the mask of where the object may be visible.
+    """Holds an image, the camera that took it, and the mask of where the object may be visible.
 
     Attributes:
         image: [H, W, 3] uint8 RGB; camera: that took it.

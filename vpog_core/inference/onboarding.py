@@ -37,7 +37,7 @@ IMAGES_PER_BATCH = 64
 
 @dataclass
 class TemplateViews:
-    """Hold S templates rotated in the image to the roll of a reference view.
+    """Holds S templates rotated in the image to the roll of a reference view.
 
     Attributes:
         rgb: [S, P, P, 3] uint8; coords: [S, P, P, 3] float32 metres, object frame, NaN in the background.
@@ -51,7 +51,7 @@ class TemplateViews:
 
 @dataclass
 class Cluster(TemplateViews):
-    """Hold S neighbouring views, the first of them the reference.
+    """Holds S neighbouring views, the first of them the reference.
 
     Attributes:
         encoded: their encodings [S, ...], or None before their first use; see `encode_clusters`.
@@ -61,7 +61,7 @@ class Cluster(TemplateViews):
 
 
 class OnboardedObject:
-    """Hold the templates of one object and what a network made of them.
+    """Holds the templates of one object and what a network made of them.
 
     Args:
         templates: rendered views.

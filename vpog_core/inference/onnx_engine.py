@@ -28,14 +28,14 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass
 class MatchedPixels:
-    """Hold flow [B, S, Nq, 16, 16, 2] and its confidence [B, S, Nq, 16, 16], as in `flow_head.Flow`."""
+    """Holds flow [B, S, Nq, 16, 16, 2] and its confidence [B, S, Nq, 16, 16], as in `flow_head.Flow`."""
 
     flow: Tensor
     confidence: Tensor
 
 
 class OnnxModel:
-    """Run encode, match and flow of a network in onnxruntime; all else is the torch network's.
+    """Runs encode, match and flow of a network in onnxruntime; all else is the torch network's.
 
     Args:
         folder: of the ONNX files; threads: of each operation, None: as many as torch uses.
@@ -77,7 +77,7 @@ class OnnxModel:
 
 
 class OnnxRefiner:
-    """Run a refiner in onnxruntime; all else is the torch network's."""
+    """Runs a refiner in onnxruntime; all else is the torch network's."""
 
     def __init__(self, refiner: RefinerNet, folder: Path) -> None:
         self._refiner = refiner

@@ -1,4 +1,4 @@
-"""Declares the settings of an estimator and of a tracker.
+"""Declare the settings of an estimator and of a tracker.
 
 Free of torch, which takes seconds to import: launch files and the command line's help read this.
 """

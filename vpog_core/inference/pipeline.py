@@ -43,7 +43,7 @@ Tried = Iterable[tuple[int, Cluster]]
 
 @dataclass(frozen=True)
 class Setup:
-    """Hold what all steps of one call share."""
+    """Holds what all steps of one call share."""
 
     networks: Networks
     objects: ObjectStore

@@ -29,7 +29,7 @@ DIFFERENT_VIEW = np.radians(35.0)
 
 @dataclass(frozen=True)
 class Prior:
-    """Hold what is known of an object's pose before the image is processed.
+    """Holds what is known of an object's pose before the image is processed.
 
     Attributes:
         T_cam_obj: [4, 4] where it should be now. Of several equivalent poses the nearest to it is given.
@@ -54,7 +54,7 @@ class Prior:
 
 @dataclass(frozen=True, eq=False)
 class Query:
-    """Hold one detection on its way through the pipeline; each step returns a copy with more fields set.
+    """Holds one detection on its way through the pipeline; each step returns a copy with more fields set.
 
     Attributes:
         detection: what was detected; crop: the image region around it; observation: the whole image.

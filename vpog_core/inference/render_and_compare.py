@@ -37,7 +37,7 @@ MAX_TURN, MAX_SHIFT = np.radians(60.0), 0.3
 
 @dataclass(frozen=True)
 class PoseToRefine:
-    """Hold a pose T_cam_obj [4, 4] in an image, and the renderer of its object."""
+    """Holds a pose T_cam_obj [4, 4] in an image, and the renderer of its object."""
 
     renderer: Renderer
     observation: Observation
@@ -46,7 +46,7 @@ class PoseToRefine:
 
 @dataclass
 class RefinedPose:
-    """Hold a refined pose and what the last comparison of render and image says of it.
+    """Holds a refined pose and what the last comparison of render and image says of it.
 
     Attributes:
         T_cam_obj: [4, 4].
@@ -72,7 +72,7 @@ class RefinedPose:
 
 @dataclass
 class _Pair:
-    """Hold one pose's render and the image warped to the same camera."""
+    """Holds one pose's render and the image warped to the same camera."""
 
     frame: VirtualCamera
     T_virt_obj: np.ndarray

@@ -36,7 +36,7 @@ def any_view(R_virt_obj: np.ndarray) -> bool:
 
 @dataclass(frozen=True)
 class RetrievedView:
-    """Hold a template's view and roll, and the logit that the crop shows it: higher is likelier."""
+    """Holds a template's view and roll, and the logit that the crop shows it: higher is likelier."""
 
     view: int
     roll_index: int

@@ -36,7 +36,7 @@ Key = tuple[str, int]
 
 @dataclass(frozen=True)
 class Track:
-    """Hold the state of one tracked instance.
+    """Holds the state of one tracked instance.
 
     Attributes:
         T_cam_obj: [4, 4], the last pose; box: [4], where a detector would see it in that image.

@@ -1,4 +1,4 @@
-"""Reads a camera from the files that ROS, OpenCV, Kalibr, BOP and people write."""
+"""Read a camera from the files that ROS, OpenCV, Kalibr, BOP and people write."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ LOSSY = ("JPEG", "MPO", "WEBP", "AVIF", "JPEG2000")
 
 
 class Header(NamedTuple):
-    """Hold what Pillow reads of an image before its pixels."""
+    """Holds what Pillow reads of an image before its pixels."""
 
     format: str = ""
     mode: str = ""
@@ -47,7 +47,7 @@ class Header(NamedTuple):
 
 @dataclass(frozen=True)
 class StoredImage:
-    """Hold an image as its file stores it.
+    """Holds an image as its file stores it.
 
     Attributes:
         pixels: [H, W] or [H, W, C] in OpenCV's order (BGR, BGRA), of any type.

@@ -1,4 +1,4 @@
-"""Lists the messages of detectors that are read, each with the function that reads it.
+"""List the messages of detectors that are read, each with the function that reads it.
 
 Another detector's message needs a function here, which returns a `MessageDetection` for each of its
 detections, and a row in `DETECTION_INPUTS`: the node, its interface, the launch files and `vpog replay` take
@@ -25,7 +25,7 @@ MAX_NUMBER = 2**31 - 1
 
 @dataclass(frozen=True)
 class MessageDetection:
-    """Hold one detection of a message, as its detector has it.
+    """Holds one detection of a message, as its detector has it.
 
     Attributes:
         classes: (name, score) of what it may show, the likeliest first; names may be unknown here.
@@ -43,7 +43,7 @@ class MessageDetection:
 
 @dataclass(frozen=True)
 class DetectionInput:
-    """Hold a row of the table: type of the messages, a description, and the function that reads one."""
+    """Holds a row of the table: type of the messages, a description, and the function that reads one."""
 
     type: str
     description: str

@@ -27,7 +27,7 @@ MAX_WORD = 60
 
 @dataclass(frozen=True)
 class Candidate:
-    """Hold a detection of a message, with the object of the library that it shows and its score."""
+    """Holds a detection of a message, with the object of the library that it shows and its score."""
 
     found: MessageDetection
     object_id: str

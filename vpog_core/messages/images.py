@@ -57,7 +57,7 @@ SHARED_CHROMA = frozenset({"uyvy", "yuyv", "yuv422_yuy2"})
 
 @dataclass
 class PackedImage:
-    """Hold an image message's fields without row padding, as rosbags-image needs them."""
+    """Holds an image message's fields without row padding, as rosbags-image needs them."""
 
     height: int
     width: int

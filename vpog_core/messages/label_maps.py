@@ -26,7 +26,7 @@ REGIONS = ("connected", "value")
 
 @dataclass(frozen=True)
 class LabelledRegion:
-    """Hold one instance of a label map, with the fields of `vpog_ros/Instance2D` that name its object.
+    """Holds one instance of a label map, with the fields of `vpog_ros/Instance2D` that name its object.
 
     Attributes:
         numbers: [H, W], where the pixels of this region hold `number`.
@@ -55,7 +55,7 @@ class LabelledRegion:
 
 @dataclass(frozen=True)
 class LabelledRegions:
-    """Hold the instances of a label map, the largest first, and the number of specks left out."""
+    """Holds the instances of a label map, the largest first, and the number of specks left out."""
 
     instances: list[LabelledRegion]
     specks: int = 0

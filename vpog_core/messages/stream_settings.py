@@ -1,4 +1,4 @@
-"""Declares how a stream of images and detections is processed, by the node and by `vpog replay`."""
+"""Declare how a stream of images and detections is processed, by the node and by `vpog replay`."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ LAYERS = ("depth", "aa_depth", "flow_layers")
 
 @dataclass(frozen=True)
 class VPOGConfig:
-    """Set the sizes of the VPOG network.
+    """Sets the sizes of the VPOG network.
 
     Attributes:
         image_size: side of crops and templates, pixels; a multiple of 16.

@@ -35,7 +35,7 @@ MARKS = "<!-- {}: begin -->", "<!-- {}: end -->"
 
 @dataclass(frozen=True)
 class Cost:
-    """Hold the cost of one network.
+    """Holds the cost of one network.
 
     Attributes:
         parameters: of all; encoder: of the encoder and the stem.

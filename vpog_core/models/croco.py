@@ -36,7 +36,7 @@ OFFICIAL = "use an official CroCo_V2_*.pth file"
 
 @dataclass(frozen=True)
 class CroCoEncoder:
-    """Hold the encoder of a CroCo-v2 file.
+    """Holds the encoder of a CroCo-v2 file.
 
     Attributes:
         path: the file.

@@ -26,7 +26,7 @@ PAIRS_AT_ONCE = 1024
 
 @dataclass
 class Flow:
-    """Hold the flow of matched pairs; `...` is [P] for a list of pairs or [B, S, Nq].
+    """Holds the flow of matched pairs; `...` is [P] for a list of pairs or [B, S, Nq].
 
     Attributes:
         flow: [..., 16, 16, 2] (x, y), patch units.

@@ -60,7 +60,7 @@ class Retrieve(nn.Module):
 
 @dataclass(frozen=True)
 class Graph:
-    """Hold a network to export: its module, inputs of the fixed shapes, names of inputs and outputs."""
+    """Holds a network to export: its module, inputs of the fixed shapes, names of inputs and outputs."""
 
     module: nn.Module
     example: tuple[Tensor, ...]

@@ -32,7 +32,7 @@ IMAGE_MEAN, IMAGE_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 @dataclass
 class Comparison:
-    """Hold the network's output for B pairs; g cells along a side, cell (i, j) is at pixel (4j + 2, 4i + 2).
+    """Holds the network's output for B pairs; g cells along a side, cell (i, j) is at pixel (4j + 2, 4i + 2).
 
     Attributes:
         flow: [B, 2, g, g] (x, y) pixels, from a render's cell to where the image shows it.
@@ -47,7 +47,7 @@ class Comparison:
 
 @dataclass
 class Correlation:
-    """Hold a level's correlation of N render cells with K image cells around the expected place of each.
+    """Holds a level's correlation of N render cells with K image cells around the expected place of each.
 
     Attributes:
         logits: [B, N, K]; centre: [B or 1, N, 2] (x, y) cells from a render cell to the window's middle.
@@ -59,7 +59,7 @@ class Correlation:
 
 @dataclass
 class Trace:
-    """Hold a comparison with its intermediate results, which training supervises.
+    """Holds a comparison with its intermediate results, which training supervises.
 
     Attributes:
         coarse, fine: correlations of both levels; coarse_flow: [B, 2, g / 2, g / 2] pixels.

@@ -14,7 +14,7 @@ MAX_VALUES = 2048
 
 @dataclass(frozen=True)
 class RefinerConfig:
-    """Set the sizes of a refiner network.
+    """Sets the sizes of a refiner network.
 
     Attributes:
         image_size: side of the image crop and of the render, pixels; a multiple of 8.

@@ -24,7 +24,7 @@ INITIAL_GATE = 2.0
 
 @dataclass(frozen=True)
 class Placement:
-    """Describe where a crop lies in a template's image: template = scale * crop + (x, y), about both middles.
+    """Places a crop in a template's image: template = scale * crop + (x, y), about both middles.
 
     Attributes:
         scale: side of the crop over the side of the template.
@@ -37,7 +37,7 @@ class Placement:
 
 
 class RetrievalHead(nn.Module):
-    """Describe images by their encoder tokens, and compare crops with templates by the descriptors.
+    """Describes images by their encoder tokens, and compares crops with templates by the descriptors.
 
     A patch's descriptor is a unit vector times a learned weight: of a crop's patches the fraction of
     attention, so that background and occluders lose their say; of a template's patches a number in 0..1. A

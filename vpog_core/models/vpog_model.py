@@ -24,7 +24,7 @@ IMAGE_STD = (0.229, 0.224, 0.225)
 
 @dataclass
 class Encoded:
-    """Hold the encoding of an image; `...` is [N], [B] or [B, S].
+    """Holds the encoding of an image; `...` is [N], [B] or [B, S].
 
     Attributes:
         tokens: [..., Nq, D]; stem: [..., C, H / 4, W / 4].
@@ -39,7 +39,7 @@ class Encoded:
 
 @dataclass
 class Matches:
-    """Hold query crops matched with templates.
+    """Holds query crops matched with templates.
 
     Attributes:
         logits: [B, S, Nq, Nt + A]; the last A columns mean 'unseen in this template'.

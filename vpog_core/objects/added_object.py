@@ -35,7 +35,7 @@ _NAME = re.compile(r"[\w(+][\w .()+-]*")
 
 @dataclass(frozen=True)
 class AddedObject:
-    """Hold an object that was checked and is not in the folder yet.
+    """Holds an object that was checked and is not in the folder yet.
 
     Attributes:
         name: of the object; folder: the objects folder.

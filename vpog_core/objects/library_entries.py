@@ -22,7 +22,7 @@ KNOWN_KEYS = ("mesh", "unit", "symmetry", "aliases")
 
 @dataclass(frozen=True)
 class ObjectEntry:
-    """Hold one object of a library.
+    """Holds one object of a library.
 
     Attributes:
         object_id: its name.
@@ -121,7 +121,7 @@ def _symmetry(where: str, value, unit: str) -> Symmetry:
 
 
 class _ModelsInfo:
-    """Read the models_info.json files beside meshes, each once."""
+    """Reads the models_info.json files beside meshes, each once."""
 
     def __init__(self) -> None:
         self._read: dict[Path, tuple[Path | None, dict]] = {}

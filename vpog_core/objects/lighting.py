@@ -24,7 +24,7 @@ _LOBE = np.array([np.pi, *[2 * np.pi / 3] * 3, *[np.pi / 4] * 5], dtype=np.float
 
 @dataclass(frozen=True)
 class Light:
-    """Hold a directional light, with its ambient light. Colours multiply in display space.
+    """Holds a directional light, with its ambient light. Colours multiply in display space.
 
     Attributes:
         ambient: fraction of the surface colour that shows without direct light; adds up over lights.
@@ -45,7 +45,7 @@ class Light:
 
 @dataclass(frozen=True)
 class Material:
-    """Set how a surface reflects light, beside its colour.
+    """Sets how a surface reflects light, beside its colour.
 
     Attributes:
         specular: strength of the lamps' highlights; shininess: their Blinn-Phong exponent.
@@ -112,7 +112,7 @@ def _sh_basis(n: np.ndarray) -> np.ndarray:
 
 @dataclass
 class Illumination:
-    """Hold all light of a scene.
+    """Holds all light of a scene.
 
     Attributes:
         lights: lamps; the first is the key light, the only one that casts shadows.

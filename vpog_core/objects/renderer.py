@@ -26,7 +26,7 @@ DEFAULT_LIGHT = Light()
 
 @dataclass
 class Render:
-    """Hold one rendered image of one object.
+    """Holds one rendered image of one object.
 
     Attributes:
         rgb: [H, W, 3] uint8.
@@ -45,9 +45,11 @@ class Render:
 
 @dataclass
 class Hits:
-    """Hold hits of rays: flat pixel index [N], face [N], barycentrics [N, 3], z (diameters) [N], rays [N, 3].
+    """Holds the first hits of N rays.
 
-    Rays are in the object frame, one long along the optical axis.
+    Attributes:
+        pixel: [N] flat index; face: [N]; weights: [N, 3] barycentric; z: [N] diameters.
+        rays: [N, 3] object frame, one long along the optical axis.
     """
 
     pixel: np.ndarray

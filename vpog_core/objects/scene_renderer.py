@@ -53,7 +53,7 @@ class SceneObject:
 
 @dataclass(frozen=True)
 class Ground:
-    """Define the plane normal @ p = offset of points p (camera frame, metres); the camera is above it."""
+    """Defines the plane normal @ p = offset of points p (camera frame, metres); the camera is above it."""
 
     normal: np.ndarray
     offset: float
@@ -69,7 +69,7 @@ class Ground:
 
 @dataclass
 class RenderedScene:
-    """Hold what the camera sees.
+    """Holds what the camera sees.
 
     Attributes:
         rgb: [H, W, 3] float32, 0..255 and above.
@@ -84,7 +84,7 @@ class RenderedScene:
 
 @dataclass
 class _Seen:
-    """Hold the visible part of an object: pixels [N], colours, normals, view [N, 3] (camera frame)."""
+    """Holds the visible part of an object: pixels [N], colours, normals, view [N, 3] (camera frame)."""
 
     pixel: np.ndarray
     albedo: np.ndarray

@@ -50,7 +50,7 @@ KNOWN_ANGLES = np.radians([90.0, 54.735610, 45.0, 31.717474])
 
 @dataclass(frozen=True)
 class FoundSymmetry:
-    """Hold the result of a search.
+    """Holds the result of a search.
 
     Attributes:
         axes: (direction [3] unit, order) of turns that make all others; order 0 is an axis of revolution.

@@ -65,7 +65,7 @@ def template_camera(
 
 @dataclass
 class TemplateSet:
-    """Hold V rendered views of one object, with the features that the network computed of them.
+    """Holds V rendered views of one object, with the features that the network computed of them.
 
     Attributes:
         object_id: name of the object in its library.

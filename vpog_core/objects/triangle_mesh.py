@@ -13,7 +13,7 @@ from scipy.spatial.distance import pdist
 
 @dataclass
 class Mesh:
-    """Hold a triangle mesh with its colours.
+    """Holds a triangle mesh with its colours.
 
     Attributes:
         vertices: [V, 3] float64, metres, object frame.

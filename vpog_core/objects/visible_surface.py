@@ -17,7 +17,7 @@ RAY_OFFSET = 1e-3
 
 @dataclass(frozen=True)
 class SurfacePoints:
-    """Hold N points, evenly spread over the visible surface.
+    """Holds N points, evenly spread over the visible surface.
 
     Attributes:
         points: [N, 3] metres, object frame; normals: [N, 3] unit, towards the side that is seen.

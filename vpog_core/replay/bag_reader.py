@@ -21,7 +21,7 @@ REMEDY = (
 
 @dataclass(frozen=True)
 class BagMessage:
-    """Hold a message as it was recorded.
+    """Holds a message as it was recorded.
 
     Attributes:
         topic: where it was published.

@@ -22,7 +22,7 @@ from vpog_core.types import Camera, Detection, VPOGError
 
 @dataclass(frozen=True)
 class FrameInputs:
-    """Hold the inputs that the poses of a frame are estimated from.
+    """Holds the inputs that the poses of a frame are estimated from.
 
     Attributes:
         frame_id: of the image.

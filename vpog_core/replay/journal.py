@@ -18,7 +18,7 @@ FOLDER = ".replay"
 
 @dataclass(frozen=True)
 class FrameResult:
-    """Hold the result of one frame.
+    """Holds the result of one frame.
 
     Attributes:
         estimates: of all its detections, also those without a pose, and of the objects that were followed.

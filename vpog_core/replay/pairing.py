@@ -17,7 +17,7 @@ from vpog_core.types import VPOGError
 
 @dataclass
 class Pairs:
-    """Hold what one pass over a bag found.
+    """Holds what one pass over a bag found.
 
     Attributes:
         frames: (row of the image, row of the detections) of every pair, in the order in which both are there,
@@ -42,7 +42,7 @@ class Pairs:
 
 @dataclass(frozen=True)
 class RecordedFrame:
-    """Hold an image and the detections made in it, or None, as messages.
+    """Holds an image and the detections made in it, or None, as messages.
 
     Attributes:
         number: of the frame, from 0.

@@ -28,7 +28,7 @@ from vpog_core.visualization.flow_image import draw_match
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-    """Hold the numbers of a replay.
+    """Holds the numbers of a replay.
 
     Attributes:
         frames: images that were processed; failed: those that could not be used.

@@ -1,4 +1,4 @@
-"""Declares how a bag is replayed."""
+"""Declare how a bag is replayed."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ CAMERA_TYPES = ("sensor_msgs/msg/CameraInfo",)
 
 @dataclass(frozen=True)
 class Topics:
-    """Name the topics of a bag's images, calibrations and detections."""
+    """Names the topics of a bag's images, calibrations and detections."""
 
     image: str
     camera_info: str

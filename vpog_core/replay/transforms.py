@@ -21,7 +21,7 @@ STATIC_TOPIC = "tf_static"
 
 @dataclass(frozen=True)
 class _Link:
-    """Hold the transforms from a frame to its parent.
+    """Holds the transforms from a frame to its parent.
 
     Attributes:
         times_ns: [N] increasing; values: [N, 7] translation (metres) and quaternion (x, y, z, w).

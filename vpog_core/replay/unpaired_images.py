@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Arrival:
-    """Hold an image of a bag, with its detections or without, and the time when both had arrived.
+    """Holds an image of a bag, with its detections or without, and the time when both had arrived.
 
     Attributes:
         time_s: when that was recorded.

@@ -62,7 +62,7 @@ class PhotometryParams:
 
 @dataclass
 class Photometry:
-    """Hold the parameters of the effects on N images, all [N] float32 unless stated otherwise.
+    """Holds the parameters of the effects on N images, all [N] float32 unless stated otherwise.
 
     Attributes:
         gain: [N, 3]; vignette: [N, 3] direction (x, y) across the crop and depth; 0 = none.

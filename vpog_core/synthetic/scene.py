@@ -31,7 +31,7 @@ NOISE_ROOM = 128
 
 @dataclass
 class SceneFrame:
-    """Hold one image of the scene and the true poses of its N objects, in the given order.
+    """Holds one image of the scene and the true poses of its N objects, in the given order.
 
     Attributes:
         image: [H, W, 3] uint8 RGB.
@@ -52,7 +52,7 @@ class SceneFrame:
 
 @dataclass
 class _SceneObject:
-    """Hold an object on the table: where it stands, how it turns and floats (metres, radians, per second)."""
+    """Holds an object on the table: place, rotation and floating (metres, radians, per second)."""
 
     renderer: Renderer
     place: np.ndarray

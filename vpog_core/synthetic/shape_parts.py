@@ -11,7 +11,7 @@ from vpog_core.synthetic.fields import Field
 
 @dataclass
 class Part:
-    """Hold a piece of a shape with a material of its own.
+    """Holds a piece of a shape with a material of its own.
 
     Attributes:
         field: its signed distance field.
@@ -24,7 +24,7 @@ class Part:
 
 @dataclass
 class Recipe:
-    """Hold what a shape is made of.
+    """Holds what a shape is made of.
 
     Attributes:
         parts: joined to one solid; holes: cut out of all of them.

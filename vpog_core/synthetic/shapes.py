@@ -30,7 +30,7 @@ Rng = np.random.Generator
 
 @dataclass
 class Shape:
-    """Hold a mesh with vertices evenly spread, the middle of its box at the origin.
+    """Holds a mesh with vertices evenly spread, the middle of its box at the origin.
 
     Attributes:
         vertices: [V, 3] float64, metres.

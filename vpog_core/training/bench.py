@@ -33,7 +33,7 @@ from vpog_core.training.synthesis import query_composer, query_layout, template_
 
 @dataclass
 class Bench:
-    """Hold the costs of a sample.
+    """Holds the costs of a sample.
 
     Attributes:
         milliseconds: of CPU time, one process; stages: of it, by name, the rest as 'other'.

@@ -64,7 +64,7 @@ _EXPECTED_WARNINGS = (
 
 @dataclass
 class TrainingSummary:
-    """Hold the state of a run: its progress and its last scores.
+    """Holds the state of a run: its progress and its last scores.
 
     Attributes:
         step: optimizer steps done; minutes: of training, over all slices; scores: of the last validation.

@@ -34,7 +34,7 @@ Box = tuple[int, int, int, int]
 
 @dataclass
 class PoseDrawing:
-    """Hold one object to draw.
+    """Holds one object to draw.
 
     Attributes:
         T_cam_obj: [4, 4] pose, metres.

@@ -25,7 +25,7 @@ PLAIN = dict.fromkeys(QUARTERS, (180, 180, 180))
 
 @dataclass(frozen=True)
 class Odd:
-    """Hold one file of the corpus.
+    """Holds one file of the corpus.
 
     Attributes:
         name: says its kind; write: makes it in a folder and returns its path.

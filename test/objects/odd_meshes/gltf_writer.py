@@ -13,7 +13,7 @@ from odd_meshes.base import FACES, SQUARE, UV, encoded, quarters
 
 
 class Gltf:
-    """Assemble a glTF file of the square, with what a case changes."""
+    """Assembles a glTF file of the square, with what a case changes."""
 
     _KINDS: ClassVar = {"i1": 5120, "u1": 5121, "i2": 5122, "u2": 5123, "u4": 5125, "f4": 5126}
 

@@ -16,7 +16,7 @@ _OPAQUE = 128
 
 @dataclass(frozen=True)
 class Material:
-    """Hold the base colour of a material.
+    """Holds the base colour of a material.
 
     Attributes:
         factor: [3] 0..1 or None, multiplies texture and vertex colours.

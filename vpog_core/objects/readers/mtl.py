@@ -21,7 +21,7 @@ _VALUES = {
 
 @dataclass
 class Material:
-    """Hold one material.
+    """Holds one material.
 
     Attributes:
         name: as usemtl calls it.

@@ -27,7 +27,7 @@ _SURFACES = ("curv", "curv2", "surf")
 
 @dataclass
 class ObjLines:
-    """Hold the content of an OBJ file.
+    """Holds the content of an OBJ file.
 
     Attributes:
         positions: [V, 3] float64; colors: [V, 3] float64 as written, NaN where there is none, or None.
@@ -50,7 +50,7 @@ class ObjLines:
 
 @dataclass
 class _Sorted:
-    """Hold lines by keyword; for each face also its material and how many v, vt, vn stand before it."""
+    """Holds lines by keyword; for each face also its material and how many v, vt, vn stand before it."""
 
     v: list[str] = field(default_factory=list)
     vt: list[str] = field(default_factory=list)

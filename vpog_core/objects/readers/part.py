@@ -19,7 +19,7 @@ def plain_color() -> np.ndarray:
 
 @dataclass(frozen=True)
 class Part:
-    """Hold triangles of one material, as `vpog_core.objects.mesh.Mesh` but in the file's unit.
+    """Holds triangles of one material, as `vpog_core.objects.mesh.Mesh` but in the file's unit.
 
     At most one of `texture` (with `uv`) and `colors` is set.
 

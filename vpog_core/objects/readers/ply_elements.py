@@ -19,7 +19,7 @@ _ORDERS = {"ascii": "", "binary_little_endian": "<", "binary_big_endian": ">"}
 
 @dataclass(frozen=True)
 class Property:
-    """Hold one property of an element: its name in small letters, its type, and a list's type of count."""
+    """Holds one property of an element: its name in small letters, its type, and a list's type of count."""
 
     name: str
     kind: np.dtype
@@ -28,7 +28,7 @@ class Property:
 
 @dataclass(frozen=True)
 class Lists:
-    """Hold a list for each row: counts [rows], and all values one after another [sum of counts]."""
+    """Holds a list for each row: counts [rows], and all values one after another [sum of counts]."""
 
     counts: np.ndarray
     values: np.ndarray
@@ -36,7 +36,7 @@ class Lists:
 
 @dataclass
 class Element:
-    """Hold one element: the number of rows, its properties, and their values by name once they are read."""
+    """Holds one element: the number of rows, its properties, and their values by name once they are read."""
 
     name: str
     rows: int

@@ -11,7 +11,7 @@ from torch import Tensor
 
 @dataclass
 class Batch:
-    """Hold B samples of Q queries and T templates, the first S of them the cluster; see `VPOGTrainDataset`.
+    """Holds B samples of Q queries and T templates, the first S of them the cluster; see `VPOGTrainDataset`.
 
     Of a symmetric object `query_T` is the pose nearest to the reference, and `distance` [B, Q, T] (radians)
     that to the nearest of the poses that look alike.
@@ -61,7 +61,7 @@ class Batch:
 
 @dataclass
 class RefinerBatch:
-    """Hold B pairs of image and render; P is their side, pixels.
+    """Holds B pairs of image and render; P is their side, pixels.
 
     Attributes:
         image_rgb, render_rgb: [B, P, P, 3] uint8.

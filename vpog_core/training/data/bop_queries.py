@@ -60,7 +60,7 @@ class BopImages:
 
 
 class AnnotatedViews:
-    """Hold the annotated views of one object in a split.
+    """Holds the annotated views of one object in a split.
 
     Args:
         images: where they lie; rows: [n] of the table.

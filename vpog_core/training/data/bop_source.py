@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class BopSource:
-    """Hold one split: its frames, and where the meshes of its objects are.
+    """Holds one split: its frames, and where the meshes of its objects are.
 
     Attributes:
         split: reads images; table: all frames; objects: mesh sources by obj_id.

@@ -28,7 +28,7 @@ LABEL_STRIDE = 4
 
 @dataclass
 class PosedDepth:
-    """Hold posed depth images; `...` is [B] for queries and [B, S] for templates.
+    """Holds posed depth images; `...` is [B] for queries and [B, S] for templates.
 
     Attributes:
         depth: [..., H, W] metres along the optical axis, 0 where nothing (of the object) is seen.
@@ -42,7 +42,7 @@ class PosedDepth:
 
 @dataclass
 class Labels:
-    """Hold the ground truth of matches; n = 16 / stride samples along a patch's side.
+    """Holds the ground truth of matches; n = 16 / stride samples along a patch's side.
 
     Attributes:
         patch_class: [B, S, Nq] long: template patch 0..Nt-1, or Nt for 'unseen'.

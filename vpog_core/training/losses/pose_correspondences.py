@@ -22,7 +22,7 @@ PIXEL_STRIDE = 8
 
 @dataclass
 class PoseCorrespondences:
-    """Hold M correspondences of each of B queries.
+    """Holds M correspondences of each of B queries.
 
     Attributes:
         points_2d: [B, M, 2] query pixels.

@@ -57,7 +57,7 @@ class RefinerLossConfig:
 
 @dataclass
 class RefinerLabels:
-    """Hold the ground truth of B pairs on the grid of the network's cells.
+    """Holds the ground truth of B pairs on the grid of the network's cells.
 
     Attributes:
         flow: [B, g, g, 2] (x, y) pixels; visible: [B, g, g] bool; on_object: [B, g, g] bool, of the render.

@@ -38,7 +38,7 @@ class CoverParams:
 
 @dataclass
 class CutOut:
-    """Hold a flat image in front of everything.
+    """Holds a flat image in front of everything.
 
     Attributes:
         sprite: a `Sprite`; to_plane: [3, 3] from its pixels to the plane z = 1 of the camera.

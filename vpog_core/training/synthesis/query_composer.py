@@ -51,7 +51,7 @@ class QueryParams:
 
 @dataclass
 class Query:
-    """Hold a crop with its ground truth; P is its side.
+    """Holds a crop with its ground truth; P is its side.
 
     Attributes:
         rgb: [P, P, 3] uint8; depth: [P, P] float32, 0 where the object is not visible.
@@ -66,7 +66,7 @@ class Query:
 
 @dataclass
 class Sprite:
-    """Hold a cut-out image: rgb [h, w, 3] uint8 and alpha [h, w] uint8 (0 or 255)."""
+    """Holds a cut-out image: rgb [h, w, 3] uint8 and alpha [h, w] uint8 (0 or 255)."""
 
     rgb: np.ndarray
     alpha: np.ndarray

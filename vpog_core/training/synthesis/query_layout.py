@@ -48,7 +48,7 @@ class LayoutParams:
 
 @dataclass
 class Layout:
-    """Hold a query's geometry, in one camera frame.
+    """Holds a query's geometry, in one camera frame.
 
     Attributes:
         objects: the object itself first; ground: or None.

@@ -37,7 +37,7 @@ def roll_free_distance(R: Tensor, R_ref: Tensor) -> tuple[Tensor, Tensor]:
 
 @dataclass
 class Selection:
-    """Hold views and rolls; the first `cluster` of them go to matching, all of them to retrieval.
+    """Holds views and rolls; the first `cluster` of them go to matching, all of them to retrieval.
 
     Attributes:
         views: [..., T] indices of templates; rolls: [..., T] radians each is turned by.
