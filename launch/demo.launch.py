@@ -15,7 +15,7 @@ from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
 
 from launch import LaunchDescription
-from vpog_ros.demo import FRAME_ID, MIN_SHARE
+from vpog_ros.demo import FRAME_ID, MIN_FRACTION
 from vpog_ros.parameter_table import ONBOARD_IN_CONFIGURE, TABLE
 
 HERE = Path(__file__).resolve().parent
@@ -25,7 +25,7 @@ ARGUMENTS = {
     "device": ("auto", TABLE["device"].help),
     "weights": ("", TABLE["weights"].help),
     "output": ("demo_output", "Folder for meshes and images."),
-    "min_share": (str(MIN_SHARE), "Fraction of correct poses below which the monitor fails."),
+    "min_fraction": (str(MIN_FRACTION), "Fraction of correct poses below which the monitor fails."),
     "rviz": ("false", "Start RViz: true or false."),
 }
 
@@ -60,7 +60,7 @@ def generate_launch_description() -> LaunchDescription:
         executable="demo_monitor",
         arguments=[
             *("--objects-dir", objects, "--output", value["output"]),
-            *("--frames", value["frames"], "--min-share", value["min_share"]),
+            *("--frames", value["frames"], "--min-fraction", value["min_fraction"]),
         ],
         output="screen",
     )

@@ -64,7 +64,7 @@ def onnx_folder(torch_networks, tmp_path_factory) -> Path:
 
 @pytest.fixture
 def copied_onnx(onnx_folder, monkeypatch) -> list[Path]:
-    """Lets the engine copy those files where it would write networks; the folders it does so in."""
+    """Let the engine copy those files where it would write networks; returns the folders it does so in."""
     made = []
 
     def copy(model, refiner, folder: Path, keys, **_) -> None:

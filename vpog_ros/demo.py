@@ -15,7 +15,7 @@ from pathlib import Path
 
 from vpog_ros.parameter_table import ONBOARD_IN_CONFIGURE
 
-MIN_SHARE = 0.85
+MIN_FRACTION = 0.85
 """Fraction of (frame, object) pairs with ADD(-S) under 10 % of the diameter that the demo has to reach."""
 
 FRAME_ID = "demo_camera_optical_frame"
@@ -114,7 +114,7 @@ def run(arguments: argparse.Namespace) -> int:
         camera = children.start("camera", module("demo_camera", *camera_options), output / "camera.log")
         monitor_options = [
             *("--output", str(output), "--frames", str(arguments.frames)),
-            *("--min-share", str(arguments.min_share), *shared),
+            *("--min-fraction", str(arguments.min_fraction), *shared),
         ]
         monitor = children.start("monitor", module("demo_monitor", *monitor_options), None)
         # Wait for the monitor's result.
@@ -151,9 +151,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--output", type=Path, default=Path("demo_output"), help="folder for images and logs")
     parser.add_argument(
-        "--min-share",
+        "--min-fraction",
         type=float,
-        default=MIN_SHARE,
+        default=MIN_FRACTION,
         help="fraction of correct poses below which the demo fails",
     )
     return parser.parse_args(arguments)

@@ -201,10 +201,10 @@ class Demo:
         for line in metrics.object_lines():
             print(line)
         print(f"{monitor.answered} of {monitor.frames} frames answered, {metrics.summary()}", flush=True)
-        if metrics.recall < self.arguments.min_share:
+        if metrics.recall < self.arguments.min_fraction:
             print(
                 f"The fraction with a correct pose, {100 * metrics.recall:.0f} %, is under the bound of "
-                f"{100 * self.arguments.min_share:.0f} %.",
+                f"{100 * self.arguments.min_fraction:.0f} %.",
                 file=sys.stderr,
             )
             return False
@@ -245,7 +245,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--output", type=Path, default=Path("demo_output"), help="folder for the images")
     parser.add_argument("--frames", type=int, default=300, help="camera frames to evaluate")
     parser.add_argument(
-        "--min-share", type=float, default=0.0, help="fraction of correct poses below which the demo fails"
+        "--min-fraction", type=float, default=0.0, help="fraction of correct poses below which the demo fails"
     )
     parser.add_argument("--images", type=int, default=6, help="overlay and flow images to keep")
     parser.add_argument(

@@ -20,7 +20,7 @@ from vpog_ros.known_plane import KnownPlane
 from vpog_ros.notices import Notices
 from vpog_ros.parameters import Settings
 from vpog_ros.publishers import Publishers
-from vpog_ros.view_reader import View, ViewReader
+from vpog_ros.view_reader import FrameView, ViewReader
 
 TOO_OLD = "frames dropped, older than max_age"
 LOST = "poses lost on the way to the newest image"
@@ -162,7 +162,7 @@ class FrameProcessor:
         """Return what is known of the objects' poses in an image; see `KnownPlane.constraints`."""
         return self._known_plane.constraints(header, self._estimator.library, settings)
 
-    def _estimate(self, view: View, detections: list[Detection], settings: Settings) -> Estimates:
+    def _estimate(self, view: FrameView, detections: list[Detection], settings: Settings) -> Estimates:
         if settings.tracking:
             estimates = self._follow(view, detections, settings)
         else:
@@ -175,7 +175,7 @@ class FrameProcessor:
             self._statistics.duration(f"latency {stage}", seconds)
         return estimates
 
-    def _follow(self, view: View, detections: list[Detection], settings: Settings) -> Estimates:
+    def _follow(self, view: FrameView, detections: list[Detection], settings: Settings) -> Estimates:
         if self._reset:
             self._reset = False
             self._tracker.reset()
@@ -191,8 +191,8 @@ class FrameProcessor:
         return estimates
 
     def _at_newest(
-        self, view: View, estimates: Estimates, settings: Settings
-    ) -> tuple[View, list[PoseEstimate]]:
+        self, view: FrameView, estimates: Estimates, settings: Settings
+    ) -> tuple[FrameView, list[PoseEstimate]]:
         """Track the objects to the newest image; return the arguments if none can be tracked."""
         if not (settings.tracking and self._estimator.can_track):
             self._notices.log_once(

@@ -19,7 +19,7 @@ from vpog_ros.parameters import Settings
 
 
 @dataclass(frozen=True)
-class View:
+class FrameView:
     """Holds a frame with its image [H, W, 3] uint8 RGB and its camera."""
 
     frame: Frame
@@ -46,7 +46,7 @@ class ViewReader:
         self._doubt = ""
         self.camera_infos = CameraInfos()
 
-    def read(self, frame: Frame, settings: Settings) -> View:
+    def read(self, frame: Frame, settings: Settings) -> FrameView:
         """Read a frame's image and its calibration.
 
         Raises:
@@ -55,7 +55,7 @@ class ViewReader:
         camera = self._camera(frame, settings)
         image = self.read_image(frame.image)
         _check_image(image, camera)
-        return View(frame, image, camera)
+        return FrameView(frame, image, camera)
 
     def read_image(self, message) -> np.ndarray:
         """Read an image message as [H, W, 3] uint8 RGB, by the bits that the images so far have used."""

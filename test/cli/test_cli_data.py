@@ -26,7 +26,7 @@ def test_preview_draws_a_row_for_each_sample(folder, capsys):
     assert run(folder, "preview", "--rows", "3", "--output", str(output)) == 0
     assert str(output) in capsys.readouterr().out
     sheet = cv2.imread(str(output))
-    # Seven pictures in a row: query, its patches, four templates, the shift.
+    # Seven images in a row: query, its patches, four templates, the shift.
     assert sheet.shape == (3 * 250, 7 * 230 + 6, 3)
     assert all(sheet[r * 250 : (r + 1) * 250].std() > 10 for r in range(3))
 
@@ -61,7 +61,7 @@ def test_pairs_of_a_refiner_are_drawn_and_measured(folder, capsys):
     output = folder / "pairs.png"
     assert run(folder, "preview", "--network", "refiner", "--rows", "2", "--output", str(output)) == 0
     sheet = cv2.imread(str(output))
-    # Six pictures in a row: image, render, labels on both, flow, visibility.
+    # Six images in a row: image, render, labels on both, flow, visibility.
     assert sheet.shape == (2 * 250, 6 * 230 + 6, 3)
     assert all(sheet[r * 250 : (r + 1) * 250].std() > 10 for r in range(2))
     capsys.readouterr()

@@ -104,7 +104,7 @@ def looks_alike(obj_id: int, rng) -> np.ndarray:
 
 
 def perturbed(truths) -> dict:
-    """Estimates by frame: near and far from the truth, some missing, some twice, equal scores among them.
+    """Make estimates by frame: near and far from the truth, some missing, some twice, some of equal scores.
 
     Those of symmetric objects are near any of the poses that look alike.
     """

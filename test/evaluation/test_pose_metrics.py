@@ -9,8 +9,8 @@ DIAMETER = 0.1 * np.sqrt(2)
 TRUTH = transform(np.eye(3), [0, 0, 1.0])
 
 
-def shifted(share):
-    return transform(np.eye(3), [share * DIAMETER, 0, 1.0])
+def shifted(fraction):
+    return transform(np.eye(3), [fraction * DIAMETER, 0, 1.0])
 
 
 def test_shares_count_missing_poses_as_wrong():

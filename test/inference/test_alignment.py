@@ -135,7 +135,7 @@ def test_the_support_is_where_the_picture_shows_the_points(shot):
 
 
 def test_a_mask_says_what_the_picture_may_tell(shot):
-    """The board, moved over the picture of the object itself, is what a mask leaves out."""
+    """The mask leaves out the board, which hides a part of the object."""
     start = perturbed(shot)
     image, board = covered(shot, shot.observation.image)
     masked = Observation(image, shot.observation.camera, ~board)

@@ -216,8 +216,8 @@ def test_dense_matches_put_patches_and_flow_together():
 def test_soft_places_are_the_mean_over_neighbouring_patches():
     """Patches 0 and 1 share the match 3 to 1; patch 8, as likely as 1, is no neighbour and has no say."""
     logits = torch.full((1, 1, 9, 10), -30.0)
-    for patch, share in ((0, 0.6), (1, 0.2), (8, 0.2)):
-        logits[..., patch] = float(np.log(share))
+    for patch, probability in ((0, 0.6), (1, 0.2), (8, 0.2)):
+        logits[..., patch] = float(np.log(probability))
     match = dense_matches(FixedFlow([0.0, 0.0]), matches_of(logits), match_patches=3)[0]
     # Patch 1 lies 16 px to the right of patch 0: a quarter of that.
     np.testing.assert_allclose(match.in_template[0, 5, 5], [5 + 4, 5], atol=1e-4)

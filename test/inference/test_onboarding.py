@@ -30,7 +30,7 @@ def test_a_clusters_coordinates_fit_its_cameras(undescribed, view, roll_index):
         # Nearest sampling: half a pixel along each axis, and float16 coordinates another twentieth; no bias.
         assert np.linalg.norm(error, axis=1).max() < 0.8
         assert np.abs(error.mean(axis=0)).max() < 0.05
-        # The picture shows the object where the coordinates are.
+        # The image shows the object where the coordinates are.
         lit = cluster.rgb[s].max(axis=-1) > 40
         assert np.isfinite(cluster.coords[s, lit]).all(axis=-1).mean() > 0.95
 

@@ -153,7 +153,7 @@ def sure(bias: float) -> Calibration:
 
 @pytest.fixture(scope="module")
 def estimator_of(workshop, small_model):
-    """Makes an estimator of an onboarded object that has seen no image yet; its poses convince, or not."""
+    """Make an estimator of an onboarded object that has seen no image yet; its poses score high, or not."""
     refiner = load_refiner(DEFAULT_REFINER, "cpu")
     PoseEstimator(**workshop, device="cpu").onboard()
 
@@ -169,7 +169,7 @@ def estimator_of(workshop, small_model):
 
 @pytest.fixture
 def count(estimator_of, mesh, monkeypatch):
-    """Counts what a frame of some detections costs, once some frames like it were seen."""
+    """Count what a frame of some detections costs, once some frames like it were seen."""
 
     def counted(detections: int = 1, seen: int = 0, prior: dict | None = None, bias: float = 30.0) -> dict:
         estimator, truth = estimator_of(bias), Truth(Renderer(mesh), detections)

@@ -32,7 +32,7 @@ OFFICIAL_TOKENS = [
 
 
 def formula(shape: tuple[int, ...], seed: int) -> torch.Tensor:
-    """Numbers in -1..1: fractions of i^2 times the golden section; every step is exact or rounded by IEEE."""
+    """Make numbers in -1..1: fractions of i^2 times the golden section, exact or rounded by IEEE."""
     i = torch.arange(math.prod(shape), dtype=torch.float64) + 1000 * seed + 1
     return (2 * (i * i * 0.6180339887498949).frac() - 1).reshape(shape).float()
 

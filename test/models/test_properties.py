@@ -111,7 +111,7 @@ def test_permuting_the_templates_permutes_the_answers(network, target, picture):
     here = answer(network, query, templates, directions)
     there = answer(network, query, templates[:, order], directions[:, order])
     assert_same({k: v if k == "query" else v[:, order] for k, v in here.items()}, there)
-    # The directions belong to it: pictures alone, put in another order, are other templates.
+    # The directions belong to it: images alone, put in another order, are other templates.
     mixed = answer(network, query, templates[:, order], directions)
     assert (mixed["logits"] - here["logits"][:, order]).abs().max() > 50 * ORDER
 
@@ -151,8 +151,8 @@ def test_bfloat16_finds_the_same_matches(shipped, target, picture):
         ].square().mean().sqrt()
         assert 1e-4 < error < 0.03, name
     # Where one patch takes most of the probability, it is the same patch, and the same place in it.
-    share = exact["logits"].softmax(dim=-1)[..., :-1].amax(dim=-1)
-    sure = share > 0.6
+    largest = exact["logits"].softmax(dim=-1)[..., :-1].amax(dim=-1)
+    sure = largest > 0.6
     assert sure.sum() > 40
     assert torch.equal(rough["logits"].argmax(dim=-1)[sure], exact["logits"].argmax(dim=-1)[sure])
     apart = 16 * (rough["flow"] - exact["flow"]).norm(dim=-1)[sure]

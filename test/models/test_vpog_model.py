@@ -151,7 +151,7 @@ FROZEN = {
 
 
 def formula(shape: tuple[int, ...], seed: int) -> torch.Tensor:
-    """Numbers in -1..1, the same everywhere: fractions of i^2 times the golden section."""
+    """Make numbers in -1..1, the same everywhere: fractions of i^2 times the golden section."""
     i = torch.arange(math.prod(shape), dtype=torch.float64) + 1000 * seed + 1
     return (2 * (i * i * 0.6180339887498949).frac() - 1).reshape(shape).float()
 

@@ -50,13 +50,13 @@ def _starter(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def start_node(tmp_path_factory):
-    """Starts nodes that do not outlive the module."""
+    """Start nodes that do not outlive the module."""
     yield from _starter(tmp_path_factory)
 
 
 @pytest.fixture
 def start_for_test(tmp_path_factory):
-    """Starts nodes that do not outlive the test."""
+    """Start nodes that do not outlive the test."""
     yield from _starter(tmp_path_factory)
 
 
@@ -76,7 +76,7 @@ def client():
 
 @pytest.fixture
 def make_client():
-    """Makes clients of other nodes."""
+    """Make clients of other nodes."""
     made = []
 
     def make(name: str) -> Client:

@@ -117,7 +117,7 @@ def test_only_what_is_declared_symmetric_is_judged_as_such(monitor, tmp_path):
 
 
 def test_bound_is_never_zero():
-    assert parse([]).min_share > 0.0
+    assert parse([]).min_fraction > 0.0
 
 
 PARENT = """

@@ -35,7 +35,7 @@ TOPICS = {row.name for row in INPUTS}
 ARGUMENTS = {
     "vpog": {*TABLE, *TOPICS, *OTHERS},
     "cameras": {*TABLE, *TOPICS, "cameras", "params_file"} - {"tf_prefix"},
-    "demo": {"frames", "seed", "device", "weights", "output", "min_share", "rviz"},
+    "demo": {"frames", "seed", "device", "weights", "output", "min_fraction", "rviz"},
 }
 
 

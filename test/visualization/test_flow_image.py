@@ -12,11 +12,11 @@ def single(x, y, **options):
 
 
 @pytest.mark.parametrize("degrees", [0, 45, 90, 135, 180, 225, 270, 315])
-@pytest.mark.parametrize("share", [0.25, 1.0])
-def test_hue_is_the_direction_and_saturation_the_length(degrees, share):
+@pytest.mark.parametrize("fraction", [0.25, 1.0])
+def test_hue_is_the_direction_and_saturation_the_length(degrees, fraction):
     angle = np.deg2rad(degrees)
-    colour = single(8 * share * np.cos(angle), 8 * share * np.sin(angle), max_px=8)
-    expected = np.array(colorsys.hsv_to_rgb(degrees / 360, share, 1.0)) * 255
+    colour = single(8 * fraction * np.cos(angle), 8 * fraction * np.sin(angle), max_px=8)
+    expected = np.array(colorsys.hsv_to_rgb(degrees / 360, fraction, 1.0)) * 255
     np.testing.assert_allclose(colour, expected, atol=2)
 
 

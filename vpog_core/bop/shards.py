@@ -54,17 +54,17 @@ class ShardFiles:
         return read_at(self.shard, offset, size) if size else None
 
     @cached_property
-    def _picture(self) -> bytes:
+    def _encoded(self) -> bytes:
         data = self._read("image")
         if data is None:
             raise VPOGError(f"'{self._where}' has no rgb or gray image: download the shard again.")
         return data
 
     def image_size(self) -> tuple[int, int]:
-        return encoded_size(self._picture, self._where)
+        return encoded_size(self._encoded, self._where)
 
     def image(self) -> np.ndarray:
-        return decode_rgb(self._picture, self._where)
+        return decode_rgb(self._encoded, self._where)
 
     def depth(self) -> np.ndarray | None:
         data = self._read("depth")

@@ -54,7 +54,7 @@ class CalibrationObject:
 
 
 @dataclass(frozen=True)
-class View:
+class CalibrationView:
     """Holds one object in one image: the image, its camera, the object's true pose [4, 4] and a detection."""
 
     image: np.ndarray
@@ -106,7 +106,7 @@ class CalibrationScene:
             lamps = lights(rng, even=False)
         return make_scene(self._number, shown, SIZE, distractors, lights=lamps)
 
-    def views(self, frame: SceneFrame, camera: Camera) -> Iterator[View]:
+    def views(self, frame: SceneFrame, camera: Camera) -> Iterator[CalibrationView]:
         """Yield the objects of a frame, some with something in front; what is mostly hidden is left out."""
         for n, name in enumerate(self.objects):
             if not frame.visible_fraction[n]:
@@ -116,7 +116,7 @@ class CalibrationScene:
             left = frame.visible_fraction[n] * mask.sum() / frame.masks[n].sum()
             if left >= MIN_VISIBLE:
                 box = jitter_box(self._rng, outer_box(mask), BOX_JITTER)
-                yield View(image, camera, frame.T_cam_obj[n], Detection(name, box, instance=n))
+                yield CalibrationView(image, camera, frame.T_cam_obj[n], Detection(name, box, instance=n))
 
 
 def _make(name: str, seed: int, plain: bool) -> CalibrationObject:

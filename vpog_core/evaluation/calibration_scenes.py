@@ -14,7 +14,7 @@ from vpog_core.evaluation.calibration_images import (
     OBJECTS,
     CalibrationObject,
     CalibrationScene,
-    View,
+    CalibrationView,
 )
 from vpog_core.evaluation.pose_error import ADD_FRACTION, add_or_adds
 from vpog_core.evaluation.tracking_samples import MOTIONS, covered, moved
@@ -152,7 +152,7 @@ def collect(
 
 
 def _estimate(
-    estimator: PoseEstimator, view: View, target: CalibrationObject
+    estimator: PoseEstimator, view: CalibrationView, target: CalibrationObject
 ) -> Iterator[tuple[np.ndarray, bool, float]]:
     """Yield the pose found in a view, and its alternatives, compared with the truth."""
     (found,) = estimator.estimate(view.image, view.camera, [view.detection])
