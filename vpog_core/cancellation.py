@@ -10,7 +10,7 @@ from contextvars import ContextVar
 class Cancelled(BaseException):
     """Raised in work that was cancelled, to end it.
 
-    It is no `Exception`, so that code which catches whatever goes wrong in a step does not go on after it.
+    It is no `Exception`, so that code which catches any `Exception` of a step does not go on after it.
     """
 
 

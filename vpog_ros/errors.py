@@ -1,4 +1,4 @@
-"""Tell users of errors: a sentence, and in the log the traceback of those that nobody expected."""
+"""Tell users of errors: a sentence, and in the log the traceback of unexpected ones."""
 
 from __future__ import annotations
 

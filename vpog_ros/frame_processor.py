@@ -88,6 +88,7 @@ class FrameProcessor:
         settings, start = parameters.read(self._node), time.monotonic()
         if self._is_too_old(frame, settings.max_age):
             return
+        # Read image, calibration and detections.
         view = self._views.read(frame, settings)
         detections = self._detections(frame, view.camera, settings)
         self._statistics.duration("latency convert", time.monotonic() - start)
@@ -176,15 +177,18 @@ class FrameProcessor:
         return estimates
 
     def _follow(self, view: FrameView, detections: list[Detection], settings: Settings) -> Estimates:
+        # Drop all tracks, if that was requested.
         if self._reset:
             self._reset = False
             self._tracker.reset()
             self._filters.reset()
+        # Estimate what is detected, and follow what is not.
         self._tracker.settings = _tracker_settings(settings)
         constraints = self.constraints(view.frame.image.header, settings)
         estimates = self._tracker.estimate(
             view.image, view.camera, detections, view.frame.time_s, constraints
         )
+        # Ask for images without detections as long as there is something to follow.
         goes_on = bool(self._tracker.boxes) and settings.tracking_without_detections
         goes_on = goes_on and self._estimator.can_track
         self._buffer.offer_images_alone(settings.tracking_detector_timeout if goes_on else None)
@@ -200,6 +204,7 @@ class FrameProcessor:
                 "publish_at_newest has no effect: it needs tracking, and refiner_rounds of 1 or more.",
             )
             return view, estimates
+        # Take the newest image, if there is a pose to move to it.
         start, posed = time.monotonic(), [e for e in estimates if e.T_cam_obj is not None]
         newest = self._buffer.take_newest_image() if posed and view.frame.stamp_ns else None
         # An earlier image means that a bag was restarted.
@@ -211,6 +216,7 @@ class FrameProcessor:
         except VPOGError as error:
             self._statistics.failure("frame", str(error))
             return view, estimates
+        # Follow the objects to it; those that are lost on the way are counted.
         carried = self._tracker.follow(there.image, there.camera, newest.time_s, constraints)
         self._statistics.duration("latency to newest image", time.monotonic() - start)
         self._statistics.leave_out(LOST, max(0, len(posed) - len(carried)))

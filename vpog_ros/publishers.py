@@ -106,12 +106,15 @@ class Publishers:
         Raises:
             VPOGError: the poses cannot be given in target_frame, and are not published.
         """
+        # Transform the poses into the frame they are published in.
         estimates, header = self._target_frame.of(estimates, header)
+        # Publish all poses, the target object's, and those of single objects.
         self.poses.publish(ObjectPoseArray(header=header, poses=[object_pose(e) for e in estimates]))
         target = self._target(estimates, settings.target_object)
         if target is not None:
             self.pose.publish(pose_stamped(target, header))
         self._objects.publish(estimates, header, self._library.ids)
+        # Publish what needs other packages, where these are installed.
         if self.tf is not None and settings.publish_tf and estimates and header.frame_id:
             self.tf.publish(
                 optional.TFMessage(transforms=[self._frame(e, header, settings) for e in estimates])
@@ -121,6 +124,7 @@ class Publishers:
             self.detections_3d.publish(optional.Detection3DArray(header=header, detections=boxes))
         if self.collision_objects is not None:
             self.collision_objects.publish(estimates, header, settings)
+        # Publish markers, which hold meshes, only for subscribers.
         if self.markers.get_subscription_count():
             shown = self._markers(estimates, header, settings)
             self.markers.publish(MarkerArray(markers=[*self._gone(shown, header), *shown]))

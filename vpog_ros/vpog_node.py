@@ -186,6 +186,7 @@ class VpogNode(parameters.RenamedParameters, LifecycleNodeMixin, Node):
     def _start_work(self, settings: Settings) -> None:
         self._notices.start_anew()
         self._on_demand.prepare()
+        # Make what processes frames, and requests between them.
         tolerance_ns = round(settings.stamp_tolerance * 1e9)
         buffer = FrameBuffer(settings.image_buffer_size, self._totals, tolerance_ns=tolerance_ns)
         recorded = self._dump.recorded(self._estimator)
@@ -196,9 +197,11 @@ class VpogNode(parameters.RenamedParameters, LifecycleNodeMixin, Node):
         process = self._dump.with_context(processor.process)
         between_frames = self._on_demand.activate(recorded, processor, buffer)
         counts, log = self._statistics, self.get_logger()
+        # Start the worker, then let messages in.
         self._worker = Worker(buffer, process, counts, log, between_frames, lambda: self.settings.max_rate)
         self._worker.start()
         self._inputs = FrameInputs(self, processor, buffer, self._on_demand, counts, self._input_group)
+        # Tell the lifecycle manager that the node is alive.
         self._bond.form(settings.bond)
         if sentence := parameters.ignored(self):
             self.get_logger().warning(sentence)

@@ -37,6 +37,7 @@ class HeldOutScene:
 
     def render(self, level: int, renderer: Renderer, other):
         """Render image [H, W, 3], depth [H, W], visible mask [H, W], visible fraction, T_cam_obj."""
+        # Place the object, the camera, the lamps and what is around the object.
         rng, mesh = self.rng, renderer.mesh
         thing = _Thing(renderer, _resting(rng, mesh, np.zeros(2)))
         T_world_cam = self._camera_pose(mesh, thing.T_world_obj)
@@ -46,10 +47,12 @@ class HeldOutScene:
         if LEVELS[level] == "occluded":
             others = self._occluder(thing, T_cam_world, other)
         things = [thing, *others]
+        # Draw the table with their shadows.
         hulls = [transform_points(t.T_world_obj, t.renderer.mesh.hull_points) for t in things]
         towards = T_world_cam[:3, :3] @ np.asarray(lamps[0].direction)
         image = table.draw(self.K, T_cam_world, SIZE, hulls, towards)
         depth = _table_depth(self.K, T_cam_world, table.half)
+        # Render the objects over it; the nearest is seen.
         instance_map = np.full(SIZE, -1)
         for index, each in enumerate(things):
             part = each.renderer.render(T_cam_world @ each.T_world_obj, self.K, SIZE, lamps)
@@ -57,6 +60,7 @@ class HeldOutScene:
             image[front], depth[front], instance_map[front] = part.rgb[front], part.depth[front], index
             if index == 0:
                 alone = np.count_nonzero(part.mask)
+        # Apply lens and sensor, except at the cleanest level.
         mask = instance_map == 0
         finished = image if level == 1 else _lens_and_sensor(rng, image)
         return finished, depth, mask, float(mask.sum() / max(alone, 1)), T_cam_world @ thing.T_world_obj

@@ -33,14 +33,17 @@ def vsd(
         depth_test: what the depth camera measured.
         K: [3, 3]; diameter and delta in the unit of the depth maps.
     """
+    # Convert depths to distances along the rays.
     rays = ray_lengths(K, depth_test.shape)
     est, gt, test = (rays * np.asarray(d, dtype=np.float64) for d in (depth_est, depth_gt, depth_test))
+    # Find what is visible of the object in each pose.
     visible_gt = _visible(test, gt, delta)
     visible_est = _visible(test, est, delta) | (visible_gt & (est > 0))
     both = visible_gt & visible_est
     union = np.count_nonzero(visible_gt | visible_est)
     if union == 0:
         return np.ones(len(taus))
+    # Count the pixels that one pose alone shows, or both at different distances.
     apart = np.abs(gt[both] - est[both]) / diameter
     wrong = np.array([np.count_nonzero(apart >= tau) for tau in taus])
     return (wrong + union - np.count_nonzero(both)) / union

@@ -24,8 +24,8 @@ FEATURES = ("support", "agreement", "error")
 ALIGNED_FEATURES = (*FEATURES, "similarity")
 """The score features of an aligned pose; similarity: -1..1, see `alignment.RenderedView`."""
 FEATURES_IN_FILE = (*FEATURES, "likeness")
-"""The names of `ALIGNED_FEATURES` in weights files; a calibration of other features is not used, see
-`read_calibration`."""
+"""The names of `ALIGNED_FEATURES` in weights files, the last under its old name, so that older files can be
+read. A calibration of other features is not used, see `read_calibration`."""
 REFINED_FEATURES = (*ALIGNED_FEATURES, "visible", "precision")
 """The score features of a pose that the refiner compared with the image: also the fraction of the object
 that is visible and agrees, and the flow's mean logarithmic scale, see `render_and_compare.RefinedPose`."""

@@ -101,6 +101,7 @@ def draw_samples(
     """Draw poses T_virt_obj [count, 4, 4], equally likely, from the distribution of a hypothesis."""
     if hypothesis.pnp is None:
         return np.zeros((0, 4, 4))
+    # Sample the distribution around the pose.
     support = hypothesis.support or _inlier_support(
         hypothesis.crop, hypothesis.pairs, hypothesis.pnp, calibration.covariance
     )
@@ -108,6 +109,7 @@ def draw_samples(
     generator = torch.Generator().manual_seed(seed)
     T, covariance = (torch.from_numpy(v)[None] for v in (hypothesis.T_virt_obj, hypothesis.pnp.covariance))
     drawn = sample_poses(problem, T, covariance, samples=max(4 * count, 512), generator=generator)
+    # Draw from the samples by their weights.
     probability = drawn.log_weights[0].softmax(dim=-1)
     chosen = torch.multinomial(probability, count, replacement=True, generator=generator)
     return drawn.T[0, chosen].numpy()

@@ -29,6 +29,7 @@ def cluster_at_pose(
     Args:
         T_virt_obj: [4, 4] of the crop's virtual camera.
     """
+    # Frame the pose as a template: direction, distance and roll.
     mesh, side = renderer.mesh, target.templates.size
     to_camera = -T_virt_obj[:3, :3].T @ T_virt_obj[:3, 3] - mesh.center
     distance = float(np.linalg.norm(to_camera))
@@ -37,9 +38,11 @@ def cluster_at_pose(
     level = template_camera(mesh, direction, side, distance=diameters)[1]
     roll = align_roll(level[:3, :3], T_virt_obj[:3, :3])
     K, T_template = template_camera(mesh, direction, side, roll=roll, distance=diameters)
+    # Render it as the reference.
     render = renderer.render(T_template, K, (side, side))
     coords = render.coords.copy()
     coords[~render.mask] = np.nan
+    # Add the nearest templates, turned like it.
     R_ref = T_template[:3, :3]
     around = target.neighbours(direction, R_ref, size - 1)
     return Cluster(

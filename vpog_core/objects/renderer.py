@@ -114,8 +114,10 @@ class Renderer:
         lights = (DEFAULT_LIGHT,) if lights is None else (lights,) if isinstance(lights, Light) else lights
         T = np.asarray(T_cam_obj, dtype=np.float64)
         K = np.asarray(K, dtype=np.float64)
+        # Find what each pixel sees, and its depth, normal and coordinates.
         hits = self.cast(T, K, size)
         out = self._geometry(T, hits, size)
+        # Shade it over the background.
         out.rgb = np.empty((*size, 3), dtype=np.uint8)
         out.rgb[...] = background
         if supersample > 1:
@@ -149,6 +151,7 @@ class Renderer:
 
     def cast(self, T: np.ndarray, K: np.ndarray, size: tuple[int, int]) -> Hits:
         """Find first hits of the rays through all pixels of a camera K [3, 3] with the mesh at T [4, 4]."""
+        # Make the rays of the pixels around the object, in the object frame.
         x0, y0, x1, y1 = self.window(T, K, size)
         R = T[:3, :3].astype(np.float32)
         along_x = ((np.arange(x0, x1) - K[0, 2]) / K[0, 0]).astype(np.float32)[:, None] * R[0]
@@ -158,6 +161,7 @@ class Renderer:
         if not len(rays):
             none = np.zeros(0, np.int32)
             return Hits(none, none, np.zeros((0, 3), np.float32), np.zeros(0, np.float32), rays)
+        # Cast them, and convert the hits to pixels of the image.
         origins = np.empty_like(rays)
         origins[:] = origin
         found = self._scene.run(origins, rays, output=1)

@@ -38,6 +38,7 @@ def visible_surface(mesh: Mesh, count: int, rng: np.random.Generator) -> Surface
     Args:
         count: points that are drawn.
     """
+    # Draw points evenly over the faces.
     corners = mesh.vertices[mesh.faces]
     cross = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     double_area = np.linalg.norm(cross, axis=1)
@@ -46,9 +47,11 @@ def visible_surface(mesh: Mesh, count: int, rng: np.random.Generator) -> Surface
     weights = np.stack([u, v - u, 1 - v], axis=1)
     points = (corners[face] * weights[..., None]).sum(axis=1)
     normals = cross[face] / double_area[face][:, None]
+    # Look up their colours, each as the mean over its part of the surface.
     renderer = Renderer(mesh)
     footprint = np.full(count, np.sqrt(double_area.sum() / 2 / count), dtype=np.float32)
     colors = np.asarray(renderer.surface.color(face, weights.astype(np.float32), footprint), np.float32)
+    # Keep those that are seen, from each side of their face.
     seen = [_seen(renderer, points, side * normals, rng) for side in (1, -1)]
     index = rng.permutation(np.concatenate([np.flatnonzero(seen[0]), count + np.flatnonzero(seen[1])]))
     both = np.concatenate([normals, -normals])

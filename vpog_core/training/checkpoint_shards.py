@@ -56,6 +56,7 @@ def pack(run: str | Path, shards: str | Path, budget: int = BUDGET) -> str:
     run, shards = Path(run), Path(shards)
     if not (run / CHECKPOINT).is_file():
         raise VPOGError(f"There is no {CHECKPOINT} in '{run}': give the output folder of a run.")
+    # Choose the highest fidelity that fits.
     checkpoint = read_checkpoint(run / CHECKPOINT)
     config = yaml.safe_load((run / "config.yaml").read_text())
     fidelity = _best_fidelity(checkpoint, budget)
@@ -63,6 +64,7 @@ def pack(run: str | Path, shards: str | Path, budget: int = BUDGET) -> str:
         raise VPOGError(
             f"The weights of '{run}' alone take more than {budget / MIB:.0f} MiB: give a larger budget."
         )
+    # Write the state in pieces, in place of earlier ones.
     content = _bytes(reduced(checkpoint, fidelity))
     shards.mkdir(parents=True, exist_ok=True)
     for old in shards.glob("state.*.bin"):
@@ -72,6 +74,7 @@ def pack(run: str | Path, shards: str | Path, budget: int = BUDGET) -> str:
         part, name = content[start : start + SHARD_BYTES], f"state.{n:03d}.bin"
         (shards / name).write_bytes(part)
         listed.append({"name": name, "sha256": digest([part])})
+    # Write the list of pieces last: with it the shards are complete.
     manifest = {"fidelity": fidelity, "pieces": listed, "config": config}
     atomic_write(shards / MANIFEST, json.dumps(manifest, indent=1))
     return fidelity
@@ -84,13 +87,16 @@ def unpack(shards: str | Path, run: str | Path) -> str:
         VPOGError: a shard is missing or damaged.
     """
     shards, run = Path(shards), Path(run)
+    # Read the pieces.
     manifest = _manifest(shards)
     content = b"".join(_read_shard(shards, entry) for entry in manifest["pieces"])
     checkpoint = restored(torch.load(io.BytesIO(content), map_location="cpu", weights_only=True))
+    # Write configuration and history.
     run.mkdir(parents=True, exist_ok=True)
     atomic_write(run / "config.yaml", yaml.safe_dump(manifest["config"], sort_keys=False))
     history = checkpoint["callbacks"]["RunFiles"]["history"]
     atomic_write(run / HISTORY, json.dumps(history, indent=1))
+    # Write weights and checkpoint.
     network = _network(manifest["config"])
     network.load_state_dict(_with_prefix_removed(checkpoint["state_dict"], "averaged."))
     save_weights(network, run / WEIGHTS, {"steps": str(checkpoint["global_step"])})

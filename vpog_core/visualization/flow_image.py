@@ -73,17 +73,21 @@ def draw_match(match: MatchView, tile: int = 336, max_lines: int = 60) -> np.nda
         tile: side of a tile, pixels.
         max_lines: correspondences drawn at most, spread evenly over the crop.
     """
+    # Lay out three tiles with room for titles.
     gap, font = max(6, tile // 40), max(12, tile // 21)
     bar = text_size("x", font)[1] + gap
     panel = np.empty((tile + bar + gap, 3 * tile + 4 * gap, 3), np.uint8)
     panel[:] = _BACKGROUND
     lefts = [gap + k * (tile + gap) for k in range(3)]
+    # Draw crop, template and flow.
     limit = flow_range(match.flow, match.seen)
     flow = colour_wheel(match.flow, limit, match.seen, match.confidence)
     for left, image in zip(lefts, (match.crop, match.template, flow), strict=True):
         panel[bar : bar + tile, left : left + tile] = _scaled(image, tile)
+    # Join the correspondences, and draw the legend.
     _draw_lines(panel, match, (lefts[0], bar), (lefts[1], bar), tile, max_lines)
     _draw_legend(panel, limit, (lefts[2], bar), tile, font)
+    # Write titles and numbers.
     notes = ("", _matches_note(match), f"seen {100.0 * float(np.mean(match.seen)):.0f} %")
     for left, title, note in zip(lefts, ("crop", "template", "flow"), notes, strict=True):
         draw_text(panel, title, (left + 2, gap // 2), font)

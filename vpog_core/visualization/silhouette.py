@@ -32,6 +32,7 @@ def silhouette(
         scale: mask pixels per image pixel. The corner stays in image pixels; the centre of mask pixel m lies
             at image pixel `corner + (m + 0.5) / scale - 0.5`.
     """
+    # Leave out faces that the camera cannot project.
     nothing = np.zeros((0, 0), np.uint8), (0, 0)
     points = transform_points(T_cam_obj, np.asarray(vertices, np.float64))
     drawable = can_project(camera, points)
@@ -40,6 +41,7 @@ def silhouette(
         faces = faces[drawable[faces].all(axis=1)]
     if not len(faces):
         return nothing
+    # Project the others, and find the window they lie in.
     pixels = np.zeros((len(points), 2))
     pixels[drawable] = project(camera, points[drawable])
     used = pixels[np.unique(faces)]
@@ -48,6 +50,7 @@ def silhouette(
     high = np.minimum(np.ceil(used.max(axis=0)) + 3, limit).astype(int)
     if (high <= low).any():
         return nothing
+    # Fill them.
     mask = np.zeros(((high - low) * scale)[::-1], np.uint8)
     _fill_triangles(mask, ((pixels - low + 0.5) * scale - 0.5)[faces])
     return mask, (int(low[0]), int(low[1]))
@@ -60,16 +63,19 @@ def outline(
 
     Specks of less than four pixels are left out; the list is empty where nothing is in the image.
     """
+    # Choose a resolution by the size of the object in the image.
     vertices = np.asarray(vertices)
     size = float(np.linalg.norm(np.ptp(vertices, axis=0)))
     pixels = camera.K[0, 0] * size / max(float(T_cam_obj[2, 3]), _NEAR)
     finest = FINEST if len(faces) < MANY_FACES else FINEST // 2
     scale = int(np.clip(1200 / min(max(pixels, 1.0), float(max(camera.width, camera.height))), 1, finest))
+    # Fill the silhouette, and smooth its rim.
     mask, corner = silhouette(camera, T_cam_obj, vertices, faces, scale)
     if not mask.any():
         return []
     mask = cv2.GaussianBlur(mask, (0, 0), 0.6 * scale)
     _, mask = cv2.threshold(mask, 127, 255, cv2.THRESH_BINARY)
+    # Follow the rim.
     contours, _ = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
     kept = [c.reshape(-1, 2).astype(np.float64) for c in contours if cv2.contourArea(c) >= 4 * scale**2]
     return [(_smooth(curve, scale) + 0.5) / scale - 0.5 + corner for curve in kept]

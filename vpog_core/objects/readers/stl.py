@@ -17,7 +17,7 @@ _FACET = np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute
 def read_stl(file: MeshFile) -> list[Part]:
     """Return the triangles of an STL file, each with corners of its own.
 
-    A binary file may begin with "solid" as well; what its length says is believed.
+    A binary file may begin with "solid" as well; its length tells which it is.
 
     Raises:
         VPOGError: the file is cut or broken.

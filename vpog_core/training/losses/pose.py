@@ -56,18 +56,23 @@ def pose_loss(
         diameters) of the better minimum, means over the queries with a pose; `pose_fraction`: of the
         queries, how many have one.
     """
+    # Solve for both minima.
     problem = PnPProblem(found.points_2d, found.points_3d, shared_weights(found.confidence), K)
     near, other = _two_solutions(problem, T_true)
     valid = near.valid
+    # Scale the weights to the size of the errors.
     scale = _calibrating_scale(pose_cost(problem.detach(), T_true) - near.cost)
     problem = replace(problem, weights=problem.weights * scale[:, None, None])
+    # Estimate the normaliser by samples around both minima: Monte-Carlo loss.
     T = torch.stack((near.T, other.T), dim=1)
     covariance = torch.stack((near.covariance, other.covariance), dim=1) / scale[:, None, None, None].square()
     drawn = sample_poses(problem, T, covariance, samples, generator=generator)
     values = (pose_cost(problem, T_true) + drawn.log_evidence) / FREEDOM
+    # Add the error of the minimum itself, which has a gradient through one more step.
     if derivative:
         stepped = gauss_newton_step(problem, near.T)
         values = values + derivative * _solution_loss(stepped, T_true, diameter)
+    # Measure the better minimum.
     best = torch.where((other.valid & (other.cost < near.cost))[:, None, None], other.T, near.T)
     rotation = torch.rad2deg(rotation_log(best[:, :3, :3] @ T_true[:, :3, :3].mT).norm(dim=-1))
     translation = (best[:, :3, 3] - T_true[:, :3, 3]).norm(dim=-1) / diameter

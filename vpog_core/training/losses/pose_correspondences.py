@@ -87,6 +87,7 @@ def lift(templates: PosedDepth, view: Tensor, pixels: Tensor, diameter: Tensor) 
     Args:
         view: [B, M] which template; diameter: [B] metres.
     """
+    # Find the four pixels around each place, and the nearest one.
     height, width = templates.depth.shape[-2:]
     limit = pixels.new_tensor((width, height))
     inside = ((pixels > -0.5) & (pixels < limit - 0.5)).all(dim=-1)
@@ -95,6 +96,7 @@ def lift(templates: PosedDepth, view: Tensor, pixels: Tensor, diameter: Tensor) 
     part = (pixels - low).clamp(0, 1)
     steps = pixels.new_tensor(((0, 0), (1, 0), (0, 1), (1, 1)))
     places = torch.cat((low[:, :, None] + steps, nearest[:, :, None]), dim=2)  # [B, M, 5, 2]
+    # Look up their points, and interpolate.
     points, there = _surface(templates, view, places)
     (top_left, top_right, low_left, low_right, here), x, y = (
         points.unbind(dim=2),
@@ -103,6 +105,7 @@ def lift(templates: PosedDepth, view: Tensor, pixels: Tensor, diameter: Tensor) 
     )
     top, bottom = top_left + x * (top_right - top_left), low_left + x * (low_right - low_left)
     smooth = top + y * (bottom - top)
+    # Take the nearest pixel where the four are not on one piece of surface.
     close = (smooth.detach() - here).norm(dim=-1) < 4 * diameter[:, None] / width
     whole = there[..., :4].all(dim=-1) & close
     return torch.where(whole[..., None], smooth, here), inside & there[..., 4]

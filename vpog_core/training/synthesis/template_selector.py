@@ -80,14 +80,17 @@ class TemplateSelector:
         def uniform(*shape: int) -> Tensor:
             return torch.rand(shape, generator=generator, device=device, dtype=torch.float64)
 
+        # Draw the reference views.
         rank = (uniform(B) * REFERENCE_NEIGHBOURS).long() * (uniform(B) < 0.5) * (not exact)
         reference = self.nearest(R, REFERENCE_NEIGHBOURS).gather(1, rank[:, None])[:, 0]
+        # Choose the clusters around them, and draw the negatives.
         low, high, turn = self._negative_kinds(
             uniform(B, self.negatives), uniform(B, self.negatives), generator
         )
         ranks = torch.arange(self.cluster, device=device).expand(B, -1)
         ranks = torch.cat([ranks, low + (uniform(B, self.negatives) * (high - low)).long()], dim=1)
         views = self._order[reference].gather(1, ranks)
+        # Roll all views like the reference, the negatives by their own turns as well.
         R_ref = rotation_z(2 * torch.pi * uniform(B)) @ self.rotations[reference]
         rolls = roll_free_distance(self.rotations[views], R_ref[:, None])[1]
         none = torch.zeros(B, self.cluster, device=device, dtype=torch.float64)
