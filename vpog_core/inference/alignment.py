@@ -137,9 +137,9 @@ def align(
     best = Alignment(T_cam_obj, before, before)
     # Start from the corrected pose whose render is most similar.
     for pose in corrected:
-        other = (
-            None if pose.rays is None else RenderedView.of(renderer, observation, pose.T_cam_obj, max_size)
-        )
+        if pose.rays is None:
+            continue
+        other = RenderedView.of(renderer, observation, pose.T_cam_obj, max_size)
         if other is not None and (view is None or other.similarity > best.similarity):
             view, best = other, replace(best, corrected=pose).moved_to(pose, other.similarity)
     if view is None or (should_follow_flow is not None and not should_follow_flow(best.similarity)):
@@ -147,15 +147,27 @@ def align(
     # Follow the flow as long as the similarity rises and the pose stays near.
     start = best.T_cam_obj
     for window in (COARSE_WINDOW, *[FINE_WINDOW] * (rounds - 1))[:rounds]:
-        (found,) = follow_flow([view], window)
-        after = None
-        if found is not None and is_near(start, found.T_cam_obj):
-            after = RenderedView.of(renderer, observation, found.T_cam_obj, max_size)
+        after, found = _one_round(view, window, renderer, observation, start, max_size)
         if after is not None and after.similarity > best.similarity:
             view, best = after, best.moved_to(found, after.similarity)
         elif window == FINE_WINDOW:
             break
     return best
+
+
+def _one_round(
+    view: RenderedView,
+    window: int,
+    renderer: Renderer,
+    observation: Observation,
+    T_start: np.ndarray,
+    max_size: int,
+) -> tuple[RenderedView | None, FlowPose | None]:
+    """Follow the flow once; return the view at the pose found, and that pose; None where it is not near."""
+    (found,) = follow_flow([view], window)
+    if found is None or not is_near(T_start, found.T_cam_obj):
+        return None, None
+    return RenderedView.of(renderer, observation, found.T_cam_obj, max_size), found
 
 
 @dataclass
