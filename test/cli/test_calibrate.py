@@ -69,14 +69,14 @@ def test_what_is_fitted_is_reported_and_stored_and_the_network_stays(weights, mo
     assert "nan" not in said
     assert str(output) in said
     calibration = read_calibration(output)
-    assert calibration.num_samples == 200
+    assert calibration.num_samples == 150
     assert calibration.covariance == pytest.approx(2.0, rel=0.3)
     assert calibration.aligned.covariance == pytest.approx(3.0, rel=0.3)
     assert len(calibration.aligned.coefficients) == len(calibration.coefficients) + 1
     assert calibration.refined.covariance == pytest.approx(4.0, rel=0.3)
     assert len(calibration.refined.coefficients) == len(REFINED_FEATURES)
     assert calibration.tracked.covariance == pytest.approx(1.5, rel=0.3)
-    assert calibration.tracked.num_samples == 200
+    assert calibration.tracked.num_samples == 150
     (before, tensors), (after, same) = contents(weights), contents(output)
     assert after.items() >= before.items()
     assert tensors.keys() == same.keys()
@@ -88,7 +88,7 @@ def test_numbers_of_16_bits_are_stored_where_asked_for(weights, monkeypatch, tmp
     output = tmp_path / "half.safetensors"
     assert main(["calibrate", "--weights", str(weights), "--output", str(output), "--half"]) == 0
     assert {tensor.dtype for tensor in contents(output)[1].values()} == {np.dtype(np.float16)}
-    assert read_calibration(output).num_samples == 200
+    assert read_calibration(output).num_samples == 150
 
 
 def test_a_dry_run_stores_nothing(weights, monkeypatch):
@@ -105,7 +105,7 @@ def test_without_output_the_file_itself_is_calibrated_again(weights, monkeypatch
         monkeypatch.setattr(calibration_scenes, "collect", lambda *_, seed=seed, **__: answers(seed=seed))
         assert main(["calibrate", "--weights", str(own)]) == 0
     assert contents(own)[0]["trained"] == "never"
-    assert read_calibration(own).num_samples == 200
+    assert read_calibration(own).num_samples == 150
 
 
 @pytest.mark.parametrize("extra", [["--scenes", "2"], ["--weights", "none.safetensors"]])

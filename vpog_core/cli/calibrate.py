@@ -20,11 +20,10 @@ Fit the conversion of matches to a probability (the score) and a covariance of t
 
 The network estimates poses of objects it was not trained on, in synthetic scenes whose poses are known:
 textured and plain objects, some partly hidden, and in every second scene meshes that are not exact, hard
-light, and a camera that blurs and adds noise. Two thirds of the scenes fit a few numbers: how features are
-weighted, on the poses of all views that were tried, and the probability, on the best pose of each detection.
-The others check them, on the best poses: from matches alone, aligned with the image, and followed from one
-image to the next, by the refiner or by optical flow alone. They are stored in the weights file, which stays
-the same network. Run it for every newly trained file."""
+light, and a camera that blurs and adds noise. Two thirds of the scenes fit a few numbers, on the best pose
+of each detection; the others check them: poses from matches alone, aligned with the image, and followed
+from one image to the next, by the refiner or by optical flow alone. They are stored in the weights file,
+which stays the same network. Run it for every newly trained file."""
 
 LEGEND = """\
 matched: poses from matches alone; aligned: those aligned with the image; tracked, flow: those followed by

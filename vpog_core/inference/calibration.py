@@ -36,7 +36,7 @@ FLOW_FEATURES = ("coverage", "step", "similarity")
 """The score features of a pose that was followed by optical flow alone, see
 `tracked_pose.compute_flow_features`."""
 MIN_SAMPLES, MIN_BEST = 40, 20
-"""Least number of poses for a fit, and of best poses for that of bias and slope alone."""
+"""Least number of poses for a fit, and of best poses for theirs."""
 SIGNS = {
     "matched": (1, 1, -1),
     "aligned": (1, 1, -1, 1),
@@ -288,9 +288,8 @@ def best_of_each(score: np.ndarray, detection: np.ndarray) -> np.ndarray:
 def fit_best(samples: CalibrationSamples, detection: np.ndarray, signs: Sequence[int]) -> ScoreCalibrator:
     """Fit a calibrator whose score is a probability for the best pose of each detection.
 
-    All poses tell how features are weighted, so that the score ranks the poses of a detection: its wrong
-    alternatives look much like it. But the best of several poses is correct more often than any pose of the
-    same features, so bias and slope are fitted to the best alone (Platt scaling).
+    The best of several poses is correct more often than any pose of the same features, so a fit to all poses
+    is too low for it. All poses tell which is the best of each detection; the calibrator is fitted to those.
 
     Args:
         samples: N poses; detection: [N], the same number for the poses of one detection; signs: see `fit`.
@@ -300,15 +299,7 @@ def fit_best(samples: CalibrationSamples, detection: np.ndarray, signs: Sequence
     """
     ranking = fit(samples, signs)
     best = samples[best_of_each(ranking.probability(samples.score_features), detection)]
-    logit = best.score_features @ ranking.coefficients
-    scaled = fit(replace(best, score_features=logit[:, None]), (1,), MIN_BEST)
-    (slope,) = scaled.coefficients
-    return replace(
-        ranking,
-        bias=scaled.bias,
-        coefficients=tuple(slope * c for c in ranking.coefficients),
-        covariance=scaled.covariance,
-    )
+    return fit(best, signs, MIN_BEST)
 
 
 def fit(samples: CalibrationSamples, signs: Sequence[int], least: int = MIN_SAMPLES) -> ScoreCalibrator:
