@@ -69,7 +69,7 @@ class Options:
         maximum=16,
     )
     retry_below_score: float = setting(
-        0.5, "Score of the best pose below which retry_views more views are tried.", minimum=0.0, maximum=1.0
+        0.7, "Score of the best pose below which retry_views more views are tried.", minimum=0.0, maximum=1.0
     )
     rolls: int = setting(
         2,
