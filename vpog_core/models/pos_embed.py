@@ -24,7 +24,7 @@ def grid_positions(height: int, width: int, device: torch.device | None = None) 
 
 def frequencies(count: int, base: float) -> Tensor:
     """Return frequencies [count]: base ** (-k / count)."""
-    return base ** (-torch.arange(count, dtype=torch.float32, device="cpu") / count)
+    return base ** (-torch.arange(count, dtype=torch.float32) / count)
 
 
 def angles_to(axes: Tensor, directions: Tensor) -> Tensor:
@@ -96,7 +96,7 @@ class S2RoPE(nn.Module):
             raise ValueError(f"head_dim {head_dim} has too few channels for S2RoPE: use 16 at least.")
         self.register_buffer("row_ladder", frequencies(in_plane // 2, base), persistent=False)
         self.register_buffer("column_ladder", frequencies(in_plane - in_plane // 2, base), persistent=False)
-        sphere = SPHERE_FREQUENCY * 2.0 ** torch.arange(self.sphere_pairs, dtype=torch.float32, device="cpu")
+        sphere = SPHERE_FREQUENCY * 2.0 ** torch.arange(self.sphere_pairs, dtype=torch.float32)
         self.register_buffer("sphere_ladder", sphere, persistent=False)
         self.register_buffer("axes", torch.tensor(AXES, dtype=torch.float32), persistent=False)
 

@@ -114,6 +114,6 @@ def placement_matrices(grid: int) -> Tensor:
 
 def _spread(scale: float, shift: float, grid: int) -> Tensor:
     """Return [grid, grid]: fractions of a crop's rows (last) on a template's rows, for a shift in sides."""
-    middle, patches = (grid - 1) / 2, torch.arange(grid, dtype=torch.float32, device="cpu")
+    middle, patches = (grid - 1) / 2, torch.arange(grid, dtype=torch.float32)
     places = scale * (patches - middle) + middle + shift * grid
     return (1 - (patches[:, None] - places).abs()).clamp_min(0.0)
