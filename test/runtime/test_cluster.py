@@ -20,7 +20,7 @@ import time
 import numpy as np
 from distributed import get_worker
 
-from vpog_core.inference.calibration import FEATURES, REFINED_FEATURES, TRACKED_FEATURES
+from vpog_core.inference.calibration import FEATURES, FLOW_FEATURES, REFINED_FEATURES, TRACKED_FEATURES
 from vpog_core.types import VPOGError
 
 def make(limit):
@@ -40,12 +40,12 @@ class SceneEvaluator:
     def run(self, scene):
         get_worker()  # fails but on a worker
         rng = np.random.default_rng(scene)
-        features = FEATURES, REFINED_FEATURES, TRACKED_FEATURES
-        return tuple([self.pose(rng, len(names), scene) for _ in range(self.frames)] for names in features)
+        features = FEATURES, REFINED_FEATURES, TRACKED_FEATURES, FLOW_FEATURES
+        return tuple([self.pose(rng, len(f), scene, n) for n in range(self.frames)] for f in features)
 
-    def pose(self, rng, count, scene):
+    def pose(self, rng, count, scene, detection):
         correct = rng.random() < 0.6
-        return rng.normal(size=count) + correct, correct, rng.chisquare(6), scene, True
+        return rng.normal(size=count) + correct, correct, rng.chisquare(6), scene, detection
 """
 
 
@@ -93,8 +93,8 @@ def test_calibrate_is_fitted_to_what_the_workers_find(job, cluster, monkeypatch,
     words = ["--scenes", "6", "--frames", "40", "--dry-run", "--cluster", cluster.scheduler_address]
     assert main(["calibrate", *words]) == 0
     counts = [line.split()[1:] for line in capsys.readouterr().out.splitlines() if line.startswith("poses")]
-    # Of matches, aligned, refined and tracked poses: four scenes that are fitted, and two that check.
-    assert counts == [["160", "80"]] * 4
+    # Of matches, aligned, refined, tracked and flow's poses: four scenes that are fitted, and two that check.
+    assert counts == [["160", "80"]] * 5
 
 
 def test_a_cluster_that_cannot_be_used_is_named(job, monkeypatch):
