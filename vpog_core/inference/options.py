@@ -152,7 +152,7 @@ class TrackerSettings:
         maximum=1.0,
     )
     retrieve_every: int = setting(
-        15,
+        30,
         "Frames after which a tracked object is searched for among all views again; 0: never.",
         unit="frames",
         minimum=0,
