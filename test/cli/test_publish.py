@@ -71,7 +71,7 @@ def test_weights_card_and_results_in_one_go(weights, tree, tmp_path, monkeypatch
     assert "vpog evaluate --synthetic heldout" in card
     assert "    score error" in card
     assert (tree / publish_module.RESULTS).read_text().startswith("# Results")
-    assert read_calibration(tree / "vpog_core" / "weights" / "net.safetensors").num_samples == 200
+    assert read_calibration(tree / "vpog_core" / "weights" / "net.safetensors").num_samples == 150
     # Again: nothing is computed a second time, and the card stays.
     monkeypatch.setattr(calibration_scenes, "collect", None)
     assert main([*words, "--into", str(tree)]) == 0
