@@ -3,8 +3,8 @@ import pytest
 
 from vpog_core.evaluation import calibration_images
 from vpog_core.evaluation.calibration_images import MIN_VISIBLE, OBJECTS, CalibrationScene
-from vpog_core.inference.alignment import RenderedView
 from vpog_core.inference.observation import Observation
+from vpog_core.inference.rendered_view import RenderedView
 from vpog_core.objects.library import ObjectLibrary
 from vpog_core.objects.renderer import Renderer
 

@@ -20,7 +20,7 @@ from vpog_core.geometry.se3 import (
     transform,
     transform_points,
 )
-from vpog_core.inference.alignment import FlowPose, RenderedView, align
+from vpog_core.inference.alignment import FlowPose, align
 from vpog_core.inference.calibration import squared_distance
 from vpog_core.inference.correspondence import correspondences
 from vpog_core.inference.estimator import PoseEstimator
@@ -28,6 +28,7 @@ from vpog_core.inference.hypothesis import PoseHypothesis
 from vpog_core.inference.networks import Networks
 from vpog_core.inference.observation import Observation
 from vpog_core.inference.options import Options
+from vpog_core.inference.rendered_view import RenderedView
 from vpog_core.objects.mesh import Mesh, save_mesh
 from vpog_core.objects.renderer import Light, Renderer
 from vpog_core.synthetic.objects import make_object

@@ -114,3 +114,16 @@ def rotation_from_quaternion(q: np.ndarray) -> np.ndarray:
 def random_rotation(rng: np.random.Generator) -> np.ndarray:
     """Draw a rotation [3, 3], uniform on SO(3)."""
     return rotation_from_quaternion(rng.standard_normal(4))
+
+
+def is_within(T_from: np.ndarray, T_to: np.ndarray, max_turn: float, max_shift: float) -> bool:
+    """Tell whether a finite pose [4, 4] is near another: turned by less, and shifted by less, than given.
+
+    Args:
+        max_turn: radians; max_shift: fraction of the distance of `T_from`.
+    """
+    if not np.isfinite(T_to).all():
+        return False
+    shift = np.linalg.norm(T_to[:3, 3] - T_from[:3, 3])
+    within = shift < max_shift * np.linalg.norm(T_from[:3, 3])
+    return bool(rotation_angle(T_from[:3, :3], T_to[:3, :3]) < max_turn and within)

@@ -1,42 +1,27 @@
 """Align the rendered object with the image by optical flow, at the full resolution of the image.
 
-The object is rendered at its pose into a look-at crop of the full image. Optical flow from the corners of the
-render to the crop (Lucas-Kanade in a pyramid: Bouguet, Pyramidal Implementation of the Lucas Kanade Feature
-Tracker, 2000), checked by the flow back, carries surface points to where the image shows them; PnP gives the
-pose that agrees.
+The object is rendered at its pose into a look-at crop of the full image (`rendered_view`). Optical flow from
+the corners of the render to the crop (Lucas-Kanade in a pyramid: Bouguet, Pyramidal Implementation of the
+Lucas Kanade Feature Tracker, 2000), checked by the flow back, carries surface points to where the image shows
+them; PnP gives the pose that agrees.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import cv2
 import numpy as np
 
 from vpog_core.geometry import pinhole
-from vpog_core.geometry.camera import VirtualCamera, look_at_crop, project, warp_all
 from vpog_core.geometry.pnp import PnPInput, PnPResult, solve_pnp_all
-from vpog_core.geometry.se3 import invert, rotation_angle, transform_points
+from vpog_core.geometry.se3 import is_within
 from vpog_core.inference.observation import Observation
 from vpog_core.inference.render_and_compare import RefinedPose
-from vpog_core.objects.renderer import Render, Renderer
-from vpog_core.types import Camera, VPOGError
+from vpog_core.inference.rendered_view import LOCAL_SIGMA, MAX_SIZE, RenderedView, count_cells, normalised
+from vpog_core.objects.renderer import Renderer
 
-MAX_SIZE, MIN_SIZE = 256, 48
-"""Sides of the crop, pixels; an object that would need a smaller one is left as it is."""
-MAX_ENLARGEMENT = 1.5
-"""Largest scale of the crop: its pixels over those of the image."""
-PADDING = 1.15
-LOCAL_SIGMA = 1 / 32
-"""Size of the neighbourhood that brightness and contrast are normalised over; fraction of the crop's side."""
-COARSE_SIGMA = 1 / 8
-"""The wider neighbourhood that similarity is measured over as well: it sees shapes that survive blur."""
-DOWNSAMPLE_SIGMA = 6.0
-"""Standard deviation, pixels, above which the image is scaled down before a Gaussian filter."""
-MIN_CONTRAST = 6.0
-"""Grey levels: contrast fainter than this is noise, and is not amplified."""
 COARSE_WINDOW, FINE_WINDOW = 31, 15
 """Sides of the flow's window, pixels. A large one finds more, in the first round; a small one is exact."""
 PYRAMID_LEVELS = 4
@@ -51,12 +36,10 @@ INLIER_THRESHOLD = 2 / 256
 """Largest reprojection error of an inlier; fraction of the crop's side."""
 MIN_POINTS, MIN_FRACTION = 20, 0.3
 """Least number, and least fraction, of the points found by flow that must agree with the aligned pose."""
-MIN_SPREAD, CELL = 0.1, 1 / 16
-"""Least fraction of the object's cells (side: fraction of the crop's) that inliers cover."""
+MIN_SPREAD = 0.1
+"""Least fraction of the object's cells that inliers cover, see `rendered_view.CELL`."""
 MAX_TURN, MAX_SHIFT = np.radians(20.0), 0.15
 """Largest rotation and shift (fraction of the distance) of an alignment; a larger one is rejected."""
-MIN_PIXELS = 100
-"""Least number of pixels that are compared; with fewer, the similarity is unknown."""
 
 
 @dataclass
@@ -170,93 +153,6 @@ def _one_round(
     return RenderedView.of(renderer, observation, found.T_cam_obj, max_size), found
 
 
-@dataclass
-class RenderedView:
-    """Holds an object rendered at a pose, and the image cropped in the same way; P is the side of the crop.
-
-    Attributes:
-        virtual: camera of the crop; T_virt_obj: [4, 4].
-        render: the object; crop: [P, P] uint8 grey, the image; visible: [P, P] bool, the object is rendered
-            and the image may be used.
-    """
-
-    virtual: VirtualCamera
-    T_virt_obj: np.ndarray
-    render: Render
-    crop: np.ndarray
-    visible: np.ndarray
-
-    @classmethod
-    def of(
-        cls, renderer: Renderer, observation: Observation, T_cam_obj: np.ndarray, max_size: int = MAX_SIZE
-    ) -> RenderedView | None:
-        """Render the view at a pose, in a crop of `max_size` pixels at most.
-
-        Returns:
-            None when the object is out of the image, or too small in it.
-        """
-        virtual = _framed(renderer, observation.camera, T_cam_obj, max_size)
-        if virtual is None:
-            return None
-        T_virt_obj = invert(virtual.T_cam_virt) @ T_cam_obj
-        render = renderer.render(T_virt_obj, virtual.K, (virtual.size, virtual.size))
-        image, usable = warp_all((observation.image, observation.usable), observation.camera, virtual)
-        visible = render.mask & (usable > 250)
-        if visible.sum() < MIN_PIXELS:
-            return None
-        return cls(virtual, T_virt_obj, render, cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), visible)
-
-    @cached_property
-    def grey(self) -> np.ndarray:
-        """The render in grey, [P, P] uint8."""
-        return cv2.cvtColor(self.render.rgb, cv2.COLOR_RGB2GRAY)
-
-    @cached_property
-    def similarity(self) -> float:
-        """Compute the correlation -1..1 of render and image after local normalisation; 0: not known.
-
-        The mean of two: over small neighbourhoods and over wide ones.
-        """
-        inside = cv2.erode(self.visible.astype(np.uint8), np.ones((3, 3))) > 0
-        if inside.sum() < MIN_PIXELS:
-            return 0.0
-        return 0.5 * sum(
-            self._similarity_over(fraction * self.virtual.size, inside)
-            for fraction in (LOCAL_SIGMA, COARSE_SIGMA)
-        )
-
-    def coverage(self, points: np.ndarray) -> float:
-        """Compute the fraction 0..1 of the rendered object's cells that points [N, 3] of it lie in."""
-        pixels = pinhole.to_pixels(transform_points(self.T_virt_obj, points), self.virtual.K)
-        rendered = np.argwhere(self.render.mask)[:, ::-1]
-        side = CELL * self.virtual.size
-        return min(1.0, _cells(pixels, side) / _cells(rendered, side))
-
-    def _similarity_over(self, sigma: float, inside: np.ndarray) -> float:
-        weight = inside.astype(np.float32)
-        fraction = _blurred(weight, sigma) + 1e-3
-        a, b = (_normalised_inside(grey, weight, fraction, sigma) for grey in (self.grey, self.crop))
-        spread = np.sqrt(float((a * a).sum()) * float((b * b).sum()))
-        return float((a * b).sum()) / spread if spread > 1e-6 else 0.0
-
-
-def _framed(renderer: Renderer, camera: Camera, T_cam_obj: np.ndarray, max_size: int) -> VirtualCamera | None:
-    """Make the camera that looks at the object; its crop is as large as the image's resolution allows."""
-    points = transform_points(T_cam_obj, renderer.mesh.hull_points)
-    if not np.isfinite(points).all() or points[:, 2].min() <= 1e-6:
-        return None
-    pixels = project(camera, points)
-    try:
-        box = np.concatenate([pixels.min(axis=0), pixels.max(axis=0)])
-        virtual = look_at_crop(camera, box, max_size, pad=PADDING)
-        size = min(max_size, int(MAX_ENLARGEMENT * max_size * camera.K[0, 0] / virtual.K[0, 0]))
-        if size < MIN_SIZE:
-            return None
-        return virtual if size == max_size else look_at_crop(camera, box, size, pad=PADDING)
-    except VPOGError:
-        return None
-
-
 def follow_flow(views: Sequence[RenderedView], window: int = FINE_WINDOW) -> list[FlowPose | None]:
     """Find the poses that the flow from N views leads to; None where too few points agree.
 
@@ -296,8 +192,8 @@ def _is_supported(view: RenderedView, match: _FlowMatches, pnp: PnPResult) -> bo
     """Tell whether enough matches agree with a pose, and lie all over what the image shows of the object."""
     if pnp.inlier.sum() < max(MIN_POINTS, MIN_FRACTION * len(match.pixels)):
         return False
-    side, visible = CELL * view.virtual.size, np.argwhere(view.visible)[:, ::-1]
-    return _cells(match.pixels[pnp.inlier], side) >= MIN_SPREAD * _cells(visible, side)
+    size, visible = view.virtual.size, np.argwhere(view.visible)[:, ::-1]
+    return count_cells(match.pixels[pnp.inlier], size) >= MIN_SPREAD * count_cells(visible, size)
 
 
 def _flow_pose(view: RenderedView, match: _FlowMatches, pnp: PnPResult) -> FlowPose:
@@ -312,8 +208,8 @@ def _flow_matches(view: RenderedView, window: int) -> _FlowMatches:
     size = view.virtual.size
     # Put the blurred image behind the object, so that its outline does not bias the flow.
     blur = cv2.blur(view.crop, (size // 8 | 1,) * 2)
-    ours = _normalised(np.where(view.visible, view.grey, blur), LOCAL_SIGMA * size)
-    theirs = _normalised(view.crop, LOCAL_SIGMA * size)
+    ours = normalised(np.where(view.visible, view.grey, blur), LOCAL_SIGMA * size)
+    theirs = normalised(view.crop, LOCAL_SIGMA * size)
     # Choose corners inside the object.
     margin = max(3, size // 36 | 1)
     inside = cv2.erode(view.visible.astype(np.uint8), np.ones((margin, margin)))
@@ -334,11 +230,6 @@ def _flow_matches(view: RenderedView, window: int) -> _FlowMatches:
     return _FlowMatches(pixels[good], matched[good, 0].astype(np.float64), weights)
 
 
-def _cells(pixels: np.ndarray, side: float) -> int:
-    """Count the squares of a side that the pixels [N, 2] lie in."""
-    return len(np.unique(pixels // side @ [1.0, 1e4]))
-
-
 def _flow(a: np.ndarray, b: np.ndarray, points: np.ndarray, window: int) -> tuple[np.ndarray, np.ndarray]:
     """Follow points [N, 1, 2] float32 from image a to b, [P, P] uint8; return them and which are found."""
     there, found, _ = cv2.calcOpticalFlowPyrLK(
@@ -347,40 +238,6 @@ def _flow(a: np.ndarray, b: np.ndarray, points: np.ndarray, window: int) -> tupl
     return there, found[:, 0] > 0
 
 
-def _normalised(grey: np.ndarray, sigma: float) -> np.ndarray:
-    """Normalise local brightness and contrast, [P, P] uint8."""
-    grey = grey.astype(np.float32)
-    away = grey - cv2.GaussianBlur(grey, (0, 0), sigma)
-    spread = np.sqrt(cv2.GaussianBlur(away * away, (0, 0), sigma) + MIN_CONTRAST**2)
-    return np.clip(away / spread * 48 + 128, 0, 255).astype(np.uint8)
-
-
-def _normalised_inside(
-    grey: np.ndarray, weight: np.ndarray, fraction: np.ndarray, sigma: float
-) -> np.ndarray:
-    """Normalise local brightness and contrast inside a mask: [P, P] float32, 0 outside, which is ignored.
-
-    Args:
-        weight: [P, P], 1 inside and 0 outside; fraction: [P, P], of each neighbourhood that is inside.
-    """
-    away = (grey - _blurred(grey * weight, sigma) / fraction) * weight
-    return away / np.sqrt(_blurred(away * away, sigma) / fraction + MIN_CONTRAST**2)
-
-
-def _blurred(values: np.ndarray, sigma: float) -> np.ndarray:
-    """Blur by a Gaussian, [P, P] float32; for a wide one the image is scaled down first, to save time."""
-    factor = round(sigma / DOWNSAMPLE_SIGMA)
-    if factor < 2:
-        return cv2.GaussianBlur(values, (0, 0), sigma)
-    small = cv2.resize(values, None, fx=1 / factor, fy=1 / factor, interpolation=cv2.INTER_AREA)
-    wide = cv2.GaussianBlur(small, (0, 0), sigma / factor)
-    return cv2.resize(wide, values.shape[::-1], interpolation=cv2.INTER_LINEAR)
-
-
 def is_near(T_from: np.ndarray, T_to: np.ndarray) -> bool:
     """Tell whether a pose [4, 4] is a correction of another, not a different one."""
-    if not np.isfinite(T_to).all():
-        return False
-    shift = np.linalg.norm(T_to[:3, 3] - T_from[:3, 3])
-    distance = np.linalg.norm(T_from[:3, 3])
-    return rotation_angle(T_from[:3, :3], T_to[:3, :3]) < MAX_TURN and shift < MAX_SHIFT * distance
+    return is_within(T_from, T_to, MAX_TURN, MAX_SHIFT)

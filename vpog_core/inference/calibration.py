@@ -22,7 +22,7 @@ FEATURES = ("support", "agreement", "error")
 """The score features of a matched pose, computed from its matches; logarithms, see
 `pose_solver.compute_score_features`."""
 ALIGNED_FEATURES = (*FEATURES, "similarity")
-"""The score features of an aligned pose; similarity: -1..1, see `alignment.RenderedView`."""
+"""The score features of an aligned pose; similarity: -1..1, see `rendered_view.RenderedView`."""
 FEATURES_IN_FILE = (*FEATURES, "likeness")
 """The names of `ALIGNED_FEATURES` in weights files, the last under its old name, so that older files can be
 read. A calibration of other features is not used, see `read_calibration`."""

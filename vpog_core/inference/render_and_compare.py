@@ -16,7 +16,7 @@ from vpog_core import cancellation
 from vpog_core.geometry import pinhole
 from vpog_core.geometry.camera import VirtualCamera, warp_all
 from vpog_core.geometry.framing import frame_hull
-from vpog_core.geometry.se3 import invert, rotation_angle, transform_points
+from vpog_core.geometry.se3 import invert, is_within, transform_points
 from vpog_core.inference.comparison_solver import Fit, fit_poses
 from vpog_core.inference.observation import Observation
 from vpog_core.models.precision import inference_context
@@ -178,7 +178,7 @@ def _refined(pose: PoseToRefine, before: RefinedPose, pair: _Pair, fit: Fit) -> 
     T_cam_obj = pair.frame.T_cam_virt @ fit.T
     if not fit.valid:
         return replace(before, reason="The image shows too little of the object.")
-    if not _near(pose.T_cam_obj, T_cam_obj):
+    if not is_within(pose.T_cam_obj, T_cam_obj, MAX_TURN, MAX_SHIFT):
         return replace(before, reason="The refinement leads to quite another pose.")
     return RefinedPose(
         T_cam_obj,
@@ -189,15 +189,6 @@ def _refined(pose: PoseToRefine, before: RefinedPose, pair: _Pair, fit: Fit) -> 
         fit.points,
         fit.weights,
         mean_displacement(pose.renderer.mesh, before.T_cam_obj, T_cam_obj),
-    )
-
-
-def _near(T_from: np.ndarray, T_to: np.ndarray) -> bool:
-    """Tell whether a pose [4, 4] is a correction of another, not a different one."""
-    shift = np.linalg.norm(T_to[:3, 3] - T_from[:3, 3])
-    return bool(
-        rotation_angle(T_from[:3, :3], T_to[:3, :3]) < MAX_TURN
-        and shift < MAX_SHIFT * np.linalg.norm(T_from[:3, 3])
     )
 
 

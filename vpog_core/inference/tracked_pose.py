@@ -17,12 +17,13 @@ import numpy as np
 from vpog_core import cancellation
 from vpog_core.geometry.pnp import PnPResult, reprojection_distance
 from vpog_core.geometry.se3 import rotation_angle
-from vpog_core.inference.alignment import Alignment, FlowPose, RenderedView, align, follow_flow, is_near
+from vpog_core.inference.alignment import Alignment, FlowPose, align, follow_flow, is_near
 from vpog_core.inference.calibration import Calibration, ScoreCalibrator
 from vpog_core.inference.hypothesis import PoseHypothesis
 from vpog_core.inference.pose_solver import compute_support
 from vpog_core.inference.query import Query
 from vpog_core.inference.render_and_compare import PoseToRefine, RefinedPose, mean_displacement, refine
+from vpog_core.inference.rendered_view import RenderedView
 from vpog_core.models.refiner import RefinerNet
 from vpog_core.objects.renderer import Renderer
 
