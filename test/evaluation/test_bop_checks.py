@@ -135,7 +135,7 @@ def test_a_settings_file_among_the_models_is_not_written_to(name, bop_root, tmp_
 
 
 def test_models_for_scoring(bop_root):
-    """They are in models_eval, or in the eval folder of the models' own kind."""
+    """Models for scoring are read from models_eval, or from the eval folder of the models' own kind."""
     for name in ("models_cad", "models_cad_eval", "models_eval"):
         shutil.copytree(bop_root / "models", bop_root / name)
     shutil.rmtree(bop_root / "models")

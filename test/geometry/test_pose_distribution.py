@@ -58,7 +58,7 @@ def test_the_proposals_start_does_not_matter(scenes):
 
 @pytest.mark.parametrize("name", ["points_2d", "points_3d", "weights"])
 def test_gradients_flow_through_the_cost_at_the_samples(scenes, name):
-    """They equal finite differences of the same samples' evidence, with the adaptive kernel."""
+    """Gradients equal finite differences of the same samples' evidence, with the adaptive kernel."""
     problem, T = scenes(1, points=5, noise=2.0)
     solution = solve(problem, T)
     drawn = sample_poses(problem, solution.T, solution.covariance, 64, 4, generator())

@@ -87,7 +87,7 @@ def test_transforms_leave_a_solid_of_revolution_in_place():
 
 
 def test_transforms_are_the_products_bop_toolkit_makes():
-    """They are two discrete symmetries (with the identity) times all turns, turn after discrete."""
+    """The transforms are all turns after two discrete symmetries, of which one is the identity."""
     flip = np.diag([1.0, -1, -1, 1])
     flip[2, 3] = 40.0
     info = {

@@ -39,7 +39,7 @@ def made_up(count: int, seed: int, factor: float = 3.0) -> CalibrationSamples:
 
 
 def test_a_fit_is_honest_on_other_answers():
-    """It uses 400 poses and is checked on 2000; ten bins of 200 leave an error of 0.03 by chance alone."""
+    """The fit uses 400 poses and is checked on 2000, where ten bins of 200 leave 0.03 by chance alone."""
     calibration, others = fit(made_up(400, 0), SIGNS["matched"]), made_up(2000, 1)
     probability = calibration.probability(others.score_features)
     assert calibration_error(probability, others.correct) < 0.07

@@ -95,7 +95,7 @@ def test_errors_do_not_add_up(refiner, renderers, calibration):
 
 
 def test_an_object_that_turns_fast_is_found_where_it_turns_to(refiner, renderers):
-    """It turns by 80 degrees an image, more than the refiner corrects; a wrong guess does no harm."""
+    """A turn of 80 degrees an image, more than the refiner corrects, is found; a wrong guess does no harm."""
     for renderer in renderers[:2]:
         T_true, before = pose_at(renderer, 1.4), pose_at(renderer, 0.0)
         image, expected = image_of(renderer, T_true), pose_at(renderer, 1.3)

@@ -16,7 +16,7 @@ def test_document_holds_todays_numbers():
 
 
 def test_operations_of_base_by_hand():
-    """They are summed for ViT-Base on 14 x 14 patches from the sizes of its matrices."""
+    """The operations of ViT-Base on 14 x 14 patches are summed from the sizes of its matrices."""
     n, d, layers = 196, 768, 12
     linear = 2 * n * (3 * d * d + d * d + 2 * 4 * d * d)
     attention = 2 * (2 * n * n * d)
@@ -34,7 +34,7 @@ def test_operations_of_base_by_hand():
 
 
 def test_operations_of_a_refiner_by_hand():
-    """They are summed for refiner-tiny on 128 pixels from the sizes of its kernels and matrices."""
+    """The operations of refiner-tiny on 128 pixels are summed from its kernels and matrices."""
 
     def conv(cells, kernel, inputs, outputs):
         return 2 * cells * kernel**2 * inputs * outputs

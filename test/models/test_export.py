@@ -114,7 +114,7 @@ def test_compiled_network_answers_like_the_network(model):
 
 @torch.no_grad()
 def test_graphs_of_a_refiner_answer_like_it(refiner):
-    """It is exported, and traced whole by the compiler; the fine level's windows move with the input."""
+    """The exported refiner and the compiled one move the fine level's windows with the input."""
     torch.manual_seed(4)
     for parameter in refiner.parameters():
         parameter.add_(0.1 * torch.randn_like(parameter))

@@ -117,7 +117,7 @@ def test_cells_outside_the_template_are_ruled_out(head):
 @torch.no_grad()
 @pytest.mark.parametrize(("side", "queries"), [(SIDE, SIDE**2), (14, 30)])
 def test_matched_is_a_gather_of_dense(head, side, queries):
-    """They agree on the patch grids of tiny (7) and of base (14; the first two rows of query patches)."""
+    """Matched and dense flow agree on the patch grids of tiny (7) and base (14, two rows of queries)."""
     wake(head)
     patches, (query, *others) = side**2, random_inputs(side=side)
     inputs, index = (query[:, :queries], *others), torch.randint(0, patches, (1, 2, queries))

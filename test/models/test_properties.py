@@ -212,7 +212,7 @@ def test_every_preset_fits_together(name):
 
 @torch.no_grad()
 def test_flow_and_descriptors_are_one_graph(model, config):
-    """It compiles without a break, to the same kernels; the rest of the network is in test_export."""
+    """Flow and descriptors compile to one graph; test_export covers the rest of the network."""
     torch.manual_seed(0)
     n = config.num_patches
     encoded = model.encode(torch.rand(3, 3, 112, 112))

@@ -44,7 +44,7 @@ def test_irradiance_of_a_second_order_room_is_the_analytic_one():
 
 
 def test_a_coloured_wall_shines_from_its_own_side():
-    """It is red on the map's right quarter (x), blue on its left."""
+    """The map is red on its right quarter (x) and blue on its left."""
     radiance = np.full((64, 128, 3), 0.1, np.float32)
     radiance[:, 80:112] = (4, 0.1, 0.1)
     radiance[:, 16:48] = (0.1, 0.1, 4)

@@ -129,7 +129,7 @@ def test_gradients_are_clipped_by_their_norm(module, monkeypatch):
 
 
 def test_recomputed_blocks_give_equal_gradients(network, batch):
-    """They are computed twice: an encoder block, a global one, a local one for query and for templates.
+    """Blocks of each kind are computed twice: encoder, global, and local for query and for templates.
 
     The encoder block is computed once for the further templates, which have no backward pass.
     """

@@ -303,7 +303,7 @@ def test_confidence_weighting_turns_the_loss_to_the_sure_pixels(flow_case):
 
 @pytest.mark.parametrize("options", [{}, {"flow_kind": "huber"}, {"confidence_weighting": 1.0}])
 def test_flow_gradient(flow_case, options):
-    """It equals central differences; wrong flows stay away from the kinks."""
+    """The gradient equals central differences, at flows away from the loss's kinks."""
     answer, target, seen = flow_case
     options = LossOptions(**options)
     base = answer([0.35, 0.1])

@@ -81,7 +81,7 @@ def test_large_textures_are_brought_down(tmp_path):
 
 
 def test_models_as_megapose_shows_them(tmp_path):
-    """They are centred, scaled to -1 to 1 on the longest side, then times 0.1; ShapeNet's only times 0.1."""
+    """GSO models are centred and scaled to -0.1 to 0.1 on the longest side, ShapeNet's times 0.1."""
     path = write_gso(tmp_path / "Cup") / "meshes" / "model.obj"
     textures = tmp_path / "Cup" / "materials" / "textures"
     scan = ObjectSource("bop", "a", path, "m", textures, megapose="gso").load()

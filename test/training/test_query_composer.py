@@ -126,7 +126,7 @@ def test_the_outline_moves_by_a_pixel_at_most_and_labels_stay(renderer, assets):
 
 
 def test_the_camera_is_the_given_one_turned_towards_the_box(renderer, assets):
-    """It turns by the few degrees to the box's middle, without roll: the drawn roll stays."""
+    """The camera turns by the few degrees to the box's middle, without roll: the drawn roll stays."""
     T = posed(renderer, 1.3)
     query = compose(np.random.default_rng(0), renderer, T, SIZE, assets, PLAIN)
     np.testing.assert_allclose(query.K[:2, 2], (SIZE - 1) / 2)

@@ -17,7 +17,7 @@ def seen_from_reference(T_virt_obj, center):
 
 @pytest.mark.parametrize("refined_fraction", [0.0, 1.0])
 def test_directions_do_not_know_the_meshs_own_frame(training_objects, refined_fraction):
-    """They are what the cameras' relative poses say, and these are the same in any frame of the mesh."""
+    """Directions follow from the cameras' relative poses, which are the same in any frame of the mesh."""
     assets = SceneAssets([], training_objects)
     dataset = VPOGTrainDataset(
         training_objects, assets, 112, seed=5, queries=1, negatives=0, refined_fraction=refined_fraction

@@ -31,7 +31,7 @@ def test_hidden_by_two_percent_of_the_diameter_is_unseen(gap, seen):
 
 @pytest.mark.parametrize("diameter", [1.0, 100.0])
 def test_background_of_the_template_is_unseen(diameter):
-    """It is so even where the depth itself is within the tolerance."""
+    """The background is unseen even where its depth is within the tolerance."""
     depth, K = plane()
     depth[80:] = 0
     labels = label((*plane(), NO_TURN), [(depth, K, NO_TURN)], diameter)

@@ -92,7 +92,7 @@ def test_directions_are_seen_from_the_reference(sample):
 
 
 def test_queries_lie_around_the_cluster(dataset):
-    """They are within 60 degrees of the reference (anchor error, spread 10, roll 15); most have labels."""
+    """Queries lie within 60 degrees of the reference (anchor error, spread, roll); most have labels."""
     for index in range(4):
         sample = dataset[index]
         angles = [
