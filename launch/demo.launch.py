@@ -1,5 +1,6 @@
 """Start camera, node and monitor of the demo: ros2 launch vpog_ros demo.launch.py rviz:=true"""
 
+import os
 from pathlib import Path
 
 from launch.actions import (
@@ -15,6 +16,7 @@ from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
 
 from launch import LaunchDescription
+from vpog_ros.dds_profile import profile_environment
 from vpog_ros.demo import FRAME_ID, MIN_FRACTION
 from vpog_ros.parameter_table import ONBOARD_IN_CONFIGURE, TABLE
 
@@ -54,7 +56,13 @@ def generate_launch_description() -> LaunchDescription:
             **{name: f"/demo_camera/{name}" for name in ("image", "camera_info", "instances")},
         }.items(),
     )
-    demo_camera = Node(package="vpog_ros", executable="demo_camera", arguments=camera, output="screen")
+    demo_camera = Node(
+        package="vpog_ros",
+        executable="demo_camera",
+        arguments=camera,
+        output="screen",
+        additional_env=profile_environment(HERE.parent / "config", os.environ),
+    )
     monitor = Node(
         package="vpog_ros",
         executable="demo_monitor",

@@ -3,6 +3,7 @@
 ros2 launch vpog_ros vpog.launch.py objects_dir:=/path/to/meshes image:=/camera/image_raw
 """
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
 from launch import LaunchDescription
+from vpog_ros.dds_profile import profile_environment
 from vpog_ros.launch_arguments import PARAMETERS, TOPICS
 from vpog_ros.parameter_table import ONBOARD_IN_CONFIGURE, TABLE
 
@@ -101,6 +103,7 @@ def nodes(context) -> list:
             parameters=[value("params_file"), parameters],
             remappings=[(name, value(name)) for name in TOPICS],
             ros_arguments=["--log-level", value("log_level")],
+            additional_env=profile_environment(SHARE / "config", os.environ),
         )
         for executable, parameters in [
             ("vpog_node", more | given),

@@ -13,6 +13,9 @@ import sys
 import time
 from pathlib import Path
 
+from ament_index_python.packages import get_package_share_path
+
+from vpog_ros.dds_profile import profile_environment
 from vpog_ros.parameter_table import ONBOARD_IN_CONFIGURE
 
 MIN_FRACTION = 0.85
@@ -162,6 +165,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> int:
     parsed = parse(arguments)
     os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+    os.environ.update(profile_environment(get_package_share_path("vpog_ros") / "config", os.environ))
     # A DDS domain of its own, isolated from everything else on this machine.
     os.environ.setdefault("ROS_DOMAIN_ID", str(random.randint(1, 101)))
     for number in (signal.SIGTERM, signal.SIGHUP):

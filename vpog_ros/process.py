@@ -27,10 +27,8 @@ WRITE_S = 0.3
 """Further seconds to finish writing a file."""
 THREADS = 5
 """Threads of the executor; ~/estimate_once and ~/add_object may each block one."""
-SPIN_S = 0.02
-"""Seconds after which the executor looks at the latest for messages. rclpy's executor of several threads
-misses some wake-ups of callbacks whose group was busy, and hands such messages on only then: at 0.5 s
-half of the demo's frames waited for it. It takes 4 % of a core."""
+SPIN_S = 0.5
+"""Seconds after which the executor looks at the latest whether it is to end."""
 
 
 def run(make_node: Callable, args: list[str] | None = None) -> int:

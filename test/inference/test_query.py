@@ -8,7 +8,7 @@ import pytest
 from vpog_core.geometry.se3 import rotation_y, rotation_z, transform
 from vpog_core.geometry.symmetry import Symmetry
 from vpog_core.inference.hypothesis import PoseHypothesis
-from vpog_core.inference.query import Prior, Query, accept_tracked, keep_better, rank
+from vpog_core.inference.query import Prior, Query, accept_confirmed, accept_tracked, keep_better, rank
 
 
 def hypothesis(score, degrees=0.0, shift=0.0, axis=rotation_y, similarity=0.8) -> PoseHypothesis:
@@ -94,6 +94,34 @@ def test_where_the_image_is_less_similar_than_before_other_views_are_looked_at(a
     found = accept_tracked(query(prior=prior), hypothesis(0.5, similarity=0.8))
     assert (found.tracked, found.is_open) == (tracked, not tracked)
     assert found.followed.score == 0.5
+
+
+def checked(match, followed, **prior) -> Query:
+    """Return a query whose followed pose was to be checked, after the match among all views."""
+    found = accept_tracked(query(prior=Prior(np.eye(4), 0.4, search_all_views=True, **prior)), followed)
+    return accept_confirmed(rank(found, [match]))
+
+
+def test_a_followed_pose_is_confirmed_by_a_match_of_its_view():
+    found = checked(hypothesis(0.3, 20), hypothesis(0.9))
+    assert scores(found) == [0.9]
+    assert (found.confirmed, found.is_open, found.tracked) == (True, False, False)
+
+
+@pytest.mark.parametrize(
+    ("match", "followed", "prior"),
+    [
+        (hypothesis(0.3, 90), hypothesis(0.9), {}),
+        (nothing(), hypothesis(0.9), {}),
+        (hypothesis(0.3, 20), hypothesis(0.1), {}),
+        (hypothesis(0.3, 20), hypothesis(0.9, similarity=0.2), {"accept_similarity": 0.5}),
+        (hypothesis(0.3, 20), None, {}),
+    ],
+    ids=["other view", "no match", "low score", "less similar", "lost"],
+)
+def test_a_followed_pose_that_is_not_confirmed_is_searched_for(match, followed, prior):
+    found = checked(match, followed, **prior)
+    assert (found.confirmed, found.is_open) == (False, True)
 
 
 @pytest.mark.parametrize("followed", [None, hypothesis(0.1)])

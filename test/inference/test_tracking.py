@@ -80,6 +80,25 @@ def test_all_views_are_looked_at_every_n_frames(estimator):
     assert sum(not ask(never, 0.1 * frame)[0].tracked for frame in range(50)) == 1
 
 
+def test_one_object_an_image_is_searched_for_among_all_views(estimator):
+    tracker = Tracker(estimator, TrackerSettings(retrieve_every=4))
+    boxes = [Detection("mug", BOX, instance=1), Detection("mug", BOX + 200.0, instance=2)]
+    searched = []
+    for frame in range(10):
+        searched.append([n for n, e in enumerate(ask(tracker, 0.1 * frame, *boxes)) if not e.tracked])
+    assert searched == [[0, 1], [], [], [], [0], [1], [], [], [0], [1]]
+
+
+@pytest.mark.parametrize(("angle", "turns_on"), [(0.3, True), (1.5, False)])
+def test_a_pose_found_elsewhere_says_nothing_of_the_motion(estimator, angle, turns_on):
+    tracker = Tracker(estimator, TrackerSettings(retrieve_every=1))
+    for frame, turned in enumerate((0.0, angle, angle)):
+        estimator.pose = POSE @ transform(rotation_z(turned), np.zeros(3))
+        ask(tracker, 0.1 * frame)
+    prior = estimator.priors[0]
+    assert np.allclose(prior.T_turned, prior.T_cam_obj) is not turns_on
+
+
 def test_the_similarity_that_is_accepted_follows_the_best_since_all_views_were_looked_at(estimator):
     tracker = Tracker(estimator, TrackerSettings(retrieve_every=4))
     accepted = []

@@ -18,6 +18,7 @@ from vpog_core.objects.library import ObjectLibrary
 from vpog_core.objects.mesh import Mesh, save_mesh
 from vpog_core.synthetic.objects import make_object
 from vpog_core.synthetic.scene import make_scene
+from vpog_ros.dds_profile import profile_environment
 
 from .client import Client
 from .node_process import NodeProcess
@@ -26,6 +27,7 @@ from .workspace import build
 # A domain of its own: what else runs on this machine is neither heard nor disturbed.
 os.environ["ROS_DOMAIN_ID"] = str(random.randint(102, 200))
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+os.environ.update(profile_environment(Path(__file__).parents[2] / "config", os.environ))
 
 WEIGHTS = os.environ.get("VPOG_TEST_WEIGHTS", "")
 """Weights to test in place of those that come with the package."""

@@ -132,7 +132,7 @@ class Node:
     ) -> None:  # fmt: skip
         if unknown := process.keys() - PROCESS_OPTIONS:
             raise TypeError(f"Node knows no {', '.join(unknown)}")
-        self.options = {
+        self.options = process | {
             key: value for key, value in locals().items() if key not in ("self", "process", "unknown")
         }
 

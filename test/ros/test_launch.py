@@ -115,6 +115,16 @@ def test_arguments_go_over_the_file_by_the_types_of_the_parameters(monkeypatch):
     assert node.ros_arguments == ["--log-level", "debug"]
 
 
+def test_nodes_that_send_images_have_shared_memory_for_them_unless_the_user_chose_a_profile(monkeypatch):
+    for name in ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    demo = ROOT / "launch" / "demo.launch.py"
+    given = {"FASTDDS_DEFAULT_PROFILES_FILE": str(ROOT / "config" / "fastdds.xml")}
+    assert [node.additional_env for node in run(monkeypatch, demo)[1:3]] == [given, given]
+    monkeypatch.setenv("FASTRTPS_DEFAULT_PROFILES_FILE", "/own.xml")
+    assert [node.additional_env for node in run(monkeypatch, demo)[1:3]] == [{}, {}]
+
+
 def test_click_starts_the_click_node_on_the_same_topics_and_one_box_lasts(monkeypatch):
     topics = {"image": "/camera/color/image_raw", "instances": "/boxes"}
     pose, click = run(monkeypatch, VPOG, click="true", objects_dir="/meshes", **topics)
@@ -172,8 +182,6 @@ def test_rviz_s_topics_follow_the_node_s_namespace_and_its_frame_is_no_camera_s(
     assert manager["Global Options"]["Fixed Frame"] == "frame_id_of_the_images"
 
 
-@pytest.mark.parametrize(
-    "path", sorted(p for p in (ROOT / "config").iterdir() if p.is_file()), ids=lambda path: path.name
-)
+@pytest.mark.parametrize("path", sorted((ROOT / "config").glob("*.[!x]*")), ids=lambda path: path.name)
 def test_configuration_files_are_yaml(path):
     assert isinstance(yaml.safe_load(path.read_text()), dict)

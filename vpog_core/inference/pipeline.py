@@ -26,7 +26,15 @@ from vpog_core.inference.object_store import ObjectStore
 from vpog_core.inference.observation import Observation
 from vpog_core.inference.onboarding import CROP_TURNS, Cluster, OnboardedObject, encode_images
 from vpog_core.inference.options import Options
-from vpog_core.inference.query import MAX_HYPOTHESES, Prior, Query, accept_tracked, keep_better, rank
+from vpog_core.inference.query import (
+    MAX_HYPOTHESES,
+    Prior,
+    Query,
+    accept_confirmed,
+    accept_tracked,
+    keep_better,
+    rank,
+)
 from vpog_core.inference.rendered_cluster import cluster_at_pose
 from vpog_core.inference.retrieval import MayBeView, crop_at_turns
 from vpog_core.inference.stage_timings import StageTimings
@@ -109,16 +117,27 @@ def find_anew(setup: Setup, queries: Sequence[Query]) -> list[Query]:
     """Find the poses of queries among all views."""
     if not queries:
         return []
-    mode = template_mode(setup.options)
     # Encode the crops.
     queries = encode(setup, queries)
     # Compute the crops' descriptors, by which the mode chooses templates.
     queries = retrieve(setup, queries)
-    # Match with those templates, solve for poses, refine the best of them, and rank them.
-    num_refined = max(mode.num_refined, setup.options.alternatives + 1)
-    queries = match_refine(setup, queries, _chosen_by(mode.clusters, queries), num_refined)
-    # Retry with further templates where the best score is low.
-    queries = retry(setup, queries)
+    # Match with those templates, and solve for poses.
+    mode = template_mode(setup.options)
+    queries = match(setup, queries, _chosen_by(mode.clusters, queries))
+    # Accept the tracked poses that were only to be checked, where the best match shows the same view.
+    queries = [accept_confirmed(q) for q in queries]
+    # Refine the best poses of the others, and rank them.
+    rows = [n for n, q in enumerate(queries) if q.is_open]
+    refined = refine_and_retry(setup, [queries[n] for n in rows])
+    for n, query in zip(rows, refined, strict=True):
+        queries[n] = query
+    return queries
+
+
+def refine_and_retry(setup: Setup, queries: Sequence[Query]) -> list[Query]:
+    """Refine the best poses of matched queries, and try further templates where the best score is low."""
+    num_refined = max(template_mode(setup.options).num_refined, setup.options.alternatives + 1)
+    queries = retry(setup, refine(setup, queries, num_refined))
     # Rank tracked poses that were not accepted with the new ones: they may still be the best.
     return [q if q.followed is None else rank(q, [*q.hypotheses, q.followed]) for q in queries]
 
@@ -166,22 +185,20 @@ def match_refine(setup: Setup, queries: Sequence[Query], tried: Tried, num_refin
     Args:
         num_refined: hypotheses of each query that are rendered and matched again.
     """
-    with setup.stage("match"):
-        queries = match(setup, queries, tried)
-    queries = refine(setup, queries, num_refined)
-    return [rank(q, q.hypotheses) for q in queries]
+    return refine(setup, match(setup, queries, tried), num_refined)
 
 
 def match(setup: Setup, queries: Sequence[Query], tried: Tried) -> list[Query]:
     """Match queries with clusters, solve each match for a pose, and rank it among the query's hypotheses."""
-    found = list(queries)
-    for n, hypothesis in _match_and_solve(setup, queries, tried):
-        found[n] = rank(found[n], [*found[n].hypotheses, hypothesis])
-    return found
+    with setup.stage("match"):
+        found = list(queries)
+        for n, hypothesis in _match_and_solve(setup, queries, tried):
+            found[n] = rank(found[n], [*found[n].hypotheses, hypothesis])
+        return found
 
 
 def refine(setup: Setup, queries: Sequence[Query], num_refined: int) -> list[Query]:
-    """Refine the poses of the queries' hypotheses, and recompute their scores.
+    """Refine the poses of the queries' hypotheses, recompute their scores, and rank them.
 
     All refinement is called from here: it returns hypotheses with new poses, covariances, score features and
     scores.
@@ -194,10 +211,10 @@ def refine(setup: Setup, queries: Sequence[Query], num_refined: int) -> list[Que
     with setup.stage("refine"):
         for _ in range(setup.options.refinements):
             queries = _rematch(setup, queries, num_refined)
-    if not setup.options.alignments:
-        return list(queries)
     # Correct poses by comparing renders with the image, and score them by it.
-    return _image_comparison(setup).best_of(queries, setup.options.alternatives + 1)
+    if setup.options.alignments:
+        queries = _image_comparison(setup).best_of(queries, setup.options.alternatives + 1)
+    return [rank(q, q.hypotheses) for q in queries]
 
 
 def retry(setup: Setup, queries: Sequence[Query]) -> list[Query]:

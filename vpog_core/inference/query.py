@@ -36,7 +36,8 @@ class Prior:
         accept_score: the object is followed from this pose first, and the result is accepted, without a
             search among other views, if its score is at least this; None: all views are searched as if there
             were no prior.
-        search_all_views: all views are searched even so, and the best pose of all is returned.
+        search_all_views: all views are searched even so; unless the best match shows the view that was
+            tracked, the best pose of all is returned.
         detected: a detector has seen the object in this image. If not, the detection's box was made from
             the prior, and the object is given up if it scores less than `accept_score`.
         accept_similarity: all views are searched as well if the image is less similar than this, -1..1, to a
@@ -67,6 +68,7 @@ class Query:
         max_hypotheses: how many of them are kept.
         followed: the pose that was found by following the object from the prior, or None.
         tracked: that pose was accepted, without a look at other views.
+        confirmed: that pose was accepted, as a match among all views shows the same view of the object.
         reason: why the search for a pose was given up, or "".
         constraint: what is known of the pose with respect to a plane, or None.
     """
@@ -84,6 +86,7 @@ class Query:
     max_hypotheses: int = MAX_HYPOTHESES
     followed: PoseHypothesis | None = None
     tracked: bool = False
+    confirmed: bool = False
     reason: str = ""
     constraint: ObjectConstraint | None = None
 
@@ -100,7 +103,7 @@ class Query:
     @property
     def is_open(self) -> bool:
         """Tell whether the pose still has to be searched for among all views."""
-        return not self.tracked and not self.reason
+        return not (self.tracked or self.confirmed or self.reason)
 
     @property
     def may_be_tracked(self) -> bool:
@@ -156,6 +159,17 @@ def accept_tracked(query: Query, followed: PoseHypothesis | None) -> Query:
     if prior.search_all_views or followed.similarity < prior.accept_similarity:
         return replace(query, followed=followed)
     return replace(query, followed=followed, hypotheses=(followed,), tracked=True)
+
+
+def accept_confirmed(query: Query) -> Query:
+    """Accept a good tracked pose that was only to be checked, if the best match shows the same view."""
+    prior, followed, best = query.prior, query.followed, query.best
+    if followed is None or best is None or not best.has_pose or query.violation(followed):
+        return query
+    good = followed.score >= prior.accept_score and followed.similarity >= prior.accept_similarity
+    if not good or _differ(query.symmetry, best, followed):
+        return query
+    return replace(query, hypotheses=(followed,), confirmed=True)
 
 
 def _differ(symmetry: Symmetry, one: PoseHypothesis, other: PoseHypothesis) -> bool:

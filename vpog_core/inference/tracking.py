@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from vpog_core.inference.alignment import is_near
 from vpog_core.inference.constraints import PoseConstraint
 from vpog_core.inference.crop import as_camera
 from vpog_core.inference.estimator import PoseEstimator
@@ -115,9 +116,10 @@ class Tracker:
             detections, detector_numbers, keys, {k: t.detector_number for k, t in undetected.items()}
         )
         # Estimate all of them, starting from the tracks' poses.
-        priors = [None if key is None else self._prior(self._tracks[key], d, camera, time)
+        due = self._due_for_search([*keys, *undetected])
+        priors = [None if key is None else self._prior(self._tracks[key], d, camera, time, key == due)
                   for key, d in zip(keys, detections, strict=True)]  # fmt: skip
-        followed = self._detections_of_tracks(undetected, detections, camera, time)
+        followed = self._detections_of_tracks(undetected, detections, camera, time, due)
         requested = [*detections, *(detection for detection, _ in followed.values())]
         priors += [prior for _, prior in followed.values()]
         results = self.estimator.estimate(image, camera, requested, priors, constraints)
@@ -188,15 +190,26 @@ class Tracker:
         recent = time - track.time <= self.settings.max_gap or track.frame >= self._frame - 1
         return time >= track.time - self.settings.max_gap and recent
 
-    def _prior(self, track: Track, detection: Detection, camera: Camera, time: float) -> Prior:
+    def _due_for_search(self, keys: Sequence[Key | None]) -> Key | None:
+        """Return the object that all views are searched for in this image; None: none is due.
+
+        One object an image: several that are due take turns, so that no image takes much longer than others.
+        """
+        frames = {k: self._tracks[k].frames_since_retrieval + 1 for k in keys if k is not None}
+        oldest = max(frames, key=frames.__getitem__, default=None)
+        every = self.settings.retrieve_every
+        return oldest if oldest is not None and every and frames[oldest] >= every else None
+
+    def _prior(self, track: Track, detection: Detection, camera: Camera, time: float, due: bool) -> Prior:
         """Return the last pose, moved as the box has moved."""
         mesh = self.estimator.library.mesh(detection.class_id)
         T_cam_obj = moved_with_box(track, detection.box, camera, mesh)
-        return self._prior_at(T_cam_obj, track, turned_on(T_cam_obj, track, time, mesh), detected=True)
+        return self._prior_at(T_cam_obj, track, turned_on(T_cam_obj, track, time, mesh), due, detected=True)
 
-    def _prior_at(self, T_cam_obj: np.ndarray, track: Track, T_turned: np.ndarray, detected: bool) -> Prior:
-        every, frames = self.settings.retrieve_every, track.frames_since_retrieval + 1
-        due = bool(every) and frames >= every
+    def _prior_at(
+        self, T_cam_obj: np.ndarray, track: Track, T_turned: np.ndarray, due: bool, detected: bool
+    ) -> Prior:
+        frames = track.frames_since_retrieval + 1
         score = self.settings.min_score if self.estimator.can_track else None
         similarity = track.similarity - SIMILARITY_DROP
         if score is not None and detected and track.score < score and frames < SEARCH_SPACING:
@@ -215,7 +228,12 @@ class Tracker:
         }
 
     def _detections_of_tracks(
-        self, undetected: dict[Key, Track], detections: Sequence[Detection], camera: Camera, time: float
+        self,
+        undetected: dict[Key, Track],
+        detections: Sequence[Detection],
+        camera: Camera,
+        time: float,
+        due: Key | None,
     ) -> dict[Key, tuple[Detection, Prior]]:
         """Make a detection and a prior of each undetected track: its box, computed from its pose."""
         requested: dict[Key, tuple[Detection, Prior]] = {}
@@ -228,7 +246,7 @@ class Tracker:
             box = box_of_pose(track.T_cam_obj, camera, mesh)
             if box is not None:
                 T_turned = turned_on(track.T_cam_obj, track, time, mesh)
-                prior = self._prior_at(track.T_cam_obj, track, T_turned, detected=False)
+                prior = self._prior_at(track.T_cam_obj, track, T_turned, key == due, detected=False)
                 requested[key] = (Detection(key[0], box, instance=key[1]), prior)
         return requested
 
@@ -274,7 +292,9 @@ class Tracker:
         frames_since_retrieval, similarity = _since_retrieval(track, result)
         box = np.asarray(detection.box, dtype=np.float64)
         mesh = self.estimator.library.mesh(detection.class_id)
-        moved = velocity_after(track, result.T_cam_obj, time, mesh)
+        # A pose that was found elsewhere says nothing of how the object moves.
+        moves_on = track is not None and (result.tracked or is_near(track.T_cam_obj, result.T_cam_obj))
+        moved = velocity_after(track if moves_on else None, result.T_cam_obj, time, mesh)
         self._tracks[key] = Track(
             result.T_cam_obj,
             box,
