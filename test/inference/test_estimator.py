@@ -196,9 +196,9 @@ def test_further_views_are_tried_where_the_first_do_not_convince(
     np.testing.assert_allclose(result.T_cam_obj, poses[0 if convinced else 3], atol=1e-9)
 
 
-def test_a_worse_second_look_changes_nothing(estimator, picture, mesh, monkeypatch):
-    poses = [transform(rotation_x(2.0 + 0.8 * n), [-0.18, 0.0, 0.6]) for n in range(6)]
-    perfect(estimator, monkeypatch, mesh, lambda n: poses[n], lambda n: 0.4 - 0.05 * n)
+def test_worse_poses_of_further_views_change_nothing(estimator, picture, mesh, monkeypatch):
+    poses = [transform(rotation_x(2.0 + 0.8 * n), [-0.18, 0.0, 0.6]) for n in range(18)]
+    perfect(estimator, monkeypatch, mesh, lambda n: poses[n], lambda n: 0.4 - 0.02 * n)
     monkeypatch.setattr(estimator, "options", replace(estimator.options, refinements=0))
     np.testing.assert_allclose(estimate(estimator, picture).T_cam_obj, poses[0], atol=1e-9)
 

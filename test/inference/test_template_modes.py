@@ -7,8 +7,8 @@ import torch
 from vpog_core.geometry.se3 import rotation_angle
 from vpog_core.inference.matching import match_and_solve
 from vpog_core.inference.onboarding import CROP_TURNS, ROLLS, encode_images, roll_angle, rotate_image
-from vpog_core.inference.retrieval import template_logits
-from vpog_core.inference.template_modes import GlobalMode, likely_rolls, view_groups
+from vpog_core.inference.retrieval import retrieve, template_logits
+from vpog_core.inference.template_modes import ClusterMode, GlobalMode, likely_rolls, view_groups
 from vpog_core.objects.viewpoints import viewpoint_directions
 
 
@@ -50,9 +50,26 @@ def test_the_roll_of_a_rolled_template_is_found(described, small_model):
     assert 4 in likely_rolls(template_logits(descriptors, described), described, view_groups()[7], 2)
 
 
+@pytest.mark.parametrize(
+    ("num_views", "retry_views", "sizes"),
+    [(2, 16, [2, 4, 12]), (2, 4, [2, 4]), (2, 7, [2, 4, 3]), (3, 0, [3]), (1, 1, [1, 1])],
+)
+def test_each_retry_tries_twice_as_many_views_as_were_tried_before(
+    described, small_model, num_views, retry_views, sizes
+):
+    descriptors = small_model.describe(encode_images(small_model, described.templates.images[:CROP_TURNS]))
+    mode = ClusterMode(num_views, retry_views)
+    rounds = [list(mode.clusters(n, descriptors, described)) for n in range(mode.num_rounds)]
+    assert [len(clusters) for clusters in rounds] == sizes
+    best = retrieve(descriptors, described, num_views + retry_views)
+    tried = [cluster for clusters in rounds for cluster in clusters]
+    for cluster, view in zip(tried, best, strict=True):
+        assert (cluster.rgb == described.cluster(view.view, view.roll_index, 4).rgb).all()
+
+
 def test_every_group_is_tried_at_its_rolls(described, small_model):
     clusters = list(
-        GlobalMode(rolls=2).clusters(torch.zeros(CROP_TURNS, described.descriptors.shape[1]), described)
+        GlobalMode(rolls=2).clusters(0, torch.zeros(CROP_TURNS, described.descriptors.shape[1]), described)
     )
     assert len(clusters) == 84
     assert all(c.rgb.shape == (4, 48, 48, 3) for c in clusters)
@@ -66,7 +83,7 @@ def test_how_many_groups_go_through_at_once_changes_nothing(described, small_mod
     query = SimpleNamespace(crop=crop, encoding=encoded)
 
     def solved(batch):
-        tried = ((0, c) for c in GlobalMode(rolls=1).clusters(descriptors, described))
+        tried = ((0, c) for c in GlobalMode(rolls=1).clusters(0, descriptors, described))
         return [h for _, h in match_and_solve(small_model, [query], tried, batch=batch)]
 
     some = solved(5)
@@ -90,7 +107,7 @@ def test_clusters_are_made_as_they_are_needed(described, small_model, crop_of, m
 
     def counted():
         nonlocal made
-        for cluster in GlobalMode(rolls=1).clusters(descriptors, described):
+        for cluster in GlobalMode(rolls=1).clusters(0, descriptors, described):
             made += 1
             yield 0, cluster
 

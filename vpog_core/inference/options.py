@@ -62,7 +62,7 @@ class Options:
         2, "Views tried for each detection in cluster mode.", unit="views", minimum=1, maximum=16
     )
     retry_views: int = setting(
-        4,
+        16,
         "Further views tried, in cluster mode, where the best pose's score is lower than retry_below_score.",
         unit="views",
         minimum=0,

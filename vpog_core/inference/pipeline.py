@@ -8,13 +8,12 @@ correspondence, pose_solver, rendered_cluster, image_comparison.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from vpog_core.inference.constraints import ObjectConstraint, PoseConstraint
 from vpog_core.inference.crop import check_image, crop_detection
@@ -24,7 +23,7 @@ from vpog_core.inference.matching import CLUSTER_SIZE, match_and_solve, stack
 from vpog_core.inference.networks import Networks
 from vpog_core.inference.object_store import ObjectStore
 from vpog_core.inference.observation import Observation
-from vpog_core.inference.onboarding import CROP_TURNS, Cluster, OnboardedObject, encode_images
+from vpog_core.inference.onboarding import CROP_TURNS, Cluster, encode_images
 from vpog_core.inference.options import Options
 from vpog_core.inference.query import (
     MAX_HYPOTHESES,
@@ -36,13 +35,13 @@ from vpog_core.inference.query import (
     rank,
 )
 from vpog_core.inference.rendered_cluster import cluster_at_pose
-from vpog_core.inference.retrieval import MayBeView, crop_at_turns
+from vpog_core.inference.retrieval import crop_at_turns
 from vpog_core.inference.stage_timings import StageTimings
 from vpog_core.inference.template_modes import template_mode
 from vpog_core.inference.tracked_pose import follow
 from vpog_core.types import Camera, Detection
 
-MAX_RETRY_HYPOTHESES = 2
+MAX_RETRY_HYPOTHESES = 4
 """Hypotheses of different views that a retry keeps; all of them are refined."""
 
 Tried = Iterable[tuple[int, Cluster]]
@@ -122,8 +121,7 @@ def find_anew(setup: Setup, queries: Sequence[Query]) -> list[Query]:
     # Compute the crops' descriptors, by which the mode chooses templates.
     queries = retrieve(setup, queries)
     # Match with those templates, and solve for poses.
-    mode = template_mode(setup.options)
-    queries = match(setup, queries, _chosen_by(mode.clusters, queries))
+    queries = match(setup, queries, _clusters_of(setup, 0, queries))
     # Accept the tracked poses that were only to be checked, where the best match shows the same view.
     queries = [accept_confirmed(q) for q in queries]
     # Refine the best poses of the others, and rank them.
@@ -218,27 +216,25 @@ def refine(setup: Setup, queries: Sequence[Query], num_refined: int) -> list[Que
 
 
 def retry(setup: Setup, queries: Sequence[Query]) -> list[Query]:
-    """Try further templates for the queries whose best score is low."""
-    below = setup.options.retry_below_score
-    rows = [n for n, q in enumerate(queries) if q.score < below]
-    if not rows:
-        return list(queries)
-    # Match and refine the new hypotheses by themselves, then rank them with the earlier ones.
-    again = [replace(queries[n], hypotheses=(), max_hypotheses=MAX_RETRY_HYPOTHESES) for n in rows]
-    tried = _chosen_by(template_mode(setup.options).retry_clusters, again)
-    again = match_refine(setup, again, tried, MAX_RETRY_HYPOTHESES)
+    """Try further templates, in rounds, for the queries whose best score is low."""
     found = list(queries)
-    for n, other in zip(rows, again, strict=True):
-        found[n] = rank(found[n], [*found[n].hypotheses, *other.hypotheses])
+    for number in range(1, template_mode(setup.options).num_rounds):
+        rows = [n for n, q in enumerate(found) if q.score < setup.options.retry_below_score]
+        if not rows:
+            break
+        # Match and refine the new hypotheses by themselves, then rank them with the earlier ones.
+        again = [replace(found[n], hypotheses=(), max_hypotheses=MAX_RETRY_HYPOTHESES) for n in rows]
+        again = match_refine(setup, again, _clusters_of(setup, number, again), MAX_RETRY_HYPOTHESES)
+        for n, other in zip(rows, again, strict=True):
+            found[n] = rank(found[n], [*found[n].hypotheses, *other.hypotheses])
     return found
 
 
-def _chosen_by(
-    choose: Callable[[Tensor, OnboardedObject, MayBeView], Iterator[Cluster]], queries: Sequence[Query]
-) -> Tried:
-    """Yield the clusters that a mode chooses for each query, of views that its constraint allows."""
+def _clusters_of(setup: Setup, number: int, queries: Sequence[Query]) -> Tried:
+    """Yield the clusters to match each query with in a round, of views that its constraint allows."""
+    mode = template_mode(setup.options)
     for n, query in enumerate(queries):
-        for cluster in choose(query.descriptors, query.target, partial(_may_be_view, query)):
+        for cluster in mode.clusters(number, query.descriptors, query.target, partial(_may_be_view, query)):
             yield n, cluster
 
 

@@ -22,35 +22,37 @@ from vpog_core.objects.viewpoints import align_roll, viewpoint_directions
 GROUPS = 42
 """Number of groups: one for each view of an icosahedron subdivided once, with the nearest views of the second
 subdivision."""
+RETRY_GROWTH = 2
+"""Views that a retry tries, over those tried before it."""
 
 
 class TemplateMode(Protocol):
-    """Chooses the templates that a crop is matched with.
+    """Chooses the templates that a crop is matched with, in rounds; each after the first is a retry.
 
     Attributes:
-        num_refined: number of hypotheses of different views, of each crop, that are refined.
+        num_rounds: number of rounds.
+        num_refined: number of hypotheses of different views, of each crop, that the first round refines.
     """
 
+    num_rounds: int
     num_refined: int
 
     def clusters(
-        self, descriptors: Tensor, target: OnboardedObject, may_be_view: MayBeView = any_view
+        self, number: int, descriptors: Tensor, target: OnboardedObject, may_be_view: MayBeView = any_view
     ) -> Iterator[Cluster]:
-        """Yield the clusters of an object to match with a crop, made as they are needed.
+        """Yield the clusters of an object to match with a crop in a round, made as they are needed.
 
         Args:
+            number: of the round, from 0.
             descriptors: of the crop, see `retrieval.template_logits`.
             may_be_view: tells which views are tried.
         """
 
-    def retry_clusters(
-        self, descriptors: Tensor, target: OnboardedObject, may_be_view: MayBeView = any_view
-    ) -> Iterator[Cluster]:
-        """Yield more clusters, for a crop whose best score is low."""
-
 
 class ClusterMode:
     """Tries the clusters around the best views that retrieval finds.
+
+    A retry tries the next best views, twice as many as were tried before it.
 
     Args:
         num_views: views tried for each crop; retry_views: those tried after them where the best score is low.
@@ -59,54 +61,42 @@ class ClusterMode:
     num_refined = 1
 
     def __init__(self, num_views: int = 2, retry_views: int = 0) -> None:
-        self.num_views, self.retry_views = num_views, retry_views
+        ends = [num_views]
+        while ends[-1] < num_views + retry_views:
+            ends.append(min(ends[-1] * (1 + RETRY_GROWTH), num_views + retry_views))
+        self._bounds = [0, *ends]
+        self.num_rounds = len(ends)
 
     def clusters(
-        self, descriptors: Tensor, target: OnboardedObject, may_be_view: MayBeView = any_view
-    ) -> Iterator[Cluster]:
-        """Yield the clusters around the best views."""
-        return self._retrieved(descriptors, target, 0, self.num_views, may_be_view)
-
-    def retry_clusters(
-        self, descriptors: Tensor, target: OnboardedObject, may_be_view: MayBeView = any_view
+        self, number: int, descriptors: Tensor, target: OnboardedObject, may_be_view: MayBeView = any_view
     ) -> Iterator[Cluster]:
         """Yield the clusters around the next best views."""
-        end = self.num_views + self.retry_views
-        return self._retrieved(descriptors, target, self.num_views, end, may_be_view)
-
-    def _retrieved(
-        self, descriptors: Tensor, target: OnboardedObject, first: int, end: int, may_be_view: MayBeView
-    ) -> Iterator[Cluster]:
+        first, end = self._bounds[number : number + 2]
         for found in retrieve(descriptors, target, end, may_be_view)[first:]:
             yield target.cluster(found.view, found.roll_index, CLUSTER_SIZE)
 
 
 class GlobalMode:
-    """Tries every group of views, each at its likeliest rolls.
+    """Tries every group of views, each at its likeliest rolls, in one round.
 
     Args:
         rolls: in-plane turns each group is tried at, of `ROLLS`; the descriptors say which.
     """
 
+    num_rounds = 1
     num_refined = 3
 
     def __init__(self, rolls: int = 2) -> None:
         self.rolls = rolls
 
     def clusters(
-        self, descriptors: Tensor, target: OnboardedObject, may_be_view: MayBeView = any_view
+        self, number: int, descriptors: Tensor, target: OnboardedObject, may_be_view: MayBeView = any_view
     ) -> Iterator[Cluster]:
         """Yield all groups at their likeliest rolls, group by group."""
         logits = template_logits(descriptors, target)
         for views in view_groups():
             for roll_index in likely_rolls(logits, target, views, self.rolls, may_be_view):
                 yield target.group(views, roll_index)
-
-    def retry_clusters(
-        self, descriptors: Tensor, target: OnboardedObject, may_be_view: MayBeView = any_view
-    ) -> Iterator[Cluster]:
-        """Yield nothing: no view was left out."""
-        return iter(())
 
 
 def template_mode(options: Options) -> TemplateMode:
