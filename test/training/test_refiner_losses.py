@@ -2,9 +2,11 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
+from vpog_core.geometry.se3 import rotation_y
 from vpog_core.geometry.se3_torch import rotation_log
 from vpog_core.inference.comparison_solver import refined_pose
 from vpog_core.models.refiner import Comparison, Correlation, RefinerNet
@@ -162,6 +164,32 @@ def test_a_coarse_cell_is_the_mean_of_the_visible_ones_of_its_four(labels):
         if visible[n, i, j]:
             mean = labels.flow[n, 2 * i : 2 * i + 2, 2 * j : 2 * j + 2][four].mean(dim=0)
             torch.testing.assert_close(flow[n, i, j], mean)
+
+
+def turned_to_other_views(batch, degrees: float):
+    """Return a batch whose renders are said to be of poses turned by an angle from the true ones."""
+    T_start = batch.T_true.clone()
+    turn = torch.from_numpy(rotation_y(np.radians(degrees))).to(T_start)
+    T_start[:, :3, :3] = T_start[:, :3, :3] @ turn
+    return replace(batch, T_start=T_start)
+
+
+@pytest.mark.parametrize(("degrees", "same"), [(40.0, True), (80.0, False)])
+def test_nothing_of_another_view_is_visible(refiner_batch, degrees, same):
+    labels = refiner_labels(turned_to_other_views(refiner_batch, degrees))
+    assert labels.same_view.tolist() == [same] * len(refiner_batch.diameter)
+    assert bool(labels.visible.any()) is same
+
+
+def test_pairs_of_other_views_teach_visibility_alone(network, refiner_batch):
+    batch = turned_to_other_views(refiner_batch, 80.0)
+    labels = refiner_labels(batch)
+    trace = network.trace(*batch.inputs())
+    _, scores = refiner_losses(trace, labels, batch, replace(RefinerLossConfig(), pose_samples=32))
+    taught = {name for name in scores if name.startswith("loss_") and scores[name] != 0}
+    assert taught == {"loss_visibility"}
+    assert scores["visible_other_view"] > 0
+    assert scores["visible_same_view"] == 0
 
 
 def test_a_batch_without_a_visible_cell_costs_no_nan(network, refiner_batch):

@@ -17,6 +17,7 @@ from vpog_core.training.losses.classification import masked_mean
 from vpog_core.training.losses.labels import FlowComputer, PosedDepth
 from vpog_core.training.losses.pose import pose_loss
 from vpog_core.training.losses.pose_correspondences import PoseCorrespondences
+from vpog_core.training.synthesis.pose_perturbation import OTHER_VIEW
 from vpog_core.types import VPOGError
 
 VISIBLE_ERROR_PX = 4.0
@@ -62,6 +63,7 @@ class RefinerLabels:
     Attributes:
         flow: [B, g, g, 2] (x, y) pixels; visible: [B, g, g] bool; on_object: [B, g, g] bool, of the render.
         pixels: [g, g, 2] (x, y) that the cells stand for; points: [B, g, g, 3] metres, object frame.
+        same_view: [B] bool, the render shows the view that the image shows; nothing is visible elsewhere.
     """
 
     flow: Tensor
@@ -69,6 +71,7 @@ class RefinerLabels:
     on_object: Tensor
     pixels: Tensor
     points: Tensor
+    same_view: Tensor
 
 
 def refiner_labels(batch: RefinerBatch) -> RefinerLabels:
@@ -78,7 +81,9 @@ def refiner_labels(batch: RefinerBatch) -> RefinerLabels:
     image = PosedDepth(batch.image_depth[:, None], batch.K[:, None], batch.T_true[:, None])
     pixels, points, on_object = computer.query_points(render)
     place, visible = computer.visible(points, on_object, render, image, batch.diameter)
-    return RefinerLabels(place[:, 0] - pixels, visible[:, 0], on_object, pixels, points)
+    same_view = rotation_between(batch.T_start, batch.T_true) < OTHER_VIEW
+    visible = visible[:, 0] & same_view[:, None, None]
+    return RefinerLabels(place[:, 0] - pixels, visible, on_object, pixels, points, same_view)
 
 
 def refiner_losses(
@@ -103,6 +108,7 @@ def refiner_losses(
         terms["pose"], scores = config.pose * loss, scores | pose_scores
     total = sum(terms.values())
     scores |= {"visibility_accuracy": visibility_accuracy(found.visibility, labels)}
+    scores |= visible_fractions(found.visibility, labels)
     scores |= {f"loss_{name}": value for name, value in terms.items()}
     return total, {key: value.detach() for key, value in ({"loss": total} | scores).items()}
 
@@ -114,12 +120,17 @@ def refined_pose_scores(found: Comparison, labels: RefinerLabels, batch: Refiner
         found, labels.pixels.expand_as(labels.flow), labels.points, labels.on_object, batch.K, batch.T_start
     )
     T = torch.where(solution.valid[:, None, None], solution.T, batch.T_start)
-    scores = {}
+    scores, counted = {}, labels.same_view | ~labels.same_view.any()
     for name, pose in (("start", batch.T_start), ("error", T)):
-        turn = rotation_log(pose[:, :3, :3] @ batch.T_true[:, :3, :3].mT).norm(dim=-1)
-        shift = (pose[:, :3, 3] - batch.T_true[:, :3, 3]).norm(dim=-1) / batch.diameter
+        turn = rotation_between(pose, batch.T_true)[counted]
+        shift = ((pose[:, :3, 3] - batch.T_true[:, :3, 3]).norm(dim=-1) / batch.diameter)[counted]
         scores |= {f"rotation_{name}": turn.rad2deg().median(), f"translation_{name}": shift.median()}
     return scores
+
+
+def rotation_between(T_a: Tensor, T_b: Tensor) -> Tensor:
+    """Compute the angles [B] between the rotations of poses [B, 4, 4], radians."""
+    return rotation_log(T_a[:, :3, :3] @ T_b[:, :3, :3].mT).norm(dim=-1)
 
 
 def coarse_labels(labels: RefinerLabels) -> tuple[Tensor, Tensor]:
@@ -183,16 +194,27 @@ def visibility_accuracy(visibility: Tensor, labels: RefinerLabels) -> Tensor:
     return masked_mean(((visibility > 0) == labels.visible).float(), labels.on_object)
 
 
+@torch.no_grad()
+def visible_fractions(visibility: Tensor, labels: RefinerLabels) -> dict[str, Tensor]:
+    """Return the fraction of the object that is thought visible, of pairs of the same view, and of others."""
+    fraction = (visibility.sigmoid() * labels.on_object).sum(dim=(1, 2))
+    fraction = fraction / labels.on_object.sum(dim=(1, 2)).clamp_min(1)
+    kinds = {"visible_same_view": labels.same_view, "visible_other_view": ~labels.same_view}
+    return {name: masked_mean(fraction, rows) for name, rows in kinds.items()}
+
+
 def refiner_pose_loss(
     found: Comparison, labels: RefinerLabels, batch: RefinerBatch, config: RefinerLossConfig
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Compute EPro-PnP's loss of the first pairs of a batch, over cells of the object drawn at random."""
-    pairs = min(config.pose_pairs, len(batch.diameter))
-    weight = labels.on_object[:pairs].flatten(1).float() + 1e-6
+    """Compute EPro-PnP's loss of the first pairs of the same view, over cells of the object, drawn anew."""
+    pairs = labels.same_view.nonzero()[: config.pose_pairs, 0]
+    if not len(pairs):
+        return found.flow.sum() * 0.0, {}
+    weight = labels.on_object[pairs].flatten(1).float() + 1e-6
     drawn = torch.multinomial(weight, min(config.pose_points, weight.shape[1]))
 
     def at(values: Tensor) -> Tensor:
-        flat = values[:pairs].flatten(1, 2)
+        flat = values[pairs].flatten(1, 2)
         return flat.gather(1, drawn[..., None].expand(-1, -1, flat.shape[-1]))
 
     flow = found.flow.permute(0, 2, 3, 1)
@@ -203,7 +225,7 @@ def refiner_pose_loss(
         confidence=at((precision * labels.on_object)[..., None])[..., 0],
     )
     loss, scores = pose_loss(
-        correspondences, batch.K[:pairs], batch.T_true[:pairs], batch.diameter[:pairs],
+        correspondences, batch.K[pairs], batch.T_true[pairs], batch.diameter[pairs],
         config.pose_samples, config.pose_derivative,
     )  # fmt: skip
     return loss, {f"near_{key}": value for key, value in scores.items()}
