@@ -172,6 +172,23 @@ def test_a_pose_that_is_followed_needs_no_other_network(
         np.testing.assert_allclose(result[0].T_cam_obj, true, atol=0.05)
 
 
+@pytest.mark.parametrize(("matched", "confirmed"), [(0.1, True), (1.5, False)])
+def test_a_checked_pose_comes_with_the_match_that_confirms_it(
+    estimator, picture, mesh, monkeypatch, matched, confirmed
+):
+    image, boxes = picture
+    true = transform(rotation_x(2.0), [-0.18, 0.0, 0.6])
+    found = transform(rotation_x(2.0 + matched), true[:3, 3])
+    perfect(estimator, monkeypatch, mesh, lambda n: found, lambda n: 1.0)
+    checked = [Prior(true, 0.0, search_all_views=True)]
+    result = estimator.estimate(image, CAMERA, [Detection("thing", boxes[0])], checked)
+    assert result[0].match is not None
+    assert not result[0].tracked
+    assert ("refine" in result.timings) is not confirmed
+    if confirmed:
+        np.testing.assert_allclose(result[0].T_cam_obj, true, atol=0.05)
+
+
 def test_what_is_lost_and_not_detected_is_given_up_with_a_reason(estimator, picture):
     image, boxes = picture
     elsewhere = Prior(transform(rotation_x(2.0), [0.1, 0.2, 0.6]), 0.4, detected=False)

@@ -105,7 +105,7 @@ def checked(match, followed, **prior) -> Query:
 def test_a_followed_pose_is_confirmed_by_a_match_of_its_view():
     found = checked(hypothesis(0.3, 20), hypothesis(0.9))
     assert scores(found) == [0.9]
-    assert (found.confirmed, found.is_open, found.tracked) == (True, False, False)
+    assert (found.confirmed_by.score, found.is_open, found.tracked) == (0.3, False, False)
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_a_followed_pose_is_confirmed_by_a_match_of_its_view():
 )
 def test_a_followed_pose_that_is_not_confirmed_is_searched_for(match, followed, prior):
     found = checked(match, followed, **prior)
-    assert (found.confirmed, found.is_open) == (False, True)
+    assert (found.confirmed_by, found.is_open) == (None, True)
 
 
 @pytest.mark.parametrize("followed", [None, hypothesis(0.1)])

@@ -134,6 +134,8 @@ def find_anew(setup: Setup, queries: Sequence[Query]) -> list[Query]:
 
 def refine_and_retry(setup: Setup, queries: Sequence[Query]) -> list[Query]:
     """Refine the best poses of matched queries, and try further templates where the best score is low."""
+    if not queries:
+        return []
     num_refined = max(template_mode(setup.options).num_refined, setup.options.alternatives + 1)
     queries = retry(setup, refine(setup, queries, num_refined))
     # Rank tracked poses that were not accepted with the new ones: they may still be the best.

@@ -68,7 +68,8 @@ class Query:
         max_hypotheses: how many of them are kept.
         followed: the pose that was found by following the object from the prior, or None.
         tracked: that pose was accepted, without a look at other views.
-        confirmed: that pose was accepted, as a match among all views shows the same view of the object.
+        confirmed_by: the match among all views that shows the same view of the object as that pose, which was
+            accepted for it; or None.
         reason: why the search for a pose was given up, or "".
         constraint: what is known of the pose with respect to a plane, or None.
     """
@@ -86,7 +87,7 @@ class Query:
     max_hypotheses: int = MAX_HYPOTHESES
     followed: PoseHypothesis | None = None
     tracked: bool = False
-    confirmed: bool = False
+    confirmed_by: PoseHypothesis | None = None
     reason: str = ""
     constraint: ObjectConstraint | None = None
 
@@ -103,7 +104,7 @@ class Query:
     @property
     def is_open(self) -> bool:
         """Tell whether the pose still has to be searched for among all views."""
-        return not (self.tracked or self.confirmed or self.reason)
+        return not (self.tracked or self.confirmed_by or self.reason)
 
     @property
     def may_be_tracked(self) -> bool:
@@ -169,7 +170,7 @@ def accept_confirmed(query: Query) -> Query:
     good = followed.score >= prior.accept_score and followed.similarity >= prior.accept_similarity
     if not good or _differ(query.symmetry, best, followed):
         return query
-    return replace(query, hypotheses=(followed,), confirmed=True)
+    return replace(query, hypotheses=(followed,), confirmed_by=best)
 
 
 def _differ(symmetry: Symmetry, one: PoseHypothesis, other: PoseHypothesis) -> bool:

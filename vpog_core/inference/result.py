@@ -42,10 +42,11 @@ def pose_estimate(query: Query, options: Options, calibration: Calibration) -> P
             alternatives=[_estimate_of(query, other, estimate.T_cam_obj) for other in others],
             samples=_samples(query, estimate, options.samples, calibration),
         )
-    # A tracked pose has no match to draw.
-    has_match = best is not None and best.match is not None
+    # A tracked pose has no match to draw, but that by which it was confirmed.
+    shown = query.confirmed_by or best
+    has_match = shown is not None and shown.match is not None
     return replace(
-        estimate, tracked=query.tracked, draw_match=(lambda: match_view(best)) if has_match else None
+        estimate, tracked=query.tracked, draw_match=(lambda: match_view(shown)) if has_match else None
     )
 
 
