@@ -8,7 +8,7 @@ correspondence, pose_solver, rendered_cluster, image_comparison.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -105,17 +105,11 @@ def find_poses(setup: Setup, queries: Sequence[Query]) -> list[Query]:
     # Track objects whose previous pose is known; queries whose score is high enough are done.
     queries = track(setup, queries)
     # Search for the others among all views.
-    rows = [n for n, q in enumerate(queries) if q.is_open]
-    found = list(queries)
-    for n, query in zip(rows, find_anew(setup, [queries[n] for n in rows]), strict=True):
-        found[n] = query
-    return found
+    return _continue_open(queries, partial(find_anew, setup))
 
 
 def find_anew(setup: Setup, queries: Sequence[Query]) -> list[Query]:
     """Find the poses of queries among all views."""
-    if not queries:
-        return []
     # Encode the crops.
     queries = encode(setup, queries)
     # Compute the crops' descriptors, by which the mode chooses templates.
@@ -125,17 +119,22 @@ def find_anew(setup: Setup, queries: Sequence[Query]) -> list[Query]:
     # Accept the tracked poses that were only to be checked, where the best match shows the same view.
     queries = [accept_confirmed(q) for q in queries]
     # Refine the best poses of the others, and rank them.
-    rows = [n for n, q in enumerate(queries) if q.is_open]
-    refined = refine_and_retry(setup, [queries[n] for n in rows])
-    for n, query in zip(rows, refined, strict=True):
-        queries[n] = query
-    return queries
+    return _continue_open(queries, partial(refine_and_retry, setup))
+
+
+def _continue_open(
+    queries: Sequence[Query], step: Callable[[Sequence[Query]], Sequence[Query]]
+) -> list[Query]:
+    """Run a step on the queries that are still open, if there are any; return all queries in their order."""
+    rows, found = [n for n, q in enumerate(queries) if q.is_open], list(queries)
+    if rows:
+        for n, query in zip(rows, step([queries[n] for n in rows]), strict=True):
+            found[n] = query
+    return found
 
 
 def refine_and_retry(setup: Setup, queries: Sequence[Query]) -> list[Query]:
     """Refine the best poses of matched queries, and try further templates where the best score is low."""
-    if not queries:
-        return []
     num_refined = max(template_mode(setup.options).num_refined, setup.options.alternatives + 1)
     queries = retry(setup, refine(setup, queries, num_refined))
     # Rank tracked poses that were not accepted with the new ones: they may still be the best.

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from vpog_core.geometry.se3 import rotation_from_vector, transform
+from vpog_core.inference.render_and_compare import MAX_TURN
 from vpog_core.types import VPOGError
 
 MAX_DISTANCE_ERROR = 0.25
 """Largest relative error of the distance that is drawn."""
-OTHER_VIEW = np.radians(60.0)
+OTHER_VIEW = MAX_TURN
 """A pose that is turned by more shows another view, from which a refiner cannot get to the true one."""
 
 
