@@ -7,13 +7,13 @@ from safetensors import safe_open
 
 from vpog_core.cli import main
 from vpog_core.evaluation import calibration_images, calibration_scenes
+from vpog_core.evaluation.calibration_fit import CalibrationSamples
 from vpog_core.evaluation.calibration_scenes import StageSamples
 from vpog_core.inference.calibration import (
     ALIGNED_FEATURES,
     FEATURES,
     REFINED_FEATURES,
     TRACKED_FEATURES,
-    CalibrationSamples,
     read_calibration,
 )
 from vpog_core.models.checkpoint import save_weights

@@ -9,10 +9,11 @@ import torch
 from vpog_core.cli import main
 from vpog_core.cli import publish as publish_module
 from vpog_core.evaluation import calibration_scenes
+from vpog_core.evaluation.calibration_fit import SIGNS, CalibrationSamples
 from vpog_core.evaluation.calibration_scenes import StageSamples
 from vpog_core.evaluation.frame_run import FrameRunner
 from vpog_core.evaluation.weights_card import BEGIN, END, write_block
-from vpog_core.inference.calibration import SIGNS, CalibrationSamples, read_calibration
+from vpog_core.inference.calibration import read_calibration
 from vpog_core.models.checkpoint import save_weights
 from vpog_core.models.config import VPOGConfig
 from vpog_core.models.vpog_model import VPOGModel

@@ -9,6 +9,7 @@ import trimesh
 
 import vpog_core.inference.alignment as alignment_module
 import vpog_core.inference.matching as matching_module
+from vpog_core.evaluation.calibration_fit import squared_distance
 from vpog_core.evaluation.pose_error import add
 from vpog_core.geometry.camera import project
 from vpog_core.geometry.pnp import PnPResult
@@ -21,7 +22,6 @@ from vpog_core.geometry.se3 import (
     transform_points,
 )
 from vpog_core.inference.alignment import FlowPose, align
-from vpog_core.inference.calibration import squared_distance
 from vpog_core.inference.correspondence import correspondences
 from vpog_core.inference.estimator import PoseEstimator
 from vpog_core.inference.hypothesis import PoseHypothesis

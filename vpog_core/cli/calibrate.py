@@ -75,8 +75,9 @@ def run_calibrate(arguments: argparse.Namespace) -> int:
     """
     from tqdm import tqdm
 
+    from vpog_core.evaluation.calibration_fit import SIGNS, best_of_each, fit_best
     from vpog_core.evaluation.calibration_scenes import collect
-    from vpog_core.inference.calibration import SIGNS, Calibration, best_of_each, fit_best, read_calibration
+    from vpog_core.inference.calibration import Calibration, read_calibration
     from vpog_core.inference.networks import DEFAULT_WEIGHTS
 
     if arguments.scenes < CHECKED:
@@ -134,7 +135,7 @@ def store(weights: Path, output: Path, calibration, half: bool = False) -> None:
 
 def _report(title: str, calibrator, fitted, checked) -> str:
     """Print how well a stage is calibrated, measured on scenes that were held out of the fit."""
-    from vpog_core.inference.calibration import calibration_error, coverage
+    from vpog_core.evaluation.calibration_fit import calibration_error, coverage
 
     lines = [f"{title:14}{'fitted':>10}{'checked':>10}"]
 

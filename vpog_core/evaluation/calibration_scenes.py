@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vpog_core.evaluation.calibration_fit import CalibrationSamples, squared_distance
 from vpog_core.evaluation.calibration_images import (
     MIN_VISIBLE,
     OBJECTS,
@@ -28,8 +29,6 @@ from vpog_core.inference.calibration import (
     FLOW_FEATURES,
     REFINED_FEATURES,
     Calibration,
-    CalibrationSamples,
-    squared_distance,
 )
 from vpog_core.inference.estimator import PoseEstimator
 from vpog_core.inference.networks import Networks

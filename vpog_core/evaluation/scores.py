@@ -7,9 +7,9 @@ from itertools import pairwise
 
 import numpy as np
 
+from vpog_core.evaluation.calibration_fit import calibration_error
 from vpog_core.evaluation.errors import TargetErrors
 from vpog_core.evaluation.matching import DIAMETER_FRACTIONS, PIXELS, Hits, correct_estimates, hits
-from vpog_core.inference.calibration import calibration_error
 
 VISIBILITY = (0.0, 0.3, 0.6, 0.9, 1.0 + 1e-9)
 """Edges of the visibility bins."""
