@@ -31,7 +31,8 @@ class Case:
         self.K = K.expand(batch, 3, 3)
         flow = self.project(self.T_true) - self.pixels
         even = torch.zeros(batch, GRID, GRID, dtype=torch.float64)
-        self.found = Comparison(flow.permute(0, 3, 1, 2).contiguous(), even.clone(), even + 4.0)
+        score = torch.zeros(batch, dtype=torch.float64)
+        self.found = Comparison(flow.permute(0, 3, 1, 2).contiguous(), even.clone(), even + 4.0, score)
 
     def project(self, T: torch.Tensor) -> torch.Tensor:
         p = torch.einsum("bij,bhwj->bhwi", T[:, :3, :3], self.points) + T[:, None, None, :3, 3]

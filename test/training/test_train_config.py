@@ -90,7 +90,7 @@ def test_values_on_the_command_line_count_most():
         (
             "experiment=huge",
             r"^There is no 'experiment/huge' in '.*': "
-            r"use one of base, large, refiner_small, refiner_tiny, small, tiny.$",
+            r"use one of base, large, refiner_small, refiner_tiny, scorer_tiny, small, tiny.$",
         ),
         ("optimizer.lr=fast", r"^optimizer.lr: Value 'fast' of type 'str' could not be converted to Float: "),
         ("seed", r"^'seed' is no KEY=VALUE: "),
@@ -104,7 +104,7 @@ def test_values_on_the_command_line_count_most():
         ("model.window=5", r"windows of 5"),
         ("data.procedural=0", r"names no objects"),
         ("data=bop", r"names no objects: set one of meshes, gso, bop, procedural"),
-        ("network=fine", r"^network is 'fine': give coarse or refiner.$"),
+        ("network=fine", r"^network is 'fine': give one of coarse, refiner, scorer.$"),
         (
             "network=refiner",
             r"^data.image_size is 224 and refiner.image_size 128: set data.image_size=128, or the network's",

@@ -24,6 +24,7 @@ from vpog_core.cli.from_dump import missing_inputs, run_from_dump
 from vpog_core.cli.known_pose import add_known_pose, known_constraints
 from vpog_core.cli.numbers import count, positive
 from vpog_core.cli.publish import add_command as add_publish
+from vpog_core.cli.record import add_command as add_record
 from vpog_core.cli.replay import add_commands as add_replay
 from vpog_core.cli.symmetry import add_command as add_symmetry
 from vpog_core.cli.train import add_command as add_train
@@ -94,6 +95,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_calibrate(add)
     add_evaluate(add)
     add_publish(add)
+    add_record(add)
     add_symmetry(add)
     add_bench(add)
     add_export(add)

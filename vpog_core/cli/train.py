@@ -15,6 +15,8 @@ value. Objects and photographs are given as data settings; without any, procedur
   experiment=base      224 px, encoder from CroCo v2 (init.croco=FILE), 8 GPUs
   experiment=refiner_tiny, experiment=refiner_small
                        the refiner: 128 px on a CPU, 224 px on a GPU
+  experiment=scorer_tiny   the part of a refiner that scores poses: init.weights=REFINER, and
+                       data.hypotheses=DIR, recorded by vpog record-hypotheses
 
 Settings that are often given (--show prints them all):
   output=DIR                  checkpoint, weights, history, log and figures; a run found there is resumed

@@ -18,8 +18,8 @@ MIN_SAMPLES, MIN_BEST = 40, 20
 SIGNS = {
     "matched": (1, 1, -1),
     "aligned": (1, 1, -1, 1),
-    "refined": (1, 1, -1, 1, 1, -1),
-    "tracked": (1, -1, -1, 1),
+    "refined": (1, 1, -1, 1, 1, -1, 1),
+    "tracked": (1, -1, -1, 1, 1),
     "flow": (1, -1, 1),
 }
 """The calibrators that go with weights, and the signs that the coefficients of each may have."""

@@ -23,7 +23,7 @@ import numpy as np
 import yaml
 
 from vpog_core.evaluation.benchmark import BenchmarkFrame, BenchmarkObject, FrameKey, Truth
-from vpog_core.evaluation.heldout_image import FOCAL, LEVELS, SIZE, HeldOutScene
+from vpog_core.evaluation.heldout_image import LEVELS, HeldOutScene, heldout_camera
 from vpog_core.geometry.boxes import outer_box
 from vpog_core.geometry.symmetry import Symmetry
 from vpog_core.objects.mesh import Mesh, save_mesh
@@ -32,7 +32,6 @@ from vpog_core.objects.symmetry_search import find_symmetry
 from vpog_core.synthetic.objects import make_object
 from vpog_core.synthetic.plain import painted_plain
 from vpog_core.synthetic.seeds import HELD_OUT, HELD_OUT_OTHERS
-from vpog_core.types import Camera
 
 FORMAT = "heldout-2"
 """Increase it when an image or an object changes: scores of different formats cannot be compared."""
@@ -130,11 +129,7 @@ class HeldOut:
         scene, number = key
         plain, level = divmod(scene, PLAIN_SCENES)
         obj_id = number // 1000 + plain * PLAIN_IDS
-        camera = Camera(
-            K=np.array([[FOCAL, 0, (SIZE[1] - 1) / 2], [0, FOCAL, (SIZE[0] - 1) / 2], [0, 0, 1]]),
-            width=SIZE[1],
-            height=SIZE[0],
-        )
+        camera = heldout_camera()
         # The same seed in both splits: only the object's paint differs.
         shot = HeldOutScene(np.random.default_rng([HELD_OUT.start, level, number]), camera.K)
         image, depth, mask, fraction, T_cam_obj = shot.render(

@@ -13,6 +13,7 @@ from vpog_core.objects.mesh import Mesh
 from vpog_core.objects.renderer import Light, Renderer
 from vpog_core.objects.viewpoints import upright_rotation
 from vpog_core.synthetic.table import TableTop
+from vpog_core.types import Camera
 
 LEVELS = {1: "clean", 2: "light", 3: "clutter", 4: "occluded"}
 OTHERS = 12
@@ -27,6 +28,12 @@ VISIBLE = (0.3, 0.6)
 class _Thing:
     renderer: Renderer
     T_world_obj: np.ndarray
+
+
+def heldout_camera() -> Camera:
+    """Return the camera that takes the images: without distortion, looking at the image's middle."""
+    K = np.array([[FOCAL, 0, (SIZE[1] - 1) / 2], [0, FOCAL, (SIZE[0] - 1) / 2], [0, 0, 1]])
+    return Camera(K=K, width=SIZE[1], height=SIZE[0])
 
 
 class HeldOutScene:

@@ -23,10 +23,11 @@ ALIGNED_FEATURES = (*FEATURES, "similarity")
 FEATURES_IN_FILE = (*FEATURES, "likeness")
 """The names of `ALIGNED_FEATURES` in weights files, the last under its old name, so that older files can be
 read. A calibration of other features is not used, see `read_calibration`."""
-REFINED_FEATURES = (*ALIGNED_FEATURES, "visible", "precision")
+REFINED_FEATURES = (*ALIGNED_FEATURES, "visible", "precision", "score")
 """The score features of a pose that the refiner compared with the image: also the fraction of the object
-that is visible and agrees, and the flow's mean logarithmic scale, see `render_and_compare.RefinedPose`."""
-TRACKED_FEATURES = ("agreement", "precision", "step", "similarity")
+that is visible and agrees, the flow's mean logarithmic scale, and the scorer's logit, see
+`render_and_compare.RefinedPose`."""
+TRACKED_FEATURES = ("agreement", "precision", "step", "similarity", "score")
 """The score features of a pose that the refiner followed from an earlier image, see
 `tracked_pose.compute_tracked_features`."""
 FLOW_FEATURES = ("coverage", "step", "similarity")
@@ -67,9 +68,9 @@ class ScoreCalibrator:
 
 DEFAULT_ALIGNED = ScoreCalibrator(-2.87, (1.02, 1.68, -7.84, 6.30), 3.05)
 """Fitted to a vpog-tiny on 520 poses of 30 unseen procedural objects, half of them correct."""
-DEFAULT_REFINED = replace(DEFAULT_ALIGNED, coefficients=(*DEFAULT_ALIGNED.coefficients, 0.0, 0.0))
+DEFAULT_REFINED = replace(DEFAULT_ALIGNED, coefficients=(*DEFAULT_ALIGNED.coefficients, 0.0, 0.0, 0.0))
 """The refiner's features have no weight until `vpog calibrate` has fitted them."""
-DEFAULT_TRACKED = ScoreCalibrator(-2.72, (2.10, -0.80, -0.36, 4.77), 2.81)
+DEFAULT_TRACKED = ScoreCalibrator(-2.72, (2.10, -0.80, -0.36, 4.77, 0.0), 2.81)
 """Fitted to a refiner-tiny on 606 poses of 48 unseen procedural objects, 53 % of them correct."""
 DEFAULT_FLOW = ScoreCalibrator(-5.0, (7.0, -0.65, 3.0), 2.8)
 """Fitted on 117 poses of 30 unseen procedural objects, 79 % of them correct."""

@@ -89,6 +89,7 @@ def fit_poses(
         flow=at(found.flow.permute(0, 2, 3, 1).double()).permute(0, 3, 1, 2),
         log_scale=at(found.log_scale[..., None].double())[..., 0],
         visibility=at(found.visibility[..., None].double())[..., 0],
+        score=found.score,
     )
     # Solve all problems at once.
     grid = torch.from_numpy(np.broadcast_to(pixels, (len(mask), *pixels.shape)).copy())

@@ -27,7 +27,13 @@ from vpog_core.objects.renderer import Renderer
 FLOW_GAIN = 0.1
 """Largest similarity that the alignment by flow may add; 95 % of poses gain under 0.05 after the refiner."""
 BEST_REFINED = RefinedPose(
-    np.eye(4), visible=1.0, agreement=1.0, precision=-1.5, rays=np.zeros((0, 3)), points=np.zeros((0, 3))
+    np.eye(4),
+    visible=1.0,
+    agreement=1.0,
+    precision=-1.5,
+    rays=np.zeros((0, 3)),
+    points=np.zeros((0, 3)),
+    score=5.0,
 )
 """The best possible result of the refiner: all is visible and agrees, to a quarter of a pixel."""
 NO_THRESHOLD = -np.inf

@@ -146,9 +146,9 @@ def compute_compared_features(
         [F] as `calibration.ALIGNED_FEATURES` names them; as `REFINED_FEATURES` if the refiner compared
         the pose with the image.
     """
-    refiner_features = (
-        [] if refined is None or refined.rays is None else [refined.agreement, refined.precision]
-    )
+    refiner_features = []
+    if refined is not None and refined.rays is not None:
+        refiner_features = [refined.agreement, refined.precision, refined.score]
     return np.array([*hypothesis.score_features, similarity, *refiner_features])
 
 

@@ -55,6 +55,7 @@ class RefinedPose:
         rays: [N, 3] camera frame, z > 0 of the crop's camera, where the image shows the cells that agree;
             points: [N, 3] metres, object frame; weights: [N] inverse variances up to a factor. None where
             the pose is as it was.
+        score: logit that the pose is correct, from all cells of the last comparison together.
         step: how far the last round moved the pose: the mean over the hull's points, in diameters.
         reason: why the pose is as it was, or "".
     """
@@ -66,19 +67,31 @@ class RefinedPose:
     rays: np.ndarray | None = None
     points: np.ndarray | None = None
     weights: np.ndarray | None = None
+    score: float = 0.0
     step: float = 0.0
     reason: str = ""
 
 
 @dataclass
-class _Pair:
-    """Holds one pose's render and the image warped to the same camera."""
+class Pair:
+    """Holds one pose's render and the image warped to the same camera; P is the side of both, pixels.
+
+    Attributes:
+        frame: the virtual camera that sees both; T_virt_obj: [4, 4], the pose in its frame.
+        render: the object at the pose; crop: [P, P, 3] uint8, the image.
+        usable: [P, P] bool, where the image is, and its mask.
+    """
 
     frame: VirtualCamera
     T_virt_obj: np.ndarray
     render: Render
     crop: np.ndarray
     usable: np.ndarray
+
+    @property
+    def normals(self) -> np.ndarray:
+        """The render's unit normals [P, P, 3] float32 in the virtual camera's frame, 0 in the background."""
+        return self.render.normals @ self.T_virt_obj[:3, :3].T.astype(np.float32)
 
 
 def refine(refiner: RefinerNet, poses: Sequence[PoseToRefine], rounds: int) -> list[RefinedPose]:
@@ -109,24 +122,32 @@ def _one_round(
     """Refine poses once; one that cannot be refined is returned unchanged, with the reason."""
     size = refiner.config.image_size
     # Render each pose, and warp the image to the same camera.
-    made = [_pair(pose, b.T_cam_obj, size) for pose, b in zip(poses, before, strict=True)]
+    made = [make_pair(pose, b.T_cam_obj, size) for pose, b in zip(poses, before, strict=True)]
     after = [
         replace(b, reason=pair) if isinstance(pair, str) else b for pair, b in zip(made, before, strict=True)
     ]
-    pairs = {n: pair for n, pair in enumerate(made) if isinstance(pair, _Pair)}
+    pairs = {n: pair for n, pair in enumerate(made) if isinstance(pair, Pair)}
     if not pairs:
         return after
     # Compare all pairs by the network, and solve for the poses that explain its outputs.
     compared = _compare(refiner, list(pairs.values()))
     fits = fit_poses(compared, *_grids(list(pairs.values()), size))
     # Keep the poses that are plausible.
-    for fit, (n, pair) in zip(fits, pairs.items(), strict=True):
-        after[n] = _refined(poses[n], before[n], pair, fit)
+    for fit, score, (n, pair) in zip(fits, compared.score.tolist(), pairs.items(), strict=True):
+        after[n] = _refined(poses[n], before[n], pair, fit, score)
     return after
 
 
-def _pair(pose: PoseToRefine, T_cam_obj: np.ndarray, size: int) -> _Pair | str:
-    """Render a pose and warp the image to it; a string is the reason why that is not possible."""
+def make_pair(pose: PoseToRefine, T_cam_obj: np.ndarray, size: int) -> Pair | str:
+    """Render a pose and warp the image to it, as the network compares them.
+
+    Args:
+        pose: the object and the image; T_cam_obj: [4, 4], the pose to render in place of its own.
+        size: side of render and crop, pixels.
+
+    Returns:
+        The pair, or the reason why the pose cannot be compared with the image.
+    """
     camera, hull = pose.observation.camera, pose.renderer.mesh.hull_points
     if not np.isfinite(T_cam_obj).all():
         return "The pose is not finite."
@@ -141,30 +162,32 @@ def _pair(pose: PoseToRefine, T_cam_obj: np.ndarray, size: int) -> _Pair | str:
     usable = usable > 127
     if (render.mask & usable)[_CELLS].sum() < MIN_CELLS:
         return "The pose puts the object outside of the image or of its mask."
-    return _Pair(frame, T_virt_obj, render, crop, usable)
+    return Pair(frame, T_virt_obj, render, crop, usable)
 
 
 _CELLS = np.s_[FINE_STRIDE // 2 :: FINE_STRIDE, FINE_STRIDE // 2 :: FINE_STRIDE]
 """The pixels in the middle of the network's cells."""
 
 
-def _compare(refiner: RefinerNet, pairs: Sequence[_Pair]) -> Comparison:
+def _compare(refiner: RefinerNet, pairs: Sequence[Pair]) -> Comparison:
     """Run the network on B pairs; the result is float32 on the CPU."""
     device = refiner.mean.device
 
     def images(values) -> torch.Tensor:
         return torch.from_numpy(np.stack(values)).to(device).permute(0, 3, 1, 2)
 
-    normals = [(p.render.normals @ p.T_virt_obj[:3, :3].T.astype(np.float32)) for p in pairs]
     masks = torch.from_numpy(np.stack([p.render.mask for p in pairs])).to(device)
     with torch.inference_mode(), inference_context(refiner):
         found = refiner(
-            images([p.crop for p in pairs]), images([p.render.rgb for p in pairs]), images(normals), masks
+            images([p.crop for p in pairs]),
+            images([p.render.rgb for p in pairs]),
+            images([p.normals for p in pairs]),
+            masks,
         )
     return Comparison(*(v.float().cpu() for v in vars(found).values()))
 
 
-def _grids(pairs: Sequence[_Pair], size: int) -> tuple[np.ndarray, ...]:
+def _grids(pairs: Sequence[Pair], size: int) -> tuple[np.ndarray, ...]:
     """Return pixels [g, g, 2], points [B, g, g, 3], mask [B, g, g], K [B, 3, 3] and T [B, 4, 4] of pairs."""
     v, u = np.mgrid[0:size, 0:size].astype(np.float64)
     pixels = np.stack([u[_CELLS], v[_CELLS]], axis=-1)
@@ -173,7 +196,7 @@ def _grids(pairs: Sequence[_Pair], size: int) -> tuple[np.ndarray, ...]:
     return pixels, points, mask, np.stack([p.frame.K for p in pairs]), np.stack([p.T_virt_obj for p in pairs])
 
 
-def _refined(pose: PoseToRefine, before: RefinedPose, pair: _Pair, fit: Fit) -> RefinedPose:
+def _refined(pose: PoseToRefine, before: RefinedPose, pair: Pair, fit: Fit, score: float) -> RefinedPose:
     """Return the pose after a round; unchanged, with a reason, if the round's result is not usable."""
     T_cam_obj = pair.frame.T_cam_virt @ fit.T
     if not fit.valid:
@@ -188,6 +211,7 @@ def _refined(pose: PoseToRefine, before: RefinedPose, pair: _Pair, fit: Fit) -> 
         pinhole.to_rays(fit.pixels, pair.frame.K) @ pair.frame.R_virt_cam,
         fit.points,
         fit.weights,
+        score,
         mean_displacement(pose.renderer.mesh, before.T_cam_obj, T_cam_obj),
     )
 

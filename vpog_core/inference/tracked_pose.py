@@ -196,7 +196,8 @@ def compute_tracked_features(refined: RefinedPose, similarity: float) -> np.ndar
     Args:
         similarity: of render and image, -1..1.
     """
-    return np.array([refined.agreement, refined.precision, np.log(max(refined.step, 1e-3)), similarity])
+    step = np.log(max(refined.step, 1e-3))
+    return np.array([refined.agreement, refined.precision, step, similarity, refined.score])
 
 
 def compute_flow_features(coverage: float, step: float, similarity: float) -> np.ndarray:

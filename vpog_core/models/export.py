@@ -67,9 +67,9 @@ class Compare(nn.Module):
 
     def forward(
         self, image: Tensor, render: Tensor, normals: Tensor, mask: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         found = self.refiner(image, render, normals, mask)
-        return found.flow, found.log_scale, found.visibility
+        return found.flow, found.log_scale, found.visibility, found.score
 
 
 def example_inputs(model: VPOGModel, crops: int = 1, templates: int = 4) -> dict[str, tuple[Tensor, ...]]:

@@ -21,7 +21,7 @@ from vpog_core.models.vpog_model import VPOGModel
 from vpog_core.types import VPOGError
 from vpog_core.utils.atomic_file import atomic_write
 
-FORMAT = 1
+FORMAT = 2
 """Version of the exported folder; increase it when files, names or shapes change."""
 MANIFEST = "manifest.json"
 EXPORTING_TORCH = (2, 6)
@@ -96,7 +96,7 @@ def graphs_of(model: VPOGModel, refiner: RefinerNet | None, crops: int, template
             Compare(refiner),
             example_pairs(refiner, crops),
             ("image", "render", "normals", "mask"),
-            ("flow", "log_scale", "visibility"),
+            ("flow", "log_scale", "visibility", "score"),
         )
     return {name: _with_random_inputs(graph, model.config.num_patches) for name, graph in found.items()}
 

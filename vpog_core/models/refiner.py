@@ -2,7 +2,8 @@
 
 Render and image are seen by the same camera, which looks at the object where the present pose puts it. For
 every cell of the render the network predicts how far the image shows that surface point from there (flow,
-with its Laplace scale) and whether it shows it at all (visibility). The shape follows GoTrack (Nguyen et al.
+with its Laplace scale) and whether it shows it at all (visibility), and of the whole comparison whether the
+pose is correct (score). The shape follows GoTrack (Nguyen et al.
 2025) and Co-op (Moon et al. 2025): shared features, attention over both images, correlation at two levels.
 """
 
@@ -17,6 +18,7 @@ from torch.nn import functional as F
 from vpog_core.models.checks import check_comparison
 from vpog_core.models.layers import Attention, Block
 from vpog_core.models.pos_embed import RoPE2D, grid_positions
+from vpog_core.models.pose_scorer import PoseScorer
 from vpog_core.models.refiner_config import COARSE_STRIDE, FINE_STRIDE, RefinerConfig
 
 RENDER_CHANNELS = 7
@@ -38,11 +40,13 @@ class Comparison:
         flow: [B, 2, g, g] (x, y) pixels, from a render's cell to where the image shows it.
         log_scale: [B, g, g] logarithm of the flow's Laplace scale (pixels), the same for both axes.
         visibility: [B, g, g] logit that the image shows this surface point.
+        score: [B] logit that the pose which the flow leads to is correct.
     """
 
     flow: Tensor
     log_scale: Tensor
     visibility: Tensor
+    score: Tensor
 
 
 @dataclass
@@ -171,6 +175,7 @@ class RefinerNet(nn.Module):
         )
         nn.init.constant_(self.fine_decoder.outlet.bias[2:3], FIRST_LOG_SCALE)
         self.fine_context = nn.Conv2d(coarse, fine, 1)
+        self.scorer = PoseScorer(config)
         self.register_buffer("mean", torch.tensor(IMAGE_MEAN).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(IMAGE_STD).view(3, 1, 1), persistent=False)
 
@@ -204,7 +209,10 @@ class RefinerNet(nn.Module):
         guess = F.interpolate(coarse_flow.detach(), scale_factor=2, mode="bilinear") / FINE_STRIDE
         seen_fine = correlate(*fine.chunk(2), self.config.fine_reach, guess.round())
         context = F.interpolate(self.fine_context(hidden), scale_factor=2, mode="bilinear")
-        comparison = self._fine_answers(seen_fine, guess, fine.chunk(2)[0], context)
+        hidden, output = self._fine_output(seen_fine, guess, fine.chunk(2)[0], context)
+        # Score the pose by all cells together.
+        score = self.scorer(hidden, *fine.chunk(2), output, in_cells(mask).to(fine.dtype))
+        comparison = Comparison(FINE_STRIDE * output[:, :2], output[:, 2], output[:, 3], score)
         return Trace(comparison, seen_coarse, seen_fine, coarse_flow)
 
     def _coarse_flow(self, seen: Correlation, render: Tensor) -> tuple[Tensor, Tensor]:
@@ -214,16 +222,27 @@ class RefinerNet(nn.Module):
         hidden, residual = self.coarse_decoder(decoder_view(seen, shape), expected, render)
         return hidden, COARSE_STRIDE * (expected + residual)
 
-    def _fine_answers(self, seen: Correlation, guess: Tensor, render: Tensor, context: Tensor) -> Comparison:
+    def _fine_output(
+        self, seen: Correlation, guess: Tensor, render: Tensor, context: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Compute hidden features and the output [B, 4, h, w]: flow (cells), log scale, visibility."""
         shape = render.shape[-2:]
         expected = as_grid(expected_shift(seen, self.config.fine_reach), shape)
         centre = as_grid(seen.centre, shape)
-        _, output = self.fine_decoder(decoder_view(seen, shape), expected, guess - centre, render, context)
-        flow = FINE_STRIDE * (centre + expected + output[:, :2])
-        return Comparison(flow, output[:, 2].clamp(*LOG_SCALE), output[:, 3])
+        hidden, output = self.fine_decoder(
+            decoder_view(seen, shape), expected, guess - centre, render, context
+        )
+        flow = centre + expected + output[:, :2]
+        return hidden, torch.cat((flow, output[:, 2:3].clamp(*LOG_SCALE), output[:, 3:]), dim=1)
 
     def _normalised(self, rgb: Tensor) -> Tensor:
         return (rgb.to(self.mean.dtype) / 255.0 - self.mean) / self.std
+
+
+def in_cells(mask: Tensor) -> Tensor:
+    """Return the pixels of a mask [B, P, P] in the middle of the fine level's cells, [B, 1, g, g]."""
+    middle = FINE_STRIDE // 2
+    return mask[:, None, middle::FINE_STRIDE, middle::FINE_STRIDE]
 
 
 def window_size(reach: int) -> int:

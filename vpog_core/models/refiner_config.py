@@ -23,6 +23,7 @@ class RefinerConfig:
         attention_layers, attention_heads: joint attention over the coarse cells of both images.
         coarse_reach, fine_reach: cells on each side of the expected place that are correlated, at each level.
         fine_hidden: channels of the fine decoder.
+        scorer_dim: channels of the scorer of poses.
         rope_base: base of the rotary frequencies of the joint attention.
     """
 
@@ -35,6 +36,7 @@ class RefinerConfig:
     coarse_reach: int = 4
     fine_reach: int = 3
     fine_hidden: int = 64
+    scorer_dim: int = 48
     rope_base: float = 100.0
 
     def __post_init__(self) -> None:
@@ -47,7 +49,7 @@ class RefinerConfig:
             raise VPOGError(f"rope_base is {self.rope_base!r}: give a number above zero.")
         if self.image_size % (2 * COARSE_STRIDE):
             raise VPOGError(f"image_size is {self.image_size}: give a multiple of {2 * COARSE_STRIDE}.")
-        for name in ("stem_dim", "fine_dim", "coarse_dim", "fine_hidden"):
+        for name in ("stem_dim", "fine_dim", "coarse_dim", "fine_hidden", "scorer_dim"):
             if getattr(self, name) % 8:
                 raise VPOGError(f"{name} is {getattr(self, name)}: give a multiple of 8.")
         if self.coarse_dim % (4 * self.attention_heads):
@@ -85,7 +87,7 @@ REFINER_PRESETS: dict[str, RefinerConfig] = {
     "refiner-tiny": RefinerConfig(),
     "refiner-small": RefinerConfig(
         image_size=224, stem_dim=48, fine_dim=96, coarse_dim=192, attention_layers=4, attention_heads=6,
-        fine_hidden=128,
+        fine_hidden=128, scorer_dim=96,
     ),
 }  # fmt: skip
 """The refiner networks by name."""

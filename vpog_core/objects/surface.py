@@ -159,6 +159,12 @@ class MipTexture:
         self.uv = uv
         self.density = self._texels_per_metre(mesh, uv)
 
+    @property
+    def finest(self) -> np.ndarray:
+        """The texture itself [h, w, C] uint8."""
+        h, w = int(self.heights[0]), int(self.widths[0])
+        return self.texels[: h * w].reshape(h, w, -1)
+
     def _texels_per_metre(self, mesh: Mesh, uv: np.ndarray) -> np.ndarray:
         """Compute texels per metre [F] float32 of the finest level."""
         corners = mesh.vertices[mesh.faces]

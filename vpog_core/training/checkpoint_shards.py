@@ -21,7 +21,7 @@ import torch
 import yaml
 from torch import Tensor
 
-from vpog_core.models.checkpoint import COARSE, REFINER, save_weights
+from vpog_core.models.checkpoint import COARSE, save_weights
 from vpog_core.models.config import VPOGConfig
 from vpog_core.models.refiner import RefinerNet
 from vpog_core.models.refiner_config import RefinerConfig
@@ -106,9 +106,9 @@ def unpack(shards: str | Path, run: str | Path) -> str:
 
 def _network(config: dict) -> VPOGModel | RefinerNet:
     """Make the network of a run's configuration."""
-    if config.get("network", COARSE) == REFINER:
-        return RefinerNet(RefinerConfig.from_dict(config["refiner"]))
-    return VPOGModel(VPOGConfig.from_dict(config["model"]))
+    if config.get("network", COARSE) == COARSE:
+        return VPOGModel(VPOGConfig.from_dict(config["model"]))
+    return RefinerNet(RefinerConfig.from_dict(config["refiner"]))
 
 
 def _best_fidelity(checkpoint: dict, budget: int) -> str | None:

@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 from vpog_core.models.layers import Block
 from vpog_core.models.refiner import RefinerNet, ResidualBlock
 from vpog_core.models.vpog_model import VPOGModel
-from vpog_core.training.data.batch import Batch, RefinerBatch
+from vpog_core.training.data.batch import Batch, HypothesisBatch, RefinerBatch
 from vpog_core.training.losses.compute import compute_losses, supervised_pixel
 from vpog_core.training.losses.config import LossConfig
 from vpog_core.training.losses.refiner import (
@@ -25,13 +25,14 @@ from vpog_core.training.losses.refiner import (
     refiner_labels,
     refiner_losses,
 )
+from vpog_core.training.losses.scorer import scorer_loss
 from vpog_core.training.mixed_precision import FullPrecisionOutside
-from vpog_core.training.refiner_figures import draw_refiner_batch
+from vpog_core.training.refiner_figures import draw_hypotheses, draw_refiner_batch
 from vpog_core.training.synthesis.device_augmentation import augment
 from vpog_core.training.train_config import OptimizerConfig, SchedulerConfig
 from vpog_core.training.validation_figures import draw_batch
 
-PROGRESS_BAR_SCORES = ("loss", "seen_accuracy", "flow_error", "visibility_accuracy")
+PROGRESS_BAR_SCORES = ("loss", "seen_accuracy", "flow_error", "visibility_accuracy", "score_accuracy")
 """Scores on the progress bar, where the losses have them."""
 
 
@@ -120,7 +121,7 @@ class NetworkLightning(L.LightningModule):
         scores = self._in_precision(self.validation_losses, self.averaged, batch)[1]
         self.log_dict(
             {f"val/{key}": value for key, value in scores.items()},
-            on_epoch=True, sync_dist=True, batch_size=len(batch.diameter),
+            on_epoch=True, sync_dist=True, batch_size=len(batch),
         )  # fmt: skip
 
     def _in_precision(self, losses: Callable, network: nn.Module, batch, *number: int):
@@ -222,7 +223,7 @@ class VPOGLightning(NetworkLightning):
 
 
 class RefinerLightning(NetworkLightning):
-    """Trains the refiner.
+    """Trains the refiner, all but its scorer.
 
     Args:
         loss: weights of its loss terms; others: as of `NetworkLightning`.
@@ -231,6 +232,7 @@ class RefinerLightning(NetworkLightning):
     def __init__(self, network: RefinerNet, loss: RefinerLossConfig, *args, **options) -> None:
         super().__init__(network, *args, **options)
         self.loss = loss
+        self.network.scorer.requires_grad_(False)
 
     def training_losses(self, network, batch: RefinerBatch, number: int) -> tuple[Tensor, dict[str, Tensor]]:
         return refiner_losses(network.trace(*batch.inputs()), refiner_labels(batch), batch, self.loss)
@@ -251,6 +253,39 @@ class RefinerLightning(NetworkLightning):
         """Return all but the correlations, which are a matrix product and a gather."""
         of = self.network
         return [of.trunk, of.attention, of.coarse_decoder, of.fine_decoder]
+
+
+class ScorerLightning(NetworkLightning):
+    """Trains the scorer of a refiner on recorded hypotheses; the refiner stays as it is.
+
+    Args:
+        as of `NetworkLightning`.
+    """
+
+    def __init__(self, network: RefinerNet, *args, **options) -> None:
+        super().__init__(network, *args, **options)
+        self.network.requires_grad_(False)
+        self.network.scorer.requires_grad_(True)
+
+    def training_losses(
+        self, network, batch: HypothesisBatch, number: int
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        return scorer_loss(network.trace(*batch.inputs()).comparison.score, batch.error)
+
+    def validation_losses(self, network, batch: HypothesisBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        return self.training_losses(network, batch, 0)
+
+    def draw(self, batch: HypothesisBatch, count: int) -> list[np.ndarray]:
+        return draw_hypotheses(self.averaged, batch, count)
+
+    def blocks(self) -> list[nn.Module]:
+        """Return none: nothing but the scorer is kept for the backward pass."""
+        return []
+
+    def parts(self) -> list[nn.Module]:
+        """Return all but the correlations, which are a matrix product and a gather."""
+        of = self.network
+        return [of.trunk, of.attention, of.coarse_decoder, of.fine_decoder, of.scorer]
 
 
 def decay_groups(network: nn.Module, weight_decay: float) -> list[dict]:

@@ -1,4 +1,4 @@
-"""Draw a refiner's flow and visibility for validation pairs, beside the truth."""
+"""Draw a refiner's flow and visibility beside the truth, and its scores of hypotheses beside their errors."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from vpog_core.models.refiner import RefinerNet
-from vpog_core.training.data.batch import RefinerBatch
+from vpog_core.training.data.batch import HypothesisBatch, RefinerBatch
 from vpog_core.training.losses.refiner import RefinerLabels, refiner_labels
 from vpog_core.visualization.drawing import draw_text
 from vpog_core.visualization.flow_image import colour_wheel
@@ -23,13 +23,24 @@ def draw_refiner_batch(network: RefinerNet, batch: RefinerBatch, count: int) -> 
     flow, visibility = found.flow.permute(0, 2, 3, 1), torch.sigmoid(found.visibility)
     labels = refiner_labels(batch)
     rows = []
-    for n in range(min(count, len(batch.diameter))):
+    for n in range(min(count, len(batch))):
         predicted = [
             ("flow found", _flow(flow[n], labels.on_object[n])),
             ("visibility found", _grey(visibility[n] * labels.on_object[n])),
         ]
         rows.append(_tiles(pair_images(batch, labels, n) + predicted))
     return rows
+
+
+@torch.no_grad()
+def draw_hypotheses(network: RefinerNet, batch: HypothesisBatch, count: int) -> list[np.ndarray]:
+    """Draw a row [h, w, 3] uint8 for each of the first hypotheses: image, render, score and error."""
+    scores = network(*(v[:count] for v in batch.inputs())).score.sigmoid().tolist()
+    images, renders = batch.image_rgb.cpu().numpy(), batch.render_rgb.cpu().numpy()
+    return [
+        _tiles([(f"image, score {score:.2f}", image), (f"render, error {error:.2f}", render)])
+        for score, image, render, error in zip(scores, images, renders, batch.error.tolist(), strict=False)
+    ]
 
 
 def pair_images(batch: RefinerBatch, labels: RefinerLabels, n: int) -> list[tuple[str, np.ndarray]]:

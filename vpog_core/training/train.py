@@ -33,14 +33,16 @@ from vpog_core.training.callbacks import (
     headline,
 )
 from vpog_core.training.data.datasets import build_datasets
+from vpog_core.training.data.hypothesis_dataset import build_hypothesis_datasets
 from vpog_core.training.data.refiner_datasets import build_refiner_datasets
 from vpog_core.training.data_module import BuildDatasets, VPOGDataModule
 from vpog_core.training.lightning_module import (
     NetworkLightning,
     RefinerLightning,
+    ScorerLightning,
     VPOGLightning,
 )
-from vpog_core.training.train_config import RENAMED, TrainConfig
+from vpog_core.training.train_config import RENAMED, SCORER, TrainConfig
 from vpog_core.training.validation_figures import ValidationFigures
 from vpog_core.types import VPOGError
 from vpog_core.utils.atomic_file import atomic_write
@@ -54,7 +56,11 @@ UNREPORTED_SETTINGS = (
     "data.resident_objects",
 )  # fmt: skip
 """Settings that may change when a run is resumed, without a message."""
-UNUSED_SECTIONS = {COARSE: ("refiner.", "refiner_loss.", "perturbation."), REFINER: ("model.", "loss.")}
+UNUSED_SECTIONS = {
+    COARSE: ("refiner.", "refiner_loss.", "perturbation."),
+    REFINER: ("model.", "loss."),
+    SCORER: ("model.", "loss.", "refiner_loss.", "perturbation."),
+}
 """Sections that a run of each network does not use."""
 _EXPECTED_WARNINGS = (
     ".*does not have many workers.*", ".*your dataloader is not resumable.*",
@@ -128,6 +134,8 @@ def train(config: TrainConfig, build: BuildDatasets | None = None) -> TrainingSu
 
 def _datasets(config: TrainConfig, progress: bool):
     """Make the training and the validation set of the network that is trained."""
+    if config.network == SCORER:
+        return build_hypothesis_datasets(config.data)
     if config.network == REFINER:
         return build_refiner_datasets(config.data, config.refiner.image_size, config.perturbation, progress)
     return build_datasets(config.data, progress)
@@ -136,8 +144,7 @@ def _datasets(config: TrainConfig, progress: bool):
 def make_module(config: TrainConfig) -> NetworkLightning:
     """Make the network, as it begins, with what trains it."""
     torch.manual_seed(config.seed)
-    make = _refiner_module if config.network == REFINER else _coarse_module
-    module = make(
+    module = _MODULES[config.network](
         config, config.optimizer, config.scheduler, config.loader.batch_size, config.trainer.epoch_steps,
         config.seed, not config.data.photometry,
     )  # fmt: skip
@@ -158,10 +165,21 @@ def _coarse_module(config: TrainConfig, *common) -> VPOGLightning:
 
 
 def _refiner_module(config: TrainConfig, *common) -> RefinerLightning:
+    return RefinerLightning(_refiner(config), config.refiner_loss, *common)
+
+
+def _scorer_module(config: TrainConfig, *common) -> ScorerLightning:
+    return ScorerLightning(_refiner(config), *common)
+
+
+_MODULES = {COARSE: _coarse_module, REFINER: _refiner_module, SCORER: _scorer_module}
+
+
+def _refiner(config: TrainConfig) -> RefinerNet:
     refiner = RefinerNet(config.refiner)
     if config.init.weights:
         refiner.load_state_dict(load_refiner(config.init.weights, expect=config.refiner).state_dict())
-    return RefinerLightning(refiner, config.refiner_loss, *common)
+    return refiner
 
 
 def make_trainer(config: TrainConfig, callbacks: list[L.Callback]) -> L.Trainer:
@@ -225,7 +243,7 @@ def changed_settings(folder: Path, config: TrainConfig) -> list[str]:
         return []
     stored = {RENAMED.get(key, key): value for key, value in _flatten(yaml.safe_load(file.read_text()))}
     before = {"network": COARSE} | stored
-    sizes = "refiner." if config.network == REFINER else "model."
+    sizes = "model." if config.network == COARSE else "refiner."
     ignored = (*UNREPORTED_SETTINGS, *UNUSED_SECTIONS[config.network])
     lines = []
     for key, value in _flatten(dataclasses.asdict(config)):

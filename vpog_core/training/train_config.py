@@ -19,6 +19,10 @@ from vpog_core.training.synthesis.appearance import AppearanceParams
 from vpog_core.training.synthesis.pose_perturbation import PerturbationConfig
 from vpog_core.types import VPOGError
 
+SCORER = "scorer"
+"""The run that trains the scorer of a refiner; its weights files are a refiner's."""
+NETWORKS = (COARSE, REFINER, SCORER)
+
 
 @dataclass
 class OptimizerConfig:
@@ -126,8 +130,8 @@ class TrainConfig:
     Attributes:
         output: folder of the checkpoint, weights, history and log; a run found there is resumed.
         seed: of all random numbers.
-        network: what is trained: coarse (sections model, loss) or refiner (sections refiner, refiner_loss,
-            perturbation).
+        network: what is trained: coarse (sections model, loss), refiner (sections refiner, refiner_loss,
+            perturbation), or scorer: the part of a refiner that scores poses (section refiner).
     """
 
     output: str
@@ -146,8 +150,8 @@ class TrainConfig:
     trainer: TrainerConfig
 
     def __post_init__(self) -> None:
-        if self.network not in (COARSE, REFINER):
-            raise VPOGError(f"network is '{self.network}': give {COARSE} or {REFINER}.")
+        if self.network not in NETWORKS:
+            raise VPOGError(f"network is '{self.network}': give one of {', '.join(NETWORKS)}.")
         for of, name, low in (
             (self.loader, "batch_size", 1), (self.loader, "workers", 0), (self.loader, "prefetch", 1),
             (self.scheduler, "t_max", 1), (self.scheduler, "warmup_steps", 0), (self.optimizer, "lr", 0),
@@ -161,15 +165,26 @@ class TrainConfig:
             raise VPOGError("trainer.precision is 16 bits without bfloat's range: use bf16-mixed or 32-true.")
         if self.init.weights and self.init.croco:
             raise VPOGError("init.weights and init.croco are both set: choose one to begin with.")
-        if self.init.croco and self.network == REFINER:
+        if self.init.croco and self.network != COARSE:
             raise VPOGError(
                 "init.croco is for the coarse network's encoder, a refiner has none: leave it out."
             )
+        self._check_scorer()
         self._check_image_size()
+
+    def _check_scorer(self) -> None:
+        """Refuse a scorer without refiner or hypotheses, and hypotheses that nothing is trained on."""
+        if self.network == SCORER and not (self.init.weights and self.data.hypotheses):
+            raise VPOGError(
+                "A scorer is trained on a refiner's hypotheses: set init.weights to the refiner and "
+                "data.hypotheses to the folder that vpog record-hypotheses has written."
+            )
+        if self.network != SCORER and self.data.hypotheses:
+            raise VPOGError("data.hypotheses is for network=scorer alone: leave it out.")
 
     def _check_image_size(self) -> None:
         """Refuse images of another size than the network's: both sections say the same."""
-        section, sizes = ("refiner", self.refiner) if self.network == REFINER else ("model", self.model)
+        section, sizes = ("model", self.model) if self.network == COARSE else ("refiner", self.refiner)
         if self.data.image_size != sizes.image_size:
             raise VPOGError(
                 f"data.image_size is {self.data.image_size} and {section}.image_size {sizes.image_size}: "

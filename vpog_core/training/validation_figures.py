@@ -66,7 +66,7 @@ class ValidationFigures(L.Callback):
 def draw_batch(network: VPOGModel, batch: Batch, count: int) -> list[np.ndarray]:
     """Draw a row [h, w, 3] uint8 for each of the first samples: true and found pose, then the match."""
     rows = []
-    for sample in range(min(count, len(batch.diameter))):
+    for sample in range(min(count, len(batch))):
         hypothesis = solve_sample(network, batch, sample)
         T_true = batch.query_T[sample, 0].double().cpu().numpy()
         rows.append(_row(hypothesis, T_true))

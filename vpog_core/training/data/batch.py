@@ -1,4 +1,4 @@
-"""Define the batches of both networks, which the data sets make and the losses read."""
+"""Define the batches that the data sets make and the losses read."""
 
 from __future__ import annotations
 
@@ -35,6 +35,10 @@ class Batch:
     def to(self, device: torch.device | str) -> Batch:
         """Return the same batch on a device."""
         return Batch(**{key: value.to(device, non_blocking=True) for key, value in vars(self).items()})
+
+    def __len__(self) -> int:
+        """Return B."""
+        return len(self.diameter)
 
     @property
     def cluster_size(self) -> int:
@@ -89,9 +93,44 @@ class RefinerBatch:
         """Return the same on a device."""
         return RefinerBatch(**{k: v.to(device, non_blocking=True) for k, v in vars(self).items()})
 
+    def __len__(self) -> int:
+        """Return B."""
+        return len(self.diameter)
+
     def inputs(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return what the network compares: image, render, normals, mask."""
         image, render, normals = (
             v.permute(0, 3, 1, 2) for v in (self.image_rgb, self.render_rgb, self.render_normals)
         )
         return image, render, normals, self.render_depth > 0
+
+
+@dataclass
+class HypothesisBatch:
+    """Holds B recorded hypotheses; P is the side of image and render, pixels.
+
+    Attributes:
+        image_rgb, render_rgb: [B, P, P, 3] uint8.
+        render_normals: [B, P, P, 3] unit, camera frame, zero in the background; render_mask: [B, P, P] bool.
+        error: [B] MSSD of the poses, in diameters.
+    """
+
+    IMAGES: ClassVar[str] = "image_rgb"
+    """The field of the camera's images."""
+
+    image_rgb: Tensor
+    render_rgb: Tensor
+    render_normals: Tensor
+    render_mask: Tensor
+    error: Tensor
+
+    def __len__(self) -> int:
+        """Return B."""
+        return len(self.error)
+
+    def inputs(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return what the network compares: image, render, normals, mask."""
+        image, render, normals = (
+            v.permute(0, 3, 1, 2) for v in (self.image_rgb, self.render_rgb, self.render_normals)
+        )
+        return image, render, normals, self.render_mask

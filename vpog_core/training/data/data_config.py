@@ -28,6 +28,7 @@ class DataConfig:
         gso: folder of Google Scanned Objects as published, one folder for each object; rendered on the fly.
         shapenet: folder of ShapeNetCore; only for the models of MegaPose-ShapeNetCore's images.
         bop: splits in BOP's format, `ROOT:SPLIT` (`data/ycbv:train_pbr`) or `ROOT` for shards without one.
+        hypotheses: folder that `vpog record-hypotheses` has written, which a scorer is trained on.
         procedural: how many procedural objects, seeds from 0.
         photos: folder of photographs, for backgrounds and procedural textures.
         hdri: folder of equirectangular environment maps (.hdr, .exr), for light.
@@ -52,6 +53,7 @@ class DataConfig:
     gso: str = ""
     shapenet: str = ""
     bop: list[str] = field(default_factory=list)
+    hypotheses: str = ""
     procedural: int = 0
     photos: str = ""
     hdri: str = ""
