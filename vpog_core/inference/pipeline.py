@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from operator import attrgetter
 
 import numpy as np
 import torch
@@ -105,7 +106,7 @@ def find_poses(setup: Setup, queries: Sequence[Query]) -> list[Query]:
     # Track objects whose previous pose is known; queries whose score is high enough are done.
     queries = track(setup, queries)
     # Search for the others among all views.
-    return _continue_open(queries, partial(find_anew, setup))
+    return _continue(queries, attrgetter("is_open"), partial(find_anew, setup))
 
 
 def find_anew(setup: Setup, queries: Sequence[Query]) -> list[Query]:
@@ -119,14 +120,16 @@ def find_anew(setup: Setup, queries: Sequence[Query]) -> list[Query]:
     # Accept the tracked poses that were only to be checked, where the best match shows the same view.
     queries = [accept_confirmed(q) for q in queries]
     # Refine the best poses of the others, and rank them.
-    return _continue_open(queries, partial(refine_and_retry, setup))
+    return _continue(queries, attrgetter("is_open"), partial(refine_and_retry, setup))
 
 
-def _continue_open(
-    queries: Sequence[Query], step: Callable[[Sequence[Query]], Sequence[Query]]
+def _continue(
+    queries: Sequence[Query],
+    is_due: Callable[[Query], bool],
+    step: Callable[[Sequence[Query]], Sequence[Query]],
 ) -> list[Query]:
-    """Run a step on the queries that are still open, if there are any; return all queries in their order."""
-    rows, found = [n for n, q in enumerate(queries) if q.is_open], list(queries)
+    """Run a step on the queries that are due for it, if there are any; return all queries in their order."""
+    rows, found = [n for n, q in enumerate(queries) if is_due(q)], list(queries)
     if rows:
         for n, query in zip(rows, step([queries[n] for n in rows]), strict=True):
             found[n] = query
@@ -220,15 +223,18 @@ def retry(setup: Setup, queries: Sequence[Query]) -> list[Query]:
     """Try further templates, in rounds, for the queries whose best score is low."""
     found = list(queries)
     for number in range(1, template_mode(setup.options).num_rounds):
-        rows = [n for n, q in enumerate(found) if q.score < setup.options.retry_below_score]
-        if not rows:
-            break
-        # Match and refine the new hypotheses by themselves, then rank them with the earlier ones.
-        again = [replace(found[n], hypotheses=(), max_hypotheses=MAX_RETRY_HYPOTHESES) for n in rows]
-        again = match_refine(setup, again, _clusters_of(setup, number, again), MAX_RETRY_HYPOTHESES)
-        for n, other in zip(rows, again, strict=True):
-            found[n] = rank(found[n], [*found[n].hypotheses, *other.hypotheses])
+        found = _continue(
+            found, lambda q: q.score < setup.options.retry_below_score, partial(_try_further, setup, number)
+        )
     return found
+
+
+def _try_further(setup: Setup, number: int, queries: Sequence[Query]) -> list[Query]:
+    """Match queries with the templates of a further round; rank all hypotheses."""
+    # Match and refine the new hypotheses by themselves, then rank them with the earlier ones.
+    again = [replace(q, hypotheses=(), max_hypotheses=MAX_RETRY_HYPOTHESES) for q in queries]
+    again = match_refine(setup, again, _clusters_of(setup, number, again), MAX_RETRY_HYPOTHESES)
+    return [rank(q, [*q.hypotheses, *other.hypotheses]) for q, other in zip(queries, again, strict=True)]
 
 
 def _clusters_of(setup: Setup, number: int, queries: Sequence[Query]) -> Tried:
