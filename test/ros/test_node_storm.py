@@ -38,8 +38,8 @@ WAIT_S = 120.0
 SECONDS = float(os.environ.get("VPOG_LOAD_SECONDS", "5"))
 RATE_HZ = 30
 OBJECTS = 4
-FRAMES = 8
-"""Images that are sent in turn, there and back, a tenth of a second apart."""
+FRAMES = 24
+"""Images that are sent in turn, there and back; objects move between two as a camera of that rate sees it."""
 COUNTED = "images received", "frames matched", "images without detections", "frames dropped, node busy"
 MAX_DETECTIONS = Settings().max_detections
 
@@ -156,7 +156,7 @@ def load(carton):
     scene = make_scene(12, [carton] * OBJECTS, distractors=0)
     made = []
     for n in range(FRAMES):
-        frame = scene.render(0.1 * n)
+        frame = scene.render(n / RATE_HZ)
         boxes = enumerate(frame.boxes_visible)
         made.append((frame.image, scene.camera, [Detection("carton", b, 0.9, instance=k) for k, b in boxes]))
     return made + made[-2:0:-1]
