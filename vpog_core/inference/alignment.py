@@ -65,14 +65,12 @@ class Alignment:
     Attributes:
         T_cam_obj: [4, 4]; similarity: -1..1, see `RenderedView.similarity`.
         similarity_before: that of the pose before its alignment.
-        corrected: the corrected pose that the alignment began from; None: the given one.
         rays, points, weights: as of `FlowPose`; None where the pose was not moved.
     """
 
     T_cam_obj: np.ndarray
     similarity: float
     similarity_before: float
-    corrected: RefinedPose | None = None
     rays: np.ndarray | None = None
     points: np.ndarray | None = None
     weights: np.ndarray | None = None
@@ -99,7 +97,7 @@ def align(
     observation: Observation,
     T_cam_obj: np.ndarray,
     rounds: int,
-    corrected: Sequence[RefinedPose] = (),
+    corrected: RefinedPose | None = None,
     should_follow_flow: Callable[[float], bool] | None = None,
     max_size: int = MAX_SIZE,
 ) -> Alignment:
@@ -109,8 +107,8 @@ def align(
 
     Args:
         rounds: at most; 0 only compares.
-        corrected: poses that a refiner made of it; the alignment begins from the one that is most similar to
-            the image, if it is more similar than the given pose.
+        corrected: the pose that a refiner made of it, or None; the alignment begins from it, if its render is
+            more similar to the image.
         should_follow_flow: tells from the similarity reached whether the flow is followed; None: always.
         max_size: side of the crop, pixels, at most.
     """
@@ -118,13 +116,11 @@ def align(
     view = RenderedView.of(renderer, observation, T_cam_obj, max_size)
     before = 0.0 if view is None else view.similarity
     best = Alignment(T_cam_obj, before, before)
-    # Start from the corrected pose whose render is most similar.
-    for pose in corrected:
-        if pose.rays is None:
-            continue
-        other = RenderedView.of(renderer, observation, pose.T_cam_obj, max_size)
+    # Start from the corrected pose, if its render is more similar.
+    if corrected is not None and corrected.rays is not None:
+        other = RenderedView.of(renderer, observation, corrected.T_cam_obj, max_size)
         if other is not None and (view is None or other.similarity > best.similarity):
-            view, best = other, replace(best, corrected=pose).moved_to(pose, other.similarity)
+            view, best = other, best.moved_to(corrected, other.similarity)
     if view is None or (should_follow_flow is not None and not should_follow_flow(best.similarity)):
         return best
     # Follow the flow as long as the similarity rises and the pose stays near.

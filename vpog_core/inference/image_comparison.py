@@ -120,7 +120,7 @@ class ImageComparison:
             query.observation,
             hypothesis.T_cam_obj,
             self.alignments,
-            [] if refined is None else [refined],
+            refined,
             lambda similarity: self._may_reach(hypothesis, similarity + FLOW_GAIN, threshold, refined),
         )
         return apply_alignment(hypothesis, alignment, refined, self.calibration)

@@ -123,12 +123,11 @@ def _by_refiner(
         [PoseToRefine(renderer_of(query), query.observation, T) for T in _poses_to_start_from(query)]
         for query in queries
     ]
-    refined = iter(_refined(refiner, [pose for of_query in starts for pose in of_query], rounds))
-    corrected = [[next(refined) for _ in of_query] for of_query in starts]
-    # Continue by flow from the pose whose render is most similar to the image.
+    refined = _refined(refiner, starts, rounds)
+    # Continue by flow.
     return [
-        _aligned(query, of_query[0], poses, calibrator)
-        for query, of_query, poses in zip(queries, starts, corrected, strict=True)
+        _aligned(query, of_query[0], pose, calibrator)
+        for query, of_query, pose in zip(queries, starts, refined, strict=True)
     ]
 
 
@@ -140,29 +139,38 @@ def _poses_to_start_from(query: Query) -> list[np.ndarray]:
     return [prior.T_cam_obj, prior.T_turned]
 
 
-def _refined(refiner: RefinerNet, poses: Sequence[PoseToRefine], rounds: int) -> list[RefinedPose]:
-    """Refine poses until they converge."""
-    found = [RefinedPose(pose.T_cam_obj) for pose in poses]
-    moving = list(range(len(poses)))
-    for _ in range(rounds):
-        starts = [replace(poses[n], T_cam_obj=found[n].T_cam_obj) for n in moving]
-        for n, after in zip(moving, refine(refiner, starts, 1), strict=True):
+def _refined(refiner: RefinerNet, starts: Sequence[Sequence[PoseToRefine]], rounds: int) -> list[RefinedPose]:
+    """Refine the poses that each query starts from once, then the best of each until it converges."""
+    # Refine all of them, and keep the one of each query that has the highest score.
+    once = iter(refine(refiner, [pose for of_query in starts for pose in of_query], 1))
+    found = [max([next(once) for _ in of_query], key=_quality) for of_query in starts]
+    # Refine those that still move.
+    for _ in range(rounds - 1):
+        moving = [n for n, pose in enumerate(found) if not pose.reason and pose.step > CONVERGED_STEP]
+        again = [replace(starts[n][0], T_cam_obj=found[n].T_cam_obj) for n in moving]
+        for n, after in zip(moving, refine(refiner, again, 1), strict=True):
             found[n] = after
-        moving = [n for n in moving if not found[n].reason and found[n].step > CONVERGED_STEP]
     return found
 
 
+def _quality(pose: RefinedPose) -> tuple[bool, float]:
+    """Return the key by which the better of two refined poses is chosen: usable, then its score."""
+    return _is_usable(pose), pose.score
+
+
+def _is_usable(pose: RefinedPose) -> bool:
+    return not pose.reason and pose.points is not None and len(pose.points) > 0
+
+
 def _aligned(
-    query: Query, start: PoseToRefine, corrected: Sequence[RefinedPose], calibrator: ScoreCalibrator
+    query: Query, start: PoseToRefine, refined: RefinedPose, calibrator: ScoreCalibrator
 ) -> PoseHypothesis | None:
-    """Align corrected poses of a query with the image, and score the result; None where there is none."""
-    usable = [pose for pose in corrected if not pose.reason and pose.rays is not None and len(pose.points)]
-    if not usable:
+    """Align a refined pose of a query with the image, and score the result; None where it is not usable."""
+    if not _is_usable(refined):
         return None
     cancellation.check()
     observation = query.observation
-    aligned = align(start.renderer, observation, start.T_cam_obj, FLOW_ROUNDS, usable, max_size=MAX_SIZE)
-    refined = aligned.corrected or usable[0]
+    aligned = align(start.renderer, observation, start.T_cam_obj, FLOW_ROUNDS, refined, max_size=MAX_SIZE)
     features = compute_tracked_features(refined, aligned.similarity)
     moved = aligned if aligned.moved else refined
     return _hypothesis(query, moved, features, aligned.similarity, calibrator)
