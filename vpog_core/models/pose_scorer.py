@@ -16,7 +16,7 @@ from vpog_core.models.refiner_config import RefinerConfig
 OUTPUTS = 4
 """Channels of the comparison's outputs: flow (x, y), logarithm of its scale, visibility."""
 DROPOUT = 0.3
-"""Of the pooled features, in training: there are few objects to learn from."""
+"""Fraction of the pooled features that is dropped in training, as there are few objects to learn from."""
 
 
 class PoseScorer(nn.Module):
