@@ -11,8 +11,7 @@ import pytest
 from PIL import Image
 
 from vpog_core.bop.files import decode_rgb
-from vpog_core.io.image_file import ORIENTATION, encoded_size, open_image, read_image, to_rgb
-from vpog_core.training.data.mesh_source import read_photo
+from vpog_core.io.image_file import ORIENTATION, encoded_size, open_image, read_image, read_photo, to_rgb
 from vpog_core.types import VPOGError
 
 ORANGE = np.full((6, 8, 3), (255, 128, 0), np.uint8)

@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
+from vpog_core.io.image_file import read_photo
 from vpog_core.synthetic import objects as synthetic_objects
 from vpog_core.training.data.mesh_source import (
     PROCEDURAL_CODE,
@@ -14,7 +15,6 @@ from vpog_core.training.data.mesh_source import (
     mesh_files,
     photo_files,
     procedural,
-    read_photo,
     scanned_objects,
     split_held_out,
 )

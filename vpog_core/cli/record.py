@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from vpog_core.cli.cluster import add_cluster
+from vpog_core.cli.cluster import absolute_paths, add_cluster
 from vpog_core.cli.flags import add_flags, add_unit
 from vpog_core.cli.numbers import count, positive
 from vpog_core.inference.options import LoadSettings
@@ -89,19 +89,16 @@ def _config(arguments: argparse.Namespace):
     from vpog_core.evaluation.hypothesis_recorder import RecordingConfig
     from vpog_core.evaluation.recorded_objects import ObjectSources, find_meshes, find_photos
 
+    paths = absolute_paths(arguments, "weights", "refiner_weights")
     meshes = [path.resolve() for folder in arguments.meshes for path in find_meshes(folder)]
     photos = [path.resolve() for path in find_photos(arguments.photos)] if arguments.photos else []
     return RecordingConfig(
         files.output_folder(arguments.output).resolve(),
         ObjectSources(tuple(meshes), tuple(photos), arguments.unit, arguments.seed),
-        _absolute(arguments.weights),
-        _absolute(arguments.refiner_weights),
+        paths["weights"],
+        paths["refiner_weights"],
         arguments.device,
     )
-
-
-def _absolute(path: str) -> str:
-    return str(Path(path).resolve()) if path else ""
 
 
 def _summary(found, asked: int, output: Path) -> str:

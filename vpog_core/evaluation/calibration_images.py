@@ -13,12 +13,12 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import yaml
 
 from vpog_core.evaluation.heldout_image import lights
 from vpog_core.evaluation.tracking_samples import covered
 from vpog_core.geometry.boxes import jitter_box, outer_box
 from vpog_core.geometry.symmetry import Symmetry
+from vpog_core.objects.library_entries import write_symmetries
 from vpog_core.objects.mesh import Mesh, save_meshes
 from vpog_core.objects.symmetry_search import find_symmetry
 from vpog_core.synthetic.imperfect_mesh import imperfect
@@ -84,9 +84,7 @@ class CalibrationScene:
     def write_library(self, folder: Path) -> None:
         """Write the objects as mesh files, metres, and their symmetries."""
         save_meshes({name: each.mesh for name, each in self.objects.items()}, folder)
-        settings = {name: {"symmetry": each.settings} for name, each in self.objects.items() if each.settings}
-        if settings:
-            (folder / "objects.yaml").write_text(yaml.safe_dump({"objects": settings}), encoding="utf-8")
+        write_symmetries(folder, {name: each.settings for name, each in self.objects.items()})
 
     def frames(self) -> Iterator[tuple[SceneFrame, Camera]]:
         """Yield the frames of the scene as a camera takes them, and their camera."""

@@ -20,12 +20,12 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
-import yaml
 
 from vpog_core.evaluation.benchmark import BenchmarkFrame, BenchmarkObject, FrameKey, Truth
 from vpog_core.evaluation.heldout_image import LEVELS, HeldOutScene, heldout_camera
 from vpog_core.geometry.boxes import outer_box
 from vpog_core.geometry.symmetry import Symmetry
+from vpog_core.objects.library_entries import write_symmetries
 from vpog_core.objects.mesh import Mesh, save_mesh
 from vpog_core.objects.renderer import Renderer
 from vpog_core.objects.symmetry_search import find_symmetry
@@ -115,14 +115,13 @@ class HeldOut:
 
     def write_library(self, folder: Path) -> None:
         """Write the objects as mesh files, metres, and their symmetries."""
-        settings = {}
+        symmetries = {}
         for obj_id in self.object_ids:
             name, mesh = self.library_id(obj_id), self.object(obj_id).mesh
             save_mesh(mesh, folder / f"{name}.ply")
-            if obj_id > PLAIN_IDS and (symmetry := find_symmetry(mesh).settings()):
-                settings[name] = {"symmetry": symmetry}
-        if settings:
-            (folder / "objects.yaml").write_text(yaml.safe_dump({"objects": settings}), encoding="utf-8")
+            if obj_id > PLAIN_IDS:
+                symmetries[name] = find_symmetry(mesh).settings()
+        write_symmetries(folder, symmetries)
 
     def frame(self, key: FrameKey) -> BenchmarkFrame:
         """Render one image of one object."""

@@ -12,11 +12,11 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-import yaml
 
 from vpog_core.evaluation.heldout_image import LEVELS, OTHERS, HeldOutScene, heldout_camera
 from vpog_core.geometry.boxes import jitter_box, outer_box
-from vpog_core.io.image_file import open_image, to_rgb
+from vpog_core.io.image_file import PHOTO_SUFFIXES, read_photo
+from vpog_core.objects.library_entries import write_symmetries
 from vpog_core.objects.mesh import MESH_SUFFIXES, Mesh, load_mesh, save_mesh
 from vpog_core.objects.renderer import Renderer
 from vpog_core.objects.symmetry_search import find_symmetry
@@ -35,7 +35,6 @@ TEXTURES = ("print", "photo", "decals")
 """Paints of mesh files, see `repaint.APPEARANCES`."""
 PHOTOS = 8
 """Photographs that the paint of one object is made of, at most."""
-PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 MIN_VISIBLE, MIN_PIXELS = 0.25, 300
 """Least fraction, and least number of pixels, of an object that an image shows."""
 BOX_JITTER = 0.05
@@ -114,14 +113,10 @@ def make_variants(sources: ObjectSources, number: int) -> dict[str, Mesh]:
 
 def write_library(folder: Path, meshes: Mapping[str, Mesh]) -> None:
     """Write meshes as files, metres, and the symmetries that are found in them."""
-    settings = {}
     for name, mesh in meshes.items():
         textured = mesh.uv is not None and mesh.texture is not None
         save_mesh(mesh, folder / f"{name}{'.glb' if textured else '.ply'}")
-        if symmetry := find_symmetry(mesh).settings():
-            settings[name] = {"symmetry": symmetry}
-    if settings:
-        (folder / "objects.yaml").write_text(yaml.safe_dump({"objects": settings}), encoding="utf-8")
+    write_symmetries(folder, {name: find_symmetry(mesh).settings() for name, mesh in meshes.items()})
 
 
 def make_images(
@@ -162,6 +157,6 @@ def _resized(mesh: Mesh) -> Mesh:
 def _painted(rng: np.random.Generator, mesh: Mesh, photos: tuple[Path, ...]) -> Mesh:
     """Paint a mesh with a print, photographs or decals."""
     chosen = rng.permutation(len(photos))[:PHOTOS]
-    images = [to_rgb(open_image(photos[n], "photograph").pixels, str(photos[n])) for n in chosen]
+    images = [read_photo(photos[n]) for n in chosen]
     appearance = TEXTURES[rng.integers(len(TEXTURES))]
     return painted_mesh(repainted(rng, Renderer(mesh), appearance, images))

@@ -22,6 +22,9 @@ from vpog_core.io.bit_depth import BitDepth
 from vpog_core.io.file_bytes import read_bytes
 from vpog_core.types import VPOGError
 
+PHOTO_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+"""Files of a folder of photographs."""
+
 log = logging.getLogger(__name__)
 
 # Pillow warns of broken tags in a header; what cannot be read is refused by a sentence.
@@ -79,6 +82,15 @@ def read_image(path: str | Path) -> np.ndarray:
     if 0 < depth.found < 16:
         log.warning("The image '%s' uses %d of 16 bits, and is scaled by them.", path, depth.found)
     return rgb
+
+
+def read_photo(path: Path) -> np.ndarray:
+    """Read a photograph: [h, w, 3] uint8 RGB.
+
+    Raises:
+        VPOGError: the file cannot be read.
+    """
+    return to_rgb(open_image(path, "photograph").pixels, str(path))
 
 
 def read_radiance(path: str | Path) -> np.ndarray:

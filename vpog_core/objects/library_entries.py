@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import yaml
 
 from vpog_core.geometry.symmetry import Symmetry
 from vpog_core.objects.mesh import MESH_SUFFIXES, UNITS
@@ -188,3 +191,14 @@ def _with_any_case(path: Path) -> Path | None:
         return path if path.is_file() else None
     same = (p for p in visible_files(path.parent) if p.stem == path.stem)
     return next((p for p in same if p.suffix.lower() == path.suffix.lower()), None)
+
+
+def write_symmetries(folder: Path, symmetries: Mapping[str, Mapping]) -> None:
+    """Write objects.yaml with the symmetries of meshes in a folder; none, where there are no symmetries.
+
+    Args:
+        symmetries: `symmetry:` of each object by its name; empty for one without.
+    """
+    settings = {name: {"symmetry": symmetry} for name, symmetry in symmetries.items() if symmetry}
+    if settings:
+        (folder / SETTINGS).write_text(yaml.safe_dump({"objects": settings}), encoding="utf-8")

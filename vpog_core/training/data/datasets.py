@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 from tqdm import tqdm
 
+from vpog_core.io.image_file import read_photo
 from vpog_core.synthetic.seeds import TRAINING, VALIDATION, take
 from vpog_core.training.data.bop_source import BopSource
 from vpog_core.training.data.data_config import DataConfig
@@ -17,7 +18,6 @@ from vpog_core.training.data.mesh_source import (
     ObjectSource,
     photo_files,
     procedural,
-    read_photo,
     split_held_out,
 )
 from vpog_core.training.data.object_cache import load_object, prepare_objects

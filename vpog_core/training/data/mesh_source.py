@@ -9,9 +9,8 @@ from functools import lru_cache
 from pathlib import Path
 
 import cv2
-import numpy as np
 
-from vpog_core.io.image_file import open_image, to_rgb
+from vpog_core.io.image_file import PHOTO_SUFFIXES, read_photo
 from vpog_core.objects.mesh import MESH_SUFFIXES, Mesh, load_mesh
 from vpog_core.synthetic import objects as synthetic_objects
 from vpog_core.synthetic.objects import make_object
@@ -19,7 +18,6 @@ from vpog_core.training.data.data_config import DataConfig
 from vpog_core.types import VPOGError
 from vpog_core.utils.fingerprint import SHORT, code_of, digest, file_state, safe_name
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 TEXTURE_SIDE = 2048
 """Larger textures are reduced to this many pixels a side; a crop shows an object at a few hundred pixels."""
 GSO_MESH, GSO_TEXTURES = "meshes/model.obj", "materials/textures"
@@ -145,21 +143,12 @@ def photo_files(folder: str) -> list[Path]:
     """
     if not folder:
         return []
-    files = [p for p in _listed(folder, "photos") if p.suffix.lower() in IMAGE_SUFFIXES]
+    files = [p for p in _listed(folder, "photos") if p.suffix.lower() in PHOTO_SUFFIXES]
     if not files:
         raise VPOGError(
-            f"The folder '{folder}' holds no image ({', '.join(IMAGE_SUFFIXES)}): check data.photos."
+            f"The folder '{folder}' holds no image ({', '.join(PHOTO_SUFFIXES)}): check data.photos."
         )
     return files
-
-
-def read_photo(path: Path) -> np.ndarray:
-    """Read a photograph: [h, w, 3] uint8 RGB.
-
-    Raises:
-        VPOGError: the file cannot be read.
-    """
-    return to_rgb(open_image(path, "photograph").pixels, str(path))
 
 
 def _listed(folder: str, key: str) -> list[Path]:

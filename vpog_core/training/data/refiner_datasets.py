@@ -7,11 +7,12 @@ from pathlib import Path
 import cv2
 from tqdm import tqdm
 
+from vpog_core.io.image_file import read_photo
 from vpog_core.synthetic.seeds import VALIDATION
 from vpog_core.training.data.data_config import DataConfig
 from vpog_core.training.data.datasets import object_sources, require_objects, weights_of_kinds
 from vpog_core.training.data.mesh_cache import RendererCache
-from vpog_core.training.data.mesh_source import photo_files, read_photo
+from vpog_core.training.data.mesh_source import photo_files
 from vpog_core.training.data.object_cache import load_object, prepare_objects
 from vpog_core.training.data.refiner_dataset import RefinerDataset
 from vpog_core.training.synthesis.pose_perturbation import PerturbationConfig
