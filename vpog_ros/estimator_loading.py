@@ -50,6 +50,7 @@ def load_estimator(settings: Settings, progress: Progress):
         estimator.objects.open_cached(OPEN_S, progress)
     else:
         estimator.onboard(progress=progress, strict=settings.strict_objects)
+    estimator.warm_up()
     return estimator
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vpog_core.evaluation.speed_config import SpeedConfig
+from vpog_core.inference.cuda_graphs import GraphedModel, GraphedRefiner
 from vpog_core.inference.networks import Networks
 from vpog_core.inference.onnx_engine import OnnxModel, OnnxRefiner, check_engine, onnx_networks
 from vpog_core.models.config import PRESETS
@@ -41,11 +42,14 @@ def load_networks(config: SpeedConfig) -> Networks:
 def other_networks(config: SpeedConfig, timed: Networks) -> dict[str, Networks]:
     """Load the same weights in what the timed networks are compared with, by the names of the ways."""
 
-    def in_torch(precision: str) -> Networks:
-        return Networks.load(config.weights, device=config.device, precision=precision)
+    def in_torch(precision: str, **settings) -> Networks:
+        return Networks.load(config.weights, device=config.device, precision=precision, **settings)
 
     if config.engine == "torch":
-        return {"float32": in_torch("float32")} if uses_bfloat16(timed.model) else {}
+        others = {"float32": in_torch("float32")} if uses_bfloat16(timed.model) else {}
+        if config.device.startswith("cuda"):
+            others["no CUDA graphs"] = in_torch(config.precision, cuda_graphs=False)
+        return others
     others = {"torch, float32": in_torch("float32")}
     fastest = in_torch("auto")
     if uses_bfloat16(fastest.model):
@@ -55,7 +59,7 @@ def other_networks(config: SpeedConfig, timed: Networks) -> dict[str, Networks]:
 
 def preset_networks(
     name: str, config: SpeedConfig, folder: Path
-) -> tuple[VPOGModel | OnnxModel, RefinerNet | OnnxRefiner]:
+) -> tuple[VPOGModel | OnnxModel | GraphedModel, RefinerNet | OnnxRefiner | GraphedRefiner]:
     """Make a preset's networks with random weights, which take the same time as trained ones.
 
     Args:
@@ -68,4 +72,6 @@ def preset_networks(
         choose_precision(network, config.precision if config.engine == "torch" else "float32")
     if config.engine == "onnxruntime":
         return onnx_networks(model, refiner, {"preset": name}, folder)
+    if config.device.startswith("cuda"):
+        return GraphedModel(model), GraphedRefiner(refiner)
     return model, refiner

@@ -105,6 +105,7 @@ def _time_estimator(config: SpeedConfig, folder: Path, report: ReportProgress) -
     begin = time.perf_counter()
     estimator.onboard()
     onboarding = (time.perf_counter() - begin) / config.objects
+    estimator.warm_up()
     bfloat16 = uses_bfloat16(networks.model)
     result = SpeedResult(_machine(config, bfloat16), measure_rates(config.device, bfloat16), onboarding)
     # Time images of new objects and of tracked ones.

@@ -134,6 +134,10 @@ class PoseEstimator:
         self.objects.get(object_id, progress)
         return self.left_out
 
+    def warm_up(self) -> None:
+        """Do what would make the first estimate slower than the others, see `Networks.warm_up`."""
+        self.networks.warm_up()
+
     @property
     def left_out(self) -> dict[str, str]:
         """The objects that `onboard` could not use, each with the sentence that says why."""

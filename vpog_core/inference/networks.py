@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from vpog_core.inference.calibration import DEFAULT_CALIBRATION, Calibration, read_calibration
+from vpog_core.inference.cuda_graphs import GraphedModel, GraphedRefiner
 from vpog_core.inference.onnx_engine import OnnxModel, OnnxRefiner, check_engine, onnx_networks
 from vpog_core.models.checkpoint import load_refiner, load_weights, weights_key
 from vpog_core.models.precision import choose_precision
@@ -30,10 +31,10 @@ class Networks:
         refiner: corrects poses by comparing renders with the image; None: nothing does.
     """
 
-    model: VPOGModel | OnnxModel
+    model: VPOGModel | OnnxModel | GraphedModel
     key: str
     calibration: Calibration = DEFAULT_CALIBRATION
-    refiner: RefinerNet | OnnxRefiner | None = None
+    refiner: RefinerNet | OnnxRefiner | GraphedRefiner | None = None
 
     @classmethod
     def load(
@@ -43,6 +44,7 @@ class Networks:
         device: str = "auto",
         precision: str = "auto",
         engine: str = "torch",
+        cuda_graphs: bool = True,
     ) -> Networks:
         """Load weights files; None: those that ship.
 
@@ -51,6 +53,7 @@ class Networks:
             precision: what the networks compute in: `float32`, `bfloat16`, or `auto` (bfloat16 where the
                 processor has instructions for it).
             engine: `torch`, or `onnxruntime`, which is faster on a CPU and computes in float32.
+            cuda_graphs: on a GPU, run the networks as CUDA graphs.
 
         Raises:
             VPOGError: a file is missing or cannot be used, the device is not there, or the engine is not
@@ -69,7 +72,15 @@ class Networks:
         if engine == "onnxruntime":
             keys = {"network": key, "refiner": weights_key(refiner_path)}
             model, refiner = onnx_networks(model, refiner, keys, default_cache_dir())
+        elif device.startswith("cuda") and cuda_graphs:
+            model, refiner = GraphedModel(model), GraphedRefiner(refiner)
         return cls(model, key, read_calibration(path), refiner)
+
+    def warm_up(self) -> None:
+        """Do what would make the first image slower than others: on a GPU, record the networks' graphs."""
+        for network in (self.model, self.refiner):
+            if isinstance(network, (GraphedModel, GraphedRefiner)):
+                network.warm_up()
 
 
 def choose_device(device: str) -> str:

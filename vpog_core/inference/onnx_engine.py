@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from vpog_core.models.flow_head import Flow, MatchedPixels
 from vpog_core.models.onnx_export import FORMAT, MANIFEST, export_onnx, open_session, require
 from vpog_core.models.refiner import Comparison, RefinerNet
 from vpog_core.models.vpog_model import Encoded, Matches, VPOGModel
@@ -24,14 +24,6 @@ ENGINES = ("torch", "onnxruntime")
 TEMPLATES = 4
 """Templates of a cluster; matches with another number are computed by torch."""
 _LOG = logging.getLogger(__name__)
-
-
-@dataclass
-class MatchedPixels:
-    """Holds flow [B, S, Nq, 16, 16, 2] and its confidence [B, S, Nq, 16, 16], as in `flow_head.Flow`."""
-
-    flow: Tensor
-    confidence: Tensor
 
 
 class OnnxModel:
@@ -68,7 +60,7 @@ class OnnxModel:
         inputs = query.tokens, query.stem, templates.tokens, templates.stem, directions
         return Matches(*_run(self._match, *inputs))
 
-    def flow(self, matches: Matches, index: Tensor):
+    def flow(self, matches: Matches, index: Tensor) -> MatchedPixels | Flow:
         """Find the flow of matched patches, see `VPOGModel.flow`."""
         if matches.templates.shape[1] != TEMPLATES:
             return self._model.flow(matches, index)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import islice
 from operator import attrgetter
 
 import numpy as np
@@ -115,12 +116,28 @@ def find_anew(setup: Setup, queries: Sequence[Query]) -> list[Query]:
     queries = encode(setup, queries)
     # Compute the crops' descriptors, by which the mode chooses templates.
     queries = retrieve(setup, queries)
-    # Match with those templates, and solve for poses.
-    queries = match(setup, queries, _clusters_of(setup, 0, queries))
-    # Accept the tracked poses that were only to be checked, where the best match shows the same view.
-    queries = [accept_confirmed(q) for q in queries]
-    # Refine the best poses of the others, and rank them.
+    # Check good tracked poses by the likeliest views alone, which confirm most of them.
+    num_to_check = template_mode(setup.options).num_to_check
+    queries = _continue(queries, attrgetter("is_to_check"), partial(match_anew, setup, num_to_check))
+    # Match the others with all templates of the first round, and solve for poses.
+    queries = _continue(queries, attrgetter("is_open"), partial(match_anew, setup, None))
+    # Refine the best poses of those that are left, and rank them.
     return _continue(queries, attrgetter("is_open"), partial(refine_and_retry, setup))
+
+
+def match_anew(setup: Setup, count: int | None, queries: Sequence[Query]) -> list[Query]:
+    """Match queries with templates of the first round; accept tracked poses that the best match confirms.
+
+    Args:
+        count: clusters of each query that are tried, the likeliest first; None: all that were not yet.
+    """
+    num_to_check = template_mode(setup.options).num_to_check
+    tried = (
+        (n, cluster)
+        for n, query in enumerate(queries)
+        for cluster in islice(_clusters(setup, 0, query), num_to_check if query.hypotheses else 0, count)
+    )
+    return [accept_confirmed(q) for q in match(setup, queries, tried)]
 
 
 def _continue(
@@ -233,16 +250,15 @@ def _try_further(setup: Setup, number: int, queries: Sequence[Query]) -> list[Qu
     """Match queries with the templates of a further round; rank all hypotheses."""
     # Match and refine the new hypotheses by themselves, then rank them with the earlier ones.
     again = [replace(q, hypotheses=(), max_hypotheses=MAX_RETRY_HYPOTHESES) for q in queries]
-    again = match_refine(setup, again, _clusters_of(setup, number, again), MAX_RETRY_HYPOTHESES)
+    tried = ((n, cluster) for n, query in enumerate(again) for cluster in _clusters(setup, number, query))
+    again = match_refine(setup, again, tried, MAX_RETRY_HYPOTHESES)
     return [rank(q, [*q.hypotheses, *other.hypotheses]) for q, other in zip(queries, again, strict=True)]
 
 
-def _clusters_of(setup: Setup, number: int, queries: Sequence[Query]) -> Tried:
-    """Yield the clusters to match each query with in a round, of views that its constraint allows."""
+def _clusters(setup: Setup, number: int, query: Query) -> Iterator[Cluster]:
+    """Yield the clusters to match a query with in a round, of views that its constraint allows."""
     mode = template_mode(setup.options)
-    for n, query in enumerate(queries):
-        for cluster in mode.clusters(number, query.descriptors, query.target, partial(_may_be_view, query)):
-            yield n, cluster
+    return mode.clusters(number, query.descriptors, query.target, partial(_may_be_view, query))
 
 
 def _may_be_view(query: Query, R_virt_obj: np.ndarray) -> bool:

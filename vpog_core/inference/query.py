@@ -107,6 +107,14 @@ class Query:
         return not (self.tracked or self.confirmed_by or self.reason)
 
     @property
+    def is_to_check(self) -> bool:
+        """Tell whether the pose was tracked well, and matches among all views are only to confirm it."""
+        prior, followed = self.prior, self.followed
+        if not self.is_open or followed is None or self.violation(followed):
+            return False
+        return followed.score >= prior.accept_score and followed.similarity >= prior.accept_similarity
+
+    @property
     def may_be_tracked(self) -> bool:
         """Tell whether the pose is to be tracked from the prior first."""
         return self.prior is not None and self.prior.accept_score is not None
@@ -164,13 +172,12 @@ def accept_tracked(query: Query, followed: PoseHypothesis | None) -> Query:
 
 def accept_confirmed(query: Query) -> Query:
     """Accept a good tracked pose that was only to be checked, if the best match shows the same view."""
-    prior, followed, best = query.prior, query.followed, query.best
-    if followed is None or best is None or not best.has_pose or query.violation(followed):
+    best = query.best
+    if not query.is_to_check or best is None or not best.has_pose:
         return query
-    good = followed.score >= prior.accept_score and followed.similarity >= prior.accept_similarity
-    if not good or _differ(query.symmetry, best, followed):
+    if _differ(query.symmetry, best, query.followed):
         return query
-    return replace(query, hypotheses=(followed,), confirmed_by=best)
+    return replace(query, hypotheses=(query.followed,), confirmed_by=best)
 
 
 def _differ(symmetry: Symmetry, one: PoseHypothesis, other: PoseHypothesis) -> bool:

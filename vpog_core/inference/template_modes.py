@@ -32,10 +32,12 @@ class TemplateMode(Protocol):
     Attributes:
         num_rounds: number of rounds.
         num_refined: number of hypotheses of different views, of each crop, that the first round refines.
+        num_to_check: number of clusters, the first of the first round, that a tracked pose is checked by.
     """
 
     num_rounds: int
     num_refined: int
+    num_to_check: int
 
     def clusters(
         self, number: int, descriptors: Tensor, target: OnboardedObject, may_be_view: MayBeView = any_view
@@ -59,6 +61,7 @@ class ClusterMode:
     """
 
     num_refined = 1
+    num_to_check = 1
 
     def __init__(self, num_views: int = 2, retry_views: int = 0) -> None:
         ends = [num_views]
@@ -88,6 +91,8 @@ class GlobalMode:
 
     def __init__(self, rolls: int = 2) -> None:
         self.rolls = rolls
+        # Groups are in no order of likelihood.
+        self.num_to_check = GROUPS * rolls
 
     def clusters(
         self, number: int, descriptors: Tensor, target: OnboardedObject, may_be_view: MayBeView = any_view

@@ -149,7 +149,8 @@ def _refined(refiner: RefinerNet, starts: Sequence[Sequence[PoseToRefine]], roun
         moving = [n for n, pose in enumerate(found) if not pose.reason and pose.step > CONVERGED_STEP]
         again = [replace(starts[n][0], T_cam_obj=found[n].T_cam_obj) for n in moving]
         for n, after in zip(moving, refine(refiner, again, 1), strict=True):
-            found[n] = after
+            # A round that fails leaves the pose of the round before.
+            found[n] = after if _is_usable(after) else found[n]
     return found
 
 

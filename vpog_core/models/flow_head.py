@@ -46,6 +46,14 @@ class Flow:
         return self.confidence_logits.sigmoid()
 
 
+@dataclass
+class MatchedPixels:
+    """Holds what inference takes of a `Flow`: flow [B, S, Nq, 16, 16, 2], confidence [B, S, Nq, 16, 16]."""
+
+    flow: Tensor
+    confidence: Tensor
+
+
 def cell_offsets(device: torch.device | None = None) -> Tensor:
     """Return flow [16, 144, 2] (patch units) from each query cell to each cell of the template's window."""
     query = torch.arange(CELLS, device=device, dtype=torch.float32)

@@ -1,0 +1,169 @@
+"""Run an estimator's networks as CUDA graphs: one launch in place of hundreds.
+
+Launching the operations of a small network takes longer than computing them. A graph has fixed shapes, so
+batches are filled up to a few sizes, and a graph is recorded for each on its first use. `warm_up` records
+those that an estimator needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from vpog_core.models.export import Compare, Match, MatchedFlow, example_pairs
+from vpog_core.models.flow_head import MatchedPixels
+from vpog_core.models.precision import uses_bfloat16
+from vpog_core.models.refiner import Comparison, RefinerNet
+from vpog_core.models.vpog_model import Encoded, Matches, VPOGModel
+
+SIZES = (1, 2, 4, 8, 16, 32, 64)
+"""Numbers of rows that graphs are recorded for; larger batches go through in parts."""
+WARM_UP_SIZES = (1, 2, 4, 8, 16)
+"""Numbers of crops, or pairs, whose graphs are recorded before the first image."""
+CLUSTER_SIZE = 4
+"""Templates that a crop is matched with in the graphs recorded before the first image."""
+_RUNS_BEFORE_RECORDING = 2
+
+Step = Callable[..., Sequence[Tensor]]
+"""Function of tensors [B, ...], all on one device and with the same B, that returns such tensors."""
+
+
+@dataclass
+class Recording:
+    """Holds a CUDA graph, and the tensors that it reads and writes."""
+
+    graph: torch.cuda.CUDAGraph
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+
+    def __call__(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Run the graph on rows; returns copies of as many rows of its outputs."""
+        rows = len(inputs[0])
+        for static, given in zip(self.inputs, inputs, strict=True):
+            static[:rows].copy_(given)
+        self.graph.replay()
+        return tuple(output[:rows].clone() for output in self.outputs)
+
+
+class GraphedStep:
+    """Runs a step of a network as CUDA graphs, one for each size of batch.
+
+    Args:
+        step: what is recorded; bfloat16: compute in mixed precision.
+        record: makes what runs a step on inputs of fixed shapes.
+    """
+
+    def __init__(self, step: Step, bfloat16: bool, record: Callable | None = None) -> None:
+        self._step, self._bfloat16 = step, bfloat16
+        self._record = record or GraphRecorder()
+        self._recordings: dict[tuple, Callable] = {}
+
+    @torch.inference_mode()
+    def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """Run the step on tensors [B, ...] -> its outputs [B, ...]."""
+        parts = zip(*(each.split(SIZES[-1]) for each in inputs), strict=True)
+        found = [self._recording(part)(part) for part in parts]
+        return found[0] if len(found) == 1 else tuple(torch.cat(each) for each in zip(*found, strict=True))
+
+    def _recording(self, inputs: Sequence[Tensor]) -> Callable:
+        size = next(size for size in SIZES if size >= len(inputs[0]))
+        key = (size, *((each.shape[1:], each.dtype) for each in inputs))
+        if key not in self._recordings:
+            # Rows beyond the given ones hold any valid values: nothing is read from them.
+            filled = tuple(_filled(each, size) for each in inputs)
+            self._recordings[key] = self._record(self._step, filled, self._bfloat16)
+        return self._recordings[key]
+
+
+class GraphRecorder:
+    """Records steps; their graphs run one after the other, and share the memory of what lies between."""
+
+    def __init__(self) -> None:
+        # One stream: libraries keep a workspace of tens of megabytes for each.
+        self._pool, self._stream = torch.cuda.graph_pool_handle(), torch.cuda.Stream()
+
+    def __call__(self, step: Step, inputs: tuple[Tensor, ...], bfloat16: bool) -> Recording:
+        """Record a step on inputs whose memory the graph keeps."""
+        # Casts of weights are part of the graph: cached ones would be freed under it.
+        with torch.autocast("cuda", dtype=torch.bfloat16, enabled=bfloat16, cache_enabled=False):
+            # Let libraries choose their algorithms and make their workspaces before recording.
+            self._stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(self._stream):
+                for _ in range(_RUNS_BEFORE_RECORDING):
+                    step(*inputs)
+            torch.cuda.current_stream().wait_stream(self._stream)
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph, self._pool, self._stream, capture_error_mode="thread_local"):
+                outputs = tuple(step(*inputs))
+        return Recording(graph, inputs, outputs)
+
+
+class GraphedModel:
+    """Runs encode, match and flow of a network as CUDA graphs; all else is the network's own."""
+
+    def __init__(self, model: VPOGModel) -> None:
+        self._model = model
+        bfloat16 = uses_bfloat16(model)
+        self._encode = GraphedStep(lambda images: vars(model.encode(images)).values(), bfloat16)
+        self._match = GraphedStep(Match(model), bfloat16)
+        self._flow = GraphedStep(MatchedFlow(model), bfloat16)
+
+    def __getattr__(self, name: str):
+        return getattr(self._model, name)
+
+    def encode(self, images: Tensor) -> Encoded:
+        """Encode images [N, 3, H, W] uint8, see `VPOGModel.encode`."""
+        # Values of other images are checked, which no graph can do.
+        return Encoded(*self._encode(images)) if images.dtype == torch.uint8 else self._model.encode(images)
+
+    def match(self, query: Encoded, templates: Encoded, directions: Tensor) -> Matches:
+        """Match crops with templates, see `VPOGModel.match`."""
+        return Matches(*self._match(query.tokens, query.stem, templates.tokens, templates.stem, directions))
+
+    def flow(self, matches: Matches, index: Tensor) -> MatchedPixels:
+        """Find the flow of matched patches, see `VPOGModel.flow`."""
+        m = matches
+        return MatchedPixels(*self._flow(m.query, m.templates, m.query_fine, m.template_fine, index))
+
+    def warm_up(self) -> None:
+        """Record the graphs that images with some detections need."""
+        config, device = self._model.config, self._model.mean.device
+        shape = SIZES[-1], 3, config.image_size, config.image_size
+        images = torch.zeros(shape, dtype=torch.uint8, device=device)
+        with torch.inference_mode():
+            encoded = {count: self.encode(images[:count]) for count in SIZES}
+            for count in WARM_UP_SIZES:
+                views = vars(encoded[CLUSTER_SIZE * count]).values()
+                templates = Encoded(*(v.unflatten(0, (count, CLUSTER_SIZE)) for v in views))
+                directions = torch.tensor([0.0, 0.0, -1.0], device=device).repeat(count, CLUSTER_SIZE, 1)
+                matches = self.match(encoded[count], templates, directions)
+                index = torch.zeros(matches.logits.shape[:3], dtype=torch.long, device=device)
+                self.flow(matches, index)
+
+
+class GraphedRefiner:
+    """Runs a refiner as CUDA graphs; all else is the network's own."""
+
+    def __init__(self, refiner: RefinerNet) -> None:
+        self._refiner = refiner
+        self._compare = GraphedStep(Compare(refiner), uses_bfloat16(refiner))
+
+    def __getattr__(self, name: str):
+        return getattr(self._refiner, name)
+
+    def __call__(self, image: Tensor, render: Tensor, normals: Tensor, mask: Tensor) -> Comparison:
+        """Compare renders with images, see `RefinerNet.forward`."""
+        return Comparison(*self._compare(image, render, normals, mask))
+
+    def warm_up(self) -> None:
+        """Record the graphs that images with some detections need."""
+        for count in WARM_UP_SIZES:
+            self(*example_pairs(self._refiner, count))
+
+
+def _filled(rows: Tensor, size: int) -> Tensor:
+    """Return rows [B, ...] repeated to [size, ...]."""
+    return rows.repeat(-(-size // len(rows)), *(1,) * (rows.ndim - 1))[:size].contiguous()
