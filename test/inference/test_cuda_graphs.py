@@ -1,6 +1,7 @@
 """Test the networks as CUDA graphs: how batches are filled up and divided, and on a GPU that poses agree."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,13 +9,14 @@ import torch
 
 from vpog_core.evaluation.speed_scene import FRAME_SECONDS, SpeedScene
 from vpog_core.geometry.se3 import rotation_angle
-from vpog_core.inference.cuda_graphs import SIZES, GraphedStep
+from vpog_core.inference.cuda_graphs import SIZES, GraphedModel, GraphedStep
 from vpog_core.inference.estimator import PoseEstimator
 from vpog_core.inference.networks import Networks
 from vpog_core.inference.tracking import Tracker
 from vpog_core.models.export import example_pairs
 from vpog_core.models.vpog_model import Encoded
 from vpog_core.objects.mesh import save_meshes
+from vpog_core.types import VPOGError
 
 on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 CROPS, TEMPLATES = 3, 4
@@ -68,6 +70,17 @@ def test_other_shapes_and_types_have_graphs_of_their_own():
     assert step(torch.zeros(2, 4))[0].shape == (2, 4)
     assert step(torch.zeros(2, 4, dtype=torch.long))[0].dtype == torch.long
     assert recorder.sizes == [2, 2, 2]
+
+
+def test_a_gpu_without_room_for_the_graphs_is_refused_in_a_sentence(monkeypatch):
+    def full(model) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(GraphedModel, "warm_up", full)
+    loaded = Networks.load(device="cpu")
+    networks = replace(loaded, model=GraphedModel(loaded.model))
+    with pytest.raises(VPOGError, match=r"does not hold the networks' CUDA graphs .* set device to 'cpu'"):
+        networks.warm_up()
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -81,9 +82,14 @@ class GraphedStep:
 class GraphRecorder:
     """Records steps; their graphs run one after the other, and share the memory of what lies between."""
 
-    def __init__(self) -> None:
-        # One stream: libraries keep a workspace of tens of megabytes for each.
-        self._pool, self._stream = torch.cuda.graph_pool_handle(), torch.cuda.Stream()
+    @cached_property
+    def _pool(self):
+        return torch.cuda.graph_pool_handle()
+
+    @cached_property
+    def _stream(self) -> torch.cuda.Stream:
+        # One for all graphs of a step: libraries keep a workspace of tens of megabytes for each stream.
+        return torch.cuda.Stream()
 
     def __call__(self, step: Step, inputs: tuple[Tensor, ...], bfloat16: bool) -> Recording:
         """Record a step on inputs whose memory the graph keeps."""

@@ -77,10 +77,20 @@ class Networks:
         return cls(model, key, read_calibration(path), refiner)
 
     def warm_up(self) -> None:
-        """Do what would make the first image slower than others: on a GPU, record the networks' graphs."""
-        for network in (self.model, self.refiner):
-            if isinstance(network, (GraphedModel, GraphedRefiner)):
-                network.warm_up()
+        """Do what would make the first image slower than others: on a GPU, record the networks' graphs.
+
+        Raises:
+            VPOGError: the GPU's memory does not hold them.
+        """
+        try:
+            for network in (self.model, self.refiner):
+                if isinstance(network, (GraphedModel, GraphedRefiner)):
+                    network.warm_up()
+        except torch.OutOfMemoryError as error:
+            raise VPOGError(
+                "The GPU's free memory does not hold the networks' CUDA graphs (0.8 GiB for vpog-tiny): "
+                "end other programs on it, or set device to 'cpu'."
+            ) from error
 
 
 def choose_device(device: str) -> str:
