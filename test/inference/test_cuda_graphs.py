@@ -9,7 +9,14 @@ import torch
 
 from vpog_core.evaluation.speed_scene import FRAME_SECONDS, SpeedScene
 from vpog_core.geometry.se3 import rotation_angle
-from vpog_core.inference.cuda_graphs import SIZES, GraphedModel, GraphedStep
+from vpog_core.inference import cuda_graphs
+from vpog_core.inference.cuda_graphs import (
+    SIZES,
+    WARM_UP_SIZES,
+    GraphedModel,
+    GraphedRefiner,
+    GraphedStep,
+)
 from vpog_core.inference.estimator import PoseEstimator
 from vpog_core.inference.networks import Networks
 from vpog_core.inference.tracking import Tracker
@@ -70,6 +77,22 @@ def test_other_shapes_and_types_have_graphs_of_their_own():
     assert step(torch.zeros(2, 4))[0].shape == (2, 4)
     assert step(torch.zeros(2, 4, dtype=torch.long))[0].dtype == torch.long
     assert recorder.sizes == [2, 2, 2]
+
+
+def test_all_steps_go_through_graphs_of_the_sizes_that_are_warmed_up(monkeypatch):
+    recorders: list[FixedShapes] = []
+    monkeypatch.setattr(
+        cuda_graphs, "GraphRecorder", lambda: recorders.append(FixedShapes()) or recorders[-1]
+    )
+    own = Networks.load(device="cpu", precision="float32")
+    graphed = replace(own, model=GraphedModel(own.model), refiner=GraphedRefiner(own.refiner))
+    graphed.warm_up()
+    assert [recorder.sizes for recorder in recorders] == [list(SIZES), *[list(WARM_UP_SIZES)] * 3]
+    expected = all_steps(own)
+    for name, value in all_steps(graphed).items():
+        # Float32 sums in another order: other numbers of rows are computed together.
+        torch.testing.assert_close(value, expected[name], atol=2e-3, rtol=1e-3)
+    assert sum(len(recorder.sizes) for recorder in recorders) == len(SIZES) + 3 * len(WARM_UP_SIZES)
 
 
 def test_a_gpu_without_room_for_the_graphs_is_refused_in_a_sentence(monkeypatch):

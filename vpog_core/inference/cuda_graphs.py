@@ -14,11 +14,11 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from vpog_core.inference.engine_networks import EngineModel, EngineRefiner, Step
 from vpog_core.models.export import Compare, Match, MatchedFlow, example_pairs
-from vpog_core.models.flow_head import MatchedPixels
 from vpog_core.models.precision import uses_bfloat16
-from vpog_core.models.refiner import Comparison, RefinerNet
-from vpog_core.models.vpog_model import Encoded, Matches, VPOGModel
+from vpog_core.models.refiner import RefinerNet
+from vpog_core.models.vpog_model import Encoded, VPOGModel
 
 SIZES = (1, 2, 4, 8, 16, 32, 64)
 """Numbers of rows that graphs are recorded for; larger batches go through in parts."""
@@ -27,9 +27,6 @@ WARM_UP_SIZES = (1, 2, 4, 8, 16)
 CLUSTER_SIZE = 4
 """Templates that a crop is matched with in the graphs recorded before the first image."""
 _RUNS_BEFORE_RECORDING = 2
-
-Step = Callable[..., Sequence[Tensor]]
-"""Function of tensors [B, ...], all on one device and with the same B, that returns such tensors."""
 
 
 @dataclass
@@ -107,32 +104,12 @@ class GraphRecorder:
         return Recording(graph, inputs, outputs)
 
 
-class GraphedModel:
-    """Runs encode, match and flow of a network as CUDA graphs; all else is the network's own."""
+class GraphedModel(EngineModel):
+    """Runs encode, match and flow of a network as CUDA graphs."""
 
     def __init__(self, model: VPOGModel) -> None:
-        self._model = model
-        bfloat16 = uses_bfloat16(model)
-        self._encode = GraphedStep(lambda images: vars(model.encode(images)).values(), bfloat16)
-        self._match = GraphedStep(Match(model), bfloat16)
-        self._flow = GraphedStep(MatchedFlow(model), bfloat16)
-
-    def __getattr__(self, name: str):
-        return getattr(self._model, name)
-
-    def encode(self, images: Tensor) -> Encoded:
-        """Encode images [N, 3, H, W] uint8, see `VPOGModel.encode`."""
-        # Values of other images are checked, which no graph can do.
-        return Encoded(*self._encode(images)) if images.dtype == torch.uint8 else self._model.encode(images)
-
-    def match(self, query: Encoded, templates: Encoded, directions: Tensor) -> Matches:
-        """Match crops with templates, see `VPOGModel.match`."""
-        return Matches(*self._match(query.tokens, query.stem, templates.tokens, templates.stem, directions))
-
-    def flow(self, matches: Matches, index: Tensor) -> MatchedPixels:
-        """Find the flow of matched patches, see `VPOGModel.flow`."""
-        m = matches
-        return MatchedPixels(*self._flow(m.query, m.templates, m.query_fine, m.template_fine, index))
+        steps = lambda images: vars(model.encode(images)).values(), Match(model), MatchedFlow(model)
+        super().__init__(model, *(GraphedStep(step, uses_bfloat16(model)) for step in steps))
 
     def warm_up(self) -> None:
         """Record the graphs that images with some detections need."""
@@ -150,19 +127,11 @@ class GraphedModel:
                 self.flow(matches, index)
 
 
-class GraphedRefiner:
-    """Runs a refiner as CUDA graphs; all else is the network's own."""
+class GraphedRefiner(EngineRefiner):
+    """Compares renders with images as CUDA graphs."""
 
     def __init__(self, refiner: RefinerNet) -> None:
-        self._refiner = refiner
-        self._compare = GraphedStep(Compare(refiner), uses_bfloat16(refiner))
-
-    def __getattr__(self, name: str):
-        return getattr(self._refiner, name)
-
-    def __call__(self, image: Tensor, render: Tensor, normals: Tensor, mask: Tensor) -> Comparison:
-        """Compare renders with images, see `RefinerNet.forward`."""
-        return Comparison(*self._compare(image, render, normals, mask))
+        super().__init__(refiner, GraphedStep(Compare(refiner), uses_bfloat16(refiner)))
 
     def warm_up(self) -> None:
         """Record the graphs that images with some detections need."""

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import json
 import logging
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from vpog_core.inference.engine_networks import EngineModel, EngineRefiner
 from vpog_core.models.flow_head import Flow, MatchedPixels
 from vpog_core.models.onnx_export import FORMAT, MANIFEST, export_onnx, open_session, require
-from vpog_core.models.refiner import Comparison, RefinerNet
+from vpog_core.models.refiner import RefinerNet
 from vpog_core.models.vpog_model import Encoded, Matches, VPOGModel
 from vpog_core.types import VPOGError
 
@@ -26,61 +28,44 @@ TEMPLATES = 4
 _LOG = logging.getLogger(__name__)
 
 
-class OnnxModel:
-    """Runs encode, match and flow of a network in onnxruntime; all else is the torch network's.
+class OnnxModel(EngineModel):
+    """Runs encode, match and flow of a network in onnxruntime.
 
     Args:
         folder: of the ONNX files; threads: of each operation, None: as many as torch uses.
     """
 
     def __init__(self, model: VPOGModel, folder: Path, threads: int | None = None) -> None:
-        self._model, self._folder = model, folder
-        threads = threads or torch.get_num_threads()
-        self._encode, self._match, self._flow = (
-            open_session(folder / f"{name}.onnx", threads) for name in ("encode", "match", "flow")
+        self._folder = folder
+        sessions = (
+            open_session(folder / f"{name}.onnx", threads or torch.get_num_threads())
+            for name in ("encode", "match", "flow")
         )
-
-    def __getattr__(self, name: str):
-        return getattr(self._model, name)
+        encode, *others = (partial(_run, session) for session in sessions)
+        # The file of `encode` describes the images as well.
+        super().__init__(model, lambda images: encode(images)[:2], *others)
 
     def __reduce__(self) -> tuple:
         """Send to a worker process what opens the files there, in one thread: see `worker_pool`."""
         return OnnxModel, (self._model, self._folder, 1)
 
-    def encode(self, images: Tensor) -> Encoded:
-        """Encode images [N, 3, H, W] uint8, see `VPOGModel.encode`."""
-        if images.dtype != torch.uint8:
-            return self._model.encode(images)
-        return Encoded(*_run(self._encode, images)[:2])
-
     def match(self, query: Encoded, templates: Encoded, directions: Tensor) -> Matches:
         """Match crops with templates, see `VPOGModel.match`."""
-        if templates.tokens.shape[1] != TEMPLATES:
-            return self._model.match(query, templates, directions)
-        inputs = query.tokens, query.stem, templates.tokens, templates.stem, directions
-        return Matches(*_run(self._match, *inputs))
+        engine = super() if templates.tokens.shape[1] == TEMPLATES else self._model
+        return engine.match(query, templates, directions)
 
     def flow(self, matches: Matches, index: Tensor) -> MatchedPixels | Flow:
         """Find the flow of matched patches, see `VPOGModel.flow`."""
-        if matches.templates.shape[1] != TEMPLATES:
-            return self._model.flow(matches, index)
-        inputs = matches.query, matches.templates, matches.query_fine, matches.template_fine, index
-        return MatchedPixels(*_run(self._flow, *inputs))
+        engine = super() if matches.templates.shape[1] == TEMPLATES else self._model
+        return engine.flow(matches, index)
 
 
-class OnnxRefiner:
-    """Runs a refiner in onnxruntime; all else is the torch network's."""
+class OnnxRefiner(EngineRefiner):
+    """Compares renders with images in onnxruntime."""
 
     def __init__(self, refiner: RefinerNet, folder: Path) -> None:
-        self._refiner = refiner
-        self._compare = open_session(folder / "refiner.onnx", torch.get_num_threads())
-
-    def __getattr__(self, name: str):
-        return getattr(self._refiner, name)
-
-    def __call__(self, image: Tensor, render: Tensor, normals: Tensor, mask: Tensor) -> Comparison:
-        """Compare renders with images, see `RefinerNet.forward`."""
-        return Comparison(*_run(self._compare, image, render, normals, mask))
+        session = open_session(folder / "refiner.onnx", torch.get_num_threads())
+        super().__init__(refiner, partial(_run, session))
 
 
 def onnx_networks(
