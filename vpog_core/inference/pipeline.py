@@ -131,6 +131,7 @@ def match_anew(setup: Setup, count: int | None, queries: Sequence[Query]) -> lis
     Args:
         count: clusters of each query that are tried, the likeliest first; None: all that were not yet.
     """
+    # Those that have hypotheses were matched with the first clusters to check their tracked pose.
     num_to_check = template_mode(setup.options).num_to_check
     tried = (
         (n, cluster)
