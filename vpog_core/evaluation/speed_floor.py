@@ -20,7 +20,8 @@ from vpog_core.models.precision import inference_context
 from vpog_core.models.refiner import RefinerNet
 from vpog_core.models.vpog_model import Encoded, VPOGModel
 
-MATMUL_SIDE = 1024
+MATMUL_SIDE, GPU_MATMUL_SIDE = 1024, 8192
+"""Sides of the matrices whose product is timed: a GPU computes small ones far below its peak rate."""
 COPY_BYTES = 2**28
 """Bytes of the copy that is timed: far more than caches hold."""
 
@@ -59,12 +60,13 @@ class StepCost:
 def measure_rates(device: str, bfloat16: bool, repeats: int = 5) -> MachineRates:
     """Measure what a device does at best, with the threads torch uses now."""
     dtype = torch.bfloat16 if bfloat16 else torch.float32
-    a, b = (torch.randn(MATMUL_SIDE, MATMUL_SIDE, device=device).to(dtype) for _ in range(2))
+    side = MATMUL_SIDE if device == "cpu" else GPU_MATMUL_SIDE
+    a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
     source = torch.ones(COPY_BYTES // 4, device=device)
     target = torch.empty_like(source)
     product = _best_seconds(lambda: a @ b, device, repeats)
     copy = _best_seconds(lambda: target.copy_(source), device, repeats)
-    return MachineRates(2 * MATMUL_SIDE**3 / product, 2 * COPY_BYTES / copy)
+    return MachineRates(2 * side**3 / product, 2 * COPY_BYTES / copy)
 
 
 def measure_steps(
