@@ -80,10 +80,8 @@ def test_other_shapes_and_types_have_graphs_of_their_own():
 
 
 def test_all_steps_go_through_graphs_of_the_sizes_that_are_warmed_up(monkeypatch):
-    recorders: list[FixedShapes] = []
-    monkeypatch.setattr(
-        cuda_graphs, "GraphRecorder", lambda: recorders.append(FixedShapes()) or recorders[-1]
-    )
+    recorders = [FixedShapes() for _ in range(4)]
+    monkeypatch.setattr(cuda_graphs, "GraphRecorder", iter(recorders).__next__)
     own = Networks.load(device="cpu", precision="float32")
     graphed = replace(own, model=GraphedModel(own.model), refiner=GraphedRefiner(own.refiner))
     graphed.warm_up()
@@ -108,7 +106,7 @@ def test_a_gpu_without_room_for_the_graphs_is_refused_in_a_sentence(monkeypatch)
 
 @pytest.fixture(scope="module")
 def networks() -> Iterator[dict[str, Networks]]:
-    """Load the networks that ship on the CPU and on the GPU, in single precision; and in that of GPUs."""
+    """Load the networks that ship in float32 on the CPU and on the GPU, and in the GPU's own precision."""
     # Convolutions would round to TF32's ten bits; the graphs recorded here do not.
     torch.backends.cudnn.allow_tf32 = False
     loaded = {

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from vpog_core.inference.engine_networks import EngineModel, EngineRefiner, Step
+from vpog_core.inference.matching import CLUSTER_SIZE
 from vpog_core.models.export import Compare, Match, MatchedFlow, example_pairs
 from vpog_core.models.precision import uses_bfloat16
 from vpog_core.models.refiner import RefinerNet
@@ -24,8 +25,6 @@ SIZES = (1, 2, 4, 8, 16, 32, 64)
 """Numbers of rows that graphs are recorded for; larger batches go through in parts."""
 WARM_UP_SIZES = (1, 2, 4, 8, 16)
 """Numbers of crops, or pairs, whose graphs are recorded before the first image."""
-CLUSTER_SIZE = 4
-"""Templates that a crop is matched with in the graphs recorded before the first image."""
 _RUNS_BEFORE_RECORDING = 2
 
 
