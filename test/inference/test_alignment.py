@@ -176,7 +176,6 @@ def test_a_textureless_object_stays_where_it_was(shape, degrees, farther):
     found = align(plain.renderer, plain.observation, start, 2)
     assert not found.moved
     assert found.T_cam_obj is start
-    assert found.similarity == found.similarity_before
 
 
 def test_flow_that_does_not_come_back_is_not_believed(shot):

@@ -26,7 +26,7 @@ def compared(monkeypatch, hypotheses, similarities, count=1):
     def align(renderer, observation, T, rounds, refined, should_follow_flow):
         n = of[id(T)]
         followed[n] = should_follow_flow(similarities[n])
-        return Alignment(T, similarities[n], similarities[n])
+        return Alignment(T, similarities[n])
 
     def apply(h, alignment, refined, calibration):
         features = np.append(h.score_features, alignment.similarity)
@@ -66,3 +66,28 @@ def test_flow_is_followed_only_where_it_can_lead_to_the_answer(monkeypatch):
 def test_as_many_are_compared_as_are_wanted(monkeypatch, count):
     kept, _ = compared(monkeypatch, [hypothesis(GOOD), hypothesis(POOR)], [0.9, 0.0], count)
     assert kept == list(range(count))
+
+
+def test_where_the_matches_do_not_agree_with_the_aligned_pose_it_keeps_its_own(monkeypatch):
+    own, elsewhere = np.eye(4), np.diag([1.0, 1.0, 1.0, 1.0])
+    asked = []
+
+    def align(renderer, observation, T, rounds, *others):
+        asked.append(rounds)
+        return Alignment(elsewhere if rounds else T, 0.9 if rounds else 0.4)
+
+    def apply(h, alignment, refined, calibration):
+        if alignment.T_cam_obj is elsewhere:
+            return None
+        return SimpleNamespace(T_cam_obj=h.T_cam_obj, score=alignment.similarity)
+
+    monkeypatch.setattr(image_comparison, "align", align)
+    monkeypatch.setattr(image_comparison, "apply_alignment", apply)
+    given = hypothesis(GOOD)
+    given.T_cam_obj = own
+    query = Query(None, None, None, None, None, hypotheses=(given,))
+    comparison = ImageComparison(None, 2, 2, DEFAULT_CALIBRATION, lambda _: None, lambda _: nullcontext())
+    (found,) = comparison.best_of([query], 1)
+    assert asked == [2, 0]
+    assert found.hypotheses[0].T_cam_obj is own
+    assert found.score == 0.4

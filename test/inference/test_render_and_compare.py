@@ -142,19 +142,16 @@ def test_a_black_image_is_no_support(refiner, textured):
     assert found.precision > seen.precision
 
 
-def test_alignment_begins_where_the_refiner_leads_if_that_looks_more_alike(refiner, textured):
+def test_alignment_begins_where_the_refiner_leads(refiner, textured):
     pose, T_true = textured[1]
     (refined,) = refine(refiner, [pose], rounds=2)
     arguments = (pose.renderer, pose.observation, pose.T_cam_obj, 0)
     alone, helped = align(*arguments), align(*arguments, refined)
     assert not alone.moved
     assert helped.moved
-    assert helped.similarity > helped.similarity_before == alone.similarity
+    assert helped.similarity > alone.similarity
     np.testing.assert_array_equal(helped.T_cam_obj, refined.T_cam_obj)
     assert rotation_angle(helped.T_cam_obj[:3, :3], T_true[:3, :3]) < np.radians(10)
-    # A correction that looks less alike is not taken.
-    worse = align(pose.renderer, pose.observation, T_true, 0, refined)
-    assert not worse.moved
 
 
 def test_nothing_to_refine_is_no_error(refiner):

@@ -63,14 +63,12 @@ class Alignment:
     """Holds a pose after its alignment with the image, and how similar its render is.
 
     Attributes:
-        T_cam_obj: [4, 4]; similarity: -1..1, see `RenderedView.similarity`.
-        similarity_before: that of the pose before its alignment.
+        T_cam_obj: [4, 4]; similarity: -1..1, see `RenderedView.similarity`; 0 where it is not known.
         rays, points, weights: as of `FlowPose`; None where the pose was not moved.
     """
 
     T_cam_obj: np.ndarray
     similarity: float
-    similarity_before: float
     rays: np.ndarray | None = None
     points: np.ndarray | None = None
     weights: np.ndarray | None = None
@@ -106,26 +104,26 @@ def align(
     Each round is kept only if the similarity rises and the pose stays near the one it began from.
 
     Args:
-        rounds: at most; 0 only compares.
-        corrected: the pose that a refiner made of it, or None; the alignment begins from it, if its render is
-            more similar to the image.
+        rounds: at most; 0 only compares. The first one follows over a wide window.
+        corrected: the pose that a refiner made of it, or None; the alignment begins from it, and the refiner
+            takes the place of the first round.
         should_follow_flow: tells from the similarity reached whether the flow is followed; None: always.
         max_size: side of the crop, pixels, at most.
     """
-    # Measure how similar the render at the given pose is to the image.
-    view = RenderedView.of(renderer, observation, T_cam_obj, max_size)
-    before = 0.0 if view is None else view.similarity
-    best = Alignment(T_cam_obj, before, before)
-    # Start from the corrected pose, if its render is more similar.
-    if corrected is not None and corrected.rays is not None:
-        other = RenderedView.of(renderer, observation, corrected.T_cam_obj, max_size)
-        if other is not None and (view is None or other.similarity > best.similarity):
-            view, best = other, best.moved_to(corrected, other.similarity)
-    if view is None or (should_follow_flow is not None and not should_follow_flow(best.similarity)):
+    # Render at the refiner's pose, else at the given one, and measure how similar that is to the image.
+    is_corrected = corrected is not None and corrected.rays is not None
+    start = corrected.T_cam_obj if is_corrected else T_cam_obj
+    view = RenderedView.of(renderer, observation, start, max_size)
+    if view is None:
+        return Alignment(T_cam_obj, 0.0)
+    best = Alignment(T_cam_obj, view.similarity)
+    if is_corrected:
+        best = best.moved_to(corrected, view.similarity)
+    if should_follow_flow is not None and not should_follow_flow(best.similarity):
         return best
     # Follow the flow as long as the similarity rises and the pose stays near.
-    start = best.T_cam_obj
-    for window in (COARSE_WINDOW, *[FINE_WINDOW] * (rounds - 1))[:rounds]:
+    windows = (COARSE_WINDOW, *[FINE_WINDOW] * (rounds - 1))[:rounds]
+    for window in windows[1:] if is_corrected else windows:
         after, found = _one_round(view, window, renderer, observation, start, max_size)
         if after is not None and after.similarity > best.similarity:
             view, best = after, best.moved_to(found, after.similarity)

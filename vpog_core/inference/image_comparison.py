@@ -45,7 +45,8 @@ class ImageComparison:
 
     Attributes:
         refiner: corrects poses, or None; refiner_rounds: its rounds, at most.
-        alignments: rounds, at most, of following the flow from render to image.
+        alignments: rounds, at most, of moving poses by the image; the refiner counts as one, the others follow
+            the flow from render to image.
         calibration: scores what is compared; renderer: makes the renderer of an object.
         stage: measures a stage by its name, see `StageTimings.stage`.
     """
@@ -111,19 +112,24 @@ class ImageComparison:
     def _aligned(
         self, query: Query, hypothesis: PoseHypothesis, threshold: float, refined: RefinedPose | None
     ) -> PoseHypothesis:
-        """Align one hypothesis with the image, starting from the refined pose; one without a pose stays."""
+        """Align one hypothesis with the image, starting from the refined pose; one without a pose stays.
+
+        Where the matches do not agree with the aligned pose, the hypothesis keeps its own.
+        """
         if not hypothesis.has_pose:
             return hypothesis
         cancellation.check()
+        given = self.renderer(query.target), query.observation, hypothesis.T_cam_obj
         alignment = align(
-            self.renderer(query.target),
-            query.observation,
-            hypothesis.T_cam_obj,
+            *given,
             self.alignments,
             refined,
             lambda similarity: self._may_reach(hypothesis, similarity + FLOW_GAIN, threshold, refined),
         )
-        return apply_alignment(hypothesis, alignment, refined, self.calibration)
+        aligned = apply_alignment(hypothesis, alignment, refined, self.calibration)
+        if aligned is not None:
+            return aligned
+        return apply_alignment(hypothesis, align(*given, rounds=0), refined, self.calibration)
 
     def _may_reach(
         self, hypothesis: PoseHypothesis, similarity: float, threshold: float, refined: RefinedPose | None

@@ -117,24 +117,28 @@ def draw_samples(
 
 def apply_alignment(
     hypothesis: PoseHypothesis, alignment: Alignment, refined: RefinedPose | None, calibration: Calibration
-) -> PoseHypothesis:
+) -> PoseHypothesis | None:
     """Return a hypothesis with its aligned pose and a score from both matches and image.
 
-    If the alignment moved the pose, and the new one still agrees with the matches, it replaces the old one,
-    with the covariance of the aligned points.
+    A pose that the alignment moved comes with the covariance of the aligned points.
 
     Args:
         refined: the refiner's result for the pose, or None; it is part of the score.
+
+    Returns:
+        None where the pose was moved to one that is not determined, or that the matches do not agree with.
     """
-    # Replace the pose, if the alignment moved it.
+    # Score the pose by its similarity.
     features = compute_compared_features(hypothesis, alignment.similarity, refined)
     calibrator = calibration.compared(features)
-    moved = _moved(hypothesis, alignment, calibrator.covariance) if alignment.moved else {}
-    # Score it by its similarity.
-    similarity = alignment.similarity if moved else alignment.similarity_before
-    features = compute_compared_features(hypothesis, similarity, refined)
     score = float(calibrator.probability(features))
-    return replace(hypothesis, score_features=features, score=score, similarity=similarity, **moved)
+    compared = replace(
+        hypothesis, score_features=features, score=score, similarity=alignment.similarity
+    )
+    if not alignment.moved:
+        return compared
+    # Replace the pose, if the alignment moved it.
+    return _moved(compared, alignment, calibrator.covariance)
 
 
 def compute_compared_features(
@@ -152,8 +156,8 @@ def compute_compared_features(
     return np.array([*hypothesis.score_features, similarity, *refiner_features])
 
 
-def _moved(hypothesis: PoseHypothesis, alignment: Alignment, factor: float) -> dict:
-    """Return the fields of a hypothesis that a new pose changes; {} if the new pose is not determined.
+def _moved(hypothesis: PoseHypothesis, alignment: Alignment, factor: float) -> PoseHypothesis | None:
+    """Move a hypothesis to its aligned pose; None if that is not determined, or the matches do not agree.
 
     `factor` on the variances is the calibration's.
     """
@@ -161,10 +165,10 @@ def _moved(hypothesis: PoseHypothesis, alignment: Alignment, factor: float) -> d
     observed = (alignment.rays, alignment.points, alignment.weights)
     found = compute_support(crop, alignment.T_cam_obj, *observed, factor)
     if found is None:
-        return {}
+        return None
     support, covariance = found
     pnp = _with_inliers(crop, hypothesis.pairs, support.T, covariance)
-    return {} if pnp is None else {"pnp": pnp, "support": support}
+    return None if pnp is None else replace(hypothesis, pnp=pnp, support=support)
 
 
 def compute_support(

@@ -34,8 +34,8 @@ SURE = 0.85
 quarters of the poses that the flow finds have it, and 95 % of those are correct."""
 MAX_ROUNDS = 2
 """Rounds of the refiner; the last one is skipped for poses that the first hardly moved."""
-FLOW_ROUNDS = 3
-"""Largest number of rounds of flow after the refiner; a round is kept if it raises the similarity."""
+ALIGNMENTS = 3
+"""Rounds of alignment, at most, of which the refiner is the first, see `alignment.align`."""
 MIN_TURN = np.radians(5.0)
 """If an object turned by less since the last image, its last orientation is used as the start."""
 CONVERGED_STEP = 0.2
@@ -171,7 +171,7 @@ def _aligned(
         return None
     cancellation.check()
     observation = query.observation
-    aligned = align(start.renderer, observation, start.T_cam_obj, FLOW_ROUNDS, refined, max_size=MAX_SIZE)
+    aligned = align(start.renderer, observation, start.T_cam_obj, ALIGNMENTS, refined, max_size=MAX_SIZE)
     features = compute_tracked_features(refined, aligned.similarity)
     moved = aligned if aligned.moved else refined
     return _hypothesis(query, moved, features, aligned.similarity, calibrator)
