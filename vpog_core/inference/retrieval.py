@@ -20,6 +20,7 @@ from vpog_core.geometry.se3 import rotation_angle, rotation_z
 from vpog_core.inference.crop import Crop
 from vpog_core.inference.observation import Observation
 from vpog_core.inference.onboarding import CROP_TURNS, ROLLS, TEMPLATE_TURNS, OnboardedObject, roll_angle
+from vpog_core.models.precision import inference_context
 
 SEPARATION = np.radians(35.0)
 """Views nearer than this to a better one are skipped: its cluster covers them."""
@@ -59,7 +60,7 @@ def template_logits(descriptors: Tensor, target: OnboardedObject) -> np.ndarray:
     Args:
         descriptors: [CROP_TURNS, C] of the crop at its turns, see `crop_at_turns`.
     """
-    with torch.inference_mode():
+    with torch.inference_mode(), inference_context(target.model):
         found = target.model.retrieval_head.logits(descriptors, target.descriptors)
     found = found.float().cpu().numpy().reshape(CROP_TURNS, -1, TEMPLATE_TURNS)
     # Rotating the crop forward is the same as rotating the template back.
