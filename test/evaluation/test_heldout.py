@@ -16,14 +16,14 @@ def frames(heldout):
     return {level: heldout.frame((level, 1001)) for level in LEVELS}
 
 
-def test_the_benchmark_is_thirty_objects_with_twenty_pictures_at_four_levels():
+def test_the_benchmark_is_thirty_objects_with_four_pictures_at_each_of_four_levels():
     whole = HeldOut()
-    assert (OBJECTS, CROPS, list(LEVELS.values())) == (30, 20, ["clean", "light", "clutter", "occluded"])
+    assert (OBJECTS, CROPS, list(LEVELS.values())) == (30, 4, ["clean", "light", "clutter", "occluded"])
     textured = HeldOut(splits=[TEXTURED])
-    assert len(textured.keys) == len(set(textured.keys)) == 30 * 20 * 4
+    assert len(textured.keys) == len(set(textured.keys)) == 30 * CROPS * 4
     assert textured.object_ids == list(range(1, 31))
     assert whole.object_ids == textured.object_ids + [100 + i for i in range(1, 31) if i not in ROUND]
-    assert len(whole.keys) == len(set(whole.keys)) == (30 + 28) * 20 * 4
+    assert len(whole.keys) == len(set(whole.keys)) == (30 + 28) * CROPS * 4
 
 
 def test_a_part_shows_the_pictures_of_the_whole(heldout, frames):
