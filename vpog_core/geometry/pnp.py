@@ -229,7 +229,7 @@ def reprojection_distance(
 
 
 def _ransac(problem: PnPInput, seed: int) -> np.ndarray | None:
-    """Find T_virt_obj [4, 4] that most correspondences of a random sample agree with, by PoseLib's LO-RANSAC."""
+    """Find T_virt_obj [4, 4] that most of a sample of the correspondences agree with, by LO-RANSAC."""
     if problem.usable.sum() < MIN_POINTS:
         return None
     rows = np.flatnonzero(problem.usable)

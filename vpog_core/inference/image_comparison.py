@@ -45,8 +45,7 @@ class ImageComparison:
 
     Attributes:
         refiner: corrects poses, or None; refiner_rounds: its rounds, at most.
-        alignments: rounds, at most, of moving poses by the image; the refiner counts as one, the others follow
-            the flow from render to image.
+        alignments: rounds of alignment, at most, see `alignment.align`.
         calibration: scores what is compared; renderer: makes the renderer of an object.
         stage: measures a stage by its name, see `StageTimings.stage`.
     """

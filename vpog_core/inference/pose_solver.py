@@ -132,9 +132,7 @@ def apply_alignment(
     features = compute_compared_features(hypothesis, alignment.similarity, refined)
     calibrator = calibration.compared(features)
     score = float(calibrator.probability(features))
-    compared = replace(
-        hypothesis, score_features=features, score=score, similarity=alignment.similarity
-    )
+    compared = replace(hypothesis, score_features=features, score=score, similarity=alignment.similarity)
     if not alignment.moved:
         return compared
     # Replace the pose, if the alignment moved it.
