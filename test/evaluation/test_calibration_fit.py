@@ -89,6 +89,23 @@ def test_the_score_is_a_probability_for_the_best_pose_of_a_detection():
     assert errors["all"] > 2 * errors["best"]
 
 
+def test_all_poses_of_a_detection_tell_how_they_are_ranked():
+    """The best ones alone are few: with forty detections a fit to them chooses wrong ones more often."""
+    others, of_others = with_alternatives(1000, 100)
+    chosen = {"all": [], "best": []}
+    for seed in range(20):
+        samples, detection = with_alternatives(40, seed)
+        ranking = fit(samples, SIGNS["matched"])
+        best = samples[best_of_each(ranking.logit(samples.score_features), detection)]
+        for name, calibrator in {
+            "all": fit_best(samples, detection, SIGNS["matched"]),
+            "best": fit(best, SIGNS["matched"]),
+        }.items():
+            first = best_of_each(calibrator.logit(others.score_features), of_others)
+            chosen[name].append(others.correct[first].mean())
+    assert np.mean(chosen["all"]) > np.mean(chosen["best"]) + 0.005
+
+
 def test_covariances_get_the_size_of_the_errors_of_right_poses():
     calibration, others = fit(made_up(4000, 2, factor=3.0), SIGNS["matched"]), made_up(4000, 3, factor=3.0)
     # The median of some 2000 distances is known to 2 %.

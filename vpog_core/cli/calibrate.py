@@ -13,16 +13,17 @@ from vpog_core.inference.options import LoadSettings
 from vpog_core.types import VPOGError
 
 CHECKED = 3
-"""Every third scene is held out of the fit, to check it."""
+"""Every third scene is held out of the fit that is checked."""
 
 HELP = """\
 Fit the conversion of matches to a probability (the score) and a covariance of the correct size.
 
 The network estimates poses of objects it was not trained on, in synthetic scenes whose poses are known:
 textured and plain objects, some partly hidden, and in every second scene meshes that are not exact, hard
-light, and a camera that blurs and adds noise. Two thirds of the scenes fit a few numbers, on the best pose
-of each detection; the others check them: poses from matches alone, aligned with the image, and followed
-from one image to the next, by the refiner or by optical flow alone. They are stored in the weights file,
+light, and a camera that blurs and adds noise. A few numbers are fitted for each kind of pose: from matches
+alone, aligned with the image, and followed from one image to the next, by the refiner or by optical flow
+alone. All poses of a detection tell how they are ranked, the best one what its score means. Numbers fitted
+to two thirds of the scenes are checked on the others; those fitted to all are stored in the weights file,
 which stays the same network. Run it for every newly trained file."""
 
 LEGEND = """\
@@ -88,11 +89,12 @@ def run_calibrate(arguments: argparse.Namespace) -> int:
     with tqdm(total=arguments.scenes, desc="scenes", delay=1, file=sys.stderr) as bar:
         settings = (weights, arguments.scenes, arguments.frames, arguments.device, arguments.workers)
         stages = collect(*settings, progress=bar.update, cluster=arguments.cluster)
-    # Fit the calibrator of each stage, and check it on scenes that were held out.
+    # Fit the calibrator of each stage: to some scenes, to check it on the others, then to all.
     for name, stage in stages.items():
         checks = stage.scene % CHECKED == CHECKED - 1
         try:
-            calibrators[name] = fit_best(stage.samples[~checks], stage.detection[~checks], SIGNS[name])
+            checked = fit_best(stage.samples[~checks], stage.detection[~checks], SIGNS[name])
+            calibrators[name] = fit_best(stage.samples, stage.detection, SIGNS[name])
         except VPOGError as error:
             if name != "flow":
                 raise
@@ -100,8 +102,8 @@ def run_calibrate(arguments: argparse.Namespace) -> int:
             calibrators[name] = read_calibration(weights).flow
             print(f"flow: the weights' own calibration stays. {error}")
             continue
-        best = best_of_each(calibrators[name].probability(stage.samples.score_features), stage.detection)
-        print(_report(name, calibrators[name], stage.samples[best & ~checks], stage.samples[best & checks]))
+        best = best_of_each(checked.probability(stage.samples.score_features), stage.detection)
+        print(_report(name, checked, stage.samples[best & ~checks], stage.samples[best & checks]))
     print(LEGEND)
     # Store the calibration in the weights file.
     calibration = Calibration.of(**calibrators)

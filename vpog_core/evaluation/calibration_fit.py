@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.optimize import minimize
@@ -63,10 +63,11 @@ def best_of_each(score: np.ndarray, detection: np.ndarray) -> np.ndarray:
 
 
 def fit_best(samples: CalibrationSamples, detection: np.ndarray, signs: Sequence[int]) -> ScoreCalibrator:
-    """Fit a calibrator whose score is a probability for the best pose of each detection.
+    """Fit a calibrator that ranks the poses of a detection, and is a probability for the best of them.
 
     The best of several poses is correct more often than any pose of the same features, so a fit to all poses
-    is too low for it. All poses tell which is the best of each detection; the calibrator is fitted to those.
+    is too low for it, while a fit to the best alone has few poses to learn the ranking from. So all poses tell
+    how features are weighed, and the best ones what probability a sum of them means (Platt scaling).
 
     Args:
         samples: N poses; detection: [N], the same number for the poses of one detection; signs: see `fit`.
@@ -75,8 +76,15 @@ def fit_best(samples: CalibrationSamples, detection: np.ndarray, signs: Sequence
         VPOGError: as `fit` does.
     """
     ranking = fit(samples, signs)
-    best = samples[best_of_each(ranking.probability(samples.score_features), detection)]
-    return fit(best, signs, MIN_BEST)
+    best = samples[best_of_each(ranking.logit(samples.score_features), detection)]
+    logits = ranking.logit(best.score_features)[:, None]
+    scaling = fit(replace(best, score_features=logits), (1,), MIN_BEST)
+    (slope,) = scaling.coefficients
+    return replace(
+        scaling,
+        bias=scaling.bias + slope * ranking.bias,
+        coefficients=tuple(slope * c for c in ranking.coefficients),
+    )
 
 
 def fit(samples: CalibrationSamples, signs: Sequence[int], least: int = MIN_SAMPLES) -> ScoreCalibrator:

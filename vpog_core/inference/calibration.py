@@ -54,8 +54,11 @@ class ScoreCalibrator:
 
     def probability(self, score_features: np.ndarray) -> float | np.ndarray:
         """Compute the probability 0..1 that poses of features [..., F] are correct: ADD(-S) under 10 %."""
-        logit = self.bias + np.asarray(score_features) @ np.asarray(self.coefficients)
-        return 1.0 / (1.0 + np.exp(-np.clip(logit, -30.0, 30.0)))
+        return 1.0 / (1.0 + np.exp(-np.clip(self.logit(score_features), -30.0, 30.0)))
+
+    def logit(self, score_features: np.ndarray) -> float | np.ndarray:
+        """Compute the logit of `probability`."""
+        return self.bias + np.asarray(score_features) @ np.asarray(self.coefficients)
 
     def check(self, features: int) -> None:
         """Raise a VPOGError where the numbers are impossible, or not of so many features."""
