@@ -66,8 +66,8 @@ def fit_best(samples: CalibrationSamples, detection: np.ndarray, signs: Sequence
     """Fit a calibrator that ranks the poses of a detection, and is a probability for the best of them.
 
     The best of several poses is correct more often than any pose of the same features, so a fit to all poses
-    is too low for it, while a fit to the best alone has few poses to learn the ranking from. So all poses tell
-    how features are weighed, and the best ones what probability a sum of them means (Platt scaling).
+    is too low for it, while a fit to the best alone has few poses to learn the ranking from. So all poses
+    tell how features are weighed, and the best ones what probability a sum of them means (Platt scaling).
 
     Args:
         samples: N poses; detection: [N], the same number for the poses of one detection; signs: see `fit`.
