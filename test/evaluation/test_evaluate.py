@@ -77,6 +77,13 @@ def test_a_dataset_from_command_to_files(on_dataset, bop_case, counted, tmp_path
     # An untrained network loses in retrieval and matching, PnP next to nothing; the losses explain all.
     lost = scores["stages"]["lost"]
     assert sum(lost.values()) == pytest.approx(100 - scores["ADD_S_10"])
+    # The more views are retrieved, the more often one is near; as many are visible in parts as in all.
+    recall = scores["stages"]["retrieval"]
+    assert recall["all"]["detections"] == 28
+    assert all(0 <= part["1"] <= part["2"] <= part["6"] <= 100 for part in recall.values())
+    in_parts = [part for label, part in recall.items() if label.endswith("%")]
+    assert sum(part["detections"] for part in in_parts) == 28
+    assert sum(part["detections"] * part["6"] for part in in_parts) == pytest.approx(28 * recall["all"]["6"])
     poses = read_results(out / "vpog_made-test.csv")
     assert sum(len(found) for found in poses.values()) + scores["without_pose"] == 28
 

@@ -19,7 +19,7 @@ from vpog_core.evaluation.oracles import STAGES
 from vpog_core.evaluation.report import write_report
 from vpog_core.evaluation.results_csv import write_results
 from vpog_core.evaluation.runner import Progress, run
-from vpog_core.evaluation.scores import score, summary
+from vpog_core.evaluation.scores import score, summary, visibility_parts
 from vpog_core.inference.networks import DEFAULT_REFINER, DEFAULT_WEIGHTS
 from vpog_core.inference.options import DEFAULT_OPTIONS
 from vpog_core.utils.fingerprint import SHORT, digest
@@ -29,6 +29,8 @@ MEDIANS = ("rotation", "distance", "distance_diameter")
 STAGE_KEYS = ("AR_MSSD", "AR_MSPD", "ADD_S_10", *MEDIANS, "correct", "targets")
 MATCHABLE_ANGLE = 25.0
 """Degrees from the truth up to which a retrieved view can be matched."""
+VIEWS = (1, 2, 6)
+"""Numbers of best views whose recall is reported; six are matched at first."""
 
 
 def evaluate(
@@ -72,7 +74,9 @@ def evaluate(
         **_description(config, benchmark),
         "notes": notes,
         **methods[first],
-        "stages": stages(records, methods[VPOG]) if config.stages and VPOG in config.methods else None,
+        "stages": stages(records, methods[VPOG], benchmark.splits)
+        if config.stages and VPOG in config.methods
+        else None,
         "method": first,
         "baselines": {name: methods[name] for name in others},
     }
@@ -158,7 +162,7 @@ def seconds(records: Sequence[dict], method: str) -> dict:
     }
 
 
-def stages(records: Sequence[dict], whole: Mapping) -> dict:
+def stages(records: Sequence[dict], whole: Mapping, splits: Mapping[int, str]) -> dict:
     """Summarise the oracles: percentages with the truth in place of a stage, and what each stage loses.
 
     Losses are fractions of instances with ADD(-S) under 10 %, one stage after the other: retrieval's is what
@@ -170,15 +174,7 @@ def stages(records: Sequence[dict], whole: Mapping) -> dict:
         targets = [TargetErrors.from_json(t) for stage in oracle_records for t in stage["errors"][name]]
         of_stage = summary(hits(targets))
         out[f"{name}_oracle"] = {key: of_stage[key] for key in STAGE_KEYS}
-    angles = [each for stage in oracle_records for each in stage["angles"]]
-    first = np.array([each[0] if each else 180.0 for each in angles])
-    best = np.array([min(each, default=180.0) for each in angles])
-    out["retrieval"] = {
-        "detections": len(angles),
-        "median_degrees": float(np.median(first)) if len(first) else None,
-        "first_within_25_degrees": 100.0 * float(np.mean(first < MATCHABLE_ANGLE)) if len(first) else None,
-        "any_within_25_degrees": 100.0 * float(np.mean(best < MATCHABLE_ANGLE)) if len(best) else None,
-    }
+    out["retrieval"] = retrieval_recall(records, splits)
     with_true_cluster, both = out["retrieval_oracle"]["ADD_S_10"], out["both_oracle"]["ADD_S_10"]
     out["lost"] = {
         "retrieval": with_true_cluster - whole["ADD_S_10"],
@@ -186,6 +182,44 @@ def stages(records: Sequence[dict], whole: Mapping) -> dict:
         "pnp": 100.0 - both,
     }
     return out
+
+
+def retrieval_recall(records: Sequence[dict], splits: Mapping[int, str]) -> dict[str, dict[str, float]]:
+    """Compute how often a retrieved view is near the truth, in percent.
+
+    Args:
+        splits: names of the benchmark's splits by scene.
+
+    Returns:
+        for all detections, those of each split, and those of which so much is visible, where there are any:
+        `detections`, their number, and for each of `VIEWS` how often one of the best so many views lies
+        within `MATCHABLE_ANGLE` of the truth.
+    """
+    found = [
+        (record["key"][0], visible, angles)
+        for record in records
+        for visible, angles in zip(record["stages"]["visible"], record["stages"]["angles"], strict=True)
+    ]
+    if not found:
+        return {}
+    scene, visible = (
+        np.array([one[0] for one in found]),
+        np.array([one[1] for one in found], dtype=np.float64),
+    )
+    near = np.array([[_has_near_view(angles[:count]) for count in VIEWS] for _, _, angles in found])
+    parts = [("all", np.ones(len(found), dtype=bool))]
+    for split in dict.fromkeys(splits.values()):
+        parts.append((split, np.isin(scene, [n for n, its in splits.items() if its == split])))
+    return {
+        label: {"detections": int(part.sum())}
+        | {str(count): 100.0 * float(near[part, n].mean()) for n, count in enumerate(VIEWS)}
+        for label, part in [*parts, *visibility_parts(visible)]
+        if part.any()
+    }
+
+
+def _has_near_view(angles: Sequence[float]) -> bool:
+    return min(angles, default=np.inf) < MATCHABLE_ANGLE
 
 
 def result_lines(result: Mapping) -> list[str]:

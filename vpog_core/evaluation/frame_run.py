@@ -125,6 +125,7 @@ class FrameRunner:
 
     def _stages(self, frame: BenchmarkFrame, detected: list[tuple[int, Detection]]) -> dict:
         angles: list[list[float]] = []
+        visible: list[float] = []
         estimates: dict[str, list[Estimate]] = {name: [] for name in STAGES}
         for obj_id, detection in detected:
             truth = truth_of(frame, obj_id, detection)
@@ -136,11 +137,12 @@ class FrameRunner:
             except VPOGError:
                 continue
             angles.append(oracles.angles)
+            visible.append(truth.visible_fraction)
             for name, pose in oracles.poses.items():
                 if pose is not None:
                     estimates[name].append(Estimate(obj_id, np.asarray(pose), 1.0))
         errors = {name: self._errors(frame, found, with_vsd=False) for name, found in estimates.items()}
-        return {"angles": angles, "errors": errors}
+        return {"angles": angles, "visible": visible, "errors": errors}
 
     def _errors(self, frame: BenchmarkFrame, estimates: list[Estimate], with_vsd: bool) -> list[dict]:
         objects = {obj_id: self.benchmark.object(obj_id) for obj_id in frame.targets}

@@ -108,19 +108,29 @@ def _parts_tables(result: Mapping) -> str:
     return out
 
 
+def _retrieval(recall: Mapping[str, Mapping]) -> str:
+    """Make the table of how often a retrieved view is near the truth; nothing where no view was retrieved."""
+    if not recall:
+        return ""
+    counts = [key for key in recall["all"] if key != "detections"]
+    head = "".join(f"<th>best of {count}</th>" for count in counts)
+    rows = "".join(
+        f"<tr><td>{escape(label)}</td>"
+        + "".join(f"<td>{_number(part[count])}</td>" for count in counts)
+        + f"<td>{part['detections']}</td></tr>"
+        for label, part in recall.items()
+    )
+    title = "How often one of the best retrieved views lies within 25 degrees of the truth, in percent:"
+    table = f"<table><tr><th>visible</th>{head}<th>detections</th></tr>{rows}</table>"
+    return f'<p class="soft">{title}</p><div class="scroll">{table}</div>'
+
+
 def _stages(result: Mapping) -> str:
     stages = result["stages"]
     if not stages:
         return ""
     rows = {"as it is": stages["whole"], **{text: stages[f"{name}_oracle"] for name, text in STAGES.items()}}
-    found = stages["retrieval"]
-    retrieval = ""
-    if found["detections"]:
-        retrieval = (
-            f'<p class="soft">Retrieval on {found["detections"]} detections: the first view is within '
-            f"25 degrees for {found['first_within_25_degrees']:.1f} %, the best of those that may be tried "
-            f"for {found['any_within_25_degrees']:.1f} %; median {found['median_degrees']:.1f} degrees.</p>"
-        )
+    retrieval = _retrieval(stages["retrieval"])
     lost = bars(stages["lost"], "points")
     return (
         "<h2>Where it is lost</h2>"

@@ -95,15 +95,21 @@ def _stages(stages: Mapping) -> str:
     rows += [[text, *_numbers(stages[f"{name}_oracle"])] for name, text in STAGES.items()]
     table = _table(["with the truth for", *HEADINGS, "correct"], rows)
     lost = ", ".join(f"{name} {value:.1f}" for name, value in stages["lost"].items())
-    found = stages["retrieval"]
-    near = ""
-    if found["detections"]:
-        near = (
-            f" The first view retrieved is within 25 degrees of the truth for "
-            f"{found['first_within_25_degrees']:.1f} % of {found['detections']} detections, the best of "
-            f"those that may be tried for {found['any_within_25_degrees']:.1f} %."
-        )
-    return f"{table}\nPoints of ADD(-S) lost by stage: {lost}.{near}\n"
+    return f"{table}\nPoints of ADD(-S) lost by stage: {lost}.\n\n{_retrieval(stages['retrieval'])}"
+
+
+def _retrieval(recall: Mapping[str, Mapping]) -> str:
+    """Make the table of how often a retrieved view is near the truth; nothing where no view was retrieved."""
+    if not recall:
+        return ""
+    counts = [key for key in recall["all"] if key != "detections"]
+    head = ["visible", *(f"best of {count}" for count in counts), "detections"]
+    rows = [
+        [label, *(f"{part[count]:.1f}" for count in counts), str(part["detections"])]
+        for label, part in recall.items()
+    ]
+    title = "How often one of the best retrieved views lies within 25 degrees of the truth, in percent:"
+    return f"{title}\n\n{_table(head, rows)}"
 
 
 def _seconds(methods: Mapping[str, Mapping]) -> str:

@@ -16,7 +16,7 @@ from vpog_core.utils.atomic_file import atomic_write
 from vpog_core.utils.fingerprint import SHORT, digest
 from vpog_core.utils.worker_pool import WorkerPool
 
-FORMAT = 2
+FORMAT = 3
 """Format of stored frames; increase it when their content, or how errors are computed, changes."""
 CODE_FOLDERS = ("bop", "geometry", "inference", "io", "models", "objects", "synthetic")
 """Folders whose code determines a frame's record; a change there invalidates stored frames."""
