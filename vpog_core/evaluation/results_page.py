@@ -28,6 +28,7 @@ HEADINGS = (
     *("AR", "VSD", "MSSD", "MSPD", "ADD(-S) < 10 %"),
     *("rotation, degrees", "distance, %", "distance, % of diameter"),
 )
+MAX_PRINTED = 999
 PARTS = (
     ("per_split", "split"),
     ("per_group", "image"),
@@ -127,8 +128,14 @@ def _methods(result: Mapping) -> dict[str, Mapping]:
 
 def _numbers(scores: Mapping) -> list[str]:
     values = [scores.get(key) for key in COLUMNS]
-    numbers = ["–" if value is None else f"{value:.1f}" for value in values]
-    return [*numbers, f"{scores['correct']} of {scores['targets']}"]
+    return [*map(_number, values), f"{scores['correct']} of {scores['targets']}"]
+
+
+def _number(value: float | None) -> str:
+    """Return a number with one digit; how large an error over `MAX_PRINTED` is does not matter."""
+    if value is None:
+        return "–"
+    return f"{value:.1f}" if value < MAX_PRINTED else f"> {MAX_PRINTED}"
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
