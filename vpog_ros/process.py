@@ -27,6 +27,9 @@ WRITE_S = 0.3
 """Further seconds to finish writing a file."""
 THREADS = 5
 """Threads of the executor; ~/estimate_once and ~/add_object may each block one."""
+SWITCH_S = 5e-4
+"""Seconds after which a thread that waits for the interpreter's lock gets it. By Python's 5 ms the executor,
+which wakes for every message, holds up the estimator, which asks for the lock after each operation."""
 SPIN_S = 0.5
 """Seconds after which the executor looks at the latest whether it is to end."""
 
@@ -48,6 +51,8 @@ def run(make_node: Callable, args: list[str] | None = None) -> int:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, end)
+    # Let the estimator go on while the executor handles messages.
+    sys.setswitchinterval(SWITCH_S)
     # rclpy's own handlers would destroy the context while a frame is processed.
     rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
     try:
