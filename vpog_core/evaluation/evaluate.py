@@ -19,7 +19,7 @@ from vpog_core.evaluation.oracles import STAGES
 from vpog_core.evaluation.report import write_report
 from vpog_core.evaluation.results_csv import write_results
 from vpog_core.evaluation.runner import Progress, run
-from vpog_core.evaluation.scores import score, summary, visibility_parts
+from vpog_core.evaluation.scores import scene_parts, score, summary, visibility_parts
 from vpog_core.inference.networks import DEFAULT_REFINER, DEFAULT_WEIGHTS
 from vpog_core.inference.options import DEFAULT_OPTIONS
 from vpog_core.utils.fingerprint import SHORT, digest
@@ -202,18 +202,14 @@ def retrieval_recall(records: Sequence[dict], splits: Mapping[int, str]) -> dict
     ]
     if not found:
         return {}
-    scene, visible = (
-        np.array([one[0] for one in found]),
-        np.array([one[1] for one in found], dtype=np.float64),
-    )
+    scene = np.array([scene for scene, _, _ in found])
+    visible = np.array([visible for _, visible, _ in found], dtype=np.float64)
     near = np.array([[_has_near_view(angles[:count]) for count in VIEWS] for _, _, angles in found])
-    parts = [("all", np.ones(len(found), dtype=bool))]
-    for split in dict.fromkeys(splits.values()):
-        parts.append((split, np.isin(scene, [n for n, its in splits.items() if its == split])))
+    everything = ("all", np.ones(len(found), dtype=bool))
     return {
         label: {"detections": int(part.sum())}
         | {str(count): 100.0 * float(near[part, n].mean()) for n, count in enumerate(VIEWS)}
-        for label, part in [*parts, *visibility_parts(visible)]
+        for label, part in [everything, *scene_parts(scene, splits), *visibility_parts(visible)]
         if part.any()
     }
 

@@ -61,17 +61,22 @@ def score(
         label: summary(found, part) for label, part in visibility_parts(found.visible) if part.any()
     }
     for key, labels in (("per_group", groups), ("per_split", splits)):
-        parts = {
-            label: np.isin(found.scene_id, [scene for scene, its in labels.items() if its == label])
-            for label in dict.fromkeys(labels.values())
-        }
-        if parts:
-            out[key] = {label: summary(found, part) for label, part in parts.items() if part.any()}
+        if labels:
+            parts = scene_parts(found.scene_id, labels)
+            out[key] = {label: summary(found, part) for label, part in parts if part.any()}
     for label, part in out.get("per_split", {}).items():
         part["calibration_error"] = calibration([t for t in targets if splits[t.key[0]] == label])["error"]
     out["recall"] = recall_curves(found)
     out["calibration"] = calibration(targets)
     return out
+
+
+def scene_parts(scene_id: np.ndarray, labels: Mapping[int, str]) -> list[tuple[str, np.ndarray]]:
+    """Return (label, [N] bool) of each label of scenes; scene_id: [N]."""
+    return [
+        (label, np.isin(scene_id, [scene for scene, its in labels.items() if its == label]))
+        for label in dict.fromkeys(labels.values())
+    ]
 
 
 def visibility_parts(visible: np.ndarray) -> list[tuple[str, np.ndarray]]:

@@ -1,9 +1,8 @@
 """Estimate an object's pose from 2D-3D correspondences with outliers: consensus, then probabilistic PnP.
 
-PoseLib's LO-RANSAC finds a pose that many correspondences agree with, or many of a random sample of them.
-From there the minimum of EPro-PnP's
-cost (`epro_pnp`) over those near the pose is sought, in rounds: each recomputes their noise, and with it
-which are near. The covariance comes from the same cost.
+PoseLib's LO-RANSAC finds a pose that many correspondences, or many of a sample of them, agree with. From
+there the minimum of EPro-PnP's cost (`epro_pnp`) over those near the pose is sought, in rounds: each
+recomputes their noise, and with it which are near. The covariance comes from the same cost.
 
 The robust kernel has one threshold in pixels for all correspondences of a problem. Weights are confidences,
 whose scale differs more than that of the errors: a kernel on weighted residuals would cut the confident
