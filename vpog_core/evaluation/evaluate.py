@@ -18,8 +18,9 @@ from vpog_core.evaluation.matching import hits
 from vpog_core.evaluation.oracles import STAGES
 from vpog_core.evaluation.report import write_report
 from vpog_core.evaluation.results_csv import write_results
+from vpog_core.evaluation.retrieval_recall import retrieval_recall
 from vpog_core.evaluation.runner import Progress, run
-from vpog_core.evaluation.scores import scene_parts, score, summary, visibility_parts
+from vpog_core.evaluation.scores import score, summary
 from vpog_core.inference.networks import DEFAULT_REFINER, DEFAULT_WEIGHTS
 from vpog_core.inference.options import DEFAULT_OPTIONS
 from vpog_core.utils.fingerprint import SHORT, digest
@@ -27,10 +28,6 @@ from vpog_core.utils.fingerprint import SHORT, digest
 NO_DEPTH = "The set has no depth maps: scored without VSD, AR is the mean of AR_MSSD and AR_MSPD."
 MEDIANS = ("rotation", "distance", "distance_diameter")
 STAGE_KEYS = ("AR_MSSD", "AR_MSPD", "ADD_S_10", *MEDIANS, "correct", "targets")
-MATCHABLE_ANGLE = 25.0
-"""Degrees from the truth up to which a retrieved view can be matched."""
-VIEWS = (1, 2, 6)
-"""Numbers of best views whose recall is reported; six are matched at first."""
 
 
 def evaluate(
@@ -182,40 +179,6 @@ def stages(records: Sequence[dict], whole: Mapping, splits: Mapping[int, str]) -
         "pnp": 100.0 - both,
     }
     return out
-
-
-def retrieval_recall(records: Sequence[dict], splits: Mapping[int, str]) -> dict[str, dict[str, float]]:
-    """Compute how often a retrieved view is near the truth, in percent.
-
-    Args:
-        splits: names of the benchmark's splits by scene.
-
-    Returns:
-        for all detections, those of each split, and those of which so much is visible, where there are any:
-        `detections`, their number, and for each of `VIEWS` how often one of the best so many views lies
-        within `MATCHABLE_ANGLE` of the truth.
-    """
-    found = [
-        (record["key"][0], visible, angles)
-        for record in records
-        for visible, angles in zip(record["stages"]["visible"], record["stages"]["angles"], strict=True)
-    ]
-    if not found:
-        return {}
-    scene = np.array([scene for scene, _, _ in found])
-    visible = np.array([visible for _, visible, _ in found], dtype=np.float64)
-    near = np.array([[_has_near_view(angles[:count]) for count in VIEWS] for _, _, angles in found])
-    everything = ("all", np.ones(len(found), dtype=bool))
-    return {
-        label: {"detections": int(part.sum())}
-        | {str(count): 100.0 * float(near[part, n].mean()) for n, count in enumerate(VIEWS)}
-        for label, part in [everything, *scene_parts(scene, splits), *visibility_parts(visible)]
-        if part.any()
-    }
-
-
-def _has_near_view(angles: Sequence[float]) -> bool:
-    return min(angles, default=np.inf) < MATCHABLE_ANGLE
 
 
 def result_lines(result: Mapping) -> list[str]:

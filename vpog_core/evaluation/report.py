@@ -12,6 +12,7 @@ from vpog_core.evaluation.errors import TargetErrors
 from vpog_core.evaluation.figures import FigureEntry, best_and_worst, draw_figure
 from vpog_core.evaluation.oracles import STAGES
 from vpog_core.evaluation.report_style import STYLE
+from vpog_core.evaluation.retrieval_recall import TITLE, retrieval_table
 
 COLUMNS = (
     ("AR", "AR"),
@@ -110,19 +111,13 @@ def _parts_tables(result: Mapping) -> str:
 
 def _retrieval(recall: Mapping[str, Mapping]) -> str:
     """Make the table of how often a retrieved view is near the truth; nothing where no view was retrieved."""
-    if not recall:
+    head, rows = retrieval_table(recall)
+    if not rows:
         return ""
-    counts = [key for key in recall["all"] if key != "detections"]
-    head = "".join(f"<th>best of {count}</th>" for count in counts)
-    rows = "".join(
-        f"<tr><td>{escape(label)}</td>"
-        + "".join(f"<td>{_number(part[count])}</td>" for count in counts)
-        + f"<td>{part['detections']}</td></tr>"
-        for label, part in recall.items()
-    )
-    title = "How often one of the best retrieved views lies within 25 degrees of the truth, in percent:"
-    table = f"<table><tr><th>visible</th>{head}<th>detections</th></tr>{rows}</table>"
-    return f'<p class="soft">{title}</p><div class="scroll">{table}</div>'
+    first = "".join(f"<th>{text}</th>" for text in head)
+    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    table = f"<table><tr>{first}</tr>{body}</table>"
+    return f'<p class="soft">{TITLE}</p><div class="scroll">{table}</div>'
 
 
 def _stages(result: Mapping) -> str:

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from vpog_core.evaluation.oracles import STAGES
+from vpog_core.evaluation.retrieval_recall import TITLE, retrieval_table
 from vpog_core.types import VPOGError
 
 HEAD = """\
@@ -101,16 +102,8 @@ def _stages(stages: Mapping) -> str:
 
 def _retrieval(recall: Mapping[str, Mapping]) -> str:
     """Make the table of how often a retrieved view is near the truth; nothing where no view was retrieved."""
-    if not recall:
-        return ""
-    counts = [key for key in recall["all"] if key != "detections"]
-    head = ["visible", *(f"best of {count}" for count in counts), "detections"]
-    rows = [
-        [label, *(f"{part[count]:.1f}" for count in counts), str(part["detections"])]
-        for label, part in recall.items()
-    ]
-    title = "How often one of the best retrieved views lies within 25 degrees of the truth, in percent:"
-    return f"{title}\n\n{_table(head, rows)}"
+    head, rows = retrieval_table(recall)
+    return f"{TITLE}\n\n{_table(head, rows)}" if rows else ""
 
 
 def _seconds(methods: Mapping[str, Mapping]) -> str:
