@@ -201,7 +201,10 @@ class PoseEstimate:
 
     @cached_property
     def match(self) -> MatchView | None:
-        """The match for drawing, computed on first use; None where nothing was matched."""
+        """The match for drawing, computed on first use; None where there is none.
+
+        A tracked pose is found without one; its crop is matched with the nearest templates then.
+        """
         return None if self.draw_match is None else self.draw_match()
 
 

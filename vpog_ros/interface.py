@@ -87,7 +87,8 @@ OUTPUTS = (
     Row(
         "~/flow_image",
         "sensor_msgs/msg/Image",
-        "Crop, template and matches of each detection; drawn while somebody subscribes.",
+        "Crop, template and matches of each detection, of tracked objects once a second; drawn while "
+        "somebody subscribes.",
     ),
     *(
         Row(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import time
+
 import numpy as np
 from geometry_msgs.msg import Point, PoseStamped
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
@@ -30,6 +33,9 @@ from vpog_ros.msg import ObjectPoseArray
 from vpog_ros.object_topics import ObjectTopics
 from vpog_ros.parameters import Settings
 from vpog_ros.target_frame import TargetFrame
+
+TRACKED_MATCHES_S = 1.0
+"""Seconds from one flow image of tracked objects to the next."""
 
 
 class Publishers:
@@ -65,6 +71,7 @@ class Publishers:
             publisher = self._create(optional.CollisionObject, "collision_object", depth=100)
             self.collision_objects = CollisionObjects(publisher, library.mesh)
         self._shown: set[tuple[str, int]] = set()
+        self._tracked_matches_s = -math.inf
         self._triangles: dict[tuple[str, int], list[Point]] = {}
         self._objects = ObjectTopics(self._create_now, node.get_logger().info)
 
@@ -147,14 +154,21 @@ class Publishers:
             drawings = estimate_drawings(estimates, self._library, settings.min_score)
             overlay = draw_poses(image, camera, drawings)
             self.overlay_image.publish(overlay, header, settings.jpeg_quality)
-        matches = [e.match for e in estimates if e.match is not None]
-        if matches and self.wants_matches():
-            rows = [draw_match(match) for match in matches]
-            self.flow_image.publish(np.vstack(rows), header, settings.jpeg_quality)
+        if self.flow_image.is_wanted:
+            rows = [draw_match(e.match) for e in self._with_matches(estimates) if e.match is not None]
+            if rows:
+                self.flow_image.publish(np.vstack(rows), header, settings.jpeg_quality)
 
-    def wants_matches(self) -> bool:
-        """Tell whether somebody subscribes to the flow image."""
-        return self.flow_image.is_wanted
+    def _with_matches(self, estimates: list[PoseEstimate]) -> list[PoseEstimate]:
+        """Choose the estimates whose matches are drawn: those found by matching, and, at times, all.
+
+        A tracked pose is found without a match. Making one takes longer than tracking the object, so that it
+        is done only every `TRACKED_MATCHES_S` seconds.
+        """
+        if time.monotonic() - self._tracked_matches_s < TRACKED_MATCHES_S:
+            return [e for e in estimates if not e.tracked]
+        self._tracked_matches_s = time.monotonic()
+        return estimates
 
     def _target(self, estimates: list[PoseEstimate], target_object: str) -> PoseEstimate | None:
         if target_object:

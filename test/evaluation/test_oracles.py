@@ -9,7 +9,6 @@ import torch
 from vpog_core.evaluation.heldout import HeldOut
 from vpog_core.evaluation.oracles import (
     STAGES,
-    nearest_cluster,
     run_oracles,
     solve_with_true_matches,
     true_correspondences,
@@ -18,6 +17,7 @@ from vpog_core.evaluation.pose_error import add
 from vpog_core.geometry.se3 import rotation_angle, transform_points
 from vpog_core.inference.crop import crop_detection
 from vpog_core.inference.estimator import PoseEstimator
+from vpog_core.inference.matching import CLUSTER_SIZE
 from vpog_core.inference.networks import DEFAULT_REFINER, Networks
 from vpog_core.models.checkpoint import load_refiner
 from vpog_core.models.config import VPOGConfig
@@ -70,7 +70,7 @@ def test_the_nearest_cluster_is_within_half_a_step_of_the_truth(case, crop):
     estimator, _, detection, truth, _ = case
     onboarded = estimator.onboarded(detection.class_id)
     R = crop.virtual.R_virt_cam @ truth.T_cam_obj[:3, :3]
-    cluster = nearest_cluster(onboarded, R)
+    cluster = onboarded.nearest_cluster(R, CLUSTER_SIZE)
     chosen = next(key for key, kept in onboarded._clusters.items() if kept is cluster)
     found = onboarded.rotation(chosen[0], chosen[-1])
     # Half a step of roll is 15 degrees, of view about 11.
@@ -80,7 +80,7 @@ def test_the_nearest_cluster_is_within_half_a_step_of_the_truth(case, crop):
 def test_true_matches_give_the_true_pose(case, crop):
     estimator, frame, detection, truth, target = case
     R = crop.virtual.R_virt_cam @ truth.T_cam_obj[:3, :3]
-    cluster = nearest_cluster(estimator.onboarded(detection.class_id), R)
+    cluster = estimator.onboarded(detection.class_id).nearest_cluster(R, CLUSTER_SIZE)
     pixels, points = true_correspondences(crop, frame.camera, truth, target)
     found = solve_with_true_matches(crop, cluster, pixels, points, target.diameter)
     T = crop.virtual.T_cam_virt @ found.T_virt_obj
@@ -91,9 +91,10 @@ def test_true_matches_give_the_true_pose(case, crop):
 def test_templates_that_do_not_show_the_points_give_nothing(case, crop):
     estimator, frame, detection, truth, target = case
     R = crop.virtual.R_virt_cam @ truth.T_cam_obj[:3, :3]
-    behind = nearest_cluster(estimator.onboarded(detection.class_id), np.diag([-1.0, 1.0, -1.0]) @ R)
+    onboarded = estimator.onboarded(detection.class_id)
+    behind = onboarded.nearest_cluster(np.diag([-1.0, 1.0, -1.0]) @ R, CLUSTER_SIZE)
     pixels, points = true_correspondences(crop, frame.camera, truth, target)
-    right = nearest_cluster(estimator.onboarded(detection.class_id), R)
+    right = onboarded.nearest_cluster(R, CLUSTER_SIZE)
     counts = []
     for cluster in (behind, right):
         found = solve_with_true_matches(crop, cluster, pixels, points, target.diameter)

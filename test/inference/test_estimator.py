@@ -9,13 +9,16 @@ import vpog_core.inference.matching as matching_module
 import vpog_core.inference.pipeline as pipeline_module
 import vpog_core.inference.result as result_module
 from vpog_core.geometry.pnp import PnPResult
-from vpog_core.geometry.se3 import rotation_x, rotation_y, transform
+from vpog_core.geometry.se3 import rotation_angle, rotation_x, rotation_y, transform
 from vpog_core.geometry.symmetry import Symmetry
 from vpog_core.inference.correspondence import correspondences
+from vpog_core.inference.crop import as_camera, crop_detection
 from vpog_core.inference.estimator import PoseEstimator
 from vpog_core.inference.hypothesis import PoseHypothesis
+from vpog_core.inference.onboarding import ROLLS
 from vpog_core.inference.options import Options
 from vpog_core.inference.query import Prior
+from vpog_core.inference.retrieval import RetrievedView
 from vpog_core.types import Detection
 
 from .asking import CAMERA, estimate
@@ -167,25 +170,43 @@ def test_a_pose_that_is_followed_needs_no_other_network(
     assert ("track" in result.timings) is (score is not None)
     if tracked:
         assert result.timings.keys() == {"crop", "track"}
-        assert result[0].match is None
+        # Its match is made for whoever wants to see it, with the templates nearest to the pose.
+        assert not encoded
+        assert result[0].match.template.shape == result[0].match.crop.shape
         # The print of this object tells its turn to a degree or so.
         np.testing.assert_allclose(result[0].T_cam_obj, true, atol=0.05)
 
 
-@pytest.mark.parametrize(("matched", "confirmed"), [(0.1, True), (1.5, False)])
-def test_a_checked_pose_comes_with_the_match_that_confirms_it(
-    estimator, picture, mesh, monkeypatch, matched, confirmed
+def nearest_view(onboarded, R_virt_obj) -> RetrievedView:
+    """Return the view and the roll nearest to a rotation [3, 3]."""
+    places = [(view, roll) for view in range(162) for roll in range(ROLLS)]
+    angles = [rotation_angle(onboarded.rotation(*place), R_virt_obj) for place in places]
+    return RetrievedView(*places[int(np.argmin(angles))], 0.0)
+
+
+@pytest.mark.parametrize(
+    ("retrieved", "matched", "last_stage"),
+    [(0.1, 1.5, "retrieve"), (1.5, 0.1, "match"), (1.5, 1.5, "refine")],
+)
+def test_a_checked_pose_is_searched_for_until_a_view_confirms_it(
+    estimator, picture, mesh, monkeypatch, retrieved, matched, last_stage
 ):
+    """The likeliest view is `retrieved` radians off, the poses that matches lead to `matched`."""
     image, boxes = picture
     true = transform(rotation_x(2.0), [-0.18, 0.0, 0.6])
     found = transform(rotation_x(2.0 + matched), true[:3, 3])
     perfect(estimator, monkeypatch, mesh, lambda n: found, lambda n: 1.0)
+    detection = Detection("thing", boxes[0])
+    seen = crop_detection(image, as_camera(CAMERA, image), detection, 48).virtual.R_virt_cam @ true[:3, :3]
+    nearest = nearest_view(estimator.onboarded("thing"), seen @ rotation_x(retrieved))
+    monkeypatch.setattr(pipeline_module, "best_views", lambda *_: [nearest])
     checked = [Prior(true, 0.0, search_all_views=True)]
-    result = estimator.estimate(image, CAMERA, [Detection("thing", boxes[0])], checked)
+    result = estimator.estimate(image, CAMERA, [detection], checked)
     assert result[0].match is not None
     assert not result[0].tracked
-    assert ("refine" in result.timings) is not confirmed
-    if confirmed:
+    stages = ["retrieve", "match", "refine"]
+    assert [s for s in stages if s in result.timings] == stages[: stages.index(last_stage) + 1]
+    if last_stage != "refine":
         np.testing.assert_allclose(result[0].T_cam_obj, true, atol=0.05)
 
 

@@ -96,32 +96,31 @@ def test_where_the_image_is_less_similar_than_before_other_views_are_looked_at(a
     assert found.followed.score == 0.5
 
 
-def checked(match, followed, **prior) -> Query:
-    """Return a query whose followed pose was to be checked, after the match among all views."""
+def checked(degrees, followed, **prior) -> Query:
+    """Return a query whose followed pose was to be checked, after a view at an angle from it was found."""
     found = accept_tracked(query(prior=Prior(np.eye(4), 0.4, search_all_views=True, **prior)), followed)
-    return accept_confirmed(rank(found, [match]))
+    return accept_confirmed(found, rotation_y(np.radians(degrees)))
 
 
-def test_a_followed_pose_is_confirmed_by_a_match_of_its_view():
-    found = checked(hypothesis(0.3, 20), hypothesis(0.9))
+def test_a_followed_pose_is_confirmed_by_its_view():
+    found = checked(20, hypothesis(0.9))
     assert scores(found) == [0.9]
-    assert (found.confirmed_by.score, found.is_open, found.tracked) == (0.3, False, False)
+    assert (found.confirmed, found.is_open, found.tracked) == (True, False, False)
 
 
 @pytest.mark.parametrize(
-    ("match", "followed", "prior"),
+    ("degrees", "followed", "prior"),
     [
-        (hypothesis(0.3, 90), hypothesis(0.9), {}),
-        (nothing(), hypothesis(0.9), {}),
-        (hypothesis(0.3, 20), hypothesis(0.1), {}),
-        (hypothesis(0.3, 20), hypothesis(0.9, similarity=0.2), {"accept_similarity": 0.5}),
-        (hypothesis(0.3, 20), None, {}),
+        (90, hypothesis(0.9), {}),
+        (20, hypothesis(0.1), {}),
+        (20, hypothesis(0.9, similarity=0.2), {"accept_similarity": 0.5}),
+        (20, None, {}),
     ],
-    ids=["other view", "no match", "low score", "less similar", "lost"],
+    ids=["other view", "low score", "less similar", "lost"],
 )
-def test_a_followed_pose_that_is_not_confirmed_is_searched_for(match, followed, prior):
-    found = checked(match, followed, **prior)
-    assert (found.confirmed_by, found.is_open) == (None, True)
+def test_a_followed_pose_that_is_not_confirmed_is_searched_for(degrees, followed, prior):
+    found = checked(degrees, followed, **prior)
+    assert (found.confirmed, found.is_open) == (False, True)
 
 
 @pytest.mark.parametrize("followed", [None, hypothesis(0.1)])

@@ -15,7 +15,7 @@ from vpog_core.inference.onboarding import (
     roll_angle,
     rotate_image,
 )
-from vpog_core.inference.retrieval import SEPARATION, retrieve, template_logits
+from vpog_core.inference.retrieval import SEPARATION, best_views, template_logits
 from vpog_core.models.checkpoint import load_weights
 from vpog_core.models.retrieval_head import Placement, placements
 from vpog_core.objects.renderer import Renderer
@@ -24,22 +24,22 @@ from vpog_core.objects.viewpoints import viewpoint_directions
 from vpog_core.types import Camera, Detection
 
 
-def descriptors_of(described, view, roll_index):
+def logits_of(described, view, roll_index):
     image = described.templates.images[view]
     turns = np.stack([rotate_image(image, roll_angle(roll_index + k)) for k in range(CROP_TURNS)])
     with torch.inference_mode():
-        return described.model.describe(encode_images(described.model, turns))
+        return template_logits(described.model.describe(encode_images(described.model, turns)), described)
 
 
 @pytest.mark.parametrize(("view", "roll_index"), [(0, 0), (17, 3), (80, 11), (161, 6)])
 def test_a_templates_own_picture_finds_it_with_any_weights(described, view, roll_index):
-    best = retrieve(descriptors_of(described, view, roll_index), described, 1)[0]
+    best = best_views(logits_of(described, view, roll_index), described, 1)[0]
     assert (best.view, best.roll_index) == (view, roll_index)
 
 
 @pytest.mark.parametrize("count", [1, 3, 5])
 def test_hypotheses_are_apart_and_best_first(described, count):
-    found = retrieve(descriptors_of(described, 40, 2), described, count)
+    found = best_views(logits_of(described, 40, 2), described, count)
     assert len(found) == count
     logits = [h.logit for h in found]
     assert logits == sorted(logits, reverse=True)
@@ -49,9 +49,9 @@ def test_hypotheses_are_apart_and_best_first(described, count):
 
 def test_nothing_better_is_passed_over(described):
     """Whatever scores above the last hypothesis lies near one of the better ones."""
-    descriptors = descriptors_of(described, 40, 2)
-    found = retrieve(descriptors, described, 3)
-    logits = template_logits(descriptors, described).ravel()
+    logits = logits_of(described, 40, 2)
+    found = best_views(logits, described, 3)
+    logits = logits.ravel()
     chosen = {(h.view, h.roll_index) for h in found}
     for index in np.flatnonzero(logits > found[-1].logit + 1e-6):
         view, roll_index = divmod(int(index), ROLLS)

@@ -2,12 +2,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
 
 from vpog_core.geometry.se3 import rotation_angle
 from vpog_core.inference.matching import match_and_solve
 from vpog_core.inference.onboarding import CROP_TURNS, ROLLS, encode_images, roll_angle, rotate_image
-from vpog_core.inference.retrieval import retrieve, template_logits
+from vpog_core.inference.retrieval import best_views, template_logits
 from vpog_core.inference.template_modes import ClusterMode, GlobalMode, likely_rolls, view_groups
 from vpog_core.objects.viewpoints import viewpoint_directions
 
@@ -58,19 +57,18 @@ def test_each_retry_tries_twice_as_many_views_as_were_tried_before(
     described, small_model, num_views, retry_views, sizes
 ):
     descriptors = small_model.describe(encode_images(small_model, described.templates.images[:CROP_TURNS]))
+    logits = template_logits(descriptors, described)
     mode = ClusterMode(num_views, retry_views)
-    rounds = [list(mode.clusters(n, descriptors, described)) for n in range(mode.num_rounds)]
+    rounds = [list(mode.clusters(n, logits, described)) for n in range(mode.num_rounds)]
     assert [len(clusters) for clusters in rounds] == sizes
-    best = retrieve(descriptors, described, num_views + retry_views)
+    best = best_views(logits, described, num_views + retry_views)
     tried = [cluster for clusters in rounds for cluster in clusters]
     for cluster, view in zip(tried, best, strict=True):
         assert (cluster.rgb == described.cluster(view.view, view.roll_index, 4).rgb).all()
 
 
 def test_every_group_is_tried_at_its_rolls(described, small_model):
-    clusters = list(
-        GlobalMode(rolls=2).clusters(0, torch.zeros(CROP_TURNS, described.descriptors.shape[1]), described)
-    )
+    clusters = list(GlobalMode(rolls=2).clusters(0, np.zeros((162, ROLLS)), described))
     assert len(clusters) == 84
     assert all(c.rgb.shape == (4, 48, 48, 3) for c in clusters)
 
@@ -79,11 +77,11 @@ def test_how_many_groups_go_through_at_once_changes_nothing(described, small_mod
     """The solutions are the same, in the same order, one by one and all together."""
     crop = crop_of(described)
     encoded = encode_images(small_model, crop.rgb[None])
-    descriptors = small_model.describe(encoded).expand(CROP_TURNS, -1)
+    logits = template_logits(small_model.describe(encoded).expand(CROP_TURNS, -1), described)
     query = SimpleNamespace(crop=crop, encoding=encoded)
 
     def solved(batch):
-        tried = ((0, c) for c in GlobalMode(rolls=1).clusters(0, descriptors, described))
+        tried = ((0, c) for c in GlobalMode(rolls=1).clusters(0, logits, described))
         return [h for _, h in match_and_solve(small_model, [query], tried, batch=batch)]
 
     some = solved(5)
@@ -102,12 +100,12 @@ def test_clusters_are_made_as_they_are_needed(described, small_model, crop_of, m
     crop = crop_of(described)
     encoded = encode_images(small_model, crop.rgb[None])
     query = SimpleNamespace(crop=crop, encoding=encoded)
-    descriptors = small_model.describe(encoded).expand(CROP_TURNS, -1)
+    logits = template_logits(small_model.describe(encoded).expand(CROP_TURNS, -1), described)
     made, ahead = 0, []
 
     def counted():
         nonlocal made
-        for cluster in GlobalMode(rolls=1).clusters(0, descriptors, described):
+        for cluster in GlobalMode(rolls=1).clusters(0, logits, described):
             made += 1
             yield 0, cluster
 

@@ -34,7 +34,7 @@ REFERENCE = {
     "new, its templates encoded before": {"GFLOP": 19.84, "network calls": 9, "templates": 4, "renders": 5},
     "new, no pose convinces": {"GFLOP": 82.98, "network calls": 26, "templates": 84, "renders": 15},
     "tracked": {"GFLOP": 0.0, "network calls": 0, "templates": 0, "renders": 2},
-    "tracked and looked for anew": {"GFLOP": 12.6, "network calls": 4, "templates": 0, "renders": 2},
+    "tracked and looked for anew": {"GFLOP": 11.09, "network calls": 2, "templates": 0, "renders": 2},
     "four, new": {"GFLOP": 22.9, "network calls": 10, "templates": 48, "renders": 20},
     "four, tracked": {"GFLOP": 0.0, "network calls": 0, "templates": 0, "renders": 8},
 }

@@ -119,10 +119,13 @@ def test_a_dump_holds_what_was_given_and_answered(active, scene, dump_dir):
     assert told["settings"]["diagnostics"]["state"] == "active"
 
 
-def test_pictures_are_drawn_for_who_looks(untracked, scene):
-    active = untracked  # A pose that was followed has no match to draw.
-    listeners = [active.listen(kind, Image, f"/vpog_node/{kind}_image") for kind in ("overlay", "flow")]
+def test_pictures_are_drawn_for_who_looks(active, scene):
     frame = scene.render(0.0)
+    # From the second image on the object is tracked.
+    for _ in range(2):
+        (pose,) = active.answer(active.send(frame.image, scene.camera, [whole(frame)])).poses
+    assert pose.tracked
+    listeners = [active.listen(kind, Image, f"/vpog_node/{kind}_image") for kind in ("overlay", "flow")]
     pictures = [active.received["overlay"], active.received["flow"]]
     for _ in range(5):
         active.answer(active.send(frame.image, scene.camera, [whole(frame)]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,10 +19,10 @@ from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
 from vpog_core.geometry.se3 import transform
-from vpog_core.types import Camera, PoseEstimate
+from vpog_core.types import Camera, MatchView, PoseEstimate
 from vpog_core.visualization.estimate_drawing import estimate_drawings
 from vpog_core.visualization.overlay import PALETTE, draw_poses
-from vpog_ros import clock_watch, diagnostics, optional
+from vpog_ros import clock_watch, diagnostics, optional, publishers
 from vpog_ros.image_conversion import image_to_rgb
 from vpog_ros.input_specs import input_specs
 from vpog_ros.parameter_table import TABLE
@@ -161,6 +162,34 @@ def test_images_are_published_as_jpeg_to_those_who_want_them_so(outputs):
         # JPEG blurs colours at thin lines, and keeps the mean.
         np.testing.assert_allclose(shown.mean(axis=(0, 1)), drawn.mean(axis=(0, 1)), atol=1.5)
     assert sizes[1] < sizes[0]
+
+
+def test_matches_of_tracked_objects_are_made_at_times(outputs, monkeypatch):
+    came = outputs.listen(Image, "/alone/flow_image")
+    made, header = outputs.node._outputs, Header(frame_id="camera")
+    assert outputs.spin_until(lambda: made.flow_image.is_wanted)
+    clock, drawn = [100.0], []
+    monkeypatch.setattr(publishers, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    black = np.zeros((120, 160, 3), np.uint8)
+    grid = np.zeros((32, 32), np.float32)
+    none = np.zeros((0, 2), np.float32)
+    view = MatchView(
+        np.zeros((32, 32, 3), np.uint8), np.zeros((32, 32, 3), np.uint8), np.zeros((32, 32, 2), np.float32),
+        grid, grid > 0, none, none, np.zeros(0, bool),
+    )  # fmt: skip
+
+    def estimate(instance: int, tracked: bool) -> PoseEstimate:
+        return replace(
+            pose(0.9), instance=instance, tracked=tracked, draw_match=lambda: drawn.append(instance) or view
+        )
+
+    for seconds, expected in ((0.0, [1, 2]), (0.4, [2]), (0.4, [2]), (0.4, [1, 2])):
+        clock[0] += seconds
+        drawn.clear()
+        both = [estimate(1, tracked=True), estimate(2, tracked=False)]
+        made.publish_images(black, CAMERA, both, header, Settings())
+        assert drawn == expected
+    assert outputs.spin_until(lambda: len(came) == 4)
 
 
 @pytest.mark.parametrize(("frame_id", "sent"), [("camera", 1), ("", 0)])

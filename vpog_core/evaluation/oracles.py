@@ -25,12 +25,11 @@ from vpog_core.inference.crop import Crop, crop_detection
 from vpog_core.inference.estimator import PoseEstimator
 from vpog_core.inference.matching import CLUSTER_SIZE
 from vpog_core.inference.observation import Observation
-from vpog_core.inference.onboarding import ROLLS, Cluster, OnboardedObject, encode_images
+from vpog_core.inference.onboarding import Cluster, encode_images
 from vpog_core.inference.pose_solver import threshold_px
 from vpog_core.inference.query import Query
 from vpog_core.inference.render_and_compare import PoseToRefine, refine
-from vpog_core.inference.retrieval import crop_at_turns, retrieve
-from vpog_core.objects.viewpoints import align_roll, nearest_viewpoints
+from vpog_core.inference.retrieval import best_views, crop_at_turns, template_logits
 from vpog_core.types import Camera, Detection
 
 MAX_POINT_DISTANCE = 0.02
@@ -77,14 +76,15 @@ def run_oracles(
     observation = Observation(frame.image, frame.camera, detection.mask)
     turns = encode_images(model, crop_at_turns(crop, observation))
     with torch.inference_mode():
-        found = retrieve(model.describe(turns), onboarded, options.hypotheses + options.retry_views)
+        logits = template_logits(model.describe(turns), onboarded)
+    found = best_views(logits, onboarded, options.hypotheses + options.retry_views)
     R_true = [crop.virtual.R_virt_cam @ (truth.T_cam_obj @ S)[:3, :3] for S in target.symmetries]
     angles = [
         min(np.degrees(rotation_angle(onboarded.rotation(h.view, h.roll_index), R)) for R in R_true)
         for h in found
     ]
     # Find the cluster nearest to the truth, and the true correspondences.
-    true_cluster = nearest_cluster(onboarded, R_true[0])
+    true_cluster = onboarded.nearest_cluster(R_true[0], CLUSTER_SIZE)
     retrieved = [onboarded.cluster(h.view, h.roll_index, CLUSTER_SIZE) for h in found]
     pixels, points = true_correspondences(crop, frame.camera, truth, target)
     query = Query(
@@ -120,13 +120,6 @@ def refine_only(estimator: PoseEstimator, query: Query, T_cam_obj: np.ndarray | 
     renderer = estimator.renderer(query.detection.class_id)
     (found,) = refine(refiner, [PoseToRefine(renderer, query.observation, T_cam_obj)], rounds)
     return found.T_cam_obj
-
-
-def nearest_cluster(onboarded: OnboardedObject, R_virt_obj: np.ndarray) -> Cluster:
-    """Return the cluster around the template and the roll nearest to a true rotation [3, 3]."""
-    view = int(nearest_viewpoints(-R_virt_obj[2])[0])
-    roll = align_roll(onboarded.templates.T_virt_obj[view][:3, :3], R_virt_obj)
-    return onboarded.cluster(view, round(roll / (2 * np.pi) * ROLLS) % ROLLS, CLUSTER_SIZE)
 
 
 def true_correspondences(

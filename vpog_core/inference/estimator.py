@@ -251,6 +251,6 @@ class PoseEstimator:
 
     def _estimate_of(self, query: Query) -> PoseEstimate:
         try:
-            return pose_estimate(query, self.options, self.networks.calibration)
+            return pose_estimate(query, self.options, self.networks)
         except Exception as error:
             return self._failures.estimate(query.detection, error)

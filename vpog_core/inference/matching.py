@@ -12,8 +12,9 @@ import torch
 from vpog_core import cancellation
 from vpog_core.inference.calibration import DEFAULT_CALIBRATION, Calibration
 from vpog_core.inference.correspondence import DenseMatch, dense_matches
+from vpog_core.inference.crop import Crop
 from vpog_core.inference.hypothesis import PoseHypothesis
-from vpog_core.inference.onboarding import Cluster, encode_clusters
+from vpog_core.inference.onboarding import Cluster, encode_clusters, encode_images
 from vpog_core.inference.options import DEFAULT_OPTIONS, Options
 from vpog_core.inference.pose_solver import solve_all
 from vpog_core.inference.query import Query
@@ -57,6 +58,16 @@ def match_and_solve(
         with stage("solve"):
             hypotheses = solve_all([q.crop for q in chosen], clusters, matches, options, calibration)
         yield from zip((n for n, _ in pairs), hypotheses, strict=True)
+
+
+def match_crop(
+    model: VPOGModel, crop: Crop, cluster: Cluster, options: Options, calibration: Calibration
+) -> PoseHypothesis:
+    """Encode a crop, match it with a cluster, and solve the match for a pose."""
+    encoding = encode_images(model, crop.rgb[None])
+    matches = match_clusters(model, encoding, [cluster], options.match_patches)
+    (hypothesis,) = solve_all([crop], [cluster], matches, options, calibration)
+    return hypothesis
 
 
 def stack(encodings: Sequence[Encoded]) -> Encoded:

@@ -91,6 +91,12 @@ class OnboardedObject:
         self._clusters.move_to_end(key)
         return self._clusters[key]
 
+    def nearest_cluster(self, R_virt_obj: np.ndarray, size: int) -> Cluster:
+        """Return the `size` templates around the one, and the roll, nearest to a rotation [3, 3]."""
+        view = int(nearest_viewpoints(-R_virt_obj[2])[0])
+        roll = align_roll(self.templates.T_virt_obj[view][:3, :3], R_virt_obj)
+        return self.cluster(view, round(roll / (2 * np.pi) * ROLLS) % ROLLS, size)
+
     def rotation(self, view: int, roll_index: int) -> np.ndarray:
         """Return R_virt_obj [3, 3] of a template at a roll."""
         return rotation_z(roll_angle(roll_index)) @ self.templates.T_virt_obj[view][:3, :3]

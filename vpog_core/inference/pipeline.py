@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import islice
 from operator import attrgetter
 
 import numpy as np
@@ -37,7 +36,7 @@ from vpog_core.inference.query import (
     rank,
 )
 from vpog_core.inference.rendered_cluster import cluster_at_pose
-from vpog_core.inference.retrieval import crop_at_turns
+from vpog_core.inference.retrieval import best_views, crop_at_turns, template_logits
 from vpog_core.inference.stage_timings import StageTimings
 from vpog_core.inference.template_modes import template_mode
 from vpog_core.inference.tracked_pose import follow
@@ -114,31 +113,33 @@ def find_anew(setup: Setup, queries: Sequence[Query]) -> list[Query]:
     """Find the poses of queries among all views."""
     # Encode the crops.
     queries = encode(setup, queries)
-    # Compute the crops' descriptors, by which the mode chooses templates.
-    queries = retrieve(setup, queries)
-    # Check good tracked poses by the likeliest views alone, which confirm most of them.
-    num_to_check = template_mode(setup.options).num_to_check
-    queries = _continue(queries, attrgetter("is_to_check"), partial(match_anew, setup, num_to_check))
-    # Match the others with all templates of the first round, and solve for poses.
-    queries = _continue(queries, attrgetter("is_open"), partial(match_anew, setup, None))
+    # Compare the crops with all views; accept good tracked poses that show the likeliest one.
+    queries = [confirm(q) for q in retrieve(setup, queries)]
+    # Match the others with the templates of the first round, and solve for poses.
+    queries = _continue(queries, attrgetter("is_open"), partial(match_anew, setup))
     # Refine the best poses of those that are left, and rank them.
     return _continue(queries, attrgetter("is_open"), partial(refine_and_retry, setup))
 
 
-def match_anew(setup: Setup, count: int | None, queries: Sequence[Query]) -> list[Query]:
-    """Match queries with templates of the first round; accept tracked poses that the best match confirms.
+def confirm(query: Query) -> Query:
+    """Accept a good tracked pose that is only to be checked, if it shows the likeliest of all views.
 
-    Args:
-        count: clusters of each query that are tried, the likeliest first; None: all that were not yet.
+    A match with that view would nearly always find a pose near it: it is left out, as most of the time of a
+    look at all views would go into it.
     """
-    # Those that have hypotheses were matched with the first clusters to check their tracked pose.
-    num_to_check = template_mode(setup.options).num_to_check
-    tried = (
-        (n, cluster)
-        for n, query in enumerate(queries)
-        for cluster in islice(_clusters(setup, 0, query), num_to_check if query.hypotheses else 0, count)
-    )
-    return [accept_confirmed(q) for q in match(setup, queries, tried)]
+    if query.is_to_check:
+        for found in best_views(query.logits, query.target, 1, partial(_may_be_view, query)):
+            query = accept_confirmed(query, query.target.rotation(found.view, found.roll_index))
+    return query
+
+
+def match_anew(setup: Setup, queries: Sequence[Query]) -> list[Query]:
+    """Match queries with templates of the first round; accept tracked poses that the best match confirms."""
+    tried = ((n, cluster) for n, query in enumerate(queries) for cluster in _clusters(setup, 0, query))
+    return [
+        accept_confirmed(q, q.best.T_virt_obj[:3, :3]) if q.best is not None and q.best.has_pose else q
+        for q in match(setup, queries, tried)
+    ]
 
 
 def _continue(
@@ -193,10 +194,12 @@ def track(setup: Setup, queries: Sequence[Query]) -> list[Query]:
 
 
 def retrieve(setup: Setup, queries: Sequence[Query]) -> list[Query]:
-    """Describe the crops of the queries in one pass of the network."""
+    """Describe the crops of the queries in one pass of the network, and compare them with all views."""
     with setup.stage("retrieve"), torch.inference_mode():
         described = setup.networks.model.describe(stack([q.turns for q in queries])).split(CROP_TURNS)
-        return [replace(q, descriptors=d) for q, d in zip(queries, described, strict=True)]
+        return [
+            replace(q, logits=template_logits(d, q.target)) for q, d in zip(queries, described, strict=True)
+        ]
 
 
 def match_refine(setup: Setup, queries: Sequence[Query], tried: Tried, num_refined: int) -> list[Query]:
@@ -259,7 +262,7 @@ def _try_further(setup: Setup, number: int, queries: Sequence[Query]) -> list[Qu
 def _clusters(setup: Setup, number: int, query: Query) -> Iterator[Cluster]:
     """Yield the clusters to match a query with in a round, of views that its constraint allows."""
     mode = template_mode(setup.options)
-    return mode.clusters(number, query.descriptors, query.target, partial(_may_be_view, query))
+    return mode.clusters(number, query.logits, query.target, partial(_may_be_view, query))
 
 
 def _may_be_view(query: Query, R_virt_obj: np.ndarray) -> bool:

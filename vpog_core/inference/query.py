@@ -6,9 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from torch import Tensor
 
-from vpog_core.geometry.se3 import rotation_angle
 from vpog_core.geometry.symmetry import Symmetry
 from vpog_core.inference.constraints import ObjectConstraint
 from vpog_core.inference.crop import Crop
@@ -63,13 +61,12 @@ class Query:
         prior: what is known of the pose before, or None.
         encoding: the crop's encoding [1, ...], once it is encoded.
         turns: encodings [CROP_TURNS, ...] of the crop at the turns it is described at, itself the first.
-        descriptors: [CROP_TURNS, C] of these, where views are to be retrieved for the crop.
+        logits: [V, ROLLS] of the views at their rolls, where views are to be retrieved for the crop.
         hypotheses: the best poses so far, best first, of different views.
         max_hypotheses: how many of them are kept.
         followed: the pose that was found by following the object from the prior, or None.
         tracked: that pose was accepted, without a look at other views.
-        confirmed_by: the match among all views that shows the same view of the object as that pose, which was
-            accepted for it; or None.
+        confirmed: that pose was accepted because a look at all views found the same view.
         reason: why the search for a pose was given up, or "".
         constraint: what is known of the pose with respect to a plane, or None.
     """
@@ -82,12 +79,12 @@ class Query:
     prior: Prior | None = None
     encoding: Encoded | None = None
     turns: Encoded | None = None
-    descriptors: Tensor | None = None
+    logits: np.ndarray | None = None
     hypotheses: tuple[PoseHypothesis, ...] = ()
     max_hypotheses: int = MAX_HYPOTHESES
     followed: PoseHypothesis | None = None
     tracked: bool = False
-    confirmed_by: PoseHypothesis | None = None
+    confirmed: bool = False
     reason: str = ""
     constraint: ObjectConstraint | None = None
 
@@ -104,11 +101,11 @@ class Query:
     @property
     def is_open(self) -> bool:
         """Tell whether the pose still has to be searched for among all views."""
-        return not (self.tracked or self.confirmed_by or self.reason)
+        return not (self.tracked or self.confirmed or self.reason)
 
     @property
     def is_to_check(self) -> bool:
-        """Tell whether the pose was tracked well, and matches among all views are only to confirm it."""
+        """Tell whether the pose was tracked well, and a look at all views is only to confirm it."""
         prior, followed = self.prior, self.followed
         if not self.is_open or followed is None or self.violation(followed):
             return False
@@ -170,19 +167,24 @@ def accept_tracked(query: Query, followed: PoseHypothesis | None) -> Query:
     return replace(query, followed=followed, hypotheses=(followed,), tracked=True)
 
 
-def accept_confirmed(query: Query) -> Query:
-    """Accept a good tracked pose that was only to be checked, if the best match shows the same view."""
-    best = query.best
-    if not query.is_to_check or best is None or not best.has_pose:
+def accept_confirmed(query: Query, R_virt_obj: np.ndarray) -> Query:
+    """Accept a good tracked pose that was only to be checked, if the view found among all is the same.
+
+    Args:
+        R_virt_obj: [3, 3], rotation of the object in the view that was found.
+    """
+    if not query.is_to_check or _angle(query.symmetry, R_virt_obj, query.followed) > DIFFERENT_VIEW:
         return query
-    if _differ(query.symmetry, best, query.followed):
-        return query
-    return replace(query, hypotheses=(query.followed,), confirmed_by=best)
+    return replace(query, hypotheses=(query.followed,), confirmed=True)
 
 
 def _differ(symmetry: Symmetry, one: PoseHypothesis, other: PoseHypothesis) -> bool:
     """Tell whether two hypotheses show the object from different views."""
     if not (one.has_pose and other.has_pose):
         return False
-    nearest = symmetry.nearest(one.T_virt_obj, other.T_virt_obj)
-    return rotation_angle(nearest[:3, :3], other.T_virt_obj[:3, :3]) > DIFFERENT_VIEW
+    return _angle(symmetry, one.T_virt_obj[:3, :3], other) > DIFFERENT_VIEW
+
+
+def _angle(symmetry: Symmetry, R_virt_obj: np.ndarray, pose: PoseHypothesis) -> float:
+    """Compute the least angle, radians, from a rotation [3, 3] and those equivalent to it to a pose's."""
+    return float(symmetry.least_angles(R_virt_obj[None], pose.T_virt_obj[None, :3, :3])[0, 0])

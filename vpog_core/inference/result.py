@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -11,10 +12,13 @@ from vpog_core.geometry.se3 import covariance_at, invert
 from vpog_core.inference.calibration import Calibration
 from vpog_core.inference.hypothesis import PoseHypothesis
 from vpog_core.inference.match_view import match_view
+from vpog_core.inference.matching import CLUSTER_SIZE, match_crop
+from vpog_core.inference.networks import Networks
+from vpog_core.inference.onboarding import OnboardedObject
 from vpog_core.inference.options import Options
 from vpog_core.inference.pose_solver import draw_samples
 from vpog_core.inference.query import Query
-from vpog_core.types import PoseEstimate
+from vpog_core.types import MatchView, PoseEstimate
 
 NO_VIEW = "No view of the object agrees with its constraint: check the plane, and the object's up axis."
 VIOLATED = (
@@ -23,11 +27,12 @@ VIOLATED = (
 )
 
 
-def pose_estimate(query: Query, options: Options, calibration: Calibration) -> PoseEstimate:
+def pose_estimate(query: Query, options: Options, networks: Networks) -> PoseEstimate:
     """Make the estimate of a query: a pose, or the reason why there is none.
 
     Args:
         options: tell how many alternatives and samples come with it.
+        networks: match the crop of a tracked pose, if the match is to be drawn.
     """
     best = query.best
     reason = _reason(query)
@@ -40,14 +45,20 @@ def pose_estimate(query: Query, options: Options, calibration: Calibration) -> P
         estimate = replace(
             estimate,
             alternatives=[_estimate_of(query, other, estimate.T_cam_obj) for other in others],
-            samples=_samples(query, estimate, options.samples, calibration),
+            samples=_samples(query, estimate, options.samples, networks.calibration),
         )
-    # A tracked pose has no match to draw, but that by which it was confirmed.
-    shown = query.confirmed_by or best
-    has_match = shown is not None and shown.match is not None
-    return replace(
-        estimate, tracked=query.tracked, draw_match=(lambda: match_view(shown)) if has_match else None
-    )
+    draw = None if best is None else partial(_draw_match, networks, query.target, best, options)
+    return replace(estimate, tracked=query.tracked, draw_match=draw)
+
+
+def _draw_match(
+    networks: Networks, target: OnboardedObject, shown: PoseHypothesis, options: Options
+) -> MatchView:
+    """Show a hypothesis' match; the crop of a tracked pose, which has none, is matched now."""
+    if shown.match is None:
+        nearest = target.nearest_cluster(shown.T_virt_obj[:3, :3], CLUSTER_SIZE)
+        shown = match_crop(networks.model, shown.crop, nearest, options, networks.calibration)
+    return match_view(shown)
 
 
 def _reason(query: Query) -> str:

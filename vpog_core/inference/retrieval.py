@@ -72,15 +72,15 @@ def template_logits(descriptors: Tensor, target: OnboardedObject) -> np.ndarray:
     return logits / np.bincount(np.concatenate(rolls_of_turn)).astype(np.float32)
 
 
-def retrieve(
-    descriptors: Tensor, target: OnboardedObject, count: int, may_be_view: MayBeView = any_view
+def best_views(
+    logits: np.ndarray, target: OnboardedObject, count: int, may_be_view: MayBeView = any_view
 ) -> list[RetrievedView]:
     """Find the best `count` views of a crop, best first, at least SEPARATION apart.
 
     Args:
-        descriptors: see `template_logits`; may_be_view: tells which views are tried.
+        logits: [V, ROLLS], see `template_logits`; may_be_view: tells which views are tried.
     """
-    logits = template_logits(descriptors, target).ravel()
+    logits = logits.ravel()
     chosen: list[RetrievedView] = []
     tried = 0
     for index in np.argsort(-logits):

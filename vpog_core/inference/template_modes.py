@@ -11,12 +11,11 @@ from typing import Protocol
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
-from torch import Tensor
 
 from vpog_core.inference.matching import CLUSTER_SIZE
 from vpog_core.inference.onboarding import ROLLS, Cluster, OnboardedObject
 from vpog_core.inference.options import Options
-from vpog_core.inference.retrieval import MayBeView, any_view, retrieve, template_logits
+from vpog_core.inference.retrieval import MayBeView, any_view, best_views
 from vpog_core.objects.viewpoints import align_roll, viewpoint_directions
 
 GROUPS = 42
@@ -32,21 +31,19 @@ class TemplateMode(Protocol):
     Attributes:
         num_rounds: number of rounds.
         num_refined: number of hypotheses of different views, of each crop, that the first round refines.
-        num_to_check: number of clusters, the first of the first round, that a tracked pose is checked by.
     """
 
     num_rounds: int
     num_refined: int
-    num_to_check: int
 
     def clusters(
-        self, number: int, descriptors: Tensor, target: OnboardedObject, may_be_view: MayBeView = any_view
+        self, number: int, logits: np.ndarray, target: OnboardedObject, may_be_view: MayBeView = any_view
     ) -> Iterator[Cluster]:
         """Yield the clusters of an object to match with a crop in a round, made as they are needed.
 
         Args:
             number: of the round, from 0.
-            descriptors: of the crop, see `retrieval.template_logits`.
+            logits: [V, ROLLS] of the crop, see `retrieval.template_logits`.
             may_be_view: tells which views are tried.
         """
 
@@ -61,7 +58,6 @@ class ClusterMode:
     """
 
     num_refined = 1
-    num_to_check = 1
 
     def __init__(self, num_views: int = 2, retry_views: int = 0) -> None:
         ends = [num_views]
@@ -71,11 +67,11 @@ class ClusterMode:
         self.num_rounds = len(ends)
 
     def clusters(
-        self, number: int, descriptors: Tensor, target: OnboardedObject, may_be_view: MayBeView = any_view
+        self, number: int, logits: np.ndarray, target: OnboardedObject, may_be_view: MayBeView = any_view
     ) -> Iterator[Cluster]:
         """Yield the clusters around the next best views."""
         first, end = self._bounds[number : number + 2]
-        for found in retrieve(descriptors, target, end, may_be_view)[first:]:
+        for found in best_views(logits, target, end, may_be_view)[first:]:
             yield target.cluster(found.view, found.roll_index, CLUSTER_SIZE)
 
 
@@ -83,7 +79,7 @@ class GlobalMode:
     """Tries every group of views, each at its likeliest rolls, in one round.
 
     Args:
-        rolls: in-plane turns each group is tried at, of `ROLLS`; the descriptors say which.
+        rolls: in-plane turns each group is tried at, of `ROLLS`; the logits say which.
     """
 
     num_rounds = 1
@@ -91,14 +87,11 @@ class GlobalMode:
 
     def __init__(self, rolls: int = 2) -> None:
         self.rolls = rolls
-        # Groups are in no order of likelihood.
-        self.num_to_check = GROUPS * rolls
 
     def clusters(
-        self, number: int, descriptors: Tensor, target: OnboardedObject, may_be_view: MayBeView = any_view
+        self, number: int, logits: np.ndarray, target: OnboardedObject, may_be_view: MayBeView = any_view
     ) -> Iterator[Cluster]:
         """Yield all groups at their likeliest rolls, group by group."""
-        logits = template_logits(descriptors, target)
         for views in view_groups():
             for roll_index in likely_rolls(logits, target, views, self.rolls, may_be_view):
                 yield target.group(views, roll_index)
