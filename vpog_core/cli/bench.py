@@ -9,7 +9,7 @@ from pathlib import Path
 from vpog_core.cli.flags import add_flags
 from vpog_core.cli.numbers import positive
 from vpog_core.inference.options import LoadSettings
-from vpog_core.threads import usable_cores, use_threads
+from vpog_core.threads import use_threads
 from vpog_core.types import VPOGError
 
 HELP = """\
@@ -56,7 +56,7 @@ def add_command(add) -> None:
         "--threads",
         type=positive,
         metavar="N",
-        help="threads of an operation (default: all cores of this process)",
+        help="threads of an operation (default: as the node, all cores of this process but one)",
     )
     parser.add_argument(
         "--no-comparisons", action="store_true", help="leave out the comparisons without each optimisation"
@@ -67,7 +67,7 @@ def add_command(add) -> None:
 
 def run_bench(arguments: argparse.Namespace) -> int:
     """Run `vpog bench`."""
-    use_threads(arguments.threads or usable_cores())
+    use_threads(arguments.threads or 0)
     # Imported here: torch reads the thread settings when it is imported.
     from vpog_core.evaluation.speed_config import SpeedConfig
     from vpog_core.evaluation.speed_report import speed_json, speed_tables, update_document
