@@ -26,7 +26,7 @@ def speed_json(result: SpeedResult) -> str:
 def speed_tables(result: SpeedResult) -> str:
     """Make the tables of a result, in Markdown."""
     machine, rates = result.machine, result.rates
-    cores = f"{machine['device']}, {machine['cores']} cores, {machine['threads']} threads"
+    cores = f"{machine['device']}, {machine['cores']} cores, threads: {machine['threads']}"
     engines = ", ".join(f"{name} {machine[name]}" for name in dict.fromkeys((machine["engine"], "torch")))
     memory = f"Peak memory {result.memory_mib:.0f} MiB"
     if result.gpu_memory_mib is not None:
