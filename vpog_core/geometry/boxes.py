@@ -11,7 +11,9 @@ from vpog_core.types import Camera, VPOGError
 
 def box_around(points: np.ndarray) -> np.ndarray:
     """Return the box around points [N, 2]."""
-    return np.concatenate([points.min(axis=0), points.max(axis=0)])
+    # Each column in a row of memory: numpy takes the extremes of rows many times faster.
+    columns = np.ascontiguousarray(points.T)
+    return np.concatenate([columns.min(axis=1), columns.max(axis=1)])
 
 
 def projected_box(T_cam_obj: np.ndarray, points: np.ndarray, K: np.ndarray) -> np.ndarray | None:

@@ -19,7 +19,14 @@ from vpog_core.geometry.pnp import PnPInput, PnPResult, solve_pnp_all
 from vpog_core.geometry.se3 import is_within
 from vpog_core.inference.observation import Observation
 from vpog_core.inference.render_and_compare import RefinedPose
-from vpog_core.inference.rendered_view import LOCAL_SIGMA, MAX_SIZE, RenderedView, count_cells, normalised
+from vpog_core.inference.rendered_view import (
+    LOCAL_SIGMA,
+    MAX_SIZE,
+    RenderedView,
+    count_cells,
+    count_mask_cells,
+    normalised,
+)
 from vpog_core.objects.renderer import Renderer
 
 COARSE_WINDOW, FINE_WINDOW = 31, 15
@@ -186,8 +193,8 @@ def _is_supported(view: RenderedView, match: _FlowMatches, pnp: PnPResult) -> bo
     """Tell whether enough matches agree with a pose, and lie all over what the image shows of the object."""
     if pnp.inlier.sum() < max(MIN_POINTS, MIN_FRACTION * len(match.pixels)):
         return False
-    size, visible = view.virtual.size, np.argwhere(view.visible)[:, ::-1]
-    return count_cells(match.pixels[pnp.inlier], size) >= MIN_SPREAD * count_cells(visible, size)
+    cells = count_cells(match.pixels[pnp.inlier], view.virtual.size)
+    return cells >= MIN_SPREAD * count_mask_cells(view.visible)
 
 
 def _flow_pose(view: RenderedView, match: _FlowMatches, pnp: PnPResult) -> FlowPose:

@@ -25,7 +25,7 @@ from vpog_core.geometry.pnp import (
 )
 from vpog_core.geometry.pose_distribution import sample_poses
 from vpog_core.geometry.se3 import invert
-from vpog_core.inference.alignment import Alignment
+from vpog_core.inference.alignment import Alignment, FlowPose
 from vpog_core.inference.calibration import DEFAULT_CALIBRATION, Calibration
 from vpog_core.inference.correspondence import (
     Correspondences,
@@ -39,6 +39,8 @@ from vpog_core.inference.options import DEFAULT_OPTIONS, Options
 from vpog_core.inference.render_and_compare import RefinedPose
 from vpog_core.models.config import PATCH
 
+PoseOfPoints = Alignment | FlowPose | RefinedPose
+"""A pose that comes with what it was solved from: `T_cam_obj`, `rays`, `points` and `weights`."""
 MAX_REPROJECTION = 3.0 / 112.0
 """Largest reprojection error of an inlier over the crop's side."""
 
@@ -160,8 +162,7 @@ def _moved(hypothesis: PoseHypothesis, alignment: Alignment, factor: float) -> P
     `factor` on the variances is the calibration's.
     """
     crop = hypothesis.crop
-    observed = (alignment.rays, alignment.points, alignment.weights)
-    found = compute_support(crop, alignment.T_cam_obj, *observed, factor)
+    (found,) = compute_supports([crop], [alignment], factor)
     if found is None:
         return None
     support, covariance = found
@@ -169,31 +170,31 @@ def _moved(hypothesis: PoseHypothesis, alignment: Alignment, factor: float) -> P
     return None if pnp is None else replace(hypothesis, pnp=pnp, support=support)
 
 
-def compute_support(
-    crop: Crop,
-    T_cam_obj: np.ndarray,
-    rays: np.ndarray,
-    points: np.ndarray,
-    weights: np.ndarray,
-    factor: float,
-) -> tuple[Consensus, np.ndarray] | None:
-    """Transform a pose and its correspondences into a crop's camera, and compute the covariance.
+def compute_supports(
+    crops: Sequence[Crop], poses: Sequence[PoseOfPoints], factor: float
+) -> list[tuple[Consensus, np.ndarray] | None]:
+    """Transform poses and their correspondences into their crops' cameras, and compute the covariances.
 
     Args:
-        rays: [N, 3] camera frame, where the image shows the points; points: [N, 3] metres, object frame;
-            weights: [N] inverse variances up to a factor.
         factor: on the variances, from the calibration.
 
     Returns:
-        The correspondences, and the covariance [6, 6] in the crop's camera; None where they do not determine
-        the pose.
+        For each pose its correspondences, and its covariance [6, 6] in the crop's camera; None where they do
+        not determine the pose.
     """
+    supports = [_support(crop, pose, factor) for crop, pose in zip(crops, poses, strict=True)]
+    return [
+        None if covariance is None else (support, covariance)
+        for support, covariance in zip(supports, _covariances(supports), strict=True)
+    ]
+
+
+def _support(crop: Crop, pose: PoseOfPoints, factor: float) -> Consensus:
     K = crop.virtual.K
-    pixels = pinhole.to_pixels(rays @ crop.virtual.R_virt_cam.T, K)
-    T_virt_obj = invert(crop.virtual.T_cam_virt) @ T_cam_obj
-    support = _correlated(with_noise(T_virt_obj, pixels, points, K, weights), weights, factor)
-    (covariance,) = _covariances([support])
-    return None if covariance is None else (support, covariance)
+    pixels = pinhole.to_pixels(pose.rays @ crop.virtual.R_virt_cam.T, K)
+    T_virt_obj = invert(crop.virtual.T_cam_virt) @ pose.T_cam_obj
+    noisy = with_noise(T_virt_obj, pixels, pose.points, K, pose.weights)
+    return _correlated(noisy, pose.weights, factor)
 
 
 def threshold_px(crop: Crop) -> float:

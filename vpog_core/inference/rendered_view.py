@@ -92,9 +92,7 @@ class RenderedView:
     def coverage(self, points: np.ndarray) -> float:
         """Compute the fraction 0..1 of the rendered object's cells that points [N, 3] of it lie in."""
         pixels = pinhole.to_pixels(transform_points(self.T_virt_obj, points), self.virtual.K)
-        rendered = np.argwhere(self.render.mask)[:, ::-1]
-        size = self.virtual.size
-        return min(1.0, count_cells(pixels, size) / count_cells(rendered, size))
+        return min(1.0, count_cells(pixels, self.virtual.size) / count_mask_cells(self.render.mask))
 
     def _similarity_over(self, sigma: float, inside: np.ndarray) -> float:
         weight = inside.astype(np.float32)
@@ -124,6 +122,14 @@ def _framed(renderer: Renderer, camera: Camera, T_cam_obj: np.ndarray, max_size:
 def count_cells(pixels: np.ndarray, size: int) -> int:
     """Count the cells of a crop of `size` pixels that the pixels [N, 2] lie in."""
     return len(np.unique(pixels // (CELL * size) @ [1.0, 1e4]))
+
+
+def count_mask_cells(mask: np.ndarray) -> int:
+    """Count the cells of a crop that a mask [P, P] of its pixels has a pixel in; as `count_cells` would."""
+    size = len(mask)
+    first = np.unique(np.arange(size) // (CELL * size), return_index=True)[1]
+    rows = np.logical_or.reduceat(mask, first, axis=0)
+    return int(np.logical_or.reduceat(rows, first, axis=1).sum())
 
 
 def normalised(grey: np.ndarray, sigma: float) -> np.ndarray:

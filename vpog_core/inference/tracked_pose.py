@@ -10,17 +10,17 @@ with the image before, so that errors do not add up.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from vpog_core import cancellation
-from vpog_core.geometry.pnp import PnPResult, reprojection_distance
+from vpog_core.geometry.pnp import Consensus, PnPResult, reprojection_distance
 from vpog_core.geometry.se3 import rotation_angle
-from vpog_core.inference.alignment import Alignment, FlowPose, align, follow_flow, is_near
+from vpog_core.inference.alignment import FlowPose, align, follow_flow, is_near
 from vpog_core.inference.calibration import Calibration, ScoreCalibrator
 from vpog_core.inference.hypothesis import PoseHypothesis
-from vpog_core.inference.pose_solver import compute_support
+from vpog_core.inference.pose_solver import PoseOfPoints, compute_supports
 from vpog_core.inference.query import Query
 from vpog_core.inference.render_and_compare import PoseToRefine, RefinedPose, mean_displacement, refine
 from vpog_core.inference.rendered_view import RenderedView
@@ -85,23 +85,31 @@ def _by_flow(
     # Move the poses by the flow from the renders to the image.
     moved = follow_flow([views[n] for n in rows])
     # Score each pose by a render at it.
-    found: list[PoseHypothesis | None] = [None] * len(queries)
+    compared: list[_ComparedPose | None] = [None] * len(queries)
     for n, pose in zip(rows, moved, strict=True):
         if pose is not None and is_near(starts[n], pose.T_cam_obj):
-            found[n] = _scored(queries[n], renderer_of(queries[n]), starts[n], pose, calibrator)
-    return found
+            compared[n] = _compared(queries[n], renderer_of(queries[n]), starts[n], pose)
+    return _hypotheses(compared, calibrator)
 
 
-def _scored(
-    query: Query, renderer: Renderer, T_start: np.ndarray, found: FlowPose, calibrator: ScoreCalibrator
-) -> PoseHypothesis | None:
-    """Score a pose that the flow led to from a start [4, 4]; None where nothing can be compared there."""
+@dataclass(frozen=True, eq=False)
+class _ComparedPose:
+    """Holds a pose of a query, its score features [F], and the similarity of its render and the image."""
+
+    query: Query
+    pose: PoseOfPoints
+    features: np.ndarray
+    similarity: float
+
+
+def _compared(query: Query, renderer: Renderer, T_start: np.ndarray, found: FlowPose) -> _ComparedPose | None:
+    """Compare the image with a render at the pose that the flow led to from T_start; None where it cannot."""
     after = _view(query, renderer, found.T_cam_obj)
     if after is None:
         return None
     step = mean_displacement(renderer.mesh, T_start, found.T_cam_obj)
     features = compute_flow_features(after.coverage(found.points), step, after.similarity)
-    return _hypothesis(query, found, features, after.similarity, calibrator)
+    return _ComparedPose(query, found, features, after.similarity)
 
 
 def _view(query: Query, renderer: Renderer, T_cam_obj: np.ndarray) -> RenderedView | None:
@@ -124,11 +132,12 @@ def _by_refiner(
         for query in queries
     ]
     refined = _refined(refiner, starts, rounds)
-    # Continue by flow.
-    return [
-        _aligned(query, of_query[0], pose, calibrator)
+    # Continue by flow, and score each pose.
+    aligned = [
+        _aligned(query, of_query[0], pose)
         for query, of_query, pose in zip(queries, starts, refined, strict=True)
     ]
+    return _hypotheses(aligned, calibrator)
 
 
 def _poses_to_start_from(query: Query) -> list[np.ndarray]:
@@ -163,39 +172,41 @@ def _is_usable(pose: RefinedPose) -> bool:
     return not pose.reason and pose.points is not None and len(pose.points) > 0
 
 
-def _aligned(
-    query: Query, start: PoseToRefine, refined: RefinedPose, calibrator: ScoreCalibrator
-) -> PoseHypothesis | None:
-    """Align a refined pose of a query with the image, and score the result; None where it is not usable."""
+def _aligned(query: Query, start: PoseToRefine, refined: RefinedPose) -> _ComparedPose | None:
+    """Align a refined pose of a query with the image; None where it is not usable."""
     if not _is_usable(refined):
         return None
     cancellation.check()
     observation = query.observation
     aligned = align(start.renderer, observation, start.T_cam_obj, ALIGNMENTS, refined, max_size=MAX_SIZE)
     features = compute_tracked_features(refined, aligned.similarity)
-    moved = aligned if aligned.moved else refined
-    return _hypothesis(query, moved, features, aligned.similarity, calibrator)
+    return _ComparedPose(query, aligned if aligned.moved else refined, features, aligned.similarity)
+
+
+def _hypotheses(
+    compared: Sequence[_ComparedPose | None], calibrator: ScoreCalibrator
+) -> list[PoseHypothesis | None]:
+    """Make the hypotheses of poses, with covariance and score; None where points do not determine a pose."""
+    rows = [n for n, one in enumerate(compared) if one is not None]
+    crops, poses = [compared[n].query.crop for n in rows], [compared[n].pose for n in rows]
+    found: list[PoseHypothesis | None] = [None] * len(compared)
+    for n, solved in zip(rows, compute_supports(crops, poses, calibrator.covariance), strict=True):
+        if solved is not None:
+            found[n] = _hypothesis(compared[n], *solved, calibrator)
+    return found
 
 
 def _hypothesis(
-    query: Query,
-    found: Alignment | FlowPose | RefinedPose,
-    features: np.ndarray,
-    similarity: float,
-    calibrator: ScoreCalibrator,
-) -> PoseHypothesis | None:
-    """Make the hypothesis of a pose, with covariance and score; None where its points do not determine it."""
-    observed = (found.rays, found.points, found.weights)
-    solved = compute_support(query.crop, found.T_cam_obj, *observed, calibrator.covariance)
-    if solved is None:
-        return None
-    support, covariance = solved
-    points = (support.points_2d, support.points_3d, query.crop.virtual.K)
+    compared: _ComparedPose, support: Consensus, covariance: np.ndarray, calibrator: ScoreCalibrator
+) -> PoseHypothesis:
+    """Make the hypothesis of a pose from its correspondences and its covariance [6, 6]."""
+    crop, features = compared.query.crop, compared.features
+    points = (support.points_2d, support.points_3d, crop.virtual.K)
     error = float(np.sqrt(np.mean(reprojection_distance(support.T, *points) ** 2)))
     pnp = PnPResult(support.T, np.ones(len(support.sigma), bool), error, covariance)
     score = float(calibrator.probability(features))
     return PoseHypothesis(
-        query.crop, None, None, None, pnp, features, score, similarity, support, converged=True
+        crop, None, None, None, pnp, features, score, compared.similarity, support, converged=True
     )
 
 

@@ -18,7 +18,7 @@ from vpog_core.geometry.boxes import box_around, clip_box
 from vpog_core.geometry.camera import scale_intrinsics
 from vpog_core.objects.lighting import Light
 from vpog_core.objects.mesh import Mesh
-from vpog_core.objects.surface import Surface
+from vpog_core.objects.surface import Surface, dot
 
 DEFAULT_LIGHT = Light()
 """The one light of all templates: networks are trained on it, so it does not change."""
@@ -123,7 +123,7 @@ class Renderer:
         if supersample > 1:
             self._shade_fine(out.rgb, T, K, lights, supersample)
         elif len(hits.pixel):
-            normals = out.normals.reshape(-1, 3)[hits.pixel]
+            normals = out.normals.reshape(-1, 3).take(hits.pixel, axis=0)
             out.rgb.reshape(-1, 3)[hits.pixel] = self._shade(T, K, hits, normals, lights)
         return out
 
@@ -167,10 +167,10 @@ class Renderer:
         found = self._scene.run(origins, rays, output=1)
         hit = np.flatnonzero(found["primID"] >= 0)
         row, column = np.divmod(hit, x1 - x0)
-        u, v = found["u"][hit], found["v"][hit]
+        u, v, face, z = (found[name].take(hit) for name in ("u", "v", "primID", "tfar"))
         weights = np.stack([1.0 - u - v, u, v], axis=1)
         pixel = (row + y0) * size[1] + column + x0
-        return Hits(pixel, found["primID"][hit], weights, found["tfar"][hit], rays[hit])
+        return Hits(pixel, face, weights, z, rays.take(hit, axis=0))
 
     def blocked(
         self, T: np.ndarray, points: np.ndarray, towards: np.ndarray, reach: float | None = None
@@ -227,7 +227,7 @@ class Renderer:
     def _normals(self, hits: Hits) -> np.ndarray:
         """Compute unit normals [N, 3] of hits, object frame, towards the camera."""
         normals = self.surface.normal(hits.face, hits.weights)
-        away = (normals * hits.rays).sum(axis=1) > 0
+        away = dot(normals, hits.rays) > 0
         normals[away] = -normals[away]
         return normals
 

@@ -60,8 +60,8 @@ class Surface:
 
     def normal(self, face: np.ndarray, weights: np.ndarray) -> np.ndarray:
         """Look up unit normals [N, 3] float32 at faces [N] with barycentric weights [N, 3]."""
-        normal = _blend(self.normals[face], weights)
-        return normal / np.sqrt(np.maximum((normal * normal).sum(axis=1, keepdims=True), 1e-12))
+        normal = _blend(self.normals, face, weights)
+        return normal / np.sqrt(np.maximum(dot(normal, normal), 1e-12))[:, None]
 
     def color(self, face: np.ndarray, weights: np.ndarray, footprint: np.ndarray) -> np.ndarray:
         """Look up colours [N, 3] float32 0..255; `footprint` [N] is the side of a pixel on the object (m)."""
@@ -75,13 +75,19 @@ class Surface:
         if self.texture is not None:
             return self.texture.lookup(face, weights, footprint)
         if self.colors is not None:
-            return _blend(self.colors[face], weights)
+            return _blend(self.colors, face, weights)
         return np.broadcast_to(self.base_color, (len(face), 3))
 
 
-def _blend(corners: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Interpolate corner values [N, 3, C] by weights [N, 3] to [N, C]."""
-    return corners[:, 0] * weights[:, 0:1] + corners[:, 1] * weights[:, 1:2] + corners[:, 2] * weights[:, 2:3]
+def dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Compute the dot products [N] of vectors [N, C]; a third of the time of a product and a sum."""
+    return np.einsum("nc,nc->n", a, b)
+
+
+def _blend(corners: np.ndarray, face: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Interpolate values [F, 3, C] of faces' corners at faces [N], by weights [N, 3], to [N, C]."""
+    # `take` is several times faster than indexing with an array.
+    return np.einsum("nkc,nk->nc", corners.take(face, axis=0), weights)
 
 
 def corner_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
@@ -175,15 +181,15 @@ class MipTexture:
 
     def lookup(self, face: np.ndarray, weights: np.ndarray, footprint: np.ndarray) -> np.ndarray:
         """Look up values [N, C] float32 0..255, bilinear in the nearest level."""
-        uv = _blend(self.uv[face], weights)
-        coarse = np.maximum(self.density[face] * footprint, 1.0)
+        uv = _blend(self.uv, face, weights)
+        coarse = np.maximum(self.density.take(face) * footprint, 1.0)
         level = np.minimum((np.log2(coarse) + 0.5).astype(np.int32), len(self.heights) - 1)
-        width, height, offset = self.widths[level], self.heights[level], self.offsets[level]
+        width, height, offset = (v.take(level) for v in (self.widths, self.heights, self.offsets))
         x0, x1, fx = self._neighbours(uv[:, 0] * width - 0.5, width)
         y0, y1, fy = self._neighbours((1.0 - uv[:, 1]) * height - 0.5, height)
         row0, row1 = offset + y0 * width, offset + y1 * width
-        top = _mix(self.texels[row0 + x0], self.texels[row0 + x1], fx)
-        bottom = _mix(self.texels[row1 + x0], self.texels[row1 + x1], fx)
+        above, below = ((row0 + x0, row0 + x1), (row1 + x0, row1 + x1))
+        top, bottom = (_mix(*(self.texels.take(t, axis=0) for t in pair), fx) for pair in (above, below))
         return top + (bottom - top) * fy
 
     def _neighbours(self, x: np.ndarray, size: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
