@@ -143,6 +143,19 @@ def pose_cost(problem: PnPProblem, T: Tensor, delta: Tensor | None = None) -> Te
 def solve(problem: PnPProblem, T_start: Tensor, iterations: int = 30, tolerance: float = 0.0) -> PnPSolution:
     """Find the robust least-squares poses near starts T_cam_obj [B, 4, 4]; no gradients.
 
+    Args:
+        iterations, tolerance: see `descend`.
+    """
+    T, cost = descend(problem, T_start, iterations, tolerance)
+    return _solution_at(problem, T, cost, _finite_poses(T_start)[1])
+
+
+@torch.no_grad()
+def descend(
+    problem: PnPProblem, T_start: Tensor, iterations: int, tolerance: float = 0.0
+) -> tuple[Tensor, Tensor]:
+    """Move poses T_cam_obj [B, 4, 4] down the cost; no gradients.
+
     Levenberg-Marquardt with iteratively reweighted residuals (the kernel's first derivative), each of
     the batch with its own damping; stops when all have converged.
 
@@ -150,8 +163,11 @@ def solve(problem: PnPProblem, T_start: Tensor, iterations: int = 30, tolerance:
         iterations: at most.
         tolerance: a pose has converged when its squared step, in standard deviations of the pose, is below
             this, or so small that rounding hides any gain.
+
+    Returns:
+        The poses [B, 4, 4], and their costs [B].
     """
-    problem, (T, finite) = problem.detach(), _finite_poses(T_start)
+    T, finite = _finite_poses(T_start)
     delta = problem.threshold()
     cost = pose_cost(problem, T, delta)
     damping = torch.full_like(cost, _FIRST_DAMPING)
@@ -169,7 +185,7 @@ def solve(problem: PnPProblem, T_start: Tensor, iterations: int = 30, tolerance:
         running = running & ~converged & (damping < _MAX_DAMPING)
         if not running.any():
             break
-    return _solution_at(problem, T, cost, finite)
+    return T, cost
 
 
 def gauss_newton_step(problem: PnPProblem, T: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ correspondences, and leave wrong ones of low confidence as they are.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -20,7 +20,7 @@ import poselib
 import torch
 
 from vpog_core.geometry import pinhole
-from vpog_core.geometry.epro_pnp import PnPProblem, PnPSolution, solve
+from vpog_core.geometry.epro_pnp import PnPProblem, PnPSolution, descend, solve
 from vpog_core.geometry.se3 import transform
 
 MIN_POINTS = 6
@@ -34,8 +34,8 @@ RAYLEIGH_MEDIAN = 1.1774
 """Median length of a 2D error over the standard deviation of its coordinates."""
 MIN_NOISE_PX = 0.05
 """Standard deviation of a correspondence's pixel, at least."""
-ITERATIONS = (2, 2, 10)
-"""Steps of each round, at most: the first rounds only have to tell which correspondences agree."""
+FIRST_ITERATIONS, ITERATIONS = (2, 2), 10
+"""Steps, at most, of the first rounds, which only tell which correspondences agree, and of the last."""
 TOLERANCE = 1e-2
 """A pose has converged when its squared step is below this, in standard deviations for independent errors."""
 
@@ -161,18 +161,20 @@ def solve_pnp_all(problems: Sequence[PnPInput], seed: int = 0) -> list[PnPResult
     # Find a pose that many correspondences of each problem agree with.
     results: list[PnPResult | None] = [None] * len(problems)
     poses = {n: T for n, p in enumerate(problems) if (T := _ransac(p, seed)) is not None}
-    for iterations in ITERATIONS:
-        # Choose the correspondences near the poses, and estimate their noise.
-        near = {n: c for n, T in poses.items() if (c := _near(problems[n], T)) is not None}
-        if not near:
-            return results
-        # Find the minimum over these.
-        solution = minimise(list(near.values()), iterations, TOLERANCE)
-        rows = {n: row for row, n in enumerate(near) if solution.valid[row]}
-        poses = {n: solution.T[row].numpy() for n, row in rows.items()}
-    # Keep the poses that enough correspondences agree with.
-    for n, row in rows.items():
-        results[n] = _result(problems[n], poses[n], solution.covariance[row].numpy())
+    # Move each pose towards the minimum over the correspondences near it, and choose these anew.
+    near = _all_near(problems, poses)
+    for iterations in FIRST_ITERATIONS:
+        if near:
+            found = list(near.values())
+            moved, _ = descend(pnp_problem(found), _poses(found), iterations, TOLERANCE)
+            near = _all_near(problems, dict(zip(near, moved.numpy(), strict=True)))
+    if not near:
+        return results
+    # Find the minimum, and keep the poses that enough correspondences agree with.
+    solution = minimise(list(near.values()), ITERATIONS, TOLERANCE)
+    for row, n in enumerate(near):
+        if solution.valid[row]:
+            results[n] = _result(problems[n], solution.T[row].numpy(), solution.covariance[row].numpy())
     return results
 
 
@@ -183,8 +185,11 @@ def minimise(found: Sequence[Consensus], iterations: int, tolerance: float = 0.0
         iterations: at most; 0: the poses stay, with the covariances there.
         tolerance: as of `epro_pnp.solve`.
     """
-    starts = torch.from_numpy(np.stack([c.T for c in found]))
-    return solve(pnp_problem(found), starts, iterations, tolerance)
+    return solve(pnp_problem(found), _poses(found), iterations, tolerance)
+
+
+def _poses(found: Sequence[Consensus]) -> torch.Tensor:
+    return torch.from_numpy(np.stack([c.T for c in found]))
 
 
 def pnp_problem(found: Sequence[Consensus]) -> PnPProblem:
@@ -242,6 +247,11 @@ def _ransac(problem: PnPInput, seed: int) -> np.ndarray | None:
     if info["num_inliers"] < MIN_POINTS or not np.isfinite(T).all():
         return None
     return T
+
+
+def _all_near(problems: Sequence[PnPInput], poses: Mapping[int, np.ndarray]) -> dict[int, Consensus]:
+    """Gather what is near the poses of some problems, by their numbers; without those of too few inliers."""
+    return {n: near for n, T in poses.items() if (near := _near(problems[n], T)) is not None}
 
 
 def _near(problem: PnPInput, T_virt_obj: np.ndarray) -> Consensus | None:

@@ -36,11 +36,21 @@ def quaternion_of_rotation(R: Tensor) -> Tensor:
 
 
 def rotation_exp(vector: Tensor) -> Tensor:
-    """Compute rotations [..., 3, 3] of vectors [..., 3] (axis times radians), differentiable at zero."""
-    angle = (vector.square().sum(dim=-1, keepdim=True) + 1e-20).sqrt()
-    return rotation_of_quaternion(
-        torch.cat((vector * ((angle / 2).sin() / angle), (angle / 2).cos()), dim=-1)
-    )
+    """Compute rotations [..., 3, 3] of vectors [..., 3] (axis times radians), differentiable at zero.
+
+    Rodrigues' formula.
+    """
+    angle = (vector.square().sum(dim=-1) + 1e-20).sqrt()[..., None, None]
+    half = angle / 2
+    K = skew(vector)
+    return identity_like(3, vector) + (angle.sin() / angle) * K + (half.sin() / half).square() / 2 * (K @ K)
+
+
+def skew(vector: Tensor) -> Tensor:
+    """Compute the matrices [..., 3, 3] of cross products with vectors [..., 3] from the left."""
+    x, y, z = vector.unbind(dim=-1)
+    zero = torch.zeros_like(x)
+    return torch.stack((zero, -z, y, z, zero, -x, -y, x, zero), dim=-1).unflatten(-1, (3, 3))
 
 
 def rotation_log(R: Tensor) -> Tensor:
