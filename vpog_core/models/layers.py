@@ -42,8 +42,10 @@ class Attention(nn.Module):
         Args:
             x: [B, N, D]; phases: [B or 1, 1, N, ...].
         """
-        q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
-        return self.rope.rotate(q, phases), self.rope.rotate(k, phases), v
+        qkv = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        # Queries and keys are rotated together, as their phases are the same.
+        q, k = self.rope.rotate(qkv[:2], phases).unbind(0)
+        return q, k, qkv[2]
 
     def merge(self, heads: Tensor) -> Tensor:
         """Merge heads: [B, heads, N, head_dim] -> [B, N, D]."""
