@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from vpog_core.cli import main
@@ -11,7 +12,8 @@ from vpog_core.evaluation.speed_config import SpeedConfig
 from vpog_core.evaluation.speed_floor import measure_steps
 from vpog_core.evaluation.speed_networks import other_networks, preset_networks
 from vpog_core.evaluation.speed_report import MARKS, speed_json, speed_tables, update_document
-from vpog_core.evaluation.speed_run import TRACKED, run_speed
+from vpog_core.evaluation.speed_run import TRACKED, run_speed, time_frames
+from vpog_core.evaluation.speed_scene import SpeedScene
 from vpog_core.inference.networks import Networks
 from vpog_core.inference.onnx_engine import OnnxModel, OnnxRefiner
 from vpog_core.models.checkpoint import save_weights
@@ -19,7 +21,7 @@ from vpog_core.models.config import PRESETS
 from vpog_core.models.cost import network_cost, refiner_cost
 from vpog_core.models.refiner_config import REFINER_PRESETS
 from vpog_core.models.vpog_model import VPOGModel
-from vpog_core.types import VPOGError
+from vpog_core.types import Estimates, VPOGError
 
 STAGES = {"decode", "crop", "encode", "retrieve", "match", "solve", "refine", "compare", "align", "draw"}
 
@@ -44,6 +46,23 @@ def test_every_stage_is_timed_for_every_number_of_detections(result):
         assert set(frame.stages) - {"track"} == STAGES
         assert min(frame.stages.values()) >= 0 < frame.median <= frame.p95
     assert [f.detections for f in result.frames if f.name == TRACKED] == [1]
+
+
+def test_the_estimator_is_given_the_images_of_the_scene(tmp_path):
+    """As JPEG leaves them: colours that were swapped would make objects hard to find, and images slow."""
+    scene, given = SpeedScene(1, tmp_path), []
+
+    def estimate(image, detections, n) -> Estimates:
+        given.append(image)
+        return Estimates()
+
+    time_frames("new", scene, 1, 1, estimate)
+    for n, image in enumerate(given):
+        rendered = scene.image(n, 1)[0].astype(int)
+        coloured = np.abs(rendered[..., 0] - rendered[..., 2]) > 60
+        assert coloured.sum() > 1000
+        # Swapped, these pixels would be off by 60 and more.
+        assert np.abs(image - rendered)[coloured].mean() < 15
 
 
 def test_operations_of_the_steps_are_those_of_the_cost_tables(result):

@@ -128,7 +128,7 @@ def _time_new(estimator: PoseEstimator, scene: SpeedScene, count: int, frames: i
     """Time images whose detections are all searched for among all views."""
     for name in scene.meshes:
         estimator.onboarded(name).clear_clusters()
-    return _time_frames(
+    return time_frames(
         "new", scene, count, frames, lambda image, found, _: estimator.estimate(image, scene.camera, found)
     )
 
@@ -136,7 +136,7 @@ def _time_new(estimator: PoseEstimator, scene: SpeedScene, count: int, frames: i
 def _time_tracked(estimator: PoseEstimator, scene: SpeedScene, count: int, frames: int) -> FrameTimes:
     """Time images of a sequence in which each object is tracked from the image before."""
     tracker = Tracker(estimator)
-    return _time_frames(
+    return time_frames(
         TRACKED,
         scene,
         count,
@@ -145,15 +145,20 @@ def _time_tracked(estimator: PoseEstimator, scene: SpeedScene, count: int, frame
     )
 
 
-def _time_frames(name: str, scene: SpeedScene, count: int, frames: int, estimate: Callable) -> FrameTimes:
+def time_frames(name: str, scene: SpeedScene, count: int, frames: int, estimate: Callable) -> FrameTimes:
+    """Time images of a scene, one more than `frames`: the first is counted apart.
+
+    Args:
+        name, count: see `FrameTimes`; estimate: finds poses in (image, detections, number of the image).
+    """
     totals: list[float] = []
     stages: dict[str, list[float]] = {}
     for n in range(frames + 1):
         image, detections = scene.image(n, count)
-        data = cv2.imencode(".jpg", image)[1]
+        data = _jpeg(image)
         times: dict[str, float] = {}
         begin = time.perf_counter()
-        image = cv2.cvtColor(cv2.imdecode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+        image = _decoded(data)
         times["decode"] = time.perf_counter() - begin
         estimates = estimate(image, detections, n)
         work = time.perf_counter()
@@ -167,6 +172,16 @@ def _time_frames(name: str, scene: SpeedScene, count: int, frames: int, estimate
     medians = {stage: 1e3 * float(np.median(seconds)) for stage, seconds in stages.items()}
     p95 = float(np.quantile(further, 0.95))
     return FrameTimes(name, count, 1e3 * totals[0], float(np.median(further)), p95, medians)
+
+
+def _jpeg(image: np.ndarray) -> np.ndarray:
+    """Encode an image [H, W, 3] uint8 RGB as JPEG, [N] uint8."""
+    return cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1]
+
+
+def _decoded(data: np.ndarray) -> np.ndarray:
+    """Decode a JPEG [N] uint8 to an image [H, W, 3] uint8 RGB."""
+    return cv2.cvtColor(cv2.imdecode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
 
 
 def _draw(scene: SpeedScene, image: np.ndarray, estimates: Sequence) -> None:
