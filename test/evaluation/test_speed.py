@@ -50,7 +50,7 @@ def test_every_stage_is_timed_for_every_number_of_detections(result):
 
 def test_the_estimator_is_given_the_images_of_the_scene(tmp_path):
     """As JPEG leaves them: colours that were swapped would make objects hard to find, and images slow."""
-    scene, given = SpeedScene(1, tmp_path), []
+    scene, given = SpeedScene(3, tmp_path), []
 
     def estimate(image, detections, n) -> Estimates:
         given.append(image)
