@@ -251,10 +251,10 @@ class Renderer:
             light_sum = light_sum + (light.ambient + light.diffuse * facing)[:, None] * tint
             if light.specular > 0:
                 if view is None:
-                    view = -hits.rays / np.sqrt((hits.rays * hits.rays).sum(axis=1, keepdims=True))
+                    view = -hits.rays / np.sqrt(dot(hits.rays, hits.rays))[:, None]
                 half = view + towards
-                half /= np.sqrt(np.maximum((half * half).sum(axis=1, keepdims=True), 1e-12))
-                gloss = np.maximum((normals * half).sum(axis=1), 0.0) ** light.shininess * (facing > 0)
+                half /= np.sqrt(np.maximum(dot(half, half), 1e-12))[:, None]
+                gloss = np.maximum(dot(normals, half), 0.0) ** light.shininess * (facing > 0)
                 gloss = (255.0 * light.specular * gloss)[:, None] * tint
                 highlight = gloss if highlight is None else highlight + gloss
         # Multiply colours and light.
