@@ -229,8 +229,11 @@ def _plan(settings: ReplaySettings, estimator: PoseEstimator, bag: Bag, topics: 
 
 
 def _flow_png(estimates: Estimates) -> bytes:
-    """Draw the matches of all estimates below each other; b"" where there are none."""
-    rows = [draw_match(e.match) for e in estimates if e.match is not None]
+    """Draw the matches of the objects that were searched for, below each other; b"" where there are none.
+
+    A tracked pose is found without a match, and making one would take longer than tracking the object.
+    """
+    rows = [draw_match(e.match) for e in estimates if not e.tracked and e.match is not None]
     if not rows:
         return b""
     return cv2.imencode(".png", np.vstack(rows)[..., ::-1])[1].tobytes()
