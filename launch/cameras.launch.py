@@ -13,7 +13,7 @@ from launch_ros.actions import PushRosNamespace
 
 from launch import LaunchDescription
 from vpog_ros.launch_arguments import PARAMETERS
-from vpog_ros.launch_arguments import TOPICS as INPUT_TOPICS
+from vpog_ros.launch_arguments import TOPICS as TOPICS_OF_ONE
 
 HERE = Path(__file__).resolve().parent
 
@@ -25,9 +25,14 @@ SHARED = {
     **{name: text for name, text in PARAMETERS.items() if name != "tf_prefix"},
     "params_file": (str(HERE.parent / "config" / "vpog.yaml"), "File of the parameters of all nodes."),
 }
+# MoveIt has one topic for all cameras.
+DEFAULTS = {"image": "image_raw", "collision_object": "/collision_object"}
 TOPICS = {
-    name: ("image_raw" if name == "image" else default, f"{text} Within the camera's namespace.")
-    for name, (default, text) in INPUT_TOPICS.items()
+    name: (
+        DEFAULTS.get(name, default),
+        f"{text} Within the camera's namespace, unless it begins with a slash.",
+    )
+    for name, (default, text) in TOPICS_OF_ONE.items()
 }
 
 
@@ -48,7 +53,7 @@ def nodes(context) -> list:
     groups = []
     for name in names_of(LaunchConfiguration("cameras").perform(context)):
         given = {argument: LaunchConfiguration(argument) for argument in (*SHARED, *TOPICS)}
-        # TF frames have no namespace: an object seen by two cameras needs two frame names.
+        # Neither TF frames nor collision objects have a namespace: what two cameras see needs two names.
         given["tf_prefix"] = f"{name}_"
         source = PythonLaunchDescriptionSource(str(HERE / "vpog.launch.py"))
         vpog = IncludeLaunchDescription(source, launch_arguments=given.items())

@@ -19,8 +19,6 @@ MAX_TRIANGLES = 1000
 """Triangles of a collision object; meshes of more are simplified, as planners test each pose of the robot
 against them."""
 
-Key = tuple[str, int]
-
 
 class CollisionObjects:
     """Tells MoveIt's planning scene of the objects, on a topic of moveit_msgs/CollisionObject.
@@ -37,7 +35,7 @@ class CollisionObjects:
 
     def __init__(self, publisher, mesh_of: Callable, clock: Callable[[], float] = time.monotonic) -> None:
         self._publisher, self._mesh_of, self._clock = publisher, mesh_of, clock
-        self._seen: dict[Key, tuple[float, Header]] = {}
+        self._seen: dict[str, tuple[float, Header]] = {}
         self._shapes: dict[str, object] = {}
         self._subscribers = 0
 
@@ -45,51 +43,59 @@ class CollisionObjects:
         """Replace the library; the objects are added again with its meshes."""
         self._mesh_of = mesh_of
         self._shapes.clear()
-        self.clear()
+        self._remove(list(self._seen))
 
     def publish(self, estimates: list[PoseEstimate], header: Header, settings: Settings) -> None:
-        """Publish the objects of an image.
+        """Publish the objects of an image, and remove those that have had no pose for long.
 
         Args:
             estimates: those that have a pose; header: of their frame.
         """
+        if settings.publish_collision_objects:
+            self._add_or_move(estimates, header, settings.tf_prefix)
+        self.remove_old(settings)
+
+    def remove_old(self, settings: Settings) -> None:
+        """Remove objects that have had no pose for long; forget all where publishing is turned off."""
         if not settings.publish_collision_objects:
             self._seen.clear()
-            return
+        oldest = self._clock() - settings.collision_object_lifetime
+        self._remove([name for name, (seen, _) in self._seen.items() if seen < oldest])
+
+    def clear(self, settings: Settings) -> None:
+        """Remove all objects, where publishing is on."""
+        if settings.publish_collision_objects:
+            self._remove(list(self._seen))
+        self._seen.clear()
+
+    def _add_or_move(self, estimates: list[PoseEstimate], header: Header, prefix: str) -> None:
         # A planning scene that subscribes late has none of the objects.
         subscribers = self._publisher.get_subscription_count()
         is_known = subscribers <= self._subscribers
         self._subscribers = subscribers
-        now = self._clock()
         for estimate in estimates:
-            key = (estimate.class_id, estimate.instance)
-            message = self._message(key, header)
+            name = f"{prefix}{estimate.class_id}_{estimate.instance}"
+            message = self._message(name, header)
             message.pose = pose_to_message(estimate.T_cam_obj)
-            if is_known and key in self._seen:
+            if is_known and name in self._seen:
                 message.operation = optional.CollisionObject.MOVE
             else:
                 message.operation = optional.CollisionObject.ADD
                 message.meshes, message.mesh_poses = [self._shape(estimate.class_id)], [Pose()]
             self._publisher.publish(message)
-            self._seen[key] = (now, header)
-        old = now - settings.collision_object_lifetime
-        self._remove([key for key, (seen, _) in self._seen.items() if seen < old])
+            self._seen[name] = (self._clock(), header)
 
-    def clear(self) -> None:
-        """Remove all objects."""
-        self._remove(list(self._seen))
-
-    def _remove(self, keys: list[Key]) -> None:
-        for key in keys:
-            _, header = self._seen.pop(key)
-            message = self._message(key, header)
+    def _remove(self, names: list[str]) -> None:
+        for name in names:
+            _, header = self._seen.pop(name)
+            message = self._message(name, header)
             message.operation = optional.CollisionObject.REMOVE
             self._publisher.publish(message)
 
     @staticmethod
-    def _message(key: Key, header: Header):
+    def _message(name: str, header: Header):
         message = optional.CollisionObject()
-        message.header, message.id = header, f"{key[0]}_{key[1]}"
+        message.header, message.id = header, name
         return message
 
     def _shape(self, class_id: str):

@@ -27,6 +27,7 @@ class Statistics:
         self._seconds: dict[str, deque[tuple[float, float]]] = defaultdict(deque)
         self.failures: Counter[str] = Counter()
         self.left_out: Counter[str] = Counter()
+        self.totals: Counter[str] = Counter()
         self.hints: dict[str, str] = {}
         self.last_error = ""
         self._last_error_time = -np.inf
@@ -34,6 +35,7 @@ class Statistics:
     def event(self, name: str) -> None:
         """Count an event that a rate is shown of."""
         with self._lock:
+            self.totals[name] += 1
             self._events[name].append(self._clock())
             self._forget(self._events[name], self._clock() - WINDOW_S, lambda item: item)
 
@@ -56,7 +58,7 @@ class Statistics:
             self.left_out[kind] += number
 
     def clear_error(self) -> None:
-        """Delete the last error, as the node starts again; the counts stay."""
+        """Delete the last error, as the node starts again or has given all up; the counts stay."""
         with self._lock:
             self.last_error, self._last_error_time = "", -np.inf
 
@@ -123,8 +125,8 @@ def build_message(
         "activity": activity,
         "device": device,
         "last error": statistics.last_error,
-        "images received": counts.images,
-        "detections received": counts.detections,
+        "images received": statistics.totals["images"],
+        "detections received": statistics.totals["detections"],
         "frames matched": counts.matched,
         "frames matched by stamp_tolerance": counts.matched_nearly,
         "images without detections": counts.alone,

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from vpog_core.messages.detections import shortened
+from vpog_core.messages.reading import stamp_to_ns
+from vpog_core.messages.ring import remember
 from vpog_core.types import VPOGError
 from vpog_ros.action import Estimate
 from vpog_ros.msg import ObjectWithoutPose
@@ -14,6 +18,12 @@ from vpog_ros.msg import ObjectWithoutPose
 MOST_OPEN = 8
 """Largest number of requests that wait at a time; further ones are refused."""
 MOST_TIMEOUT_S = 3600.0
+FRESH_S = 1.0
+"""Seconds after a request within which images that were taken before it are passed over."""
+OTHER_CLOCK_S = 60.0
+"""An image whose stamp is further than this before a request is stamped by another clock, and used."""
+MAX_IMAGES = 30
+"""Images that a request keeps until detections of one of them have come."""
 MAX_NAMES = 256
 """Largest number of objects and instances of one request."""
 
@@ -39,6 +49,7 @@ class EstimationRequest:
         on_result: called once, in the thread that has the result.
         on_stage: called with (stage, sentence) when another thing is being done or waited for.
         is_cancelled: tells whether the caller has cancelled the request.
+        asked_ns: when it was made, by the clock that stamps images; 0: not known.
 
     Raises:
         VPOGError: a timeout that cannot be used.
@@ -51,6 +62,7 @@ class EstimationRequest:
         on_result: Callable[[Result], None],
         on_stage: Callable[[str, str], None] = lambda stage, sentence: None,
         is_cancelled: Callable[[], bool] = lambda: False,
+        asked_ns: int = 0,
     ) -> None:
         self.timeout_s = goal.timeout or default_timeout_s
         if not 0.0 < self.timeout_s <= MOST_TIMEOUT_S:
@@ -59,7 +71,10 @@ class EstimationRequest:
             )
         self.goal = goal
         self.image = goal.image if goal.image.width else None
-        self.image_came_s = time.monotonic()
+        self._asked_s, self._asked_ns = time.monotonic(), asked_ns
+        self.image_came_s = self._asked_s
+        """When the first image came; detections are waited for from then on."""
+        self._images: OrderedDict[int, Any] = OrderedDict()
         self.objects = None
         """The detections of the request, once they are known; see `request_detections.RequestedObjects`."""
         self.is_cancelled = is_cancelled
@@ -74,14 +89,45 @@ class EstimationRequest:
         """Tell whether the request still waits for its result."""
         return not self._is_complete
 
-    def take_image(self, message) -> None:
-        """Set the image of the request, if it waits for one."""
-        if self.image is None:
-            self.image, self.image_came_s = message, time.monotonic()
+    def take_image(self, message) -> bool:
+        """Take an image that was taken after the request, and return whether the request waited for it.
+
+        Later ones are kept as well: the detections of one of them may come first.
+        """
+        stamp_ns = stamp_to_ns(message.header.stamp)
+        if self.goal.image.width or self._working or self._was_taken_before(stamp_ns):
+            return False
+        with self._lock:
+            remember(self._images, stamp_ns, message, MAX_IMAGES)
+        if self.image is not None:
+            return False
+        self.image, self.image_came_s = message, time.monotonic()
+        return True
+
+    def _was_taken_before(self, stamp_ns: int) -> bool:
+        """Tell whether an image shows what was there before the request, by its stamp.
+
+        If no newer one comes for `FRESH_S`, the stamps are not those of the node's clock.
+        """
+        if not (stamp_ns and self._asked_ns) or time.monotonic() - self._asked_s > FRESH_S:
+            return False
+        return 0 < self._asked_ns - stamp_ns < OTHER_CLOCK_S * 1e9
+
+    def choose_image(self, is_detected: Callable[[int], bool]) -> None:
+        """Choose the first image of which detections have come; where there is none, the first image stays.
+
+        Args:
+            is_detected: tells whether there are detections of the image with a stamp, nanoseconds.
+        """
+        with self._lock:
+            images = list(self._images.items())
+        self.image = next((image for stamp_ns, image in images if is_detected(stamp_ns)), self.image)
 
     def renew_image(self) -> None:
         """Wait for another image, unless the goal has brought its own."""
         if not self.goal.image.width:
+            with self._lock:
+                self._images.clear()
             self.image = None
 
     def begin_work(self) -> None:
@@ -157,11 +203,9 @@ class OpenRequests:
             return list(self._requests)
 
     def add_image(self, message) -> None:
-        """Pass an image to the requests that wait for one."""
-        waiting = [request for request in self.open() if request.image is None]
-        for request in waiting:
-            request.take_image(message)
-        if waiting:
+        """Pass an image to the open requests."""
+        waited = [request.take_image(message) for request in self.open()]
+        if any(waited):
             self._wake()
 
     def wake_if_open(self) -> None:

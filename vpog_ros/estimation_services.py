@@ -67,12 +67,15 @@ class EstimationServices:
 
     def _open(self, goal, on_result: Callable[[Result], None], *more) -> EstimationRequest | None:
         try:
-            request = EstimationRequest(goal, self._timeout_s(), on_result, *more)
+            request = EstimationRequest(goal, self._timeout_s(), on_result, *more, asked_ns=self._now_ns())
         except VPOGError as error:
             on_result(refusal(str(error)))
             return None
         self._requests.add(request)
         return request
+
+    def _now_ns(self) -> int:
+        return self._node.get_clock().now().nanoseconds
 
     def _finish(self, goal_handle, result: Result) -> None:
         """Complete a goal with its result. Called in any thread; the executor concludes the goal at once."""

@@ -33,6 +33,7 @@ class Frame:
 
     Attributes:
         stamp_ns: of the image; 0 where it has none.
+        number: of the image in the order of arrival, from 1; 0 where it has no stamp.
         detections: None if none have come, and the image is to be processed without.
         arrival_s: when the pair was complete, on a clock that only grows.
     """
@@ -41,6 +42,7 @@ class Frame:
     image: Any
     detections: Any
     arrival_s: float = field(default=0.0, compare=False)
+    number: int = field(default=0, compare=False)
 
     @property
     def time_s(self) -> float:
@@ -52,8 +54,6 @@ class Frame:
 class Counts:
     """Counts what has passed through a buffer since it was made."""
 
-    images: int = 0
-    detections: int = 0
     matched: int = 0
     matched_nearly: int = 0
     alone: int = 0
@@ -76,6 +76,9 @@ class FrameBuffer:
     An image whose detections have not come is offered alone only if that is enabled, see
     `offer_images_alone`; it never takes the place of a pair. Its detections may still come, and are offered
     with it then.
+
+    Attributes:
+        counts: of all that has passed; clock: seconds that only grow; tolerance_ns: see above.
     """
 
     capacity: int = 30
@@ -87,6 +90,8 @@ class FrameBuffer:
         if self.capacity < 1:
             raise ValueError(f"capacity is {self.capacity}: it must be 1 or more")
         self._images: OrderedDict[int, Any] = OrderedDict()
+        self._numbers: OrderedDict[int, int] = OrderedDict()
+        self._last_number = self._taken_number = 0
         self._detections: OrderedDict[int, Any] = OrderedDict()
         self._past: OrderedDict[int, Any] = OrderedDict()
         self._order = ArrivalOrder(self.clock)
@@ -103,7 +108,6 @@ class FrameBuffer:
     def add_image(self, stamp_ns: int, image: Any) -> None:
         """Add an image; it stays in the ring, since several detectors may have detections of it."""
         with self._changed:
-            self.counts.images += 1
             self._newest_image = stamp_ns
             self._newest_met = False
             if not stamp_ns:
@@ -111,6 +115,8 @@ class FrameBuffer:
                 return
             remember(self._past, stamp_ns, None, PAST_STAMPS)
             remember(self._images, stamp_ns, image, self.capacity)
+            self._last_number += 1
+            remember(self._numbers, stamp_ns, self._last_number, self.capacity)
             meets = nearest(self._detections, stamp_ns, self.tolerance_ns)
             if meets is not None:
                 self.counts.matched_nearly += meets != stamp_ns
@@ -129,7 +135,6 @@ class FrameBuffer:
     def add_detections(self, stamp_ns: int, detections: Any) -> None:
         """Add detections, which may come before or after their image."""
         with self._changed:
-            self.counts.detections += 1
             self._newest_detections = stamp_ns
             meets = nearest(self._images, stamp_ns, self.tolerance_ns) if stamp_ns else None
             image = self._images.get(meets) if stamp_ns else self._order.take_image()
@@ -155,6 +160,7 @@ class FrameBuffer:
             if self._closed or self._waiting is None:
                 return None
             frame, self._waiting = self._waiting, None
+            self._taken_number = max(self._taken_number, frame.number)
             self.counts.taken += 1
             return frame
 
@@ -166,7 +172,7 @@ class FrameBuffer:
             stamp_ns = next(reversed(self._images))
             if self._waiting is not None and self._waiting.detections is None:
                 self._waiting = None  # Otherwise it would be processed twice.
-            return Frame(stamp_ns, self._images[stamp_ns], None, self.clock())
+            return self._frame(stamp_ns, self._images[stamp_ns], None)
 
     def wake(self) -> None:
         """Wake the thread that waits for a frame, or will wait next, because there is other work."""
@@ -207,18 +213,24 @@ class FrameBuffer:
         self.counts.alone += 1
         if self._waiting is not None:
             self.counts.dropped_busy += 1
-        self._waiting = Frame(stamp_ns, image, None, self.clock())
+        self._waiting = self._frame(stamp_ns, image, None)
         self._changed.notify_all()
 
     def _offer(self, stamp_ns: int, image: Any, detections: Any) -> None:
         self.counts.matched += 1
-        self._unpaired_since = None
+        frame = self._frame(stamp_ns, image, detections)
+        # Late detections show that the detector is slow: newer images go on without.
+        if frame.number >= self._taken_number:
+            self._unpaired_since = None
         self._newest_met = self._newest_met or stamp_ns == self._newest_image
         if self._waiting is not None:
             self.counts.dropped_busy += 1
-        self._waiting = Frame(stamp_ns, image, detections, self.clock())
+        self._waiting = frame
         self._unmatched_since = None
         self._changed.notify_all()
+
+    def _frame(self, stamp_ns: int, image: Any, detections: Any) -> Frame:
+        return Frame(stamp_ns, image, detections, self.clock(), self._numbers.get(stamp_ns, 0))
 
 
 def unmatched_sentence(image_ns: int, detections_ns: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from geometry_msgs.msg import TransformStamped
+from rclpy.clock import JumpThreshold
 from rclpy.duration import Duration
 from rclpy.time import Time
 from std_msgs.msg import Header
@@ -14,6 +15,8 @@ from vpog_ros import optional
 
 WAIT_S = 0.1
 """Seconds to wait for the transform at an image's time."""
+BACKWARD = JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=True)
+"""The clock's jumps at which all transforms are dropped."""
 
 
 class Transforms:
@@ -25,13 +28,17 @@ class Transforms:
 
     def __init__(self, node) -> None:
         self._node = node
-        self._buffer = self._listener = None
+        self._buffer = self._listener = self._on_jump = None
 
     def listen(self) -> None:
         """Begin to listen, unless that was done before; tf2_ros must be installed."""
         if self._listener is None:
             self._buffer = optional.tf2_ros.Buffer()
             self._listener = optional.tf2_ros.TransformListener(self._buffer, self._node, spin_thread=False)
+            # Of a simulation that begins again, the buffer would refuse all that is older than what it has.
+            self._on_jump = self._node.get_clock().create_jump_callback(
+                BACKWARD, post_callback=lambda jump: self._buffer.clear()
+            )
 
     def find(self, target: str, header: Header) -> np.ndarray:
         """Return T_target_source [4, 4] of a header's frame and time.
@@ -46,7 +53,8 @@ class Transforms:
         """Stop listening to /tf."""
         if self._listener is not None:
             self._listener.unregister()
-            self._listener = None
+            self._on_jump.unregister()
+            self._listener = self._on_jump = None
 
 
 class FrameLookup:

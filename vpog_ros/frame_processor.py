@@ -24,6 +24,7 @@ from vpog_ros.view_reader import FrameView, ViewReader
 
 TOO_OLD = "frames dropped, older than max_age"
 LOST = "poses lost on the way to the newest image"
+LATE = "frames with late detections, tracked on to the next image"
 
 
 class FrameProcessor:
@@ -51,6 +52,7 @@ class FrameProcessor:
         self._filters = _pose_filters(estimator.library)
         self._buffer, self._known_plane = buffer, known_plane
         self._reset = False
+        self._published_number = 0
         self._outputs = outputs
         self._statistics = statistics
         self._notices = notices
@@ -96,6 +98,12 @@ class FrameProcessor:
         estimates = self._estimate(view, detections, settings)
         if settings.publish_at_newest:
             view, estimates = self._at_newest(view, estimates, settings)
+        if self._is_late(view.frame, settings):
+            # Published poses do not go back in time: the objects are tracked on to the next image.
+            self._statistics.leave_out(LATE)
+            self._accepted(estimates, settings)
+            return
+        self._published_number = view.frame.number
         estimates = self._filtered(estimates, view.frame.time_s, settings)
         # Publish poses first, then images.
         header = view.frame.image.header
@@ -107,6 +115,11 @@ class FrameProcessor:
             self._tell_age(view.frame.stamp_ns)
         finally:
             self._outputs.publish_images(view.image, view.camera, estimates, header, settings)
+
+    def _is_late(self, frame: Frame, settings: Settings) -> bool:
+        """Tell whether tracked objects were published in an image that came after this one."""
+        tracks = settings.tracking and self._estimator.can_track
+        return tracks and 0 < frame.number < self._published_number
 
     def _is_too_old(self, frame: Frame, max_age: float) -> bool:
         """Tell whether a frame is too old; if so, count it as dropped, and warn."""
@@ -185,8 +198,9 @@ class FrameProcessor:
         # Estimate what is detected, and follow what is not.
         self._tracker.settings = _tracker_settings(settings)
         constraints = self.constraints(view.frame.image.header, settings)
+        is_late = self._is_late(view.frame, settings)
         estimates = self._tracker.estimate(
-            view.image, view.camera, detections, view.frame.time_s, constraints
+            view.image, view.camera, detections, view.frame.time_s, constraints, is_late
         )
         # Ask for images without detections as long as there is something to follow.
         goes_on = bool(self._tracker.boxes) and settings.tracking_without_detections

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from vpog_ros.interface import INPUTS
+from vpog_ros.interface import INPUTS, OUTPUTS
 from vpog_ros.parameter_table import TABLE, Spec
 
-TOPICS = {row.name: (row.name, f"{row.description} Type: {row.type}.".replace("`", "")) for row in INPUTS}
-"""Topics that the node subscribes to; an argument renames one."""
+COLLISION_OBJECT = "collision_object"
+TOPICS = {
+    row.name: (row.name, f"{row.description} Type: {row.type}.".replace("`", ""))
+    for row in (*INPUTS, *OUTPUTS)
+    if row in INPUTS or row.name == COLLISION_OBJECT
+}
+"""Topics that the node subscribes to, and the one that MoveIt does; an argument renames one."""
 
 
 def _text(spec: Spec) -> str:

@@ -18,6 +18,8 @@ from vpog_core.types import VPOGError
 
 MAX_CLASSES = 64
 """Classes that are remembered, those of which detections came last."""
+MAX_MESSAGES = 30
+"""Messages that are kept by their stamps."""
 MAX_CHARACTERS = 256
 """Largest number of characters of a class name; longer ones are ignored."""
 
@@ -38,7 +40,7 @@ class Detected:
 
 
 class NewestDetections:
-    """Stores the last message with a detection of each class; thread-safe.
+    """Stores the last messages, and the last one with a detection of each class; thread-safe.
 
     Attributes:
         label_maps: reads label maps, which are messages of detections too.
@@ -49,23 +51,23 @@ class NewestDetections:
         self._clock = clock
         self._lock = threading.Lock()
         self._by_class: OrderedDict[str, Detected] = OrderedDict()
-        self._last: Detected | None = None
+        self._by_stamp: OrderedDict[int, Detected] = OrderedDict()
 
     def add(self, message) -> None:
         """Add a message of detections."""
         detected = Detected(message, stamp_to_ns(message.header.stamp), self._clock())
         names = class_names(message, self.label_maps)
         with self._lock:
-            self._last = detected
+            if detected.stamp_ns:
+                remember(self._by_stamp, detected.stamp_ns, detected, MAX_MESSAGES)
             for name in names:
                 self._by_class.pop(name, None)
                 remember(self._by_class, name, detected, MAX_CLASSES)
 
     def of_stamp(self, stamp_ns: int) -> Detected | None:
-        """Return the last message, if it has this stamp."""
+        """Return the last message of a stamp; None: none has come, or not lately."""
         with self._lock:
-            last = self._last
-        return last if last is not None and stamp_ns and last.stamp_ns == stamp_ns else None
+            return self._by_stamp.get(stamp_ns)
 
     def by_class(self) -> dict[str, Detected]:
         """Return the last message of each class, by the detector's name of it."""

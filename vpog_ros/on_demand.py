@@ -77,6 +77,7 @@ class OnDemand:
             self._infos.of_image,
             self._publish,
             processor.constraints,
+            self._outputs.in_target_frame,
         )
         processor.why_not = manager.why_not
         self.requests.close("")

@@ -188,6 +188,15 @@ TABLE: dict[str, Spec] = {
         minimum=0.1,
         maximum=3600.0,
     ),
+    "max_detection_age": Spec(
+        5.0,
+        "Largest age of detections of another image that ~/estimate and ~/estimate_once use, where none of "
+        "the image itself come; 0: only the image's own are used.",
+        when=LIVE,
+        unit="s",
+        minimum=0.0,
+        maximum=3600.0,
+    ),
     "target_object": Spec(
         "", "Object whose best pose goes to ~/pose; empty: the best of all objects.", when=LIVE
     ),
@@ -213,7 +222,11 @@ TABLE: dict[str, Spec] = {
         maximum=3600.0,
     ),
     "publish_tf": Spec(True, "Broadcast each object's frame on /tf.", when=LIVE),
-    "tf_prefix": Spec("", "Prefix of the name <class_id>_<instance> of an object's frame.", when=LIVE),
+    "tf_prefix": Spec(
+        "",
+        "Prefix of the name <class_id>_<instance> of an object's frame, and of its collision object.",
+        when=LIVE,
+    ),
     "marker_lifetime": Spec(
         0.0,
         "Time for which RViz shows a mesh after its last message; 0 shows it until the node deletes it.",

@@ -13,7 +13,7 @@ from std_msgs.msg import ColorRGBA, Header
 from visualization_msgs.msg import Marker, MarkerArray
 
 from vpog_core.objects.mesh_simplification import simplify
-from vpog_core.types import Camera, PoseEstimate
+from vpog_core.types import Camera, PoseEstimate, VPOGError
 from vpog_core.visualization.estimate_drawing import estimate_drawings, marker_colour
 from vpog_core.visualization.flow_image import draw_match
 from vpog_core.visualization.overlay import draw_poses
@@ -30,6 +30,7 @@ from vpog_ros.conversions import (
 from vpog_ros.frame_lookup import Transforms
 from vpog_ros.image_outputs import ImageOutput
 from vpog_ros.msg import ObjectPoseArray
+from vpog_ros.notices import Notices
 from vpog_ros.object_topics import ObjectTopics
 from vpog_ros.parameters import Settings
 from vpog_ros.target_frame import TargetFrame
@@ -41,19 +42,20 @@ TRACKED_MATCHES_S = 1.0
 class Publishers:
     """Holds the node's publishers, from configure to cleanup; silent while the node is inactive."""
 
-    def __init__(self, node, library, transforms: Transforms) -> None:
+    def __init__(self, node, library, transforms: Transforms, notices: Notices) -> None:
         """Create the publishers.
 
         Args:
             node: the lifecycle node.
             library: the estimator's ObjectLibrary, for meshes.
             transforms: for target_frame.
+            notices: told where the target object is no longer there.
 
         Raises:
             VPOGError: target_frame is set and cannot be used.
         """
         self._target_frame = TargetFrame(transforms, parameters.read(node).target_frame)
-        self._node = node
+        self._node, self._notices = node, notices
         self._library = library
         self._all = []
         self.pose = self._create(PoseStamped, "~/pose")
@@ -103,6 +105,12 @@ class Publishers:
         if self.collision_objects is not None:
             self.collision_objects.use(library.mesh)
 
+    def in_target_frame(
+        self, estimates: list[PoseEstimate], header: Header
+    ) -> tuple[list[PoseEstimate], Header]:
+        """Transform the poses of an image into target_frame; see `TargetFrame.of`."""
+        return self._target_frame.of(estimates, header)
+
     def publish_poses(self, estimates: list[PoseEstimate], header: Header, settings: Settings) -> None:
         """Publish what is not an image: poses, frames, 3D detections, collision objects, markers.
 
@@ -114,7 +122,7 @@ class Publishers:
             VPOGError: the poses cannot be given in target_frame, and are not published.
         """
         # Transform the poses into the frame they are published in.
-        estimates, header = self._target_frame.of(estimates, header)
+        estimates, header = self.in_target_frame(estimates, header)
         # Publish all poses, the target object's, and those of single objects.
         self.poses.publish(ObjectPoseArray(header=header, poses=[object_pose(e) for e in estimates]))
         target = self._target(estimates, settings.target_object)
@@ -171,10 +179,20 @@ class Publishers:
         return estimates
 
     def _target(self, estimates: list[PoseEstimate], target_object: str) -> PoseEstimate | None:
+        gone = ""
         if target_object:
-            target_id = self._library.resolve(target_object)
+            try:
+                target_id = self._library.resolve(target_object)
+            except VPOGError as error:
+                target_id, gone = None, f"No pose goes to ~/pose, as target_object is not there: {error}"
             estimates = [e for e in estimates if e.class_id == target_id]
+        self._notices.warn_while("target_object", gone)
         return max(estimates, key=lambda e: e.score, default=None)
+
+    def remove_old_objects(self) -> None:
+        """Remove objects from MoveIt's planning scene that have had no pose for long."""
+        if self.collision_objects is not None:
+            self.collision_objects.remove_old(parameters.read(self._node))
 
     @staticmethod
     def _frame(estimate: PoseEstimate, header: Header, settings: Settings):
@@ -202,7 +220,7 @@ class Publishers:
         if self.markers.is_activated:
             self.markers.publish(MarkerArray(markers=[Marker(action=Marker.DELETEALL)]))
             if self.collision_objects is not None:
-                self.collision_objects.clear()
+                self.collision_objects.clear(parameters.read(self._node))
 
     def _corners(self, class_id: str, max_triangles: int) -> list[Point]:
         """Return the triangles of an object's mesh: the message holds them, as RViz may run elsewhere."""

@@ -15,15 +15,18 @@ from vpog_core.types import Camera, Detection, VPOGError
 from vpog_ros.estimation_request import MAX_NAMES
 from vpog_ros.msg import Instance2DArray, ObjectWithoutPose
 from vpog_ros.newest_detections import Detected, NewestDetections
+from vpog_ros.parameters import Settings
 
-MOST_AGE_S = 5.0
-"""Largest age, seconds, of detections of another image that are used in an image."""
+GRACE_S = 0.5
+"""Seconds to wait for another detector once one has sent its detections of the image."""
+DETECTOR_S = 2.0
+"""Seconds to wait for detections of an image with a stamp, before those of another image are used."""
 
 NOT_YET = "The detections of the image have not come yet: give a box or a mask in `instances`."
 NO_DETECTION = "No detection of {} has come: start its detector, or give a box or a mask in `instances`."
 OLD = (
-    "The newest detection of '{}' is {:.1f} s from the image, more than {:g}: let its detector run, or give "
-    "a box or a mask in `instances`."
+    "The newest detection of '{}' is {:.1f} s from the image, more than max_detection_age ({:g} s): let its "
+    "detector run, or give a box or a mask in `instances`."
 )
 
 _SILENT = SimpleNamespace(leave_out=lambda *_: None, log_once=lambda *_, **__: None)
@@ -66,13 +69,19 @@ class RequestDetections:
     ) -> None:
         self._library, self._why_not, self._left_out, self._newest = library, why_not, left_out, newest
 
-    def find(self, goal, header: Header, camera: Camera, most: int, final: bool) -> RequestedObjects:
+    def are_there(self, stamp_ns: int) -> bool:
+        """Tell whether detections of the image with this stamp have come."""
+        return self._newest.of_stamp(stamp_ns) is not None
+
+    def find(
+        self, goal, header: Header, camera: Camera, waited_s: float, settings: Settings
+    ) -> RequestedObjects:
         """Find the detections of a request.
 
         Args:
             goal: of the action; header: of its image; camera: of its size.
-            most: detections that are used.
-            final: detections of the image itself are no longer waited for.
+            waited_s: seconds since the image came.
+            settings: `max_detections`, and `max_detection_age`.
 
         Raises:
             VPOGError: the request cannot be understood.
@@ -84,9 +93,9 @@ class RequestDetections:
         if goal.objects and not wanted:
             return requested
         if goal.instances:
-            self._of_instances(goal, wanted, header, camera, most, requested)
+            self._of_instances(goal, wanted, header, camera, settings.max_detections, requested)
         else:
-            requested.waits_for = self._of_topics(wanted, header, camera, most, final, requested)
+            requested.waits_for = self._of_topics(wanted, header, camera, waited_s, settings, requested)
         return requested
 
     def _resolved(self, names: list[str], requested: RequestedObjects) -> list[str]:
@@ -119,11 +128,17 @@ class RequestDetections:
         self._tell_missing(wanted, requested, "No box or mask of '{}' is in `instances`: give one.")
 
     def _of_topics(
-        self, wanted: list[str], header, camera: Camera, most: int, final: bool, requested: RequestedObjects
+        self,
+        wanted: list[str],
+        header: Header,
+        camera: Camera,
+        waited_s: float,
+        settings: Settings,
+        requested: RequestedObjects,
     ) -> str:
         """Read the detectors' detections; return the sentence on what is missing, or ""."""
         # Use the detections of the image itself.
-        stamp_ns = stamp_to_ns(header.stamp)
+        stamp_ns, most = stamp_to_ns(header.stamp), settings.max_detections
         own = self._newest.of_stamp(stamp_ns)
         if own is not None:
             self._read(own.message, wanted, camera, most, requested)
@@ -131,15 +146,18 @@ class RequestDetections:
         complete = set(wanted) <= found if wanted else own is not None
         if complete:
             return ""
-        if not final:
+        if own is None and stamp_ns and not settings.max_detection_age:
+            return NOT_YET
+        if waited_s <= (GRACE_S if own is not None or not stamp_ns else DETECTOR_S):
             return NOT_YET
         # Use recent detections of other images for the remaining objects.
         for object_id, detected in self._newest_of_objects(wanted).items():
             age = abs(detected.age_s(stamp_ns))
             if object_id in found:
                 continue
-            if age > MOST_AGE_S:
-                requested.missing.append(missing(object_id, OLD.format(object_id, age, MOST_AGE_S)))
+            if age > settings.max_detection_age:
+                sentence = OLD.format(object_id, age, settings.max_detection_age)
+                requested.missing.append(missing(object_id, sentence))
             else:
                 self._read(detected.message, [object_id], camera, most, requested)
                 requested.ages[object_id] = age

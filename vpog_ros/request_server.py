@@ -11,7 +11,7 @@ from std_msgs.msg import Header
 
 from vpog_core.cancellation import Cancelled, stop_when
 from vpog_core.messages.reading import camera_from_info, stamp_to_ns
-from vpog_core.types import Camera, Estimates, VPOGError
+from vpog_core.types import Camera, Estimates, PoseEstimate, VPOGError
 from vpog_ros.conversions import object_pose
 from vpog_ros.errors import error_log, error_sentence
 from vpog_ros.estimation_request import EstimationRequest, OpenRequests, Result, refusal
@@ -19,9 +19,6 @@ from vpog_ros.frame_dump import context_of
 from vpog_ros.msg import ObjectPoseArray, ObjectWithoutPose
 from vpog_ros.parameters import Settings
 from vpog_ros.request_detections import RequestDetections, RequestedObjects
-
-GRACE_S = 0.5
-"""Seconds to wait for detections of the image itself, before older ones are used."""
 
 INFO_GRACE_S = 0.1
 """Seconds to wait for the image's own CameraInfo, before an older one is used."""
@@ -55,6 +52,7 @@ class RequestServer:
         info_of: gives the CameraInfo of an image's stamp, or None.
         on_found: called with each result, if poses are to be published as well.
         constraints_of: gives what is known of the objects' poses, by an image's header and the parameters.
+        in_target_frame: transforms the poses of an image, see `Publishers.in_target_frame`.
     """
 
     def __init__(
@@ -67,10 +65,12 @@ class RequestServer:
         info_of: Callable[[int], object],
         on_found: Callable[[Found], None],
         constraints_of: Callable[[Header, Settings], dict],
+        in_target_frame: Callable[[list[PoseEstimate], Header], tuple[list[PoseEstimate], Header]],
     ) -> None:
         self._node, self._estimator, self._requests = node, estimator, requests
         self._detections, self._read_image, self._info_of = detections, read_image, info_of
         self._on_found, self._constraints_of = on_found, constraints_of
+        self._in_target_frame = in_target_frame
 
     def serve(self, settings: Callable[[], Settings]) -> bool:
         """Process the first request that has all its inputs; return whether there was one."""
@@ -103,14 +103,17 @@ class RequestServer:
             topic = self._node.resolve_topic_name("image")
             request.wait_for("waiting", NO_IMAGE.format(topic))
             return None
-        header = request.image.header
+        # Use the image whose detections have come first, unless the goal says where the objects are.
+        if request.objects is None and not request.goal.instances:
+            request.choose_image(self._detections.are_there)
         camera = self._camera(request, settings)
         if camera is None:
             return None
         # Wait for detections, and until their objects are onboarded.
-        final = time.monotonic() - request.image_came_s > GRACE_S
+        waited_s = time.monotonic() - request.image_came_s
         if request.objects is None:
-            requested = self._detections.find(request.goal, header, camera, settings.max_detections, final)
+            header = request.image.header
+            requested = self._detections.find(request.goal, header, camera, waited_s, settings)
             if requested.waits_for:
                 request.wait_for("waiting", requested.waits_for)
                 return None
@@ -162,8 +165,16 @@ class RequestServer:
                     image, camera, requested.detections, constraints=constraints
                 )
         estimates = Estimates([self._aged(e, requested.ages) for e in estimates], estimates.timings)
-        self._on_found(Found(image, camera, estimates, header))
-        return _result_from(estimates, requested.missing, header, settings.min_score)
+        result = self._result_from(estimates, requested.missing, header, settings.min_score)
+        self._publish(Found(image, camera, estimates, header))
+        return result
+
+    def _publish(self, found: Found) -> None:
+        """Publish what was found; the result of the request does not depend on it."""
+        try:
+            self._on_found(found)
+        except VPOGError as error:
+            self._node.get_logger().warning(f"A result was given and not published: {error}")
 
     @staticmethod
     def _aged(estimate, ages: dict[str, float]):
@@ -171,18 +182,28 @@ class RequestServer:
         age = ages.get(estimate.class_id, 0.0)
         return dataclasses.replace(estimate, detected=not age, detection_age=age)
 
+    def _result_from(
+        self, estimates: Estimates, missing: list[ObjectWithoutPose], header: Header, min_score: float
+    ) -> Result:
+        """Return the result with the poses, in target_frame, and the objects without one.
 
-def _result_from(estimates, missing: list[ObjectWithoutPose], header: Header, min_score: float) -> Result:
-    """Return the result with the estimates, and the objects without one."""
-    poses, without = [], list(missing)
-    for estimate in estimates:
-        reason = estimate.reason
-        if estimate.T_cam_obj is not None and estimate.score < min_score:
-            reason = f"The pose found has a score of {estimate.score:.2f}, under min_score ({min_score:g})."
-        if estimate.T_cam_obj is not None and not reason:
-            poses.append(object_pose(estimate))
-        else:
-            row = ObjectWithoutPose(class_id=estimate.class_id, instance=estimate.instance, reason=reason)
-            without.append(row)
-    message = "" if poses else " ".join(["No pose was found.", *dict.fromkeys(w.reason for w in without)])
-    return Result(poses=ObjectPoseArray(header=header, poses=poses), without_pose=without, message=message)
+        Raises:
+            VPOGError: the poses cannot be given in target_frame.
+        """
+        found, without = [], list(missing)
+        for estimate in estimates:
+            reason = estimate.reason
+            if estimate.T_cam_obj is not None and estimate.score < min_score:
+                reason = (
+                    f"The pose found has a score of {estimate.score:.2f}, under min_score ({min_score:g})."
+                )
+            if estimate.T_cam_obj is not None and not reason:
+                found.append(estimate)
+            else:
+                row = ObjectWithoutPose(class_id=estimate.class_id, instance=estimate.instance, reason=reason)
+                without.append(row)
+        found, header = self._in_target_frame(found, header)
+        poses = ObjectPoseArray(header=header, poses=[object_pose(estimate) for estimate in found])
+        reasons = dict.fromkeys(row.reason for row in without)
+        message = "" if found else " ".join(["No pose was found.", *reasons])
+        return Result(poses=poses, without_pose=without, message=message)

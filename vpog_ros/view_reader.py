@@ -75,9 +75,26 @@ class ViewReader:
         if calibration(info) != self._calibration:
             self._calibration = calibration(info)
             self._notices.warn_while(f"camera: {self._doubt}", "")
-            self._doubt = " ".join(camera_doubts(camera))
+            doubts = [*camera_doubts(camera), self._rectification_doubt(info, settings.rectified)]
+            self._doubt = " ".join(filter(None, doubts))
             self._notices.warn_while(f"camera: {self._doubt}", self._doubt)
         return camera
+
+    def _rectification_doubt(self, info, rectified: bool) -> str:
+        """Return the sentence on a topic whose name contradicts the parameter `rectified`, or ""."""
+        topic = self._node.resolve_topic_name("image")
+        is_rectified = "rect" in topic.rpartition("/")[2]
+        if is_rectified and not rectified and any(info.d):
+            return (
+                f"The images of {topic} are rectified by their name, and rectified is false, so that the "
+                "distortion of the CameraInfo is taken out a second time: set rectified to true."
+            )
+        if rectified and topic.endswith("/image_raw"):
+            return (
+                f"The images of {topic} are not rectified by their name, and rectified is true: use the "
+                "rectified images, or set rectified to false."
+            )
+        return ""
 
     def _compare_frames(self, image: Header, info: Header) -> None:
         empty = other = ""

@@ -12,6 +12,7 @@ import dataclasses
 import sys
 import threading
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 
 from diagnostic_msgs.msg import DiagnosticArray
@@ -130,7 +131,7 @@ class VpogNode(parameters.RenamedParameters, LifecycleNodeMixin, Node):
         return self._run("deactivate", lambda: self._deactivate(state))
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
-        return self._run("cleanup", self._release)
+        return self._run("cleanup", self._clean_up)
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
         return self._run("shutdown", self._end)
@@ -159,7 +160,7 @@ class VpogNode(parameters.RenamedParameters, LifecycleNodeMixin, Node):
         if settings.target_object:
             estimator.library.resolve(settings.target_object)
         self._transforms = Transforms(self)
-        self._outputs = Publishers(self, estimator.library, self._transforms)
+        self._outputs = Publishers(self, estimator.library, self._transforms, self._notices)
         self._known_plane = KnownPlane(self._transforms, settings, estimator.library, self._notices)
         self._estimator = estimator
         self._on_demand.configure(estimator, self._outputs)
@@ -195,7 +196,8 @@ class VpogNode(parameters.RenamedParameters, LifecycleNodeMixin, Node):
         )
         self._tracking_reset.processor = processor
         process = self._dump.with_context(processor.process)
-        between_frames = self._on_demand.activate(recorded, processor, buffer)
+        serve = self._on_demand.activate(recorded, processor, buffer)
+        between_frames = partial(self._between_frames, serve, self._outputs)
         counts, log = self._statistics, self.get_logger()
         # Start the worker, then let messages in.
         self._worker = Worker(buffer, process, counts, log, between_frames, lambda: self.settings.max_rate)
@@ -205,6 +207,15 @@ class VpogNode(parameters.RenamedParameters, LifecycleNodeMixin, Node):
         self._bond.form(settings.bond)
         if sentence := parameters.ignored(self):
             self.get_logger().warning(sentence)
+
+    def _between_frames(self, serve: Callable[[], bool], outputs: Publishers) -> bool:
+        """Remove objects without a pose, also where images have stopped; then serve a request.
+
+        Objects that were found on request stay in the planning scene until the next request.
+        """
+        if not self._on_demand.only:
+            outputs.remove_old_objects()
+        return serve()
 
     def _deactivate(self, state: LifecycleState) -> None:
         self._stop_work()
@@ -225,6 +236,10 @@ class VpogNode(parameters.RenamedParameters, LifecycleNodeMixin, Node):
                 "The frame in work has not ended yet: it ends at its next step, and is not published."
             )
         self._worker = self._inputs = self._tracking_reset.processor = None
+
+    def _clean_up(self) -> None:
+        self._release()
+        self._statistics.clear_error()
 
     def _release(self) -> None:
         self._on_demand.release()

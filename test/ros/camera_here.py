@@ -38,5 +38,9 @@ class CameraHere:
         self.publishers["camera_info"].publish(conversions.camera_to_info(CAMERA, header))
         self.publishers["image"].publish(rgb_to_image(image, header))
         if detector is not None:
-            instances = [conversions.instance_from_detection(detection, detector)]
-            self.publishers["instances"].publish(Instance2DArray(header=detector, instances=instances))
+            self.detect(detector, detection)
+
+    def detect(self, header: Header, detection: Detection = MUG) -> None:
+        """Publish a detection."""
+        instances = [conversions.instance_from_detection(detection, header)]
+        self.publishers["instances"].publish(Instance2DArray(header=header, instances=instances))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from types import SimpleNamespace
 
 import numpy as np
@@ -110,7 +111,7 @@ def test_objects_come_move_and_go(objects, scene, clock, mesh):
     assert scene.objects["mug_0"].pose.position.x == pytest.approx(3.1)
     # The other was seen last three seconds ago.
     assert sorted(scene.objects) == ["mug_0"]
-    objects.clear()
+    objects.clear(ON)
     assert not scene.objects
 
 
@@ -133,6 +134,33 @@ def test_nothing_is_published_unless_asked_and_turning_it_off_leaves_the_scene(o
     scene.objects.clear()
     objects.publish([mug(0.4)], HEADER, ON)
     assert scene.objects["mug_0"].meshes
+
+
+def test_an_object_goes_when_no_image_comes_any_more(objects, scene, clock):
+    objects.publish([mug(0.1)], HEADER, ON)
+    clock.now = 1.9
+    objects.remove_old(ON)
+    assert list(scene.objects) == ["mug_0"]
+    clock.now = 2.1
+    objects.remove_old(ON)
+    assert not scene.objects
+
+
+def test_turned_off_between_two_images_it_leaves_the_scene_and_adds_anew(objects, scene):
+    off = Settings(publish_collision_objects=False)
+    objects.publish([mug(0.1)], HEADER, ON)
+    objects.remove_old(off)
+    objects.clear(off)
+    assert list(scene.objects) == ["mug_0"]
+    # The stack attaches the object and takes it out of the world.
+    scene.objects.clear()
+    objects.publish([mug(0.3)], HEADER, ON)
+    assert scene.objects["mug_0"].meshes
+
+
+def test_two_cameras_tell_their_objects_apart(objects, scene):
+    objects.publish([mug(0.1)], HEADER, dataclasses.replace(ON, tf_prefix="front_"))
+    assert list(scene.objects) == ["front_mug_0"]
 
 
 def test_objects_read_anew_are_added_with_their_new_mesh(objects, scene):

@@ -26,7 +26,7 @@ def clock() -> Clock:
 
 
 def status(statistics: Statistics, state: str, activity: str = "") -> DiagnosticStatus:
-    message = build_message(statistics, Counts(images=7), "/vpog_node", state, activity, "cpu", Time())
+    message = build_message(statistics, Counts(matched=7), "/vpog_node", state, activity, "cpu", Time())
     return message.status[0]
 
 
@@ -52,7 +52,7 @@ def test_message_tells_counts_and_latencies(clock):
     statistics = Statistics(clock)
     statistics.duration("latency match", 0.02)
     values = {item.key: item.value for item in status(statistics, "active").values}
-    assert values["images received"] == "7"
+    assert values["frames matched"] == "7"
     assert values["latency match p50 [ms]"] == "20.0"
     assert values["device"] == "cpu"
 

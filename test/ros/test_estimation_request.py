@@ -16,9 +16,19 @@ from vpog_ros.msg import Instance2D, Instance2DArray
 
 from vpog_core.messages.label_maps import LabelMapReader
 from vpog_core.types import Camera, VPOGError
-from vpog_ros.estimation_request import BUSY, MOST_OPEN, EstimationRequest, OpenRequests, refusal
-from vpog_ros.newest_detections import MAX_CLASSES, NewestDetections
-from vpog_ros.request_detections import RequestDetections
+from vpog_ros.estimation_request import (
+    BUSY,
+    FRESH_S,
+    MAX_IMAGES,
+    MOST_OPEN,
+    OTHER_CLOCK_S,
+    EstimationRequest,
+    OpenRequests,
+    refusal,
+)
+from vpog_ros.newest_detections import MAX_CLASSES, MAX_MESSAGES, NewestDetections
+from vpog_ros.parameters import Settings
+from vpog_ros.request_detections import DETECTOR_S, GRACE_S, RequestDetections
 
 
 class Caller:
@@ -86,6 +96,47 @@ def test_so_many_wait_and_no_more(requests):
     assert Caller(requests).answers == []
 
 
+def image(second: float) -> Image:
+    taken = Image(width=2, height=2)
+    taken.header.stamp.sec, taken.header.stamp.nanosec = int(second), round(second % 1 * 1e9)
+    return taken
+
+
+def request_at(second: float) -> EstimationRequest:
+    return EstimationRequest(Estimate.Goal(), 10.0, lambda result: None, asked_ns=round(second * 1e9))
+
+
+def test_an_image_from_before_the_request_is_passed_over():
+    request = request_at(100.0)
+    assert not request.take_image(image(99.9))
+    assert request.image is None
+    assert request.take_image(image(100.1))
+    assert request.image.header.stamp.nanosec == 100_000_000
+
+
+def test_a_camera_with_another_clock_is_used_all_the_same():
+    # A stamp far from the node's clock tells nothing.
+    request = request_at(100.0 + OTHER_CLOCK_S)
+    assert request.take_image(image(99.0))
+    # A stamp near it may be slow by a constant: no newer one has come for a while.
+    request = request_at(100.0)
+    request._asked_s -= FRESH_S
+    assert request.take_image(image(99.9))
+    # Neither an image nor a request without a time can be compared.
+    assert request_at(100.0).take_image(image(0.0))
+    assert request_at(0.0).take_image(image(99.0))
+
+
+def test_the_image_whose_detections_come_is_used():
+    request = request_at(0.0)
+    for second in range(1, MAX_IMAGES + 5):
+        request.take_image(image(second))
+    request.choose_image(lambda stamp_ns: False)
+    assert request.image.header.stamp.sec == 1
+    request.choose_image(lambda stamp_ns: stamp_ns >= 20 * 10**9)
+    assert request.image.header.stamp.sec == 20
+
+
 @pytest.mark.parametrize("timeout", [-1.0, float("nan"), float("inf"), 1e9])
 def test_timeouts_that_make_no_sense_are_refused(requests, timeout):
     with pytest.raises(VPOGError, match="give up to 3600 s"):
@@ -104,7 +155,7 @@ def test_the_newest_detections_of_each_class_are_known_and_no_more():
     newest.add(message(2, "can"))
     assert {name: d.stamp_ns // 10**9 for name, d in newest.by_class().items()} == {"mug": 1, "can": 2}
     assert newest.of_stamp(2 * 10**9).message.instances[0].class_id == "can"
-    assert newest.of_stamp(1 * 10**9) is None
+    assert newest.of_stamp(3 * 10**9) is None
     for number in range(3 * MAX_CLASSES):
         newest.add(message(3, f"class {number}", "x" * 100_000))
     assert len(newest.by_class()) == MAX_CLASSES
@@ -122,6 +173,8 @@ def label_map(encoding: str = "mono8") -> Image:
 class Library:
     """Knows the mug alone."""
 
+    ids = ("mug",)
+
     def resolve(self, class_id: str) -> str:
         if class_id != "mug":
             raise VPOGError(f"no object is called '{class_id}'")
@@ -137,7 +190,7 @@ def test_label_maps_tell_where_to_look_as_other_detections_do(second):
     header.stamp.sec = second
     detections = RequestDetections(Library, lambda name: "", dict, newest)
     camera = Camera(np.array([[20.0, 0, 10], [0, 20, 10], [0, 0, 1]]), 20, 20)
-    asked = detections.find(Estimate.Goal(objects=["mug"]), header, camera, most=16, final=True)
+    asked = detections.find(Estimate.Goal(objects=["mug"]), header, camera, 3.0, Settings())
     (mug,) = asked.detections
     assert mug.box.tolist() == [10, 0, 19, 19]
     assert mug.mask[:, 10:].all()
@@ -151,4 +204,50 @@ def test_a_broken_label_map_hinders_no_callback_and_is_told_to_who_asks():
     camera = Camera(np.array([[20.0, 0, 10], [0, 20, 10], [0, 0, 1]]), 20, 20)
     header = newest.of_stamp(10**9).message.header
     with pytest.raises(VPOGError, match="encoding 'rgb8'"):
-        detections.find(Estimate.Goal(objects=["mug"]), header, camera, most=16, final=True)
+        detections.find(Estimate.Goal(objects=["mug"]), header, camera, 3.0, Settings())
+
+
+@pytest.mark.parametrize(
+    ("second", "waited_s", "oldest_s", "waits", "age"),
+    [
+        (3, DETECTOR_S - 0.1, 5.0, True, None),  # The detector may still send those of the image.
+        (3, DETECTOR_S + 0.1, 5.0, False, 2.0),
+        (3, DETECTOR_S + 0.1, 1.0, False, None),  # Those that there are, are too old.
+        (3, 60.0, 0.0, True, None),  # Only those of the image itself are wanted.
+        (1, 0.0, 0.0, False, 0.0),
+    ],
+)
+def test_how_long_is_waited_for_detections_of_the_image(second, waited_s, oldest_s, waits, age):
+    newest = NewestDetections()
+    newest.label_maps = LabelMapReader({3: "mug"})
+    newest.add(label_map())
+    header = Header()
+    header.stamp.sec = second
+    detections = RequestDetections(Library, lambda name: "", dict, newest)
+    camera = Camera(np.array([[20.0, 0, 10], [0, 20, 10], [0, 0, 1]]), 20, 20)
+    goal, settings = Estimate.Goal(objects=["mug"]), Settings(max_detection_age=oldest_s)
+    asked = detections.find(goal, header, camera, waited_s, settings)
+    assert bool(asked.waits_for) == (waits or not asked.detections)
+    assert [asked.ages.get("mug", 0.0) for _ in asked.detections] == ([] if age is None else [age])
+
+
+def test_an_object_that_its_detector_does_not_see_is_not_waited_for_long():
+    newest = NewestDetections()
+    newest.add(message(1, "can"))
+    header = Header()
+    header.stamp.sec = 1
+    detections = RequestDetections(Library, lambda name: "", dict, newest)
+    camera = Camera(np.array([[20.0, 0, 10], [0, 20, 10], [0, 0, 1]]), 20, 20)
+    goal = Estimate.Goal(objects=["mug"])
+    assert detections.find(goal, header, camera, GRACE_S - 0.1, Settings()).waits_for
+    asked = detections.find(goal, header, camera, GRACE_S + 0.1, Settings())
+    assert not asked.waits_for
+    assert [m.class_id for m in asked.missing] == ["mug"]
+
+
+def test_messages_of_detections_are_kept_by_their_stamps_and_no_more():
+    newest = NewestDetections()
+    for second in range(1, MAX_MESSAGES + 2):
+        newest.add(message(second, "mug"))
+    assert newest.of_stamp(10**9) is None
+    assert newest.of_stamp(2 * 10**9) is not None

@@ -64,6 +64,21 @@ def test_images_are_offered_alone_once_the_detector_is_silent():
     assert buffer.take(0.0) is None
 
 
+def test_images_go_on_alone_while_detections_come_late():
+    clock = Clock()
+    buffer = FrameBuffer(clock=clock)
+    buffer.offer_images_alone(after_s=0.5)
+    for number, stamp in enumerate((10, 20, 30), 1):
+        buffer.add_image(stamp, f"image {stamp}")
+        clock.now += 0.4
+        frame = buffer.take(0.0)
+        assert (None if frame is None else frame.number) == (3 if number == 3 else None)
+    buffer.add_detections(10, "boxes")
+    assert buffer.take(0.0).number == 1
+    buffer.add_image(40, "image 40")
+    assert buffer.take(0.0) == Frame(40, "image 40", None)
+
+
 def test_an_image_alone_never_takes_the_place_of_a_pair():
     clock = Clock()
     buffer = FrameBuffer(clock=clock)

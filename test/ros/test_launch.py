@@ -31,7 +31,7 @@ OTHERS = {
     "reliability",
     "click",
 }
-TOPICS = {row.name for row in INPUTS}
+TOPICS = {row.name for row in INPUTS} | {"collision_object"}
 ARGUMENTS = {
     "vpog": {*TABLE, *TOPICS, *OTHERS},
     "cameras": {*TABLE, *TOPICS, "cameras", "params_file"} - {"tf_prefix"},
@@ -82,6 +82,9 @@ def test_names_that_are_no_namespaces_are_refused(cameras, given):
 def test_cameras_have_what_the_launch_file_of_one_takes(cameras):
     assert cameras["names_of"]("front, wrist_2") == ["front", "wrist_2"]
     assert {*cameras["SHARED"], *cameras["TOPICS"], "tf_prefix"} <= ARGUMENTS["vpog"]
+    # Each camera has its own images, and MoveIt one topic for all of them.
+    defaults = {name: default for name, (default, _) in cameras["TOPICS"].items()}
+    assert (defaults["image"], defaults["collision_object"]) == ("image_raw", "/collision_object")
 
 
 VPOG = ROOT / "launch" / "vpog.launch.py"

@@ -14,9 +14,11 @@ import yaml
 pytest.importorskip("rclpy")
 
 from diagnostic_msgs.msg import DiagnosticArray
+from geometry_msgs.msg import PoseStamped
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
+from vpog_ros.msg import ObjectPoseArray
 
 from vpog_core.geometry.se3 import transform
 from vpog_core.types import Camera, MatchView, PoseEstimate
@@ -190,6 +192,29 @@ def test_matches_of_tracked_objects_are_made_at_times(outputs, monkeypatch):
         made.publish_images(black, CAMERA, both, header, Settings())
         assert drawn == expected
     assert outputs.spin_until(lambda: len(came) == 4)
+
+
+def test_a_target_object_that_is_gone_stops_nothing_else(outputs):
+    """The objects may be read again without the one that the parameter names."""
+    all_poses = outputs.listen(ObjectPoseArray, "/alone/poses")
+    best = outputs.listen(PoseStamped, "/alone/pose")
+    single = outputs.listen(PoseStamped, "/alone/objects/mug/pose")
+    made, header = outputs.node._outputs, Header(frame_id="camera")
+    gone = Settings(target_object="spoon")
+    assert outputs.spin_until(lambda: made.pose.get_subscription_count())
+
+    def is_published() -> bool:
+        made.publish_poses([pose(0.9)], header, gone)
+        outputs.spin_for(0.1)
+        return bool(all_poses and single)
+
+    assert outputs.spin_until(is_published)
+    assert best == []
+    (sentence,) = outputs.node._notices.warnings()
+    assert sentence.startswith("No pose goes to ~/pose, as target_object is not there")
+    made.publish_poses([pose(0.9)], header, Settings(target_object="mug"))
+    assert outputs.spin_until(lambda: best)
+    assert outputs.node._notices.warnings() == []
 
 
 @pytest.mark.parametrize(("frame_id", "sent"), [("camera", 1), ("", 0)])

@@ -10,6 +10,8 @@ import pytest
 
 pytest.importorskip("rclpy")
 
+from rclpy.clock import ROSClock
+from rclpy.time import Time
 from std_msgs.msg import Header
 
 from vpog_core.geometry.se3 import rotation_z, transform
@@ -22,6 +24,12 @@ from .tf2_stand_in import T_MAP_CAM, TF2
 
 HEADER = Header(frame_id="camera")
 HEADER.stamp.sec = 12
+
+
+def node(clock: ROSClock | None = None) -> SimpleNamespace:
+    """Stand in for a node with a clock."""
+    clock = clock or ROSClock()
+    return SimpleNamespace(get_clock=lambda: clock)
 
 
 @pytest.fixture
@@ -38,7 +46,7 @@ def estimate() -> PoseEstimate:
 
 def test_poses_and_their_covariance_are_turned(tf2, estimate):
     estimate.alternatives = [replace(estimate)]
-    frame = TargetFrame(Transforms(None), "map")
+    frame = TargetFrame(Transforms(node()), "map")
     (found,), header = frame.of([estimate], HEADER)
     assert (header.frame_id, header.stamp) == ("map", HEADER.stamp)
     for T in (found.T_cam_obj, *found.samples, found.alternatives[0].T_cam_obj):
@@ -60,17 +68,17 @@ def test_a_frame_that_is_not_there_is_one_sentence(tf2, estimate, target, second
     header = Header(frame_id="camera")
     header.stamp.sec = second
     with pytest.raises(VPOGError, match=f"No transform from 'camera' to '{target}'.*{why}"):
-        TargetFrame(Transforms(None), target).of([estimate], header)
+        TargetFrame(Transforms(node()), target).of([estimate], header)
 
 
 def test_images_without_a_frame_are_named(tf2, estimate):
     with pytest.raises(VPOGError, match="the images have no frame_id"):
-        TargetFrame(Transforms(None), "map").of([estimate], Header())
+        TargetFrame(Transforms(node()), "map").of([estimate], Header())
 
 
 @pytest.mark.parametrize("frame", ["", "camera"])
 def test_the_camera_s_own_frame_needs_no_transform(tf2, estimate, frame):
-    assert TargetFrame(Transforms(None), frame).of([estimate], HEADER) == ([estimate], HEADER)
+    assert TargetFrame(Transforms(node()), frame).of([estimate], HEADER) == ([estimate], HEADER)
 
 
 def test_one_listener_serves_all_lookups_until_it_is_ended(monkeypatch):
@@ -84,7 +92,7 @@ def test_one_listener_serves_all_lookups_until_it_is_ended(monkeypatch):
             listening.remove(self)
 
     monkeypatch.setattr(optional, "tf2_ros", SimpleNamespace(**vars(TF2) | {"TransformListener": Listener}))
-    transforms = Transforms(None)
+    transforms = Transforms(node())
     TargetFrame(transforms, "")
     assert listening == []
     for frame in ("map", "odom"):
@@ -94,8 +102,28 @@ def test_one_listener_serves_all_lookups_until_it_is_ended(monkeypatch):
     assert listening == []
 
 
+def test_a_clock_that_jumps_back_drops_the_transforms(monkeypatch):
+    cleared: list[float] = []
+
+    class Buffer(TF2.Buffer):
+        def clear(self) -> None:
+            cleared.append(clock.now().nanoseconds * 1e-9)
+
+    monkeypatch.setattr(optional, "tf2_ros", SimpleNamespace(**vars(TF2) | {"Buffer": Buffer}))
+    clock = ROSClock()
+    clock._set_ros_time_is_active(True)
+    transforms = Transforms(node(clock))
+    TargetFrame(transforms, "map")
+    for second in (5, 6, 100, 2, 3):
+        clock.set_ros_time_override(Time(seconds=second, clock_type=clock.clock_type))
+    assert cleared == [2.0]
+    transforms.destroy()
+    clock.set_ros_time_override(Time(seconds=1, clock_type=clock.clock_type))
+    assert cleared == [2.0]
+
+
 def test_without_tf2_a_target_frame_is_refused(monkeypatch):
     monkeypatch.setattr(optional, "tf2_ros", None)
-    TargetFrame(Transforms(None), "")
+    TargetFrame(Transforms(node()), "")
     with pytest.raises(VPOGError, match="target_frame is 'map' and tf2_ros is not installed"):
-        TargetFrame(Transforms(None), "map")
+        TargetFrame(Transforms(node()), "map")

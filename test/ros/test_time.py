@@ -78,6 +78,10 @@ class Rig(NodeHere):
         detector = _header(stamp_ns if detector_ns is None else detector_ns) if detected else None
         self.camera.send(_header(stamp_ns), image_of(x_mm), detector)
 
+    def detect(self, stamp_ns: int) -> None:
+        """Send the detection of an image that was sent before."""
+        self.camera.detect(_header(stamp_ns))
+
     def told_values(self) -> dict[str, str]:
         status = self.told[-1].status[0]
         return {item.key: item.value for item in status.values} | {"message": status.message}
@@ -158,6 +162,31 @@ def test_an_answer_that_nothing_can_carry_is_published_as_it_is(start):
     rig.send(stamp)
     assert rig.spin_until(rig.stamps)
     assert rig.stamps() == [stamp]
+
+
+@pytest.mark.parametrize("late", [4, 8])
+def test_poses_do_not_go_back_in_time_with_a_slow_detector(start, late):
+    """The detector takes its next image once it has sent the detections of the last one.
+
+    Eight images later is more than `tracking_max_gap`: the object is tracked on all the same.
+    """
+    rig = start(tracking_detector_timeout=0.1, tracking_max_gap=0.5)
+    first, step = now_ns(), 100_000_000
+    for n in range(3 * late + 4):
+        rig.send(first + n * step, n, detected=False)
+        if n >= late and n % late == 0:
+            rig.detect(first + (n - late) * step)
+        rig.spin_for(0.1)
+    assert rig.spin_until(lambda: "tracked on to the next image" in str(rig.told_values()))
+    stamps = rig.stamps()
+    assert len(stamps) > late
+    assert stamps == sorted(stamps)
+    # One object all along: found once, at the place that its image shows, and tracked from then on.
+    poses = [message.poses[0] for message in rig.answers if message.poses]
+    assert [pose.tracked for pose in poses] == [False] + [True] * (len(poses) - 1)
+    assert {pose.instance for pose in poses} == {0}
+    shown = [(stamp - first) // step * 1e-3 for stamp in stamps]
+    np.testing.assert_allclose([pose.pose.pose.position.x for pose in poses], shown, atol=1e-6)
 
 
 def test_a_bag_in_a_loop_ten_times_as_fast_with_simulated_time(start):

@@ -85,6 +85,7 @@ class Tracker:
         detections: Sequence[Detection],
         time: float,
         constraints: Mapping[str, PoseConstraint] | None = None,
+        is_late: bool = False,
     ) -> Estimates:
         """Estimate a pose for every detection, and follow the tracked objects that no detection shows.
 
@@ -92,6 +93,8 @@ class Tracker:
             image, camera: as of `PoseEstimator.estimate`.
             time: of the image, seconds; one that lies further back than `max_gap` drops all tracks.
             constraints: see `PoseEstimator.estimate`.
+            is_late: the image was taken before the last one, and its detections have come only now: tracks
+                are kept however far back it lies.
 
         Returns:
             An estimate for each detection, in their order, as `PoseEstimator.estimate` gives them, but under
@@ -107,7 +110,8 @@ class Tracker:
         # Drop old tracks.
         self._frame += 1
         self._warn_without_refiner()
-        self._forget(time)
+        if not is_late:
+            self._forget(time)
         # Find the track of each detection, and the tracks without a detection; number the detections.
         detector_numbers = self._numbers.trusted(detections)
         keys = self._assign(detections, detector_numbers, camera, time)
