@@ -63,7 +63,7 @@ def log_ready(estimator, logger) -> dict[str, str]:
     hints = {}
     for object_id, sentence in estimator.left_out.items():
         logger.error(f"'{object_id}' is left out. {sentence}")
-    for object_id in estimator.object_ids:
+    for object_id in (name for name in estimator.object_ids if name not in estimator.left_out):
         hints |= log_notes(estimator.library, object_id, logger)
     images = "cv_bridge" if cv_bridge_works() else "rosbags-image"
     names = ", ".join(name for name in estimator.object_ids if name not in estimator.left_out)

@@ -2,7 +2,9 @@ import numpy as np
 import pytest
 
 from vpog_core.geometry.se3 import (
+    at_point,
     invert,
+    is_within,
     quaternion_xyzw,
     random_rotation,
     rotation_angle,
@@ -94,3 +96,30 @@ def test_random_rotations_are_rotations_spread_evenly(rng):
     # Entries of a uniform rotation have mean 0 and variance 1/3; four standard errors of 2000 draws.
     assert np.abs(rotations.mean(axis=0)).max() < 4 / np.sqrt(3 * 2000)
     assert np.abs(rotations.var(axis=0) - 1 / 3).max() < 0.03
+
+
+@pytest.mark.parametrize("origin", [0.0, 0.35, 0.6])
+def test_a_turn_about_the_middle_is_judged_alike_wherever_the_origin_lies(origin):
+    """A mesh in the coordinates of its assembly, even with the origin at the camera."""
+    middle = np.array([0.0, 0.0, origin])
+    place = transform(np.eye(3), [0.0, 0.0, 0.6])
+    before = place @ transform(np.eye(3), -middle)
+    for degrees, shift, expected in ((19.0, 0.05, True), (21.0, 0.05, False), (10.0, 0.1, False)):
+        after = transform(rotation_y(np.radians(degrees)), [shift, 0.0, 0.6]) @ transform(np.eye(3), -middle)
+        assert is_within(before, after, middle, np.radians(20.0), 0.15) is expected
+
+
+def test_a_pose_and_its_covariance_are_those_of_another_point(rng):
+    T = transform(random_rotation(rng), rng.normal(size=3))
+    sigma, point = np.diag(rng.uniform(0.5, 2.0, 6) * 1e-4), np.array([0.3, -0.2, 0.1])
+    drawn = rng.multivariate_normal(np.zeros(6), sigma, 20_000)
+    moved, covariance = at_point(T, sigma, point)
+    np.testing.assert_allclose(moved[:3, 3], transform_points(T, point))
+    # Turned about its origin, a pose moves the point as the lever says.
+    lever = moved[:3, 3] - T[:3, 3]
+    shifts = drawn[:, :3] + np.cross(drawn[:, 3:], lever)
+    # The mean of 20,000 squares is known to a hundredth.
+    np.testing.assert_allclose(np.cov(shifts.T), covariance[:3, :3], atol=0.05 * covariance[:3, :3].max())
+    back, same = at_point(moved, covariance, -point)
+    np.testing.assert_allclose(back, T, atol=1e-12)
+    np.testing.assert_allclose(same, sigma, atol=1e-12)

@@ -1,5 +1,7 @@
 """Test the networks as CUDA graphs: how batches are filled up and divided, and on a GPU that poses agree."""
 
+import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -68,6 +70,27 @@ def test_a_graph_is_recorded_once_for_each_size():
     # 70 rows are 64 and 6, 130 are 64, 64 and 2.
     assert recorder.sizes == [4, 64, 8, 2]
     assert set(recorder.sizes) <= set(SIZES)
+
+
+def test_two_threads_read_what_each_has_asked_for():
+    """The node estimates poses in one thread, and onboards objects in another."""
+
+    def slow(a: torch.Tensor) -> tuple[torch.Tensor]:
+        time.sleep(0.002)  # As long as another thread needs to fill in its own rows.
+        return (2 * a,)
+
+    step, found = GraphedStep(slow, False, FixedShapes()), {}
+
+    def ask(number: int) -> None:
+        given = torch.full((3, 4), float(number))
+        found[number] = all(torch.equal(step(given)[0], 2 * given) for _ in range(20))
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == dict.fromkeys(range(3), True)
 
 
 def test_other_shapes_and_types_have_graphs_of_their_own():

@@ -22,7 +22,8 @@ def nothing() -> PoseHypothesis:
 
 def query(*hypotheses, most=3, symmetry=None, prior=None) -> Query:
     """Return a query that has met some hypotheses, one after the other."""
-    made = Query(None, None, None, None, symmetry or Symmetry.none(), prior, max_hypotheses=most)
+    target = SimpleNamespace(templates=SimpleNamespace(center=np.zeros(3)))
+    made = Query(None, None, None, target, symmetry or Symmetry.none(), prior, max_hypotheses=most)
     for one in hypotheses:
         made = rank(made, [*made.hypotheses, one])
     return made

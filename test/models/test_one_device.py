@@ -22,7 +22,7 @@ from vpog_core.models.refiner import RefinerNet
 from vpog_core.models.refiner_config import REFINER_PRESETS
 from vpog_core.models.vpog_model import Encoded, VPOGModel
 
-CROPS, TEMPLATES, ROLLED_VIEWS = 2, 4, 1944
+CROPS, TEMPLATES, DESCRIBED_VIEWS = 2, 4, 972
 
 
 DEVICE = "cuda" if torch.backends.cuda.is_built() else "meta"
@@ -82,7 +82,7 @@ def test_networks_meet_no_tensor_of_another_device(name):
     with torch.device("meta"):
         steps = Steps(config).eval()
     images = empty(CROPS * (1 + TEMPLATES), 3, config.image_size, config.image_size, dtype=torch.uint8)
-    descriptors = empty(ROLLED_VIEWS, config.num_patches * config.retrieval_dim)
+    descriptors = empty(DESCRIBED_VIEWS, config.num_patches * config.retrieval_dim)
     call(steps, images, empty(CROPS, TEMPLATES, 3), descriptors)
 
 

@@ -286,6 +286,39 @@ def test_whatever_a_reader_raises_is_a_sentence(folder, monkeypatch):
     )
 
 
+@pytest.mark.parametrize("late", ["while rendering", "before rendering", "before the last write"])
+def test_a_mesh_that_changes_meanwhile_is_not_cached_as_the_new_one(folder, tmp_path, monkeypatch, late):
+    """Exporting a mesh again while it is onboarded leaves no templates of the old shape for the new one."""
+    from vpog_core.objects import library as module
+
+    real = module.build_template_set
+
+    def few(mesh, object_id, size, progress=None):
+        if late == "while rendering":
+            write(folder / "mug.ply", extents=(0.1, 0.1, 0.02))
+        return real(mesh, object_id, size, directions=np.eye(3))
+
+    monkeypatch.setattr(module, "build_template_set", few)
+    library = ObjectLibrary(folder, tmp_path / "cache")
+    before = library.mesh("mug").diameter
+    if late == "before rendering":
+        write(folder / "mug.ply", extents=(0.1, 0.1, 0.02))
+    templates = library.templates("mug", 32)
+    if late == "before the last write":
+        write(folder / "mug.ply", extents=(0.1, 0.1, 0.02))
+        assert library.store(templates)
+    assert templates.diameter == before
+    # Another start reads the new mesh, and makes its templates.
+    again = ObjectLibrary(folder, tmp_path / "cache")
+    assert again.cached_templates("mug", 32) is None
+    assert again.templates("mug", 32).diameter == again.mesh("mug").diameter != before
+
+
+def test_a_mesh_without_a_surface_is_refused(folder):
+    (folder / "line.obj").write_text("v 0 0 0\nv 0.05 0.05 0.05\nv 0.1 0.1 0.1\nf 1 2 3\n")
+    assert "has no surface" in error_of(lambda: ObjectLibrary(folder).mesh("line"))
+
+
 def test_a_mesh_that_is_gone_is_a_sentence(folder):
     library = ObjectLibrary(folder)
     (folder / "mug.ply").unlink()

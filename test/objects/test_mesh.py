@@ -288,4 +288,4 @@ def test_parts_of_one_texture_share_its_place_in_the_atlas(tmp_path):
 
 def test_files_a_mesh_was_read_from_are_told(skin):
     path = write_obj(skin)
-    assert [file.name for file in load_mesh(path).files] == ["square.obj", "square.mtl", "skin.png"]
+    assert [file.path.name for file in load_mesh(path).files] == ["square.obj", "square.mtl", "skin.png"]

@@ -31,7 +31,7 @@ def write_object(folder: Path, number: int, library: ObjectLibrary, object_id: s
         "vertices": len(mesh.vertices),
         "diameter": mesh.diameter,
         "fingerprint": library.fingerprint(object_id, "dump"),
-        "file": mesh.files[0].name if mesh.files else "",
+        "file": mesh.files[0].path.name if mesh.files else "",
     }
 
 

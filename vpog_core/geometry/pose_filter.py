@@ -102,7 +102,7 @@ def predict(state: FilterState, time: float) -> FilterState:
 
 
 def moved(T: np.ndarray, step: np.ndarray) -> np.ndarray:
-    """Move a pose [4, 4] by [6]: metres, and a turn about the camera's axes at the object's origin."""
+    """Move a pose [4, 4] by [6]: metres, and a turn about the camera's axes at the pose's origin."""
     result = T.copy()
     result[:3, 3] += step[:3]
     result[:3, :3] = rotation_from_vector(step[3:]) @ T[:3, :3]

@@ -34,6 +34,16 @@ def covariance_at(covariance: np.ndarray, arm: np.ndarray) -> np.ndarray:
     return lever @ covariance @ lever.T
 
 
+def at_point(
+    T: np.ndarray, covariance: np.ndarray | None, point: np.ndarray
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Convert a pose [4, 4] and its covariance [6, 6] to an origin at a point [3] of the object's frame."""
+    moved = T @ transform(np.eye(3), point)
+    if covariance is None:
+        return moved, None
+    return moved, covariance_at(covariance, moved[:3, 3] - T[:3, 3])
+
+
 def rotate_covariance(covariance: np.ndarray, R_a_b: np.ndarray) -> np.ndarray:
     """Convert the covariance [6, 6] of a pose in frame b to one in frame a (same origin), by R_a_b [3, 3]."""
     turn = np.kron(np.eye(2), R_a_b)
@@ -116,14 +126,17 @@ def random_rotation(rng: np.random.Generator) -> np.ndarray:
     return rotation_from_quaternion(rng.standard_normal(4))
 
 
-def is_within(T_from: np.ndarray, T_to: np.ndarray, max_turn: float, max_shift: float) -> bool:
+def is_within(
+    T_from: np.ndarray, T_to: np.ndarray, middle: np.ndarray, max_turn: float, max_shift: float
+) -> bool:
     """Tell whether a finite pose [4, 4] is near another: turned by less, and shifted by less, than given.
 
     Args:
-        max_turn: radians; max_shift: fraction of the distance of `T_from`.
+        middle: [3] of the object, in its frame, whose shift counts: the origin of a mesh may lie anywhere.
+        max_turn: radians; max_shift: fraction of the distance of the middle at `T_from`.
     """
     if not np.isfinite(T_to).all():
         return False
-    shift = np.linalg.norm(T_to[:3, 3] - T_from[:3, 3])
-    within = shift < max_shift * np.linalg.norm(T_from[:3, 3])
+    before, after = (transform_points(T, middle) for T in (T_from, T_to))
+    within = np.linalg.norm(after - before) < max_shift * np.linalg.norm(before)
     return bool(rotation_angle(T_from[:3, :3], T_to[:3, :3]) < max_turn and within)

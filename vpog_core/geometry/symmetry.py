@@ -85,6 +85,12 @@ class Symmetry:
         """Tell whether the identity is the only symmetry."""
         return len(self.discrete) == 1 and not self.continuous
 
+    def about(self, point: np.ndarray) -> Symmetry:
+        """Return the same symmetries for an object frame whose origin is moved to a point [3], metres."""
+        to, back = transform(np.eye(3), -point), transform(np.eye(3), point)
+        axes = tuple((axis, offset - point) for axis, offset in self.continuous)
+        return Symmetry(to @ self.discrete @ back, axes)
+
     def transforms(self, max_step: float = BOP_STEP) -> np.ndarray:
         """Return all symmetries [N, 4, 4], metres, the identity first; axes of revolution in steps.
 

@@ -149,7 +149,7 @@ def _one_round(
 ) -> tuple[RenderedView | None, FlowPose | None]:
     """Follow the flow once; return the view at the pose found, and that pose; None where it is not near."""
     (found,) = follow_flow([view], window)
-    if found is None or not is_near(T_start, found.T_cam_obj):
+    if found is None or not is_near(T_start, found.T_cam_obj, renderer.mesh.center):
         return None, None
     return RenderedView.of(renderer, observation, found.T_cam_obj, max_size), found
 
@@ -239,6 +239,6 @@ def _flow(a: np.ndarray, b: np.ndarray, points: np.ndarray, window: int) -> tupl
     return there, found[:, 0] > 0
 
 
-def is_near(T_from: np.ndarray, T_to: np.ndarray) -> bool:
-    """Tell whether a pose [4, 4] is a correction of another, not a different one."""
-    return is_within(T_from, T_to, MAX_TURN, MAX_SHIFT)
+def is_near(T_from: np.ndarray, T_to: np.ndarray, middle: np.ndarray) -> bool:
+    """Tell whether a pose [4, 4] is a correction of another, not a different one; middle: of the mesh."""
+    return is_within(T_from, T_to, middle, MAX_TURN, MAX_SHIFT)

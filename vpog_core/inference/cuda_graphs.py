@@ -7,6 +7,7 @@ those that an estimator needs.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -46,7 +47,10 @@ class Recording:
 
 
 class GraphedStep:
-    """Runs a step of a network as CUDA graphs, one for each size of batch.
+    """Runs a step of a network as CUDA graphs, one for each size of batch. Thread-safe.
+
+    The graphs share memory, so that one thread at a time fills in, runs and reads them: a node estimates
+    poses in one thread and onboards objects in another.
 
     Args:
         step: what is recorded; bfloat16: compute in mixed precision.
@@ -57,12 +61,16 @@ class GraphedStep:
         self._step, self._bfloat16 = step, bfloat16
         self._record = record or GraphRecorder()
         self._recordings: dict[tuple, Callable] = {}
+        self._lock = threading.Lock()
 
     @torch.inference_mode()
     def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """Run the step on tensors [B, ...] -> its outputs [B, ...]."""
         parts = zip(*(each.split(SIZES[-1]) for each in inputs), strict=True)
-        found = [self._recording(part)(part) for part in parts]
+        found = []
+        for part in parts:
+            with self._lock:
+                found.append(self._recording(part)(part))
         return found[0] if len(found) == 1 else tuple(torch.cat(each) for each in zip(*found, strict=True))
 
     def _recording(self, inputs: Sequence[Tensor]) -> Callable:

@@ -105,6 +105,9 @@ def choose_device(device: str) -> str:
         raise VPOGError(
             f"Device '{device}' is asked for and torch finds no CUDA GPU: set device to 'cpu' or 'auto'."
         )
-    if device != "cpu" and not device.startswith("cuda"):
-        raise VPOGError(f"Device '{device}' is not known: use 'auto', 'cpu' or 'cuda'.")
+    if device not in ("cpu", "cuda"):
+        raise VPOGError(
+            f"Device '{device}' is not known: use 'auto', 'cpu' or 'cuda'; CUDA_VISIBLE_DEVICES in the "
+            "environment chooses one of several GPUs."
+        )
     return device

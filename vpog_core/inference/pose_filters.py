@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from vpog_core.geometry import pose_filter
 from vpog_core.geometry.pose_filter import FilterState
+from vpog_core.geometry.se3 import at_point
 from vpog_core.inference.tracks import Key
 from vpog_core.objects.library import ObjectLibrary
 from vpog_core.types import PoseEstimate
@@ -15,8 +16,11 @@ from vpog_core.types import PoseEstimate
 class PoseFilters:
     """Filters the poses of all objects from image to image; see `geometry.pose_filter`.
 
+    Poses are filtered as those of the objects' middles: an object that spins moves an origin outside of it on
+    a circle, which a constant velocity does not describe.
+
     Args:
-        library: tells the objects' symmetries.
+        library: knows the objects' meshes and symmetries.
         max_gap: seconds without a pose after which an object's filter is reset.
     """
 
@@ -46,18 +50,19 @@ class PoseFilters:
         self._states.clear()
 
     def _filtered(self, estimate: PoseEstimate, time: float) -> PoseEstimate:
-        key, measured = (
-            (estimate.class_id, estimate.instance),
-            (estimate.T_cam_obj, estimate.covariance, time),
-        )
+        key = (estimate.class_id, estimate.instance)
+        middle = self._library.mesh(estimate.class_id).center
+        measured = (*at_point(estimate.T_cam_obj, estimate.covariance, middle), time)
         state = self._states.get(key)
         # Infrequent images are not a gap: the state of the last image is used however old it is.
         recent = state is not None and (
             time - state.time <= self.max_gap or self._last[key] >= self._frame - 1
         )
         if recent and time > state.time:
-            state = pose_filter.update(state, *measured, self._library.symmetry(estimate.class_id))
+            symmetry = self._library.symmetry(estimate.class_id).about(middle)
+            state = pose_filter.update(state, *measured, symmetry)
         else:
             state = pose_filter.start(*measured)
         self._states[key], self._last[key] = state, self._frame
-        return replace(estimate, T_cam_obj=state.T, covariance=state.covariance)
+        T_cam_obj, covariance = at_point(state.T, state.covariance, -middle)
+        return replace(estimate, T_cam_obj=T_cam_obj, covariance=covariance)

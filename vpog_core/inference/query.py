@@ -149,7 +149,7 @@ def keep_better(query: Query, before: PoseHypothesis, after: PoseHypothesis) -> 
     if not after.has_pose or after.score <= before.score:
         final = replace(before, converged=True)
         return query.with_hypotheses(final if h is before else h for h in query.hypotheses)
-    after = replace(after, converged=has_converged(before, after))
+    after = replace(after, converged=has_converged(before, after, query.target.templates.center))
     return rank(query, [after, *(h for h in query.hypotheses if h is not before)])
 
 

@@ -201,7 +201,7 @@ def _refined(pose: PoseToRefine, before: RefinedPose, pair: Pair, fit: Fit, scor
     T_cam_obj = pair.frame.T_cam_virt @ fit.T
     if not fit.valid:
         return replace(before, reason="The image shows too little of the object.")
-    if not is_within(pose.T_cam_obj, T_cam_obj, MAX_TURN, MAX_SHIFT):
+    if not is_within(pose.T_cam_obj, T_cam_obj, pose.renderer.mesh.center, MAX_TURN, MAX_SHIFT):
         return replace(before, reason="The refinement leads to quite another pose.")
     return RefinedPose(
         T_cam_obj,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from vpog_core.geometry.se3 import rotation_angle
+from vpog_core.geometry.se3 import is_within
 from vpog_core.inference.hypothesis import PoseHypothesis
 from vpog_core.inference.onboarding import Cluster, OnboardedObject
 from vpog_core.objects.renderer import Renderer
@@ -52,8 +52,10 @@ def cluster_at_pose(
     )
 
 
-def has_converged(before: PoseHypothesis, after: PoseHypothesis) -> bool:
-    """Tell whether a refinement moved the pose so little that another one is not needed."""
-    A, B = before.T_virt_obj, after.T_virt_obj
-    shift = np.linalg.norm(A[:3, 3] - B[:3, 3]) / max(np.linalg.norm(A[:3, 3]), 1e-9)
-    return bool(rotation_angle(A[:3, :3], B[:3, :3]) < CONVERGED_ROTATION and shift < CONVERGED_SHIFT)
+def has_converged(before: PoseHypothesis, after: PoseHypothesis, middle: np.ndarray) -> bool:
+    """Tell whether a refinement moved the pose so little that another one is not needed.
+
+    Args:
+        middle: [3] of the object, in its frame.
+    """
+    return is_within(before.T_virt_obj, after.T_virt_obj, middle, CONVERGED_ROTATION, CONVERGED_SHIFT)

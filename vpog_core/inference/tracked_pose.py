@@ -87,8 +87,9 @@ def _by_flow(
     # Score each pose by a render at it.
     compared: list[_ComparedPose | None] = [None] * len(queries)
     for n, pose in zip(rows, moved, strict=True):
-        if pose is not None and is_near(starts[n], pose.T_cam_obj):
-            compared[n] = _compared(queries[n], renderer_of(queries[n]), starts[n], pose)
+        renderer = renderer_of(queries[n])
+        if pose is not None and is_near(starts[n], pose.T_cam_obj, renderer.mesh.center):
+            compared[n] = _compared(queries[n], renderer, starts[n], pose)
     return _hypotheses(compared, calibrator)
 
 

@@ -297,7 +297,9 @@ class Tracker:
         box = np.asarray(detection.box, dtype=np.float64)
         mesh = self.estimator.library.mesh(detection.class_id)
         # A pose that was found elsewhere says nothing of how the object moves.
-        moves_on = track is not None and (result.tracked or is_near(track.T_cam_obj, result.T_cam_obj))
+        moves_on = track is not None and (
+            result.tracked or is_near(track.T_cam_obj, result.T_cam_obj, mesh.center)
+        )
         moved = velocity_after(track if moves_on else None, result.T_cam_obj, time, mesh)
         self._tracks[key] = Track(
             result.T_cam_obj,

@@ -15,19 +15,20 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from vpog_core.models.cost import TEMPLATE_TURNS, VIEWS
 from vpog_core.models.export import Compare, Encode, Match, MatchedFlow, example_inputs, example_pairs
 from vpog_core.models.refiner import IMAGE_MEAN, IMAGE_STD, RefinerNet
 from vpog_core.models.vpog_model import VPOGModel
 from vpog_core.types import VPOGError
 from vpog_core.utils.atomic_file import atomic_write
 
-FORMAT = 2
+FORMAT = 3
 """Version of the exported folder; increase it when files, names or shapes change."""
 MANIFEST = "manifest.json"
 EXPORTING_TORCH = (2, 6)
 """First version of torch whose exporter supports these networks."""
-ROLLED_VIEWS = 162 * 12
-"""Number of descriptors of an object: one for each view and roll."""
+DESCRIBED_VIEWS = VIEWS * TEMPLATE_TURNS
+"""Number of descriptors of an object: one for each view and turn."""
 TOLERANCE = 1e-4
 """Tolerance relative to the largest value of an output; the order of float32 sums changes some 1e-6 of it."""
 AGREE = 0.99
@@ -35,7 +36,7 @@ AGREE = 0.99
 fall to its neighbour for a cell."""
 PREPROCESSING = {
     "images": "RGB, uint8, rows from the top: the image seen by a camera that looks at the middle of the "
-    "detection, its side the larger one of the box; normalised inside of the graph",
+    "detection, its side 1.05 times the diagonal of the box; normalised inside of the graph",
     "mean": IMAGE_MEAN,
     "std": IMAGE_STD,
     "directions": "unit vectors from the object to each template's camera, in the camera frame of the first "
@@ -74,7 +75,7 @@ def graphs_of(model: VPOGModel, refiner: RefinerNet | None, crops: int, template
     size = model.config.image_size
     images = torch.zeros(crops, 3, size, size, dtype=torch.uint8)
     descriptors = model.config.num_patches * model.config.retrieval_dim
-    retrieved = torch.zeros(crops, descriptors), torch.zeros(ROLLED_VIEWS, descriptors)
+    retrieved = torch.zeros(crops, descriptors), torch.zeros(DESCRIBED_VIEWS, descriptors)
     matched = ("query", "templates", "query_fine", "template_fine")
     found = {
         "encode": Graph(

@@ -20,6 +20,7 @@ from vpog_core.objects.mesh import MESH_SUFFIXES, UNITS, Mesh, load_mesh
 from vpog_core.objects.settings_file import append_object
 from vpog_core.types import VPOGError
 from vpog_core.utils.atomic_file import atomic_write
+from vpog_core.utils.held_file import one_at_a_time
 
 MAX_BYTES = 64 * 2**20
 """Largest size of a mesh that is sent, bytes."""
@@ -60,6 +61,11 @@ class AddedObject:
         Raises:
             VPOGError: they cannot be written, or objects.yaml has no place for a line.
         """
+        # Another process may add an object to the same folder.
+        with one_at_a_time(self.folder):
+            self._write()
+
+    def _write(self) -> None:
         path, settings = self.folder / self.mesh, _settings_file(self.folder)
         before = _content_of(settings)
         try:

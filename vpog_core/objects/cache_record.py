@@ -8,13 +8,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vpog_core.utils.atomic_file import atomic_write
-from vpog_core.utils.fingerprint import file_state
+from vpog_core.utils.fingerprint import ReadFile, file_state
 
 
-def write_record(record: Path, sources: Sequence[Path], templates: Path) -> None:
-    """Write size and modification time of the files that templates were made of; failures are ignored."""
+def write_record(record: Path, sources: Sequence[ReadFile], templates: Path) -> None:
+    """Write size and modification time that the files had which templates were made of.
+
+    Failures are ignored.
+    """
     with contextlib.suppress(OSError):
-        files = [[str(path.absolute()), *file_state(path)] for path in sources]
+        files = [[str(source.path.absolute()), *source.state] for source in sources]
         atomic_write(record, json.dumps({"files": files, "templates": templates.name}))
 
 

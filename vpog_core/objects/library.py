@@ -164,6 +164,8 @@ class ObjectLibrary:
     def fingerprint(self, class_id: str, rule: str) -> str:
         """Return 16 hex digits that change with the files of an object's mesh, their names, and its unit.
 
+        The files count as they were when the mesh was read.
+
         Args:
             rule: what is made of the mesh, and its version; they change with it, too.
 
@@ -172,13 +174,8 @@ class ObjectLibrary:
         """
         object_id = self.resolve(class_id)
         entry, files = self.entries[object_id], self.mesh(class_id).files
-        try:
-            named = (part for path in files for part in (path.name, path))
-            return digest([f"{rule} {entry.unit} {object_id}", *named])[:SHORT]
-        except OSError as error:
-            raise VPOGError(
-                f"The files of the mesh '{entry.mesh}' cannot be read ({error.strerror}): put them back."
-            ) from error
+        named = (part for file in files for part in (file.path.name, file.digest))
+        return digest([f"{rule} {entry.unit} {object_id}", *named])[:SHORT]
 
     def cached_templates(self, class_id: str, size: int) -> Path | None:
         """Return the path of an object's templates in the cache, where its mesh has not changed since.

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vpog_core.objects.mesh_checks import UNITS, check_size, checked_normals, checked_surface
+from vpog_core.objects.mesh_checks import UNITS, area_of, check_size, checked_normals, checked_surface
 from vpog_core.objects.mesh_writer import save_mesh, save_meshes
 from vpog_core.objects.readers import READERS
 from vpog_core.objects.readers.mesh_file import MeshFile
@@ -71,7 +71,7 @@ def _mesh(file: MeshFile, parts: list[Part], unit: str) -> Mesh:
         whole.base_color,
         normals,
     )
-    check_size(file, mesh.diameter, mesh.center, unit)
+    check_size(file, mesh.diameter, area_of(mesh.vertices, mesh.faces), mesh.center, unit)
     mesh.files, mesh.notes = file.files, file.notes
     return mesh
 

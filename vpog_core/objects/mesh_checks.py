@@ -16,6 +16,8 @@ LIKELY_DIAMETERS = (0.01, 2.0)
 """Usual sizes (m) of objects: only a unit that leads to one of these is suggested."""
 MAX_ORIGIN_DISTANCE = 10.0
 """Distance of a mesh from its origin, in diameters, above which a note is given."""
+MIN_AREA = 1e-9
+"""Area of a mesh's triangles, over its diameter squared, below which it has no surface to be seen."""
 PRECISE = 10_000.0
 """Distance from the origin, in diameters, up to which 32-bit floats resolve the points of a mesh."""
 MAX_REPEATS = 10_000
@@ -64,18 +66,26 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
     return np.where(length > 0, vectors / np.where(length > 0, length, 1), [0.0, 0.0, 1.0])
 
 
-def check_size(file: MeshFile, size: float, center: np.ndarray, unit: str) -> None:
+def area_of(vertices: np.ndarray, faces: np.ndarray) -> float:
+    """Compute the area of a mesh's triangles, square metres."""
+    a, b, c = (vertices[faces[:, corner]] for corner in range(3))
+    return float(np.linalg.norm(np.cross(b - a, c - a), axis=1).sum() / 2)
+
+
+def check_size(file: MeshFile, size: float, area: float, center: np.ndarray, unit: str) -> None:
     """Refuse a size that no object has; say of an unlikely one, and of an origin far away.
 
     Args:
-        size: diameter, center: [3] middle, metres.
+        size: diameter, metres; area: of all triangles, square metres; center: [3] middle, metres.
         unit: the requested one, "auto" for metres.
 
     Raises:
-        VPOGError: a mesh of no extent, or one smaller or larger than objects are.
+        VPOGError: a mesh of no extent or no surface, or one smaller or larger than objects are.
     """
     if size == 0:
         raise file.error("has no extent, all its points lie in one place: export it again")
+    if area < MIN_AREA * size**2:
+        raise file.error("has no surface, all its triangles are lines: export it again")
     read = "m" if unit == "auto" else unit
     if not MIN_DIAMETER <= size <= MAX_DIAMETER:
         raise file.error(f"is {_length(size)} across, read in {read}: {_remedy(size / UNITS[read], read)}")

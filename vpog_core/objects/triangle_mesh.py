@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 from scipy.spatial import ConvexHull, QhullError
 from scipy.spatial.distance import pdist
+
+from vpog_core.utils.fingerprint import ReadFile
 
 
 @dataclass
@@ -34,7 +35,7 @@ class Mesh:
     texture: np.ndarray | None = None
     base_color: np.ndarray | None = None
     corner_normals: np.ndarray | None = None
-    files: tuple[Path, ...] = ()
+    files: tuple[ReadFile, ...] = ()
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

@@ -6,7 +6,22 @@ import ast
 import hashlib
 import os
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
+
+
+@dataclass(frozen=True)
+class ReadFile:
+    """Holds what a file was when it was read.
+
+    Attributes:
+        path: of the file; digest: SHA-256 of its contents, in hex digits; state: see `file_state`.
+    """
+
+    path: Path
+    digest: str
+    state: tuple[int, int]
+
 
 SHORT = 16
 """Hex digits of a digest that are enough to tell the files of one cache apart."""

@@ -11,6 +11,7 @@ import numpy as np
 
 from vpog_core.objects.readers.images import decode_texture
 from vpog_core.types import VPOGError
+from vpog_core.utils.fingerprint import ReadFile, digest, file_state
 
 MAX_BYTES = 512 * 2**20
 MAX_TRIANGLES = MAX_VERTICES = 5_000_000
@@ -27,7 +28,7 @@ class MeshFile:
     def __init__(self, path: Path, assets: Path | None = None) -> None:
         self.path, self.assets = path, assets
         self._notes: dict[str, None] = {}
-        self._files: dict[Path, None] = {}
+        self._files: dict[Path, ReadFile] = {}
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -35,9 +36,9 @@ class MeshFile:
         return tuple(self._notes)
 
     @property
-    def files(self) -> tuple[Path, ...]:
+    def files(self) -> tuple[ReadFile, ...]:
         """The files that were read, each once."""
-        return tuple(self._files)
+        return tuple(self._files.values())
 
     def note(self, what: str) -> None:
         """Add a note; `what` completes a sentence that begins with "The mesh 'x.obj'"."""
@@ -121,13 +122,16 @@ class MeshFile:
 
     def _read(self, path: Path, name: str) -> bytes:
         try:
-            size = path.stat().st_size
+            # What a file was is known before it is read: if it changes in between, it counts as changed.
+            state = file_state(path)
+            size = state[0]
             if size > MAX_BYTES:
                 raise self.error(
                     f"needs the file '{name}' of {size >> 20} MiB, more than {MAX_BYTES >> 20}: simplify it"
                 )
-            self._files[path] = None
-            return path.read_bytes()
+            data = path.read_bytes()
+            self._files[path] = ReadFile(path, digest([data]), state)
+            return data
         except OSError as error:
             raise self.error(f"needs the file '{name}', which cannot be opened: {error.strerror}") from None
 
