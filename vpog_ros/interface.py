@@ -194,6 +194,23 @@ the object into the camera's optical frame (x right, y down, z forward), in metr
 are given in that frame; with `publish_at_newest` they are of the newest image.
 """
 
+READING = """\
+## Reading a pose
+
+`ros2 interface show vpog_ros/msg/ObjectPose` explains each field.
+
+- `pose.pose` maps points of the mesh, in metres, into the frame of `header`: it is the pose of the mesh's own
+  origin and axes.
+- `pose.covariance` is [6, 6], row-major: x, y, z in metres, then rotation about x, y, z in radians, about the
+  axes of that frame and at the mesh's origin. All zeros: not known. It describes the errors of correct poses;
+  whether a pose is correct at all, `score` says. Other views and equivalent poses are in neither: ask for
+  `alternatives`.
+- `score` is an estimate of the probability that the pose is correct: points of the object are off by less
+  than 10 % of its diameter on average. See [how accurate it is](../README.md#how-accurate-it-is-today).
+- `detected` is false for a tracked object that no detection of this image shows; `detection_age` says for how
+  long.
+"""
+
 TAIL = """\
 Beside these there is for each subscribed topic `qos_overrides.<topic>.subscription.<policy>` with the
 policies `reliability`, `durability`, `history` and `depth`, read when the process starts; `auto` takes the
@@ -215,6 +232,7 @@ def interface_page() -> str:
         "The node is a lifecycle node: `~/change_state`, `~/get_state` and the other services of "
         "lifecycle_msgs are\nthere, and the topic `~/transition_event`.\n"
     )
+    parts.append(READING)
     parts.append("## Parameters\n")
     for when, title in WHEN.items():
         parts.append(f"### {title}\n\n{_parameters(when)}")

@@ -20,7 +20,7 @@ from vpog_core.inference.observation import Observation
 from vpog_core.inference.onboarding import encode_images
 from vpog_core.inference.query import Query
 from vpog_core.inference.rendered_cluster import cluster_at_pose
-from vpog_core.inference.retrieval import crop_at_turns, retrieve
+from vpog_core.inference.retrieval import best_views, crop_at_turns, template_logits
 from vpog_core.objects.mesh import save_meshes
 from vpog_core.objects.renderer import Renderer
 from vpog_core.objects.viewpoints import nearest_viewpoints, upright_rotation, viewpoint_directions
@@ -132,7 +132,7 @@ def draw_one(estimator: PoseEstimator, scene, frame, detection: Detection, outpu
     observation = Observation(frame.image, scene.camera)
     encoded = encode_images(model, crop_at_turns(crop, observation))
     with torch.inference_mode():
-        best = retrieve(model.describe(encoded), target, 1)[0]
+        best = best_views(template_logits(model.describe(encoded), target), target, 1)[0]
     direction = viewpoint_directions()[best.view]
     views = [int(v) for v in nearest_viewpoints(direction, CLUSTER_SIZE)]
     templates = target.templates

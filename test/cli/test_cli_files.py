@@ -33,6 +33,17 @@ def test_pose_in_words_and_as_json():
     data = json.loads(json.dumps(pose_dict(found)))
     np.testing.assert_allclose(data["T_cam_obj"], T)
     np.testing.assert_allclose(data["quaternion_xyzw"], [0, 0, np.sqrt(0.5), np.sqrt(0.5)], atol=1e-9)
+    assert (data["alternatives"], data["samples"]) == ([], [])
+
+
+def test_alternatives_and_samples_are_in_the_json():
+    T = transform(rotation_z(0.3), [0.1, -0.02, 0.75])
+    found = PoseEstimate("mug", 0, T, 0.83, alternatives=[PoseEstimate("mug", 0, T, 0.4)])
+    found.samples = np.stack([T, T])
+    data = json.loads(json.dumps(pose_dict(found)))
+    np.testing.assert_allclose(data["alternatives"][0]["T_cam_obj"], T)
+    assert data["alternatives"][0]["score"] == 0.4
+    np.testing.assert_allclose(data["samples"], [T, T])
 
 
 def test_no_pose_says_why_and_is_null_in_json():

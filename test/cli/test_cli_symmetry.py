@@ -23,6 +23,7 @@ def test_what_is_printed_is_read_by_the_library(tmp_path, capsys, unit, scale):
     assert (
         first == "crate.ply looks the same after turns by 1/4 about z and by 1/2 about x. For objects.yaml:"
     )
+    assert "&" not in text
     (tmp_path / "objects.yaml").write_text("\n".join(lines))
     library = ObjectLibrary(tmp_path)
     symmetry, mesh = library.symmetry("crate"), library.mesh("crate")

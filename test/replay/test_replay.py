@@ -153,7 +153,7 @@ def test_rerun_is_refused_where_it_is_missing(arguments, tmp_path, capsys, monke
     found = util.find_spec
     monkeypatch.setattr(util, "find_spec", lambda name: None if name == "rerun" else found(name))
     assert main([*arguments, "--output", str(tmp_path / "out"), "--rerun"]) == 2
-    assert "pip install 'vpog_ros[rerun]'" in capsys.readouterr().err
+    assert "pip install rerun-sdk" in capsys.readouterr().err
 
 
 def test_rerun_recording_holds_the_frames(output, arguments, tmp_path):

@@ -163,7 +163,7 @@ def test_vpog_train_says_what_it_lacks_and_shows_what_it_would_do(capsys, monkey
     monkeypatch.setitem(__import__("sys").modules, "hydra", None)
     monkeypatch.delitem(__import__("sys").modules, "vpog_core.training.compose")
     assert main(["train"]) == 2
-    assert "pip install 'vpog_ros[train]'" in capsys.readouterr().err
+    assert "pip install lightning hydra-core tensorboard" in capsys.readouterr().err
 
 
 def test_vpog_train_runs(tmp_path, capsys):

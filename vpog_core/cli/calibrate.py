@@ -42,7 +42,7 @@ Exit status: 0 stored, 2 unusable input."""
 def add_command(add) -> None:
     """Register the subcommand; `add(name, summary, description, epilog, run)` gives its parser."""
     parser = add("calibrate", "fit scores and covariances of new weights", HELP, EXAMPLE, run_calibrate)
-    add_flags(parser, LoadSettings, "weights", "device")
+    add_flags(parser, LoadSettings, "weights", "refiner_weights", "device")
     parser.add_argument(
         "--scenes",
         type=positive,
@@ -87,8 +87,9 @@ def run_calibrate(arguments: argparse.Namespace) -> int:
     # Collect poses in synthetic scenes, compared with the truth.
     calibrators = {}
     with tqdm(total=arguments.scenes, desc="scenes", delay=1, file=sys.stderr) as bar:
-        settings = (weights, arguments.scenes, arguments.frames, arguments.device, arguments.workers)
-        stages = collect(*settings, progress=bar.update, cluster=arguments.cluster)
+        networks = weights, arguments.refiner_weights, arguments.device
+        how = arguments.scenes, arguments.frames, arguments.workers, bar.update, arguments.cluster
+        stages = collect(*networks, *how)
     # Fit the calibrator of each stage: to some scenes, to check it on the others, then to all.
     for name, stage in stages.items():
         checks = stage.scene % CHECKED == CHECKED - 1

@@ -49,7 +49,7 @@ def add_command(add) -> None:
         "--output", required=True, metavar="DIR", help="where results go, and where to resume"
     )
     group = parser.add_argument_group("estimator")
-    add_flags(group, LoadSettings, "weights", "device")
+    add_flags(group, LoadSettings, "weights", "refiner_weights", "device")
     add_flags(group, Options)
     group.add_argument(
         "--second-look", type=count, dest="retry_views", action=RenamedOption, help=argparse.SUPPRESS
@@ -124,6 +124,7 @@ def config_of(arguments: argparse.Namespace):
         # The oracles replace stages of cluster mode.
         stages=not arguments.no_stages and arguments.mode == "cluster",
         weights=arguments.weights,
+        refiner_weights=arguments.refiner_weights,
         device=arguments.device,
         options=Options(**values_of(arguments, Options)),
     )

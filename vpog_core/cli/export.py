@@ -14,7 +14,8 @@ from vpog_core.types import VPOGError
 HELP = """\
 Write the networks as ONNX files of fixed shapes into a folder: encode, retrieve, match, flow and refiner,
 with manifest.json, which lists inputs, outputs, preprocessing and the weights they were made of. Each file
-is run in onnxruntime and compared with torch. Needs pip install 'vpog_ros[onnx]'."""
+is run in onnxruntime and compared with torch. Needs the packages onnx, onnxruntime and
+onnxscript."""
 
 EXAMPLE = """\
 example:

@@ -150,7 +150,10 @@ def roll_pitch_yaw(R: np.ndarray) -> np.ndarray:
 
 
 def pose_dict(estimate: PoseEstimate) -> dict:
-    """Format a pose for programs, ready for JSON: metres, radians; null where there is no pose."""
+    """Format a pose for programs, ready for JSON: metres, radians; null where there is no pose.
+
+    Alternatives and samples are there as far as they were asked for.
+    """
     T, covariance = estimate.T_cam_obj, estimate.covariance
     return {
         "class_id": estimate.class_id,
@@ -163,4 +166,9 @@ def pose_dict(estimate: PoseEstimate) -> dict:
         "inliers": int(estimate.inliers),
         "reprojection_error": float(estimate.reprojection_error),
         "reason": estimate.reason,
+        "alternatives": [
+            {"T_cam_obj": other.T_cam_obj.tolist(), "score": float(other.score)}
+            for other in estimate.alternatives
+        ],
+        "samples": [] if estimate.samples is None else estimate.samples.tolist(),
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 
 from vpog_core.cli.flags import add_unit
@@ -42,6 +43,8 @@ def run_symmetry(arguments: argparse.Namespace) -> int:
         print(f"{path.name} has no symmetry: no turn leaves its shape and its colours where they are.")
         return 0
     entry = {"symmetry": settings} if unit == "auto" else {"unit": unit, "symmetry": settings}
+    # By way of JSON: YAML writes a list that two axes share as an alias.
+    entry = json.loads(json.dumps(entry))
     text = yaml.safe_dump({path.stem: entry}, default_flow_style=True, sort_keys=False, width=10_000)
     print(f"{path.name} looks the same after turns {_in_words(settings)}. For objects.yaml:")
     print(f"objects:\n  {text.strip()[1:-1]}")

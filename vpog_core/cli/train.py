@@ -63,4 +63,4 @@ def run_train(arguments: argparse.Namespace) -> int:
 def _missing(error: ModuleNotFoundError) -> str:
     if (error.name or "").startswith("vpog_core"):
         return f"This installation lacks '{error.name}': build or install vpog_ros again."
-    return f"Training needs the package '{error.name}': pip install 'vpog_ros[train]'."
+    return f"Training needs the package '{error.name}': pip install lightning hydra-core tensorboard."

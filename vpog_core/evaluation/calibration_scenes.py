@@ -75,8 +75,8 @@ class StageSamples:
 class SceneEvaluator:
     """Estimates poses in synthetic scenes and compares them with the truth."""
 
-    def __init__(self, weights: Path, device: str, frames: int) -> None:
-        self.networks, self.frames = Networks.load(weights, device=device), frames
+    def __init__(self, weights: Path, refiner_weights: Path | None, device: str, frames: int) -> None:
+        self.networks, self.frames = Networks.load(weights, refiner_weights, device), frames
 
     def run(self, number: int) -> tuple[list, ...]:
         """Estimate the poses of one scene.
@@ -109,9 +109,10 @@ class SceneEvaluator:
 
 def collect(
     weights: Path,
+    refiner_weights: str | None,
+    device: str,
     scenes: int,
     frames: int,
-    device: str,
     workers: int = 1,
     progress: Callable[[], None] = lambda: None,
     cluster: str | None = None,
@@ -119,6 +120,7 @@ def collect(
     """Collect the poses that a network finds in scenes of `frames` frames each.
 
     Args:
+        refiner_weights: of the refiner; None or "": those that ship.
         workers: processes; progress: called after each scene.
         cluster: address of a Dask scheduler whose workers are used in place of processes.
 
@@ -131,7 +133,8 @@ def collect(
     # Estimate poses in all scenes.
     take(CALIBRATION, 0, OBJECTS * scenes)
     matched, compared, tracked, flow = rows = ([], [], [], [])
-    arguments = weights.resolve(), device, frames
+    refiner = Path(refiner_weights).resolve() if refiner_weights else None
+    arguments = weights.resolve(), refiner, device, frames
     with WorkerPool(SceneEvaluator, arguments, min(workers, scenes), cluster) as pool:
         for found in pool.map(SceneEvaluator.run, range(scenes)):
             for stage, more in zip(rows, found, strict=True):

@@ -21,7 +21,6 @@ from vpog_core.evaluation.results_csv import write_results
 from vpog_core.evaluation.retrieval_recall import retrieval_recall
 from vpog_core.evaluation.runner import Progress, run
 from vpog_core.evaluation.scores import score, summary
-from vpog_core.inference.networks import DEFAULT_REFINER, DEFAULT_WEIGHTS
 from vpog_core.inference.options import DEFAULT_OPTIONS
 from vpog_core.utils.fingerprint import SHORT, digest
 
@@ -88,14 +87,14 @@ def title(config: EvaluationConfig, benchmark: Benchmark) -> str:
 
 
 def _description(config: EvaluationConfig, benchmark: Benchmark) -> dict:
-    weights = Path(config.weights) if config.weights else DEFAULT_WEIGHTS
+    weights, refiner = config.weights_files
     return {
         "dataset": benchmark.name,
         "detections": detections.describe_detections(config.detections),
         "depth": benchmark.has_depth,
         "frames": len(benchmark.keys),
         "weights": _file_named(weights),
-        "refiner": _file_named(DEFAULT_REFINER),
+        "refiner": _file_named(refiner),
         # Print the mode, and options that differ from their defaults.
         "options": {
             name: value

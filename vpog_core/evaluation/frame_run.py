@@ -17,6 +17,7 @@ from vpog_core.evaluation.heldout import CROPS, OBJECTS, SPLITS, HeldOut
 from vpog_core.evaluation.heldout_image import LEVELS
 from vpog_core.evaluation.oracles import STAGES, run_oracles
 from vpog_core.inference.estimator import PoseEstimator
+from vpog_core.inference.networks import DEFAULT_REFINER, DEFAULT_WEIGHTS
 from vpog_core.inference.options import DEFAULT_OPTIONS, Options
 from vpog_core.objects.library import ObjectLibrary
 from vpog_core.types import Detection, Estimates, VPOGError
@@ -34,7 +35,7 @@ class EvaluationConfig:
         limit: how many frames of a dataset, None for all; sensor: whose images, where there are several.
         detections: `gt` or a file.
         methods: of VPOG and SIFT; stages: ask the oracles, too.
-        weights: file, or None for the shipped; device, options: the estimator's.
+        weights, refiner_weights: files, or None for those that ship; device, options: the estimator's.
     """
 
     dataset: str | None = None
@@ -49,8 +50,14 @@ class EvaluationConfig:
     methods: tuple[str, ...] = (VPOG,)
     stages: bool = True
     weights: str | None = None
+    refiner_weights: str | None = None
     device: str = "auto"
     options: Options = DEFAULT_OPTIONS
+
+    @property
+    def weights_files(self) -> tuple[Path, Path]:
+        """The weights files of the network and of the refiner."""
+        return Path(self.weights or DEFAULT_WEIGHTS), Path(self.refiner_weights or DEFAULT_REFINER)
 
     def benchmark(self) -> Benchmark:
         """Make the benchmark."""
@@ -60,13 +67,19 @@ class EvaluationConfig:
 
     def with_absolute_paths(self) -> EvaluationConfig:
         """Return the same config for processes that work in another folder."""
-        named = ["dataset", "weights"] + ["detections"] * (self.detections != "gt")
+        named = ["dataset", "weights", "refiner_weights"] + ["detections"] * (self.detections != "gt")
         paths = {name: str(Path(value).resolve()) for name in named if (value := getattr(self, name))}
         return replace(self, **paths)
 
     def estimator(self, library: Path) -> PoseEstimator:
         """Return the estimator that is evaluated."""
-        return PoseEstimator(library, self.weights, device=self.device, **asdict(self.options))
+        return PoseEstimator(
+            library,
+            self.weights,
+            refiner_weights=self.refiner_weights,
+            device=self.device,
+            **asdict(self.options),
+        )
 
 
 class FrameRunner:

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from vpog_core.evaluation.benchmark import Benchmark, FrameKey
 from vpog_core.evaluation.frame_run import EvaluationConfig, FrameRunner
-from vpog_core.inference.networks import DEFAULT_REFINER, DEFAULT_WEIGHTS
 from vpog_core.types import VPOGError
 from vpog_core.utils.atomic_file import atomic_write
 from vpog_core.utils.fingerprint import SHORT, digest
@@ -64,11 +63,13 @@ def run(
 
 def run_key(config: EvaluationConfig, benchmark: Benchmark) -> str:
     """Compute a key of all that a frame's record depends on: code, weights, options, dataset, detections."""
-    not_options = ("dataset", "weights", "detections", "limit", "objects", "crops", "levels", "splits")
+    not_options = (
+        "dataset", "weights", "refiner_weights", "detections",
+        "limit", "objects", "crops", "levels", "splits",
+    )  # fmt: skip
     options = {k: v for k, v in asdict(config).items() if k not in not_options}
-    weights = Path(config.weights) if config.weights else DEFAULT_WEIGHTS
-    parts = [str(FORMAT), benchmark.fingerprint, json.dumps(options, sort_keys=True), _digest(weights)]
-    parts += [_digest(DEFAULT_REFINER), _code_digest()]
+    parts = [str(FORMAT), benchmark.fingerprint, json.dumps(options, sort_keys=True)]
+    parts += [*map(_digest, config.weights_files), _code_digest()]
     parts.append(config.detections if config.detections == "gt" else _digest(Path(config.detections)))
     return digest(["\n".join(parts)])[:SHORT]
 

@@ -36,7 +36,8 @@ class LoadSettings:
     )
     engine: str = setting(
         "torch",
-        "What runs the networks; onnxruntime is faster on most CPUs, and needs pip install 'vpog_ros[onnx]'.",
+        "What runs the networks; onnxruntime is faster on most CPUs, and needs the packages onnx, "
+        "onnxruntime and onnxscript.",
         choices=("torch", "onnxruntime"),
     )
     cache_dir: str = setting(
@@ -54,8 +55,8 @@ class Options:
 
     mode: str = setting(
         "cluster",
-        "Templates that are tried: cluster tries those around the views that retrieval finds, global tries "
-        "all, which is slower.",
+        "Templates that are tried: cluster tries the four around each view that retrieval finds, global "
+        "tries all 162, which is slower.",
         choices=("cluster", "global"),
     )
     hypotheses: int = setting(

@@ -153,7 +153,9 @@ def require(*modules: str) -> None:
     """
     for module in modules:
         if find_spec(module) is None:
-            raise VPOGError(f"The Python package '{module}' is not installed: pip install 'vpog_ros[onnx]'.")
+            raise VPOGError(
+                f"The Python package '{module}' is not installed: pip install onnx onnxruntime onnxscript."
+            )
 
 
 def open_session(path: Path, threads: int = 1):

@@ -25,9 +25,7 @@ def check_rerun() -> None:
         VPOGError: it is not.
     """
     if importlib.util.find_spec("rerun") is None:
-        raise VPOGError(
-            "--rerun needs the package rerun-sdk: `pip install 'vpog_ros[rerun]'`, or leave it out."
-        )
+        raise VPOGError("--rerun needs the package rerun-sdk: `pip install rerun-sdk`, or leave it out.")
 
 
 class RerunLog:

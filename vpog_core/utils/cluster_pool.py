@@ -57,7 +57,7 @@ class ClusterPool:
 
 def _connect(address: str):
     if find_spec("distributed") is None:
-        raise VPOGError("--cluster needs the Python package 'distributed': pip install 'vpog_ros[cluster]'.")
+        raise VPOGError("--cluster needs the Python package 'distributed': pip install distributed.")
     from distributed import Client
 
     try:
