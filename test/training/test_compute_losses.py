@@ -21,9 +21,9 @@ NOTHING = LossWeights(**dict.fromkeys(NAMES, 0.0))
 
 @pytest.fixture(scope="module")
 def batch(training_objects) -> Batch:
-    """Return one sample: two queries, two templates to match, two more for retrieval."""
+    """Return one sample: two queries, two templates to match, 24 more for retrieval."""
     small = VPOGTrainDataset(
-        training_objects, SceneAssets([], training_objects), 112, seed=3, queries=2, cluster=2, negatives=2
+        training_objects, SceneAssets([], training_objects), 112, seed=3, queries=2, cluster=2, negatives=24
     )
     sample = small[0]
     return Batch(**{key: torch.from_numpy(np.asarray(value))[None] for key, value in sample.items()})
@@ -40,7 +40,7 @@ def only(name, weight=1.0) -> LossWeights:
 
 
 def test_the_loss_is_the_weighted_sum_of_its_parts(model, batch):
-    weights = LossWeights()
+    weights = LossWeights(regularization=0.01)
     loss, scores = compute_losses(model, batch, weights, offset=(1, 3))
     assert loss.requires_grad
     assert not any(v.requires_grad for v in scores.values())
@@ -149,7 +149,7 @@ def test_the_encoder_learns_from_what_is_matched_alone(model, batch):
     model.encode = lambda images: sizes.append((len(images), torch.is_grad_enabled())) or real(images)
     compute_losses(model, batch, only("retrieval"), (0, 0))
     compute_losses(model, without, only("retrieval"), (0, 0))
-    assert sizes == [(4, True), (2, False), (4, True)]
+    assert sizes == [(4, True), (24, False), (4, True)]
 
 
 @pytest.mark.parametrize("emptied", ["query_depth", "template_depth"])

@@ -76,6 +76,16 @@ def test_the_stepwise_rate_goes_down_at_every_step(module):
     assert module.rate(1000) == module.rate(5000) == pytest.approx(0.1)
 
 
+def test_the_rate_may_stay_and_fall_at_the_end_alone(module):
+    module.scheduler = SchedulerConfig(t_max=4, decay=0.25, eta_min=1e-5, stepwise=True, warmup_steps=0)
+    assert [module.rate(step) for step in (0, 700, 1500)] == [1.0] * 3
+    assert module.rate(1750) == pytest.approx((1 + 0.1) / 2)
+    assert module.rate(2000) == pytest.approx(0.1)
+    # Made twice as long before it falls, the run goes on as if it had been begun so.
+    module.scheduler.t_max = 8
+    assert module.rate(1500) == module.rate(2999) == 1.0
+
+
 def test_biases_norms_and_frozen_parts_do_not_decay(network):
     network.freeze_encoder()
     decayed, plain = decay_groups(network, 0.02)

@@ -121,6 +121,19 @@ def test_retrieval_is_least_at_the_softened_distance():
     assert flipped_scores["retrieval_error"] > 20
 
 
+def test_what_is_no_candidate_of_retrieval_has_no_part_in_it():
+    torch.manual_seed(0)
+    logits, distance = torch.randn(2, 3, 8, requires_grad=True), torch.rand(2, 3, 8)
+    expected, scores = retrieval_loss(logits[..., 1:], distance[..., 1:])
+    distance[..., 0] = torch.inf
+    loss, found = retrieval_loss(logits, distance)
+    assert loss.item() == pytest.approx(expected.item())
+    assert found == scores
+    loss.backward()
+    assert logits.grad.isfinite().all()
+    assert (logits.grad[..., 0] == 0).all()
+
+
 def test_retrieval_error_is_degrees_beyond_the_best():
     distance = torch.deg2rad(torch.tensor([[10.0, 25.0, 60.0], [40.0, 10.0, 20.0]]))
     logits = torch.tensor([[0.0, 5.0, 0.0], [0.0, 5.0, 0.0]])

@@ -57,7 +57,7 @@ def test_the_defaults_are_those_written_down():
     assert (weights.classification, weights.flow, weights.regularization, weights.pose) == (
         1.0,
         1.0,
-        0.01,
+        0.0,
         0.5,
     )
 

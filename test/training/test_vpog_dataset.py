@@ -117,6 +117,12 @@ def test_rotation_distance_is_the_geodesic(sample):
     assert distance[0, 1, 9].item() == pytest.approx(expected, abs=1e-5)
 
 
+def test_each_query_has_a_right_view_among_the_candidates(dataset):
+    nearest = np.concatenate([dataset[index]["distance"].min(axis=1) for index in range(6)])
+    # A view lies within 11 degrees, at a roll that is 15 off at most; turned symmetries come nearer.
+    assert np.degrees(nearest.max()) < 20
+
+
 def test_kinds_are_mixed_by_weight(training_objects):
     probabilities = object_probabilities(["a", "b", "b", "b"], {"a": 1.0, "b": 3.0})
     np.testing.assert_allclose(probabilities, [0.25, 0.25, 0.25, 0.25])
@@ -149,6 +155,9 @@ def test_refined_groups_have_a_reference_at_nearly_the_queries_pose(training_obj
             sample["query_T"][:, :3, 3], axis=1
         )
         assert (np.abs(np.log(far)) < 0.35).all()
+        # It is no candidate of retrieval, which has the templates alone.
+        assert np.isinf(sample["distance"][:, 0]).all()
+        assert np.isfinite(sample["distance"][:, 1:]).all()
 
 
 def test_photometry_may_be_left_to_the_device(training_objects):

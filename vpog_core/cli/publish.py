@@ -90,12 +90,13 @@ def _check_tree(tree: Path, name: str) -> None:
 
 
 def _key(arguments: argparse.Namespace) -> str:
-    """Return a folder name that is unique for a weights file and the refiner beside it."""
+    """Return a folder name that is unique for a weights file, the refiner beside it, and the code."""
+    from vpog_core.evaluation.runner import code_digest
     from vpog_core.inference.networks import DEFAULT_REFINER
 
     refiner = DEFAULT_REFINER.read_bytes()
     try:
-        key = digest([Path(arguments.weights), refiner])[:12]
+        key = digest([Path(arguments.weights), refiner, code_digest()])[:12]
     except OSError as error:
         raise VPOGError(
             f"There are no weights '{arguments.weights}' ({error.strerror}): check the path."

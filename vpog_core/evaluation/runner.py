@@ -17,7 +17,7 @@ from vpog_core.utils.worker_pool import WorkerPool
 
 FORMAT = 3
 """Format of stored frames; increase it when their content, or how errors are computed, changes."""
-CODE_FOLDERS = ("bop", "geometry", "inference", "io", "models", "objects", "synthetic")
+CODE_FOLDERS = ("bop", "evaluation", "geometry", "inference", "io", "models", "objects", "synthetic")
 """Folders whose code determines a frame's record; a change there invalidates stored frames."""
 
 Progress = Callable[[str, int, int], None]
@@ -69,7 +69,7 @@ def run_key(config: EvaluationConfig, benchmark: Benchmark) -> str:
     )  # fmt: skip
     options = {k: v for k, v in asdict(config).items() if k not in not_options}
     parts = [str(FORMAT), benchmark.fingerprint, json.dumps(options, sort_keys=True)]
-    parts += [*map(_digest, config.weights_files), _code_digest()]
+    parts += [*map(_digest, config.weights_files), code_digest()]
     parts.append(config.detections if config.detections == "gt" else _digest(Path(config.detections)))
     return digest(["\n".join(parts)])[:SHORT]
 
@@ -108,7 +108,8 @@ def _run(runner: FrameRunner, key: FrameKey) -> tuple[FrameKey, dict]:
     return key, runner.run(key)
 
 
-def _code_digest() -> str:
+def code_digest() -> str:
+    """Compute a digest of the code that poses and their errors depend on."""
     root = Path(__file__).parent.parent
     return digest(sorted(path for room in CODE_FOLDERS for path in (root / room).rglob("*.py")))
 

@@ -124,6 +124,8 @@ class StopCleanly(L.Callback):
             signal.signal(*self._before.popitem())
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+        if (batch_idx + 1) % trainer.accumulate_grad_batches:
+            return  # The gradient of half a step would be lost.
         over = self.interrupted or time.monotonic() > self.deadline
         if trainer.world_size > 1:
             over = trainer.strategy.reduce_boolean_decision(over, all=False)

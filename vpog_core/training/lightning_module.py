@@ -141,10 +141,14 @@ class NetworkLightning(L.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def rate(self, step: int) -> float:
-        """Return the learning rate after `step` steps over the highest one: linear warm-up times cosine."""
+        """Return the learning rate after `step` steps over the highest one.
+
+        A linear warm-up, times one until the rate falls, by a cosine.
+        """
         config = self.scheduler
         epochs = step / self.epoch_steps if config.stepwise else step // self.epoch_steps
-        down = 0.5 * (1 + math.cos(math.pi * min(1.0, epochs / config.t_max)))
+        done = 1 + (epochs / config.t_max - 1) / max(config.decay, 1e-9)
+        down = 0.5 * (1 + math.cos(math.pi * min(1.0, max(0.0, done))))
         floor = config.eta_min / self.optimizer.lr
         warm = min(1.0, (step + 1) / config.warmup_steps) if config.warmup_steps else 1.0
         return warm * (floor + (1 - floor) * down)

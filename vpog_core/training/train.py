@@ -23,6 +23,7 @@ from vpog_core.models.checkpoint import COARSE, REFINER, load_refiner, load_weig
 from vpog_core.models.croco import init_encoder
 from vpog_core.models.refiner import RefinerNet
 from vpog_core.models.vpog_model import VPOGModel
+from vpog_core.training.allocator import keep_freed_memory
 from vpog_core.training.callbacks import (
     CHECKPOINT,
     WEIGHTS,
@@ -269,6 +270,7 @@ def _flatten(values: dict, prefix: str = "") -> Iterator[tuple[str, object]]:
 def _prepare_process(config: TrainConfig) -> None:
     """Set the number of threads, and silence warnings that are expected."""
     cv2.setNumThreads(0)  # before any fork: OpenCV's thread pool does not survive one
+    keep_freed_memory()
     if config.trainer.threads:
         torch.set_num_threads(config.trainer.threads)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)

@@ -49,11 +49,14 @@ class SchedulerConfig:
 
     Attributes:
         t_max: epochs until the cosine has come down; eta_min: the last learning rate.
+        decay: fraction of `t_max`, at its end, over which the rate falls; it is constant before that. With
+            less than 1 a run can be made longer before it ends, without a start at a higher rate.
         stepwise: follow the cosine at every step, not once an epoch.
         warmup_steps: steps over which the rate grows from zero.
     """
 
     t_max: int = 100
+    decay: float = 1.0
     eta_min: float = 1e-6
     stepwise: bool = False
     warmup_steps: int = 200

@@ -34,7 +34,8 @@ class VPOGTrainDataset(Dataset):
     Args:
         objects: what is drawn from; assets: backgrounds, clutter and light.
         size: side of crops and templates, pixels; seed: of everything random.
-        queries: Q; cluster: S templates for matching; negatives: further templates for retrieval.
+        queries: Q; cluster: S templates for matching; negatives: further templates for retrieval, of which
+            Q, or all, are the right ones of the queries.
         refined_fraction: of the samples whose reference is rendered at nearly the queries' pose, as in
             refinement.
         length: items.
@@ -66,7 +67,8 @@ class VPOGTrainDataset(Dataset):
         self._rendered, self._annotated = RenderedQueries(assets, size), AnnotatedQueries(size)
         # Cameras of templates look at boxes and differ from these by about a degree: too little to matter.
         upright = np.stack([upright_rotation(d) for d in viewpoint_directions()])
-        self._selector = TemplateSelector(upright, cluster, negatives)
+        self._right = min(queries, negatives)
+        self._selector = TemplateSelector(upright, cluster, negatives - self._right)
         self._probabilities = (
             object_probabilities([obj.kind for obj in objects], weights) if weights else None
         )
@@ -80,7 +82,8 @@ class VPOGTrainDataset(Dataset):
         query_rgb [Q, P, P, 3] uint8, query_depth [Q, P, P], query_K [Q, 3, 3], query_T [Q, 4, 4],
         template_rgb [T, P, P, 3] uint8, template_depth [S, P, P], template_K [S, 3, 3],
         template_T [T, 4, 4], directions [S, 3] (in the reference view's frame), diameter [],
-        distance [Q, T] (radians between query and template).
+        distance [Q, T] (radians between query and template; infinite where the template is no candidate of
+        retrieval, such as a reference rendered at the queries' pose).
 
         Of the poses of a symmetric object that look alike, query_T is the one nearest to the reference, and
         distance that to the nearest one.
@@ -106,8 +109,14 @@ class VPOGTrainDataset(Dataset):
         # Choose the equivalent poses nearest to the reference; collect the labels' inputs.
         sample = {key: np.stack([q[key] for q in queries]) for key in queries[0]}
         sample["query_T"] = np.stack([obj.symmetry.nearest(T, T_ref) for T in sample["query_T"]])
+        # Retrieval finds the right view of each query among the candidates.
+        right = self._selector.nearest_to(rng, sample["query_T"][: self._right, :3, :3])
+        for key, values in render_templates(obj.renderer, right, self.size).items() if self._right else ():
+            templates[key] = np.concatenate([templates[key], values])
         rotations = sample["query_T"][:, :3, :3], templates["template_T"][:, :3, :3]
         sample["distance"] = obj.symmetry.least_angles(*rotations)
+        if pose.refined:
+            sample["distance"][:, 0] = np.inf
         directions = viewpoint_directions()[selection.views[: self.cluster]]
         directions[0] = pose.anchor if pose.refined else directions[0]
         sample["directions"] = directions @ R_ref.T

@@ -26,7 +26,7 @@ class LossWeights:
     encoder_classification: float = 0.4
     flow: float = 1.0
     retrieval: float = 1.0
-    regularization: float = 0.01
+    regularization: float = 0.0
     pose: float = 0.5
 
     def __post_init__(self) -> None:

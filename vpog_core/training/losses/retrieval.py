@@ -15,13 +15,17 @@ def retrieval_loss(logits: Tensor, distance: Tensor) -> tuple[Tensor, dict[str, 
     """Compute the soft cross-entropy of each query with its candidates.
 
     Args:
-        logits: [..., Q, T]; distance: [..., Q, T] radians between query and candidate on SO(3).
+        logits: [..., Q, T]; distance: [..., Q, T] radians between query and candidate on SO(3), infinite
+            where a template is no candidate.
 
     Returns:
         the loss; `retrieval_error` (degrees beyond the best candidate, mean).
     """
+    none = distance.isinf()
     target = (-((distance / SOFTNESS) ** 2)).softmax(dim=-1)
-    loss = -(target * logits.float().log_softmax(dim=-1)).sum(dim=-1).mean()
+    logits = logits.float().masked_fill(none, -torch.inf)
+    # What is no candidate has neither probability nor weight, and their product is no number.
+    loss = -(target * logits.log_softmax(dim=-1).masked_fill(none, 0.0)).sum(dim=-1).mean()
     chosen = distance.gather(-1, logits.argmax(dim=-1, keepdim=True)).squeeze(-1)
     error = torch.rad2deg(chosen - distance.amin(dim=-1)).mean()
     return loss, {"retrieval_error": error.detach()}

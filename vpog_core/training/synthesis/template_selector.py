@@ -1,4 +1,4 @@
-"""Select the templates of a training query: a cluster around a reference view, and negatives."""
+"""Select the templates of a training query: a cluster around a reference view, and further candidates."""
 
 from __future__ import annotations
 
@@ -15,8 +15,15 @@ REFERENCE_NEIGHBOURS = 7
 """The reference is one of this many views nearest to the query's, as retrieval is not exact."""
 FAR_NEIGHBOURS = 60
 """Wrong views are drawn from this many nearest ones, without the first `REFERENCE_NEIGHBOURS`."""
+WRONG_ROLLS, WRONG_VIEWS = 1, 2
+"""Of eight negatives, those of a near view at a wrong roll, and those of another view near it; the others are
+any view at any roll, which retrieval confuses most."""
 LEAST_TURN, VIEW_TURN = 0.4, 0.2
 """Least error of a wrong roll; standard deviation of a wrong view's roll (radians)."""
+
+
+ROLL_ERROR = np.radians(15.0)
+"""Largest error of the roll of the best candidate: half of the step between two rolls of a template."""
 
 
 def roll_free_distance(R: Tensor, R_ref: Tensor) -> tuple[Tensor, Tensor]:
@@ -103,10 +110,20 @@ class TemplateSelector:
         drawn = self.select(R, generator, exact)
         return Selection(np.array(drawn.views[0].tolist()), np.array(drawn.rolls[0].tolist()), self.cluster)
 
+    def nearest_to(self, rng: np.random.Generator, R: np.ndarray) -> Selection:
+        """Draw the right candidate of each query seen by cameras R [B, 3, 3]: the nearest view, at its roll.
+
+        Retrieval compares a crop with all views at steps of the roll: it has a candidate as near as this one.
+        """
+        cameras = torch.as_tensor(R, dtype=torch.float64)
+        views = self.nearest(cameras, 1)[:, 0]
+        rolls = roll_free_distance(self.rotations[views], cameras)[1].numpy()
+        return Selection(views.numpy(), rolls + rng.uniform(-ROLL_ERROR, ROLL_ERROR, len(rolls)), 0)
+
     def _negative_kinds(self, u: Tensor, sign: Tensor, generator) -> tuple[Tensor, Tensor, Tensor]:
-        """Draw ranks (`low` to below `high`) and turns: three wrong rolls, three wrong views, two of any."""
+        """Draw ranks (`low` to below `high`) and turns: some wrong rolls, some wrong views, some of any."""
         kind = torch.arange(self.negatives, device=u.device).expand(len(u), -1) % 8
-        roll, view = kind < 3, (kind >= 3) & (kind < 6)
+        roll, view = kind < WRONG_ROLLS, (kind >= WRONG_ROLLS) & (kind < WRONG_ROLLS + WRONG_VIEWS)
         low = torch.where(view, REFERENCE_NEIGHBOURS, 0)
         high = torch.where(roll, REFERENCE_NEIGHBOURS, torch.where(view, FAR_NEIGHBOURS, len(self.rotations)))
         wrong = (LEAST_TURN + u * (torch.pi - LEAST_TURN)) * torch.where(sign < 0.5, -1, 1)

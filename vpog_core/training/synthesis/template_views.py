@@ -24,7 +24,7 @@ def render_templates(renderer: Renderer, selection: Selection, size: int) -> dic
 
     Returns:
         template_rgb [T, P, P, 3] uint8, template_T [T, 4, 4], template_depth [S, P, P] metres,
-        template_K [S, 3, 3].
+        template_K [S, 3, 3]; without a cluster the first two alone.
     """
     directions, shape = viewpoint_directions(), (size, size)
     out = {"template_rgb": [], "template_depth": [], "template_K": [], "template_T": []}
@@ -42,4 +42,4 @@ def render_templates(renderer: Renderer, selection: Selection, size: int) -> dic
             rgb = renderer.render_rgb(T, K, shape)
         out["template_rgb"].append(cv2.warpAffine(rgb, turn, shape))
         out["template_T"].append(transform(rotation_z(roll), np.zeros(3)) @ T)
-    return {key: np.stack(values) for key, values in out.items()}
+    return {key: np.stack(values) for key, values in out.items() if values}
