@@ -16,7 +16,7 @@ from vpog_core.training.data.batch import Batch
 from vpog_core.training.data_module import ConsecutiveBatches, rank_batches
 from vpog_core.training.lightning_module import VPOGLightning, decay_groups
 from vpog_core.training.losses.compute import compute_losses
-from vpog_core.training.losses.config import LossConfig
+from vpog_core.training.losses.config import LossConfig, LossOptions
 from vpog_core.training.losses.labels import matching_labels
 from vpog_core.training.mixed_precision import NETWORK_METHODS, FullPrecisionOutside
 from vpog_core.training.train_config import OptimizerConfig, SchedulerConfig
@@ -84,6 +84,15 @@ def test_the_rate_may_stay_and_fall_at_the_end_alone(module):
     # Made twice as long before it falls, the run goes on as if it had been begun so.
     module.scheduler.t_max = 8
     assert module.rate(1500) == module.rate(2999) == 1.0
+
+
+def test_retrieval_alone_is_trained_in_between(module, batch):
+    module.loss = LossConfig(options=LossOptions(matching_every=3, pose_patches=4, pose_samples=16))
+    terms = [set(module.training_losses(module.network, batch, number)[1]) for number in range(4)]
+    assert "flow" in terms[0] & terms[3]
+    assert all("retrieval" in found for found in terms)
+    assert not any("flow" in found or "classification" in found for found in terms[1:3])
+    assert "flow" in module.validation_losses(module.network, batch)[1]
 
 
 def test_biases_norms_and_frozen_parts_do_not_decay(network):

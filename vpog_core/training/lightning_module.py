@@ -18,7 +18,7 @@ from vpog_core.models.refiner import RefinerNet, ResidualBlock
 from vpog_core.models.vpog_model import VPOGModel
 from vpog_core.training.data.batch import Batch, HypothesisBatch, RefinerBatch
 from vpog_core.training.losses.compute import compute_losses, supervised_pixel
-from vpog_core.training.losses.config import LossConfig
+from vpog_core.training.losses.config import LossConfig, LossWeights
 from vpog_core.training.losses.refiner import (
     RefinerLossConfig,
     refined_pose_scores,
@@ -205,13 +205,17 @@ class VPOGLightning(NetworkLightning):
         self.loss = loss
 
     def training_losses(self, network, batch: Batch, number: int) -> tuple[Tensor, dict[str, Tensor]]:
-        return self._losses(network, batch, offset=supervised_pixel(number))
+        weights, every = self.loss.weights, self.loss.options.matching_every
+        weights = weights if number % every == 0 else weights.retrieval_alone()
+        return self._losses(network, batch, weights, offset=supervised_pixel(number // every))
 
     def validation_losses(self, network, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        return self._losses(network, batch, offset=(2, 1), predicted_fraction=1.0)
+        return self._losses(network, batch, self.loss.weights, offset=(2, 1), predicted_fraction=1.0)
 
-    def _losses(self, network, batch: Batch, **options) -> tuple[Tensor, dict[str, Tensor]]:
-        return compute_losses(network, batch, self.loss.weights, options=self.loss.options, **options)
+    def _losses(
+        self, network, batch: Batch, weights: LossWeights, **options
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        return compute_losses(network, batch, weights, options=self.loss.options, **options)
 
     def draw(self, batch: Batch, count: int) -> list[np.ndarray]:
         return draw_batch(self.averaged, batch, count)

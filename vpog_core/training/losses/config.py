@@ -29,6 +29,10 @@ class LossWeights:
     regularization: float = 0.0
     pose: float = 0.5
 
+    def retrieval_alone(self) -> LossWeights:
+        """Return the weight of retrieval, and 0 for all other terms."""
+        return LossWeights(**dict.fromkeys(vars(self), 0.0) | {"retrieval": self.retrieval})
+
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
             if not 0 <= value < float("inf"):
@@ -40,6 +44,8 @@ class LossOptions:
     """Declares how the loss terms are computed.
 
     Attributes:
+        matching_every: of so many steps one computes all terms, the others retrieval alone, which takes half
+            the time; on several GPUs that needs a strategy which finds unused parameters.
         unseen_weight: of unseen patches against seen ones, each kind averaged apart.
         label_smoothing: fraction of a class label that is spread over all classes, 0..1.
         flow_kind: l1 or huber; huber_px: where Huber's loss turns linear, pixels.
@@ -50,6 +56,7 @@ class LossOptions:
             regularization).
     """
 
+    matching_every: int = 1
     unseen_weight: float = 0.5
     label_smoothing: float = 0.0
     flow_kind: str = "l1"
@@ -71,7 +78,12 @@ class LossOptions:
                 raise VPOGError(f"{name} is {getattr(self, name)}: give 0 or more.")
         if not self.huber_px > 0:
             raise VPOGError(f"huber_px is {self.huber_px}: give a number of pixels above 0.")
-        for name, least in (("pose_queries", 1), ("pose_patches", 2), ("pose_samples", 16)):
+        for name, least in (
+            ("matching_every", 1),
+            ("pose_queries", 1),
+            ("pose_patches", 2),
+            ("pose_samples", 16),
+        ):
             if not getattr(self, name) >= least:
                 raise VPOGError(f"{name} is {getattr(self, name)}: give {least} or more.")
 
