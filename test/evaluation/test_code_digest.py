@@ -4,8 +4,8 @@ from vpog_core.evaluation.runner import CODE_FOLDERS
 
 grimp = pytest.importorskip("grimp")  # of import-linter
 
-NO_RESULTS = {"cancellation", "evaluation", "setting", "threads", "types", "utils"}
-"""Rooms that hold values, files and processes, and compute nothing. What evaluation computes has `FORMAT`."""
+NO_RESULTS = {"cancellation", "setting", "threads", "types", "utils"}
+"""Packages that hold values, files and processes, and compute nothing."""
 
 
 def test_stored_frames_depend_on_all_the_code_that_computes_them():

@@ -37,7 +37,7 @@ def test_devices(monkeypatch):
         assert "'cpu'" in text
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert choose_device("auto") == "cuda"
-    assert choose_device("cuda:1") == "cuda:1"
+    assert "CUDA_VISIBLE_DEVICES" in error_of(lambda: choose_device("cuda:1"))
 
 
 def test_descriptors_come_from_the_cache_when_these_weights_made_them(

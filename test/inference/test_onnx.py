@@ -88,7 +88,7 @@ def test_a_damaged_file_is_named(tmp_path):
 
 def test_a_missing_package_is_named(monkeypatch, tmp_path, torch_networks):
     monkeypatch.setattr(onnx_export, "find_spec", lambda name: None)
-    with pytest.raises(VPOGError, match=r"'onnx' is not installed: pip install 'vpog_ros\[onnx\]'"):
+    with pytest.raises(VPOGError, match="'onnx' is not installed: pip install onnx onnxruntime onnxscript"):
         export_onnx(*torch_networks, tmp_path, {})
 
 

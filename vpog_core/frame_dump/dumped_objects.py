@@ -14,6 +14,7 @@ from vpog_core.objects.library_entries import ObjectEntry
 from vpog_core.objects.mesh import Mesh
 from vpog_core.objects.mesh_arrays import read_mesh, write_mesh
 from vpog_core.types import VPOGError
+from vpog_core.utils.fingerprint import ReadFile
 
 
 def object_path(folder: Path, number: int) -> Path:
@@ -59,7 +60,7 @@ def _read_mesh(path: Path) -> Mesh:
     try:
         if path.is_symlink():
             raise ValueError("it is a link")
-        mesh = replace(read_mesh(path), files=(path,))
+        mesh = replace(read_mesh(path), files=(ReadFile.of(path),))
         _check(mesh)
     except OSError as error:
         raise VPOGError(f"The mesh '{path}' of the dump cannot be read ({error}): copy it again.") from error

@@ -9,20 +9,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-
-@dataclass(frozen=True)
-class ReadFile:
-    """Holds what a file was when it was read.
-
-    Attributes:
-        path: of the file; digest: SHA-256 of its contents, in hex digits; state: see `file_state`.
-    """
-
-    path: Path
-    digest: str
-    state: tuple[int, int]
-
-
 SHORT = 16
 """Hex digits of a digest that are enough to tell the files of one cache apart."""
 
@@ -66,6 +52,29 @@ def file_state(path: Path) -> tuple[int, int]:
     """
     found = os.stat(path)
     return found.st_size, found.st_mtime_ns
+
+
+@dataclass(frozen=True)
+class ReadFile:
+    """Holds what a file was when it was read.
+
+    Attributes:
+        path: of the file; digest: SHA-256 of its contents, in hex digits; state: see `file_state`.
+    """
+
+    path: Path
+    digest: str
+    state: tuple[int, int]
+
+    @classmethod
+    def of(cls, path: Path) -> ReadFile:
+        """Describe a file as it is now.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        state = file_state(path)
+        return cls(path, digest([path]), state)
 
 
 def safe_name(name: str) -> str:
