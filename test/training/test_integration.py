@@ -26,7 +26,7 @@ from vpog_core.types import MatchView
 from vpog_core.visualization.flow_image import draw_match
 
 SIZE = 112
-PARTS = ("classification", "encoder_classification", "flow", "retrieval", "regularization", "pose")
+PARTS = ("classification", "encoder_classification", "flow", "retrieval", "pose")
 
 
 @pytest.fixture(scope="module")
