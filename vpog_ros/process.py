@@ -90,6 +90,10 @@ def spin(executor: MultiThreadedExecutor, shutdown_event: threading.Event) -> No
         except InvalidHandle:
             # A transition destroyed an entity that the executor was about to wait for: ros2/rclpy issue 1142.
             continue
+        except RuntimeError as error:
+            # The executor was shut down while it was about to run a callback.
+            if not shutdown_event.is_set():
+                get_logger("vpog_node").error(error_log(error))
         except Exception as error:
             get_logger("vpog_node").error(error_log(error))
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 
 from vpog_core.types import Camera, Detection
+from vpog_ros import process
 
 from .node_process import STARTUP_S
 
@@ -195,3 +198,19 @@ def test_when_nothing_is_under_way(start_for_test, client, untrained):
     assert client.spin_until(lambda: "unconfigured" in client.node.get_node_names(), STARTUP_S)
     assert unconfigured.seconds_to_end(signal.SIGTERM) < BOUND_S
     assert active.seconds_to_end(signal.SIGTERM) < BOUND_S
+
+
+@pytest.mark.parametrize(("ended", "logged"), [(True, 0), (False, 1)])
+def test_what_an_executor_refuses_at_its_end_is_no_error(monkeypatch, ended, logged):
+    said: list[str] = []
+    monkeypatch.setattr(process, "get_logger", lambda name: SimpleNamespace(error=said.append))
+    shutdown_event = threading.Event()
+
+    def spin_once(timeout_sec: float) -> None:
+        if ended or said:
+            shutdown_event.set()
+        if not said:
+            raise RuntimeError("cannot schedule new futures after shutdown")
+
+    process.spin(SimpleNamespace(spin_once=spin_once), shutdown_event)
+    assert len(said) == logged

@@ -34,7 +34,7 @@ def work(tool, item):
     return item, tool["process"], tool["items"]
 
 class SceneEvaluator:
-    def __init__(self, weights, device, frames):
+    def __init__(self, weights, refiner_weights, device, frames):
         self.frames = frames
 
     def run(self, scene):
