@@ -28,7 +28,7 @@ from vpog_ros.estimation_request import (
 )
 from vpog_ros.newest_detections import MAX_CLASSES, MAX_MESSAGES, NewestDetections
 from vpog_ros.parameters import Settings
-from vpog_ros.request_detections import DETECTOR_S, GRACE_S, RequestDetections
+from vpog_ros.request_detections import DETECTOR_S, GRACE_S, RequestDetections, RequestedObjects
 
 
 class Caller:
@@ -181,16 +181,26 @@ class Library:
         return class_id
 
 
-@pytest.mark.parametrize("second", [1, 2])
-def test_label_maps_tell_where_to_look_as_other_detections_do(second):
-    newest = NewestDetections()
-    newest.label_maps = LabelMapReader({3: "mug"})
-    newest.add(label_map())
+def found_for(newest: NewestDetections, second: int, waited_s: float, **settings) -> RequestedObjects:
+    """Find what a request for the mug uses in an image of 20x20 pixels, `waited_s` after it came."""
     header = Header()
     header.stamp.sec = second
     detections = RequestDetections(Library, lambda name: "", dict, newest)
     camera = Camera(np.array([[20.0, 0, 10], [0, 20, 10], [0, 0, 1]]), 20, 20)
-    asked = detections.find(Estimate.Goal(objects=["mug"]), header, camera, 3.0, Settings())
+    return detections.find(Estimate.Goal(objects=["mug"]), header, camera, waited_s, Settings(**settings))
+
+
+def labelled() -> NewestDetections:
+    """Return what a detector has sent: a label map of second 1 that shows the mug."""
+    newest = NewestDetections()
+    newest.label_maps = LabelMapReader({3: "mug"})
+    newest.add(label_map())
+    return newest
+
+
+@pytest.mark.parametrize("second", [1, 2])
+def test_label_maps_tell_where_to_look_as_other_detections_do(second):
+    asked = found_for(labelled(), second, waited_s=3.0)
     (mug,) = asked.detections
     assert mug.box.tolist() == [10, 0, 19, 19]
     assert mug.mask[:, 10:].all()
@@ -200,11 +210,8 @@ def test_label_maps_tell_where_to_look_as_other_detections_do(second):
 def test_a_broken_label_map_hinders_no_callback_and_is_told_to_who_asks():
     newest = NewestDetections()
     newest.add(label_map("rgb8"))
-    detections = RequestDetections(Library, lambda name: "", dict, newest)
-    camera = Camera(np.array([[20.0, 0, 10], [0, 20, 10], [0, 0, 1]]), 20, 20)
-    header = newest.of_stamp(10**9).message.header
     with pytest.raises(VPOGError, match="encoding 'rgb8'"):
-        detections.find(Estimate.Goal(objects=["mug"]), header, camera, 3.0, Settings())
+        found_for(newest, 1, waited_s=3.0)
 
 
 @pytest.mark.parametrize(
@@ -218,15 +225,7 @@ def test_a_broken_label_map_hinders_no_callback_and_is_told_to_who_asks():
     ],
 )
 def test_how_long_is_waited_for_detections_of_the_image(second, waited_s, oldest_s, waits, age):
-    newest = NewestDetections()
-    newest.label_maps = LabelMapReader({3: "mug"})
-    newest.add(label_map())
-    header = Header()
-    header.stamp.sec = second
-    detections = RequestDetections(Library, lambda name: "", dict, newest)
-    camera = Camera(np.array([[20.0, 0, 10], [0, 20, 10], [0, 0, 1]]), 20, 20)
-    goal, settings = Estimate.Goal(objects=["mug"]), Settings(max_detection_age=oldest_s)
-    asked = detections.find(goal, header, camera, waited_s, settings)
+    asked = found_for(labelled(), second, waited_s, max_detection_age=oldest_s)
     assert bool(asked.waits_for) == (waits or not asked.detections)
     assert [asked.ages.get("mug", 0.0) for _ in asked.detections] == ([] if age is None else [age])
 
@@ -234,13 +233,8 @@ def test_how_long_is_waited_for_detections_of_the_image(second, waited_s, oldest
 def test_an_object_that_its_detector_does_not_see_is_not_waited_for_long():
     newest = NewestDetections()
     newest.add(message(1, "can"))
-    header = Header()
-    header.stamp.sec = 1
-    detections = RequestDetections(Library, lambda name: "", dict, newest)
-    camera = Camera(np.array([[20.0, 0, 10], [0, 20, 10], [0, 0, 1]]), 20, 20)
-    goal = Estimate.Goal(objects=["mug"])
-    assert detections.find(goal, header, camera, GRACE_S - 0.1, Settings()).waits_for
-    asked = detections.find(goal, header, camera, GRACE_S + 0.1, Settings())
+    assert found_for(newest, 1, GRACE_S - 0.1).waits_for
+    asked = found_for(newest, 1, GRACE_S + 0.1)
     assert not asked.waits_for
     assert [m.class_id for m in asked.missing] == ["mug"]
 

@@ -16,8 +16,8 @@ REFERENCE_NEIGHBOURS = 7
 FAR_NEIGHBOURS = 60
 """Wrong views are drawn from this many nearest ones, without the first `REFERENCE_NEIGHBOURS`."""
 WRONG_ROLLS, WRONG_VIEWS = 1, 2
-"""Of eight negatives, those of a near view at a wrong roll, and those of another view near it; the others are
-any view at any roll, which retrieval confuses most."""
+"""Numbers of negatives, of each eight, that show a near view at a wrong roll, and another view beside it; the
+others show any view at any roll, which retrieval confuses most."""
 LEAST_TURN, VIEW_TURN = 0.4, 0.2
 """Least error of a wrong roll; standard deviation of a wrong view's roll (radians)."""
 
