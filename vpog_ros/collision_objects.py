@@ -12,7 +12,7 @@ from std_msgs.msg import Header
 from vpog_core.objects.mesh_simplification import simplify
 from vpog_core.types import PoseEstimate
 from vpog_ros import optional
-from vpog_ros.conversions import pose_to_message
+from vpog_ros.conversions import pose_to_message, prefixed_name
 from vpog_ros.parameters import Settings
 
 MAX_TRIANGLES = 1000
@@ -74,7 +74,7 @@ class CollisionObjects:
         is_known = subscribers <= self._subscribers
         self._subscribers = subscribers
         for estimate in estimates:
-            name = f"{prefix}{estimate.class_id}_{estimate.instance}"
+            name = prefixed_name(estimate, prefix)
             message = self._message(name, header)
             message.pose = pose_to_message(estimate.T_cam_obj)
             if is_known and name in self._seen:

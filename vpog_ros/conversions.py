@@ -77,6 +77,11 @@ def object_pose(estimate: PoseEstimate) -> ObjectPose:
     return message
 
 
+def prefixed_name(estimate: PoseEstimate, prefix: str) -> str:
+    """Return the name that an object has where there are no namespaces: on /tf and in a planning scene."""
+    return f"{prefix}{estimate.class_id}_{estimate.instance}"
+
+
 def transform_stamped(T: np.ndarray, header: Header, child_frame_id: str) -> TransformStamped:
     """Return the TransformStamped of T_header_child [4, 4]."""
     pose = pose_to_message(T)

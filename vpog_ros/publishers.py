@@ -24,6 +24,7 @@ from vpog_ros.conversions import (
     object_pose,
     pose_stamped,
     pose_to_message,
+    prefixed_name,
     transform_stamped,
     triangle_points,
 )
@@ -196,8 +197,7 @@ class Publishers:
 
     @staticmethod
     def _frame(estimate: PoseEstimate, header: Header, settings: Settings):
-        name = f"{settings.tf_prefix}{estimate.class_id}_{estimate.instance}"
-        return transform_stamped(estimate.T_cam_obj, header, name)
+        return transform_stamped(estimate.T_cam_obj, header, prefixed_name(estimate, settings.tf_prefix))
 
     def _markers(self, estimates: list[PoseEstimate], header: Header, settings: Settings) -> list[Marker]:
         markers = []
