@@ -6,6 +6,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from vpog_core.messages.detections import shortened
@@ -40,6 +41,19 @@ def refusal(sentence: str, names: Sequence[str] = ()) -> Result:
     return Result(message=sentence, without_pose=without)
 
 
+@dataclass(frozen=True)
+class TimeOfRequest:
+    """Holds when a request was made.
+
+    Attributes:
+        clock_ns: by the clock that stamps images; 0: not known.
+        monotonic_s: by `time.monotonic`.
+    """
+
+    clock_ns: int = 0
+    monotonic_s: float = field(default_factory=time.monotonic)
+
+
 class EstimationRequest:
     """Holds one request; the first result counts. Thread-safe.
 
@@ -49,7 +63,7 @@ class EstimationRequest:
         on_result: called once, in the thread that has the result.
         on_stage: called with (stage, sentence) when another thing is being done or waited for.
         is_cancelled: tells whether the caller has cancelled the request.
-        asked_ns: when it was made, by the clock that stamps images; 0: not known.
+        asked: when it was made; None: now, by a clock that does not stamp images.
 
     Raises:
         VPOGError: a timeout that cannot be used.
@@ -62,7 +76,7 @@ class EstimationRequest:
         on_result: Callable[[Result], None],
         on_stage: Callable[[str, str], None] = lambda stage, sentence: None,
         is_cancelled: Callable[[], bool] = lambda: False,
-        asked_ns: int = 0,
+        asked: TimeOfRequest | None = None,
     ) -> None:
         self.timeout_s = goal.timeout or default_timeout_s
         if not 0.0 < self.timeout_s <= MOST_TIMEOUT_S:
@@ -71,14 +85,14 @@ class EstimationRequest:
             )
         self.goal = goal
         self.image = goal.image if goal.image.width else None
-        self._asked_s, self._asked_ns = time.monotonic(), asked_ns
-        self.image_came_s = self._asked_s
+        self.asked = asked or TimeOfRequest()
+        self.image_came_s = self.asked.monotonic_s
         """When the first image came; detections are waited for from then on."""
         self._images: OrderedDict[int, Any] = OrderedDict()
         self.objects = None
         """The detections of the request, once they are known; see `request_detections.RequestedObjects`."""
         self.is_cancelled = is_cancelled
-        self._deadline = time.monotonic() + self.timeout_s
+        self._deadline = self.asked.monotonic_s + self.timeout_s
         self._on_result, self._on_stage = on_result, on_stage
         self._stage = ("", "")
         self._working = self._is_complete = False
@@ -109,9 +123,10 @@ class EstimationRequest:
 
         If no newer one comes for `FRESH_S`, the stamps are not those of the node's clock.
         """
-        if not (stamp_ns and self._asked_ns) or time.monotonic() - self._asked_s > FRESH_S:
+        asked = self.asked
+        if not (stamp_ns and asked.clock_ns) or time.monotonic() - asked.monotonic_s > FRESH_S:
             return False
-        return 0 < self._asked_ns - stamp_ns < OTHER_CLOCK_S * 1e9
+        return 0 < asked.clock_ns - stamp_ns < OTHER_CLOCK_S * 1e9
 
     def choose_image(self, is_detected: Callable[[int], bool]) -> None:
         """Choose the first image of which detections have come; where there is none, the first image stays.
@@ -173,28 +188,36 @@ class OpenRequests:
         self._wake = wake
         self._lock = threading.Lock()
         self._requests: list[EstimationRequest] = []
+        self._newest: tuple[float, Any] | None = None
+        """When the newest image arrived, and the image."""
         self._closed = ""
         self.answered = 0
 
     def close(self, sentence: str) -> None:
         """Complete waiting requests with a sentence, and refuse new ones with it; "": accept new ones."""
         with self._lock:
-            self._closed = sentence
+            self._closed, self._newest = sentence, None
             requests, self._requests = self._requests, []
         for request in requests if sentence else ():
             request.answer(refusal(sentence))
 
     def add(self, request: EstimationRequest) -> None:
-        """Add a request, or complete it with the reason for its refusal."""
+        """Add a request, or complete it with the reason for its refusal.
+
+        An image that arrived after the request was made, but before this call, is passed to it.
+        """
         with self._lock:
             self._drop_answered()
             sentence = self._closed or (BUSY if len(self._requests) >= MOST_OPEN else "")
             if not sentence:
                 self._requests.append(request)
+            newest = self._newest
         if sentence:
             request.answer(refusal(sentence))
-        else:
-            self._wake()
+            return
+        if newest is not None and newest[0] >= request.asked.monotonic_s:
+            request.take_image(newest[1])
+        self._wake()
 
     def open(self) -> list[EstimationRequest]:
         """Return the requests that wait for a result."""
@@ -204,6 +227,8 @@ class OpenRequests:
 
     def add_image(self, message) -> None:
         """Pass an image to the open requests."""
+        with self._lock:
+            self._newest = time.monotonic(), message
         waited = [request.take_image(message) for request in self.open()]
         if any(waited):
             self._wake()

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import functools
 import threading
+from collections import OrderedDict
 from collections.abc import Callable
 
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
 from rclpy.clock import Clock, ClockType
 
+from vpog_core.messages.ring import remember
 from vpog_core.types import VPOGError
 from vpog_ros import optional
 from vpog_ros.action import Estimate
-from vpog_ros.estimation_request import EstimationRequest, OpenRequests, Result, refusal
+from vpog_ros.estimation_request import EstimationRequest, OpenRequests, Result, TimeOfRequest, refusal
 from vpog_ros.srv import EstimateOnce
 
 EXPIRE_S = 0.2
 """Seconds between two checks whether requests were cancelled or have timed out."""
+MOST_ACCEPTED = 64
+"""Largest number of goals whose time is kept until rclpy has told their callers that they are accepted."""
 
 
 class EstimationServices:
@@ -30,6 +34,8 @@ class EstimationServices:
 
     def __init__(self, node, requests: OpenRequests, timeout_s: Callable[[], float]) -> None:
         self._node, self._requests, self._timeout_s = node, requests, timeout_s
+        self._asked: OrderedDict[int, TimeOfRequest] = OrderedDict()
+        """When goals came, by the identity of their messages."""
         # One at a time: each call blocks a thread of the executor until it is complete.
         calls = MutuallyExclusiveCallbackGroup()
         node.create_service(EstimateOnce, "~/estimate_once", self._call, callback_group=calls)
@@ -42,6 +48,7 @@ class EstimationServices:
                 node,
                 Estimate,
                 "~/estimate",
+                goal_callback=self._note_time,
                 execute_callback=lambda goal_handle: Estimate.Result(),  # Never called: see _finish.
                 handle_accepted_callback=self._accept,
                 cancel_callback=lambda goal_handle: optional.CancelResponse.ACCEPT,
@@ -54,28 +61,37 @@ class EstimationServices:
             self._action.destroy()
             self._action = None
 
+    def _note_time(self, goal) -> object:
+        """Accept a goal, and store when it came.
+
+        rclpy tells the caller that the goal is accepted before it calls `_accept`: an image that the caller
+        has taken in between is one from after the request.
+        """
+        remember(self._asked, id(goal), self._now(), MOST_ACCEPTED)
+        return optional.GoalResponse.ACCEPT
+
     def _accept(self, goal_handle) -> None:
         def tell(stage: str, sentence: str) -> None:
             goal_handle.publish_feedback(Estimate.Feedback(stage=stage, message=sentence))
 
         self._open(
             goal_handle.request,
+            self._asked.pop(id(goal_handle.request), None) or self._now(),
             functools.partial(self._finish, goal_handle),
             tell,
             lambda: goal_handle.is_cancel_requested,
         )
 
-    def _open(self, goal, on_result: Callable[[Result], None], *more) -> EstimationRequest | None:
+    def _open(self, goal, asked: TimeOfRequest, on_result: Callable[[Result], None], *more) -> None:
         try:
-            request = EstimationRequest(goal, self._timeout_s(), on_result, *more, asked_ns=self._now_ns())
+            request = EstimationRequest(goal, self._timeout_s(), on_result, *more, asked=asked)
         except VPOGError as error:
             on_result(refusal(str(error)))
-            return None
+            return
         self._requests.add(request)
-        return request
 
-    def _now_ns(self) -> int:
-        return self._node.get_clock().now().nanoseconds
+    def _now(self) -> TimeOfRequest:
+        return TimeOfRequest(self._node.get_clock().now().nanoseconds)
 
     def _finish(self, goal_handle, result: Result) -> None:
         """Complete a goal with its result. Called in any thread; the executor concludes the goal at once."""
@@ -102,7 +118,7 @@ class EstimationServices:
             results.append(result)
             is_complete.set()
 
-        self._open(call, on_result)
+        self._open(call, self._now(), on_result)
         # Check the timeout here as well, as this may be the executor's only thread.
         while not is_complete.wait(EXPIRE_S):
             self._requests.expire()

@@ -13,9 +13,9 @@ except ImportError:
     tf2_ros = None
 
 try:
-    from rclpy.action import ActionServer, CancelResponse
+    from rclpy.action import ActionServer, CancelResponse, GoalResponse
 except ImportError:
-    ActionServer = CancelResponse = None
+    ActionServer = CancelResponse = GoalResponse = None
 
 
 def message_class(type_name: str) -> Any:

@@ -24,6 +24,7 @@ from vpog_ros.estimation_request import (
     OTHER_CLOCK_S,
     EstimationRequest,
     OpenRequests,
+    TimeOfRequest,
     refusal,
 )
 from vpog_ros.newest_detections import MAX_CLASSES, MAX_MESSAGES, NewestDetections
@@ -102,8 +103,10 @@ def image(second: float) -> Image:
     return taken
 
 
-def request_at(second: float) -> EstimationRequest:
-    return EstimationRequest(Estimate.Goal(), 10.0, lambda result: None, asked_ns=round(second * 1e9))
+def request_at(second: float, ago_s: float = 0.0) -> EstimationRequest:
+    """Return a request that was made at a time of the images' clock, so many seconds ago."""
+    asked = TimeOfRequest(round(second * 1e9), time.monotonic() - ago_s)
+    return EstimationRequest(Estimate.Goal(), 10.0, lambda result: None, asked=asked)
 
 
 def test_an_image_from_before_the_request_is_passed_over():
@@ -119,12 +122,29 @@ def test_a_camera_with_another_clock_is_used_all_the_same():
     request = request_at(100.0 + OTHER_CLOCK_S)
     assert request.take_image(image(99.0))
     # A stamp near it may be slow by a constant: no newer one has come for a while.
-    request = request_at(100.0)
-    request._asked_s -= FRESH_S
+    request = request_at(100.0, ago_s=FRESH_S)
     assert request.take_image(image(99.9))
     # Neither an image nor a request without a time can be compared.
     assert request_at(100.0).take_image(image(0.0))
     assert request_at(0.0).take_image(image(99.0))
+
+
+def test_an_image_that_comes_before_a_request_is_opened_is_not_lost(requests):
+    request, later = request_at(100.0), request_at(100.2)
+    requests.add_image(image(100.1))
+    after = request_at(0.0)
+    for each in (request, later, after):
+        requests.add(each)
+    assert request.image is not None
+    # It was taken before the second request, and had arrived when the third was made.
+    assert (later.image, after.image) == (None, None)
+    # Images of before a deactivation are gone with it.
+    early = request_at(100.0)
+    requests.add_image(image(100.1))
+    for sentence in ("Not active.", ""):
+        requests.close(sentence)
+    requests.add(early)
+    assert early.image is None
 
 
 def test_the_image_whose_detections_come_is_used():

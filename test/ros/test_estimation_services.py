@@ -1,0 +1,47 @@
+"""Test the action of estimates with a real action server and client."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.importorskip("rclpy.action")
+
+import rclpy
+from sensor_msgs.msg import Image
+from vpog_ros.action import Estimate
+
+from vpog_ros.estimation_request import OpenRequests, refusal
+from vpog_ros.estimation_services import EstimationServices
+
+from .goals import Asker
+
+
+@pytest.fixture
+def server(client):
+    """Return a node with the name of the real one, in the client's process."""
+    node = rclpy.create_node("vpog_node", context=client.context)
+    client.executor.add_node(node)
+    yield node
+    client.executor.remove_node(node)
+    node.destroy_node()
+
+
+def test_an_image_taken_when_a_goal_is_accepted_is_used(server, client):
+    requests, taken = OpenRequests(lambda: None), Image(width=2, height=2)
+    requests.close("")
+
+    def timeout_s() -> float:
+        # It is read between acceptance, of which the caller knows by now, and opening the request.
+        taken.header.stamp = server.get_clock().now().to_msg()
+        requests.add_image(taken)
+        return 10.0
+
+    services, asker = EstimationServices(server, requests, timeout_s), Asker(client)
+    handle = asker.send(Estimate.Goal())
+    assert client.spin_until(requests.open, 20.0)
+    (request,) = requests.open()
+    assert request.image is taken
+    request.answer(refusal("This test has no estimator."))
+    assert asker.result(handle, 20.0)[1].message == "This test has no estimator."
+    asker.action.destroy()
+    services.destroy()
