@@ -12,7 +12,7 @@ from vpog_core.geometry.boxes import (
     projected_box,
     shared_area,
 )
-from vpog_core.geometry.camera import project
+from vpog_core.geometry.projection import project
 from vpog_core.types import Camera
 
 BOX = np.array([100.0, 200, 180, 300])

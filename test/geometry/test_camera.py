@@ -6,12 +6,12 @@ from vpog_core.geometry.boxes import usable_box
 from vpog_core.geometry.camera import (
     BOX_PADDING,
     look_at_crop,
-    pixel_rays,
-    project,
     rotation_towards,
     scale_intrinsics,
     warp,
+    warp_all,
 )
+from vpog_core.geometry.projection import can_project, pixel_rays, project
 from vpog_core.geometry.se3 import transform_points
 from vpog_core.types import Camera, VPOGError
 
@@ -38,7 +38,7 @@ def test_rays_undo_projection(camera):
     pixels = np.random.default_rng(0).uniform([0, 0], [639, 479], (200, 2))
     rays = pixel_rays(camera, pixels)
     np.testing.assert_allclose(rays[:, 2], 1.0)
-    # OpenCV's undistortion iterates to about a hundredth of a pixel in the corners of strong lenses.
+    # Rays are corrected until they are a hundredth of a pixel off along each axis.
     np.testing.assert_allclose(project(camera, 1.7 * rays), pixels, atol=0.02)
 
 
@@ -185,6 +185,69 @@ def test_boxes_where_a_fisheye_lens_sees_no_pinhole_s_rays_are_refused():
     # 300 pixels are 95 degrees off the axis.
     with pytest.raises(VPOGError, match=r"The box \(600, 200, 638, 280\) lies where .* over 85 degrees off"):
         look_at_crop(lens, np.array([600.0, 200, 638, 280]), 32)
+
+
+def wide_fisheye() -> Camera:
+    """Return the camera of an equisolid lens (image radius 2 sin(angle / 2)) that sees 220 degrees."""
+    angle = np.linspace(0.01, np.deg2rad(115), 200)
+    powers = np.stack([angle**n for n in (3, 5, 7, 9)], axis=1)
+    k = np.linalg.lstsq(powers, 2 * np.sin(angle / 2) - angle, rcond=None)[0]
+    return Camera([[386, 0, 639.5], [0, 386, 479.5], [0, 0, 1]], 1280, 960, k, "equidistant")
+
+
+def test_what_a_fisheye_lens_sees_behind_the_camera_has_no_ray():
+    lens = wide_fisheye()
+    radius = 386 * 2 * np.sin(np.deg2rad([70, 84, 98, 102, 109]) / 2)
+    pixels = np.stack([639.5 + radius, np.full(5, 479.5)], axis=1)
+    rays = pixel_rays(lens, pixels)
+    # The polynomial is within 0.1 degrees of the lens.
+    np.testing.assert_allclose(np.rad2deg(np.arctan(rays[:2, 0])), [70, 84], atol=0.1)
+    assert np.isnan(rays[2:, :2]).all()
+    for x in pixels[2:, 0]:
+        with pytest.raises(VPOGError, match="over 85 degrees off"):
+            look_at_crop(lens, np.array([x - 14, 465, x + 14, 493]), 112)
+
+
+FOLDED = Camera([[420, 0, 319.5], [0, 420, 239.5], [0, 0, 1]], 640, 480, [-0.3, 0, 0, 0])
+"""A camera whose distortion r - 0.3 r^3 turns back at r = 1.05, where the image is 0.70 from its middle."""
+
+
+def test_rays_near_the_end_of_the_distortion_are_exact_and_further_out_there_are_none():
+    angles = np.linspace(0, 2 * np.pi, 8, endpoint=False)
+    ring = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    for tangent in (0.3, 0.7, 0.9):
+        points = np.concatenate([tangent * ring, np.ones((8, 1))], axis=1)
+        pixels = project(FOLDED, points)
+        # A hundredth of a pixel, where the image is up to four times as dense as in its middle.
+        np.testing.assert_allclose(pixel_rays(FOLDED, pixels), points, atol=4 * 0.01 / 420)
+    assert np.isnan(pixel_rays(FOLDED, [319.5, 239.5] + 0.72 * 420 * ring)[:, :2]).all()
+    assert can_project(FOLDED, [[1.0, 0, 1], [0.5, 0.5, 1]]).all()
+    assert not can_project(FOLDED, [[1.1, 0, 1], [0.1, 0, -1], [0, 0, 0]]).any()
+
+
+def test_a_crop_beyond_the_distortion_shows_nothing_there():
+    """Rays beyond 1.05 would fold back onto pixels that see something else."""
+    virtual = look_at_crop(FOLDED, np.array([520.0, 200, 600, 280]), 64, pad=2.5)
+    (seen,) = warp_all((np.full((480, 640), 255, np.uint8),), FOLDED, virtual)
+    columns, rows = np.meshgrid(np.arange(64), np.arange(64))
+    plane = np.stack([columns, rows], axis=-1) - virtual.K[:2, 2]
+    rays = np.concatenate([plane / virtual.K[0, 0], np.ones((64, 64, 1))], axis=-1) @ virtual.R_virt_cam
+    tangents = np.hypot(rays[..., 0], rays[..., 1]) / rays[..., 2]
+    assert (tangents > 1.06).mean() > 0.1
+    assert not seen[(tangents > 1.06) | (rays[..., 2] <= 0)].any()
+    assert (seen[tangents < 0.9] == 255).all()
+
+
+def test_an_image_with_pixels_that_are_not_square_is_scaled_down_as_much_as_each_axis_needs():
+    """Stripes across the axis that needs no scaling keep their contrast."""
+    camera = Camera([[1200, 0, 319.5], [0, 300, 119.5], [0, 0, 1]], 640, 240)
+    stripes = np.repeat((np.arange(240) // 2 % 2 * 255).astype(np.uint8)[:, None], 640, axis=1)
+    virtual = look_at_crop(camera, np.array([240.0, 100, 400, 140]), 64)
+    assert virtual.K[0, 0] / 1200 < 0.5
+    assert virtual.K[1, 1] / 300 > 1
+    crop = warp(stripes, camera, virtual)[24:40, 24:40]
+    # The camera's own stripes have a standard deviation of 127.5; a scale of one half leaves none of it.
+    assert crop.std() > 90
 
 
 @pytest.mark.parametrize("k", [47.0, 1e150])

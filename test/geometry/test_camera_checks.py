@@ -92,4 +92,6 @@ def test_numbers_of_k_in_another_order_are_doubted():
 
 def test_distortion_that_cannot_be_undone_is_doubted():
     (sentence,) = camera_doubts(camera(distortion=[-3.0, 0.5, 0, 0, 2.0]))
-    assert "cannot be undone within the image" in sentence
+    assert "cannot be undone within the image, at 50% of the way to its corners" in sentence
+    (sentence,) = camera_doubts(camera(420, 420, distortion=[-0.3, 0, 0, 0, 0]))
+    assert "at 75% of the way to its corners" in sentence

@@ -1,7 +1,7 @@
 import numpy as np
 
 from vpog_core.geometry import pinhole
-from vpog_core.geometry.camera import pixel_rays, project
+from vpog_core.geometry.projection import pixel_rays, project
 from vpog_core.types import Camera
 
 K = np.array([[500.0, 0, 31.5], [0, 480, 23.5], [0, 0, 1]])

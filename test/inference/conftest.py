@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from vpog_core.geometry.camera import project
+from vpog_core.geometry.projection import project
 from vpog_core.geometry.se3 import rotation_x, rotation_y, transform, transform_points
 from vpog_core.inference.crop import Crop, crop_detection
 from vpog_core.inference.estimator import PoseEstimator

@@ -11,8 +11,8 @@ import vpog_core.inference.alignment as alignment_module
 import vpog_core.inference.matching as matching_module
 from vpog_core.evaluation.calibration_fit import squared_distance
 from vpog_core.evaluation.pose_error import add
-from vpog_core.geometry.camera import project
 from vpog_core.geometry.pnp import PnPResult
+from vpog_core.geometry.projection import project
 from vpog_core.geometry.se3 import (
     invert,
     rotation_angle,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from vpog_core.geometry.camera import project
+from vpog_core.geometry.projection import project
 from vpog_core.geometry.se3 import invert, rotation_angle, rotation_z, transform, transform_points
 from vpog_core.inference.calibration import Calibration
 from vpog_core.inference.correspondence import correspondences, dense_matches

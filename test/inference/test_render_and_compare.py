@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from vpog_core.evaluation.pose_error import add
-from vpog_core.geometry.camera import pixel_rays, project
+from vpog_core.geometry.projection import pixel_rays, project
 from vpog_core.geometry.se3 import (
     random_rotation,
     rotation_angle,

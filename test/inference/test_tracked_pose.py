@@ -8,7 +8,7 @@ import pytest
 
 import vpog_core.inference.tracked_pose as tracked_pose
 from vpog_core.evaluation.pose_error import add
-from vpog_core.geometry.camera import project
+from vpog_core.geometry.projection import project
 from vpog_core.geometry.se3 import rotation_from_vector, rotation_x, transform, transform_points
 from vpog_core.geometry.symmetry import Symmetry
 from vpog_core.inference.calibration import DEFAULT_CALIBRATION, DEFAULT_FLOW, Calibration

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from vpog_core.geometry.camera import project
+from vpog_core.geometry.projection import project
 from vpog_core.geometry.se3 import rotation_z, transform, transform_points
 from vpog_core.inference.tracking import SIMILARITY_DROP, Tracker, TrackerSettings
 from vpog_core.inference.tracks import Track, assign, box_of_pose, moved_with_box

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import trimesh
 
-from vpog_core.geometry.camera import look_at_crop, project
+from vpog_core.geometry.camera import look_at_crop
+from vpog_core.geometry.projection import project
 from vpog_core.geometry.se3 import invert, transform, transform_points
 from vpog_core.objects.mesh import Mesh
 from vpog_core.objects.template_set import (

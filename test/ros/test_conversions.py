@@ -9,8 +9,8 @@ from sensor_msgs.msg import CameraInfo, Image, RegionOfInterest
 from std_msgs.msg import Header
 from vpog_ros.msg import Instance2D
 
-from vpog_core.geometry.camera import project
 from vpog_core.geometry.camera_checks import camera_doubts
+from vpog_core.geometry.projection import project
 from vpog_core.geometry.se3 import random_rotation, transform
 from vpog_core.messages import reading
 from vpog_core.types import Camera, Detection, PoseEstimate, VPOGError

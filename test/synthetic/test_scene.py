@@ -5,7 +5,7 @@ import time
 import numpy as np
 import pytest
 
-from vpog_core.geometry.camera import project
+from vpog_core.geometry.projection import project
 from vpog_core.geometry.se3 import invert, rotation_angle, transform_points
 from vpog_core.objects.renderer import Renderer
 from vpog_core.synthetic.objects import make_object

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import trimesh
 
-from vpog_core.geometry.camera import project
+from vpog_core.geometry.projection import project
 from vpog_core.geometry.se3 import rotation_from_vector, transform, transform_points
 from vpog_core.types import Camera
 from vpog_core.visualization.drawing import draw_polylines, draw_text, text_size

@@ -1,4 +1,4 @@
-"""Project with distortion, and make look-at crops: a virtual pinhole camera that looks at a box."""
+"""Make look-at crops: images of a virtual pinhole camera that looks at a box."""
 
 from __future__ import annotations
 
@@ -8,16 +8,18 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from vpog_core.geometry import pinhole
 from vpog_core.geometry.boxes import usable_box
+from vpog_core.geometry.projection import MAX_TANGENT, can_project, fisheye_distortion, pixel_rays
 from vpog_core.geometry.se3 import rotation_z, transform
 from vpog_core.types import MAX_FOCAL_LENGTH, Camera, VPOGError
 
 BOX_PADDING = 1.05
 """Side of a crop over the diagonal of its box: a square of this side holds the box at every roll."""
-MAX_TANGENT = float(np.tan(np.deg2rad(85)))
-"""How far a ray at z = 1 may be off the axis of a pinhole camera."""
 COARSE = 0.75
 """A crop of fewer pixels than this fraction of the image's is made from the image scaled down."""
+OUTSIDE = -1e4
+"""Coordinate of a pixel that lies outside of the image, however that is scaled down."""
 
 
 @dataclass(frozen=True)
@@ -38,32 +40,6 @@ class VirtualCamera:
     def T_cam_virt(self) -> np.ndarray:
         """The transform [4, 4] from the virtual camera's frame to the real camera's."""
         return transform(self.R_virt_cam.T, np.zeros(3))
-
-
-def project(camera: Camera, points_cam: np.ndarray) -> np.ndarray:
-    """Project points [..., 3] in the camera frame (metres, z > 0) to pixels [..., 2]."""
-    points = np.asarray(points_cam, dtype=np.float64).reshape(-1, 1, 3)
-    zero = np.zeros(3)
-    if camera.model == "equidistant":
-        distortion = camera.distortion if camera.distortion.size else np.zeros(4)
-        pixels = cv2.fisheye.projectPoints(points, zero, zero, camera.K, distortion)[0]
-    else:
-        pixels = cv2.projectPoints(points, zero, zero, camera.K, camera.distortion)[0]
-    return pixels.reshape(*np.shape(points_cam)[:-1], 2)
-
-
-def pixel_rays(camera: Camera, pixels: np.ndarray) -> np.ndarray:
-    """Compute viewing rays [N, 3] (z = 1, camera frame) of pixels [N, 2]."""
-    pixels = np.asarray(pixels, dtype=np.float64).reshape(-1, 1, 2)
-    if not pixels.size:
-        return np.zeros((0, 3))
-    if camera.model == "equidistant":
-        distortion = camera.distortion if camera.distortion.size else np.zeros(4)
-        plane = cv2.fisheye.undistortPoints(pixels, camera.K, distortion)
-    else:
-        plane = cv2.undistortPoints(pixels, camera.K, camera.distortion)
-    plane = plane.reshape(-1, 2)
-    return np.concatenate([plane, np.ones((len(plane), 1))], axis=1)
 
 
 def rotation_towards(ray: np.ndarray) -> np.ndarray:
@@ -138,8 +114,8 @@ def warp(image: np.ndarray, camera: Camera, virtual: VirtualCamera) -> np.ndarra
 def warp_all(images: Sequence[np.ndarray], camera: Camera, virtual: VirtualCamera) -> list[np.ndarray]:
     """Warp several images [H, W(, 3)] of one camera as `warp` does; pixels are mapped once."""
     x, y = _pixels_seen(camera, virtual)
-    scale = virtual.K[0, 0] / camera.K[0, 0]
-    seen = [_shrunk(image, x, y, scale) if scale < COARSE else (image, x, y) for image in images]
+    scales = _scales(x, y)
+    seen = [_shrunk(image, x, y, scales) if min(scales) < COARSE else (image, x, y) for image in images]
     return [cv2.remap(*one, interpolation=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT) for one in seen]
 
 
@@ -148,23 +124,51 @@ def _pixels_seen(camera: Camera, virtual: VirtualCamera) -> tuple[np.ndarray, np
     size = (virtual.size, virtual.size)
     rotation, K = virtual.R_virt_cam, virtual.K
     if camera.model == "equidistant":
-        distortion = camera.distortion if camera.distortion.size else np.zeros(4)
+        distortion = fisheye_distortion(camera)
         return cv2.fisheye.initUndistortRectifyMap(camera.K, distortion, rotation, K, size, cv2.CV_32FC1)
-    return cv2.initUndistortRectifyMap(camera.K, camera.distortion, rotation, K, size, cv2.CV_32FC1)
+    x, y = cv2.initUndistortRectifyMap(camera.K, camera.distortion, rotation, K, size, cv2.CV_32FC1)
+    # What the camera can project is a cone: where the corners lie in it, all pixels do.
+    if not can_project(camera, _rays(virtual, np.array([0, virtual.size - 1]))).all():
+        seen = can_project(camera, _rays(virtual, np.arange(virtual.size)))
+        x, y = (np.where(seen, at, np.float32(OUTSIDE)) for at in (x, y))
+    return x, y
+
+
+def _rays(virtual: VirtualCamera, places: np.ndarray) -> np.ndarray:
+    """Return the rays [N, N, 3] of the pixels at these rows and columns [N], in the real camera's frame."""
+    pixels = np.stack(np.meshgrid(places, places), axis=-1)
+    return pinhole.to_rays(pixels, virtual.K) @ virtual.R_virt_cam
+
+
+def _scales(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
+    """Return how many pixels of the crop an image's pixel has along x and along y; 1 at most.
+
+    Args:
+        x, y: [size, size] the image's pixels that the crop's see.
+    """
+    # One row in eight is enough. A fisheye camera sees nothing behind it, which is infinite here.
+    with np.errstate(invalid="ignore"):
+        steps = [np.hypot(np.diff(at[:-1:8], axis=1), (at[1::8] - at[:-1:8])[:, :-1]) for at in (x, y)]
+    found = [step[np.isfinite(step)] for step in steps]
+    across, down = (1.0 / max(float(np.median(step)), 1.0) if step.size else 1.0 for step in found)
+    return across, down
 
 
 def _shrunk(
-    image: np.ndarray, x: np.ndarray, y: np.ndarray, scale: float
+    image: np.ndarray, x: np.ndarray, y: np.ndarray, scales: tuple[float, float]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Crop the visible part of the image, scale it down by area, and convert the pixels to it.
 
     So a remap to a much coarser image does not alias, and costs what the crop does, not the whole image.
     """
-    rows, columns = (
-        _span(at, 2.0 / scale, length) for at, length in zip((y, x), image.shape[:2], strict=True)
+    columns, rows = (
+        _span(at, 2.0 / scale, length)
+        for at, scale, length in zip((x, y), scales, image.shape[1::-1], strict=True)
     )
     part = image[rows, columns]
-    height, width = (max(1, round(length * scale)) for length in part.shape[:2])
+    height, width = (
+        max(1, round(length * scale)) for length, scale in zip(part.shape[:2], scales[::-1], strict=True)
+    )
     small = cv2.resize(part, (width, height), interpolation=cv2.INTER_AREA)
     to_x, to_y = width / part.shape[1], height / part.shape[0]
     return small, (x - columns.start + 0.5) * to_x - 0.5, (y - rows.start + 0.5) * to_y - 0.5

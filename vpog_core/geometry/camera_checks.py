@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from vpog_core.geometry.camera import pixel_rays, project
+from vpog_core.geometry.projection import pixel_rays
 from vpog_core.types import Camera, Region, VPOGError
 
 FIELD_OF_VIEW_DEG = (5.0, 170.0)
@@ -36,10 +36,10 @@ SCALES = (
 """Ratios of the sides of two resolutions of one camera."""
 SCALE_TOLERANCE = 0.035
 """How far twice the principal point's place may be from a ratio of `SCALES`, as a fraction of it."""
+INNER = 0.5
+"""Fraction of the way to the image's corners within which a usable distortion can be undone."""
 FOCAL_RATIO = 1.3
 """Between fx and fy; the pixels of today's cameras are square."""
-FOLD_PIXELS = 2.0
-"""Round trip error of a pixel through the distortion that OpenCV's iterations do not explain."""
 
 
 def check_camera(camera: Camera) -> None:
@@ -62,7 +62,7 @@ def check_camera(camera: Camera) -> None:
             f"{width:g}x{height:g} image spans {degrees:.3g} degrees, which cannot be: "
             "give the focal length in pixels."
         )
-    if not np.isfinite(pixel_rays(camera, _inner_pixels(camera))).all():
+    if not np.isfinite(pixel_rays(camera, _pixels_on_the_way(camera, INNER))).any():
         raise VPOGError(
             f"The distortion {camera.distortion.tolist()} has no solution within the image: check the "
             "coefficients, their order and the distortion model."
@@ -147,21 +147,28 @@ def _focal_doubts(camera: Camera) -> list[str]:
 def _distortion_doubts(camera: Camera) -> list[str]:
     if not camera.distortion.any():
         return []
-    pixels = _inner_pixels(camera)
-    # An error may be too large to be squared: it is doubted all the same.
-    with np.errstate(over="ignore"):
-        error = np.linalg.norm(project(camera, pixel_rays(camera, pixels)) - pixels, axis=1).max()
-    if error < FOLD_PIXELS:
+    # The corners of a fisheye lens's image may show what is behind the camera.
+    fractions = (INNER,) if camera.model == "equidistant" else (INNER, 0.75, 1.0)
+    folded = [
+        fraction
+        for fraction in fractions
+        if not np.isfinite(pixel_rays(camera, _pixels_on_the_way(camera, fraction))).all()
+    ]
+    if not folded:
         return []
     return [
-        f"The distortion {camera.distortion.tolist()} ({camera.model}) cannot be undone within the image "
-        f"(off by {error:.3g} pixels half way to its corners): "
-        "check the order of the coefficients and the model."
+        f"The distortion {camera.distortion.tolist()} ({camera.model}) cannot be undone within the image, at "
+        f"{folded[0]:.0%} of the way to its corners: objects there are refused. Check the order of the "
+        "coefficients and the model, or calibrate with the board in the corners, too."
     ]
 
 
-def _inner_pixels(camera: Camera) -> np.ndarray:
-    """Return pixels [8, 2] on a rectangle half as wide and high as the image."""
-    x, y = (camera.width - 1) * np.array([1, 2, 3]) / 4, (camera.height - 1) * np.array([1, 2, 3]) / 4
-    places = [(i, j) for i in x for j in y if (i, j) != (x[1], y[1])]
-    return np.array(places)
+def _pixels_on_the_way(camera: Camera, fraction: float) -> np.ndarray:
+    """Return pixels [8, 2] on a rectangle about the image's middle: its corners and the middles of its sides.
+
+    Args:
+        fraction: of its sides to the image's.
+    """
+    steps = [(i, j) for i in (-1, 0, 1) for j in (-1, 0, 1) if (i, j) != (0, 0)]
+    half = np.array([camera.width - 1, camera.height - 1]) / 2
+    return half + fraction * half * np.array(steps)

@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 
 from vpog_core.geometry import pinhole
-from vpog_core.geometry.camera import VirtualCamera, look_at_crop, project, warp_all
+from vpog_core.geometry.camera import VirtualCamera, look_at_crop, warp_all
+from vpog_core.geometry.projection import project
 from vpog_core.geometry.se3 import invert, transform_points
 from vpog_core.inference.observation import Observation
 from vpog_core.objects.renderer import Render, Renderer

@@ -10,7 +10,7 @@ from scipy.optimize import linear_sum_assignment
 from scipy.spatial.transform import Rotation
 
 from vpog_core.geometry.boxes import box_around, overlap, usable_box
-from vpog_core.geometry.camera import pixel_rays, project
+from vpog_core.geometry.projection import pixel_rays, project
 from vpog_core.geometry.se3 import rotation_from_vector, transform_points
 from vpog_core.objects.mesh import Mesh
 from vpog_core.types import Camera, Detection, VPOGError

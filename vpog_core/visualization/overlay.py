@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from vpog_core.geometry.boxes import shared_area
-from vpog_core.geometry.camera import project
+from vpog_core.geometry.projection import can_project, project
 from vpog_core.geometry.se3 import transform_points
 from vpog_core.types import Camera
 from vpog_core.visualization.drawing import blend, draw_polylines, draw_text, text_size
-from vpog_core.visualization.silhouette import can_project, outline
+from vpog_core.visualization.silhouette import outline
 
 PALETTE = (
     (255, 200, 40),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from vpog_core.geometry.camera import pixel_rays, project
+from vpog_core.geometry.projection import NEAREST, can_project, project
 from vpog_core.geometry.se3 import transform_points
 from vpog_core.types import Camera
 
@@ -15,7 +15,6 @@ FINEST, MANY_FACES = 4, 8000
 """Most mask pixels per image pixel that an outline is computed with; half of that for a mesh of many faces,
 which takes half the time and looks the same."""
 
-_NEAR = 1e-3
 _MARGIN = 8
 
 
@@ -66,7 +65,7 @@ def outline(
     # Choose a resolution by the size of the object in the image.
     vertices = np.asarray(vertices)
     size = float(np.linalg.norm(np.ptp(vertices, axis=0)))
-    pixels = camera.K[0, 0] * size / max(float(T_cam_obj[2, 3]), _NEAR)
+    pixels = camera.K[0, 0] * size / max(float(T_cam_obj[2, 3]), NEAREST)
     finest = FINEST if len(faces) < MANY_FACES else FINEST // 2
     scale = int(np.clip(1200 / min(max(pixels, 1.0), float(max(camera.width, camera.height))), 1, finest))
     # Fill the silhouette, and smooth its rim.
@@ -79,17 +78,6 @@ def outline(
     contours, _ = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
     kept = [c.reshape(-1, 2).astype(np.float64) for c in contours if cv2.contourArea(c) >= 4 * scale**2]
     return [(_smooth(curve, scale) + 0.5) / scale - 0.5 + corner for curve in kept]
-
-
-def can_project(camera: Camera, points_cam: np.ndarray) -> np.ndarray:
-    """Tell which points [V, 3] lie in front of the camera and in its distortion model's range, [V] bool."""
-    front = points_cam[:, 2] > _NEAR
-    if not camera.distortion.any():
-        return front
-    w, h = camera.width - 1, camera.height - 1
-    rays = pixel_rays(camera, [[0, 0], [w, 0], [0, h], [w, h], [w / 2, 0], [0, h / 2]])
-    limit = 1.2 * np.linalg.norm(rays[:, :2], axis=1).max()
-    return front & (np.linalg.norm(points_cam[:, :2], axis=1) < limit * np.maximum(points_cam[:, 2], _NEAR))
 
 
 def _fill_triangles(mask: np.ndarray, triangles: np.ndarray) -> None:
