@@ -68,6 +68,19 @@ def test_what_objects_yaml_says_stays_comments_too(folder):
     assert ObjectLibrary(folder).ids == ["007", "carton"]
 
 
+@pytest.mark.parametrize("mesh", ["cups/mug.ply", "pot.ply"])
+def test_of_two_that_are_added_under_one_name_the_first_stays(folder, data, mesh):
+    """Several nodes may share a folder: both are checked before either is written."""
+    sent = data if mesh == "pot.ply" else b""
+    first, second = (check_mesh(folder, "pot", mesh, sent, "m", "") for _ in range(2))
+    first.write()
+    before = files(folder)
+    with pytest.raises(VPOGError, match="There is an object or an alias 'pot' already"):
+        second.write()
+    assert files(folder) == before
+    assert ObjectLibrary(folder).mesh("pot").diameter == first.diameter
+
+
 def test_a_file_without_room_for_a_line_is_left_alone(folder, data):
     (folder / "objects.yaml").write_text("{objects: {carton: {unit: m}}}\n")
     before = files(folder)

@@ -137,6 +137,22 @@ def test_diameter_center_and_bounds_of_a_box():
     np.testing.assert_allclose(mesh.bounds[1] - mesh.bounds[0], [0.03, 0.04, 0.12])
 
 
+def test_the_diameter_of_a_mesh_whose_points_crowd_at_one_end():
+    cone = trimesh.creation.cone(radius=0.03, height=0.3, sections=3000)
+    # From the rim to the tip.
+    assert Mesh(cone.vertices, cone.faces).diameter == pytest.approx(np.hypot(0.03, 0.3), rel=1e-6)
+
+
+def test_the_diameter_of_a_mesh_of_many_points():
+    sphere = trimesh.creation.icosphere(subdivisions=5)
+    stretched = (
+        sphere.vertices @ np.diag([0.1, 0.05, 0.03]) @ trimesh.transformations.euler_matrix(1, 2, 3)[:3, :3]
+    )
+    mesh = Mesh(stretched, sphere.faces)
+    assert len(mesh.hull_points) > 8000
+    assert 0.2 * (1 - 1e-3) < mesh.diameter <= 0.2 * (1 + 1e-9)
+
+
 def test_flat_mesh_has_a_diameter():
     assert Mesh(SQUARE, FACES).diameter == pytest.approx(0.1 * np.sqrt(2))
 

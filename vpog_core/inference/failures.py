@@ -26,7 +26,7 @@ class Failures:
         self._logged.add(summary)
         _LOG.log(level, "%s failed: %s", what, summary, exc_info=error)
         remedy = "this is a defect, please report it with the traceback in the log"
-        if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        if isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)):
             remedy = "use fewer detections at once, or a device with more memory"
         return f"{what} failed ({summary}): {remedy}."
 

@@ -86,7 +86,7 @@ class Networks:
             for network in (self.model, self.refiner):
                 if isinstance(network, (GraphedModel, GraphedRefiner)):
                     network.warm_up()
-        except torch.OutOfMemoryError as error:
+        except torch.cuda.OutOfMemoryError as error:
             raise VPOGError(
                 "The GPU's free memory does not hold the networks' CUDA graphs (0.8 GiB for vpog-tiny): "
                 "end other programs on it, or set device to 'cpu'."

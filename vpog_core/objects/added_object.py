@@ -61,8 +61,11 @@ class AddedObject:
         Raises:
             VPOGError: they cannot be written, or objects.yaml has no place for a line.
         """
-        # Another process may add an object to the same folder.
+        # Another process may add an object to the same folder, and may have since this one was checked.
         with one_at_a_time(self.folder):
+            _refuse_name(self.name, read_entries(self.folder))
+            if self.data is not None:
+                _refuse_existing(self.folder, self.mesh)
             self._write()
 
     def _write(self) -> None:
@@ -105,11 +108,7 @@ def check_mesh(folder: Path, name: str, mesh: str, data: bytes, unit: str, symme
     # Check name, unit and symmetry.
     name, folder, unit = checked_name(name), Path(folder), unit or "auto"
     entries = read_entries(folder)
-    if name in entries or any(name in entry.aliases for entry in entries.values()):
-        raise VPOGError(
-            f"There is an object or an alias '{name}' already: take another name, or replace its mesh file "
-            "and call ~/reload_objects."
-        )
+    _refuse_name(name, entries)
     if len(entries) >= MAX_OBJECTS:
         raise VPOGError(
             f"The objects folder holds {len(entries)} objects, and no more are added: remove some."
@@ -221,6 +220,14 @@ def _symmetry(text: str, unit: str) -> dict[str, Any]:
         )
     Symmetry.from_mapping(value, UNITS.get(unit, 1.0))
     return {"symmetry": value}
+
+
+def _refuse_name(name: str, entries: Mapping[str, Any]) -> None:
+    if name in entries or any(name in entry.aliases for entry in entries.values()):
+        raise VPOGError(
+            f"There is an object or an alias '{name}' already: take another name, or replace its mesh file "
+            "and call ~/reload_objects."
+        )
 
 
 def _refuse_existing(folder: Path, place: str) -> None:

@@ -23,7 +23,7 @@ from vpog_core.utils.atomic_file import atomic_write
 TEMPLATE_DISTANCE = 5.0
 """Distance of the camera from the object's centre, in diameters."""
 
-FORMAT = "vpog-templates-2"
+FORMAT = "vpog-templates-3"
 """Version of the file and of the rule its views are rendered by; raise it when either changes."""
 
 

@@ -7,9 +7,15 @@ from functools import cached_property
 
 import numpy as np
 from scipy.spatial import ConvexHull, QhullError
-from scipy.spatial.distance import pdist
+from scipy.spatial.distance import cdist
 
+from vpog_core.objects.viewpoints import icosphere
 from vpog_core.utils.fingerprint import ReadFile
+
+MOST_POINTS = 8000
+"""Largest number of points on the hull whose distances are all computed."""
+ROWS = 512
+"""Points whose distances to all others are computed at a time."""
 
 
 @dataclass
@@ -59,14 +65,16 @@ class Mesh:
 
     @cached_property
     def diameter(self) -> float:
-        """The largest distance between two points of the mesh, metres (BOP's diameter); 0 without any."""
+        """The largest distance between two points of the mesh, metres (BOP's diameter); 0 without any.
+
+        Of many points on the hull those are compared that lie outermost in 2562 directions, some 4 degrees
+        apart: the distance is then short by at most a thousandth.
+        """
         points = self.hull_points
-        if len(points) < 2:
-            return 0.0
-        if len(points) > 2000:
-            far = np.argsort(np.linalg.norm(points - self.center, axis=1))[-2000:]
-            points = points[far]
-        return float(pdist(points).max())
+        if len(points) > MOST_POINTS:
+            points = points[np.unique(np.argmax(points @ icosphere(4).T, axis=0))]
+        starts = range(0, len(points), ROWS)
+        return max((float(cdist(points[i : i + ROWS], points[i:]).max()) for i in starts), default=0.0)
 
     @cached_property
     def bounds(self) -> np.ndarray:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 
 from vpog_core.geometry.se3 import rotation_z
 
 
-@lru_cache(maxsize=1)
-def _icosphere(subdivisions: int = 2) -> np.ndarray:
+@cache
+def icosphere(subdivisions: int = 2) -> np.ndarray:
     """Make unit vectors [10 * 4^n + 2, 3]: an icosahedron, each triangle split in four n times."""
     g = (1.0 + np.sqrt(5.0)) / 2.0
     corners = []
@@ -21,7 +21,7 @@ def _icosphere(subdivisions: int = 2) -> np.ndarray:
     for _ in range(subdivisions):
         distance = np.linalg.norm(points[:, None] - points[None], axis=-1)
         np.fill_diagonal(distance, np.inf)
-        # Select the edges: 1.3 times the shortest one is shorter than any diagonal at both levels.
+        # Select the edges: 1.3 times the shortest one is shorter than any diagonal.
         i, j = np.nonzero(np.triu(distance < 1.3 * distance.min()))
         middle = points[i] + points[j]
         points = np.concatenate([points, middle / np.linalg.norm(middle, axis=1, keepdims=True)])
@@ -33,7 +33,7 @@ def viewpoint_directions() -> np.ndarray:
 
     An icosahedron subdivided twice; neighbours are 15.9 to 18.7 degrees apart. Order is fixed.
     """
-    return _icosphere().copy()
+    return icosphere().copy()
 
 
 def upright_rotation(direction: np.ndarray) -> np.ndarray:
@@ -57,7 +57,7 @@ def split_view(R_cam_obj: np.ndarray) -> tuple[np.ndarray, float]:
 
 def nearest_viewpoints(direction: np.ndarray, k: int = 1) -> np.ndarray:
     """Return indices [k] int of the `viewpoint_directions()` nearest to `direction` [3], nearest first."""
-    cosine = _icosphere() @ np.asarray(direction, dtype=np.float64)
+    cosine = icosphere() @ np.asarray(direction, dtype=np.float64)
     return np.argsort(-cosine, kind="stable")[:k]
 
 
