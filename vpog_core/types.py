@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -178,7 +178,8 @@ class PoseEstimate:
         tracked: followed from the previous pose, without a search among other views.
         detected: the object was detected in this image; else it was followed without a detection.
         detection_age: seconds since the image in which the object was last detected; 0 where it is this one.
-        draw_match: makes `match`, or None.
+        draw_match: makes `match`, or None. It keeps the crop and its matches, some 2.5 MB: to store many
+            estimates, store `dataclasses.replace(estimate, draw_match=None)`. Neither pickled nor copied.
     """
 
     class_id: str
@@ -206,6 +207,10 @@ class PoseEstimate:
         A tracked pose is found without one; its crop is matched with the nearest templates then.
         """
         return None if self.draw_match is None else self.draw_match()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what is pickled: all but the match and what makes it, which holds the networks."""
+        return {**vars(self), "draw_match": None, "match": None}
 
 
 class Estimates(list[PoseEstimate]):

@@ -1,5 +1,6 @@
 """Test the results of the estimator."""
 
+import pickle
 from dataclasses import replace
 
 import numpy as np
@@ -54,9 +55,21 @@ def test_an_answer_is_a_pose_or_a_reason(estimator, picture):
             assert result.covariance.shape == (6, 6)
 
 
+def test_an_estimate_that_is_sent_to_another_process_takes_no_network_along(estimator, picture):
+    result = estimate(estimator, picture)
+    assert result.match is not None
+    sent = pickle.dumps(result)
+    # Poses and their covariances; the crop alone has more.
+    assert len(sent) < result.match.crop.nbytes
+    back = pickle.loads(sent)
+    assert (back.class_id, back.score, back.reason, back.match) == (
+        result.class_id, result.score, result.reason, None,
+    )  # fmt: skip
+
+
 def test_an_alias_is_the_object(estimator, picture):
     result = estimate(estimator, picture, class_id="gadget")
-    assert result.class_id == "gadget"
+    assert result.class_id == "thing"
     assert np.array_equal(result.match.flow, estimate(estimator, picture).match.flow)
 
 

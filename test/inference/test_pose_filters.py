@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -33,6 +34,15 @@ def test_an_object_that_has_changed_is_filtered_anew_and_the_others_go_on():
     # A single jump is left out; the can has no past to jump from.
     assert abs(mug.T_cam_obj[0, 3]) < 0.01
     assert can.T_cam_obj[0, 3] == 0.2
+
+
+def test_what_is_gone_takes_no_memory():
+    filters = PoseFilters(LIBRARY, max_gap=1.0)
+    for n in range(100):
+        (seen,) = seen_at(0.0)[:1]
+        filters.filter([replace(seen, instance=n)], 0.1 * n)
+    # Those of the last second, and the last image.
+    assert len(filters._states) <= 12
 
 
 def spin(class_id: str, apart: float) -> np.ndarray:

@@ -54,6 +54,15 @@ def test_what_the_last_answer_held_is_remembered_however_slow_answers_come(estim
     assert estimator.priors == [None]
 
 
+def test_a_detector_that_calls_an_object_by_an_alias_sees_the_same_object(estimator):
+    tracker = Tracker(estimator)
+    ask(tracker, 0.0, Detection("beaker", BOX))
+    (pose,) = ask(tracker, 0.1)
+    assert pose.class_id == "mug"
+    assert estimator.priors[0] is not None
+    assert [d.class_id for d in estimator.asked] == ["mug"]
+
+
 def test_a_box_somewhere_else_starts_anew(estimator):
     tracker = Tracker(estimator)
     ask(tracker, 0.0)

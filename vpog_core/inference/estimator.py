@@ -169,7 +169,8 @@ class PoseEstimator:
                 names in the library. A pose that violates its object's constraint is not given.
 
         Returns:
-            An estimate for each detection, and the seconds each stage took.
+            An estimate for each detection, under the object's name where the detection has an alias, and the
+            seconds each stage took.
 
         Raises:
             Cancelled: within `cancellation.stop_when`, and nothing else.
@@ -190,18 +191,14 @@ class PoseEstimator:
         with setup.stage("crop"):
             for n, (detection, prior) in enumerate(zip(detections, priors, strict=True)):
                 try:
-                    constraint = self._constraint(detection, constraints)
+                    detection = replace(detection, class_id=self.library.name_of(detection.class_id))
+                    constraint = (constraints or {}).get(detection.class_id)
                     queries[n] = pipeline.crop(setup, image, camera, detection, prior, constraint)
                 except Exception as error:
                     found[n] = self._failures.estimate(detection, error)
         # Find the poses of all queries together.
         found.update(zip(queries, self._find_poses(setup, list(queries.values())), strict=True))
         return Estimates((found[n] for n in range(len(detections))), setup.timings.seconds)
-
-    def _constraint(
-        self, detection: Detection, constraints: Mapping[str, PoseConstraint] | None
-    ) -> PoseConstraint | None:
-        return constraints.get(self.library.resolve(detection.class_id)) if constraints else None
 
     def solve_from(self, query: Query, cluster: Cluster) -> PoseHypothesis:
         """Find the pose of an encoded query from a cluster that the caller chose."""

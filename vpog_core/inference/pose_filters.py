@@ -27,8 +27,8 @@ class PoseFilters:
     def __init__(self, library: ObjectLibrary, max_gap: float = 1.0) -> None:
         self.max_gap = max_gap
         self._library = library
-        self._states: dict[Key, FilterState] = {}
-        self._last: dict[Key, int] = {}
+        self._states: dict[Key, tuple[FilterState, int]] = {}
+        """The state of each object, and the number of the image that it is of."""
         self._frame = 0
 
     def filter(self, estimates: Sequence[PoseEstimate], time: float) -> list[PoseEstimate]:
@@ -38,7 +38,13 @@ class PoseFilters:
             time: of the image, seconds; one that is not later than the last resets all filters.
         """
         self._frame += 1
-        return [e if e.T_cam_obj is None else self._filtered(e, time) for e in estimates]
+        filtered = [e if e.T_cam_obj is None else self._filtered(e, time) for e in estimates]
+        self._states = {
+            key: (state, frame)
+            for key, (state, frame) in self._states.items()
+            if self._is_recent(state, frame, time)
+        }
+        return filtered
 
     def use(self, library: ObjectLibrary, changed: Collection[str]) -> None:
         """Replace the library; the states of objects that have changed are dropped."""
@@ -53,16 +59,19 @@ class PoseFilters:
         key = (estimate.class_id, estimate.instance)
         middle = self._library.mesh(estimate.class_id).center
         measured = (*at_point(estimate.T_cam_obj, estimate.covariance, middle), time)
-        state = self._states.get(key)
-        # Infrequent images are not a gap: the state of the last image is used however old it is.
-        recent = state is not None and (
-            time - state.time <= self.max_gap or self._last[key] >= self._frame - 1
-        )
-        if recent and time > state.time:
+        state, frame = self._states.get(key, (None, 0))
+        if state is not None and self._is_recent(state, frame, time) and time > state.time:
             symmetry = self._library.symmetry(estimate.class_id).about(middle)
             state = pose_filter.update(state, *measured, symmetry)
         else:
             state = pose_filter.start(*measured)
-        self._states[key], self._last[key] = state, self._frame
+        self._states[key] = state, self._frame
         T_cam_obj, covariance = at_point(state.T, state.covariance, -middle)
         return replace(estimate, T_cam_obj=T_cam_obj, covariance=covariance)
+
+    def _is_recent(self, state: FilterState, frame: int, time: float) -> bool:
+        """Tell whether a state may be used for an image that was taken at a time.
+
+        Infrequent images are not a gap: the state of the last image is used however old it is.
+        """
+        return time - state.time <= self.max_gap or frame >= self._frame - 1

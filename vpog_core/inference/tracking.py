@@ -102,11 +102,26 @@ class Tracker:
             object that was followed without a detection, which `PoseEstimate.detected` tells. Those that are
             lost have none.
         """
+        return self._estimate(image, camera, detections, time, constraints, is_late, self.settings)
+
+    def _estimate(
+        self,
+        image: np.ndarray,
+        camera: Camera | np.ndarray,
+        detections: Sequence[Detection],
+        time: float,
+        constraints: Mapping[str, PoseConstraint] | None,
+        is_late: bool,
+        settings: TrackerSettings,
+    ) -> Estimates:
+        """Do what `estimate` says, and follow the tracks without a detection by other settings."""
         try:
             camera = as_camera(camera, image)
         except VPOGError:
             # The estimator returns this reason for each detection.
             return self.estimator.estimate(image, camera, detections)
+        name_of = self.estimator.library.name_of
+        detections = [replace(d, class_id=name_of(d.class_id)) for d in detections]
         # Drop old tracks.
         self._frame += 1
         self._warn_without_refiner()
@@ -115,7 +130,7 @@ class Tracker:
         # Find the track of each detection, and the tracks without a detection; number the detections.
         detector_numbers = self._numbers.trusted(detections)
         keys = self._assign(detections, detector_numbers, camera, time)
-        undetected = self._undetected(keys, time)
+        undetected = self._undetected(keys, time, settings)
         detections = self._numbers.numbered(
             detections, detector_numbers, keys, {k: t.detector_number for k, t in undetected.items()}
         )
@@ -145,12 +160,8 @@ class Tracker:
         constraints: Mapping[str, PoseConstraint] | None = None,
     ) -> Estimates:
         """Track all objects to a later image, however long ago they were detected."""
-        settings = self.settings
-        self.settings = replace(settings, without_detections=True, max_age=MAX_AGE_S)
-        try:
-            return self.estimate(image, camera, [], time, constraints)
-        finally:
-            self.settings = settings
+        settings = replace(self.settings, without_detections=True, max_age=MAX_AGE_S)
+        return self._estimate(image, camera, [], time, constraints, False, settings)
 
     def reset(self) -> None:
         """Drop all tracks, and the numbers of their objects."""
@@ -220,11 +231,13 @@ class Tracker:
             score, similarity = 0.0, -1.0
         return Prior(T_cam_obj, score, due, detected, similarity, T_turned)
 
-    def _undetected(self, keys: Sequence[Key | None], time: float) -> dict[Key, Track]:
+    def _undetected(
+        self, keys: Sequence[Key | None], time: float, settings: TrackerSettings
+    ) -> dict[Key, Track]:
         """Return the tracks without a detection that are to be followed."""
-        if not (self.settings.without_detections and self.estimator.can_track):
+        if not (settings.without_detections and self.estimator.can_track):
             return {}
-        oldest = time - self.settings.max_age
+        oldest = time - settings.max_age
         return {
             key: track
             for key, track in self._tracks.items()

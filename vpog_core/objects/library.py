@@ -88,6 +88,10 @@ class ObjectLibrary:
             f"add its mesh or an alias in {SETTINGS}."
         )
 
+    def name_of(self, class_id: str) -> str:
+        """Return the object's name for a detector's class, which may be an alias; an unknown one stays."""
+        return self._names.get(class_id, class_id)
+
     def symmetry(self, class_id: str) -> Symmetry:
         """Return the object's symmetries, metres.
 
