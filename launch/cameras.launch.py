@@ -12,7 +12,7 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import PushRosNamespace
 
 from launch import LaunchDescription
-from vpog_ros.launch_arguments import PARAMETERS
+from vpog_ros.launch_arguments import NODE_OPTIONS, PARAMETERS
 from vpog_ros.launch_arguments import TOPICS as TOPICS_OF_ONE
 
 HERE = Path(__file__).resolve().parent
@@ -24,6 +24,7 @@ CAMERAS = (
 SHARED = {
     **{name: text for name, text in PARAMETERS.items() if name != "tf_prefix"},
     "params_file": (str(HERE.parent / "config" / "vpog.yaml"), "File of the parameters of all nodes."),
+    **NODE_OPTIONS,
 }
 # MoveIt has one topic for all cameras.
 DEFAULTS = {"image": "image_raw", "collision_object": "/collision_object"}

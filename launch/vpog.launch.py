@@ -15,7 +15,7 @@ from launch_ros.parameter_descriptions import ParameterValue
 
 from launch import LaunchDescription
 from vpog_ros.dds_profile import profile_environment
-from vpog_ros.launch_arguments import PARAMETERS, TOPICS
+from vpog_ros.launch_arguments import NODE_OPTIONS, PARAMETERS, TOPICS
 from vpog_ros.parameter_table import ONBOARD_IN_CONFIGURE, TABLE
 
 SHARE = Path(__file__).resolve().parent.parent
@@ -29,16 +29,7 @@ OTHERS = {
         "File of the node's parameters; launch arguments that are given take precedence over it.",
     ),
     "namespace": ("", "Namespace of the nodes, and of topics that do not begin with a slash."),
-    "use_sim_time": (
-        "",
-        "Take the time from /clock: true or false. Not given: as in params_file, else false.",
-    ),
-    "log_level": ("info", "Level of the nodes' log: debug, info, warn, error or fatal."),
-    "reliability": (
-        "",
-        "Reliability that is requested of the images: reliable or best_effort. Not given: as in params_file, "
-        "else what the camera offers.",
-    ),
+    **NODE_OPTIONS,
     "click": (
         "false",
         "Start vpog_click, to draw a box around an object in place of a detector: true or false. "
@@ -56,11 +47,12 @@ WITH_CLICK = {
 """Defaults of the node's parameters with `click`."""
 
 
-def given_parameters(value: Callable[[str], str]) -> dict:
+def given_parameters(value: Callable[[str], str], outer_namespace: str) -> dict:
     """Return the parameters that the arguments set, which take precedence over those of the file.
 
     Args:
         value: returns the value of an argument.
+        outer_namespace: what a launch file that includes this one has pushed, or "".
     """
     # Give the type explicitly: a class called "3" stays a string.
     given = {
@@ -71,16 +63,18 @@ def given_parameters(value: Callable[[str], str]) -> dict:
     if value("use_sim_time"):
         given["use_sim_time"] = ParameterValue(value("use_sim_time"), value_type=bool)
     if value("reliability"):
-        topic = f"qos_overrides.{image_topic(value)}.subscription.reliability"
+        topic = f"qos_overrides.{image_topic(value, outer_namespace)}.subscription.reliability"
         given[topic] = ParameterValue(value("reliability"), value_type=str)
     return given
 
 
-def image_topic(value: Callable[[str], str]) -> str:
-    """Return the full name of the topic that images come on."""
-    topic, namespace = value("image"), value("namespace").strip("/")
-    if not topic.startswith("/"):
-        topic = f"/{namespace}/{topic}" if namespace else f"/{topic}"
+def image_topic(value: Callable[[str], str], outer_namespace: str) -> str:
+    """Return the full name of the topic that images come on; arguments as of `given_parameters`."""
+    topic = value("image")
+    # A name that begins with a slash needs no namespace around it.
+    for namespace in (value("namespace"), outer_namespace, "/"):
+        if not topic.startswith("/"):
+            topic = f"{namespace.rstrip('/')}/{topic}" if namespace else topic
     compressed = value("image_transport") == "compressed" and not topic.endswith("/compressed")
     return f"{topic}/compressed" if compressed else topic
 
@@ -91,7 +85,8 @@ def nodes(context) -> list:
     def value(name: str) -> str:
         return LaunchConfiguration(name).perform(context)
 
-    given, click = given_parameters(value), is_true(value("click"))
+    outer_namespace = context.launch_configurations.get("ros_namespace", "")
+    given, click = given_parameters(value, outer_namespace), is_true(value("click"))
     more = WITH_CLICK if click else {}
     return [
         Node(

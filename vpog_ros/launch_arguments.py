@@ -23,3 +23,17 @@ def _text(spec: Spec) -> str:
 
 PARAMETERS = {name: ("", _text(spec)) for name, spec in TABLE.items()}
 """Parameters of the node; an argument that is given takes precedence over the file of parameters."""
+
+NODE_OPTIONS = {
+    "use_sim_time": (
+        "",
+        "Take the time from /clock: true or false. Not given: as in params_file, else false.",
+    ),
+    "log_level": ("info", "Level of the nodes' log: debug, info, warn, error or fatal."),
+    "reliability": (
+        "",
+        "Reliability that is requested of the images: reliable or best_effort. Not given: as in params_file, "
+        "else what the camera offers.",
+    ),
+}
+"""What the launch files of one and of several cameras take beside parameters and topics."""

@@ -22,12 +22,32 @@ PROCESS_OPTIONS = {
 """Take the arguments of launch's ExecuteProcess, which launch_ros's Node passes on."""
 
 
+@dataclass(frozen=True)
+class LaunchContext:
+    launch_configurations: dict[str, str]
+
+    def within(self, namespace: str) -> LaunchContext:
+        """Return the context after PushRosNamespace."""
+        return LaunchContext(
+            self.launch_configurations | {"ros_namespace": joined(self.namespace, namespace)}
+        )
+
+    @property
+    def namespace(self) -> str:
+        return self.launch_configurations.get("ros_namespace", "")
+
+
+def joined(outer: str, namespace: str) -> str:
+    """Return a namespace within another, or by itself where it begins with a slash."""
+    return namespace if namespace.startswith("/") else f"{outer}/{namespace}".strip("/")
+
+
 class LaunchConfiguration:
     def __init__(self, name: str) -> None:
         self.name = name
 
-    def perform(self, context: dict[str, str]) -> str:
-        return context[self.name]
+    def perform(self, context: LaunchContext) -> str:
+        return context.launch_configurations[self.name]
 
 
 class PathJoinSubstitution:
@@ -186,10 +206,10 @@ def run(monkeypatch, path: Path, **arguments: str) -> list:
         module = ModuleType(name)
         module.__dict__.update({member.__name__: member for member in members})
         monkeypatch.setitem(sys.modules, name, module)
-    return _run_file(path, arguments)
+    return _run_file(path, arguments, LaunchContext({}))
 
 
-def _run_file(path: Path, arguments: dict[str, str]) -> list:
+def _run_file(path: Path, arguments: dict[str, str], outer: LaunchContext) -> list:
     spec = importlib.util.spec_from_file_location("launch_file", path)
     file = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(file)
@@ -197,15 +217,15 @@ def _run_file(path: Path, arguments: dict[str, str]) -> list:
     declared = {e.name: e for e in entities if isinstance(e, DeclareLaunchArgument)}
     if unknown := arguments.keys() - declared.keys():
         raise KeyError(f"{path.name} has no argument {', '.join(unknown)}")
-    context = {name: argument.default_value for name, argument in declared.items()} | arguments
-    if missing := [name for name, value in context.items() if value is None]:
+    values = {name: argument.default_value for name, argument in declared.items()} | arguments
+    if missing := [name for name, value in values.items() if value is None]:
         raise KeyError(f"{path.name} needs the argument {', '.join(missing)}")
-    return _started(entities, context)
+    return _started(entities, LaunchContext(outer.launch_configurations | values))
 
 
-def _started(entities: list, context: dict[str, str]) -> list:
+def _started(entities: list, context: LaunchContext) -> list:
     """Return the nodes and log messages of entities, and of those within them."""
-    found, namespace = [], ""
+    found = []
     for entity in entities:
         if isinstance(entity, OpaqueFunction):
             if entity.condition is None or entity.condition.holds(context):
@@ -213,21 +233,19 @@ def _started(entities: list, context: dict[str, str]) -> list:
                 found += _started(entity.function(context), context)
         elif isinstance(entity, IncludeLaunchDescription):
             given = {name: performed(value, context) for name, value in entity.launch_arguments}
-            found += _run_file(Path(entity.launch_description_source.launch_file_path), given)
+            found += _run_file(Path(entity.launch_description_source.launch_file_path), given, context)
         elif isinstance(entity, GroupAction):
             found += _started(entity.actions, context)
         elif isinstance(entity, RegisterEventHandler):
             found += _started(entity.event_handler.on_exit, context)
         elif isinstance(entity, PushRosNamespace):
-            namespace = entity.namespace
+            context = context.within(entity.namespace)
         elif isinstance(entity, Node):
             entity.perform(context)
+            entity.namespace = joined(context.namespace, entity.namespace)
             found.append(entity)
         elif isinstance(entity, LogInfo):
             found.append(entity)
         else:
             assert isinstance(entity, DeclareLaunchArgument | EmitEvent), entity
-    for node in found:
-        if namespace and isinstance(node, Node):
-            node.namespace = f"{namespace}/{node.namespace}".rstrip("/")
     return found

@@ -34,7 +34,16 @@ OTHERS = {
 TOPICS = {row.name for row in INPUTS} | {"collision_object"}
 ARGUMENTS = {
     "vpog": {*TABLE, *TOPICS, *OTHERS},
-    "cameras": {*TABLE, *TOPICS, "cameras", "params_file"} - {"tf_prefix"},
+    "cameras": {
+        *TABLE,
+        *TOPICS,
+        "cameras",
+        "params_file",
+        "use_sim_time",
+        "log_level",
+        "reliability",
+    }
+    - {"tf_prefix"},
     "demo": {"frames", "seed", "device", "weights", "output", "min_fraction", "rviz"},
 }
 
@@ -160,6 +169,21 @@ def test_each_camera_has_its_namespace_and_its_frames(monkeypatch):
     assert [node.parameters[1] for node in nodes] == [
         {"objects_dir": "/meshes", "tf_prefix": f"{name}_"} for name in ("front", "wrist")
     ]
+
+
+@pytest.mark.parametrize(
+    ("image", "topic"), [("image_raw", "/front/image_raw"), ("/front_camera/rgb", "/front_camera/rgb")]
+)
+def test_the_reliability_is_that_of_the_topic_in_the_camera_s_namespace(monkeypatch, image, topic):
+    cameras = ROOT / "launch" / "cameras.launch.py"
+    (node,) = run(
+        monkeypatch, cameras, cameras="front", objects_dir="/meshes", image=image, reliability="best_effort",
+        use_sim_time="true", log_level="warn",
+    )  # fmt: skip
+    given = node.parameters[1]
+    assert given[f"qos_overrides.{topic}.subscription.reliability"] == "best_effort"
+    assert given["use_sim_time"] is True
+    assert node.ros_arguments == ["--log-level", "warn"]
 
 
 def test_the_demo_waits_until_its_objects_are_ready(monkeypatch):
