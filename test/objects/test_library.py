@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 import trimesh
@@ -222,6 +224,29 @@ def test_templates_are_built_once_and_again_when_the_mesh_changes(folder, tmp_pa
         path.write_bytes(b"broken")
     ObjectLibrary(folder, tmp_path / "cache").templates("mug", 32)
     assert len(built) == 3
+
+
+def test_templates_of_an_earlier_shape_are_removed_unless_they_are_in_use(folder, tmp_path, monkeypatch):
+    import vpog_core.objects.library as module
+
+    real = module.build_template_set
+    monkeypatch.setattr(module, "build_template_set", lambda *a, **o: real(*a, directions=np.eye(3), **o))
+    cache, copy = tmp_path / "cache", shutil.copytree(folder, tmp_path / "copy")
+
+    def cached() -> set[str]:
+        return {path.name for path in cache.glob("*.safetensors")}
+
+    ObjectLibrary(folder, cache).templates("mug", 32)
+    ObjectLibrary(copy, cache).templates("mug", 32)
+    (first,) = cached()
+    write(folder / "mug.ply", extents=(0.1, 0.1, 0.02))
+    ObjectLibrary(folder, cache).templates("mug", 32)
+    assert len(cached()) == 2  # The copy still has the first shape.
+    assert first in cached()
+    write(copy / "mug.ply", extents=(0.1, 0.1, 0.02))
+    ObjectLibrary(copy, cache).templates("mug", 32)
+    assert len(cached()) == 1
+    assert first not in cached()
 
 
 def test_no_place_for_a_cache_is_no_error(folder, tmp_path):
