@@ -7,8 +7,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from vpog_core.geometry.pose_filter import GATE, difference, moved, start, update
-from vpog_core.geometry.se3 import covariance_at, rotation_y, rotation_z, transform
+from vpog_core.geometry.pose_filter import GATE, start, update
+from vpog_core.geometry.se3 import covariance_at, difference, moved, rotation_y, rotation_z, transform
 from vpog_core.geometry.symmetry import Symmetry
 
 NONE = Symmetry.none()

@@ -9,8 +9,15 @@ import numpy as np
 import pytest
 import torch
 
-from vpog_core.geometry.pose_filter import difference, moved
-from vpog_core.geometry.se3 import rotation_angle, rotation_from_vector, rotation_x, rotation_z, transform
+from vpog_core.geometry.se3 import (
+    difference,
+    moved,
+    rotation_angle,
+    rotation_from_vector,
+    rotation_x,
+    rotation_z,
+    transform,
+)
 from vpog_core.geometry.symmetry import Symmetry
 from vpog_core.inference import pipeline
 from vpog_core.inference.constraints import ObjectConstraint, PoseConstraint

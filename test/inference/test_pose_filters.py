@@ -8,8 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from vpog_core.geometry.pose_filter import moved
-from vpog_core.geometry.se3 import at_point, rotation_z, transform, transform_points
+from vpog_core.geometry.se3 import at_point, moved, rotation_z, transform, transform_points
 from vpog_core.geometry.symmetry import Symmetry
 from vpog_core.inference.pose_filters import PoseFilters
 from vpog_core.types import PoseEstimate

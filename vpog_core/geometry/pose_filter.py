@@ -11,9 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.spatial.transform import Rotation
 
-from vpog_core.geometry.se3 import covariance_at, rotation_from_vector
+from vpog_core.geometry.se3 import covariance_at, difference, moved
 from vpog_core.geometry.symmetry import Symmetry
 
 GATE = 22.46
@@ -99,20 +98,6 @@ def predict(state: FilterState, time: float) -> FilterState:
     Q = np.block([[q * dt**4 / 4, q * dt**3 / 2], [q * dt**3 / 2, q * dt**2]])
     P = F @ state.P @ F.T + Q
     return replace(state, T=moved(state.T, state.velocity * dt), P=P, time=max(time, state.time))
-
-
-def moved(T: np.ndarray, step: np.ndarray) -> np.ndarray:
-    """Move a pose [4, 4] by [6]: metres, and a turn about the camera's axes at the pose's origin."""
-    result = T.copy()
-    result[:3, 3] += step[:3]
-    result[:3, :3] = rotation_from_vector(step[3:]) @ T[:3, :3]
-    return result
-
-
-def difference(T: np.ndarray, T_ref: np.ndarray) -> np.ndarray:
-    """Find the step [6] that moves a reference pose [4, 4] to another; see `moved`."""
-    turn = Rotation.from_matrix(T[:3, :3] @ T_ref[:3, :3].T).as_rotvec()
-    return np.concatenate([T[:3, 3] - T_ref[:3, 3], turn])
 
 
 def _confirms(T: np.ndarray, R: np.ndarray, time: float, jump: tuple, symmetry: Symmetry) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 
 def transform(R: np.ndarray, t: np.ndarray) -> np.ndarray:
@@ -140,3 +141,17 @@ def is_within(
     before, after = (transform_points(T, middle) for T in (T_from, T_to))
     within = np.linalg.norm(after - before) < max_shift * np.linalg.norm(before)
     return bool(rotation_angle(T_from[:3, :3], T_to[:3, :3]) < max_turn and within)
+
+
+def moved(T: np.ndarray, step: np.ndarray) -> np.ndarray:
+    """Move a pose [4, 4] by [6]: metres, and a turn about the camera's axes at the pose's origin."""
+    result = T.copy()
+    result[:3, 3] += step[:3]
+    result[:3, :3] = rotation_from_vector(step[3:]) @ T[:3, :3]
+    return result
+
+
+def difference(T: np.ndarray, T_ref: np.ndarray) -> np.ndarray:
+    """Find the step [6] that moves a reference pose [4, 4] to another; see `moved`."""
+    turn = Rotation.from_matrix(T[:3, :3] @ T_ref[:3, :3].T).as_rotvec()
+    return np.concatenate([T[:3, 3] - T_ref[:3, 3], turn])

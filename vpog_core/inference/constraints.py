@@ -13,7 +13,7 @@ from functools import cached_property
 
 import numpy as np
 
-from vpog_core.geometry.pose_filter import difference, moved
+from vpog_core.geometry.se3 import difference, moved
 from vpog_core.geometry.symmetry import Symmetry
 from vpog_core.types import VPOGError
 

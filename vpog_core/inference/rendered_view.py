@@ -9,8 +9,9 @@ import cv2
 import numpy as np
 
 from vpog_core.geometry import pinhole
+from vpog_core.geometry.boxes import box_around
 from vpog_core.geometry.camera import VirtualCamera, look_at_crop, warp_all
-from vpog_core.geometry.projection import project
+from vpog_core.geometry.projection import can_project, project
 from vpog_core.geometry.se3 import invert, transform_points
 from vpog_core.inference.observation import Observation
 from vpog_core.objects.renderer import Render, Renderer
@@ -108,9 +109,11 @@ def _framed(renderer: Renderer, camera: Camera, T_cam_obj: np.ndarray, max_size:
     points = transform_points(T_cam_obj, renderer.mesh.hull_points)
     if not np.isfinite(points).all() or points[:, 2].min() <= 1e-6:
         return None
-    pixels = project(camera, points)
+    seen = points[can_project(camera, points)]
+    if not len(seen):
+        return None
     try:
-        box = np.concatenate([pixels.min(axis=0), pixels.max(axis=0)])
+        box = box_around(project(camera, seen))
         virtual = look_at_crop(camera, box, max_size, pad=PADDING)
         size = min(max_size, int(MAX_ENLARGEMENT * max_size * camera.K[0, 0] / virtual.K[0, 0]))
         if size < MIN_SIZE:

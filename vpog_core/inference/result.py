@@ -7,8 +7,7 @@ from functools import partial
 
 import numpy as np
 
-from vpog_core.geometry.pose_filter import moved
-from vpog_core.geometry.se3 import covariance_at, invert
+from vpog_core.geometry.se3 import covariance_at, invert, moved
 from vpog_core.inference.calibration import Calibration
 from vpog_core.inference.hypothesis import PoseHypothesis
 from vpog_core.inference.match_view import match_view
