@@ -1,6 +1,7 @@
 """Test how an evaluation runs and keeps its frames, with the classical method, which needs no network."""
 
 import json
+import os
 import shutil
 
 import pytest
@@ -101,6 +102,42 @@ def test_whatever_may_change_a_pose_changes_the_key(bop_case, tmp_path):
     assert len(set(keys)) == len(keys)
     with pytest.raises(VPOGError, match=r"no file '.*none\.safetensors'"):
         key(weights=str(tmp_path / "none.safetensors"))
+
+
+def test_images_depth_maps_masks_and_models_are_part_of_the_key(bop_case, tmp_path):
+    root = shutil.copytree(bop_case[0], tmp_path / "made")
+    scene = root / "test" / "000001"
+
+    def replace(name: str) -> None:
+        # Of the same size: the file's time tells that it is another one.
+        path = scene / "rgb" / name
+        state = path.stat()
+        path.write_bytes(path.read_bytes()[::-1])
+        os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns + 1))
+
+    def add_mask() -> None:
+        (scene / "mask_visib").mkdir()
+        (scene / "mask_visib" / "000000_000000.png").write_bytes(b"mask")
+
+    def key() -> str:
+        config = config_for(root)
+        return run_key(config, config.benchmark())
+
+    keys = [key()]
+    for change in (
+        lambda: replace("000000.png"),
+        lambda: replace("000002.png"),  # beyond --limit: a part of a run has the key of the whole
+        lambda: shutil.rmtree(scene / "depth"),
+        add_mask,
+        lambda: (root / "models" / "obj_000001.png").write_bytes(b"texture"),
+        lambda: shutil.copytree(root / "models", root / "models_eval"),
+        lambda: (root / "models_eval" / "obj_000002.ply").touch(),
+    ):
+        change()
+        keys.append(key())
+    assert len(set(keys)) == len(keys)
+    (scene / "rgb" / "000077.png").write_bytes(b"an image without targets")
+    assert key() == keys[-1]
 
 
 def test_a_record_is_there_whole_or_not_at_all(tmp_path):

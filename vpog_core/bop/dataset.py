@@ -5,7 +5,7 @@ https://github.com/thodan/bop_toolkit/blob/master/docs/bop_datasets_format.md
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -21,6 +21,7 @@ from vpog_core.objects.mesh import Mesh
 from vpog_core.types import VPOGError
 
 IMAGE_FOLDERS = ("rgb", "gray")
+MASK_FOLDERS = ("mask", "mask_visib")
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 ANNOTATIONS = ("scene_camera", "scene_gt", "scene_gt_info")
 CACHED_SCENES = 4
@@ -46,10 +47,7 @@ class _FolderFiles:
 
     @property
     def image_path(self) -> Path:
-        folders = IMAGE_FOLDERS
-        if self.sensor:
-            # HOT3D keeps the images of its sensor gray1 in the folder gray1.
-            folders = (*(f"{name}_{self.sensor}" for name in IMAGE_FOLDERS), self.sensor)
+        folders = _image_folders(self.sensor)
         for folder in folders:
             if path := self._find(folder):
                 return path
@@ -58,9 +56,6 @@ class _FolderFiles:
             "download the images of this split."
         )
 
-    def _of_sensor(self, folder: str) -> str:
-        return f"{folder}_{self.sensor}" if self.sensor else folder
-
     def image_size(self) -> tuple[int, int]:
         return encoded_size(self.image_path.read_bytes(), str(self.image_path))
 
@@ -68,7 +63,7 @@ class _FolderFiles:
         return decode_rgb(self.image_path.read_bytes(), str(self.image_path))
 
     def depth(self) -> np.ndarray | None:
-        path = self._find(self._of_sensor("depth"))
+        path = self._find(_of_sensor("depth", self.sensor))
         return None if path is None else decode_depth(path.read_bytes(), str(path), self.depth_scale)
 
     def mask(self, index: int) -> np.ndarray | None:
@@ -78,7 +73,7 @@ class _FolderFiles:
         return self._mask("mask_visib", index)
 
     def _mask(self, folder: str, index: int) -> np.ndarray | None:
-        path = self._find(self._of_sensor(folder), index)
+        path = self._find(_of_sensor(folder, self.sensor), index)
         return None if path is None else decode_mask(path.read_bytes(), str(path))
 
 
@@ -167,6 +162,13 @@ class BopDataset:
     def section_files(self, section: int) -> list[Path]:
         """Return the files a scene's annotations are read from."""
         return [path for path in self._annotations(section) if path.is_file()]
+
+    def image_files(self, scene_id: int, image_ids: Container[int]) -> list[Path]:
+        """Return the files that show some images of a scene: images, depth maps and masks, sorted."""
+        scene, sensor = self._layout.scenes[scene_id], self._layout.sensor
+        folders = [*_image_folders(sensor), *(_of_sensor(name, sensor) for name in ("depth", *MASK_FOLDERS))]
+        found = (_by_numbers(scene / folder) for folder in folders)
+        return sorted(path for files in found for (image, *_), path in files.items() if image in image_ids)
 
     def in_millimetres(self, scene_id: int) -> bool:
         """Tell whether a scene's poses are in millimetres, as BOP wants them, and not in metres."""
@@ -270,6 +272,16 @@ class BopDataset:
 
     def _annotations(self, scene_id: int) -> list[Path]:
         return [self._layout.annotation(scene_id, name) for name in ANNOTATIONS]
+
+
+def _image_folders(sensor: str) -> tuple[str, ...]:
+    """Return the folders that may hold a sensor's images; "" is that of a dataset with one camera."""
+    # HOT3D keeps the images of its sensor gray1 in the folder gray1.
+    return (*(_of_sensor(name, sensor) for name in IMAGE_FOLDERS), sensor) if sensor else IMAGE_FOLDERS
+
+
+def _of_sensor(folder: str, sensor: str) -> str:
+    return f"{folder}_{sensor}" if sensor else folder
 
 
 def _by_numbers(folder: Path) -> dict[tuple[int, ...], Path]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import shutil
+from collections.abc import Iterator
 from functools import cached_property, lru_cache
 from pathlib import Path
 
@@ -17,9 +18,9 @@ from vpog_core.bop.models import BopModels, evaluation_folder
 from vpog_core.evaluation.benchmark import BenchmarkFrame, BenchmarkObject, FrameKey, Truth
 from vpog_core.evaluation.bop_checks import check_dataset
 from vpog_core.geometry.boxes import clip_box, outer_box, projected_box
-from vpog_core.objects.library_entries import SETTINGS, SETTINGS_NAMES
+from vpog_core.objects.library_entries import SETTINGS, SETTINGS_NAMES, visible_files
 from vpog_core.types import VPOGError
-from vpog_core.utils.fingerprint import SHORT, digest
+from vpog_core.utils.fingerprint import SHORT, digest, file_state
 
 
 class BopBenchmark:
@@ -79,12 +80,24 @@ class BopBenchmark:
 
     @cached_property
     def fingerprint(self) -> str:
-        """A hash of annotations, targets and models; the images are assumed to belong to them."""
-        files = [path for scene in self.dataset.scene_ids for path in self.dataset.section_files(scene)]
-        files += [self._scored.folder / "models_info.json", *filter(None, [self.dataset.targets_path])]
-        models = [self.dataset.model_path(obj_id) for obj_id in self.dataset.model_ids]
-        there = (path if path.is_file() else "-" for path in files)
-        return digest([self.dataset.split, *there, *models])[:SHORT]
+        """A hash of annotations and targets, and of the state of all images, masks, depth maps and models."""
+        read = [path for scene in self.dataset.scene_ids for path in self.dataset.section_files(scene)]
+        read += filter(None, [self.dataset.targets_path])
+        return digest([self.dataset.split, *read, *map(self._state, self._large_files())])[:SHORT]
+
+    def _state(self, path: Path) -> str:
+        size, changed = file_state(path)
+        return f"{path.relative_to(self.dataset.root)} {size} {changed}\n"
+
+    def _large_files(self) -> Iterator[Path]:
+        """Yield what shows the frames with targets, and the models with their textures."""
+        images: dict[int, set[int]] = {}
+        for scene_id, image_id in self.known_keys:
+            images.setdefault(scene_id, set()).add(image_id)
+        for scene_id in self.dataset.scene_ids:
+            yield from self.dataset.image_files(scene_id, images.get(scene_id, ()))
+        for folder in sorted({self.dataset.models.folder, self._scored.folder}):
+            yield from visible_files(folder)
 
     @cached_property
     def known_objects(self) -> frozenset[int]:
