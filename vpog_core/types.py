@@ -118,7 +118,8 @@ class Detection:
 
     Attributes:
         class_id: name of the object in the library, or an alias of it.
-        box: [4] (x0, y0, x1, y1), pixels; an array or any sequence of four numbers.
+        box: [4] (x0, y0, x1, y1), an array or any sequence of four numbers: outer edges, where pixel
+            centres are at integers, so that the pixels 7 to 9 span 6.5 to 9.5.
         score: the detector's confidence, 0..1.
         mask: [H, W] bool in the image's size, or None.
         instance: tells objects of one class apart within a frame; less than 0: its detector gives no number.

@@ -14,6 +14,7 @@ from vpog_core import __version__
 from vpog_core.cli import main
 from vpog_core.cli.demo import BOX_JITTER, jitter_detection_box
 from vpog_core.evaluation.pose_error import rotation_error, translation_error
+from vpog_core.geometry.boxes import outer_box
 from vpog_core.models.checkpoint import save_weights
 from vpog_core.models.config import VPOGConfig
 from vpog_core.models.vpog_model import VPOGModel
@@ -41,9 +42,7 @@ def scene(tmp_path_factory):
     cv2.imwrite(str(folder / "mask.png"), picture.mask.astype(np.uint8) * 255)
     camera = {"fx": 600, "fy": 600, "cx": 319.5, "cy": 239.5, "width": 640, "height": 480}
     (folder / "camera.json").write_text(json.dumps(camera))
-    rows, columns = np.nonzero(picture.mask)
-    box = [str(v) for v in (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)]
-    return folder, box, T, mesh
+    return folder, [str(value) for value in outer_box(picture.mask)], T, mesh
 
 
 @pytest.fixture
@@ -188,6 +187,14 @@ def test_bad_input_is_one_sentence_and_writes_nothing(case, inputs, untrained, c
     assert sentence in captured.err
     assert captured.err.count("\n") == 1
     assert not out.exists()
+
+
+def test_the_box_of_a_mask_is_the_outer_edge_of_its_pixels(inputs, untrained, capsys, tmp_path):
+    dot = np.zeros((480, 640), np.uint8)
+    dot[50, 40] = 255
+    cv2.imwrite(str(tmp_path / "dot.png"), dot)
+    assert main(arguments(inputs, weights=[untrained], box=None, mask=[str(tmp_path / "dot.png")])) == 2
+    assert "The box (39.5, 49.5, 40.5, 50.5) is empty" in capsys.readouterr().err
 
 
 def test_output_that_is_a_file_is_refused_before_any_work(inputs, untrained, capsys, tmp_path):

@@ -2,15 +2,9 @@ import json
 
 import numpy as np
 
-from vpog_core.cli.files import mask_box, pose_dict, pose_text, roll_pitch_yaw
+from vpog_core.cli.files import pose_dict, pose_text, roll_pitch_yaw
 from vpog_core.geometry.se3 import rotation_x, rotation_y, rotation_z, transform
 from vpog_core.types import PoseEstimate
-
-
-def test_box_of_a_mask():
-    mask = np.zeros((20, 30), bool)
-    mask[5:9, 10:21] = True
-    np.testing.assert_array_equal(mask_box(mask), [10, 5, 21, 9])
 
 
 def test_roll_pitch_yaw_undo_their_rotation():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +33,12 @@ class Recording:
     images: list[np.ndarray]
     detections: list[Detection]
     stamps: list[int]
+
+    @property
+    def read(self) -> list[Detection]:
+        """Return the detections as messages hold them: along the outer edges of their pixels."""
+        outwards = np.array([-0.5, -0.5, 0.5, 0.5])
+        return [replace(detection, box=detection.box + outwards) for detection in self.detections]
 
     def head(self, n: int, stamped: bool = True):
         return messages.header(self.stamps[n] if stamped else 0, "test_camera")

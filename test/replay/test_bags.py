@@ -64,7 +64,7 @@ def test_what_was_recorded_is_read(tmp_path, recording, write_frame, objects_dir
             write_frame(bag, n)
     inputs = frames_of(tmp_path / "bag", objects_dir)
     assert len(inputs) == FRAMES
-    for found, image, detection in zip(inputs, recording.images, recording.detections, strict=True):
+    for found, image, detection in zip(inputs, recording.images, recording.read, strict=True):
         np.testing.assert_array_equal(found.image, image)
         np.testing.assert_array_equal(found.detections[0].box, detection.box)
         np.testing.assert_array_equal(found.camera.K, recording.camera.K)

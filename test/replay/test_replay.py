@@ -45,7 +45,7 @@ def test_poses_are_the_estimator_s(output, recording, objects_dir, small_weights
     estimator = PoseEstimator(objects_dir, small_weights, device="cpu")
     table = rows(output)
     assert [row["stamp"] for row in table] == ["5.000000000", "5.100000000", "5.200000000", "5.300000000"]
-    for row, image, detection in zip(table, recording.images, recording.detections, strict=True):
+    for row, image, detection in zip(table, recording.images, recording.read, strict=True):
         (expected,) = estimator.estimate(image, recording.camera, [detection])
         found = np.array([float(row[name]) for name in "xyz"])
         # Nine digits are written.

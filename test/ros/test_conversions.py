@@ -175,7 +175,7 @@ class TestInstance:
     def test_box(self):
         message = instance(x_offset=10, y_offset=20, width=30, height=40)
         detection = reading.detection_from_instance(message, WIDTH, HEIGHT)
-        np.testing.assert_array_equal(detection.box, [10, 20, 39, 59])
+        np.testing.assert_array_equal(detection.box, [9.5, 19.5, 39.5, 59.5])
         assert (detection.class_id, detection.instance, detection.score) == ("mug", 3, 0.5)
         assert detection.mask is None
 
@@ -185,7 +185,7 @@ class TestInstance:
         sent = Detection("mug", np.array([10.4, 20.6, 39.2, 58.9]), 0.5, mask, 3)
         message = conversions.instance_from_detection(sent, Header())
         received = reading.detection_from_instance(message, WIDTH, HEIGHT)
-        np.testing.assert_array_equal(received.box, [10, 20, 40, 59])
+        np.testing.assert_array_equal(received.box, [9.5, 19.5, 40.5, 59.5])
         np.testing.assert_array_equal(received.mask, mask)
 
     def test_mask_of_the_box_lands_in_the_image(self):
@@ -200,7 +200,7 @@ class TestInstance:
         mask = np.zeros((HEIGHT, WIDTH), bool)
         mask[5:9, 7:20] = True
         detection = reading.detection_from_instance(instance(mask), WIDTH, HEIGHT)
-        np.testing.assert_array_equal(detection.box, [7, 5, 19, 8])
+        np.testing.assert_array_equal(detection.box, [6.5, 4.5, 19.5, 8.5])
 
     def test_mask_of_another_size_is_refused(self):
         message = instance(np.ones((7, 7), bool), x_offset=1, y_offset=1, width=5, height=5)

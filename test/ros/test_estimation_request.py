@@ -222,7 +222,7 @@ def labelled() -> NewestDetections:
 def test_label_maps_tell_where_to_look_as_other_detections_do(second):
     asked = found_for(labelled(), second, waited_s=3.0)
     (mug,) = asked.detections
-    assert mug.box.tolist() == [10, 0, 19, 19]
+    assert mug.box.tolist() == [9.5, -0.5, 19.5, 19.5]
     assert mug.mask[:, 10:].all()
     assert asked.ages == ({} if second == 1 else {"mug": 1.0})
 

@@ -68,9 +68,9 @@ def test_each_connected_region_of_a_label_is_a_detection_with_its_mask(labels, s
     assert refused == []
     assert said.counted[SPECKS] == 1
     assert [(d.class_id, d.box.tolist()) for d in detections] == [
-        ("mug", [40, 30, 59, 49]),
-        ("mug", [10, 5, 29, 14]),
-        ("drill", [5, 40, 24, 49]),
+        ("mug", [39.5, 29.5, 59.5, 49.5]),
+        ("mug", [9.5, 4.5, 29.5, 14.5]),
+        ("drill", [4.5, 39.5, 24.5, 49.5]),
     ]
     assert len({d.instance for d in detections if d.class_id == "mug"}) == 2
     assert np.array_equal(detections[2].mask, labels == 500)
@@ -79,7 +79,7 @@ def test_each_connected_region_of_a_label_is_a_detection_with_its_mask(labels, s
 def test_all_pixels_of_a_label_are_one_detection_where_that_is_asked_for(labels, said):
     reader = DetectionReader(Library(), said, said, (), LabelMapReader({3: "mug"}, "value"))
     (mug,), _ = reader.read(message(labels, "mono16"), 80, 60, 16)
-    assert mug.box.tolist() == [0, 0, 59, 49]
+    assert mug.box.tolist() == [-0.5, -0.5, 59.5, 49.5]
     assert np.array_equal(mug.mask, labels == 3)
 
 

@@ -8,14 +8,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from vpog_core.geometry.boxes import box_of_mask
 from vpog_core.geometry.se3 import quaternion_xyzw
 from vpog_core.types import PoseEstimate, VPOGError
-
-
-def mask_box(mask: np.ndarray) -> np.ndarray:
-    """Compute the box [4] (x0, y0, x1, y1) of a mask [H, W]; x1 and y1 are one past the last True pixel."""
-    return box_of_mask(mask) + np.array([0, 0, 1, 1])
 
 
 def stage_mesh(path: str | Path, unit: str, folder: Path) -> str:

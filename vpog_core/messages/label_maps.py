@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
+from vpog_core.geometry.boxes import box_of_counts
 from vpog_core.messages.images import PackedImage, unpad
 from vpog_core.types import Detection, VPOGError
 
@@ -30,7 +31,7 @@ class LabelledRegion:
 
     Attributes:
         numbers: [H, W], where the pixels of this region hold `number`.
-        box: [4] (x0, y0, x1, y1), pixels; area: pixels.
+        box: [4] (x0, y0, x1, y1), the outer edges of its pixels; area: pixels.
     """
 
     class_id: str
@@ -111,7 +112,7 @@ class LabelMapReader:
                 class_id,
                 numbers,
                 number,
-                np.array([x, y, x + width - 1, y + height - 1], np.float64),
+                box_of_counts(x, y, width, height),
                 int(area),
             )
             for number, (x, y, width, height, area) in enumerate(stats[1:], start=1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from vpog_core.geometry.boxes import box_of_mask
+from vpog_core.geometry.boxes import box_of_counts, outer_box
 from vpog_core.geometry.camera_models import published_camera
 from vpog_core.messages.images import unpad
 from vpog_core.types import Camera, Detection, VPOGError
@@ -22,9 +22,8 @@ def message_type(message) -> str:
 
 
 def box_of_roi(roi) -> np.ndarray:
-    """Read the box [4] (x0, y0, x1, y1) of a sensor_msgs/RegionOfInterest, pixel centres at integers."""
-    x, y = roi.x_offset, roi.y_offset
-    return np.array([x, y, x + roi.width - 1, y + roi.height - 1], np.float64)
+    """Read the box [4] (x0, y0, x1, y1) of a sensor_msgs/RegionOfInterest: the outer edges of its pixels."""
+    return box_of_counts(roi.x_offset, roi.y_offset, roi.width, roi.height)
 
 
 def camera_from_info(info, rectified: bool = False) -> Camera:
@@ -51,7 +50,7 @@ def camera_from_info(info, rectified: bool = False) -> Camera:
 
 
 def detection_from_instance(instance, width: int, height: int) -> Detection:
-    """Read an Instance2D: box in pixels, pixel centres at integers, and mask [height, width] if there is one.
+    """Read an Instance2D: the outer edges of its box, and its mask [height, width] if there is one.
 
     Raises:
         VPOGError: the mask is neither of the image's nor of the box's size, or not mono8.
@@ -60,7 +59,7 @@ def detection_from_instance(instance, width: int, height: int) -> Detection:
     mask = mask_from_message(instance.mask, roi, width, height)
     box = box_of_roi(roi)
     if mask is not None and not (roi.width and roi.height):
-        of_mask = box_of_mask(mask)
+        of_mask = outer_box(mask)
         box = box if of_mask is None else of_mask
     return Detection(
         class_id=instance.class_id,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from vpog_core.geometry.boxes import box_of_mask, projected_box
+from vpog_core.geometry.boxes import outer_box, projected_box
 from vpog_core.geometry.se3 import invert, rotation_x, rotation_y, rotation_z, transform, transform_points
 from vpog_core.objects.mesh import Mesh
 from vpog_core.objects.renderer import Light, Renderer
@@ -279,5 +279,5 @@ def _noise_image(rng: np.random.Generator, size: tuple[int, int], sigma: float) 
 
 def _visible_box(mask: np.ndarray) -> np.ndarray:
     """Return the box [4] of a mask; zeros where it is empty."""
-    box = box_of_mask(mask)
+    box = outer_box(mask)
     return np.zeros(4) if box is None else box
