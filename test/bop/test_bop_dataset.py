@@ -96,6 +96,12 @@ def test_a_dataset_travels_to_another_process(bop_root, tiny_bop):
     assert np.array_equal(pickle.loads(pickle.dumps(data)).frame(7, 3).image(), tiny_bop.rgb[3])
 
 
+def test_a_model_without_a_number_is_passed_over(bop_root):
+    for name in ("obj_mug.ply", "obj_²²²²²².ply"):
+        (bop_root / "models" / name).write_bytes((bop_root / "models" / "obj_000001.ply").read_bytes())
+    assert BopDataset(bop_root).model_ids == [1, 4]
+
+
 def test_other_splits_are_named(bop_root):
     with pytest.raises(VPOGError, match=r"no split 'train_pbr'.*splits there: test"):
         BopDataset(bop_root, "train_pbr")
@@ -122,6 +128,8 @@ def test_other_splits_are_named(bop_root):
             r"not a rotation",
         ),
         ("scene_gt.json", lambda c: c["3"].pop() and None, r"do not fit together"),
+        ("scene_gt_info.json", lambda c: c.update({"3": 5}), r"image 3: .* do not fit together"),
+        ("scene_gt_info.json", lambda c: c.update({"3": {"0": {}, "1": {}}}), r"do not fit together"),
         ("scene_gt.json", lambda c: [1, 2], r"not a mapping of numbers"),
     ],
 )

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import tarfile
 
 import numpy as np
 import pytest
@@ -54,3 +55,13 @@ def test_broken_shards_are_named(shard_root):
         list(BopShards(shard_root).frames())
     with pytest.raises(VPOGError, match=r"no shard-\*\.tar in"):
         BopShards(shard_root, "train")
+
+
+def test_a_key_of_other_digits_numbers_no_scene(shard_root, tmp_path):
+    renamed = tmp_path / "shard-000000.tar"
+    with tarfile.open(shard_root / renamed.name) as old, tarfile.open(renamed, "w") as new:
+        for member in old.getmembers():
+            content = old.extractfile(member)
+            member.name = member.name.replace("000007_", "²_")
+            new.addfile(member, content)
+    assert [(f.scene_id, f.image_id) for f in BopShards(tmp_path).frames()] == [(0, 0), (0, 1)]

@@ -157,7 +157,8 @@ def parse_instances(
     Raises:
         VPOGError: an entry without id or pose, a rotation that is none, lists that do not fit together.
     """
-    if not isinstance(gt, list) or (info is not None and len(info) != len(gt)):
+    lists = all(isinstance(entries, list) for entries in (gt, gt if info is None else info))
+    if not lists or (info is not None and len(info) != len(gt)):
         raise VPOGError(
             f"{where}: scene_gt.json and scene_gt_info.json do not fit together: download them again."
         )

@@ -10,6 +10,7 @@ from vpog_core.types import VPOGError
 
 CAMERA_FILE = re.compile(r"scene_camera(?:_(.+))?\.json")
 NUMBER = re.compile(r"[0-9]+")
+"""Numbers in the names of files and folders; `isdigit` would take ² and ³, too."""
 
 
 @dataclass(frozen=True)

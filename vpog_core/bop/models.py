@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 from vpog_core.bop.files import by_number, read_json
+from vpog_core.bop.layout import NUMBER
 from vpog_core.objects.mesh import UNITS, Mesh, load_mesh
 from vpog_core.types import VPOGError
 
@@ -47,9 +48,8 @@ class BopModels:
         self.folder = Path(folder)
         if not self.folder.is_dir():
             raise VPOGError(f"There is no models folder '{folder}': download the dataset's models, too.")
-        self._files = {
-            int(p.stem[4:]): p for p in sorted(self.folder.glob("obj_*.ply")) if p.stem[4:].isdigit()
-        }
+        named = ((NUMBER.fullmatch(p.stem[4:]), p) for p in sorted(self.folder.glob("obj_*.ply")))
+        self._files = {int(number[0]): path for number, path in named if number}
         if not self._files:
             there = ", ".join(sorted({p.suffix for p in self.folder.glob("obj_*")})) or "none"
             raise VPOGError(

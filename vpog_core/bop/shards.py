@@ -16,6 +16,7 @@ import numpy as np
 
 from vpog_core.bop.files import decode_depth, decode_rgb, parse_json, read_json
 from vpog_core.bop.frame import BopFrame, parse_camera, parse_instances
+from vpog_core.bop.layout import NUMBER
 from vpog_core.bop.rle import decode_rle
 from vpog_core.io.image_file import encoded_size
 from vpog_core.types import VPOGError
@@ -229,4 +230,5 @@ def read_at(path: Path, offset: int, size: int) -> bytes:
 def _numbers(key: str) -> tuple[int, int] | None:
     """Return (scene, image) of a key such as 000003_000012."""
     parts = key.split("_")
-    return (int(parts[0]), int(parts[1])) if len(parts) == 2 and all(p.isdigit() for p in parts) else None
+    numbered = len(parts) == 2 and all(NUMBER.fullmatch(part) for part in parts)
+    return (int(parts[0]), int(parts[1])) if numbered else None
