@@ -126,6 +126,29 @@ def test_two_processes_may_make_the_same_folder(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["both"]
 
 
+def _make_half(folder: str) -> None:
+    def make(partial: Path) -> None:
+        (partial / "half").touch()
+        time.sleep(600)
+
+    build_once(Path(folder), make)
+
+
+def test_what_a_killed_process_was_making_is_removed_by_the_next_one(tmp_path):
+    killed = multiprocessing.get_context("fork").Process(target=_make_half, args=(str(tmp_path / "one"),))
+    killed.start()
+    while not list(tmp_path.glob("*/half")):
+        assert killed.is_alive()
+        time.sleep(0.01)
+    # While it works, its folder is left alone.
+    build_once(tmp_path / "two", lambda partial: None)
+    assert len(list(tmp_path.iterdir())) == 2
+    killed.kill()
+    killed.join()
+    build_once(tmp_path / "three", lambda partial: None)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["three", "two"]
+
+
 def test_a_failed_attempt_leaves_nothing(tmp_path):
     def fail(partial: Path) -> None:
         (partial / "half").touch()
