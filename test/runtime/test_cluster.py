@@ -11,6 +11,7 @@ from vpog_core.types import VPOGError
 from vpog_core.utils.cluster_pool import ClusterPool
 from vpog_core.utils.worker_pool import WorkerPool
 
+dask = pytest.importorskip("dask")
 distributed = pytest.importorskip("distributed")
 
 MODULE = """
@@ -32,6 +33,9 @@ def work(tool, item):
     time.sleep(0.1)  # so that both have a part in it
     tool["items"] += 1
     return item, tool["process"], tool["items"]
+
+def die(tool, item):
+    os._exit(1)
 
 class SceneEvaluator:
     def __init__(self, weights, refiner_weights, device, frames):
@@ -85,6 +89,26 @@ def test_what_goes_wrong_on_a_worker_is_said_here(job, cluster):
         WorkerPool(job.make, (5,), 1, cluster.scheduler_address) as pool,
     ):
         list(pool.map(job.work, [7]))
+
+
+def test_work_that_kills_its_worker_is_one_sentence(job):
+    with (
+        dask.config.set({"distributed.scheduler.allowed-failures": 0}),
+        distributed.LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0") as fragile,
+        pytest.raises(VPOGError, match=r"A worker process died.* fewer workers"),
+        WorkerPool(job.make, (100,), 1, fragile.scheduler_address) as pool,
+    ):
+        list(pool.map(job.die, range(3)))
+
+
+def test_a_cluster_that_ends_meanwhile_is_one_sentence(job):
+    cluster = distributed.LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0")
+    with WorkerPool(job.make, (100,), 1, cluster.scheduler_address) as pool:
+        results = pool.map(job.work, range(20))
+        next(results)
+        cluster.close()
+        with pytest.raises(VPOGError, match=r"A worker process died"):
+            list(results)
 
 
 def test_calibrate_is_fitted_to_what_the_workers_find(job, cluster, monkeypatch, capsys):

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from vpog_core.types import VPOGError
 from vpog_core.utils.worker_pool import WorkerPool
 
 BUSY_S = 60.0
@@ -23,6 +24,9 @@ def make():
 def work(tool, item):
     time.sleep(item)
     return tool
+
+def die(tool, item):
+    os._exit(1)
 """
 
 
@@ -54,3 +58,11 @@ def test_workers_have_a_tool_each_and_end_with_work_that_is_interrupted(job):
 def test_one_worker_is_this_process(job):
     with WorkerPool(job.make, (), 1) as pool:
         assert list(pool.map(job.work, [0.0, 0.0])) == [os.getpid()] * 2
+
+
+def test_work_that_kills_its_worker_is_one_sentence(job):
+    with (
+        pytest.raises(VPOGError, match=r"A worker process died.* fewer workers"),
+        WorkerPool(job.make, (), 2) as pool,
+    ):
+        list(pool.map(job.die, [0, 0]))

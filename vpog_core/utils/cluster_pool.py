@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import BrokenExecutor, CancelledError, Future
 from contextlib import suppress
 from importlib import import_module
 from importlib.util import find_spec
@@ -46,6 +46,21 @@ class ClusterPool:
     def submit(self, work: Callable, item) -> Future:
         """Submit work(tool, item) to a worker, with the worker's own tool."""
         return self._executor.submit(_do, self._recipe, work, item)
+
+    def result(self, future: Future):
+        """Wait for submitted work and return its result.
+
+        Raises:
+            BrokenExecutor: the work killed its worker, or the connection to the cluster was lost.
+        """
+        from distributed import CancelledError as DaskCancelledError
+        from distributed import KilledWorker
+        from distributed.comm import CommClosedError
+
+        try:
+            return future.result()
+        except (KilledWorker, CommClosedError, DaskCancelledError, CancelledError) as error:
+            raise BrokenExecutor(str(error)) from error
 
     def shutdown(self, cancel_futures: bool) -> None:
         """Cancel pending work, delete the workers' tools, and disconnect from the cluster."""

@@ -7,8 +7,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, ProcessPoolExecutor, wait
 from functools import partial
 
 import cv2
@@ -17,6 +16,11 @@ import torch
 from vpog_core.threads import wait_passively
 from vpog_core.types import VPOGError
 from vpog_core.utils.cluster_pool import ClusterPool
+
+DIED = (
+    "A worker process died, perhaps for want of memory: run again with fewer workers; what is on disk "
+    "already is kept."
+)
 
 
 class WorkerPool:
@@ -37,7 +41,7 @@ class WorkerPool:
         if cluster is not None:
             self._others = set(multiprocessing.active_children())
             self.pool = ClusterPool(cluster, make, arguments)
-            self._submit = self.pool.submit
+            self._submit, self._result = self.pool.submit, self.pool.result
             return
         tool = make(*arguments)
         if workers <= 1:
@@ -51,7 +55,7 @@ class WorkerPool:
             initializer=_start,
             initargs=(make, arguments),
         )
-        self._submit = partial(self.pool.submit, _do)
+        self._submit, self._result = partial(self.pool.submit, _do), Future.result
 
     def __enter__(self) -> WorkerPool:
         return self
@@ -75,12 +79,9 @@ class WorkerPool:
             ready, waiting = wait(waiting, return_when=FIRST_COMPLETED)
             for future in ready:
                 try:
-                    yield future.result()
-                except BrokenProcessPool as error:
-                    raise VPOGError(
-                        "A worker process died, perhaps for want of memory: run again with fewer --workers; "
-                        "what is on disk already is kept."
-                    ) from error
+                    yield self._result(future)
+                except BrokenExecutor as error:
+                    raise VPOGError(DIED) from error
 
 
 _tool = None
