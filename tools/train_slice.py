@@ -11,9 +11,9 @@ program; the last validation and the writing come on top.
 
 Where there is a network, the wheels for such a machine, less those of packages it has:
 
-    pip wheel --no-deps -w DIR trimesh embreex poselib safetensors scipy pyyaml pillow tqdm hydra-core \\
-        'omegaconf<2.4' antlr4-python3-runtime==4.9.3 lightning pytorch-lightning lightning-utilities \\
-        torchmetrics fsspec packaging typing-extensions
+    pip wheel --no-deps -w DIR trimesh embreex mapbox-earcut poselib safetensors scipy pyyaml pillow tqdm \\
+        hydra-core 'omegaconf<2.4' antlr4-python3-runtime==4.9.3 lightning pytorch-lightning \\
+        lightning-utilities torchmetrics fsspec packaging typing-extensions
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 NEEDED = (
-    "torch", "numpy", "cv2", "trimesh", "embreex", "poselib", "safetensors", "scipy", "yaml", "PIL", "tqdm",
-    "hydra", "omegaconf", "antlr4", "lightning", "torchmetrics", "fsspec",
+    "torch", "numpy", "cv2", "trimesh", "embreex", "mapbox_earcut", "poselib", "safetensors", "scipy", "yaml",
+    "PIL", "tqdm", "hydra", "omegaconf", "antlr4", "lightning", "torchmetrics", "fsspec",
 )  # fmt: skip
 
 

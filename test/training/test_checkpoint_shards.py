@@ -1,9 +1,11 @@
 """Test a run in pieces: what each fidelity keeps, how damaged ones are reported, and the tool's slices."""
 
 import json
+import re
 import sys
 import zipfile
 from dataclasses import asdict
+from importlib.metadata import packages_distributions
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -21,7 +23,7 @@ from vpog_core.training.train import make_module
 from vpog_core.types import VPOGError
 
 from . import toy_run as toy
-from .runs import tool
+from .runs import ROOT, tool
 
 
 @pytest.fixture(scope="module")
@@ -149,6 +151,20 @@ def test_wheels_are_installed_beside_the_machine_s_packages(tmp_path, monkeypatc
     assert tool.use_wheels(tmp_path, tmp_path / "site") == ""  # already there
     monkeypatch.setattr(tool, "NEEDED", ("torch", "no_such_package"))
     assert tool.missing_packages() == "This machine lacks no_such_package: put their wheels into --wheels."
+
+
+def test_a_machine_for_slices_gets_all_that_training_depends_on():
+    tomllib = pytest.importorskip("tomllib", reason="Python 3.11")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = [*project["dependencies"], *project["optional-dependencies"]["train"]]
+    # Bags are read by `vpog replay` alone; without TensorBoard the log is CSV.
+    packages = {re.split("[<>=]", entry)[0] for entry in wanted} - {"rosbags", "rosbags-image", "tensorboard"}
+    modules = packages_distributions()
+    names = [name for module in tool.NEEDED for name in modules[module]]
+    assert packages <= {re.sub("[-_.]+", "-", name).lower() for name in names}
+    # The machine has these three of its own.
+    command = tool.__doc__.partition("pip wheel")[2].split()
+    assert packages - {"torch", "numpy", "opencv-python-headless"} <= set(command)
 
 
 def test_a_slice_goes_on_where_the_one_before_stopped(tmp_path, monkeypatch):
