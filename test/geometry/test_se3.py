@@ -7,6 +7,7 @@ from vpog_core.geometry.se3 import (
     is_within,
     quaternion_xyzw,
     random_rotation,
+    rotation_about,
     rotation_angle,
     rotation_from_quaternion,
     rotation_from_vector,
@@ -85,6 +86,13 @@ def test_rotation_from_vector_known_small_and_large():
     tiny = rotation_from_vector([1e-13, 0, 0])
     np.testing.assert_allclose(tiny, np.eye(3) + skew([1e-13, 0, 0]), atol=1e-26)
     np.testing.assert_allclose(rotation_from_vector([0, 2 * np.pi, 0]), np.eye(3), atol=1e-14)
+
+
+def test_a_rotation_about_an_axis_leaves_the_axis_where_it_is():
+    axis, point = np.array([0, 0, 1.0]), np.array([1.0, 2.0, 3.0])
+    T = rotation_about(axis, point, np.pi / 2)
+    np.testing.assert_allclose(transform_points(T, point + 5 * axis), point + 5 * axis, atol=1e-12)
+    np.testing.assert_allclose(transform_points(T, point + np.eye(3)[0]), point + np.eye(3)[1], atol=1e-12)
 
 
 def test_random_rotations_are_rotations_spread_evenly(rng):

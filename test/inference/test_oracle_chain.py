@@ -21,7 +21,12 @@ from vpog_core.models.flow_head import Flow
 from vpog_core.models.vpog_model import Matches
 from vpog_core.objects.renderer import Renderer
 from vpog_core.objects.template_set import template_camera
-from vpog_core.objects.viewpoints import align_roll, nearest_viewpoints, view_from, viewpoint_directions
+from vpog_core.objects.viewpoints import (
+    align_roll,
+    nearest_viewpoints,
+    upright_rotation,
+    viewpoint_directions,
+)
 from vpog_core.training.losses.labels import FlowComputer, Labels, PosedDepth
 from vpog_core.types import Camera, Detection
 
@@ -98,7 +103,7 @@ def best_view(target: OnboardedObject, R: np.ndarray) -> tuple[int, int]:
 
 def solve_case(target: OnboardedObject, renderer: Renderer, camera: Camera, pose) -> Case:
     direction, roll, place = pose
-    R = view_from(np.array(direction) / np.linalg.norm(direction), roll)
+    R = rotation_z(roll) @ upright_rotation(np.array(direction))
     T_cam_obj = transform(R, np.array(place) - R @ renderer.mesh.center)
     pixels = project(camera, transform_points(T_cam_obj, renderer.mesh.hull_points))
     box = np.concatenate([pixels.min(axis=0), pixels.max(axis=0)])
@@ -313,7 +318,7 @@ def test_refinement_renders_what_the_crop_shows(undescribed, renderer, roll, ove
 def test_crop_and_template_agree_in_scale_and_place(renderer):
     """Both are framed by one rule: along one ray, from one distance, they are the same image."""
     direction = np.array([0.5, 0.6, 0.4]) / np.linalg.norm([0.5, 0.6, 0.4])
-    R = view_from(direction)
+    R = upright_rotation(direction)
     T_cam_obj = transform(R, np.array([0, 0, 5 * renderer.mesh.diameter]) - R @ renderer.mesh.center)
     camera = CAMERAS["pinhole"]
     pixels = project(camera, transform_points(T_cam_obj, renderer.mesh.hull_points))

@@ -4,7 +4,12 @@ import torch
 
 from vpog_core.geometry.se3 import random_rotation, rotation_angle, rotation_z
 from vpog_core.objects.template_set import template_camera
-from vpog_core.objects.viewpoints import align_roll, nearest_viewpoints, view_from, viewpoint_directions
+from vpog_core.objects.viewpoints import (
+    align_roll,
+    nearest_viewpoints,
+    upright_rotation,
+    viewpoint_directions,
+)
 from vpog_core.synthetic.objects import make_object
 from vpog_core.training.synthesis.template_selector import (
     FAR_NEIGHBOURS,
@@ -138,7 +143,7 @@ def test_distance_without_roll_is_the_least_over_all_rolls():
 
 
 def test_a_roll_alone_is_no_distance():
-    R = torch.tensor(view_from(np.array([0.3, 0.5, -0.8])))
+    R = torch.tensor(upright_rotation(np.array([0.3, 0.5, -0.8])))
     for roll in (0.0, 1e-9, 0.7, 3.1):
         turned = torch.tensor(rotation_z(roll)) @ R
         distance, back = roll_free_distance(turned, R)
@@ -150,13 +155,11 @@ def test_a_roll_alone_is_no_distance():
 def test_positives_are_the_views_nearest_to_the_query_at_any_roll(rotations):
     """By brute force, the cluster of an exact selection holds the view with the least geodesic over rolls."""
     rng, directions = np.random.default_rng(4), viewpoint_directions()
-    R = np.stack(
-        [view_from(d / np.linalg.norm(d), r) for d, r in zip(rng.normal(size=(6, 3)), range(6), strict=True)]
-    )
+    R = np.stack([rotation_z(roll) @ upright_rotation(d) for roll, d in enumerate(rng.normal(size=(6, 3)))])
     selection = TemplateSelector(rotations).select(
         torch.tensor(R), torch.Generator().manual_seed(0), exact=True
     )
-    upright = np.stack([view_from(d) for d in directions])
+    upright = np.stack([upright_rotation(d) for d in directions])
     rolls = np.stack([rotation_z(r) for r in np.linspace(-np.pi, np.pi, 181)])
     for q, view in zip(R, selection.views[:, 0].tolist(), strict=True):
         # The trace falls with the angle.
@@ -165,7 +168,7 @@ def test_positives_are_the_views_nearest_to_the_query_at_any_roll(rotations):
 
 
 def test_a_batch_is_drawn_at_once(rotations):
-    R = torch.tensor(np.stack([view_from(a) for a in anchors(30)]))
+    R = torch.tensor(np.stack([upright_rotation(a) for a in anchors(30)]))
     selector = TemplateSelector(rotations, cluster=5, negatives=11)
     one, two = (selector.select(R, torch.Generator().manual_seed(3)) for _ in range(2))
     assert one.views.shape == one.rolls.shape == (30, 16)
@@ -181,7 +184,7 @@ def test_a_batch_is_drawn_at_once(rotations):
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 def test_selections_on_a_gpu(rotations):
-    R = torch.tensor(np.stack([view_from(a) for a in anchors(8)]))
+    R = torch.tensor(np.stack([upright_rotation(a) for a in anchors(8)]))
     here = TemplateSelector(rotations, negatives=0).select(R, exact=True)
     there = TemplateSelector(torch.tensor(rotations).cuda(), negatives=0).select(R.cuda(), exact=True)
     assert there.views.is_cuda

@@ -54,11 +54,6 @@ class PoseSamples:
         """Estimate the log [B] of the integral of exp(-cost) over all poses."""
         return self.log_weights.logsumexp(dim=-1) - math.log(self.T.shape[1])
 
-    @property
-    def effective_size(self) -> Tensor:
-        """The effective number [B] of independent samples (Kish), 1..N."""
-        return 1 / self.log_weights.detach().softmax(dim=-1).square().sum(dim=-1)
-
     @torch.no_grad()
     def moments(self) -> tuple[Tensor, Tensor]:
         """Compute mean pose [B, 4, 4] and covariance [B, 6, 6] in the terms of `pnp`, around that mean."""

@@ -87,6 +87,12 @@ def rotation_from_vector(vector: np.ndarray) -> np.ndarray:
     return np.eye(3) + np.sin(angle) * K + (1.0 - np.cos(angle)) * (K @ K)
 
 
+def rotation_about(axis: np.ndarray, point: np.ndarray, angle: float) -> np.ndarray:
+    """Make the motion [4, 4] that rotates by `angle` radians about an axis [3] (unit) through a point [3]."""
+    R = rotation_from_vector(np.asarray(axis) * angle)
+    return transform(R, point - R @ point)
+
+
 def skew(v: np.ndarray) -> np.ndarray:
     """Make the matrix [3, 3] of the cross product with v [3]."""
     return np.array([[0, -v[2], v[1]], [v[2], 0, -v[0]], [-v[1], v[0], 0]], dtype=np.float64)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vpog_core.geometry.se3 import rotation_from_vector, skew, transform
+from vpog_core.geometry.se3 import rotation_about, skew, transform
 from vpog_core.types import VPOGError
 
 BOP_STEP = 0.01
@@ -101,7 +101,7 @@ class Symmetry:
         """
         count = int(np.ceil(np.pi / max_step))
         turns = [
-            _revolved(axis, offset, 2 * np.pi * k / count)
+            rotation_about(axis, offset, 2 * np.pi * k / count)
             for axis, offset in self.continuous
             for k in range(1, count)
         ]
@@ -128,7 +128,7 @@ class Symmetry:
             M = self.discrete[:, :3, :3] @ R_ref.T @ T[:3, :3]
             across = np.einsum("nij,ji->n", M, skew(axis))
             angles = np.arctan2(across, np.trace(M, axis1=1, axis2=2) - axis @ M @ axis)
-            turns = np.stack([_revolved(axis, offset, angle) for angle in angles])
+            turns = np.stack([rotation_about(axis, offset, angle) for angle in angles])
             candidates = T @ turns @ self.discrete
         similarity = np.einsum("ij,nij->n", R_ref, candidates[:, :3, :3])
         return candidates[int(np.argmax(np.round(similarity, 9)))]
@@ -149,11 +149,6 @@ class Symmetry:
             trace = along + np.hypot(trace - along, across)
         # trace = 1 + 2 cos a. The half angle is used, since the arc cosine is inexact near zero.
         return 2 * np.arcsin(np.sqrt(np.clip((3 - trace.max(axis=0)) / 4, 0, 1)))
-
-
-def _revolved(axis: np.ndarray, offset: np.ndarray, angle: float) -> np.ndarray:
-    R = rotation_from_vector(axis * angle)
-    return transform(R, offset - R @ offset)
 
 
 def _turned_to(T: np.ndarray, R_ref: np.ndarray, centre: np.ndarray) -> np.ndarray:
@@ -185,7 +180,7 @@ def _turn(entry, unit: float) -> np.ndarray:
         raise VPOGError(
             f"The order of a discrete symmetry is {order!r}: give how many turns make a full one, at least 2."
         )
-    return _revolved(axis, offset, 2 * np.pi / order)
+    return rotation_about(axis, offset, 2 * np.pi / order)
 
 
 def _axis_of(entry, unit: float, more: tuple[str, ...] = ()) -> tuple[np.ndarray, np.ndarray]:

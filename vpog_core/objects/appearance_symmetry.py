@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from vpog_core.geometry.se3 import rotation_from_vector, transform
+from vpog_core.geometry.se3 import rotation_about
 from vpog_core.geometry.symmetry import Symmetry
 from vpog_core.objects.renderer import Renderer
 from vpog_core.objects.symmetry_search import COLOR, GOLDEN_ANGLE, MAX_OUTLIERS
@@ -38,19 +38,14 @@ def appearance_symmetry(renderer: Renderer, shape: Symmetry) -> Symmetry:
     kept = [S for n, S in enumerate(shape.discrete) if n == 0 or same(S)]
     continuous = []
     for axis, offset in shape.continuous:
-        if all(same(_turn(axis, offset, k * GOLDEN_ANGLE)) for k in range(1, 5)):
+        if all(same(rotation_about(axis, offset, k * GOLDEN_ANGLE)) for k in range(1, 5)):
             continuous.append((axis, offset))
             continue
-        order = next((n for n in ORDERS if same(_turn(axis, offset, 2 * np.pi / n))), 1)
-        turns = [_turn(axis, offset, 2 * np.pi * k / order) for k in range(1, order)]
+        order = next((n for n in ORDERS if same(rotation_about(axis, offset, 2 * np.pi / n))), 1)
+        turns = [rotation_about(axis, offset, 2 * np.pi * k / order) for k in range(1, order)]
         kept += [turn @ S for S in kept for turn in turns]
     # A ball with a print along one axis keeps only the rotations about that axis.
     return Symmetry(np.stack(kept), tuple(continuous))
-
-
-def _turn(axis: np.ndarray, offset: np.ndarray, angle: float) -> np.ndarray:
-    R = rotation_from_vector(axis * angle)
-    return transform(R, offset - R @ offset)
 
 
 def _seen_points(renderer: Renderer) -> tuple[np.ndarray, np.ndarray]:

@@ -18,7 +18,7 @@ from itertools import combinations
 import numpy as np
 from scipy.spatial import ConvexHull, QhullError, cKDTree
 
-from vpog_core.geometry.se3 import rotation_from_vector, transform
+from vpog_core.geometry.se3 import rotation_about
 from vpog_core.geometry.symmetry import Symmetry
 from vpog_core.objects.mesh import UNITS, Mesh
 from vpog_core.objects.visible_surface import visible_surface
@@ -90,14 +90,14 @@ def find_symmetry(mesh: Mesh) -> FoundSymmetry:
     for axis, most in shape.candidates():
         order = _order(shape, axis, most)
         if order == 0:
-            return FoundSymmetry(_round(shape, _snapped(axis)), shape.center, mesh.diameter)
+            return FoundSymmetry(_axes_of_revolved_shape(shape, _snapped(axis)), shape.center, mesh.diameter)
         if order > 1:
             found.append((_snapped(axis), order))
     axes = _generators(shape, sorted(found, key=lambda item: -item[1]))
     return FoundSymmetry(axes, shape.center, mesh.diameter)
 
 
-def _round(shape: _Shape, axis: np.ndarray) -> tuple[tuple[np.ndarray, int], ...]:
+def _axes_of_revolved_shape(shape: _Shape, axis: np.ndarray) -> tuple[tuple[np.ndarray, int], ...]:
     """Return the axes of a shape that has an axis of revolution: a ball, a spool or a cup."""
     across = _perpendicular(axis)
     if _order(shape, across, MAX_ORDER) == 0:
@@ -149,8 +149,7 @@ class _Shape:
 
     def turn(self, axis: np.ndarray, angle: float) -> np.ndarray:
         """Return the turn [4, 4] about an axis through the middle."""
-        R = rotation_from_vector(np.asarray(axis) * angle)
-        return transform(R, self.center - R @ self.center)
+        return rotation_about(axis, self.center, angle)
 
     def same(self, S: np.ndarray, patience: float = 1.0) -> bool:
         """Tell whether the object looks the same after a motion S [4, 4].

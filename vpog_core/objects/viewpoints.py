@@ -6,8 +6,6 @@ from functools import cache
 
 import numpy as np
 
-from vpog_core.geometry.se3 import rotation_z
-
 
 @cache
 def icosphere(subdivisions: int = 2) -> np.ndarray:
@@ -59,11 +57,6 @@ def nearest_viewpoints(direction: np.ndarray, k: int = 1) -> np.ndarray:
     """Return indices [k] int of the `viewpoint_directions()` nearest to `direction` [3], nearest first."""
     cosine = icosphere() @ np.asarray(direction, dtype=np.float64)
     return np.argsort(-cosine, kind="stable")[:k]
-
-
-def view_from(direction: np.ndarray, roll: float = 0.0) -> np.ndarray:
-    """Compute R_cam_obj [3, 3] of a direction and a roll: the inverse of `split_view`."""
-    return rotation_z(roll) @ upright_rotation(direction)
 
 
 def align_roll(R: np.ndarray, R_ref: np.ndarray) -> float:

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from vpog_core.geometry.se3 import rotation_from_quaternion
 from vpog_core.objects.readers.gltf_accessors import Accessors
 from vpog_core.objects.readers.gltf_materials import Material, Materials, wrapped
 from vpog_core.objects.readers.mesh_file import MeshFile
@@ -166,24 +167,14 @@ def _local(file: MeshFile, node: dict) -> np.ndarray:
             raise file.broken("a node's `matrix` does not end with 0 0 0 1, column after column")
     else:
         T = np.eye(4)
-        x, y, z, w = _unit(np.array(node.get("rotation", [0, 0, 0, 1]), dtype=np.float64))
-        R = np.array(
-            [
-                [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
-                [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
-                [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
-            ]
-        )
+        quaternion = np.array(node.get("rotation", [0, 0, 0, 1]), dtype=np.float64)  # x, y, z, w
+        # A quaternion of no length, as some exporters write, turns nothing.
+        R = rotation_from_quaternion(quaternion) if np.linalg.norm(quaternion) > 0 else np.eye(3)
         T[:3, :3] = R * np.array(node.get("scale", [1, 1, 1]), dtype=np.float64).reshape(3)
         T[:3, 3] = np.array(node.get("translation", [0, 0, 0]), dtype=np.float64)
     if not np.isfinite(T).all():
         raise file.broken("a node's transform is not finite")
     return T
-
-
-def _unit(quaternion: np.ndarray) -> np.ndarray:
-    length = np.linalg.norm(quaternion)
-    return quaternion / length if length > 0 else np.array([0.0, 0, 0, 1])
 
 
 class _Primitives:
