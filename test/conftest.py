@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 import torch
 
-from vpog_core.bop.rle import encode_rle
 from vpog_core.geometry.se3 import rotation_x, rotation_y, transform
 from vpog_core.inference.calibration import Calibration
 from vpog_core.models.config import VPOGConfig
@@ -203,7 +202,7 @@ class TinyBop:
                     "depth.png": self.stored_depth(image),
                     "gt.json": self.gt(image, megapose),
                     "gt_info.json": self.info(image),
-                    "mask_visib.json": {str(n): encode_rle(mask) for n, mask in enumerate(visible)},
+                    "mask_visib.json": {str(n): run_lengths(mask) for n, mask in enumerate(visible)},
                     "rgb.png": np.ascontiguousarray(self.rgb[image][..., ::-1]),
                 }
                 for ext, content in members.items():
@@ -227,6 +226,20 @@ def bop_box(mask: np.ndarray) -> list[int]:
     rows, columns = np.nonzero(mask)
     x, y = columns.min(), rows.min()
     return [int(x), int(y), int(columns.max() - x + 1), int(rows.max() - y + 1)]
+
+
+def run_lengths(mask: np.ndarray) -> dict:
+    """Encode a mask [H, W] as COCO's uncompressed run lengths, which `decode_rle` reads."""
+    flat = mask.T.ravel()
+    edges = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+    counts = np.diff(np.concatenate(([0], edges, [flat.size]))).tolist()
+    return {"size": list(mask.shape), "counts": [0, *counts] if flat[0] else counts}
+
+
+@pytest.fixture(scope="session")
+def encode_rle() -> Callable[[np.ndarray], dict]:
+    """Return the function that encodes masks as run lengths."""
+    return run_lengths
 
 
 @pytest.fixture(scope="session")

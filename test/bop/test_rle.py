@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from vpog_core.bop.rle import decode_rle, encode_rle
+from vpog_core.bop.rle import decode_rle
 from vpog_core.types import VPOGError
 
 BLOB = np.zeros((6, 9), bool)
@@ -32,7 +32,7 @@ def test_as_pycocotools():
 
 
 @pytest.mark.parametrize("mask", [BLOB, ~BLOB, np.zeros((3, 2), bool), np.ones((3, 2), bool)])
-def test_round_trip(mask):
+def test_round_trip(mask, encode_rle):
     assert np.array_equal(decode_rle(encode_rle(mask), "x"), mask)
 
 

@@ -4,7 +4,6 @@ import json
 import numpy as np
 import pytest
 
-from vpog_core.bop.rle import encode_rle
 from vpog_core.evaluation.bop_benchmark import BopBenchmark
 from vpog_core.evaluation.detection_file import DetectionFile
 from vpog_core.evaluation.detections import (
@@ -71,7 +70,7 @@ def test_a_file_gives_the_best_of_each_object(frame, tmp_path):
     assert found[0][1].mask is None
 
 
-def test_masks_are_read(frame, tmp_path):
+def test_masks_are_read(frame, tmp_path, encode_rle):
     mask = np.zeros((120, 160), dtype=bool)
     mask[20:60, 10:40] = True
     path = write(tmp_path, [entry(segmentation=encode_rle(mask))])

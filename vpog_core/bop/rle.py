@@ -1,4 +1,4 @@
-"""Encode and decode masks as run lengths, in COCO's format."""
+"""Decode masks that are run lengths, in COCO's format."""
 
 from __future__ import annotations
 
@@ -51,16 +51,8 @@ def rle_counts(rle: dict, name: str) -> tuple[np.ndarray, tuple[int, int]]:
     return counts, (height, width)
 
 
-def encode_rle(mask: np.ndarray) -> dict:
-    """Encode a mask [H, W] as uncompressed run lengths, which `decode_rle` reads."""
-    flat = np.asarray(mask, dtype=bool).T.ravel()
-    edges = np.flatnonzero(flat[1:] != flat[:-1]) + 1
-    counts = np.diff(np.concatenate(([0], edges, [flat.size]))).tolist()
-    return {"size": list(mask.shape), "counts": [0, *counts] if flat.size and flat[0] else counts}
-
-
 def _inflate(text: str | bytes) -> np.ndarray:
-    """Run lengths out of COCO's string: five bits a character, differences to the run before the last."""
+    """Read run lengths of COCO's string: five bits a character, differences to the run before the last."""
     data = text.encode("ascii") if isinstance(text, str) else text
     bits = np.frombuffer(data, dtype=np.uint8).astype(np.int64) - 48
     last = (bits & 0x20) == 0

@@ -71,7 +71,6 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
     from vpog_core.cli import files
     from vpog_core.evaluation.evaluate import evaluate, result_lines
 
-    files.check_output(arguments.output)
     output = files.output_folder(arguments.output)
     with _ProgressBars() as progress:
         how = arguments.workers, command_of(arguments), progress, arguments.cluster
