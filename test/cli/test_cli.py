@@ -12,7 +12,7 @@ import torch
 
 from vpog_core import __version__
 from vpog_core.cli import main
-from vpog_core.cli.demo import BOX_JITTER, jitter_detection_box
+from vpog_core.cli.demo_run import BOX_JITTER, jitter_detection_box
 from vpog_core.evaluation.pose_error import rotation_error, translation_error
 from vpog_core.geometry.boxes import outer_box
 from vpog_core.models.checkpoint import save_weights

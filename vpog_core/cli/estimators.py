@@ -1,0 +1,78 @@
+"""Make the estimators that the flags of a command ask for."""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vpog_core.cli.flags import add_flags, values_of
+from vpog_core.inference.options import LoadSettings, Options
+from vpog_core.threads import usable_cores, use_threads
+from vpog_core.types import VPOGError
+
+if TYPE_CHECKING:
+    from vpog_core.inference.estimator import PoseEstimator
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """Add flags for all settings of an estimator, as a group of their own in the help."""
+    group = parser.add_argument_group("estimator")
+    add_flags(group, LoadSettings)
+    add_flags(group, Options)
+
+
+@contextmanager
+def estimator_for(arguments: argparse.Namespace) -> Iterator[tuple[PoseEstimator, str]]:
+    """Make the estimator of --object, --objects-dir and --unit; a mesh file is a library of its own.
+
+    Yields:
+        the estimator, and the object's name in its library.
+
+    Raises:
+        VPOGError: a mesh, or a folder of meshes, that cannot be used.
+    """
+    from vpog_core.cli import files
+
+    if is_mesh_file(arguments.object, arguments.objects_dir):
+        with tempfile.TemporaryDirectory(prefix="vpog_") as folder:
+            object_id = files.stage_mesh(arguments.object, arguments.unit, Path(folder))
+            yield estimator_of(arguments, folder), object_id
+        return
+    if arguments.objects_dir is None:
+        raise VPOGError(
+            f"'{arguments.object}' is not a mesh file: give one, or a folder of meshes with --objects-dir."
+        )
+    if arguments.unit != "auto":
+        raise VPOGError(
+            "--unit is for a mesh file: set the unit of an object in --objects-dir in objects.yaml there."
+        )
+    estimator = estimator_of(arguments, arguments.objects_dir)
+    object_id = estimator.library.resolve(arguments.object)
+    files.print_notes(estimator.library.mesh(object_id))
+    yield estimator, object_id
+
+
+def estimator_of(arguments: argparse.Namespace, objects_dir: str) -> PoseEstimator:
+    """Make the estimator of a folder of meshes that the flags ask for, on all cores this process may use."""
+    from vpog_core.inference.estimator import PoseEstimator
+
+    use_threads(usable_cores())
+    return PoseEstimator(objects_dir, **estimator_arguments(arguments))
+
+
+def estimator_arguments(arguments: argparse.Namespace) -> dict:
+    """Return the arguments of `PoseEstimator` that have a flag."""
+    return values_of(arguments, LoadSettings) | values_of(arguments, Options)
+
+
+def is_mesh_file(name: str, objects_dir: str | None) -> bool:
+    """Tell whether --object names a mesh file, and not an object in --objects-dir."""
+    from vpog_core.objects.mesh import MESH_SUFFIXES
+
+    if objects_dir is not None and not Path(name).is_file():
+        return False
+    return Path(name).suffix.lower() in MESH_SUFFIXES or Path(name).is_file()
