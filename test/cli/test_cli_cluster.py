@@ -1,6 +1,7 @@
 """Test commands with several jobs, and the options that choose the machines and devices."""
 
 import argparse
+from pathlib import Path
 
 import pytest
 
@@ -10,16 +11,20 @@ from vpog_core.types import VPOGError
 
 
 def finish(arguments: argparse.Namespace) -> int:
+    if arguments.status > 2:
+        Path("not there").read_bytes()
     if arguments.status > 1:
         raise VPOGError("The bag is broken: record it again.")
     return arguments.status
 
 
 def test_a_job_that_fails_costs_no_other(capsys):
-    jobs = {f"job {n}": argparse.Namespace(status=status) for n, status in enumerate((2, 0, 1))}
+    jobs = {f"job {n}": argparse.Namespace(status=status) for n, status in enumerate((2, 3, 0, 1))}
     assert run_each(finish, jobs, cluster=None) == 2
-    out = capsys.readouterr().out.splitlines()
-    assert out == ["job 0: The bag is broken: record it again.", "job 1: done", "job 2: exit status 1"]
+    broken, missing, *others = capsys.readouterr().out.splitlines()
+    assert broken == "job 0: The bag is broken: record it again."
+    assert missing.startswith("job 1: A file cannot be used (FileNotFoundError:")
+    assert others == ["job 2: done", "job 3: exit status 1"]
 
 
 def test_bags_whose_results_would_meet_are_refused(capsys):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import shutil
 from pathlib import Path
 
@@ -145,6 +146,59 @@ def test_a_folder_with_something_else_is_left_alone(arguments, tmp_path, capsys)
     assert main([*arguments, "--output", str(tmp_path)]) == 2
     assert "is not empty" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_another_precision_or_engine_is_not_mixed_in(output, arguments, tmp_path, capsys):
+    there = shutil.copytree(output, tmp_path / "out")
+    plan = json.loads((there / ".replay" / "plan.json").read_text())
+    assert plan["--engine"] == "torch"
+    other = "float32" if plan["--precision"] == "bfloat16" else "bfloat16"
+    assert main([*arguments, "--precision", other, "--output", str(there)]) == 2
+    assert "differs in --precision" in capsys.readouterr().err
+
+
+def test_what_is_in_the_way_of_results_is_told_of_before_any_work(output, arguments, tmp_path, capsys):
+    there = shutil.copytree(output, tmp_path / "out")
+    shutil.rmtree(there / "poses")
+    (there / "poses").write_text("mine")
+    assert main([*arguments, "--output", str(there)]) == 2
+    assert "poses' is a file, and a folder of results goes there" in capsys.readouterr().err
+    (there / "poses").unlink()
+    (there / "poses.csv").unlink()
+    (there / "poses.csv").mkdir()
+    assert main([*arguments, "--output", str(there)]) == 2
+    assert "poses.csv' is a folder, and a file of results goes there" in capsys.readouterr().err
+
+
+@pytest.fixture
+def full_disk():
+    """Let files grow to 20 kB at most: a write beyond fails, as on a disk without room."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_full_disk_is_one_sentence_for_each_bag(bag, arguments, full_disk, tmp_path, capsys):
+    shutil.copytree(bag, tmp_path / "second")
+    bags = [str(bag), str(tmp_path / "second")]
+    command = ["replay", *bags, *arguments[2:], "--no-images", "--output", str(tmp_path / "out")]
+    assert main(command) == 2
+    told = capsys.readouterr().out
+    for path in bags:
+        assert f"{path}: The results cannot be written into" in told
+    assert "(File too large): choose another --output, on a disk with room" in told
+    assert not (tmp_path / "out" / "second" / ".replay" / "writing").exists()
+
+
+def test_an_output_that_cannot_be_made_is_refused_before_onboarding(arguments, tmp_path, capsys):
+    # A link to itself can be opened by nobody, root included.
+    (tmp_path / "loop").symlink_to("loop")
+    assert main([*arguments, "--output", str(tmp_path / "loop" / "out")]) == 2
+    told = capsys.readouterr().err
+    assert "cannot be" in told
+    assert "onboarding" not in told
 
 
 def test_rerun_is_refused_where_it_is_missing(arguments, tmp_path, capsys, monkeypatch):

@@ -11,7 +11,7 @@ import pytest
 
 from vpog_core.cancellation import Cancelled, stop_when
 from vpog_core.utils.atomic_file import atomic_write
-from vpog_core.utils.held_file import ENDING, held, one_at_a_time, remove_abandoned
+from vpog_core.utils.held_file import ENDING, held, held_if_free, one_at_a_time, remove_abandoned
 
 STARTUP_S = 60.0
 WRITE = """
@@ -73,6 +73,18 @@ def test_who_waits_for_another_can_be_told_to_stop(tmp_path):
 def test_a_file_that_is_not_there_is_no_reason_to_wait(tmp_path):
     with one_at_a_time(tmp_path / "mug.ply"):
         assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_is_held_is_not_waited_for(tmp_path):
+    path = tmp_path / "lock"
+    with held_if_free(path) as first:
+        with held_if_free(path) as second:
+            assert (first, second) == (True, False)
+        # The one that was refused has released nothing.
+        with held_if_free(path) as third:
+            assert not third
+    with held_if_free(path) as again:
+        assert again
 
 
 @pytest.mark.parametrize("folder", [False, True])

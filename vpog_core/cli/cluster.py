@@ -10,7 +10,7 @@ from pathlib import Path
 
 from vpog_core.cli.flags import values_of
 from vpog_core.inference.options import LoadSettings
-from vpog_core.types import VPOGError
+from vpog_core.types import VPOGError, sentence_of
 
 
 def add_cluster(parser: argparse.ArgumentParser) -> None:
@@ -33,7 +33,7 @@ def run_each(
 ) -> int:
     """Run a command for each of several jobs, here or on a cluster, and print how each ends.
 
-    A job that fails with a VPOGError costs no other one.
+    A job that fails with a VPOGError, or for a file, costs no other one.
 
     Args:
         run: a function of a module; jobs: options, by the name that people know the job by.
@@ -94,3 +94,5 @@ def _ended(
         return name, run(arguments), ""
     except VPOGError as error:
         return name, 2, str(error)
+    except OSError as error:
+        return name, 2, f"A file cannot be used ({sentence_of(error)}): check the paths and the disk's room."

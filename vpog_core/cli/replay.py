@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from vpog_core.cli.cluster import absolute_paths, add_cluster, run_each
@@ -141,11 +143,13 @@ def _replay(arguments: argparse.Namespace) -> int:
     from vpog_core.cli import files
     from vpog_core.inference.estimator import PoseEstimator
     from vpog_core.replay.bag_reader import open_bag
-    from vpog_core.replay.journal import start_anew
-    from vpog_core.replay.replay import Replay
+    from vpog_core.replay.journal import open_journal
+    from vpog_core.replay.replay import Replay, plan_of
+    from vpog_core.replay.results import check_places
 
     settings = _settings(arguments)
     files.check_output(settings.output)
+    check_places(settings.output)
     if settings.rerun:
         from vpog_core.replay.rerun_log import check_rerun
 
@@ -153,22 +157,38 @@ def _replay(arguments: argparse.Namespace) -> int:
     with open_bag(settings.bag) as bag:
         chosen = values_of(arguments, LoadSettings) | values_of(arguments, Options)
         estimator = PoseEstimator(arguments.objects_dir, **chosen)
-        # Check the bag before the objects are onboarded, which may take minutes.
+        # Check the bag and the output before the objects are onboarded, which may take minutes.
         prepared = Replay.prepare(settings, bag, estimator.library)
-        for name, sentence in files.onboard_with_progress(estimator).items():
-            print(f"vpog: '{name}' is left out. {sentence}", file=sys.stderr, flush=True)
-        if arguments.restart:
-            start_anew(settings.output)
-        replay = Replay(settings, estimator, bag, prepared)
-        _print_start(replay)
-        try:
-            summary = replay.run()
-        except KeyboardInterrupt:
-            done = len(replay.journal.results)
-            print(f"vpog: {done} frames are done: the same command resumes there.", file=sys.stderr)
-            raise
+        plan = plan_of(settings, estimator, bag, prepared)
+        with _writing(settings.output), open_journal(settings.output, plan, arguments.restart) as journal:
+            for name, sentence in files.onboard_with_progress(estimator).items():
+                print(f"vpog: '{name}' is left out. {sentence}", file=sys.stderr, flush=True)
+            summary = _run(Replay(settings, estimator, bag, prepared, journal))
     _print_end(summary, settings)
     return 0 if summary.poses else 1
+
+
+@contextmanager
+def _writing(output: Path) -> Iterator[None]:
+    """Raise what the file system refuses as a VPOGError."""
+    try:
+        yield
+    except OSError as error:
+        raise VPOGError(
+            f"The results cannot be written into '{output}' ({error.strerror or error}): choose another "
+            "--output, on a disk with room."
+        ) from error
+
+
+def _run(replay):
+    """Run a replay and return its summary; where it is stopped, print how many frames are done."""
+    _print_start(replay)
+    try:
+        return replay.run()
+    except KeyboardInterrupt:
+        done = len(replay.journal.results)
+        print(f"vpog: {done} frames are done: the same command resumes there.", file=sys.stderr)
+        raise
 
 
 def _settings(arguments: argparse.Namespace) -> ReplaySettings:

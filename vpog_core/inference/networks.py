@@ -11,7 +11,7 @@ from vpog_core.inference.calibration import DEFAULT_CALIBRATION, Calibration, re
 from vpog_core.inference.cuda_graphs import GraphedModel, GraphedRefiner
 from vpog_core.inference.onnx_engine import OnnxModel, OnnxRefiner, check_engine, onnx_networks
 from vpog_core.models.checkpoint import load_refiner, load_weights, weights_key
-from vpog_core.models.precision import choose_precision
+from vpog_core.models.precision import choose_precision, uses_bfloat16
 from vpog_core.models.refiner import RefinerNet
 from vpog_core.models.vpog_model import VPOGModel
 from vpog_core.objects.library import default_cache_dir
@@ -29,12 +29,15 @@ class Networks:
         model: finds views and matches them; key: tells its weights from others in the cache.
         calibration: of the score and the covariance, fitted with these weights.
         refiner: corrects poses by comparing renders with the image; None: nothing does.
+        precision: `float32` or `bfloat16`, what they compute in; engine: `torch` or `onnxruntime`.
     """
 
     model: VPOGModel | OnnxModel | GraphedModel
     key: str
     calibration: Calibration = DEFAULT_CALIBRATION
     refiner: RefinerNet | OnnxRefiner | GraphedRefiner | None = None
+    precision: str = "float32"
+    engine: str = "torch"
 
     @classmethod
     def load(
@@ -69,12 +72,13 @@ class Networks:
         key = weights_key(path)
         for network in (model, refiner):
             choose_precision(network, precision if engine == "torch" else "float32")
+        computes_in = "bfloat16" if uses_bfloat16(model) else "float32"
         if engine == "onnxruntime":
             keys = {"network": key, "refiner": weights_key(refiner_path)}
             model, refiner = onnx_networks(model, refiner, keys, default_cache_dir())
         elif device.startswith("cuda") and cuda_graphs:
             model, refiner = GraphedModel(model), GraphedRefiner(refiner)
-        return cls(model, key, read_calibration(path), refiner)
+        return cls(model, key, read_calibration(path), refiner, computes_in, engine)
 
     def warm_up(self) -> None:
         """Do what would make the first image slower than others: on a GPU, record the networks' graphs.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -11,9 +13,11 @@ import numpy as np
 
 from vpog_core.types import PoseEstimate, VPOGError
 from vpog_core.utils.atomic_file import atomic_write
+from vpog_core.utils.held_file import held_if_free
 
 FOLDER = ".replay"
 """Name of the journal's folder inside the output folder."""
+PLAN, LOCK = "plan.json", "lock"
 
 
 @dataclass(frozen=True)
@@ -41,34 +45,27 @@ class FrameResult:
 
 
 class Journal:
-    """Stores the results of the frames that are done, in order, in `FOLDER` of the output folder.
+    """Stores the results of the frames that are done, in order; made by `open_journal`.
 
     Attributes:
+        folder: `FOLDER` of the output folder.
         results: of the frames done, from the first on.
     """
 
-    def __init__(self, output: Path, plan: dict) -> None:
-        """Begin a journal, or resume the existing one.
-
-        Args:
-            plan: what the results depend on, ready for JSON; a journal of another plan is refused.
+    def __init__(self, folder: Path, plan: dict) -> None:
+        """Begin a journal, or resume the existing one; a journal without a frame is begun anew.
 
         Raises:
-            VPOGError: the folder holds something else, or results of another plan.
+            VPOGError: the folder holds results of another plan, or is broken.
         """
-        self.folder = output / FOLDER
-        self._path = self.folder / "frames.jsonl"
+        self.folder = folder
+        self._path = folder / "frames.jsonl"
         self.results: list[FrameResult] = []
-        if (self.folder / "plan.json").is_file():
-            self._check_plan(output, plan)
-            self.results = self._read()
-        elif output.is_dir() and any(output.iterdir()) and not self.folder.is_dir():
-            raise VPOGError(
-                f"The output folder '{output}' is not empty and holds no replay to go on with: "
-                "choose another --output."
-            )
+        if lines := self._whole_lines():
+            self._check_plan(plan)
+            self.results = self._read(lines)
         else:
-            atomic_write(self.folder / "plan.json", json.dumps(plan, indent=2))
+            atomic_write(folder / PLAN, json.dumps(plan, indent=2))
         self._file = self._path.open("a", encoding="utf-8")
 
     def add(self, result: FrameResult, flow_png: bytes = b"") -> None:
@@ -76,6 +73,9 @@ class Journal:
         if flow_png:
             # Written before the line that marks the frame as done.
             atomic_write(self.flow_path(result.number), flow_png)
+        else:
+            # A replay that was stopped may have left one.
+            self.flow_path(result.number).unlink(missing_ok=True)
         values = _to_json(result)
         self._file.write(json.dumps(values) + "\n")
         self._file.flush()
@@ -98,16 +98,20 @@ class Journal:
         """Close the file."""
         self._file.close()
 
-    def _check_plan(self, output: Path, plan: dict) -> None:
-        old = json.loads((self.folder / "plan.json").read_text())
+    def _check_plan(self, plan: dict) -> None:
+        path = self.folder / PLAN
+        try:
+            old = dict(json.loads(path.read_text(encoding="utf-8")))
+        except (ValueError, TypeError, FileNotFoundError) as error:
+            raise _broken(path) from error
         other = sorted(key for key in {*old, *plan} if old.get(key) != plan.get(key))
         if other:
             raise VPOGError(
-                f"The output folder '{output}' holds a replay that differs in {', '.join(other)}: choose "
-                "another --output, or delete it."
+                f"The output folder '{self.folder.parent}' holds a replay that differs in "
+                f"{', '.join(other)}: choose another --output, or delete it."
             )
 
-    def _read(self) -> list[FrameResult]:
+    def _whole_lines(self) -> list[bytes]:
         """Read the complete lines; an incomplete last one is cut off."""
         if not self._path.is_file():
             return []
@@ -115,21 +119,66 @@ class Journal:
         whole = data[: data.rfind(b"\n") + 1]
         if len(whole) < len(data):
             atomic_write(self._path, whole)
+        return whole.splitlines()
+
+    def _read(self, lines: list[bytes]) -> list[FrameResult]:
+        """Read the results of the frames 0, 1, 2, ..."""
         try:
-            return [_from_json(json.loads(line)) for line in whole.splitlines()]
+            results = [_from_json(json.loads(line)) for line in lines]
         except (ValueError, KeyError, TypeError) as error:
-            raise VPOGError(f"'{self._path}' is broken: delete '{self.folder}' to begin anew.") from error
+            raise _broken(self._path) from error
+        if [result.number for result in results] != list(range(len(results))):
+            raise _broken(self._path)
+        return results
 
 
-def start_anew(output: Path) -> None:
+@contextmanager
+def open_journal(output: Path, plan: dict, restart: bool = False) -> Iterator[Journal]:
+    """Begin the journal of an output folder, or resume the existing one; no other replay writes there.
+
+    Args:
+        plan: what the results depend on, ready for JSON; a journal of another plan is refused.
+        restart: first delete what a replay has written there.
+
+    Raises:
+        VPOGError: the folder holds something else or results of another plan, another replay writes there,
+            or the journal is broken.
+        OSError: the folder cannot be written.
+    """
+    folder = output / FOLDER
+    if output.is_dir() and any(output.iterdir()) and not folder.is_dir():
+        raise VPOGError(
+            f"The output folder '{output}' is not empty and holds no replay to go on with: "
+            "choose another --output."
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    with held_if_free(folder / LOCK) as is_ours:
+        if not is_ours:
+            raise VPOGError(
+                f"Another replay writes into '{output}': wait for it, or choose another --output."
+            )
+        if restart:
+            _start_anew(output)
+        journal = Journal(folder, plan)
+        try:
+            yield journal
+        finally:
+            journal.close()
+
+
+def _start_anew(output: Path) -> None:
     """Delete what a replay wrote into its output folder, and nothing else."""
-    if not (output / FOLDER / "plan.json").is_file():
-        return
-    for name in ("poses", "meshes", FOLDER):
-        shutil.rmtree(output / name, ignore_errors=True)
-    for name in ("poses.csv", "overlay.mp4", "poses.rrd"):
-        (output / name).unlink(missing_ok=True)
-    (output / FOLDER).mkdir()
+    folder = output / FOLDER
+    for path in (output / "poses", output / "meshes", folder / "writing"):
+        shutil.rmtree(path, ignore_errors=True)
+    files = [output / name for name in ("poses.csv", "overlay.mp4", "poses.rrd")]
+    for path in (*files, *(path for path in folder.iterdir() if path.name != LOCK)):
+        path.unlink(missing_ok=True)
+
+
+def _broken(path: Path) -> VPOGError:
+    """Make the error for a file of a journal that cannot be read."""
+    return VPOGError(f"'{path}' is broken: start again from the first frame with --restart.")
 
 
 _FIELDS = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 import time
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -44,6 +45,14 @@ class Summary:
     seconds: float
 
 
+class Prepared(NamedTuple):
+    """Holds what a replay finds in a bag before anything is estimated."""
+
+    topics: Topics
+    pairs: Pairs
+    plane: RecordedPlane
+
+
 class Replay:
     """Runs the replay of one bag.
 
@@ -59,24 +68,25 @@ class Replay:
         settings: ReplaySettings,
         estimator: PoseEstimator,
         bag: Bag,
-        prepared: tuple[Topics, Pairs, RecordedPlane],
+        prepared: Prepared,
+        journal: Journal,
     ) -> None:
         """Set up a replay.
 
         Args:
-            prepared: what `prepare` has found.
+            prepared: what `prepare` has found; journal: of `plan_of` these.
 
         Raises:
-            VPOGError: the output folder holds something else.
+            OSError: the journal cannot be written.
         """
         self.settings, self._estimator, self._bag = settings, estimator, bag
         self._notices = OnceNotices()
         self.topics, self.pairs, self._plane = prepared
-        self.journal = Journal(settings.output, _plan(settings, estimator, bag, self.topics, self.pairs))
+        self.journal = journal
         self._go_back_to_detections()
 
     @staticmethod
-    def prepare(settings: ReplaySettings, bag: Bag, library) -> tuple[Topics, Pairs, RecordedPlane]:
+    def prepare(settings: ReplaySettings, bag: Bag, library) -> Prepared:
         """Find a bag's topics and frames, and the plane that objects of a library stand on.
 
         Raises:
@@ -85,7 +95,7 @@ class Replay:
         """
         topics = choose_topics(bag, settings.image, settings.camera_info, settings.detections)
         plane = RecordedPlane(settings.constraints, library, bag)
-        return topics, find_pairs(bag, topics, settings.unpaired_rule), plane
+        return Prepared(topics, find_pairs(bag, topics, settings.unpaired_rule), plane)
 
     def _go_back_to_detections(self) -> None:
         """Resume at a frame with detections, because the tracks were not stored."""
@@ -97,13 +107,11 @@ class Replay:
         """Estimate the frames that are not done yet, then write the results of all of them.
 
         Raises:
-            VPOGError: the bag is broken inside, or the results cannot be written.
+            VPOGError: the bag is broken inside, or the video cannot be written.
+            OSError: the other results cannot be written.
         """
-        try:
-            self._estimate()
-            self._write()
-        finally:
-            self.journal.close()
+        self._estimate()
+        self._write()
         return self._summary()
 
     def _frames(self, what: str, first: int):
@@ -205,17 +213,20 @@ class Replay:
         )
 
 
-def _plan(settings: ReplaySettings, estimator: PoseEstimator, bag: Bag, topics: Topics, pairs: Pairs) -> dict:
-    """Collect what the results depend on, with names that a user understands."""
-    library = estimator.library
-    usable = [name for name in library.ids if name not in estimator.left_out]
+def plan_of(settings: ReplaySettings, estimator: PoseEstimator, bag: Bag, prepared: Prepared) -> dict:
+    """Collect what the results depend on, with names that a user understands; reads the objects' meshes."""
+    library, networks, pairs = estimator.library, estimator.networks, prepared.pairs
+    broken = library.broken()
+    usable = [name for name in library.ids if name not in broken]
     return {
         "the version": vpog_core.__version__,
         "the bag": [str(bag.path.resolve()), pairs.images, pairs.detections, pairs.stamps[:1]],
-        "the topics": dataclasses.asdict(topics),
+        "the topics": dataclasses.asdict(prepared.topics),
         # Compare the names of cache files, which change with mesh and unit.
         "the objects": [library.templates_path(name, 0).stem for name in usable],
-        "the weights": estimator.networks.key,
+        "the weights": networks.key,
+        "--precision": networks.precision,
+        "--engine": networks.engine,
         "the options": dataclasses.asdict(estimator.options),
         # min_score changes which poses are published, and not the poses.
         **{

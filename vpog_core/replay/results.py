@@ -18,6 +18,7 @@ from vpog_core.replay.pose_table import pose_table
 from vpog_core.replay.result_messages import header, image, object_pose_array, pose_stamped, transforms
 from vpog_core.replay.settings import ReplaySettings
 from vpog_core.replay.video import VideoWriter
+from vpog_core.types import VPOGError
 from vpog_core.utils.atomic_file import atomic_write
 from vpog_core.visualization.estimate_drawing import estimate_drawings
 from vpog_core.visualization.overlay import draw_poses
@@ -26,6 +27,22 @@ NODE = "/vpog_node"
 """Results are on the topics of a node of this name."""
 
 BAG, MESHES, VIDEO, TABLE, RERUN = "poses", "meshes", "overlay.mp4", "poses.csv", "poses.rrd"
+
+
+def check_places(output: Path) -> None:
+    """Check that nothing of another kind is where results go, before any work.
+
+    Raises:
+        VPOGError: a file is in the place of a folder, or a folder in the place of a file.
+    """
+    for name in (BAG, MESHES, VIDEO, TABLE, RERUN):
+        place, of_folder = output / name, name in (BAG, MESHES)
+        if place.exists() and place.is_dir() != of_folder:
+            kinds = ("file", "folder") if of_folder else ("folder", "file")
+            raise VPOGError(
+                f"'{place}' is a {kinds[0]}, and a {kinds[1]} of results goes there: move it away, or choose "
+                "another --output."
+            )
 
 
 class ResultsWriter:
@@ -52,14 +69,16 @@ class ResultsWriter:
         return self
 
     def __exit__(self, kind, error, trace) -> None:
-        self._video.__exit__(kind, error, trace)
-        if self._rerun is not None:
-            self._rerun.close()
-        self._bag_context.__exit__(kind, error, trace)
-        if kind is None:
-            for name in (BAG, MESHES, VIDEO, RERUN):
-                _replace(self._folder / name, self._settings.output / name)
-        shutil.rmtree(self._folder, ignore_errors=True)
+        try:
+            self._video.__exit__(kind, error, trace)
+            if self._rerun is not None:
+                self._rerun.close()
+            self._bag_context.__exit__(kind, error, trace)
+            if kind is None:
+                for name in (BAG, MESHES, VIDEO, RERUN):
+                    _replace(self._folder / name, self._settings.output / name)
+        finally:
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     def write(self, frame: RecordedFrame, inputs: FrameInputs, result: FrameResult) -> None:
         """Write the messages of one frame, and its image to the video."""

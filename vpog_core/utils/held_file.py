@@ -41,6 +41,21 @@ def held(path: Path) -> Iterator[None]:
 
 
 @contextmanager
+def held_if_free(path: Path) -> Iterator[bool]:
+    """Hold a file, which is made where it is missing, unless another process does; yields whether it is held.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    descriptor = None if fcntl is None else _open_if_free(path, os.O_RDWR | os.O_CREAT)
+    try:
+        yield fcntl is None or descriptor is not None
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+@contextmanager
 def one_at_a_time(path: Path, on_wait: Callable[[], object] = lambda: None) -> Iterator[None]:
     """Wait until no other process works on what is made of a file; one that cannot be read is not waited for.
 
@@ -73,20 +88,26 @@ def remove_abandoned(folder: Path) -> None:
 
 
 def _open_held(path: Path, flags: int, on_wait: Callable[[], object] = lambda: None) -> int:
-    """Open and lock a file or a folder."""
+    """Open and lock a file or a folder, and wait while another process holds it."""
     waits = False
+    while (descriptor := _open_if_free(path, flags)) is None:
+        if not waits:
+            waits = True
+            on_wait()
+        cancellation.check()
+        time.sleep(POLL_S)
+    return descriptor
+
+
+def _open_if_free(path: Path, flags: int) -> int | None:
+    """Open and lock a file or a folder; None where another process holds it."""
     while True:
         descriptor = os.open(path, flags, 0o666)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(descriptor)
-            if not waits:
-                waits = True
-                on_wait()
-            cancellation.check()
-            time.sleep(POLL_S)
-            continue
+            return None
         except OSError:  # On a file system without locks, nothing counts as abandoned.
             return descriptor
         # Another process may have removed it in between.
