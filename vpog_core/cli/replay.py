@@ -208,6 +208,8 @@ def _settings(arguments: argparse.Namespace) -> ReplaySettings:
 
 def _print_start(replay) -> None:
     topics, pairs = replay.topics, replay.pairs
+    for sentence in pairs.unreadable.sentences:
+        print(f"vpog: {sentence}", file=sys.stderr)
     print(f"images {topics.image}, calibration {topics.camera_info}, detections {topics.detections}")
     unpaired = f", {pairs.num_unpaired} of them without detections" if pairs.num_unpaired else ""
     print(

@@ -12,6 +12,7 @@ from vpog_core.messages.reading import stamp_to_ns
 from vpog_core.replay.bag_reader import Bag, BagMessage
 from vpog_core.replay.topics import Topics
 from vpog_core.replay.unpaired_images import Arrival, UnpairedImageRule, choose_frames
+from vpog_core.replay.unreadable import Unreadable
 from vpog_core.types import VPOGError
 
 
@@ -25,7 +26,8 @@ class Pairs:
             is the place of a message in its topic.
         camera_infos: the calibrations.
         images, detections: how many messages there are.
-        stamps: [images] of the images, nanoseconds; 0 where there is none.
+        stamps: [images] of the images, nanoseconds; 0 where there is none, or the image cannot be read.
+        unreadable: messages that are left out; they have rows as well.
     """
 
     frames: list[tuple[int, int | None]] = field(default_factory=list)
@@ -33,6 +35,7 @@ class Pairs:
     images: int = 0
     detections: int = 0
     stamps: list[int] = field(default_factory=list)
+    unreadable: Unreadable = field(default_factory=Unreadable)
 
     @property
     def num_unpaired(self) -> int:
@@ -64,6 +67,8 @@ class RecordedFrame:
 def find_pairs(bag: Bag, topics: Topics, rule: UnpairedImageRule | None = None) -> Pairs:
     """Pair images and detections by equal stamps; messages without stamps are paired while both alternate.
 
+    Messages that cannot be read are counted and left out.
+
     Args:
         rule: when images without detections are frames too; None: never.
 
@@ -71,19 +76,24 @@ def find_pairs(bag: Bag, topics: Topics, rule: UnpairedImageRule | None = None) 
         VPOGError: nothing can be paired, or the bag cannot be read.
     """
     pairing = _Pairing()
+    pairs = pairing.pairs
     adders = {
         topics.camera_info: pairing.add_calibration,
         topics.image: pairing.add_image,
         topics.detections: pairing.add_detections,
     }
+    skippers = {topics.image: pairing.skip_image, topics.detections: pairing.skip_detections}
     for message in bag.messages(topics.all):
-        content = message.read()
+        content = pairs.unreadable.read(message)
         pairing.go_on_to(1e-9 * message.time_ns)
-        adders[message.topic](content, stamp_to_ns(content.header.stamp))
-    pairs = pairing.pairs
+        if content is not None:
+            adders[message.topic](content, stamp_to_ns(content.header.stamp))
+        elif message.topic in skippers:
+            skippers[message.topic]()
     pairs.frames = choose_frames(pairing.arrivals, pairs.stamps, rule)
     if not pairs.frames:
-        raise VPOGError(_nothing_paired(pairs, list(pairing.waiting), topics))
+        reasons = pairs.unreadable.sentences or [_nothing_paired(pairs, list(pairing.waiting), topics)]
+        raise VPOGError(" ".join(reasons))
     return pairs
 
 
@@ -100,6 +110,7 @@ class _Pairing:
         self.arrivals: list[Arrival] = []
         self.waiting: dict[int, list[int]] = {}
         self._images: dict[int, int] = {}
+        self._skipped: set[int] = set()
         self._now_s = 0.0
         self._unstamped: ArrivalOrder | None = None
         self._calibration: Any = None
@@ -117,8 +128,7 @@ class _Pairing:
         self.pairs.camera_infos.add(self._calibration, stamp_ns)
 
     def add_image(self, _, stamp_ns: int) -> None:
-        row, self.pairs.images = self.pairs.images, self.pairs.images + 1
-        self.pairs.stamps.append(stamp_ns)
+        row = self._count_image(stamp_ns)
         if not stamp_ns:
             self._unstamped.add_image(row)
             return
@@ -127,12 +137,32 @@ class _Pairing:
             self.arrivals.append(Arrival(self._now_s, row, other))
 
     def add_detections(self, _, stamp_ns: int) -> None:
-        row, self.pairs.detections = self.pairs.detections, self.pairs.detections + 1
+        row = self._count_detections()
         image = self._images.get(stamp_ns) if stamp_ns else self._unstamped.take_image()
-        if image is not None:
+        if image is not None and image not in self._skipped:
             self.arrivals.append(Arrival(self._now_s, image, row))
         elif stamp_ns:
             self.waiting.setdefault(stamp_ns, []).append(row)
+
+    def skip_image(self) -> None:
+        """Give an image that cannot be read a row, and its turn among messages without stamps."""
+        row = self._count_image(stamp_ns=0)
+        self._skipped.add(row)
+        self._unstamped.add_image(row)
+
+    def skip_detections(self) -> None:
+        """Give detections that cannot be read a row, and their turn among messages without stamps."""
+        self._count_detections()
+        self._unstamped.take_image()
+
+    def _count_image(self, stamp_ns: int) -> int:
+        self.pairs.stamps.append(stamp_ns)
+        self.pairs.images += 1
+        return self.pairs.images - 1
+
+    def _count_detections(self) -> int:
+        self.pairs.detections += 1
+        return self.pairs.detections - 1
 
 
 def recorded_frames(bag: Bag, topics: Topics, pairs: Pairs) -> Iterator[RecordedFrame]:
