@@ -34,5 +34,5 @@ def test_bags_whose_results_would_meet_are_refused(capsys):
 
 def test_a_dump_is_computed_by_the_engine_it_was_made_with(capsys):
     with pytest.raises(SystemExit, match="2"):
-        main(["estimate", "--from", "dump", "--engine", "onnxruntime"])
-    assert "not allowed with --from, which has its own: --engine" in capsys.readouterr().err
+        main(["estimate", "--from", "dump", "--engine", "onnxruntime", "--precision", "float32"])
+    assert "not allowed with --from, which has its own: --precision, --engine" in capsys.readouterr().err

@@ -17,7 +17,7 @@ from vpog_core.frame_dump.write import FORMAT, MAX_DUMPS, write_dump
 from vpog_core.geometry.se3 import rotation_x, transform
 from vpog_core.inference.constraints import PoseConstraint
 from vpog_core.inference.estimator import PoseEstimator
-from vpog_core.inference.networks import DEFAULT_REFINER
+from vpog_core.inference.networks import DEFAULT_REFINER, Networks
 from vpog_core.inference.query import Prior
 from vpog_core.models.checkpoint import save_weights, weights_key
 from vpog_core.models.vpog_model import VPOGModel
@@ -122,6 +122,39 @@ def test_the_same_poses_are_found(written, weights, tmp_path, capsys):
     assert (tmp_path / "out" / "overlay.png").is_file()
 
 
+def test_the_cache_folder_that_is_given_is_used(written, weights, tmp_path):
+    command = ["estimate", "--from", str(written), "--weights", str(weights), "--device", "cpu"]
+    command += ["--cache-dir", str(tmp_path / "cache"), "--output", str(tmp_path / "out")]
+    assert main(command) == 0
+    assert list((tmp_path / "cache").glob("*.safetensors"))
+
+
+def test_networks_compute_as_they_did(dump, recorded, weights, tmp_path):
+    networks = Networks.load(weights, device="cpu", precision="bfloat16")
+    in_bfloat16 = RecordedEstimator(PoseEstimator(recorded.library, networks))
+    call = recorded.last
+    in_bfloat16.estimate(call.image, call.camera, call.detections)
+    keys = {"network": weights_key(weights), "refiner": weights_key(DEFAULT_REFINER)}
+    folder = write_dump(tmp_path / "dumps", "frame", in_bfloat16.last, in_bfloat16, keys, {})
+    again = make_estimator(read_dump(folder), weights, device="cpu").networks
+    assert (again.precision, again.engine) == ("bfloat16", "torch")
+    # Dumps of earlier versions say nothing of it, and are read.
+    content = json.loads((dump / "dump.json").read_text())
+    for name in ("precision", "engine"):
+        del content[name]
+    (dump / "dump.json").write_text(json.dumps(content))
+    earlier = read_dump(dump)
+    assert (earlier.precision, earlier.engine) == ("auto", "torch")
+
+
+def test_the_engine_of_a_dump_is_used(dump, weights, copied_onnx):
+    content = json.loads((dump / "dump.json").read_text())
+    content |= {"precision": "float32", "engine": "onnxruntime"}
+    (dump / "dump.json").write_text(json.dumps(content))
+    assert make_estimator(read_dump(dump), weights).networks.engine == "onnxruntime"
+    assert copied_onnx
+
+
 def test_other_weights_are_refused(written):
     with pytest.raises(VPOGError, match=r"other weights of the network .* with --weights"):
         make_estimator(read_dump(written), device="cpu")
@@ -175,6 +208,12 @@ def test_broken_dumps_are_refused(dump, tmp_path):
     (dump / "dump.json").write_text("[")
     with pytest.raises(VPOGError, match="is broken"):
         read_dump(dump)
+
+
+def test_a_dump_with_fewer_estimates_than_detections_is_refused(dump):
+    content = json.loads((dump / "dump.json").read_text())
+    assert "2 detections, 2 priors, 1 estimates" in changed(dump, estimates=content["estimates"][:1])
+    assert "2 detections, 0 priors" in changed(dump, estimates=content["estimates"], priors=[])
 
 
 def test_from_takes_no_other_inputs(written, capsys):

@@ -20,6 +20,7 @@ def missing_inputs(arguments: argparse.Namespace) -> str:
     given = [name for name in (*NEEDED, "box", "mask", "objects_dir") if getattr(arguments, name) is not None]
     if arguments.dump is not None:
         given += ["unit"] if arguments.unit != "auto" else []
+        given += ["precision"] if arguments.precision != "auto" else []
         given += ["engine"] if arguments.engine != "torch" else []
         flags = [f"--{name.replace('_', '-')}" for name in given]
         more = given_flags(arguments, Options) | given_flags(arguments, ConstraintSettings)
@@ -43,7 +44,7 @@ def run_from_dump(arguments: argparse.Namespace) -> int:
 
     # Read the dump, and make the estimator that it describes.
     files.check_output(arguments.output)
-    dump = read_dump(arguments.dump)
+    dump = read_dump(arguments.dump, arguments.cache_dir)
     use_threads(usable_cores())
     estimator = make_estimator(dump, arguments.weights, arguments.refiner_weights, arguments.device)
     files.onboard_with_progress(estimator)

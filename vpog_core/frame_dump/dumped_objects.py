@@ -39,13 +39,16 @@ def write_object(folder: Path, number: int, library: ObjectLibrary, object_id: s
 class DumpedObjects(ObjectLibrary):
     """Provides the objects of a dump as a library; nothing outside the dump is read."""
 
-    def __init__(self, folder: Path, objects: list[Mapping]) -> None:
+    def __init__(self, folder: Path, objects: list[Mapping], cache_dir: Path | None = None) -> None:
         """Read the meshes of a dump.
+
+        Args:
+            cache_dir: where templates are kept; None: the user's cache folder.
 
         Raises:
             VPOGError: a mesh is missing or broken.
         """
-        self.folder, self.cache_dir = folder, default_cache_dir()
+        self.folder, self.cache_dir = folder, cache_dir or default_cache_dir()
         self.entries, self._meshes = {}, {}
         for number, values in enumerate(objects):
             path, name = object_path(folder, number), str(values["name"])

@@ -28,6 +28,7 @@ class Dump:
         priors: the prior of each detection, or None; constraints: by the names of the objects.
         poses: T_cam_obj [4, 4] or None of each detection, as answered then.
         weights: keys of the weights of `network` and `refiner`.
+        precision, engine: of the networks, see `Networks.load`.
     """
 
     image: np.ndarray
@@ -39,10 +40,15 @@ class Dump:
     options: Options
     library: DumpedObjects
     weights: Mapping[str, str]
+    precision: str
+    engine: str
 
 
-def read_dump(path: str | Path) -> Dump:
-    """Read a dump; nothing outside its folder is read.
+def read_dump(path: str | Path, cache_dir: str | Path | None = None) -> Dump:
+    """Read a dump; nothing outside its folder is read but the cache of its objects' templates.
+
+    Args:
+        cache_dir: the folder of that cache; None: the user's cache folder.
 
     Raises:
         VPOGError: it is no dump, or it is broken.
@@ -57,6 +63,7 @@ def read_dump(path: str | Path) -> Dump:
                 f"The dump '{folder}' is of format {content['format']} and this version reads {FORMAT}: use "
                 f"the version it was made with, {content['vpog']}."
             )
+        _check_counts(content)
         image = read_image(_inside(folder / IMAGE))
         return Dump(
             image,
@@ -67,8 +74,11 @@ def read_dump(path: str | Path) -> Dump:
             {n: values.read_constraint_values(v) for n, v in content.get("constraints", {}).items()},
             [values.read_pose(estimate) for estimate in content["estimates"]],
             Options(**content["options"]),
-            DumpedObjects(folder, content["objects"]),
+            DumpedObjects(folder, content["objects"], Path(cache_dir) if cache_dir else None),
             dict(content["weights"]),
+            # Dumps of earlier versions do not tell.
+            str(content.get("precision", "auto")),
+            str(content.get("engine", "torch")),
         )
     except VPOGError:
         raise
@@ -97,8 +107,15 @@ def make_estimator(
                 f"The dump was made with other weights of the {part} than '{path}' ({weights_key(path)}): "
                 f"give those of key {dump.weights.get(part)} with {option}."
             )
-    networks = Networks.load(paths["network"], paths["refiner"], device)
+    networks = Networks.load(*paths.values(), device, dump.precision, dump.engine)
     return PoseEstimator(dump.library, networks, **asdict(dump.options))
+
+
+def _check_counts(content: Mapping) -> None:
+    """Raise ValueError where a dump has not one prior and one estimate for each detection."""
+    counts = {name: len(content[name]) for name in ("detections", "priors", "estimates")}
+    if len(set(counts.values())) > 1:
+        raise ValueError(f"{', '.join(f'{count} {name}' for name, count in counts.items())}")
 
 
 def _detections(folder: Path, entries: list[Mapping], size: tuple[int, int]) -> list[Detection]:

@@ -87,6 +87,8 @@ def _write(
         "python": platform.python_version(),
         "machine": platform.machine(),
         "device": estimator.device,
+        "precision": estimator.networks.precision,
+        "engine": estimator.networks.engine,
         "weights": dict(weights),
         "frame": values.plain(call.context),
         "camera": values.camera_values(call.camera),
