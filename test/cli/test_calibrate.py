@@ -116,6 +116,15 @@ def test_unusable_input_is_one_sentence(weights, extra, capsys):
     assert extra[1] in said
 
 
+def test_an_output_that_cannot_be_written_is_told_of_before_any_scene(weights, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    for output, reason in ((tmp_path, "is a folder"), (tmp_path / "file" / "new.safetensors", "is a file")):
+        assert main(["calibrate", "--weights", str(weights), "--output", str(output)]) == 2
+        told = capsys.readouterr().err
+        assert reason in told
+        assert "scenes" not in told
+
+
 def test_a_network_that_knows_nothing_cannot_be_calibrated(weights, capsys, monkeypatch):
     """The command runs on one scene after the other, finds no pose, and says so."""
     monkeypatch.setattr(calibration_images, "OBJECTS", 1)

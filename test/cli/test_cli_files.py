@@ -1,10 +1,12 @@
 import json
+from pathlib import Path
 
 import numpy as np
+import pytest
 
-from vpog_core.cli.files import pose_dict, pose_text, roll_pitch_yaw
+from vpog_core.cli.files import check_output, check_output_file, pose_dict, pose_text, roll_pitch_yaw
 from vpog_core.geometry.se3 import rotation_x, rotation_y, rotation_z, transform
-from vpog_core.types import PoseEstimate
+from vpog_core.types import PoseEstimate, VPOGError
 
 
 def test_roll_pitch_yaw_undo_their_rotation():
@@ -46,3 +48,21 @@ def test_no_pose_says_why_and_is_null_in_json():
     data = json.loads(json.dumps(pose_dict(missing)))
     assert data["T_cam_obj"] is None
     assert data["reason"] == "Nothing agrees."
+
+
+def test_places_for_results_are_checked_and_left_as_they_are(tmp_path):
+    (tmp_path / "file").touch()
+    check_output(tmp_path / "new" / "folder")
+    check_output_file(tmp_path / "new" / "file")
+    check_output_file(tmp_path / "file")
+    with pytest.raises(VPOGError, match="is a file"):
+        check_output(tmp_path / "file" / "folder")
+    with pytest.raises(VPOGError, match="is a folder: give the path of a file"):
+        check_output_file(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs a folder that nobody can write into")
+def test_a_folder_that_cannot_be_written_is_refused():
+    with pytest.raises(VPOGError, match="cannot be written"):
+        check_output("/proc/self/new")

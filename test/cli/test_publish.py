@@ -88,6 +88,8 @@ def test_what_cannot_be_published_is_refused_before_any_work(weights, tmp_path, 
     assert "--quick looks at a part" in capsys.readouterr().err
     assert main(["publish-weights", "--weights", str(tmp_path / "none.safetensors")]) == 2
     assert "There are no weights" in capsys.readouterr().err
+    assert main([*words, "--dataset", str(tmp_path / "ycbv")]) == 2
+    assert f"There is no dataset folder '{tmp_path / 'ycbv'}'" in capsys.readouterr().err
     (tmp_path / "docs").mkdir()
     (tmp_path / publish_module.CARD).parent.mkdir(parents=True)
     (tmp_path / publish_module.CARD).write_text("no marks\n")

@@ -143,3 +143,16 @@ def test_what_the_engine_cannot_do_is_one_sentence(capsys):
 def test_a_network_that_is_not_known_is_one_sentence(capsys):
     assert main(["bench", "--networks", "huge"]) == 2
     assert "no network 'huge'" in capsys.readouterr().err
+
+
+def test_results_that_cannot_be_written_are_told_of_before_anything_is_timed(tmp_path, capsys):
+    (tmp_path / "page.md").write_text("no marks\n")
+    for words, sentence in (
+        (["--docs", str(tmp_path / "none.md")], "cannot be read"),
+        (["--docs", str(tmp_path / "page.md")], "has no place for tables"),
+        (["--output", str(tmp_path)], "is a folder: give the path of a file"),
+    ):
+        assert main(["bench", *words]) == 2
+        told = capsys.readouterr().err
+        assert sentence in told
+        assert "timing" not in told

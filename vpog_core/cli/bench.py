@@ -69,12 +69,19 @@ def run_bench(arguments: argparse.Namespace) -> int:
     """Run `vpog bench`."""
     use_threads(arguments.threads or 0)
     # Imported here: torch reads the thread settings when it is imported.
+    from vpog_core.cli.files import check_output_file
     from vpog_core.evaluation.speed_config import SpeedConfig
-    from vpog_core.evaluation.speed_report import speed_json, speed_tables, update_document
+    from vpog_core.evaluation.speed_report import speed_json, speed_tables, split_document, update_document
     from vpog_core.evaluation.speed_run import run_speed
     from vpog_core.inference.networks import choose_device
     from vpog_core.utils.atomic_file import atomic_write
 
+    # Check where results go, before minutes of work.
+    if arguments.output:
+        check_output_file(arguments.output)
+    if arguments.docs:
+        split_document(Path(arguments.docs))
+        check_output_file(arguments.docs)
     config = SpeedConfig(
         detections=arguments.detections,
         frames=arguments.frames,

@@ -76,6 +76,7 @@ def run_calibrate(arguments: argparse.Namespace) -> int:
     """
     from tqdm import tqdm
 
+    from vpog_core.cli.files import check_output_file
     from vpog_core.evaluation.calibration_fit import SIGNS, best_of_each, fit_best
     from vpog_core.evaluation.calibration_scenes import collect
     from vpog_core.inference.calibration import Calibration, read_calibration
@@ -84,6 +85,9 @@ def run_calibrate(arguments: argparse.Namespace) -> int:
     if arguments.scenes < CHECKED:
         raise VPOGError(f"--scenes {arguments.scenes}: give {CHECKED} at least, of which one checks.")
     weights = Path(arguments.weights) if arguments.weights else DEFAULT_WEIGHTS
+    output = Path(arguments.output) if arguments.output else weights
+    if not arguments.dry_run:
+        check_output_file(output)
     # Collect poses in synthetic scenes, compared with the truth.
     calibrators = {}
     with tqdm(total=arguments.scenes, desc="scenes", delay=1, file=sys.stderr) as bar:
@@ -109,7 +113,6 @@ def run_calibrate(arguments: argparse.Namespace) -> int:
     # Store the calibration in the weights file.
     calibration = Calibration.of(**calibrators)
     if not arguments.dry_run:
-        output = Path(arguments.output) if arguments.output else weights
         store(weights, output, calibration, arguments.half)
         print(f"Stored in {output}.")
     return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 from pathlib import Path
 
 import cv2
@@ -74,11 +75,27 @@ def onboard_with_progress(
 def check_output(path: str | Path) -> None:
     """Raise a VPOGError for a folder that cannot hold results, before any work; change nothing."""
     folder = Path(path)
-    blocking = next((part for part in (folder, *folder.parents) if part.exists()), None)
-    if blocking is not None and not blocking.is_dir():
+    existing = next((part for part in (folder, *folder.parents) if part.exists()), Path())
+    if not existing.is_dir():
         raise VPOGError(
-            f"The output folder '{folder}' cannot be made, '{blocking}' is a file: choose another."
+            f"The output folder '{folder}' cannot be made, '{existing}' is a file: choose another."
         )
+    try:
+        # Permissions alone do not tell: a disk may be full, or be there to be read only.
+        with tempfile.TemporaryFile(dir=existing):
+            pass
+    except OSError as error:
+        reason = error.strerror or error
+        raise VPOGError(
+            f"The output folder '{folder}' cannot be written ({reason}): choose another."
+        ) from error
+
+
+def check_output_file(path: str | Path) -> None:
+    """Raise a VPOGError for a file that cannot be written, before any work; change nothing."""
+    if Path(path).is_dir():
+        raise VPOGError(f"'{path}' is a folder: give the path of a file.")
+    check_output(Path(path).parent)
 
 
 def output_folder(path: str | Path) -> Path:

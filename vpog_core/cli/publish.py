@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from vpog_core.cli.evaluate import config_of
 from vpog_core.cli.flags import add_flags
 from vpog_core.cli.numbers import positive
 from vpog_core.inference.options import LoadSettings
@@ -66,6 +67,7 @@ def run_publish(arguments: argparse.Namespace) -> int:
         raise VPOGError("--quick looks at a part of the benchmark: leave it out, or --into.")
     if arguments.into:
         _check_tree(Path(arguments.into), arguments.name)
+    _check_datasets(arguments)
     work = files.output_folder(Path(arguments.work) / _key(arguments))
     weights = _calibrated(arguments, work)
     folders = [_evaluated(arguments, work, weights, *of) for of in _sets(arguments)]
@@ -87,6 +89,13 @@ def _check_tree(tree: Path, name: str) -> None:
         if not (tree / path).exists():
             raise VPOGError(f"'{tree}' has no {path}: give the root of a source tree as --into.")
     with_block(tree / CARD, f"scores of {name}", "")
+
+
+def _check_datasets(arguments: argparse.Namespace) -> None:
+    """Raise a VPOGError, before hours of work, for a dataset that cannot be evaluated on."""
+    for name, options in _sets(arguments):
+        if "--dataset" in options:
+            config_of(arguments.parse(["evaluate", *options, "--output", name])).benchmark()
 
 
 def _key(arguments: argparse.Namespace) -> str:

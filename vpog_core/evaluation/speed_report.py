@@ -48,7 +48,13 @@ def speed_tables(result: SpeedResult) -> str:
 
 
 def update_document(path: Path, result: SpeedResult) -> None:
-    """Replace the tables between the two marks of a document.
+    """Replace the tables between the two marks of a document; raises as `split_document`."""
+    before, after = split_document(path)
+    atomic_write(path, f"{before}{MARKS[0]}\n{speed_tables(result)}\n{MARKS[1]}{after}")
+
+
+def split_document(path: Path) -> tuple[str, str]:
+    """Read what is before and after the two marks of a document.
 
     Raises:
         VPOGError: there is no such document, or it has no marks.
@@ -62,7 +68,7 @@ def update_document(path: Path, result: SpeedResult) -> None:
     _, has_end, after = rest.partition(end)
     if not (has_begin and has_end):
         raise VPOGError(f"The document '{path}' has no place for tables: put '{begin}' and '{end}' into it.")
-    atomic_write(path, f"{before}{begin}\n{speed_tables(result)}\n{end}{after}")
+    return before, after
 
 
 def _frame_table(frames: list[FrameTimes]) -> str:
