@@ -32,6 +32,17 @@ def test_bags_whose_results_would_meet_are_refused(capsys):
     assert "Several bags are called 'kitchen': give them one by one" in capsys.readouterr().err
 
 
+def test_dots_are_part_of_the_name_of_a_bag_s_folder(tmp_path, capsys):
+    folders = [tmp_path / "run.1", tmp_path / "run.2"]
+    for folder in folders:
+        folder.mkdir()
+    words = ["--objects-dir", str(tmp_path), "--output", str(tmp_path / "out")]
+    assert main(["replay", *map(str, folders), *words]) == 2
+    told = capsys.readouterr()
+    assert "Several bags" not in told.err
+    assert [line.split(":")[0] for line in told.out.splitlines()] == [str(folder) for folder in folders]
+
+
 def test_a_dump_is_computed_by_the_engine_it_was_made_with(capsys):
     with pytest.raises(SystemExit, match="2"):
         main(["estimate", "--from", "dump", "--engine", "onnxruntime", "--precision", "float32"])

@@ -80,6 +80,7 @@ def test_pairs_of_a_refiner_are_drawn_and_measured(folder, capsys):
         (["preview", "--procedural", "1", "--output", "no/such/sheet.png"], "no/such"),
         (["bench", "--procedural", "1", "--size", "50"], "50"),
         (["preview", "--network", "refiner", "--bop", "a:b"], "leave --bop out"),
+        (["bench", "--procedural", "1", "--cache-dir", "/dev/null/cache"], "'/dev/null' is a file"),
     ],
 )
 def test_what_cannot_be_used_is_told_in_a_sentence(arguments, message, capsys, tmp_path, monkeypatch):
@@ -88,3 +89,9 @@ def test_what_cannot_be_used_is_told_in_a_sentence(arguments, message, capsys, t
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+
+
+def test_a_number_of_workers_below_zero_is_refused(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["data", "bench", "--procedural", "1", "--workers", "-3"])
+    assert "'-3' must be a whole number, at least 0" in capsys.readouterr().err

@@ -1,6 +1,6 @@
 import hashlib
 
-from vpog_core.utils.fingerprint import code_of, digest, safe_name
+from vpog_core.utils.fingerprint import code_of, digest, safe_name, safe_names
 
 
 def test_a_digest_is_that_of_all_parts_one_after_the_other(tmp_path):
@@ -11,6 +11,13 @@ def test_a_digest_is_that_of_all_parts_one_after_the_other(tmp_path):
 
 def test_names_become_names_of_files():
     assert safe_name("coffee mug/../2-b_ä") == "coffee_mug____2-b_ä"
+
+
+def test_names_that_would_be_one_file_are_kept_apart():
+    found = safe_names(["a b", "a_b", "mug"])
+    assert found["mug"] == "mug"
+    assert len(set(found.values())) == 3
+    assert all(part.startswith("a_b-") for name, part in found.items() if name != "mug")
 
 
 def test_code_is_what_it_computes():

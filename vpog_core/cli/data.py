@@ -47,7 +47,7 @@ def add_data(commands) -> None:
     )
     preview.add_argument("--output", default="preview.png", metavar="FILE", help="PNG (default: %(default)s)")
     bench = _part(parts, "bench", "samples per second of the loader", _BENCH_HELP, run_bench)
-    bench.add_argument("--workers", type=int, default=0, metavar="N", help="also with N loader processes")
+    bench.add_argument("--workers", type=count, default=0, metavar="N", help="also with N loader processes")
     bench.add_argument("--groups", action=RefusedOption, const="--items", help=argparse.SUPPRESS)
     bench.add_argument(
         "--items",
@@ -142,6 +142,7 @@ def run_bench(arguments: argparse.Namespace) -> int:
 
 def _dataset(arguments: argparse.Namespace):
     """Make the training set the options describe."""
+    from vpog_core.cli.files import check_output
     from vpog_core.training.data.data_config import SOURCES, DataConfig
     from vpog_core.training.data.datasets import build_datasets
     from vpog_core.training.data.refiner_datasets import build_refiner_datasets
@@ -154,6 +155,7 @@ def _dataset(arguments: argparse.Namespace):
     if not any(sources.values()):
         flags = [f"--{name}" for name in SOURCES]
         raise VPOGError(f"No objects are named: give {', '.join(flags[:-1])} or {flags[-1]}.")
+    check_output(arguments.cache_dir)
     config = DataConfig(
         **sources, unit=arguments.unit, photos=arguments.photos, hdri=arguments.hdri,
         cache_dir=arguments.cache_dir, image_size=arguments.size or (128 if refiner else 112),

@@ -77,18 +77,14 @@ def check_output(path: str | Path) -> None:
     folder = Path(path)
     existing = next((part for part in (folder, *folder.parents) if part.exists()), Path())
     if not existing.is_dir():
-        raise VPOGError(
-            f"The output folder '{folder}' cannot be made, '{existing}' is a file: choose another."
-        )
+        raise VPOGError(f"The folder '{folder}' cannot be made, '{existing}' is a file: choose another.")
     try:
         # Permissions alone do not tell: a disk may be full, or be there to be read only.
         with tempfile.TemporaryFile(dir=existing):
             pass
     except OSError as error:
         reason = error.strerror or error
-        raise VPOGError(
-            f"The output folder '{folder}' cannot be written ({reason}): choose another."
-        ) from error
+        raise VPOGError(f"The folder '{folder}' cannot be written ({reason}): choose another.") from error
 
 
 def check_output_file(path: str | Path) -> None:

@@ -16,6 +16,7 @@ from vpog_core.cli.numbers import positive
 from vpog_core.inference.options import LoadSettings
 from vpog_core.threads import usable_cores
 from vpog_core.types import VPOGError
+from vpog_core.utils.fingerprint import safe_names
 
 if TYPE_CHECKING:
     from vpog_core.inference.estimator import PoseEstimator
@@ -68,10 +69,10 @@ def run_onboard(arguments: argparse.Namespace) -> int:
             onboard_on_cluster(arguments, usable)
         left_out = files.onboard_with_progress(estimator, mesh=alone, workers=arguments.workers)
         _print_left_out({name: left_out[name] for name in left_out if name not in broken})
+        # A name from a settings file may hold any characters.
+        parts = safe_names(library.ids)
         for object_id in usable if arguments.output else ():
-            # A name from a settings file may hold any characters.
-            safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in object_id)
-            name = "templates.png" if len(library.ids) == 1 else f"templates_{safe}.png"
+            name = "templates.png" if len(library.ids) == 1 else f"templates_{parts[object_id]}.png"
             sheet = template_sheet(library.mesh(object_id))
             files.write_png(files.output_folder(arguments.output) / name, sheet)
     return 1 if left_out else 0

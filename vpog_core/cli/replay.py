@@ -122,18 +122,18 @@ def run_replay(arguments: argparse.Namespace) -> int:
 
 def _replay_several(arguments: argparse.Namespace) -> int:
     """Replay bags one by one, or on a cluster; returns the worst of their statuses."""
-    names = [Path(bag).resolve().stem for bag in arguments.bag]
+    paths = [Path(bag).resolve() for bag in arguments.bag]
+    # The ending of a file tells its format; dots are part of a folder's name.
+    names = [path.name if path.is_dir() else path.stem for path in paths]
     for name in names:
         if names.count(name) > 1:
             raise VPOGError(
                 f"Several bags are called '{name}': give them one by one, each with its --output."
             )
-    paths = absolute_paths(arguments, "objects_dir", "weights", "refiner_weights", "cache_dir", "output")
+    given = absolute_paths(arguments, "objects_dir", "weights", "refiner_weights", "cache_dir", "output")
     jobs = [
-        argparse.Namespace(
-            **{**paths, "bag": str(Path(bag).resolve()), "output": str(Path(paths["output"], name))}
-        )
-        for bag, name in zip(arguments.bag, names, strict=True)
+        argparse.Namespace(**{**given, "bag": str(path), "output": str(Path(given["output"], name))})
+        for path, name in zip(paths, names, strict=True)
     ]
     return run_each(_replay, {job.bag: job for job in jobs}, arguments.cluster)
 

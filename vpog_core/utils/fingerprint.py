@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,3 +81,12 @@ class ReadFile:
 def safe_name(name: str) -> str:
     """Convert a name, which may hold anything, to a part of a file name."""
     return "".join(c if c.isalnum() or c in "-_" else "_" for c in name)
+
+
+def safe_names(names: Iterable[str]) -> dict[str, str]:
+    """Convert names to parts of file names, each of its own: where two would agree, a digest is added."""
+    safe = {name: safe_name(name) for name in names}
+    counts = Counter(safe.values())
+    return {
+        name: part if counts[part] == 1 else f"{part}-{digest([name])[:SHORT]}" for name, part in safe.items()
+    }
