@@ -252,18 +252,3 @@ def test_a_frame_without_detections_has_no_image_of_matches(
         assert results.counts["/vpog_node/flow_image"] == 1
     # OpenCV warns on standard error of files that are not there.
     assert "flow_" not in capfd.readouterr().err
-
-
-def test_record_demo_writes_a_bag_to_replay(tmp_path, capsys):
-    path = tmp_path / "demo"
-    assert main(["record-demo", str(path), "--frames", "2", "--storage", "sqlite3"]) == 0
-    assert f"vpog replay {path} --objects-dir {path}_objects" in capsys.readouterr().out
-    with open_bag(path) as demo:
-        assert demo.counts == dict.fromkeys(
-            [f"/demo_camera/{name}" for name in ("truth", "camera_info", "instances", "image")], 2
-        )
-        first = next(demo.messages(["/demo_camera/instances"])).read()
-    meshes = {mesh.stem for mesh in Path(f"{path}_objects").iterdir()}
-    assert {instance.class_id for instance in first.instances} <= meshes
-    assert main(["record-demo", str(path)]) == 2
-    assert "is there already" in capsys.readouterr().err

@@ -17,7 +17,8 @@ from vpog_core.cli.export import add_command as add_export
 from vpog_core.cli.onboard import add_command as add_onboard
 from vpog_core.cli.publish import add_command as add_publish
 from vpog_core.cli.record import add_command as add_record
-from vpog_core.cli.replay import add_commands as add_replay
+from vpog_core.cli.record_demo import add_command as add_record_demo
+from vpog_core.cli.replay import add_command as add_replay
 from vpog_core.cli.symmetry import add_command as add_symmetry
 from vpog_core.cli.train import add_command as add_train
 from vpog_core.types import VPOGError
@@ -35,6 +36,7 @@ COMMANDS = (
     add_bench,
     add_export,
     add_replay,
+    add_record_demo,
 )
 """The functions that register the subcommands, in the order of the help, which `vpog data` ends."""
 

@@ -1,4 +1,4 @@
-"""Implement `vpog replay` and `vpog record-demo`: ROS 2 bags without ROS."""
+"""Implement `vpog replay`: poses of ROS 2 bags without ROS."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from pathlib import Path
 
 from vpog_core.cli.cluster import absolute_paths, add_cluster, run_each
 from vpog_core.cli.flags import add_flag, add_flags, values_of
-from vpog_core.cli.numbers import count, fraction, positive
+from vpog_core.cli.record_demo import add_storage
 from vpog_core.inference.constraint_settings import ConstraintSettings
 from vpog_core.inference.options import LoadSettings, Options
 from vpog_core.replay.settings import ReplaySettings
 from vpog_core.setting import settings_of
 from vpog_core.types import VPOGError
 
-REPLAY_HELP = """\
+HELP = """\
 Estimate poses of a recorded bag (MCAP or SQLite), without ROS. Images, camera calibrations and 2D detections
 are read and paired as the node does; no frame is dropped. Objects that were found are followed in images that
 have no detections. Into --output go
@@ -30,7 +30,7 @@ have no detections. Into --output go
 
 A replay that was stopped or killed is resumed by the same command."""
 
-REPLAY_EXAMPLE = """\
+EXAMPLE = """\
 examples:
   vpog record-demo demo_bag
   vpog replay demo_bag --objects-dir demo_bag_objects --output demo_poses
@@ -38,23 +38,10 @@ examples:
   vpog replay monday/*.mcap --objects-dir meshes --output monday_poses --cluster tcp://10.0.0.1:8786
 Exit status: 0 poses were found, 1 none, 2 unusable input, 130 stopped."""
 
-RECORD_HELP = """\
-Write a bag of the demo camera, which looks at a moving scene of three textured objects: images, calibration,
-boxes with a detector's small errors, and the true poses. The meshes go into the folder beside it."""
 
-RECORD_EXAMPLE = """\
-example:
-  vpog record-demo demo_bag --frames 30
-Exit status: 0 done, 2 the bag cannot be written."""
-
-
-def add_commands(add) -> None:
-    """Register both subcommands; `add(name, summary, description, epilog, run)` gives a parser."""
-    _add_replay(add("replay", "find the poses of a recorded bag", REPLAY_HELP, REPLAY_EXAMPLE, run_replay))
-    _add_record(add("record-demo", "write a bag to try replay with", RECORD_HELP, RECORD_EXAMPLE, run_record))
-
-
-def _add_replay(parser) -> None:
+def add_command(add) -> None:
+    """Register the subcommand; `add(name, summary, description, epilog, run)` gives its parser."""
+    parser = add("replay", "find the poses of a recorded bag", HELP, EXAMPLE, run_replay)
     parser.add_argument(
         "bag",
         nargs="+",
@@ -79,35 +66,12 @@ def _add_replay(parser) -> None:
         "--no-images", action="store_true", help="write no images to the bag, which keeps it small"
     )
     parser.add_argument("--rerun", action="store_true", help="also write poses.rrd for the Rerun viewer")
-    _add_storage(parser)
+    add_storage(parser)
     known = "where objects stand upright or lie on a plane; plane_frame is found in the bag's transforms"
     add_flags(parser.add_argument_group("known poses", known), ConstraintSettings)
     group = parser.add_argument_group("estimator")
     add_flags(group, LoadSettings)
     add_flags(group, Options)
-
-
-def _add_record(parser) -> None:
-    parser.add_argument("output", metavar="OUTPUT", help="folder of the new bag")
-    parser.add_argument("--frames", type=positive, default=60, metavar="N", help="(default: %(default)s)")
-    parser.add_argument(
-        "--rate", type=positive, default=10, metavar="HZ", help="frames a second (default: %(default)s)"
-    )
-    parser.add_argument("--seed", type=count, default=1, help="seed of the scene (default: %(default)s)")
-    parser.add_argument(
-        "--jitter",
-        type=fraction,
-        default=0.05,
-        metavar="F",
-        help="error of the boxes, fraction of their size (default: %(default)s)",
-    )
-    _add_storage(parser)
-
-
-def _add_storage(parser) -> None:
-    parser.add_argument(
-        "--storage", choices=("mcap", "sqlite3"), default="mcap", help="of the bag (default: %(default)s)"
-    )
 
 
 def run_replay(arguments: argparse.Namespace) -> int:
@@ -233,27 +197,3 @@ def _print_end(summary, settings) -> None:
             parts.append(f"{number} {what}")
     print(f"{', '.join(parts)}; {summary.seconds:.2f} s a frame.")
     print(f"results: {settings.output}")
-
-
-def run_record(arguments: argparse.Namespace) -> int:
-    """Run `vpog record-demo`."""
-    from vpog_core.objects.mesh import save_meshes
-    from vpog_core.replay.record_demo import record_demo
-    from vpog_core.synthetic.demo_objects import demo_objects
-
-    path = Path(arguments.output)
-    objects = path.with_name(f"{path.name}_objects")
-    for place in (path, objects):
-        if place.exists():
-            raise VPOGError(f"'{place}' is there already: choose another OUTPUT.")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        record_demo(
-            path, arguments.frames, arguments.rate, arguments.seed, arguments.jitter, arguments.storage
-        )
-        save_meshes(demo_objects(), objects)
-    except OSError as error:
-        raise VPOGError(f"'{path}' cannot be written ({error.strerror}): choose another OUTPUT.") from error
-    print(f"bag: {path}, meshes: {objects}. To find the poses:")
-    print(f"  vpog replay {path} --objects-dir {objects}")
-    return 0
