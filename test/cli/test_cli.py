@@ -231,6 +231,15 @@ def test_wrong_usage_exits_with_two(command, capsys):
     assert "usage: vpog" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("command", ["estimate", "onboard", "demo", "replay", "evaluate"])
+def test_more_poses_are_asked_for_only_where_they_are_printed(command, capsys):
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    told = capsys.readouterr().out
+    for flag in ("--alternatives", "--samples"):
+        assert (flag in told) == (command == "estimate")
+
+
 @pytest.mark.parametrize("command", ["estimate", "onboard", "demo"])
 def test_help_shows_an_example(command, capsys):
     with pytest.raises(SystemExit) as stop:

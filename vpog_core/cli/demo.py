@@ -6,6 +6,7 @@ import argparse
 
 from vpog_core.cli.estimators import add_model, estimator_arguments
 from vpog_core.cli.numbers import count, positive
+from vpog_core.inference.options import MORE_POSES
 
 HELP = """\
 Estimate poses of objects unseen in training, which move through a cluttered scene, and
@@ -29,7 +30,7 @@ def add_command(add) -> None:
     parser.add_argument("--frames", type=positive, default=20, metavar="N", help="(default: %(default)s)")
     parser.add_argument("--objects", type=positive, default=3, metavar="N", help="(default: %(default)s)")
     parser.add_argument("--seed", type=count, default=0, help="another scene (default: %(default)s)")
-    add_model(parser)
+    add_model(parser, without=MORE_POSES)
     parser.add_argument(
         "--output", default="demo_output", metavar="DIR", help="where the images go (default: %(default)s)"
     )

@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from vpog_core.inference.estimator import PoseEstimator
 
 
-def add_model(parser: argparse.ArgumentParser) -> None:
-    """Add flags for all settings of an estimator, as a group of their own in the help."""
+def add_model(parser: argparse.ArgumentParser, without: tuple[str, ...] = ()) -> None:
+    """Add flags for the settings of an estimator, but for some, as a group of their own in the help."""
     group = parser.add_argument_group("estimator")
     add_flags(group, LoadSettings)
-    add_flags(group, Options)
+    add_flags(group, Options, without=without)
 
 
 @contextmanager

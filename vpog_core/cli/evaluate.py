@@ -10,7 +10,7 @@ from vpog_core.cli.cluster import add_cluster
 from vpog_core.cli.flags import add_flags, given_flags, values_of
 from vpog_core.cli.numbers import count, positive
 from vpog_core.cli.renamed import RenamedOption
-from vpog_core.inference.options import LoadSettings, Options
+from vpog_core.inference.options import MORE_POSES, LoadSettings, Options
 from vpog_core.types import VPOGError
 
 HELP = """\
@@ -50,7 +50,7 @@ def add_command(add) -> None:
     )
     group = parser.add_argument_group("estimator")
     add_flags(group, LoadSettings, "weights", "refiner_weights", "device")
-    add_flags(group, Options)
+    add_flags(group, Options, without=MORE_POSES)
     group.add_argument(
         "--second-look", type=count, dest="retry_views", action=RenamedOption, help=argparse.SUPPRESS
     )

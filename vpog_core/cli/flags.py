@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from vpog_core.setting import Setting, settings_of
 
 
-def add_flags(parser, settings_class: type, *names: str) -> None:
-    """Add a flag for each setting of a dataclass, or for those that are named."""
+def add_flags(parser, settings_class: type, *names: str, without: Collection[str] = ()) -> None:
+    """Add a flag for each setting of a dataclass, or for those that are named.
+
+    Args:
+        without: settings that get no flag.
+    """
     for name, declared in settings_of(settings_class).items():
-        if not names or name in names:
+        if name not in without and (not names or name in names):
             add_flag(parser, name, declared)
 
 

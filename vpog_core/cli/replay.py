@@ -12,7 +12,7 @@ from vpog_core.cli.cluster import absolute_paths, add_cluster, run_each
 from vpog_core.cli.flags import add_flag, add_flags, values_of
 from vpog_core.cli.record_demo import add_storage
 from vpog_core.inference.constraint_settings import ConstraintSettings
-from vpog_core.inference.options import LoadSettings, Options
+from vpog_core.inference.options import MORE_POSES, LoadSettings, Options
 from vpog_core.replay.settings import ReplaySettings
 from vpog_core.setting import settings_of
 from vpog_core.types import VPOGError
@@ -71,7 +71,7 @@ def add_command(add) -> None:
     add_flags(parser.add_argument_group("known poses", known), ConstraintSettings)
     group = parser.add_argument_group("estimator")
     add_flags(group, LoadSettings)
-    add_flags(group, Options)
+    add_flags(group, Options, without=MORE_POSES)
 
 
 def run_replay(arguments: argparse.Namespace) -> int:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 from vpog_core.setting import check, setting
 
+MORE_POSES = ("alternatives", "samples")
+"""Settings of `Options` for poses beside the best: of use only where they are printed or returned."""
 MAX_AGE_S = 86400.0
 """A day: longer than a tracker follows any object without a detection."""
 
