@@ -27,6 +27,7 @@ class Setting:
 
     Attributes:
         help: a sentence.
+        off: the sentence of its flag, of a setting that is true by default: what that turns off.
         minimum, maximum: the range of a number, both included.
         choices: the values that a string may have; (): any.
     """
@@ -37,6 +38,7 @@ class Setting:
     minimum: float | None = None
     maximum: float | None = None
     choices: tuple[str, ...] = ()
+    off: str = ""
 
     def problem(self, name: str, value: Any) -> str:
         """Return the sentence on why the setting `name` cannot have a value, or ""."""

@@ -21,7 +21,7 @@ class Kitchen:
     pot: str = setting("steel", "What the pot is made of.", choices=("steel", "clay"))
     spoons: int = setting(2, "Spoons, at 50 % off.", unit="spoons", minimum=1, maximum=5)
     heat: float = setting(0.5, "How hot it is.", minimum=0.0, maximum=1.0)
-    lid: bool = setting(True, "Put a lid on.")
+    lid: bool = setting(True, "Put a lid on.", off="Leave the lid off.")
     salt: bool = setting(False, "Add salt.")
     note: str = setting("", "Any text.")
     count: int = 3
@@ -84,12 +84,15 @@ def test_the_help_says_meaning_range_and_default():
     add_flags(parser, Kitchen)
     text = " ".join(parser.format_help().split())
     assert "--spoons SPOONS Spoons, at 50 % off. Range: 1 to 5. (default: 2)" in text
+    assert "--no-lid Leave the lid off." in text
+    assert "--salt Add salt." in text
 
 
 @pytest.mark.parametrize("settings_class", [LoadSettings, Options, TrackerSettings, StreamSettings])
 def test_what_is_declared_reads_well_and_its_default_fits(settings_class):
     for name, declared in settings_of(settings_class).items():
         assert declared.help.endswith(".")
+        assert declared.off.endswith(".") == (declared.default is True)
         assert declared.problem(name, declared.default) == ""
         assert declared.range
 

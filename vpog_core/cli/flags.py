@@ -29,10 +29,9 @@ def add_flag(parser, name: str, declared: Setting, flag: str = "") -> None:
     """
     flag = flag or flag_of(name, declared)
     # argparse treats a percent sign as the start of a placeholder.
-    text = declared.help.replace("%", "%%")
+    text = (declared.off if declared.default is True else declared.help).replace("%", "%%")
     more: dict[str, Any] = {"dest": name, "default": declared.default}
     if isinstance(declared.default, bool):
-        text = f"Off: {text}" if declared.default else text
         parser.add_argument(flag, action="store_const", const=not declared.default, help=text, **more)
         return
     if declared.choices:

@@ -129,7 +129,9 @@ class Options:
         0.02, "Matches of a lower confidence are left out.", minimum=0.0, maximum=0.99
     )
     match_merge: bool = setting(
-        True, "Merge points of several templates that agree on one pixel of the image."
+        True,
+        "Merge points of several templates that agree on one pixel of the image.",
+        off="Keep points of several templates apart that agree on one pixel of the image.",
     )
 
     def __post_init__(self) -> None:
@@ -173,6 +175,7 @@ class TrackerSettings:
         True,
         "Track an object also in images where no detection shows it; ObjectPose.detected tells such poses "
         "from others.",
+        off="Track objects only in images where a detection shows them.",
     )
     max_age: float = setting(
         5.0,

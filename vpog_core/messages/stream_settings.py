@@ -26,7 +26,9 @@ class StreamSettings:
         maximum=1.0,
     )
     tracking: bool = setting(
-        True, "Track objects from their poses in the last frame; needs refiner_rounds of 1 or more."
+        True,
+        "Track objects from their poses in the last frame; needs refiner_rounds of 1 or more.",
+        off="Search for all objects in every frame, in place of tracking them from the last one.",
     )
     detector_timeout: float = setting(
         0.5,
