@@ -6,6 +6,7 @@ import trimesh
 
 from vpog_core.cli.commands import main
 from vpog_core.objects.library import ObjectLibrary
+from vpog_core.objects.mesh import MESH_SUFFIXES
 
 
 def proposal(capsys, *arguments: str) -> str:
@@ -49,3 +50,11 @@ def test_a_mesh_that_cannot_be_read_is_told_in_a_sentence(tmp_path, capsys):
     error = capsys.readouterr().err
     assert "none.ply" in error
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", ["symmetry", "onboard"])
+def test_the_help_names_every_format_that_is_read(command, capsys):
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    told = capsys.readouterr().out
+    assert all(suffix in told for suffix in MESH_SUFFIXES)

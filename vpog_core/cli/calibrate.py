@@ -140,7 +140,7 @@ def store(weights: Path, output: Path, calibration, half: bool = False) -> None:
 
 
 def _report(title: str, calibrator, fitted, checked) -> str:
-    """Print how well a stage is calibrated, measured on scenes that were held out of the fit."""
+    """Say how well a stage is calibrated, measured on scenes that were held out of the fit."""
     from vpog_core.evaluation.calibration_fit import calibration_error, coverage
 
     lines = [f"{title:14}{'fitted':>10}{'checked':>10}"]

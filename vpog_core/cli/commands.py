@@ -16,8 +16,8 @@ from vpog_core.cli.evaluate import add_command as add_evaluate
 from vpog_core.cli.export import add_command as add_export
 from vpog_core.cli.onboard import add_command as add_onboard
 from vpog_core.cli.publish import add_command as add_publish
-from vpog_core.cli.record import add_command as add_record
 from vpog_core.cli.record_demo import add_command as add_record_demo
+from vpog_core.cli.record_hypotheses import add_command as add_record_hypotheses
 from vpog_core.cli.replay import add_command as add_replay
 from vpog_core.cli.symmetry import add_command as add_symmetry
 from vpog_core.cli.train import add_command as add_train
@@ -31,7 +31,7 @@ COMMANDS = (
     add_calibrate,
     add_evaluate,
     add_publish,
-    add_record,
+    add_record_hypotheses,
     add_symmetry,
     add_bench,
     add_export,

@@ -26,7 +26,7 @@ Exit status: 0 done, with or without a symmetry; 2 unusable mesh."""
 def add_command(add) -> None:
     """Register the subcommand; `add(name, summary, description, epilog, run)` gives its parser."""
     parser = add("symmetry", "propose the symmetry of a mesh for objects.yaml", HELP, EXAMPLE, run_symmetry)
-    parser.add_argument("mesh", metavar="MESH", help="mesh file: .ply, .obj, .glb or .stl")
+    parser.add_argument("mesh", metavar="MESH", help="mesh file: .ply, .obj, .glb, .gltf or .stl")
     add_unit(parser)
 
 

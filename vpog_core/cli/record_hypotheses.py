@@ -32,7 +32,9 @@ Exit status: 0 done, 2 unusable input."""
 
 def add_command(add) -> None:
     """Register the subcommand; `add(name, summary, description, epilog, run)` gives its parser."""
-    parser = add("record-hypotheses", "record poses to train the scorer on", HELP, EXAMPLE, run_record)
+    parser = add(
+        "record-hypotheses", "record poses to train the scorer on", HELP, EXAMPLE, run_record_hypotheses
+    )
     parser.add_argument("--output", required=True, metavar="DIR", help="where files go, and where to resume")
     parser.add_argument(
         "--objects", type=positive, default=100, metavar="N", help="objects (default: %(default)s)"
@@ -55,7 +57,7 @@ def add_command(add) -> None:
     add_cluster(parser)
 
 
-def run_record(arguments: argparse.Namespace) -> int:
+def run_record_hypotheses(arguments: argparse.Namespace) -> int:
     """Run `vpog record-hypotheses`.
 
     Raises:
