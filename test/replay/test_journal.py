@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from vpog_core.replay.journal import FrameResult, open_journal
@@ -24,6 +26,14 @@ def refusal(output, plan=PLAN) -> str:
     with pytest.raises(VPOGError) as error, open_journal(output, plan):
         pass
     return str(error.value)
+
+
+def test_a_frame_that_is_done_is_on_the_disk(output, monkeypatch):
+    synced = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.fstat(descriptor).st_size))
+    with open_journal(output, PLAN) as journal:
+        journal.add(FrameResult(2))
+        assert synced == [(output / ".replay" / "frames.jsonl").stat().st_size]
 
 
 def test_a_second_replay_is_refused_while_the_first_writes(output):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -85,6 +86,17 @@ def test_a_file_that_is_held_is_not_waited_for(tmp_path):
             assert not third
     with held_if_free(path) as again:
         assert again
+
+
+def test_the_disk_holds_the_content_before_the_file_has_its_name(tmp_path, monkeypatch):
+    synced = []
+
+    def sync(descriptor: int) -> None:
+        synced.append((os.fstat(descriptor).st_size, (tmp_path / "one.txt").exists()))
+
+    monkeypatch.setattr(os, "fsync", sync)
+    atomic_write(tmp_path / "one.txt", "content")
+    assert synced == [(len("content"), False)]
 
 
 @pytest.mark.parametrize("folder", [False, True])

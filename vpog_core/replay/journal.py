@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -79,6 +80,8 @@ class Journal:
         values = _to_json(result)
         self._file.write(json.dumps(values) + "\n")
         self._file.flush()
+        # A power cut then costs no frame that is done.
+        os.fsync(self._file.fileno())
         # Do not return the result itself: its estimates keep all matches in memory.
         self.results.append(_from_json(values))
 

@@ -1,4 +1,4 @@
-"""Write files atomically: a reader sees the old content or the new, even if the writer is killed."""
+"""Write files atomically: there is the old content or the new, even after a kill or a power cut."""
 
 from __future__ import annotations
 
@@ -31,8 +31,16 @@ def atomic_write(path: Path, content: bytes | str) -> None:
     with _writing:
         try:
             with held(partial):
-                partial.write_bytes(content.encode() if isinstance(content, str) else content)
+                _write_to_disk(partial, content.encode() if isinstance(content, str) else content)
                 os.replace(partial, path)
         except BaseException:
             partial.unlink(missing_ok=True)
             raise
+
+
+def _write_to_disk(path: Path, content: bytes) -> None:
+    """Write a file, and wait until the disk holds it: the system may write a new name before the content."""
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
