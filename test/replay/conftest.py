@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rosbags.rosbag2 import StoragePlugin, Writer
 
 from vpog_core.geometry.se3 import rotation_x, rotation_y, transform
 from vpog_core.models.checkpoint import save_weights
@@ -14,6 +15,7 @@ from vpog_core.models.vpog_model import VPOGModel
 from vpog_core.objects.mesh import Mesh, save_mesh
 from vpog_core.objects.renderer import Renderer
 from vpog_core.replay import result_messages as messages
+from vpog_core.replay.bag_reader import open_bag
 from vpog_core.replay.bag_writer import BagWriter, new_bag
 from vpog_core.synthetic.objects import make_object
 from vpog_core.types import Camera, Detection
@@ -88,6 +90,26 @@ def bag(tmp_path_factory, write_frame) -> Path:
         for n in range(FRAMES):
             write_frame(writer, n)
     return path
+
+
+@pytest.fixture(scope="session")
+def break_messages():
+    """Return break_messages(original, path, topic, rows), which copies a bag and cuts some messages short."""
+
+    def copy_broken(original: Path, path: Path, topic: str, rows) -> None:
+        with open_bag(original) as bag, Writer(path, version=8, storage_plugin=StoragePlugin.MCAP) as copy:
+            connections, row = {}, -1
+            for message in bag.messages(list(bag.types)):
+                if message.topic not in connections:
+                    connections[message.topic] = copy.add_connection(
+                        message.topic, message.msgtype, typestore=message.store
+                    )
+                row += message.topic == topic
+                cut = message.topic == topic and row in rows
+                raw = message.raw[: len(message.raw) // 2] if cut else message.raw
+                copy.write(connections[message.topic], message.time_ns, raw)
+
+    return copy_broken
 
 
 @pytest.fixture(scope="session")

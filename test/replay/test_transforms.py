@@ -110,3 +110,16 @@ def test_a_plane_that_cannot_be_known_is_refused_before_anything_else(bag, objec
     settings = ConstraintSettings(**{"upright_objects": "*", **given})
     with pytest.raises(VPOGError, match=sentence):
         RecordedPlane(settings, ObjectLibrary(objects_dir), bag)
+
+
+def test_a_transform_that_cannot_be_read_costs_the_others_nothing(bag, break_messages, tmp_path):
+    break_messages(bag.path, tmp_path / "bag", "/robot/tf", [2])
+    with open_bag(tmp_path / "bag") as broken:
+        found = RecordedTransforms(broken)
+    (sentence,) = found.unreadable.sentences
+    assert "'/robot/tf' that cannot be read are left out: 1" in sentence
+    # The head is known at 10 and 11 s still, and no more at 12 s.
+    T = found.lookup("base", "camera", 11 * SECOND_NS)
+    np.testing.assert_allclose(T, moving_head(11) @ T_HEAD_CAM, atol=1e-12)
+    with pytest.raises(VPOGError, match=r"from 10\.000 to 11\.000 s"):
+        found.lookup("base", "camera", 12 * SECOND_NS)

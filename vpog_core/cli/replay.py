@@ -123,6 +123,8 @@ def _replay(arguments: argparse.Namespace) -> int:
         estimator = PoseEstimator(arguments.objects_dir, **chosen)
         # Check the bag and the output before the objects are onboarded, which may take minutes.
         prepared = Replay.prepare(settings, bag, estimator.library)
+        for sentence in prepared.left_out:
+            print(f"vpog: {sentence}", file=sys.stderr, flush=True)
         plan = plan_of(settings, estimator, bag, prepared)
         with _writing(settings.output), open_journal(settings.output, plan, arguments.restart) as journal:
             for name, sentence in files.onboard_with_progress(estimator).items():
@@ -172,8 +174,6 @@ def _settings(arguments: argparse.Namespace) -> ReplaySettings:
 
 def _print_start(replay) -> None:
     topics, pairs = replay.topics, replay.pairs
-    for sentence in pairs.unreadable.sentences:
-        print(f"vpog: {sentence}", file=sys.stderr)
     print(f"images {topics.image}, calibration {topics.camera_info}, detections {topics.detections}")
     unpaired = f", {pairs.num_unpaired} of them without detections" if pairs.num_unpaired else ""
     print(

@@ -31,7 +31,13 @@ class RecordedPlane:
             raise VPOGError(
                 f"plane_frame is '{self._frame}', and the bag '{bag.path}' has no transforms of it (frames: "
                 f"{known}): record /tf and /tf_static, or give plane_normal in the camera's frame alone."
+                + "".join(f" {sentence}" for sentence in self.left_out)
             )
+
+    @property
+    def left_out(self) -> list[str]:
+        """The sentences on transforms that cannot be read and are left out."""
+        return [] if self._transforms is None else self._transforms.unreadable.sentences
 
     def constraints(self, frame_id: str, time_ns: int) -> dict[str, PoseConstraint]:
         """Return the constraints of an image, by the objects' names.

@@ -52,6 +52,11 @@ class Prepared(NamedTuple):
     pairs: Pairs
     plane: RecordedPlane
 
+    @property
+    def left_out(self) -> list[str]:
+        """The sentences on messages that cannot be read and are left out."""
+        return [*self.plane.left_out, *self.pairs.unreadable.sentences]
+
 
 class Replay:
     """Runs the replay of one bag.

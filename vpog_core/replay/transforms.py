@@ -12,6 +12,7 @@ from scipy.spatial.transform import Rotation, Slerp
 from vpog_core.geometry.se3 import invert, rotation_from_quaternion, transform
 from vpog_core.messages.reading import stamp_to_ns
 from vpog_core.replay.bag_reader import Bag
+from vpog_core.replay.unreadable import Unreadable
 from vpog_core.types import VPOGError
 
 TF_TYPE = "tf2_msgs/msg/TFMessage"
@@ -77,7 +78,7 @@ class RecordedTransforms:
         bag: is read once.
 
     Attributes:
-        frames: their names.
+        frames: their names; unreadable: messages that are left out.
 
     Raises:
         VPOGError: the bag is broken inside.
@@ -86,9 +87,11 @@ class RecordedTransforms:
     def __init__(self, bag: Bag) -> None:
         recorded: dict[str, _Recorded] = defaultdict(_Recorded)
         topics = [topic for topic, kind in bag.types.items() if kind == TF_TYPE]
+        self.unreadable = Unreadable()
         for message in bag.messages(topics) if topics else ():
             is_static = message.topic.rpartition("/")[2] == STATIC_TOPIC
-            for each in message.read().transforms:
+            content = self.unreadable.read(message)
+            for each in () if content is None else content.transforms:
                 at, turn = each.transform.translation, each.transform.rotation
                 values = (at.x, at.y, at.z, turn.x, turn.y, turn.z, turn.w)
                 if not (np.isfinite(values).all() and any(values[3:])):
