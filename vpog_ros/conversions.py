@@ -9,6 +9,7 @@ from sensor_msgs.msg import CameraInfo, RegionOfInterest
 from std_msgs.msg import Header
 from visualization_msgs.msg import Marker
 
+from vpog_core.geometry.boxes import counts_of_box
 from vpog_core.geometry.se3 import quaternion_xyzw, rotation_from_quaternion, transform
 from vpog_core.types import Camera, Detection, PoseEstimate
 from vpog_ros.image_conversion import mask_to_image
@@ -28,17 +29,11 @@ def camera_to_info(camera: Camera, header: Header) -> CameraInfo:
 
 def instance_from_detection(detection: Detection, header: Header) -> Instance2D:
     """Return the Instance2D of a detection: box grown to whole pixels, mask in the image's size."""
-    low = np.maximum(np.floor(detection.box[:2]), 0).astype(int)
-    high = np.maximum(np.ceil(detection.box[2:]), low).astype(int)
+    x, y, width, height = counts_of_box(detection.box)
     message = Instance2D(
         class_id=detection.class_id, instance=detection.instance, score=float(detection.score)
     )
-    message.roi = RegionOfInterest(
-        x_offset=int(low[0]),
-        y_offset=int(low[1]),
-        width=int(high[0] - low[0] + 1),
-        height=int(high[1] - low[1] + 1),
-    )
+    message.roi = RegionOfInterest(x_offset=x, y_offset=y, width=width, height=height)
     if detection.mask is not None:
         message.mask = mask_to_image(detection.mask, header)
     return message

@@ -3,8 +3,8 @@ import pytest
 
 from vpog_core.geometry.boxes import (
     box_of_counts,
-    box_of_mask,
     clip_box,
+    counts_of_box,
     jitter_box,
     jitter_box_normal,
     outer_box,
@@ -21,10 +21,10 @@ BOX = np.array([100.0, 200, 180, 300])
 def test_a_mask_s_box_runs_through_its_pixels_or_around_them():
     mask = np.zeros((20, 30), bool)
     mask[5:9, 10:21] = True
-    np.testing.assert_array_equal(box_of_mask(mask), [10, 5, 20, 8])
+    np.testing.assert_array_equal(outer_box(mask), [9.5, 4.5, 20.5, 8.5])
     np.testing.assert_array_equal(outer_box(mask), [9.5, 4.5, 20.5, 8.5])
     np.testing.assert_array_equal(outer_box(mask), box_of_counts(10, 5, 11, 4))
-    assert box_of_mask(mask & False) is outer_box(mask & False) is None
+    assert outer_box(mask & False) is None
 
 
 def test_boxes_share_an_area():
@@ -58,3 +58,10 @@ def test_normal_errors_are_of_the_size_asked_for_and_leave_a_box():
     wild = np.stack([jitter_box_normal(rng, BOX, 2.0, least=4) for _ in range(200)])
     assert (wild[:, 2:] - wild[:, :2] >= 4).all()
     assert np.abs(jitter_box(rng, BOX, 0.05) - BOX).max() <= 5
+
+
+def test_whole_pixels_of_a_box():
+    assert counts_of_box(box_of_counts(10, 5, 11, 4)) == (10, 5, 11, 4)
+    # The columns 10 to 39 are touched, and the rows 21 to 59.
+    assert counts_of_box(np.array([10.4, 20.6, 39.2, 58.9])) == (10, 21, 30, 39)
+    assert counts_of_box(np.array([-7.0, 3.0, 2.0, 3.0])) == (0, 3, 3, 1)

@@ -185,7 +185,7 @@ class TestInstance:
         sent = Detection("mug", np.array([10.4, 20.6, 39.2, 58.9]), 0.5, mask, 3)
         message = conversions.instance_from_detection(sent, Header())
         received = reading.detection_from_instance(message, WIDTH, HEIGHT)
-        np.testing.assert_array_equal(received.box, [9.5, 19.5, 40.5, 59.5])
+        np.testing.assert_array_equal(received.box, [9.5, 20.5, 39.5, 59.5])
         np.testing.assert_array_equal(received.mask, mask)
 
     def test_mask_of_the_box_lands_in_the_image(self):

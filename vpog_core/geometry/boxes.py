@@ -24,23 +24,28 @@ def projected_box(T_cam_obj: np.ndarray, points: np.ndarray, K: np.ndarray) -> n
     return box_around(pinhole.to_pixels(points, K))
 
 
-def box_of_mask(mask: np.ndarray) -> np.ndarray | None:
-    """Return the box through the centres of a mask's outermost pixels [H, W]; None where there are none."""
+def outer_box(mask: np.ndarray) -> np.ndarray | None:
+    """Return the box along the outer edges of a mask's pixels [H, W]; None where there are none."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if not len(rows):
         return None
-    return np.array([columns[0], rows[0], columns[-1], rows[-1]], dtype=np.float64)
-
-
-def outer_box(mask: np.ndarray) -> np.ndarray | None:
-    """Return the box along the outer edges of a mask's pixels [H, W]; None where there are none."""
-    box = box_of_mask(mask)
-    return None if box is None else box + np.array([-0.5, -0.5, 0.5, 0.5])
+    return np.array([columns[0] - 0.5, rows[0] - 0.5, columns[-1] + 0.5, rows[-1] + 0.5])
 
 
 def box_of_counts(x: float, y: float, width: float, height: float) -> np.ndarray:
     """Return the outer edges of a box given, as in BOP, by its first pixel and its pixels a side."""
     return np.array([x, y, x + width, y + height]) - 0.5
+
+
+def counts_of_box(box: np.ndarray) -> tuple[int, int, int, int]:
+    """Return first pixel (x, y), width and height of the whole pixels that a box touches, one at least.
+
+    The inverse of `box_of_counts` where the box goes along the edges of pixels.
+    """
+    first = np.maximum(np.floor(np.asarray(box[:2]) + 0.5), 0)
+    last = np.maximum(np.ceil(np.asarray(box[2:]) - 0.5), first)
+    x, y, width, height = (int(number) for number in (*first, *(last - first + 1)))
+    return x, y, width, height
 
 
 def shared_area(a: np.ndarray, b: np.ndarray) -> float:

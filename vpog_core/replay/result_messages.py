@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from vpog_core.geometry.boxes import counts_of_box
 from vpog_core.geometry.se3 import quaternion_xyzw
 from vpog_core.replay.message_types import own_typestore
 from vpog_core.types import Camera, Detection, PoseEstimate
@@ -124,15 +125,12 @@ def instance_array(detections: list[Detection], head):
 
 
 def _instance(detection: Detection):
-    low = np.maximum(np.floor(detection.box[:2]), 0).astype(int)
-    high = np.maximum(np.ceil(detection.box[2:]), low).astype(int)
-    width, height = (int(side) for side in high - low + 1)
     return make(
         "vpog_ros/msg/Instance2D",
         class_id=detection.class_id,
         instance=int(detection.instance),
         score=float(detection.score),
-        roi=region(int(low[0]), int(low[1]), width, height),
+        roi=region(*counts_of_box(detection.box)),
         mask=mask_image(detection.mask),
     )
 

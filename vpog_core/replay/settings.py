@@ -46,7 +46,7 @@ class ReplaySettings(StreamSettings):
 
     @property
     def unpaired_rule(self) -> UnpairedImageRule | None:
-        """The rule for images without detections; None: they are never processed."""
+        """Return the rule for images without detections; None: they are never processed."""
         if not (self.tracking and self.without_detections):
             return None
         return UnpairedImageRule(self.detector_timeout, self.max_age)
