@@ -38,7 +38,12 @@ def test_a_folder_that_is_there_is_refused_by_its_own_name(tmp_path, monkeypatch
 
 def test_ctrl_c_leaves_nothing_behind(tmp_path):
     words = ["record-demo", str(tmp_path / "demo"), "--frames", "9999"]
-    process = subprocess.Popen([sys.executable, "-m", "vpog_core.cli", *words], stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "vpog_core.cli", *words],
+        stderr=subprocess.DEVNULL,
+        # A shell's job in the background is started with SIGINT ignored, which its children inherit.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     deadline = time.monotonic() + STARTUP_S
     while not any(tmp_path.glob(".demo.*/demo/*.mcap")):
         assert time.monotonic() < deadline
