@@ -23,7 +23,6 @@ from vpog_core.inference.estimator import PoseEstimator
 from vpog_core.inference.networks import Networks
 from vpog_core.inference.tracking import Tracker
 from vpog_core.models.export import example_pairs
-from vpog_core.models.vpog_model import Encoded
 from vpog_core.objects.mesh import save_meshes
 from vpog_core.types import VPOGError
 
@@ -154,7 +153,7 @@ def all_steps(networks: Networks) -> dict[str, torch.Tensor]:
     with torch.inference_mode():
         encoded = model.encode(images(CROPS * (1 + TEMPLATES), model.config.image_size))
         crops = encoded[:CROPS]
-        templates = Encoded(*(v[CROPS:].unflatten(0, (CROPS, TEMPLATES)) for v in vars(encoded).values()))
+        templates = encoded[CROPS:].map(lambda v: v.unflatten(0, (CROPS, TEMPLATES)))
         directions = torch.tensor([0.0, 0.0, -1.0], device=device).repeat(CROPS, TEMPLATES, 1)
         matches = model.match(crops, templates, directions)
         index = torch.arange(model.config.num_patches, device=device).repeat(CROPS, TEMPLATES, 1)

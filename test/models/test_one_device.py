@@ -20,7 +20,7 @@ from vpog_core.models.config import PRESETS, VPOGConfig
 from vpog_core.models.export import Compare
 from vpog_core.models.refiner import RefinerNet
 from vpog_core.models.refiner_config import REFINER_PRESETS
-from vpog_core.models.vpog_model import Encoded, VPOGModel
+from vpog_core.models.vpog_model import VPOGModel
 
 CROPS, TEMPLATES, DESCRIBED_VIEWS = 2, 4, 972
 
@@ -58,7 +58,7 @@ class Steps(torch.nn.Module):
         model = self.model
         encoded = model.encode(images)
         crops = encoded[:CROPS]
-        templates = Encoded(*(v[CROPS:].unflatten(0, (CROPS, TEMPLATES)) for v in vars(encoded).values()))
+        templates = encoded[CROPS:].map(lambda v: v.unflatten(0, (CROPS, TEMPLATES)))
         model.describe_templates(encoded)
         model.retrieval_head.logits(model.describe(crops), descriptors)
         dense_tensors(model, model.match(crops, templates, directions), match_patches=3)

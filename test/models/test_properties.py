@@ -125,10 +125,7 @@ def test_an_answer_does_not_depend_on_the_rest_of_the_batch(network, target, pic
     first, second = (
         encode_case(network, p, v) for p, v in zip((picture, picture[::-1].copy()), views, strict=True)
     )
-    queries, templates = (
-        Encoded(*(torch.cat(pair) for pair in zip(vars(a).values(), vars(b).values(), strict=True)))
-        for a, b in zip(first[:2], second[:2], strict=True)
-    )
+    queries, templates = (Encoded.join(torch.cat, (a, b)) for a, b in zip(first[:2], second[:2], strict=True))
     both = answer(network, queries, templates, torch.cat((first[2], second[2])))
     n = network.config.num_patches
     assert both["logits"].shape == (2, count, n, n + 1)
@@ -173,7 +170,7 @@ def test_every_number_learns(small_config, from_stem):
     for layer in (network.flow_head.affine, network.flow_head.residual):  # zero before training
         torch.nn.init.normal_(layer.weight, std=0.1)
     query, templates = network.encode(torch.rand(2, 3, 112, 112)), network.encode(torch.rand(4, 3, 112, 112))
-    templates = Encoded(*(v.unflatten(0, (2, 2)) for v in vars(templates).values()))
+    templates = templates.map(lambda v: v.unflatten(0, (2, 2)))
     directions = F.normalize(torch.randn(2, 2, 3), dim=-1)
     matches = network.match(query, templates, directions)
     flow = network.flow(matches, torch.randint(0, n, (2, 2, n)))
@@ -198,7 +195,7 @@ def test_every_preset_fits_together(name):
         images = torch.zeros(6, 3, size, size, dtype=torch.uint8)
         directions = torch.zeros(2, 2, 3)
     encoded = network.encode(images)
-    templates = Encoded(*(v[2:].unflatten(0, (2, 2)) for v in vars(encoded).values()))
+    templates = encoded[2:].map(lambda v: v.unflatten(0, (2, 2)))
     matches = network.match(encoded[:2], templates, directions)
     flow = network.flow(matches, matches.logits[..., :n].argmax(dim=-1))
     assert encoded.tokens.shape == (6, n, dim)

@@ -13,7 +13,7 @@ def encode_case(model, batch=1, templates=3):
     torch.manual_seed(0)
     query = model.encode(torch.rand(batch, 3, 112, 112))
     flat = model.encode(torch.rand(batch * templates, 3, 112, 112))
-    stacked = Encoded(*(v.unflatten(0, (batch, templates)) for v in vars(flat).values()))
+    stacked = flat.map(lambda v: v.unflatten(0, (batch, templates)))
     directions = torch.randn(batch, templates, 3)
     return query, stacked, directions / directions.norm(dim=-1, keepdim=True)
 

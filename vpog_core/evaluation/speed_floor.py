@@ -18,7 +18,7 @@ from vpog_core.models.cost import CLUSTER, network_cost, refiner_cost
 from vpog_core.models.export import example_pairs
 from vpog_core.models.precision import inference_context
 from vpog_core.models.refiner import RefinerNet
-from vpog_core.models.vpog_model import Encoded, VPOGModel
+from vpog_core.models.vpog_model import VPOGModel
 
 MATMUL_SIDE, GPU_MATMUL_SIDE = 1024, 8192
 """Sides of the matrices whose product is timed: a GPU computes small ones far below its peak rate."""
@@ -110,8 +110,7 @@ def _network_calls(model: VPOGModel, batch: int) -> tuple[Callable, Callable, Ca
     images = torch.full((batch, 3, size, size), 128, dtype=torch.uint8, device=device)
     with torch.inference_mode(), inference_context(model):
         crops = model.encode(images)
-        of_templates = (v[:, None].repeat(1, CLUSTER, *(1,) * (v.ndim - 1)) for v in vars(crops).values())
-        templates = Encoded(*of_templates)
+        templates = crops.map(lambda v: v[:, None].repeat(1, CLUSTER, *(1,) * (v.ndim - 1)))
         directions = torch.tensor([0.0, 0.0, -1.0], device=device).repeat(batch, CLUSTER, 1)
         matches = model.match(crops, templates, directions)
     index = torch.zeros(batch, CLUSTER, model.config.num_patches, dtype=torch.long, device=device)

@@ -20,7 +20,7 @@ from vpog_core.inference.matching import CLUSTER_SIZE
 from vpog_core.models.export import Compare, Match, MatchedFlow, example_pairs
 from vpog_core.models.precision import uses_bfloat16
 from vpog_core.models.refiner import RefinerNet
-from vpog_core.models.vpog_model import Encoded, VPOGModel
+from vpog_core.models.vpog_model import VPOGModel
 
 SIZES = (1, 2, 4, 8, 16, 32, 64)
 """Numbers of rows that graphs are recorded for; larger batches go through in parts."""
@@ -115,7 +115,7 @@ class GraphedModel(EngineModel):
     """Runs encode, match and flow of a network as CUDA graphs."""
 
     def __init__(self, model: VPOGModel) -> None:
-        steps = lambda images: vars(model.encode(images)).values(), Match(model), MatchedFlow(model)
+        steps = lambda images: model.encode(images).tensors(), Match(model), MatchedFlow(model)
         super().__init__(model, *(GraphedStep(step, uses_bfloat16(model)) for step in steps))
 
     def warm_up(self) -> None:
@@ -126,8 +126,8 @@ class GraphedModel(EngineModel):
         with torch.inference_mode():
             encoded = {count: self.encode(images[:count]) for count in SIZES}
             for count in WARM_UP_SIZES:
-                views = vars(encoded[CLUSTER_SIZE * count]).values()
-                templates = Encoded(*(v.unflatten(0, (count, CLUSTER_SIZE)) for v in views))
+                views = encoded[CLUSTER_SIZE * count]
+                templates = views.map(lambda v, count=count: v.unflatten(0, (count, CLUSTER_SIZE)))
                 directions = torch.tensor([0.0, 0.0, -1.0], device=device).repeat(count, CLUSTER_SIZE, 1)
                 matches = self.match(encoded[count], templates, directions)
                 index = torch.zeros(matches.logits.shape[:3], dtype=torch.long, device=device)

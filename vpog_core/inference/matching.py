@@ -72,7 +72,7 @@ def match_crop(
 
 def stack(encodings: Sequence[Encoded]) -> Encoded:
     """Join the encodings [1, ...] of N crops to one of [N, ...]."""
-    return Encoded(torch.cat([e.tokens for e in encodings]), torch.cat([e.stem for e in encodings]))
+    return Encoded.join(torch.cat, encodings)
 
 
 def match_clusters(

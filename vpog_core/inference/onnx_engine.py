@@ -42,8 +42,8 @@ class OnnxModel(EngineModel):
             for name in ("encode", "match", "flow")
         )
         encode, *others = (partial(_run, session) for session in sessions)
-        # The file of `encode` describes the images as well.
-        super().__init__(model, lambda images: encode(images)[:2], *others)
+        # The file of `encode` describes the images as well, as crops and as templates.
+        super().__init__(model, lambda images: encode(images)[:-2], *others)
 
     def __reduce__(self) -> tuple:
         """Send to a worker process what opens the files there, in one thread: see `worker_pool`."""

@@ -13,6 +13,7 @@ MIN_HEAD_DIM = 16
 MAX_VALUES = 8192
 """Largest size in a configuration; a file with a larger one is damaged."""
 MAX_LAYERS = 128
+BACKBONES = ("", "efficientnet-lite0")
 LAYERS = ("depth", "aa_depth", "flow_layers")
 
 
@@ -24,6 +25,7 @@ class VPOGConfig:
         image_size: side of crops and templates, pixels; a multiple of 16.
         embed_dim, depth, num_heads: the encoder's width, layers and heads.
         embed_from_stem: tokens from the convolutional stem (learns sooner) instead of CroCo's linear patches.
+        backbone: '' or `efficientnet-lite0`, whose features of natural images are added to the tokens.
         freeze_encoder: what makes the tokens does not learn (`VPOGModel.freeze_encoder`).
         aa_depth, aa_heads, window: alternating-attention layers, heads, side of a local window in patches.
         query_added, template_added: learnable tokens added per query and per template ('unseen here').
@@ -39,6 +41,7 @@ class VPOGConfig:
     depth: int = 12
     num_heads: int = 12
     embed_from_stem: bool = False
+    backbone: str = ""
     freeze_encoder: bool = False
     aa_depth: int = 4
     aa_heads: int = 12
@@ -54,6 +57,8 @@ class VPOGConfig:
 
     def __post_init__(self) -> None:
         self._check_numbers()
+        if self.backbone not in BACKBONES:
+            raise VPOGError(f"backbone is '{self.backbone}': use one of {', '.join(map(repr, BACKBONES))}.")
         if self.image_size % PATCH:
             raise VPOGError(
                 f"image_size {self.image_size} is no multiple of {PATCH}: "
@@ -116,8 +121,9 @@ class VPOGConfig:
 
 PRESETS: dict[str, VPOGConfig] = {
     "vpog-tiny": VPOGConfig(
-        image_size=112, embed_dim=192, depth=6, num_heads=6, embed_from_stem=True, aa_depth=2, aa_heads=6,
-        fine_dim=32, flow_hidden=192, flow_layers=2, retrieval_dim=32,
+        image_size=112, embed_dim=192, depth=6, num_heads=6, embed_from_stem=True,
+        backbone="efficientnet-lite0", aa_depth=2, aa_heads=6, fine_dim=32, flow_hidden=192, flow_layers=2,
+        retrieval_dim=32,
     ),
     "vpog-small": VPOGConfig(
         embed_dim=384, depth=8, num_heads=6, embed_from_stem=True, aa_depth=3, aa_heads=6, fine_dim=48,

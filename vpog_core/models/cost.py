@@ -21,7 +21,7 @@ from vpog_core.models.config import PRESETS, VPOGConfig
 from vpog_core.models.export import example_pairs
 from vpog_core.models.refiner import RefinerNet
 from vpog_core.models.refiner_config import REFINER_PRESETS, RefinerConfig
-from vpog_core.models.vpog_model import Encoded, VPOGModel
+from vpog_core.models.vpog_model import VPOGModel
 from vpog_core.types import VPOGError
 
 CLUSTER = 4
@@ -66,10 +66,10 @@ def network_cost(config: VPOGConfig) -> Cost:
         descriptors = torch.zeros(VIEWS * TEMPLATE_TURNS, config.num_patches * config.retrieval_dim)
     with torch.no_grad():
         encode, crop = _counted(lambda: model.encode(image))
-        templates = Encoded(*(v[None].expand(1, CLUSTER, *v.shape[1:]) for v in (crop.tokens, crop.stem)))
+        templates = crop.map(lambda v: v[None].expand(1, CLUSTER, *v.shape[1:]))
         match, matches = _counted(lambda: model.match(crop, templates, directions))
         flow, _ = _counted(lambda: model.flow(matches, index))
-        turns = Encoded(*(v.expand(CROP_TURNS, *v.shape[1:]) for v in (crop.tokens, crop.stem)))
+        turns = crop.map(lambda v: v.expand(CROP_TURNS, *v.shape[1:]))
         retrieve, _ = _counted(lambda: model.retrieval_head.logits(model.describe(turns), descriptors))
     return Cost(
         parameters=_parameters(model),

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vpog_core.models.config import PATCH, VPOGConfig
+from vpog_core.models.efficientnet_lite import CHANNELS
 from vpog_core.models.layers import Attention, Block
 from vpog_core.models.pos_embed import RoPE2D, grid_positions
 from vpog_core.models.stem import STRIDE
@@ -50,14 +51,25 @@ class Encoder(nn.Module):
             self.patch_embed = PatchEmbed(stem_channels, PATCH // STRIDE, dim)
         else:
             self.patch_embed = PatchEmbed(3, PATCH, dim)
+        self.backbone_embed = None
+        if config.backbone:
+            # Zero, so that a network which had no backbone begins as it was.
+            self.backbone_embed = nn.Linear(CHANNELS, dim)
+            nn.init.zeros_(self.backbone_embed.weight)
+            nn.init.zeros_(self.backbone_embed.bias)
         self.rope = RoPE2D(dim // config.num_heads, config.rope_base)
         self.enc_blocks = nn.ModuleList(
             Block(dim, Attention(dim, config.num_heads, self.rope)) for _ in range(config.depth)
         )
         self.enc_norm = nn.LayerNorm(dim, eps=1e-6)
 
-    def forward(self, images: Tensor, stem_features: Tensor) -> Tensor:
+    def forward(
+        self, images: Tensor, stem_features: Tensor, backbone_features: Tensor | None = None
+    ) -> Tensor:
         """Encode normalised images [N, 3, H, W] and stem features [N, C, H / 4, W / 4] to tokens [N, Nq, D].
+
+        Args:
+            backbone_features: [N, Nq, CHANNELS] normalised, where the network has a backbone.
 
         Raises:
             VPOGError: H or W is no multiple of the patch.
@@ -68,6 +80,8 @@ class Encoder(nn.Module):
                 f"Images of {width}x{height} pixels do not split into {PATCH}x{PATCH} patches: resize them."
             )
         x = self.patch_embed(stem_features if self.embed_from_stem else images)
+        if self.backbone_embed is not None:
+            x = x + self.backbone_embed(backbone_features)
         positions = grid_positions(height // PATCH, width // PATCH, device=images.device)
         phases = self.rope.phases(positions)[None, None]
         for block in self.enc_blocks:

@@ -14,16 +14,17 @@ from vpog_core.models.vpog_model import Encoded, Matches, VPOGModel
 
 class Encode(nn.Module):
     """Encodes images [N, 3, H, W], float in 0..1 or uint8 -> tokens [N, Nq, D], stem [N, C, H / 4, W / 4],
+    where there is a backbone its features [N, Nq, B], and
     retrieval descriptors [N, Nq * retrieval_dim] of the images as crops, and as templates."""
 
     def __init__(self, model: VPOGModel) -> None:
         super().__init__()
         self.model = model
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         encoded = self.model.encode(images)
         described = self.model.describe(encoded), self.model.describe_templates(encoded)
-        return encoded.tokens, encoded.stem, *described
+        return *encoded.tensors(), *described
 
 
 class Match(nn.Module):

@@ -74,12 +74,16 @@ def graphs_of(model: VPOGModel, refiner: RefinerNet | None, crops: int, template
     examples = example_inputs(model, crops, templates)
     size = model.config.image_size
     images = torch.zeros(crops, 3, size, size, dtype=torch.uint8)
+    features = () if model.backbone is None else ("backbone",)
     descriptors = model.config.num_patches * model.config.retrieval_dim
     retrieved = torch.zeros(crops, descriptors), torch.zeros(DESCRIBED_VIEWS, descriptors)
     matched = ("query", "templates", "query_fine", "template_fine")
     found = {
         "encode": Graph(
-            Encode(model), (images,), ("images",), ("tokens", "stem", "descriptors", "template_descriptors")
+            Encode(model),
+            (images,),
+            ("images",),
+            ("tokens", "stem", *features, "descriptors", "template_descriptors"),
         ),
         "retrieve": Graph(Retrieve(model), retrieved, ("descriptors", "template_descriptors"), ("logits",)),
         "match": Graph(

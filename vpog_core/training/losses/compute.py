@@ -66,7 +66,7 @@ class ForwardPass:
     def encoded(self) -> Encoded:
         """Encode the images that are matched [B, Q + S], queries first."""
         encoded = self.model.encode(self.batch.images())
-        return Encoded(*(v.unflatten(0, (len(self.batch.diameter), -1)) for v in vars(encoded).values()))
+        return encoded.map(lambda v: v.unflatten(0, (len(self.batch.diameter), -1)))
 
     @cached_property
     def candidates(self) -> Encoded:
@@ -81,10 +81,8 @@ class ForwardPass:
     def pairing(self) -> tuple[Encoded, Encoded]:
         """Return the queries [B * Q] and the cluster of each [B * Q, S]."""
         queries = self.batch.query_rgb.shape[1]
-        split = [v.split((queries, self.batch.cluster_size), 1) for v in vars(self.encoded).values()]
-        return Encoded(*(v[0].flatten(0, 1) for v in split)), Encoded(
-            *(self.batch.per_query(v[1]) for v in split)
-        )
+        crops = self.encoded.map(lambda v: v[:, :queries].flatten(0, 1))
+        return crops, self.encoded.map(lambda v: self.batch.per_query(v[:, queries:]))
 
     @cached_property
     def matches(self) -> Matches:
@@ -120,10 +118,8 @@ def _flow_term(forward: ForwardPass) -> tuple[Tensor, dict[str, Tensor]]:
 
 def _retrieval_term(forward: ForwardPass) -> tuple[Tensor, dict[str, Tensor]]:
     samples, queries = forward.batch.query_rgb.shape[:2]
-    crops, cluster = (
-        Encoded(*(v[:, rows].flatten(0, 1) for v in vars(forward.encoded).values()))
-        for rows in (slice(queries), slice(queries, None))
-    )
+    crops = forward.encoded.map(lambda v: v[:, :queries].flatten(0, 1))
+    cluster = forward.encoded.map(lambda v: v[:, queries:].flatten(0, 1))
     described = forward.model.describe(crops).unflatten(0, (samples, -1))
     templates = [forward.model.describe_templates(cluster).unflatten(0, (samples, -1))]
     if forward.batch.template_rgb.shape[1] > forward.batch.cluster_size:
