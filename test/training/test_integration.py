@@ -134,8 +134,7 @@ def test_from_the_network_to_a_flow_picture(samples, small_config):
     with torch.no_grad():
         encoded = model.encode(batch.images())
         first = encoded[:1]
-        templates = encoded[queries : queries + cluster]
-        templates = type(templates)(*(v[None] for v in vars(templates).values()))
+        templates = encoded[queries : queries + cluster].map(lambda values: values[None])
         match = dense_matches(model, model.match(first, templates, batch.directions))[0]
     assert match.in_template.shape == (cluster, SIZE, SIZE, 2)
     assert np.isfinite(match.in_template).all()
