@@ -68,7 +68,9 @@ class EfficientNetLite(nn.Module):
 
     def forward(self, rgb: Tensor) -> Tensor:
         """Compute features [N, CHANNELS, H / 16, W / 16] of RGB images [N, 3, H, W], 0..1."""
-        x = F.relu6(self.stem((rgb * 255.0 - 127.0) / 128.0))
+        # With channels last, a CPU convolves in two thirds of the time.
+        x = ((rgb * 255.0 - 127.0) / 128.0).contiguous(memory_format=torch.channels_last)
+        x = F.relu6(self.stem(x))
         found = []
         for stage in self.stages:
             x = stage(x)
