@@ -36,4 +36,4 @@ NODE_OPTIONS = {
         "else what the camera offers.",
     ),
 }
-"""What the launch files of one and of several cameras take beside parameters and topics."""
+"""Further arguments that the launch files of one and of several cameras have in common."""
