@@ -1,4 +1,4 @@
-"""Choose how many threads torch, OpenCV and OpenMP use, and what they do while they wait."""
+"""Choose how many threads torch, OpenCV and estimators use, and what they do while they wait."""
 
 from __future__ import annotations
 
@@ -24,9 +24,10 @@ def wait_passively() -> None:
 
 
 def use_threads(count: int = 0) -> int:
-    """Set how many threads torch and OpenCV use for one operation, and return it.
+    """Set how many threads torch and OpenCV use, and return it.
 
-    Embree needs none: rays are cast in the thread that asks.
+    Estimators let as many threads share the detections of an image (`inference.detection_threads`). Embree
+    needs none: rays are cast in the thread that asks.
 
     Args:
         count: 0 takes `default_threads()`. `OMP_NUM_THREADS` in the environment, where it is set, goes

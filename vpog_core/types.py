@@ -82,6 +82,11 @@ class Camera:
             )
         _check_distortion(self.model, distortion)
 
+    @property
+    def resolution(self) -> float:
+        """The smaller focal length: pixels a radian in the image's middle, along the coarser axis."""
+        return float(min(self.K[0, 0], self.K[1, 1]))
+
 
 def _check_intrinsics(K: np.ndarray) -> None:
     if not (np.isfinite(K).all() and (K[[0, 1], [0, 1]] >= 1).all() and (K <= MAX_FOCAL_LENGTH).all()):

@@ -65,8 +65,8 @@ TABLE: dict[str, Spec] = {
     **_group(Options),
     "num_threads": Spec(
         0,
-        "Threads that torch and OpenCV use for one operation; 0 takes all cores of this process but one. "
-        "OMP_NUM_THREADS in the environment takes precedence.",
+        "Threads that share the detections of an image, and that OpenCV uses for one operation; 0 takes all "
+        "cores of this process but one. OMP_NUM_THREADS in the environment takes precedence.",
         unit="threads",
         minimum=0,
         maximum=1024,

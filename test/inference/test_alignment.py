@@ -178,6 +178,22 @@ def test_a_textureless_object_stays_where_it_was(shape, degrees, farther):
     assert found.T_cam_obj is start
 
 
+def test_the_coarser_axis_decides_how_large_the_crop_is(shot):
+    """A small object is enlarged by as much as pixels of the coarser axis allow."""
+    start = shot.T_true.copy()
+    start[:3, 3] *= 2
+    sizes = []
+    for focal in (600.0, 300.0):
+        for K in (np.diag([focal, 600.0, 1.0]), np.diag([600.0, focal, 1.0])):
+            K[:2, 2] = 320.0, 240.0
+            observation = replace(shot.observation, camera=Camera(K, 640, 480))
+            sizes.append(RenderedView.of(shot.renderer, observation, start).virtual.size)
+    assert sizes[0] == sizes[1]
+    # Half as many pixels along one axis, and a box half as long along it.
+    assert sizes[2] < 0.8 * sizes[0]
+    assert sizes[3] < 0.8 * sizes[0]
+
+
 def test_flow_that_does_not_come_back_is_not_believed(shot):
     """Without the way back, most of what is found beside and behind the board is wrong."""
     image, _ = covered(shot, shot.observation.image)

@@ -12,6 +12,7 @@ import vpog_core.inference.result as result_module
 from vpog_core.geometry.pnp import PnPResult
 from vpog_core.geometry.se3 import rotation_angle, rotation_x, rotation_y, transform
 from vpog_core.geometry.symmetry import Symmetry
+from vpog_core.inference.calibration import Calibration
 from vpog_core.inference.correspondence import correspondences
 from vpog_core.inference.crop import as_camera, crop_detection
 from vpog_core.inference.estimator import PoseEstimator
@@ -65,6 +66,16 @@ def test_an_estimate_that_is_sent_to_another_process_takes_no_network_along(esti
     assert (back.class_id, back.score, back.reason, back.match) == (
         result.class_id, result.score, result.reason, None,
     )  # fmt: skip
+
+
+def test_a_variant_has_other_options_and_the_same_objects(estimator, picture):
+    other = estimator.variant(replace(estimator.options, alignments=0, refinements=0))
+    assert other.options.alignments == 0
+    assert estimator.options.alignments > 0
+    assert other.objects is estimator.objects
+    calibrated = estimator.variant(networks=replace(estimator.networks, calibration=Calibration(bias=30.0)))
+    assert calibrated.options is estimator.options
+    assert estimate(calibrated, picture).score != estimate(estimator, picture).score
 
 
 def test_an_alias_is_the_object(estimator, picture):

@@ -9,16 +9,17 @@ import pytest
 from vpog_core.inference import image_comparison
 from vpog_core.inference.alignment import Alignment
 from vpog_core.inference.calibration import DEFAULT_CALIBRATION
-from vpog_core.inference.image_comparison import FLOW_GAIN, ImageComparison
+from vpog_core.inference.image_comparison import FLOW_GAIN, MAX_GAIN, ImageComparison
 from vpog_core.inference.query import Query
 
 
-def hypothesis(features):
+def hypothesis(features, score=None):
     """Return a pose whose matches are as good as its features, see `calibration.FEATURES`."""
-    return SimpleNamespace(has_pose=True, T_cam_obj=np.eye(4), score_features=np.array(features), score=0.0)
+    score = float(DEFAULT_CALIBRATION.probability(features)) if score is None else score
+    return SimpleNamespace(has_pose=True, T_cam_obj=np.eye(4), score_features=np.array(features), score=score)
 
 
-def compared(monkeypatch, hypotheses, similarities, count=1):
+def compared(monkeypatch, hypotheses, similarities, count=1, score_to_beat=0.0):
     """Compare hypotheses; returns those that are kept, and for each compared one if its flow was followed."""
     followed = {}
     of = {id(h.T_cam_obj): n for n, h in enumerate(hypotheses)}
@@ -34,7 +35,7 @@ def compared(monkeypatch, hypotheses, similarities, count=1):
 
     monkeypatch.setattr(image_comparison, "align", align)
     monkeypatch.setattr(image_comparison, "apply_alignment", apply)
-    query = Query(None, None, None, None, None, hypotheses=tuple(hypotheses))
+    query = Query(None, None, None, None, None, hypotheses=tuple(hypotheses), score_to_beat=score_to_beat)
     comparison = ImageComparison(None, 2, 2, DEFAULT_CALIBRATION, lambda _: None, lambda _: nullcontext())
     (found,) = comparison.best_of([query], count)
     return [h.of for h in found.hypotheses], followed
@@ -43,7 +44,7 @@ def compared(monkeypatch, hypotheses, similarities, count=1):
 GOOD, POOR = (5.0, -0.1, 0.0), (0.0, -3.0, 1.0)
 
 
-def test_one_that_no_similarity_puts_first_is_not_compared(monkeypatch):
+def test_one_that_no_comparison_puts_first_is_not_compared(monkeypatch):
     kept, followed = compared(monkeypatch, [hypothesis(GOOD), hypothesis(POOR)], [0.9, 1.0])
     assert kept == [0]
     assert followed == {0: True}
@@ -53,6 +54,34 @@ def test_one_that_may_be_better_is_compared(monkeypatch):
     kept, followed = compared(monkeypatch, [hypothesis(GOOD), hypothesis(GOOD)], [0.1, 0.9])
     assert kept == [0, 1]
     assert followed == {0: True, 1: True}
+
+
+def risen(score, log_odds):
+    """Return a score after its log odds rose by so much."""
+    return 1.0 / (1.0 + (1.0 / score - 1.0) * np.exp(-log_odds))
+
+
+@pytest.mark.parametrize(("needed", "expected"), [(MAX_GAIN - 0.1, [0, 1]), (MAX_GAIN + 0.1, [0])])
+def test_a_comparison_raises_a_score_by_a_bounded_gain(monkeypatch, needed, expected):
+    best = float(DEFAULT_CALIBRATION.aligned.probability([*GOOD, 0.9]))
+    rest = hypothesis(GOOD, score=risen(best, -needed))
+    kept, _ = compared(monkeypatch, [hypothesis(GOOD), rest], [0.9, 0.9])
+    assert kept == expected
+
+
+@pytest.mark.parametrize(("needed", "expected"), [(MAX_GAIN - 0.1, [0]), (MAX_GAIN + 0.1, [])])
+def test_one_that_cannot_beat_a_pose_found_before_is_not_compared(monkeypatch, needed, expected):
+    one = hypothesis(GOOD)
+    kept, _ = compared(monkeypatch, [one], [0.9], score_to_beat=risen(one.score, needed))
+    assert kept == expected
+
+
+def test_without_any_pose_the_detection_keeps_its_reason(monkeypatch):
+    nothing = SimpleNamespace(has_pose=False, score=0.0)
+    query = Query(None, None, None, None, None, hypotheses=(nothing,))
+    comparison = ImageComparison(None, 2, 2, DEFAULT_CALIBRATION, lambda _: None, lambda _: nullcontext())
+    (found,) = comparison.best_of([query], 1)
+    assert found.hypotheses == (nothing,)
 
 
 def test_flow_is_followed_only_where_it_can_lead_to_the_answer(monkeypatch):

@@ -19,7 +19,7 @@ from vpog_core.geometry.se3 import (
 from vpog_core.inference.alignment import align
 from vpog_core.inference.networks import DEFAULT_REFINER
 from vpog_core.inference.observation import Observation
-from vpog_core.inference.render_and_compare import PoseToRefine, refine
+from vpog_core.inference.render_and_compare import Pair, PoseToRefine, make_pair, refine
 from vpog_core.models.checkpoint import load_refiner
 from vpog_core.objects.renderer import Light, Renderer
 from vpog_core.synthetic.objects import make_object
@@ -121,6 +121,24 @@ def test_a_pose_that_cannot_be_compared_stays_and_says_why(refiner, textured, na
     assert found.reason
     assert found.agreement == 0.0
     assert other.reason == ""
+
+
+def test_the_coarser_axis_decides_what_is_too_small(textured):
+    """Twelve pixels across are enough, six are not, even if they are twelve along the other axis."""
+    pose, _ = textured[0]
+    far = transform(pose.T_cam_obj[:3, :3], pose.T_cam_obj[:3, 3] * 10)
+    made = {}
+    for name, focal in (
+        ("square", (600.0, 600.0)),
+        ("wide pixels", (300.0, 600.0)),
+        ("tall", (600.0, 300.0)),
+    ):
+        camera = Camera(np.array([[focal[0], 0, 320.0], [0, focal[1], 240.0], [0, 0, 1]]), 640, 480)
+        observation = Observation(pose.observation.image, camera)
+        made[name] = make_pair(replace(pose, observation=observation), far, 128)
+    assert isinstance(made["square"], Pair)
+    assert "too small" in made["wide pixels"]
+    assert "too small" in made["tall"]
 
 
 def test_a_mask_of_zeros_hides_everything(refiner, textured):

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from vpog_core.geometry.se3 import invert, rotation_x, rotation_y, rotation_z, transform
 from vpog_core.inference import matching
@@ -149,6 +150,15 @@ def sure(bias: float) -> Calibration:
     own = Calibration()
     kinds = {name: replace(getattr(own, name), bias=bias) for name in ("aligned", "refined", "tracked")}
     return replace(own, bias=bias, **kinds)
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Let one thread work on all detections: several call the networks for a part of them each."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from vpog_core.models.aa_module import AAModule, WindowAttention
-from vpog_core.models.pos_embed import RoPE2D, S2RoPE, grid_positions
+from vpog_core.models.pos_embed import RoPE2D, S2RoPE, grid_positions, rotations
 
 GRID, WINDOW, DIM, HEADS = 14, 7, 32, 2
 ORDER = 2e-5
@@ -21,10 +21,10 @@ def window_mask(grid, window, added):
     return mask
 
 
-def dense_window_attention(attention, x, phases):
+def dense_window_attention(attention, x, rotation):
     """Compute `WindowAttention` as one attention over the whole image under the windows' mask."""
     mask = window_mask(attention.grid, attention.window, x.shape[1] - attention.grid**2)
-    return attention.merge(F.scaled_dot_product_attention(*attention.heads_of(x, phases), attn_mask=mask))
+    return attention.merge(F.scaled_dot_product_attention(*attention.heads_of(x, rotation), attn_mask=mask))
 
 
 @torch.no_grad()
@@ -36,11 +36,11 @@ def test_window_attention_is_dense_attention_under_the_windows_mask(added):
     tokens = GRID**2 + added
     x = torch.randn(2, tokens, DIM) * 3
     positions = torch.cat((grid_positions(GRID, GRID), torch.zeros(added, 2, dtype=torch.long)))
-    phases = rope.phases(positions, torch.arange(tokens) < GRID**2)[None, None]
-    out = attention(x, phases)
-    torch.testing.assert_close(out, dense_window_attention(attention, x, phases), atol=1e-5, rtol=1e-5)
+    rotation = rotations(rope.phases(positions, torch.arange(tokens) < GRID**2)[None, None])
+    out = attention(x, rotation)
+    torch.testing.assert_close(out, dense_window_attention(attention, x, rotation), atol=1e-5, rtol=1e-5)
     # An attention without windows is something else.
-    assert (out - super(WindowAttention, attention).forward(x, phases)).abs().max() > 0.01
+    assert (out - super(WindowAttention, attention).forward(x, rotation)).abs().max() > 0.01
 
 
 def test_windows_split_and_join():
@@ -62,12 +62,11 @@ def test_local_attention_feels_relative_places_only():
     attention = WindowAttention(DIM, HEADS, rope, GRID, WINDOW)
     tile = torch.randn(1, WINDOW, WINDOW, DIM)
     x = tile.repeat(1, 2, 2, 1).flatten(1, 2)
-    out = attention(x, rope.phases(grid_positions(GRID, GRID))[None, None]).unflatten(
-        1, (2, WINDOW, 2, WINDOW)
-    )
+    rotation = rotations(rope.phases(grid_positions(GRID, GRID))[None, None])
+    out = attention(x, rotation).unflatten(1, (2, WINDOW, 2, WINDOW))
     torch.testing.assert_close(out, out[:, :1, :, :1].expand_as(out), atol=1e-5, rtol=0)
     # A tile shifted inside itself is another content.
-    moved = attention(x.roll(1, dims=1), rope.phases(grid_positions(GRID, GRID))[None, None])
+    moved = attention(x.roll(1, dims=1), rotation)
     assert (moved.roll(-1, dims=1).view_as(out) - out).abs().max() > 1e-3
 
 

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from vpog_core.geometry.se3 import random_rotation
-from vpog_core.models.pos_embed import SPHERE_FREQUENCY, RoPE2D, S2RoPE, angles_to, grid_positions
+from vpog_core.models.pos_embed import SPHERE_FREQUENCY, RoPE2D, S2RoPE, angles_to, grid_positions, rotations
 
 HEAD = 32
 ROUNDING = 1e-5
@@ -24,7 +24,7 @@ def products(rope, positions, *more):
     """Return query-key products [N, N] of fixed random heads at these positions."""
     q, k = random_heads(len(positions))
     phases = rope.phases(positions, *more)
-    return rope.rotate(q, phases) @ rope.rotate(k, phases).T
+    return rope.rotate(q, rotations(phases)) @ rope.rotate(k, rotations(phases)).T
 
 
 def test_grid_positions_are_row_column_row_major():
@@ -72,7 +72,7 @@ def test_rope2d_is_crocos():
     rope, x, positions = RoPE2D(HEAD, base=100.0), random_heads()[0], grid_positions(2, 3)
     row, column = x.chunk(2, dim=-1)
     expected = torch.cat((one_axis(row, positions[:, 0]), one_axis(column, positions[:, 1])), dim=-1)
-    torch.testing.assert_close(rope.rotate(x, rope.phases(positions)), expected, atol=1e-6, rtol=0)
+    torch.testing.assert_close(rope.rotate(x, rotations(rope.phases(positions))), expected, atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("rope", [RoPE2D(HEAD), S2RoPE(HEAD)])
@@ -80,7 +80,7 @@ def test_a_masked_token_does_not_feel_its_place(rope):
     mask = torch.tensor([True, True, False, True, False, True])
     more = (mask,) if isinstance(rope, RoPE2D) else (directions().float(), mask)
     x, positions = random_heads()[0], grid_positions(2, 3) + 3
-    turned = rope.rotate(x, rope.phases(positions, *more))
+    turned = rope.rotate(x, rotations(rope.phases(positions, *more)))
     assert torch.equal(turned[~mask], x[~mask])
     assert ((turned - x).abs().amax(dim=-1) > 0.1)[mask].all()
 
@@ -89,7 +89,7 @@ def test_a_masked_token_does_not_feel_its_place(rope):
 def test_rotation_keeps_lengths(rope):
     more = () if isinstance(rope, RoPE2D) else (directions().float(),)
     x = random_heads()[0]
-    turned = rope.rotate(x, rope.phases(grid_positions(2, 3), *more))
+    turned = rope.rotate(x, rotations(rope.phases(grid_positions(2, 3), *more)))
     torch.testing.assert_close(turned.norm(dim=-1), x.norm(dim=-1), atol=ROUNDING, rtol=0)
 
 

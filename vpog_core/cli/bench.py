@@ -56,7 +56,7 @@ def add_command(add) -> None:
         "--threads",
         type=positive,
         metavar="N",
-        help="threads of an operation (default: as the node, all cores of this process but one)",
+        help="threads that share the detections of an image (default: as the node, all cores but one)",
     )
     parser.add_argument(
         "--no-comparisons", action="store_true", help="leave out the comparisons without each optimisation"

@@ -93,6 +93,7 @@ class SceneEvaluator:
             scene.write_library(Path(temporary))
             library = ObjectLibrary(temporary, Path(temporary) / "cache")
             estimator = PoseEstimator(library, replace(self.networks, calibration=AS_SOLVED))
+            stages = [estimator.variant(options) for options in STAGES]
             for frame, camera in scene.frames():
                 # Follow the objects from poses that are off.
                 for which, row in _follow(rng, estimator, frame, camera, scene):
@@ -100,9 +101,9 @@ class SceneEvaluator:
                     found.append((*row, number, len(found)))
                 # Estimate each object anew, from matches alone and aligned.
                 for view in scene.views(frame, camera):
-                    for estimator.options, found in zip(STAGES, rows, strict=False):
+                    for stage, found in zip(stages, rows, strict=False):
                         detection = found[-1][-1] + 1 if found else 0
-                        for row in _estimate(estimator, view, scene.objects[view.detection.class_id]):
+                        for row in _estimate(stage, view, scene.objects[view.detection.class_id]):
                             found.append((*row, number, detection))
         return rows
 
@@ -174,7 +175,10 @@ def _follow(
 
     Each comes with the number of its way of following, of `FOLLOWED`.
     """
-    networks = estimator.networks
+    ways = [
+        estimator.variant(networks=replace(estimator.networks, calibration=calibration))
+        for calibration in FOLLOWED
+    ]
     for n, (name, target) in enumerate(scene.objects.items()):
         if frame.visible_fraction[n] < MIN_VISIBLE:
             continue
@@ -184,13 +188,11 @@ def _follow(
                 moved(rng, frame.T_cam_obj[n], target.mesh, motion), accept_score=0.0, detected=False
             )
             detection = Detection(name, frame.boxes_visible[n], instance=n)
-            for which, calibration in enumerate(FOLLOWED):
-                estimator.networks = replace(networks, calibration=calibration)
-                (found,) = estimator.estimate(image, camera, [detection], [prior])
+            for which, way in enumerate(ways):
+                (found,) = way.estimate(image, camera, [detection], [prior])
                 by_flow = found.score_features is not None and len(found.score_features) == len(FLOW_FEATURES)
                 if found.T_cam_obj is not None and by_flow == bool(which):
                     yield which, _compare_with_truth(found, frame.T_cam_obj[n], target)
-    estimator.networks = networks
 
 
 def _compare_with_truth(

@@ -38,8 +38,11 @@ def compare_variants(
     ways: dict[str, Way] = {
         "templates encoded anew in every image": partial(_encoding_anew, estimator),
         f"{count} detections one by one": partial(_one_by_one, estimator),
-        "three hypotheses, all compared with the image": partial(_comparing_all, estimator),
-        **{name: partial(_with_networks, estimator, other) for name, other in networks.items()},
+        # With as many alternatives as hypotheses, all of them are compared with the image.
+        "three hypotheses, all compared with the image": estimator.variant(
+            replace(estimator.options, alternatives=2, hypotheses=max(3, estimator.options.hypotheses))
+        ).estimate,
+        **{name: estimator.variant(networks=other).estimate for name, other in networks.items()},
         "SIFT + PnP": sift.estimate,
     }
     images = [scene.image(n, count) for n in range(frames)]
@@ -57,29 +60,6 @@ def _encoding_anew(
 def _one_by_one(estimator: PoseEstimator, image: np.ndarray, camera: Camera, detections: Detections) -> None:
     for detection in detections:
         estimator.estimate(image, camera, [detection])
-
-
-def _comparing_all(
-    estimator: PoseEstimator, image: np.ndarray, camera: Camera, detections: Detections
-) -> None:
-    options = estimator.options
-    # With as many alternatives as hypotheses, all of them are compared with the image.
-    estimator.options = replace(options, alternatives=2, hypotheses=max(3, options.hypotheses))
-    try:
-        estimator.estimate(image, camera, detections)
-    finally:
-        estimator.options = options
-
-
-def _with_networks(
-    estimator: PoseEstimator, networks: Networks, image: np.ndarray, camera: Camera, detections: Detections
-) -> None:
-    own = estimator.networks
-    estimator.networks = networks
-    try:
-        estimator.estimate(image, camera, detections)
-    finally:
-        estimator.networks = own
 
 
 def _ratio(ours: Way, other: Way, camera: Camera, images: Sequence[tuple]) -> float:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from vpog_core.inference.engine_networks import EngineModel, EngineRefiner, Step
 from vpog_core.inference.matching import CLUSTER_SIZE
+from vpog_core.inference.onboarding import as_templates
 from vpog_core.models.export import Compare, Match, MatchedFlow, example_pairs
 from vpog_core.models.precision import uses_bfloat16
 from vpog_core.models.refiner import RefinerNet
@@ -126,7 +127,7 @@ class GraphedModel(EngineModel):
         with torch.inference_mode():
             encoded = {count: self.encode(images[:count]) for count in SIZES}
             for count in WARM_UP_SIZES:
-                views = encoded[CLUSTER_SIZE * count]
+                views = as_templates(self, encoded[CLUSTER_SIZE * count])
                 templates = views.map(lambda v, count=count: v.unflatten(0, (count, CLUSTER_SIZE)))
                 directions = torch.tensor([0.0, 0.0, -1.0], device=device).repeat(count, CLUSTER_SIZE, 1)
                 matches = self.match(encoded[count], templates, directions)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from vpog_core.geometry.camera_checks import camera_doubts, check_camera
 from vpog_core.inference import pipeline
 from vpog_core.inference.constraints import PoseConstraint
 from vpog_core.inference.crop import as_camera
+from vpog_core.inference.detection_threads import DetectionThreads
 from vpog_core.inference.failures import Failures
 from vpog_core.inference.hypothesis import PoseHypothesis
 from vpog_core.inference.networks import Networks
@@ -73,8 +75,19 @@ class PoseEstimator:
         folder = isinstance(objects, (str, Path))
         library = ObjectLibrary(objects, cache_dir or None) if folder else objects
         self._failures = Failures()
+        self._threads = DetectionThreads(self.model.config.embed_dim, self.device)
         self._logged_doubts: set[str] = set()
         self.objects = ObjectStore(self.model, library, self.networks.key, self._failures)
+
+    def variant(self, options: Options | None = None, networks: Networks | None = None) -> PoseEstimator:
+        """Return an estimator of the same onboarded objects with other options or networks.
+
+        Args:
+            networks: of the same weights; their calibration, precision or engine may be another.
+        """
+        other = copy(self)
+        other.options, other.networks = options or self.options, networks or self.networks
+        return other
 
     @property
     def library(self) -> ObjectLibrary:
@@ -196,8 +209,9 @@ class PoseEstimator:
                     queries[n] = pipeline.crop(setup, image, camera, detection, prior, constraint)
                 except Exception as error:
                     found[n] = self._failures.estimate(detection, error)
-        # Find the poses of all queries together.
-        found.update(zip(queries, self._find_poses(setup, list(queries.values())), strict=True))
+        # Find the poses of all queries, which threads share among them.
+        solved = self._threads.share(self._find_poses, setup, list(queries.values()))
+        found.update(zip(queries, solved, strict=True))
         return Estimates((found[n] for n in range(len(detections))), setup.timings.seconds)
 
     def solve_from(self, query: Query, cluster: Cluster) -> PoseHypothesis:

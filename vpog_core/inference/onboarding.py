@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from torch import Tensor
 from vpog_core import cancellation
 from vpog_core.geometry.camera import roll_matrix
 from vpog_core.geometry.se3 import rotation_z
-from vpog_core.models.precision import inference_context
+from vpog_core.models.precision import inference_context, uses_bfloat16
 from vpog_core.models.vpog_model import Encoded, VPOGModel
 from vpog_core.objects.template_set import TemplateSet
 from vpog_core.objects.viewpoints import align_roll, nearest_viewpoints, viewpoint_directions
@@ -61,7 +62,7 @@ class Cluster(TemplateViews):
 
 
 class OnboardedObject:
-    """Holds the templates of one object and what a network made of them.
+    """Holds the templates of one object and what a network made of them. Thread-safe.
 
     Args:
         templates: rendered views.
@@ -71,6 +72,7 @@ class OnboardedObject:
     def __init__(self, templates: TemplateSet, model: VPOGModel, descriptors: Tensor) -> None:
         self.templates, self.model, self.descriptors = templates, model, descriptors
         self._clusters: OrderedDict[tuple, Cluster] = OrderedDict()
+        self._lock = threading.Lock()
 
     def clear_clusters(self) -> None:
         """Drop the cached clusters and their encodings."""
@@ -83,13 +85,14 @@ class OnboardedObject:
     def group(self, views: Sequence[int], roll_index: int) -> Cluster:
         """Return the templates of some views, all rotated to the first of them at a roll."""
         key = (*(int(v) for v in views), roll_index)
-        if key not in self._clusters:
-            rotated = self.aligned_to(self.rotation(key[0], roll_index), key[:-1])
-            self._clusters[key] = Cluster(**vars(rotated))
-            if len(self._clusters) > MAX_CACHED_CLUSTERS:
-                self._clusters.popitem(last=False)
-        self._clusters.move_to_end(key)
-        return self._clusters[key]
+        with self._lock:
+            if key not in self._clusters:
+                rotated = self.aligned_to(self.rotation(key[0], roll_index), key[:-1])
+                self._clusters[key] = Cluster(**vars(rotated))
+                if len(self._clusters) > MAX_CACHED_CLUSTERS:
+                    self._clusters.popitem(last=False)
+            self._clusters.move_to_end(key)
+            return self._clusters[key]
 
     def nearest_cluster(self, R_virt_obj: np.ndarray, size: int) -> Cluster:
         """Return the `size` templates around the one, and the roll, nearest to a rotation [3, 3]."""
@@ -152,13 +155,19 @@ def encode_clusters(model: VPOGModel, clusters: Sequence[Cluster]) -> None:
     parts = [
         encode_images(model, rgb[n : n + IMAGES_PER_BATCH]) for n in range(0, len(rgb), IMAGES_PER_BATCH)
     ]
-    encoded = Encoded(torch.cat([p.tokens for p in parts]), torch.cat([p.stem for p in parts]))
+    encoded = as_templates(model, Encoded.join(torch.cat, parts))
     first = 0
     for cluster in new:
         rows = slice(first, first + len(cluster.rgb))
         # A copy: a slice would keep the whole batch alive as long as one of its clusters.
         cluster.encoded = Encoded(encoded.tokens[rows].clone(), encoded.stem[rows].clone())
         first = rows.stop
+
+
+def as_templates(model: VPOGModel, encoded: Encoded) -> Encoded:
+    """Return of an encoding what a match reads of templates, in the precision that it is multiplied in."""
+    stem = encoded.stem.bfloat16() if uses_bfloat16(model) else encoded.stem
+    return Encoded(encoded.tokens, stem)
 
 
 def describe_templates(

@@ -253,10 +253,24 @@ def retry(setup: Setup, queries: Sequence[Query]) -> list[Query]:
 def _try_further(setup: Setup, number: int, queries: Sequence[Query]) -> list[Query]:
     """Match queries with the templates of a further round; rank all hypotheses."""
     # Match and refine the new hypotheses by themselves, then rank them with the earlier ones.
-    again = [replace(q, hypotheses=(), max_hypotheses=MAX_RETRY_HYPOTHESES) for q in queries]
+    again = [
+        replace(
+            q,
+            hypotheses=(),
+            max_hypotheses=MAX_RETRY_HYPOTHESES,
+            score_to_beat=_score_to_beat(q, setup.options.alternatives + 1),
+        )
+        for q in queries
+    ]
     tried = ((n, cluster) for n, query in enumerate(again) for cluster in _clusters(setup, number, query))
     again = match_refine(setup, again, tried, MAX_RETRY_HYPOTHESES)
     return [rank(q, [*q.hypotheses, *other.hypotheses]) for q, other in zip(queries, again, strict=True)]
+
+
+def _score_to_beat(query: Query, count: int) -> float:
+    """Return the least score of the `count` best hypotheses; 0 where there are fewer that may be given."""
+    best = [h.score for h in query.hypotheses if h.has_pose and not query.violation(h)][:count]
+    return best[-1] if len(best) == count else 0.0
 
 
 def _clusters(setup: Setup, number: int, query: Query) -> Iterator[Cluster]:

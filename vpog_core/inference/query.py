@@ -64,6 +64,7 @@ class Query:
         logits: [V, ROLLS] of the views at their rolls, where views are to be retrieved for the crop.
         hypotheses: the best poses so far, best first, of different views.
         max_hypotheses: how many of them are kept.
+        score_to_beat: of a pose found before; hypotheses that cannot reach it need not be compared.
         followed: the pose that was found by following the object from the prior, or None.
         tracked: that pose was accepted, without a look at other views.
         confirmed: that pose was accepted because a look at all views found the same view.
@@ -82,6 +83,7 @@ class Query:
     logits: np.ndarray | None = None
     hypotheses: tuple[PoseHypothesis, ...] = ()
     max_hypotheses: int = MAX_HYPOTHESES
+    score_to_beat: float = 0.0
     followed: PoseHypothesis | None = None
     tracked: bool = False
     confirmed: bool = False

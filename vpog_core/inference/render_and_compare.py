@@ -154,7 +154,7 @@ def make_pair(pose: PoseToRefine, T_cam_obj: np.ndarray, size: int) -> Pair | st
     frame = frame_hull(transform_points(T_cam_obj, hull), size)
     if frame is None:
         return "The pose puts the object behind the camera, or right before it."
-    if size * camera.K[0, 0] < MIN_SIDE_PX * frame.K[0, 0]:
+    if size * camera.resolution < MIN_SIDE_PX * frame.K[0, 0]:
         return "The pose puts the object so far away that it is too small to be compared."
     T_virt_obj = invert(frame.T_cam_virt) @ T_cam_obj
     render = pose.renderer.render(T_virt_obj, frame.K, (size, size))

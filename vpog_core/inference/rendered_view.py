@@ -115,7 +115,7 @@ def _framed(renderer: Renderer, camera: Camera, T_cam_obj: np.ndarray, max_size:
     try:
         box = box_around(project(camera, seen))
         virtual = look_at_crop(camera, box, max_size, pad=PADDING)
-        size = min(max_size, int(MAX_ENLARGEMENT * max_size * camera.K[0, 0] / virtual.K[0, 0]))
+        size = min(max_size, int(MAX_ENLARGEMENT * max_size * camera.resolution / virtual.K[0, 0]))
         if size < MIN_SIZE:
             return None
         return virtual if size == max_size else look_at_crop(camera, box, size, pad=PADDING)

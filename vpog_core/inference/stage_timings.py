@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 
@@ -41,6 +41,18 @@ class StageTimings:
         self._device = device
         self.seconds: dict[str, float] = {}
         self._inner = [0.0]
+
+    def anew(self) -> StageTimings:
+        """Return timings of the same device that have measured nothing."""
+        return StageTimings(self._device)
+
+    def add_parallel(self, parts: Sequence[StageTimings], seconds: float) -> None:
+        """Add what threads measured side by side: each stage gets its share of the seconds that all took."""
+        worked = sum(sum(part.seconds.values()) for part in parts)
+        scale = seconds / worked if worked else 0.0
+        for part in parts:
+            for name, value in part.seconds.items():
+                self.seconds[name] = self.seconds.get(name, 0.0) + scale * value
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from vpog_core.inference.tracks import Key
 from vpog_core.messages.instance_numbers import InstanceNumbers
-from vpog_core.types import Detection
+from vpog_core.types import Detection, PoseEstimate
 
 
 class TrackNumbers:
@@ -85,6 +85,35 @@ class TrackNumbers:
         """Store the boxes of the objects that have a pose, so that they keep their numbers."""
         for (class_id, number), box in boxes.items():
             self._numbers.keep(class_id, number, box)
+
+
+def reuse_lost_numbers(
+    detections: Sequence[Detection],
+    detector_numbers: Sequence[int | None],
+    keys: Sequence[Key | None],
+    estimates: Sequence[PoseEstimate],
+    lost: Sequence[Key],
+) -> tuple[list[Detection], list[PoseEstimate]]:
+    """Give the numbers of objects that were lost in this image to new objects that have a pose.
+
+    Args:
+        detector_numbers: trusted numbers of the detections; keys: of their tracks, None for new ones;
+            estimates: of the detections.
+
+    Returns:
+        The detections and their estimates, under their numbers.
+    """
+    free, detections, estimates = list(lost), list(detections), list(estimates)
+    for n, (detection, estimate) in enumerate(zip(detections, estimates, strict=True)):
+        is_new = keys[n] is None and detector_numbers[n] is None and estimate.T_cam_obj is not None
+        key = next((key for key in free if key[0] == detection.class_id), None) if is_new else None
+        if key is not None:
+            free.remove(key)
+            detections[n], estimates[n] = (
+                replace(detection, instance=key[1]),
+                replace(estimate, instance=key[1]),
+            )
+    return detections, estimates
 
 
 def _rows(detections: Sequence[Detection]) -> dict[str, list[int]]:

@@ -14,7 +14,7 @@ from vpog_core.inference.crop import as_camera
 from vpog_core.inference.estimator import PoseEstimator
 from vpog_core.inference.options import DEFAULT_TRACKER_SETTINGS, MAX_AGE_S, TrackerSettings
 from vpog_core.inference.query import Prior
-from vpog_core.inference.track_numbers import TrackNumbers
+from vpog_core.inference.track_numbers import TrackNumbers, reuse_lost_numbers
 from vpog_core.inference.tracks import (
     Key,
     Track,
@@ -142,12 +142,19 @@ class Tracker:
         requested = [*detections, *(detection for detection, _ in followed.values())]
         priors += [prior for _, prior in followed.values()]
         results = self.estimator.estimate(image, camera, requested, priors, constraints)
+        of_detections, of_tracks = results[: len(detections)], results[len(detections) :]
+        # Give the numbers of objects that were lost in this image to new objects without one.
+        lost = [key for key, e in zip(followed, of_tracks, strict=True) if e.T_cam_obj is None]
+        detections, of_detections = reuse_lost_numbers(
+            detections, detector_numbers, keys, of_detections, lost
+        )
         # Store the new states of the tracks.
-        detections, results = self._reuse_lost_numbers(detections, detector_numbers, keys, followed, results)
-        for detection, number, key, result in zip(detections, detector_numbers, keys, results, strict=False):
+        for detection, number, key, result in zip(
+            detections, detector_numbers, keys, of_detections, strict=True
+        ):
             self._remember_detected(detection, number, key, result, time)
-        found = Estimates(results[: len(detections)], results.timings)
-        for key, result in zip(followed, results[len(detections) :], strict=True):
+        found = Estimates(of_detections, results.timings)
+        for key, result in zip(followed, of_tracks, strict=True):
             found += self._remember_followed(key, result, found, camera, time)
         self._numbers.keep(self.boxes)
         return found
@@ -266,31 +273,6 @@ class Tracker:
                 prior = self._prior_at(track.T_cam_obj, track, T_turned, key == due, detected=False)
                 requested[key] = (Detection(key[0], box, instance=key[1]), prior)
         return requested
-
-    def _reuse_lost_numbers(
-        self,
-        detections: Sequence[Detection],
-        detector_numbers: Sequence[int | None],
-        keys: Sequence[Key | None],
-        followed: dict[Key, tuple[Detection, Prior]],
-        results: Estimates,
-    ) -> tuple[list[Detection], Estimates]:
-        """Assign the numbers of objects that were lost in this image to new objects without one."""
-        count = len(detections)
-        lost = [key for key, e in zip(followed, results[count:], strict=True) if e.T_cam_obj is None]
-        detections, results = list(detections), Estimates(results, results.timings)
-        for n, detection in enumerate(detections):
-            of_class = [key for key in lost if key[0] == detection.class_id]
-            if (
-                keys[n] is None
-                and detector_numbers[n] is None
-                and results[n].T_cam_obj is not None
-                and of_class
-            ):
-                lost.remove(of_class[0])
-                detections[n] = replace(detection, instance=of_class[0][1])
-                results[n] = replace(results[n], instance=of_class[0][1])
-        return detections, results
 
     def _remember_detected(
         self,

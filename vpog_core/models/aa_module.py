@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from vpog_core.models.config import VPOGConfig
 from vpog_core.models.layers import Attention, Block
-from vpog_core.models.pos_embed import RoPE2D, S2RoPE, grid_positions
+from vpog_core.models.pos_embed import RoPE2D, S2RoPE, grid_positions, rotations
 
 
 class WindowAttention(Attention):
@@ -38,9 +38,13 @@ class WindowAttention(Attention):
         x = x.unflatten(1, (n, n)).unflatten(4, (w, w)).permute(0, 3, 1, 4, 2, 5, 6)
         return x.flatten(2, 5)
 
-    def forward(self, x: Tensor, phases: Tensor) -> Tensor:
-        """Attend: x [B, grid * grid + A, D] -> same shape; phases [B or 1, 1, grid * grid + A, 2, C / 4]."""
-        q, k, v = self.heads_of(x, phases)
+    def forward(self, x: Tensor, rotation: Tensor) -> Tensor:
+        """Attend: x [B, grid * grid + A, D] -> same shape.
+
+        Args:
+            rotation: `rotations` of phases [B or 1, 1, grid * grid + A, 2, C / 4].
+        """
+        q, k, v = self.heads_of(x, rotation)
         patches = self.grid**2
         windows = self.split_windows(q[:, :, :patches])
         seen = self._with_added(k, patches, windows.shape[1]), self._with_added(v, patches, windows.shape[1])
@@ -91,15 +95,15 @@ class AAModule(nn.Module):
         """
         n_query, n_template = query.shape[1], templates.shape[2]
         query_mask, template_mask = rope_mask[:, 0, :n_query], rope_mask[:, 1:, :n_template]
-        global_phases = self._global_phases(directions, query_mask, template_mask)
-        query_phases = self._local_phases(query_mask)
-        template_phases = self._local_phases(template_mask.flatten(0, 1))
+        of_all = rotations(self._global_phases(directions, query_mask, template_mask))
+        of_query = rotations(self._local_phases(query_mask))
+        of_templates = rotations(self._local_phases(template_mask.flatten(0, 1)))
         for global_block, local_block in zip(self.global_blocks, self.local_blocks, strict=True):
             everything = torch.cat((query, templates.flatten(1, 2)), dim=1)
-            everything = global_block(everything, global_phases)
-            query = local_block(everything[:, :n_query], query_phases)
+            everything = global_block(everything, of_all)
+            query = local_block(everything[:, :n_query], of_query)
             flat = everything[:, n_query:].unflatten(1, templates.shape[1:3]).flatten(0, 1)
-            templates = local_block(flat, template_phases).unflatten(0, templates.shape[:2])
+            templates = local_block(flat, of_templates).unflatten(0, templates.shape[:2])
         return query, templates
 
     def _global_phases(self, directions: Tensor, query_mask: Tensor, template_mask: Tensor) -> Tensor:

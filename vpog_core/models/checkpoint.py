@@ -85,7 +85,7 @@ def _load(path: Path, kind: str, device: str | torch.device, expect: VPOGConfig 
     network, numbers = NETWORKS[kind]
     config = _read_config(path, metadata, numbers)
     if expect is not None:
-        _check_config(path, config, expect)
+        check_config(path, config, expect)
     with torch.device("meta"):  # so that a damaged configuration costs no memory
         expected = network(config).state_dict()
     check_fit(path, expected, tensors)
@@ -166,7 +166,7 @@ def _read_config(path: Path, metadata: dict[str, str], numbers: type) -> VPOGCon
         raise VPOGError(f"In the configuration of '{path}': {error}") from error
 
 
-def _check_config(path: Path, config: VPOGConfig | RefinerConfig, expect: VPOGConfig | RefinerConfig) -> None:
+def check_config(path: Path, config: VPOGConfig | RefinerConfig, expect: VPOGConfig | RefinerConfig) -> None:
     """Refuse another network; what is frozen in training makes no other."""
     for name, value in config.to_dict().items():
         if name != "freeze_encoder" and value != getattr(expect, name):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from vpog_core.models.pos_embed import RoPE2D, grid_positions
+from vpog_core.models.pos_embed import RoPE2D, grid_positions, rotations
 
 
 class ClassificationHead(nn.Module):
@@ -32,8 +32,9 @@ class ClassificationHead(nn.Module):
             query: [B, Nq, D]; templates: [B, S, Nt, D], grids of equal size; added: [B, S, A, D].
         """
         side = round(query.shape[1] ** 0.5)
-        phases = self.rope.phases(grid_positions(side, side, query.device))
+        rotation = rotations(self.rope.phases(grid_positions(side, side, query.device)))
         q, k = self.query(query), self.key(templates)
-        of_patches = torch.einsum("bqd,bskd->bsqk", self.rope.rotate(q, phases), self.rope.rotate(k, phases))
+        turned = self.rope.rotate(q, rotation), self.rope.rotate(k, rotation)
+        of_patches = torch.einsum("bqd,bskd->bsqk", *turned)
         of_added = torch.einsum("bqd,bsad->bsqa", q, self.key(added))
         return torch.cat((of_patches, of_added), dim=-1) * self.scale

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from vpog_core.models.config import PATCH, VPOGConfig
 from vpog_core.models.efficientnet_lite import CHANNELS
 from vpog_core.models.layers import Attention, Block
-from vpog_core.models.pos_embed import RoPE2D, grid_positions
+from vpog_core.models.pos_embed import RoPE2D, grid_positions, rotations
 from vpog_core.models.stem import STRIDE
 from vpog_core.types import VPOGError
 
@@ -83,7 +83,7 @@ class Encoder(nn.Module):
         if self.backbone_embed is not None:
             x = x + self.backbone_embed(backbone_features)
         positions = grid_positions(height // PATCH, width // PATCH, device=images.device)
-        phases = self.rope.phases(positions)[None, None]
+        rotation = rotations(self.rope.phases(positions)[None, None])
         for block in self.enc_blocks:
-            x = block(x, phases)
+            x = block(x, rotation)
         return self.enc_norm(x)

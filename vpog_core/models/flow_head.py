@@ -105,7 +105,8 @@ class FineFeatures(nn.Module):
         side = stem_features.shape[-1] // CELLS
         spread = self.from_tokens(tokens).transpose(1, 2).unflatten(2, (side, side))
         x = self.from_stem(stem_features) + F.pixel_shuffle(spread, CELLS)
-        return F.normalize(x + self.mix(F.gelu(self.widen(x))), dim=1)
+        # Normalised in float32 and handed out as it is multiplied: in mixed precision half as many bytes.
+        return F.normalize(x + self.mix(F.gelu(self.widen(x))), dim=1).to(x.dtype)
 
 
 class FlowHead(nn.Module):

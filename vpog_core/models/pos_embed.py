@@ -39,17 +39,25 @@ def angles_to(axes: Tensor, directions: Tensor) -> Tensor:
     return torch.atan2(sine, cosine)
 
 
-def rotate_pairs(x: Tensor, phase: Tensor) -> Tensor:
+def rotations(phases: Tensor) -> Tensor:
+    """Compute rotations [2, ..., 2, P] of pairs from phases [..., P], radians, once for all blocks.
+
+    The first is what multiplies both members of each pair, the second what multiplies the other members.
+    """
+    cos, sin = phases.cos(), phases.sin()
+    return torch.stack((torch.stack((cos, cos), dim=-2), torch.stack((-sin, sin), dim=-2)))
+
+
+def rotate_pairs(x: Tensor, rotation: Tensor) -> Tensor:
     """Rotate pairs of channels.
 
     Args:
         x: [..., 2, P]: first and second members of P pairs.
-        phase: [..., P], radians, broadcast against x.
+        rotation: [2, ..., 2, P] from `rotations`, broadcast against x.
     """
     # Rotate both members of the pairs at once, which is faster; each is rounded as if computed alone.
     first, second = x.unbind(dim=-2)
-    cos, sin = phase.cos().to(x.dtype), phase.sin().to(x.dtype)
-    straight, across = torch.stack((cos, cos), dim=-2), torch.stack((-sin, sin), dim=-2)
+    straight, across = rotation.to(x.dtype).unbind(0)
     return x * straight + torch.stack((second, first), dim=-2) * across
 
 
@@ -70,10 +78,10 @@ class RoPE2D(nn.Module):
         phase = positions[..., None].float() * self.ladder
         return phase if rope_mask is None else phase * rope_mask[..., None, None]
 
-    def rotate(self, x: Tensor, phases: Tensor) -> Tensor:
-        """Rotate x [..., N, head_dim] by phases [..., N, 2, head_dim / 4]."""
+    def rotate(self, x: Tensor, rotation: Tensor) -> Tensor:
+        """Rotate x [..., N, head_dim] by the `rotations` of phases [..., N, 2, head_dim / 4]."""
         pairs = x.unflatten(-1, (2, 2, -1))
-        return rotate_pairs(pairs, phases).flatten(-3)
+        return rotate_pairs(pairs, rotation).flatten(-3)
 
 
 class S2RoPE(nn.Module):
@@ -120,6 +128,6 @@ class S2RoPE(nn.Module):
         phase = torch.cat([p.expand(*shape, p.shape[-1]) for p in (row, column, sphere)], dim=-1)
         return phase if rope_mask is None else phase * rope_mask[..., None]
 
-    def rotate(self, x: Tensor, phases: Tensor) -> Tensor:
-        """Rotate x [..., N, head_dim] by phases [..., N, head_dim / 2]."""
-        return rotate_pairs(x.unflatten(-1, (2, -1)), phases).flatten(-2)
+    def rotate(self, x: Tensor, rotation: Tensor) -> Tensor:
+        """Rotate x [..., N, head_dim] by the `rotations` of phases [..., N, head_dim / 2]."""
+        return rotate_pairs(x.unflatten(-1, (2, -1)), rotation).flatten(-2)

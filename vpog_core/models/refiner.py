@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from vpog_core.models.checks import check_comparison
 from vpog_core.models.layers import Attention, Block
-from vpog_core.models.pos_embed import RoPE2D, grid_positions
+from vpog_core.models.pos_embed import RoPE2D, grid_positions, rotations
 from vpog_core.models.pose_scorer import PoseScorer
 from vpog_core.models.refiner_config import COARSE_STRIDE, FINE_STRIDE, RefinerConfig
 
@@ -129,11 +129,11 @@ class JointAttention(nn.Module):
         """Attend: [2 B, C, h, w] -> same shape; renders first."""
         height, width = features.shape[-2:]
         positions = grid_positions(height, width, device=features.device).repeat(2, 1)
-        phases = self.rope.phases(positions)[None, None]
+        rotation = rotations(self.rope.phases(positions)[None, None])
         render, image = features.flatten(2).transpose(1, 2).chunk(2)
         x = torch.cat((render + self.kind[0], image + self.kind[1]), dim=1)
         for block in self.blocks:
-            x = block(x, phases)
+            x = block(x, rotation)
         x = torch.cat(self.norm(x).chunk(2, dim=1))
         return x.transpose(1, 2).unflatten(2, (height, width))
 
@@ -268,16 +268,17 @@ def correlate(render: Tensor, image: Tensor, reach: int, guess: Tensor | None = 
         guess: [B, 2, h, w] whole cells (x, y) from a render cell to the middle of its window; None: zero.
     """
     height, width = render.shape[-2:]
-    products = render.flatten(2).transpose(1, 2) @ image.flatten(2) / render.shape[1] ** 0.5
+    products = render.flatten(2).transpose(1, 2) @ image.flatten(2)
     place = grid_positions(height, width, device=render.device).flip(-1)  # (x, y)
     centre = torch.zeros_like(place)[None] if guess is None else guess.flatten(2).transpose(1, 2).long()
-    target = (place + centre)[:, :, None] + window_offsets(reach, render.device)  # [B or 1, N, K, 2]
-    x, y = target.unbind(-1)
-    inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
-    index = y.clamp(0, height - 1) * width + x.clamp(0, width - 1)
-    index = index.expand(len(products), -1, -1)
-    logits = torch.where(inside, products.gather(2, index), OUTSIDE)
-    return Correlation(logits, centre)
+    # Columns and rows of the windows, [B or 1, N, 2 reach + 1] each: all their pairs are the cells.
+    side = torch.arange(-reach, reach + 1, device=render.device)
+    x, y = ((place + centre)[..., axis, None] + side for axis in (0, 1))
+    in_row, in_column = (x >= 0) & (x < width), (y >= 0) & (y < height)
+    inside = (in_column[..., None] & in_row[..., None, :]).flatten(-2)
+    index = (y.clamp(0, height - 1)[..., None] * width + x.clamp(0, width - 1)[..., None, :]).flatten(-2)
+    found = products.gather(2, index.expand(len(products), -1, -1)) / render.shape[1] ** 0.5
+    return Correlation(torch.where(inside, found, OUTSIDE), centre)
 
 
 def expected_shift(seen: Correlation, reach: int) -> Tensor:

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
+from vpog_core.geometry.vectors import dot, length, unit
+
 GAMMA = 2.2
 MAX_RADIANCE = 40.0
 """Largest radiance, relative to the map's mean: the sun would make the nine coefficients ring."""
@@ -173,7 +175,7 @@ def shade(
             towards = unit(light.direction)
             half = view + towards
             half /= length(half)
-            gloss = np.maximum(dot(normals, half)[:, 0], 0.0) ** np.float32(material.shininess)
+            gloss = np.maximum(dot(normals, half), 0.0) ** np.float32(material.shininess)
             gloss = gloss * (normals @ towards > 0) * np.float32(255.0 * material.specular)
             gloss = gloss * key if number == 0 else gloss
             color += gloss[:, None] * np.asarray(light.color, np.float32)
@@ -182,26 +184,10 @@ def shade(
 
 def _mirror(color, albedo, normals, view, illumination, material, open_sky) -> np.ndarray:
     """Compute the mirrored environment: in the surface's colour if metal, at grazing angles if glossy."""
-    cosine = np.maximum(dot(normals, view), 0.0)
+    cosine = np.maximum(dot(normals, view), 0.0)[:, None]
     reflected = 2 * cosine * normals - view
     seen = illumination.environment.mirrored(reflected @ illumination.R_env_cam.T.astype(np.float32))
     seen = seen * np.reshape(open_sky, (-1, 1))
     fresnel = np.float32(material.gloss) * (0.04 + 0.96 * (1 - cosine) ** 5)
     painted = color * (1 - np.float32(material.metal)) + albedo * seen * np.float32(material.metal)
     return painted + fresnel * (255.0 * seen)
-
-
-def dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Compute dot products [N, 1] of vectors [N, 3]."""
-    return np.einsum("ni,ni->n", a, b)[:, None]
-
-
-def length(v: np.ndarray) -> np.ndarray:
-    """Compute lengths [N, 1] of vectors [N, 3], never zero."""
-    return np.sqrt(np.maximum(dot(v, v), 1e-12))
-
-
-def unit(v) -> np.ndarray:
-    """Normalise a vector [3] to length 1, float32."""
-    v = np.asarray(v, np.float32)
-    return v / np.linalg.norm(v)

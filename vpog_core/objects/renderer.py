@@ -16,9 +16,10 @@ from embreex.mesh_construction import TriangleMesh
 from vpog_core.geometry import pinhole
 from vpog_core.geometry.boxes import box_around, clip_box
 from vpog_core.geometry.camera import scale_intrinsics
+from vpog_core.geometry.vectors import dot
 from vpog_core.objects.lighting import Light
 from vpog_core.objects.mesh import Mesh
-from vpog_core.objects.surface import Surface, dot
+from vpog_core.objects.surface import Surface
 
 DEFAULT_LIGHT = Light()
 """The one light of all templates: networks are trained on it, so it does not change."""

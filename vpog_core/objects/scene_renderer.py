@@ -14,7 +14,8 @@ import cv2
 import numpy as np
 
 from vpog_core.geometry.pinhole import image_rays
-from vpog_core.objects.lighting import Illumination, Material, dot, length, shade, unit
+from vpog_core.geometry.vectors import dot, length, unit
+from vpog_core.objects.lighting import Illumination, Material, shade
 from vpog_core.objects.renderer import Hits, Renderer
 
 SHADOW_GRID = 75
@@ -173,7 +174,7 @@ def _seen(obj: SceneObject, hits: Hits, rays: np.ndarray) -> _Seen:
     albedo = renderer.surface.color(hits.face, hits.weights, footprint)
     normals = renderer.surface.normal(hits.face, hits.weights) @ R.T
     towards = rays.reshape(-1, 3)[hits.pixel]
-    away = dot(normals, towards)[:, 0] > 0
+    away = dot(normals, towards) > 0
     normals[away] = -normals[away]
     view = -towards / length(towards)
     return _Seen(hits.pixel, albedo, normals, view)

@@ -10,8 +10,7 @@ import numpy as np
 from vpog_core.replay.frame_reader import FrameInputs
 from vpog_core.replay.journal import FrameResult
 from vpog_core.replay.pairing import RecordedFrame
-from vpog_core.types import Camera, VPOGError
-from vpog_core.utils.fingerprint import safe_name
+from vpog_core.types import Camera, PoseEstimate, VPOGError
 from vpog_core.visualization.estimate_drawing import object_colour
 
 CAMERA = "camera"
@@ -61,8 +60,7 @@ class RerunLog:
         )
         stream.log(f"{CAMERA}/image/detections", boxes)
         for estimate in result.estimates:
-            name = safe_name(f"{estimate.class_id}_{estimate.instance}")
-            stream.log(f"scores/{name}", rr.Scalars(estimate.score))
+            stream.log(f"scores/{self._part(estimate)}", rr.Scalars(estimate.score))
         self._log_poses(result)
 
     def close(self) -> None:
@@ -86,7 +84,7 @@ class RerunLog:
         """Log the meshes at their poses, and take away those that have none in this frame."""
         rr, stream, shown = self._rerun, self._stream, set()
         for estimate in result.published(self._min_score):
-            entity = f"{CAMERA}/objects/{safe_name(f'{estimate.class_id}_{estimate.instance}')}"
+            entity = f"{CAMERA}/objects/{self._part(estimate)}"
             shown.add(entity)
             if entity not in self._shown:
                 stream.log(entity, self._mesh(estimate.class_id))
@@ -95,6 +93,10 @@ class RerunLog:
         for entity in self._shown - shown:
             stream.log(entity, rr.Clear(recursive=True))
         self._shown = shown
+
+    def _part(self, estimate: PoseEstimate) -> str:
+        """Return the part of an entity's path that names an object; no two objects have the same."""
+        return self._rerun.escape_entity_path_part(f"{estimate.class_id}_{estimate.instance}")
 
     def _mesh(self, class_id: str):
         mesh = self._library.mesh(class_id)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from vpog_core.inference.networks import DEFAULT_WEIGHTS
-from vpog_core.models.checkpoint import load_weights
+from vpog_core.models.checkpoint import check_config, load_weights
 from vpog_core.models.croco import init_encoder
 from vpog_core.models.efficientnet_lite import from_package
 from vpog_core.models.vpog_model import VPOGModel
@@ -29,17 +29,14 @@ def set_initial_weights(network: VPOGModel, init: InitConfig) -> None:
     """
     if init.backbone and network.backbone is None:
         raise VPOGError("init.backbone is set and the network has no backbone: set model.backbone.")
-    if init.weights:
-        _load_into(network, init.weights)
-    if network.backbone is not None and (init.backbone or not _has_backbone(init.weights)):
+    found = load_weights(init.weights) if init.weights else None
+    if found is not None:
+        _load_into(network, found, init.weights)
+    has_backbone = found is not None and found.backbone is not None
+    if network.backbone is not None and (init.backbone or not has_backbone):
         network.backbone.load_state_dict(_backbone_weights(init.backbone or DEFAULT_WEIGHTS))
     if init.croco:
         init_encoder(network, init.croco)
-
-
-def _has_backbone(path: str) -> bool:
-    """Tell whether there is a weights file, and it has a backbone."""
-    return bool(path) and load_weights(path).backbone is not None
 
 
 def _backbone_weights(path: str | Path) -> dict[str, Tensor]:
@@ -58,15 +55,16 @@ def _backbone_weights(path: str | Path) -> dict[str, Tensor]:
         ) from error
 
 
-def _load_into(network: VPOGModel, path: str) -> None:
-    """Load a weights file into a network.
+def _load_into(network: VPOGModel, found: VPOGModel, path: str) -> None:
+    """Load the network of a weights file into another one.
 
     Weights without a backbone go into a network that has one as well: it computes at first what they did.
     """
-    config, found = network.config, load_weights(path)
+    config = network.config
     if config.backbone and not found.config.backbone:
         config = replace(config, backbone="")
-    values, own = load_weights(path, expect=config).state_dict(), network.state_dict()
+    check_config(path, found.config, config)
+    values, own = found.state_dict(), network.state_dict()
     network.load_state_dict(own | {name: _widened(value, own[name]) for name, value in values.items()})
 
 

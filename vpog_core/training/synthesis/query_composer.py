@@ -10,7 +10,8 @@ import numpy as np
 from vpog_core.geometry.camera import VirtualCamera
 from vpog_core.geometry.pinhole import image_rays
 from vpog_core.geometry.se3 import rotation_z
-from vpog_core.objects.lighting import Illumination, Light, Material, unit
+from vpog_core.geometry.vectors import unit
+from vpog_core.objects.lighting import Illumination, Light, Material
 from vpog_core.objects.renderer import Renderer
 from vpog_core.objects.scene_renderer import render_scene
 from vpog_core.training.synthesis.query_layout import Layout, LayoutParams, lay_out
