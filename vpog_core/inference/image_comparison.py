@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
-import numpy as np
+from scipy.special import logit
 
 from vpog_core import cancellation
 from vpog_core.inference.alignment import align
@@ -136,9 +136,4 @@ def _can_reach(hypothesis: PoseHypothesis, threshold: float) -> bool:
     """Tell whether a comparison can raise the score of a matched hypothesis to a threshold."""
     if not hypothesis.has_pose:
         return threshold == 0.0
-    return _log_odds(hypothesis.score) + MAX_GAIN >= _log_odds(threshold)
-
-
-def _log_odds(probability: float) -> float:
-    inside = np.clip(probability, 1e-9, 1.0 - 1e-9)
-    return float(np.log(inside / (1.0 - inside)))
+    return logit(hypothesis.score) + MAX_GAIN >= logit(threshold)
