@@ -17,6 +17,7 @@ from vpog_core.inference.correspondence import correspondences
 from vpog_core.inference.crop import as_camera, crop_detection
 from vpog_core.inference.estimator import PoseEstimator
 from vpog_core.inference.hypothesis import PoseHypothesis
+from vpog_core.inference.networks import Networks
 from vpog_core.inference.onboarding import ROLLS
 from vpog_core.inference.options import Options
 from vpog_core.inference.query import Prior
@@ -76,6 +77,17 @@ def test_a_variant_has_other_options_and_the_same_objects(estimator, picture):
     calibrated = estimator.variant(networks=replace(estimator.networks, calibration=Calibration(bias=30.0)))
     assert calibrated.options is estimator.options
     assert estimate(calibrated, picture).score != estimate(estimator, picture).score
+
+
+@pytest.mark.parametrize("precisions", [("bfloat16", "float32"), ("float32", "bfloat16")])
+def test_a_variant_may_compute_in_another_precision(workshop, picture, precisions):
+    """Clusters that one of them has encoded serve the other."""
+    first, second = (Networks.load(workshop["weights"], device="cpu", precision=p) for p in precisions)
+    estimator = PoseEstimator(workshop["objects"], first, cache_dir=workshop["cache_dir"])
+    estimate(estimator, picture)
+    found = estimate(estimator.variant(networks=second), picture)
+    assert "failed" not in found.reason
+    assert np.isfinite(found.match.flow).all()
 
 
 def test_an_alias_is_the_object(estimator, picture):

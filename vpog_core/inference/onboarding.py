@@ -166,8 +166,8 @@ def encode_clusters(model: VPOGModel, clusters: Sequence[Cluster]) -> None:
 
 def as_templates(model: VPOGModel, encoded: Encoded) -> Encoded:
     """Return of an encoding what a match reads of templates, in the precision that it is multiplied in."""
-    stem = encoded.stem.bfloat16() if uses_bfloat16(model) else encoded.stem
-    return Encoded(encoded.tokens, stem)
+    multiplied_in = torch.bfloat16 if uses_bfloat16(model) else encoded.tokens.dtype
+    return Encoded(encoded.tokens, encoded.stem.to(multiplied_in))
 
 
 def describe_templates(
