@@ -17,8 +17,9 @@ from vpog_core.inference.correspondence import correspondences
 from vpog_core.inference.crop import as_camera, crop_detection
 from vpog_core.inference.estimator import PoseEstimator
 from vpog_core.inference.hypothesis import PoseHypothesis
+from vpog_core.inference.matching import match_clusters
 from vpog_core.inference.networks import Networks
-from vpog_core.inference.onboarding import ROLLS
+from vpog_core.inference.onboarding import ROLLS, encode_clusters, encode_images
 from vpog_core.inference.options import Options
 from vpog_core.inference.query import Prior
 from vpog_core.inference.retrieval import RetrievedView
@@ -80,14 +81,15 @@ def test_a_variant_has_other_options_and_the_same_objects(estimator, picture):
 
 
 @pytest.mark.parametrize("precisions", [("bfloat16", "float32"), ("float32", "bfloat16")])
-def test_a_variant_may_compute_in_another_precision(workshop, picture, precisions):
-    """Clusters that one of them has encoded serve the other."""
+def test_clusters_encoded_in_one_precision_serve_the_other(workshop, estimator, precisions):
+    """A variant of an estimator shares the clusters, whatever its networks compute in."""
     first, second = (Networks.load(workshop["weights"], device="cpu", precision=p) for p in precisions)
-    estimator = PoseEstimator(workshop["objects"], first, cache_dir=workshop["cache_dir"])
-    estimate(estimator, picture)
-    found = estimate(estimator.variant(networks=second), picture)
-    assert "failed" not in found.reason
-    assert np.isfinite(found.match.flow).all()
+    clusters = [estimator.onboarded("thing").cluster(view, 0, 4) for view in (0, 1)]
+    crops = np.stack([cluster.rgb[0] for cluster in clusters])
+    estimator.onboarded("thing").clear_clusters()
+    encode_clusters(first.model, clusters)
+    matches = match_clusters(second.model, encode_images(second.model, crops), clusters)
+    assert all(np.isfinite(match.in_template).all() for match in matches)
 
 
 def test_an_alias_is_the_object(estimator, picture):
