@@ -16,7 +16,7 @@ from embreex.mesh_construction import TriangleMesh
 from vpog_core.geometry import pinhole
 from vpog_core.geometry.boxes import box_around, clip_box
 from vpog_core.geometry.camera import scale_intrinsics
-from vpog_core.geometry.vectors import dot
+from vpog_core.geometry.vectors import dot, length
 from vpog_core.objects.lighting import Light
 from vpog_core.objects.mesh import Mesh
 from vpog_core.objects.surface import Surface
@@ -252,9 +252,9 @@ class Renderer:
             light_sum = light_sum + (light.ambient + light.diffuse * facing)[:, None] * tint
             if light.specular > 0:
                 if view is None:
-                    view = -hits.rays / np.sqrt(dot(hits.rays, hits.rays))[:, None]
+                    view = -hits.rays / length(hits.rays)
                 half = view + towards
-                half /= np.sqrt(np.maximum(dot(half, half), 1e-12))[:, None]
+                half /= length(half)
                 gloss = np.maximum(dot(normals, half), 0.0) ** light.shininess * (facing > 0)
                 gloss = (255.0 * light.specular * gloss)[:, None] * tint
                 highlight = gloss if highlight is None else highlight + gloss

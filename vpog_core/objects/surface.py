@@ -9,7 +9,7 @@ import numpy as np
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from vpog_core.geometry.vectors import dot
+from vpog_core.geometry.vectors import length
 from vpog_core.objects.mesh import Mesh
 
 CREASE_ANGLE = 30.0
@@ -62,7 +62,7 @@ class Surface:
     def normal(self, face: np.ndarray, weights: np.ndarray) -> np.ndarray:
         """Look up unit normals [N, 3] float32 at faces [N] with barycentric weights [N, 3]."""
         normal = _blend(self.normals, face, weights)
-        return normal / np.sqrt(np.maximum(dot(normal, normal), 1e-12))[:, None]
+        return normal / length(normal)
 
     def color(self, face: np.ndarray, weights: np.ndarray, footprint: np.ndarray) -> np.ndarray:
         """Look up colours [N, 3] float32 0..255; `footprint` [N] is the side of a pixel on the object (m)."""
