@@ -11,20 +11,24 @@ import numpy as np
 import torch
 
 from vpog_core.geometry.boxes import jitter_box
-from vpog_core.geometry.se3 import invert
+from vpog_core.geometry.camera import warp
+from vpog_core.geometry.se3 import invert, moved
 from vpog_core.inference.crop import Crop, crop_detection
 from vpog_core.inference.estimator import PoseEstimator
 from vpog_core.inference.match_view import match_view
 from vpog_core.inference.matching import CLUSTER_SIZE, match_and_solve
 from vpog_core.inference.observation import Observation
 from vpog_core.inference.onboarding import encode_images
+from vpog_core.inference.outline_alignment import ROUNDS, align_outline, find_edges, find_outline
 from vpog_core.inference.query import Query
 from vpog_core.inference.rendered_cluster import cluster_at_pose
+from vpog_core.inference.rendered_view import RenderedView
 from vpog_core.inference.retrieval import best_views, crop_at_turns, template_logits
 from vpog_core.objects.mesh import save_meshes
 from vpog_core.objects.renderer import Renderer
 from vpog_core.objects.viewpoints import nearest_viewpoints, upright_rotation, viewpoint_directions
 from vpog_core.synthetic.objects import make_object
+from vpog_core.synthetic.plain import painted_plain
 from vpog_core.synthetic.scene import make_scene
 from vpog_core.types import Detection
 from vpog_core.visualization.drawing import draw_text, text_size
@@ -34,6 +38,8 @@ from vpog_core.visualization.overlay import PALETTE, PoseDrawing, draw_poses
 SEEDS = {"bottle": 900_014, "carton": 900_009, "toy": 900_013}
 """Objects no network was trained on."""
 SHOWN = "carton"
+OUTLINED = 920_006
+"""The object in one colour."""
 MOMENT = 3.0
 DARK, LIGHT, MARK = (24, 26, 30), (225, 228, 232), (255, 170, 40)
 TILE, GAP = 224, 10
@@ -64,13 +70,14 @@ def templates_on_sphere(
     return image
 
 
-def row(tiles: list[tuple[str, np.ndarray]]) -> np.ndarray:
+def row(tiles: list[tuple[str, np.ndarray]], side: int = TILE) -> np.ndarray:
     """Place titled square images side by side."""
     bar = text_size("x", 16)[1] + 8
-    panel = np.full((TILE + bar + GAP, len(tiles) * (TILE + GAP) + GAP, 3), DARK, np.uint8)
+    panel = np.full((side + bar + GAP, len(tiles) * (side + GAP) + GAP, 3), DARK, np.uint8)
     for n, (title, image) in enumerate(tiles):
-        x = GAP + n * (TILE + GAP)
-        panel[bar : bar + TILE, x : x + TILE] = cv2.resize(image, (TILE, TILE), interpolation=cv2.INTER_CUBIC)
+        x = GAP + n * (side + GAP)
+        how = cv2.INTER_AREA if len(image) > side else cv2.INTER_CUBIC
+        panel[bar : bar + side, x : x + side] = cv2.resize(image, (side, side), interpolation=how)
         draw_text(panel, title, (x, 2), 16, LIGHT)
     return panel
 
@@ -107,6 +114,7 @@ def main() -> int:
         draw_one(
             estimator, scene, frame, next(d for d in detections if d.class_id == SHOWN), arguments.output
         )
+    draw_outline(arguments.output)
     boxed = frame.image.copy()
     for detection in detections:
         x0, y0, x1, y1 = (int(v) for v in detection.box)
@@ -162,6 +170,44 @@ def draw_one(estimator: PoseEstimator, scene, frame, detection: Detection, outpu
         ("truth", over(crop, renderer, T_true)),
     ]
     write(output / "refinement.jpg", row(steps))
+
+
+def draw_outline(output: Path) -> None:
+    """Draw how the outline of a plain object brings a pose that is off to where it should be."""
+    # Take an image of the object, and a pose that is off by some degrees.
+    mesh = painted_plain(make_object(OUTLINED), "outlined")
+    scene = make_scene(3, [mesh], distractors=1)
+    frame = scene.render(0.0)
+    renderer, observation, T_true = Renderer(mesh), Observation(frame.image, scene.camera), frame.T_cam_obj[0]
+    T_start = moved(
+        T_true, np.array([0.02, -0.015, 0.2, 0.05, 0.08, -0.03]) * [*[mesh.diameter] * 3, 1, 1, 1]
+    )
+    # Align its outline.
+    T_found = align_outline(renderer, observation, T_start, np.diag([0.02, 0.02, 0.1, 0.1, 0.1, 0.1]) ** 2)
+    tiles = [
+        ("pose before, and edges", outlined(renderer, observation, T_start, mark_edges=True)),
+        ("pose after", outlined(renderer, observation, T_found)),
+        ("truth", outlined(renderer, observation, T_true)),
+    ]
+    write(output / "outline.jpg", row(tiles, 2 * TILE))
+
+
+def outlined(
+    renderer: Renderer, observation: Observation, T_cam_obj: np.ndarray, mark_edges: bool = False
+) -> np.ndarray:
+    """Draw the outline of an object at a pose, and lines from it to the edges that belong to it."""
+    view = RenderedView.of(renderer, observation, T_cam_obj)
+    outline = find_outline(view)
+    edges = find_edges(view.crop, outline, *ROUNDS[0])
+    scale = 3
+    image = cv2.resize(warp(observation.image, observation.camera, view.virtual), None, fx=scale, fy=scale)
+    ends = outline.pixels + edges.offset[:, None] * outline.normals
+    for pixel, end, found in zip(outline.pixels, ends, edges.found, strict=True):
+        start, end = (tuple(int(v) for v in scale * (at + 0.5)) for at in (pixel, end))
+        if mark_edges and found:
+            cv2.line(image, start, end, MARK, 1, cv2.LINE_AA)
+        cv2.circle(image, start, 2, PALETTE[1], -1, cv2.LINE_AA)
+    return image
 
 
 def write(path: Path, image: np.ndarray) -> None:

@@ -1,6 +1,6 @@
 """Test alignment with real renders: a pose that is off is corrected, one that cannot be compared stays."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -10,13 +10,10 @@ import trimesh
 import vpog_core.inference.alignment as alignment_module
 import vpog_core.inference.matching as matching_module
 from vpog_core.evaluation.calibration_fit import squared_distance
-from vpog_core.evaluation.pose_error import add
 from vpog_core.geometry.pnp import PnPResult
 from vpog_core.geometry.projection import project
 from vpog_core.geometry.se3 import (
     invert,
-    rotation_angle,
-    rotation_from_vector,
     rotation_x,
     transform,
     transform_points,
@@ -30,58 +27,10 @@ from vpog_core.inference.observation import Observation
 from vpog_core.inference.options import Options
 from vpog_core.inference.rendered_view import RenderedView
 from vpog_core.objects.mesh import Mesh, save_mesh
-from vpog_core.objects.renderer import Light, Renderer
 from vpog_core.synthetic.objects import make_object
 from vpog_core.types import Camera, Detection
 
-K = np.array([[900.0, 0, 322.0], [0, 905.0, 236.0], [0, 0, 1]])
-CAMERA = Camera(K, 640, 480)
-OTHER_LIGHT = Light(direction=(0.7, -0.5, -0.4), ambient=0.3, diffuse=0.6, color=(1.0, 0.9, 0.75))
-
-
-@dataclass
-class Shot:
-    """Holds an image of an object, and its true pose."""
-
-    renderer: Renderer
-    observation: Observation
-    T_true: np.ndarray
-
-    @property
-    def mesh(self) -> Mesh:
-        return self.renderer.mesh
-
-    def error(self, T: np.ndarray) -> tuple[float, float, float]:
-        """Return how far a pose is off: radians, fraction of the distance, ADD in diameters."""
-        distances = [np.linalg.norm(transform_points(P, self.mesh.center)) for P in (T, self.T_true)]
-        off = add(T, self.T_true, self.mesh.hull_points) / self.mesh.diameter
-        return rotation_angle(T[:3, :3], self.T_true[:3, :3]), abs(distances[0] / distances[1] - 1), off
-
-
-def background(seed: int = 0) -> np.ndarray:
-    """Return a busy wall."""
-    noise = np.random.default_rng(seed).normal(size=(480, 640, 3)).astype(np.float32)
-    rough = cv2.GaussianBlur(noise, (0, 0), 2) * 60 + cv2.GaussianBlur(noise, (0, 0), 12) * 500
-    return np.clip(rough + 120, 0, 255).astype(np.uint8)
-
-
-def shot_of(mesh: Mesh, place=(0.02, -0.01, 0.55), camera: Camera = CAMERA) -> Shot:
-    """Render the object in front of a busy wall, in another light than that of renders, with noise."""
-    R = rotation_x(2.2)
-    T = transform(R, np.asarray(place) - R @ mesh.center)
-    renderer = Renderer(mesh)
-    size = (camera.height, camera.width)
-    image = renderer.render(T, camera.K, size, OTHER_LIGHT, background()[: size[0], : size[1]], 2).rgb
-    noise = np.random.default_rng(1).normal(scale=3.0, size=image.shape)
-    return Shot(renderer, Observation(np.clip(image + noise, 0, 255).astype(np.uint8), camera), T)
-
-
-def perturbed(shot: Shot, degrees=3.0, farther=1.03, axis=(0.6, -0.5, 0.62)) -> np.ndarray:
-    """Turn the true pose about the object's middle, and move it along the ray."""
-    turn = rotation_from_vector(np.radians(degrees) * np.asarray(axis) / np.linalg.norm(axis))
-    middle = transform_points(shot.T_true, shot.mesh.center)
-    R = turn @ shot.T_true[:3, :3]
-    return transform(R, farther * middle - R @ shot.mesh.center)
+from .shots import K, Shot, covered, perturbed, shot_of
 
 
 @pytest.fixture(scope="module")
@@ -93,16 +42,6 @@ def box() -> Mesh:
 @pytest.fixture(scope="module")
 def shot(box) -> Shot:
     return shot_of(box)
-
-
-def covered(shot: Shot, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Cover the left third of the object with a striped board; returns where it is, too, [H, W] bool."""
-    pixels = project(shot.observation.camera, transform_points(shot.T_true, shot.mesh.hull_points))
-    x0, x1 = pixels[:, 0].min(), pixels[:, 0].max()
-    board = np.zeros(image.shape[:2], dtype=bool)
-    board[:, int(x0) - 20 : int(x0 + (x1 - x0) / 3)] = True
-    stripes = np.where(np.arange(image.shape[0]) // 9 % 2 == 0, 200, 60).astype(np.uint8)
-    return np.where(board[..., None], stripes[:, None, None], image), board
 
 
 @pytest.mark.parametrize("farther", [1.03, 0.97])
@@ -184,9 +123,9 @@ def test_the_coarser_axis_decides_how_large_the_crop_is(shot):
     start[:3, 3] *= 2
     sizes = []
     for focal in (600.0, 300.0):
-        for K in (np.diag([focal, 600.0, 1.0]), np.diag([600.0, focal, 1.0])):
-            K[:2, 2] = 320.0, 240.0
-            observation = replace(shot.observation, camera=Camera(K, 640, 480))
+        for intrinsics in (np.diag([focal, 600.0, 1.0]), np.diag([600.0, focal, 1.0])):
+            intrinsics[:2, 2] = 320.0, 240.0
+            observation = replace(shot.observation, camera=Camera(intrinsics, 640, 480))
             sizes.append(RenderedView.of(shot.renderer, observation, start).virtual.size)
     assert sizes[0] == sizes[1]
     # Half as many pixels along one axis, and a box half as long along it.
@@ -208,7 +147,7 @@ def test_flow_that_does_not_come_back_is_not_believed(shot):
 @pytest.mark.parametrize(("degrees", "farther"), [(30.0, 1.0), (0.0, 1.25)])
 def test_another_answer_is_no_correction(shot, monkeypatch, degrees, farther):
     """Even the true pose is rejected where it is far from the pose to be corrected."""
-    truth = FlowPose(shot.T_true, np.ones((9, 3)), np.ones((9, 3)), np.ones(9))
+    truth = FlowPose(shot.T_true, np.ones((9, 3)), np.ones((9, 3)), np.ones(9), 1.0)
     monkeypatch.setattr(alignment_module, "follow_flow", lambda views, window: [truth])
     start = perturbed(shot, degrees, farther)
     assert align(shot.renderer, shot.observation, start, 2).T_cam_obj is start

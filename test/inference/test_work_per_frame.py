@@ -28,16 +28,20 @@ from vpog_core.models.refiner import RefinerNet
 from vpog_core.models.refiner_config import REFINER_PRESETS
 from vpog_core.models.vpog_model import VPOGModel
 from vpog_core.objects.renderer import Renderer
+from vpog_core.synthetic.plain import painted_plain
 from vpog_core.types import Camera, Detection
 
 REFERENCE = {
     "new": {"GFLOP": 25.7, "network calls": 10, "templates": 12, "renders": 5},
     "new, its templates encoded before": {"GFLOP": 21.63, "network calls": 9, "templates": 4, "renders": 5},
+    "new, without print": {"GFLOP": 25.7, "network calls": 10, "templates": 12, "renders": 9},
     "new, no pose convinces": {"GFLOP": 94.85, "network calls": 26, "templates": 84, "renders": 15},
     "tracked": {"GFLOP": 0.0, "network calls": 0, "templates": 0, "renders": 2},
+    "tracked from where it was found": {"GFLOP": 0.0, "network calls": 0, "templates": 0, "renders": 1},
     "tracked and looked for anew": {"GFLOP": 12.38, "network calls": 2, "templates": 0, "renders": 2},
     "four, new": {"GFLOP": 25.7, "network calls": 10, "templates": 48, "renders": 20},
     "four, tracked": {"GFLOP": 0.0, "network calls": 0, "templates": 0, "renders": 8},
+    "four, tracked from there": {"GFLOP": 0.0, "network calls": 0, "templates": 0, "renders": 4},
 }
 """The work of one frame in each case. GFLOP: of vpog-tiny and refiner-tiny for each detection, by the cost
 tables of docs/network.md; network calls: of any network, whatever the batch; templates: images of templates
@@ -181,12 +185,23 @@ def estimator_of(workshop, small_model):
 def count(estimator_of, mesh, monkeypatch):
     """Count what a frame of some detections costs, once some frames like it were seen."""
 
-    def counted(detections: int = 1, seen: int = 0, prior: dict | None = None, bias: float = 30.0) -> dict:
-        estimator, truth = estimator_of(bias), Truth(Renderer(mesh), detections)
+    def counted(
+        detections: int = 1,
+        seen: int = 0,
+        prior: dict | None = None,
+        bias: float = 30.0,
+        tracked_before: bool = False,
+        has_print: bool = True,
+    ) -> dict:
+        shown = mesh if has_print else painted_plain(mesh, "plain")
+        estimator, truth = estimator_of(bias), Truth(Renderer(shown), detections)
         monkeypatch.setattr(matching, "solve_all", truth.solve_all)
         priors = None if prior is None else [Prior(T, 0.4, **prior) for T in truth.poses]
         for _ in range(seen):
             estimator.estimate(truth.image, CAMERA, truth.detections)
+        if tracked_before:
+            found = estimator.estimate(truth.image, CAMERA, truth.detections, priors)
+            priors = [Prior(e.T_cam_obj, 0.4) for e in found]
         with monkeypatch.context() as counting:
             work = Work(counting)
             found = estimator.estimate(truth.image, CAMERA, truth.detections, priors)
@@ -201,11 +216,14 @@ def count(estimator_of, mesh, monkeypatch):
 CASES = {
     "new": {},
     "new, its templates encoded before": {"seen": 1},
+    "new, without print": {"has_print": False},
     "new, no pose convinces": {"bias": -1000.0},
     "tracked": {"prior": {}},
+    "tracked from where it was found": {"prior": {}, "tracked_before": True},
     "tracked and looked for anew": {"prior": {"search_all_views": True}, "seen": 1},
     "four, new": {"detections": 4},
     "four, tracked": {"detections": 4, "prior": {}},
+    "four, tracked from there": {"detections": 4, "prior": {}, "tracked_before": True},
 }
 
 

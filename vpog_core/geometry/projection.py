@@ -22,6 +22,10 @@ NEAREST = 1e-3
 
 def project(camera: Camera, points_cam: np.ndarray) -> np.ndarray:
     """Project points [..., 3] in the camera frame (metres, z > 0) to pixels [..., 2]."""
+    # Without distortion OpenCV would take ten times as long.
+    if not has_distortion(camera):
+        points = np.asarray(points_cam, dtype=np.float64)
+        return points[..., :2] / points[..., 2:] * camera.K[[0, 1], [0, 1]] + camera.K[:2, 2]
     points = np.asarray(points_cam, dtype=np.float64).reshape(-1, 1, 3)
     zero = np.zeros(3)
     if camera.model == "equidistant":

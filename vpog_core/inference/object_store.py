@@ -13,6 +13,7 @@ from vpog_core.inference.failures import Failures
 from vpog_core.inference.onboarding import DESCRIPTOR_FORMAT, OnboardedObject, describe_templates
 from vpog_core.models.vpog_model import VPOGModel
 from vpog_core.objects.library import ObjectLibrary
+from vpog_core.objects.recent_renders import RecentRenders
 from vpog_core.objects.renderer import Renderer
 from vpog_core.objects.template_set import TemplateSet, features_key_of
 from vpog_core.types import VPOGError
@@ -46,6 +47,7 @@ class ObjectStore:
         self._failures = failures
         self._objects: dict[str, OnboardedObject] = {}
         self._renderers: dict[str, Renderer] = {}
+        self._recent_renders: dict[str, RecentRenders] = {}
 
     def onboard_all(self, progress: Progress | None = None, strict: bool = False) -> dict[str, str]:
         """Onboard all objects; those that cannot be used are left out and returned with the reasons.
@@ -169,6 +171,13 @@ class ObjectStore:
         if object_id not in self._renderers:
             self._renderers[object_id] = Renderer(self.library.mesh(object_id))
         return self._renderers[object_id]
+
+    def recent_renders(self, target: OnboardedObject) -> RecentRenders:
+        """Return what renders an onboarded object's mesh where it is tracked."""
+        object_id = target.templates.object_id
+        if object_id not in self._recent_renders:
+            self._recent_renders[object_id] = RecentRenders(self.renderer(target))
+        return self._recent_renders[object_id]
 
     def _left_closed(self) -> set[str]:
         """Return the objects that are opened on first use, because there are too many to open all."""

@@ -3,7 +3,7 @@
 `crop` makes a query of a detection, `find_poses` is the recipe, and the steps follow in their order. All take
 queries and return queries with more fields set; each step processes all queries of a call together, also of
 different objects. How a step works is documented in the module it calls: tracked_pose, retrieval, matching,
-correspondence, pose_solver, rendered_cluster, image_comparison.
+correspondence, pose_solver, rendered_cluster, image_comparison, outline_alignment.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from operator import attrgetter
 import numpy as np
 import torch
 
+from vpog_core import cancellation
 from vpog_core.inference.constraints import ObjectConstraint, PoseConstraint
 from vpog_core.inference.crop import check_image, crop_detection
 from vpog_core.inference.hypothesis import PoseHypothesis
@@ -26,6 +27,8 @@ from vpog_core.inference.object_store import ObjectStore
 from vpog_core.inference.observation import Observation
 from vpog_core.inference.onboarding import CROP_TURNS, Cluster, encode_images
 from vpog_core.inference.options import Options
+from vpog_core.inference.outline_alignment import TEXTURED, align_outline
+from vpog_core.inference.pose_solver import moved_to
 from vpog_core.inference.query import (
     MAX_HYPOTHESES,
     Prior,
@@ -118,7 +121,9 @@ def find_anew(setup: Setup, queries: Sequence[Query]) -> list[Query]:
     # Match the others with the templates of the first round, and solve for poses.
     queries = _continue(queries, attrgetter("is_open"), partial(match_anew, setup))
     # Refine the best poses of those that are left, and rank them.
-    return _continue(queries, attrgetter("is_open"), partial(refine_and_retry, setup))
+    queries = _continue(queries, attrgetter("is_open"), partial(refine_and_retry, setup))
+    # Align the outlines of the best ones with the image.
+    return _continue(queries, attrgetter("is_open"), partial(align_outlines, setup))
 
 
 def confirm(query: Query) -> Query:
@@ -183,7 +188,7 @@ def track(setup: Setup, queries: Sequence[Query]) -> list[Query]:
         followed = follow(
             setup.networks.refiner,
             [queries[n] for n in rows],
-            lambda query: setup.objects.renderer(query.target),
+            lambda query: setup.objects.recent_renders(query.target),
             setup.networks.calibration,
             setup.options.refiner_rounds,
         )
@@ -238,6 +243,32 @@ def refine(setup: Setup, queries: Sequence[Query], num_refined: int) -> list[Que
     if setup.options.alignments:
         queries = _image_comparison(setup).best_of(queries, setup.options.alternatives + 1)
     return [rank(q, q.hypotheses) for q in queries]
+
+
+def align_outlines(setup: Setup, queries: Sequence[Query]) -> list[Query]:
+    """Align the outlines of the queries' best hypotheses with the image; their scores stay.
+
+    Where optical flow has found corners to follow, these tell the pose better: the outlines of scanned meshes
+    are not exact.
+    """
+    count = setup.options.alternatives + 1 if setup.options.alignments else 0
+    with setup.stage("align"):
+        return [
+            q.with_hypotheses([_outline_aligned(setup, q, h) if n < count else h
+                               for n, h in enumerate(q.hypotheses)])
+            for q in queries
+        ]  # fmt: skip
+
+
+def _outline_aligned(setup: Setup, query: Query, hypothesis: PoseHypothesis) -> PoseHypothesis:
+    """Align the outline of a hypothesis with the image, unless that would violate the constraint."""
+    if not hypothesis.has_pose or hypothesis.flow_coverage > TEXTURED:
+        return hypothesis
+    cancellation.check()
+    renderer, T_cam_obj = setup.objects.renderer(query.target), hypothesis.T_cam_obj
+    T_aligned = align_outline(renderer, query.observation, T_cam_obj, hypothesis.covariance)
+    aligned = moved_to(hypothesis, T_aligned, setup.networks.calibration.covariance)
+    return hypothesis if query.violation(aligned) else aligned
 
 
 def retry(setup: Setup, queries: Sequence[Query]) -> list[Query]:

@@ -24,7 +24,7 @@ from vpog_core.geometry.pnp import (
     with_noise,
 )
 from vpog_core.geometry.pose_distribution import sample_poses
-from vpog_core.geometry.se3 import invert
+from vpog_core.geometry.se3 import invert, transform_points
 from vpog_core.inference.alignment import Alignment, FlowPose
 from vpog_core.inference.calibration import DEFAULT_CALIBRATION, Calibration
 from vpog_core.inference.correspondence import (
@@ -104,10 +104,7 @@ def draw_samples(
     if hypothesis.pnp is None:
         return np.zeros((0, 4, 4))
     # Sample the distribution around the pose.
-    support = hypothesis.support or _inlier_support(
-        hypothesis.crop, hypothesis.pairs, hypothesis.pnp, calibration.covariance
-    )
-    problem = pnp_problem([support])
+    problem = pnp_problem([_support_of(hypothesis, calibration.covariance)])
     generator = torch.Generator().manual_seed(seed)
     T, covariance = (torch.from_numpy(v)[None] for v in (hypothesis.T_virt_obj, hypothesis.pnp.covariance))
     drawn = sample_poses(problem, T, covariance, samples=max(4 * count, 512), generator=generator)
@@ -134,11 +131,38 @@ def apply_alignment(
     features = compute_compared_features(hypothesis, alignment.similarity, refined)
     calibrator = calibration.compared(features)
     score = float(calibrator.probability(features))
-    compared = replace(hypothesis, score_features=features, score=score, similarity=alignment.similarity)
+    compared = replace(
+        hypothesis,
+        score_features=features,
+        score=score,
+        similarity=alignment.similarity,
+        flow_coverage=alignment.flow_coverage,
+    )
     if not alignment.moved:
         return compared
     # Replace the pose, if the alignment moved it.
     return _moved(compared, alignment, calibrator.covariance)
+
+
+def moved_to(hypothesis: PoseHypothesis, T_cam_obj: np.ndarray, factor: float) -> PoseHypothesis:
+    """Return a hypothesis at another pose [4, 4] near its own, which something else than its points tells.
+
+    What the pose was solved from is shifted in the image as the pose was, so that it agrees as it did before;
+    the covariance stays. `factor` on the variances is the calibration's.
+    """
+    support = _support_of(hypothesis, factor)
+    T_virt_obj = invert(hypothesis.crop.virtual.T_cam_virt) @ T_cam_obj
+    before, after = (
+        pinhole.to_pixels(transform_points(T, support.points_3d), support.K)
+        for T in (hypothesis.T_virt_obj, T_virt_obj)
+    )
+    support = replace(support, T=T_virt_obj, points_2d=support.points_2d + after - before)
+    return replace(hypothesis, pnp=replace(hypothesis.pnp, T_virt_obj=T_virt_obj), support=support)
+
+
+def _support_of(hypothesis: PoseHypothesis, factor: float) -> Consensus:
+    """Return what the pose of a hypothesis was solved from, with its noise."""
+    return hypothesis.support or _inlier_support(hypothesis.crop, hypothesis.pairs, hypothesis.pnp, factor)
 
 
 def compute_compared_features(

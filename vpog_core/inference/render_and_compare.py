@@ -23,6 +23,7 @@ from vpog_core.models.precision import inference_context
 from vpog_core.models.refiner import Comparison, RefinerNet
 from vpog_core.models.refiner_config import FINE_STRIDE
 from vpog_core.objects.mesh import Mesh
+from vpog_core.objects.recent_renders import RecentRenders
 from vpog_core.objects.renderer import Render, Renderer
 
 BATCH = 16
@@ -39,7 +40,7 @@ MAX_TURN, MAX_SHIFT = np.radians(60.0), 0.3
 class PoseToRefine:
     """Holds a pose T_cam_obj [4, 4] in an image, and the renderer of its object."""
 
-    renderer: Renderer
+    renderer: Renderer | RecentRenders
     observation: Observation
     T_cam_obj: np.ndarray
 

@@ -14,6 +14,8 @@ from vpog_core.geometry.camera import VirtualCamera, look_at_crop, warp_all
 from vpog_core.geometry.projection import can_project, project
 from vpog_core.geometry.se3 import invert, transform_points
 from vpog_core.inference.observation import Observation
+from vpog_core.objects.mesh import Mesh
+from vpog_core.objects.recent_renders import RecentRenders
 from vpog_core.objects.renderer import Render, Renderer
 from vpog_core.types import Camera, VPOGError
 
@@ -54,14 +56,18 @@ class RenderedView:
 
     @classmethod
     def of(
-        cls, renderer: Renderer, observation: Observation, T_cam_obj: np.ndarray, max_size: int = MAX_SIZE
+        cls,
+        renderer: Renderer | RecentRenders,
+        observation: Observation,
+        T_cam_obj: np.ndarray,
+        max_size: int = MAX_SIZE,
     ) -> RenderedView | None:
         """Render the view at a pose, in a crop of `max_size` pixels at most.
 
         Returns:
             None when the object is out of the image, or too small in it.
         """
-        virtual = _framed(renderer, observation.camera, T_cam_obj, max_size)
+        virtual = _framed(renderer.mesh, observation.camera, T_cam_obj, max_size)
         if virtual is None:
             return None
         T_virt_obj = invert(virtual.T_cam_virt) @ T_cam_obj
@@ -104,9 +110,9 @@ class RenderedView:
         return float((a * b).sum()) / spread if spread > 1e-6 else 0.0
 
 
-def _framed(renderer: Renderer, camera: Camera, T_cam_obj: np.ndarray, max_size: int) -> VirtualCamera | None:
+def _framed(mesh: Mesh, camera: Camera, T_cam_obj: np.ndarray, max_size: int) -> VirtualCamera | None:
     """Make the camera that looks at the object; its crop is as large as the image's resolution allows."""
-    points = transform_points(T_cam_obj, renderer.mesh.hull_points)
+    points = transform_points(T_cam_obj, mesh.hull_points)
     if not np.isfinite(points).all() or points[:, 2].min() <= 1e-6:
         return None
     seen = points[can_project(camera, points)]

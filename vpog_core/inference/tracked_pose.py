@@ -20,12 +20,13 @@ from vpog_core.geometry.se3 import rotation_angle
 from vpog_core.inference.alignment import FlowPose, align, follow_flow, is_near
 from vpog_core.inference.calibration import Calibration, ScoreCalibrator
 from vpog_core.inference.hypothesis import PoseHypothesis
-from vpog_core.inference.pose_solver import PoseOfPoints, compute_supports
+from vpog_core.inference.outline_alignment import ROUNDS, TEXTURED, align_outline
+from vpog_core.inference.pose_solver import PoseOfPoints, compute_supports, moved_to
 from vpog_core.inference.query import Query
 from vpog_core.inference.render_and_compare import PoseToRefine, RefinedPose, mean_displacement, refine
 from vpog_core.inference.rendered_view import RenderedView
 from vpog_core.models.refiner import RefinerNet
-from vpog_core.objects.renderer import Renderer
+from vpog_core.objects.recent_renders import RecentRenders
 
 MAX_SIZE = 192
 """Largest side of the crop that a tracked object is compared in, pixels."""
@@ -36,6 +37,8 @@ MAX_ROUNDS = 2
 """Rounds of the refiner; the last one is skipped for poses that the first hardly moved."""
 ALIGNMENTS = 3
 """Rounds of alignment, at most, of which the refiner is the first, see `alignment.align`."""
+OUTLINE_ROUNDS = ROUNDS[1:]
+"""Rounds of the alignment of outlines."""
 MIN_TURN = np.radians(5.0)
 """If an object turned by less since the last image, its last orientation is used as the start."""
 CONVERGED_STEP = 0.2
@@ -46,7 +49,7 @@ synthetic objects another round changes nothing then, and halves the error after
 def follow(
     refiner: RefinerNet,
     queries: Sequence[Query],
-    renderer_of: Callable[[Query], Renderer],
+    renderer_of: Callable[[Query], RecentRenders],
     calibration: Calibration,
     rounds: int = MAX_ROUNDS,
 ) -> list[PoseHypothesis | None]:
@@ -54,7 +57,7 @@ def follow(
 
     Args:
         queries: each with a prior.
-        renderer_of: the renderer of a query's object; calibration: scores the poses.
+        renderer_of: what renders a query's object; calibration: scores the poses.
         rounds: of the refiner, at most.
 
     Returns:
@@ -75,7 +78,7 @@ def follow(
 
 
 def _by_flow(
-    queries: Sequence[Query], renderer_of: Callable[[Query], Renderer], calibrator: ScoreCalibrator
+    queries: Sequence[Query], renderer_of: Callable[[Query], RecentRenders], calibrator: ScoreCalibrator
 ) -> list[PoseHypothesis | None]:
     """Find poses by one round of optical flow; None where the flow leads to none."""
     # Render the objects where they are expected.
@@ -95,25 +98,31 @@ def _by_flow(
 
 @dataclass(frozen=True, eq=False)
 class _ComparedPose:
-    """Holds a pose of a query, its score features [F], and the similarity of its render and the image."""
+    """Holds a pose of a query, its score features [F], and the similarity of its render and the image.
+
+    `flow_coverage`: see `Alignment.flow_coverage`.
+    """
 
     query: Query
     pose: PoseOfPoints
     features: np.ndarray
     similarity: float
+    flow_coverage: float
 
 
-def _compared(query: Query, renderer: Renderer, T_start: np.ndarray, found: FlowPose) -> _ComparedPose | None:
+def _compared(
+    query: Query, renderer: RecentRenders, T_start: np.ndarray, found: FlowPose
+) -> _ComparedPose | None:
     """Compare the image with a render at the pose that the flow led to from T_start; None where it cannot."""
     after = _view(query, renderer, found.T_cam_obj)
     if after is None:
         return None
     step = mean_displacement(renderer.mesh, T_start, found.T_cam_obj)
     features = compute_flow_features(after.coverage(found.points), step, after.similarity)
-    return _ComparedPose(query, found, features, after.similarity)
+    return _ComparedPose(query, found, features, after.similarity, found.coverage)
 
 
-def _view(query: Query, renderer: Renderer, T_cam_obj: np.ndarray) -> RenderedView | None:
+def _view(query: Query, renderer: RecentRenders, T_cam_obj: np.ndarray) -> RenderedView | None:
     """Render a query's object at a pose [4, 4]; None where it is out of the image or too small in it."""
     cancellation.check()
     return RenderedView.of(renderer, query.observation, T_cam_obj, MAX_SIZE)
@@ -122,7 +131,7 @@ def _view(query: Query, renderer: Renderer, T_cam_obj: np.ndarray) -> RenderedVi
 def _by_refiner(
     refiner: RefinerNet,
     queries: Sequence[Query],
-    renderer_of: Callable[[Query], Renderer],
+    renderer_of: Callable[[Query], RecentRenders],
     calibrator: ScoreCalibrator,
     rounds: int,
 ) -> list[PoseHypothesis | None]:
@@ -138,7 +147,22 @@ def _by_refiner(
         _aligned(query, of_query[0], pose)
         for query, of_query, pose in zip(queries, starts, refined, strict=True)
     ]
-    return _hypotheses(aligned, calibrator)
+    found = _hypotheses(aligned, calibrator)
+    # Align the outlines of those whose pose is determined.
+    return [
+        None if one is None else _outline_aligned(query, renderer_of(query), one, calibrator.covariance)
+        for query, one in zip(queries, found, strict=True)
+    ]
+
+
+def _outline_aligned(
+    query: Query, renderer: RecentRenders, hypothesis: PoseHypothesis, factor: float
+) -> PoseHypothesis:
+    """Align the outline of a hypothesis with the image; `factor` on the variances is the calibration's."""
+    if hypothesis.flow_coverage > TEXTURED:
+        return hypothesis
+    given = renderer, query.observation, hypothesis.T_cam_obj, hypothesis.covariance
+    return moved_to(hypothesis, align_outline(*given, OUTLINE_ROUNDS, MAX_SIZE), factor)
 
 
 def _poses_to_start_from(query: Query) -> list[np.ndarray]:
@@ -181,7 +205,8 @@ def _aligned(query: Query, start: PoseToRefine, refined: RefinedPose) -> _Compar
     observation = query.observation
     aligned = align(start.renderer, observation, start.T_cam_obj, ALIGNMENTS, refined, max_size=MAX_SIZE)
     features = compute_tracked_features(refined, aligned.similarity)
-    return _ComparedPose(query, aligned if aligned.moved else refined, features, aligned.similarity)
+    pose = aligned if aligned.moved else refined
+    return _ComparedPose(query, pose, features, aligned.similarity, aligned.flow_coverage)
 
 
 def _hypotheses(
@@ -207,7 +232,17 @@ def _hypothesis(
     pnp = PnPResult(support.T, np.ones(len(support.sigma), bool), error, covariance)
     score = float(calibrator.probability(features))
     return PoseHypothesis(
-        crop, None, None, None, pnp, features, score, compared.similarity, support, converged=True
+        crop,
+        None,
+        None,
+        None,
+        pnp,
+        features,
+        score,
+        compared.similarity,
+        support,
+        compared.flow_coverage,
+        True,
     )
 
 
