@@ -147,7 +147,7 @@ def test_flow_that_does_not_come_back_is_not_believed(shot):
 @pytest.mark.parametrize(("degrees", "farther"), [(30.0, 1.0), (0.0, 1.25)])
 def test_another_answer_is_no_correction(shot, monkeypatch, degrees, farther):
     """Even the true pose is rejected where it is far from the pose to be corrected."""
-    truth = FlowPose(shot.T_true, np.ones((9, 3)), np.ones((9, 3)), np.ones(9), 1.0)
+    truth = FlowPose(shot.T_true, np.ones((9, 3)), np.ones((9, 3)), np.ones(9))
     monkeypatch.setattr(alignment_module, "follow_flow", lambda views, window: [truth])
     start = perturbed(shot, degrees, farther)
     assert align(shot.renderer, shot.observation, start, 2).T_cam_obj is start

@@ -58,14 +58,12 @@ class FlowPose:
         T_cam_obj: [4, 4].
         rays: [N, 3] camera frame, z > 0 of the virtual camera, where the image shows the points; points:
             [N, 3] metres, object frame; weights: [N].
-        coverage: fraction 0..1 of the object's visible cells that they lie in.
     """
 
     T_cam_obj: np.ndarray
     rays: np.ndarray
     points: np.ndarray
     weights: np.ndarray
-    coverage: float
 
 
 @dataclass
@@ -75,8 +73,7 @@ class Alignment:
     Attributes:
         T_cam_obj: [4, 4]; similarity: -1..1, see `RenderedView.similarity`; 0 where it is not known.
         rays, points, weights: as of `FlowPose`; None where the pose was not moved.
-        flow_coverage: largest fraction 0..1 of the object's visible cells in which optical flow followed
-            corners that agreed on a pose near this one.
+        has_flow: optical flow has followed corners that agreed on a pose near this one.
     """
 
     T_cam_obj: np.ndarray
@@ -84,7 +81,7 @@ class Alignment:
     rays: np.ndarray | None = None
     points: np.ndarray | None = None
     weights: np.ndarray | None = None
-    flow_coverage: float = 0.0
+    has_flow: bool = False
 
     @property
     def moved(self) -> bool:
@@ -138,8 +135,7 @@ def align(
     windows = (COARSE_WINDOW, *[FINE_WINDOW] * (rounds - 1))[:rounds]
     for window in windows[1:] if is_corrected else windows:
         after, found = _one_round(view, window, renderer, observation, start, max_size)
-        if found is not None:
-            best = replace(best, flow_coverage=max(best.flow_coverage, found.coverage))
+        best = replace(best, has_flow=best.has_flow or found is not None)
         if after is not None and after.similarity > best.similarity:
             view, best = after, best.moved_to(found, after.similarity)
         elif window == FINE_WINDOW:
@@ -173,13 +169,9 @@ def follow_flow(views: Sequence[RenderedView], window: int = FINE_WINDOW) -> lis
     # Solve for the poses that the matches agree on.
     poses = solve_pnp_all([match.problem(view) for match, view in zip(matched, views, strict=True)])
     # Reject those with too few inliers, or inliers that cover too little of the object.
-    found = [
-        None if pnp is None else _flow_pose(view, match, pnp)
-        for view, match, pnp in zip(views, matched, poses, strict=True)
-    ]
     return [
-        pose if pose is not None and _is_supported(match, pose) else None
-        for match, pose in zip(matched, found, strict=True)
+        _flow_pose(view, match, pnp) if pnp is not None and _is_supported(view, match, pnp) else None
+        for view, match, pnp in zip(views, matched, poses, strict=True)
     ]
 
 
@@ -201,19 +193,19 @@ class _FlowMatches:
         return PnPInput(self.matched, self.points(view), view.virtual.K, self.weights, threshold)
 
 
-def _is_supported(match: _FlowMatches, pose: FlowPose) -> bool:
+def _is_supported(view: RenderedView, match: _FlowMatches, pnp: PnPResult) -> bool:
     """Tell whether enough matches agree with a pose, and lie all over what the image shows of the object."""
-    return (
-        len(pose.points) >= max(MIN_POINTS, MIN_FRACTION * len(match.pixels)) and pose.coverage >= MIN_SPREAD
-    )
+    if pnp.inlier.sum() < max(MIN_POINTS, MIN_FRACTION * len(match.pixels)):
+        return False
+    cells = count_cells(match.pixels[pnp.inlier], view.virtual.size)
+    return cells >= MIN_SPREAD * count_mask_cells(view.visible)
 
 
 def _flow_pose(view: RenderedView, match: _FlowMatches, pnp: PnPResult) -> FlowPose:
     """Transform a pose and its inliers into the camera frame."""
     rays = pinhole.to_rays(match.matched[pnp.inlier], view.virtual.K) @ view.virtual.R_virt_cam
     T_cam_obj = view.virtual.T_cam_virt @ pnp.T_virt_obj
-    coverage = count_cells(match.pixels[pnp.inlier], view.virtual.size) / count_mask_cells(view.visible)
-    return FlowPose(T_cam_obj, rays, match.points(view)[pnp.inlier], match.weights[pnp.inlier], coverage)
+    return FlowPose(T_cam_obj, rays, match.points(view)[pnp.inlier], match.weights[pnp.inlier])
 
 
 def _flow_matches(view: RenderedView, window: int) -> _FlowMatches:

@@ -32,7 +32,7 @@ class PoseHypothesis:
         score: 0..1, the probability that the pose is correct.
         similarity: of the image and a render at the pose, -1..1; None where they were not compared.
         support: what a pose that was aligned or followed was solved from, in place of `pairs`; else None.
-        flow_coverage: see `Alignment.flow_coverage`.
+        has_flow: see `Alignment.has_flow`.
         converged: further rendering and matching would hardly change the pose.
     """
 
@@ -45,7 +45,7 @@ class PoseHypothesis:
     score: float
     similarity: float | None = None
     support: Consensus | None = None
-    flow_coverage: float = 0.0
+    has_flow: bool = False
     converged: bool = False
 
     @property

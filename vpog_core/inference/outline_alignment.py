@@ -24,9 +24,6 @@ from vpog_core.inference.rendered_view import MAX_SIZE, RenderedView
 from vpog_core.objects.recent_renders import RecentRenders
 from vpog_core.objects.renderer import Render, Renderer
 
-TEXTURED = 0.0
-"""Fraction of an object's visible cells with corners that agree on its pose, from which on these tell it
-better than its outline does: see `Alignment.flow_coverage`."""
 ROUNDS = ((10, 6.0), (6, 3.0), (3, 1.5))
 """How far edges are searched for in each round, and the standard deviation of where they are; pixels."""
 MAX_POINTS, MIN_POINTS = 400, 20
@@ -38,7 +35,7 @@ RIM = 0.5
 BLUR = 1.0
 """Standard deviation of the blur of the image, pixels."""
 DIRECTION_BLUR = 1.5
-"""Standard deviation of the blur of what is rendered, from which a contour's normal is computed, pixels."""
+"""Standard deviation of the blur of the render, from which an outline's normals are computed, pixels."""
 MIN_EDGE = 4.0
 """Smallest step of grey levels in two pixels that is an edge."""
 STRONG_EDGE = 20.0
@@ -73,30 +70,27 @@ def align_outline(
     Returns:
         The pose [4, 4] after all rounds, if it is near the given one and more of its outlines lie on edges.
     """
-    prior = Prior(T_cam_obj, PRIOR_WEIGHT * np.linalg.inv(covariance))
-    T, before = T_cam_obj, None
+    known = KnownPose(T_cam_obj, PRIOR_WEIGHT * np.linalg.inv(covariance))
+    seen = start = _outlined(renderer, observation, T_cam_obj, max_size)
     for reach, spread in rounds:
-        # Find the outlines, and the edges that belong to them.
-        view = RenderedView.of(renderer, observation, T, max_size)
-        outline = None if view is None else find_outline(view)
-        if outline is None:
+        # Find the edges that belong to the outline.
+        if seen is None:
             return T_cam_obj
-        before = _agreement(view, outline) if before is None else before
+        view, outline = seen
         edges = find_edges(view.crop, outline, reach, spread)
         if edges.found.sum() < MIN_POINTS:
             return T_cam_obj
-        # Move the pose.
-        T = _fit(view, outline, edges, prior)
+        # Move the pose, and find the outline there.
+        T = _fit(view, outline, edges, known)
         if not is_near(T_cam_obj, T, renderer.mesh.center):
             return T_cam_obj
-    # Keep it if more of the outlines lie on edges there.
-    view = RenderedView.of(renderer, observation, T, max_size)
-    outline = None if view is None else find_outline(view)
-    return T if outline is not None and _agreement(view, outline) > before else T_cam_obj
+        seen = _outlined(renderer, observation, T, max_size)
+    # Keep the pose if more of its outline lies on edges.
+    return T if seen is not None and _agreement(*seen) > _agreement(*start) else T_cam_obj
 
 
 @dataclass(frozen=True, eq=False)
-class Prior:
+class KnownPose:
     """Holds what is known of a pose before its outlines are compared with the image.
 
     Attributes:
@@ -134,6 +128,15 @@ class Edges:
     offset: np.ndarray
     strength: np.ndarray
     found: np.ndarray
+
+
+def _outlined(
+    renderer: Renderer | RecentRenders, observation: Observation, T_cam_obj: np.ndarray, max_size: int
+) -> tuple[RenderedView, Outline] | None:
+    """Render a pose [4, 4], and find its outline; None where the image shows too little of that."""
+    view = RenderedView.of(renderer, observation, T_cam_obj, max_size)
+    outline = None if view is None else find_outline(view)
+    return None if outline is None else (view, outline)
 
 
 def find_outline(view: RenderedView) -> Outline | None:
@@ -205,7 +208,7 @@ def _agreement(view: RenderedView, outline: Outline) -> float:
     return float((edges.found & (np.abs(edges.offset - RIM) < AGREEING_PX)).mean())
 
 
-def _fit(view: RenderedView, outline: Outline, edges: Edges, prior: Prior) -> np.ndarray:
+def _fit(view: RenderedView, outline: Outline, edges: Edges, known: KnownPose) -> np.ndarray:
     """Find the likeliest pose T_cam_obj [4, 4] by where the outline of a view lies in the image.
 
     Gauss-Newton on the distances along the normals, reweighted by Geman and McClure's kernel, and on the
@@ -227,6 +230,6 @@ def _fit(view: RenderedView, outline: Outline, edges: Edges, prior: Prior) -> np
         # Weigh them by their noise, and take the step.
         noise = max(1.4826 * float(np.median(np.abs(distance))), MIN_NOISE_PX)
         weights = strength / (1 + (distance / (2 * noise)) ** 2) ** 2 / noise**2
-        gradient = (J * weights[:, None]).T @ distance + prior.information @ difference(T, prior.T_cam_obj)
-        T = moved(T, -np.linalg.solve((J * weights[:, None]).T @ J + prior.information, gradient))
+        gradient = (J * weights[:, None]).T @ distance + known.information @ difference(T, known.T_cam_obj)
+        T = moved(T, -np.linalg.solve((J * weights[:, None]).T @ J + known.information, gradient))
     return T

@@ -27,7 +27,7 @@ from vpog_core.inference.object_store import ObjectStore
 from vpog_core.inference.observation import Observation
 from vpog_core.inference.onboarding import CROP_TURNS, Cluster, encode_images
 from vpog_core.inference.options import Options
-from vpog_core.inference.outline_alignment import TEXTURED, align_outline
+from vpog_core.inference.outline_alignment import align_outline
 from vpog_core.inference.pose_solver import moved_to
 from vpog_core.inference.query import (
     MAX_HYPOTHESES,
@@ -262,7 +262,7 @@ def align_outlines(setup: Setup, queries: Sequence[Query]) -> list[Query]:
 
 def _outline_aligned(setup: Setup, query: Query, hypothesis: PoseHypothesis) -> PoseHypothesis:
     """Align the outline of a hypothesis with the image, unless that would violate the constraint."""
-    if not hypothesis.has_pose or hypothesis.flow_coverage > TEXTURED:
+    if not hypothesis.has_pose or hypothesis.has_flow:
         return hypothesis
     cancellation.check()
     renderer, T_cam_obj = setup.objects.renderer(query.target), hypothesis.T_cam_obj

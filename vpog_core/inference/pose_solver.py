@@ -136,7 +136,7 @@ def apply_alignment(
         score_features=features,
         score=score,
         similarity=alignment.similarity,
-        flow_coverage=alignment.flow_coverage,
+        has_flow=alignment.has_flow,
     )
     if not alignment.moved:
         return compared

@@ -20,7 +20,7 @@ from vpog_core.geometry.se3 import rotation_angle
 from vpog_core.inference.alignment import FlowPose, align, follow_flow, is_near
 from vpog_core.inference.calibration import Calibration, ScoreCalibrator
 from vpog_core.inference.hypothesis import PoseHypothesis
-from vpog_core.inference.outline_alignment import ROUNDS, TEXTURED, align_outline
+from vpog_core.inference.outline_alignment import ROUNDS, align_outline
 from vpog_core.inference.pose_solver import PoseOfPoints, compute_supports, moved_to
 from vpog_core.inference.query import Query
 from vpog_core.inference.render_and_compare import PoseToRefine, RefinedPose, mean_displacement, refine
@@ -100,14 +100,14 @@ def _by_flow(
 class _ComparedPose:
     """Holds a pose of a query, its score features [F], and the similarity of its render and the image.
 
-    `flow_coverage`: see `Alignment.flow_coverage`.
+    `has_flow`: see `Alignment.has_flow`.
     """
 
     query: Query
     pose: PoseOfPoints
     features: np.ndarray
     similarity: float
-    flow_coverage: float
+    has_flow: bool
 
 
 def _compared(
@@ -119,7 +119,7 @@ def _compared(
         return None
     step = mean_displacement(renderer.mesh, T_start, found.T_cam_obj)
     features = compute_flow_features(after.coverage(found.points), step, after.similarity)
-    return _ComparedPose(query, found, features, after.similarity, found.coverage)
+    return _ComparedPose(query, found, features, after.similarity, has_flow=True)
 
 
 def _view(query: Query, renderer: RecentRenders, T_cam_obj: np.ndarray) -> RenderedView | None:
@@ -159,7 +159,7 @@ def _outline_aligned(
     query: Query, renderer: RecentRenders, hypothesis: PoseHypothesis, factor: float
 ) -> PoseHypothesis:
     """Align the outline of a hypothesis with the image; `factor` on the variances is the calibration's."""
-    if hypothesis.flow_coverage > TEXTURED:
+    if hypothesis.has_flow:
         return hypothesis
     given = renderer, query.observation, hypothesis.T_cam_obj, hypothesis.covariance
     return moved_to(hypothesis, align_outline(*given, OUTLINE_ROUNDS, MAX_SIZE), factor)
@@ -206,7 +206,7 @@ def _aligned(query: Query, start: PoseToRefine, refined: RefinedPose) -> _Compar
     aligned = align(start.renderer, observation, start.T_cam_obj, ALIGNMENTS, refined, max_size=MAX_SIZE)
     features = compute_tracked_features(refined, aligned.similarity)
     pose = aligned if aligned.moved else refined
-    return _ComparedPose(query, pose, features, aligned.similarity, aligned.flow_coverage)
+    return _ComparedPose(query, pose, features, aligned.similarity, aligned.has_flow)
 
 
 def _hypotheses(
@@ -233,16 +233,16 @@ def _hypothesis(
     score = float(calibrator.probability(features))
     return PoseHypothesis(
         crop,
-        None,
-        None,
-        None,
-        pnp,
-        features,
-        score,
-        compared.similarity,
-        support,
-        compared.flow_coverage,
-        True,
+        cluster=None,
+        match=None,
+        pairs=None,
+        pnp=pnp,
+        score_features=features,
+        score=score,
+        similarity=compared.similarity,
+        support=support,
+        has_flow=compared.has_flow,
+        converged=True,
     )
 
 
