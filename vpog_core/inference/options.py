@@ -95,8 +95,8 @@ class Options:
     alignments: int = setting(
         2,
         "Rounds, at most, of aligning the rendered object with the full image; where the refiner corrects "
-        "poses, it takes the place of the first. 0 turns off alignment, also by the refiner, and leaves the "
-        "similarity of render and image out of the score.",
+        "poses, it takes the place of the first. 0 turns off alignment, also by the refiner and by outlines, "
+        "and leaves the similarity of render and image out of the score.",
         unit="rounds",
         minimum=0,
         maximum=10,
