@@ -248,8 +248,8 @@ def refine(setup: Setup, queries: Sequence[Query], num_refined: int) -> list[Que
 def align_outlines(setup: Setup, queries: Sequence[Query]) -> list[Query]:
     """Align the outlines of the queries' best hypotheses with the image; their scores stay.
 
-    Where optical flow has found corners to follow, these tell the pose better: the outlines of scanned meshes
-    are not exact.
+    Where optical flow has found corners to follow, these tell the pose better: print beside an outline has
+    edges of its own.
     """
     count = setup.options.alternatives + 1 if setup.options.alignments else 0
     with setup.stage("align"):
