@@ -267,6 +267,8 @@ def _outline_aligned(setup: Setup, query: Query, hypothesis: PoseHypothesis) -> 
     cancellation.check()
     renderer, T_cam_obj = setup.objects.renderer(query.target), hypothesis.T_cam_obj
     T_aligned = align_outline(renderer, query.observation, T_cam_obj, hypothesis.covariance)
+    if T_aligned is T_cam_obj:
+        return hypothesis
     aligned = moved_to(hypothesis, T_aligned, setup.networks.calibration.covariance)
     return hypothesis if query.violation(aligned) else aligned
 

@@ -161,8 +161,10 @@ def _outline_aligned(
     """Align the outline of a hypothesis with the image; `factor` on the variances is the calibration's."""
     if hypothesis.has_flow:
         return hypothesis
-    given = renderer, query.observation, hypothesis.T_cam_obj, hypothesis.covariance
-    return moved_to(hypothesis, align_outline(*given, OUTLINE_ROUNDS, MAX_SIZE), factor)
+    T_cam_obj = hypothesis.T_cam_obj
+    given = renderer, query.observation, T_cam_obj, hypothesis.covariance
+    T_aligned = align_outline(*given, OUTLINE_ROUNDS, MAX_SIZE)
+    return hypothesis if T_aligned is T_cam_obj else moved_to(hypothesis, T_aligned, factor)
 
 
 def _poses_to_start_from(query: Query) -> list[np.ndarray]:
