@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import cv2
 import numpy as np
 import pytest
@@ -89,6 +92,21 @@ def test_what_cannot_be_used_is_told_in_a_sentence(arguments, message, capsys, t
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+
+
+def test_a_disk_that_takes_no_more_is_told_in_a_sentence(folder):
+    # A limit on the size of files stands for a full disk: both end the write of a cached mesh.
+    code = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (1024, 1024)); "
+        "from vpog_core.cli import main; sys.exit(main(sys.argv[1:]))"
+    )
+    words = ["data", "bench", "--meshes", str(folder / "meshes"), "--cache-dir", str(folder / "small")]
+    ended = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=300)
+    assert ended.returncode == 2
+    (last,) = [line for line in ended.stderr.splitlines() if line.startswith("vpog: ")]
+    assert "File too large" in last
+    assert "the disk's room" in last
+    assert "Traceback" not in ended.stderr
 
 
 def test_a_number_of_workers_below_zero_is_refused(capsys):

@@ -8,9 +8,10 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
+from vpog_core.cli.exit_status import exit_status
 from vpog_core.cli.flags import values_of
 from vpog_core.inference.options import LoadSettings
-from vpog_core.types import VPOGError, sentence_of
+from vpog_core.types import VPOGError
 
 
 def add_cluster(parser: argparse.ArgumentParser) -> None:
@@ -90,9 +91,4 @@ def _ended(
 ) -> tuple[str, int, str]:
     """Run a job; returns its name, its status, and why it failed."""
     name, arguments = item
-    try:
-        return name, run(arguments), ""
-    except VPOGError as error:
-        return name, 2, str(error)
-    except OSError as error:
-        return name, 2, f"A file cannot be used ({sentence_of(error)}): check the paths and the disk's room."
+    return name, *exit_status(run, arguments)

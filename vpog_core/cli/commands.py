@@ -13,6 +13,7 @@ from vpog_core.cli.data import add_data
 from vpog_core.cli.demo import add_command as add_demo
 from vpog_core.cli.estimate import add_command as add_estimate
 from vpog_core.cli.evaluate import add_command as add_evaluate
+from vpog_core.cli.exit_status import exit_status
 from vpog_core.cli.export import add_command as add_export
 from vpog_core.cli.onboard import add_command as add_onboard
 from vpog_core.cli.publish import add_command as add_publish
@@ -21,7 +22,6 @@ from vpog_core.cli.record_hypotheses import add_command as add_record_hypotheses
 from vpog_core.cli.replay import add_command as add_replay
 from vpog_core.cli.symmetry import add_command as add_symmetry
 from vpog_core.cli.train import add_command as add_train
-from vpog_core.types import VPOGError
 
 COMMANDS = (
     add_estimate,
@@ -44,11 +44,10 @@ COMMANDS = (
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     arguments = build_parser().parse_args(argv)
-    try:
-        return arguments.run(arguments)
-    except VPOGError as error:
-        print(f"vpog: {error}", file=sys.stderr)
-        return 2
+    status, reason = exit_status(arguments.run, arguments)
+    if reason:
+        print(f"vpog: {reason}", file=sys.stderr)
+    return status
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -17,7 +17,7 @@ from types import FunctionType
 
 import cv2
 import torch
-from torch.utils.data import DataLoader, Dataset, Subset
+from torch.utils.data import Dataset, Subset
 
 from vpog_core.objects import scene_renderer
 from vpog_core.objects.renderer import Renderer
@@ -26,6 +26,7 @@ from vpog_core.training.data.batch import Batch, RefinerBatch
 from vpog_core.training.data.bop_queries import AnnotatedQueries
 from vpog_core.training.data.refiner_dataset import RefinerDataset
 from vpog_core.training.data.vpog_dataset import VPOGTrainDataset
+from vpog_core.training.item_loader import ItemLoader
 from vpog_core.training.losses.labels import matching_labels
 from vpog_core.training.losses.refiner import refiner_labels
 from vpog_core.training.synthesis import query_composer, query_layout, template_views
@@ -147,8 +148,7 @@ def _seconds(stats: pstats.Stats, functions: Sequence[FunctionType]) -> float:
 def _loader(dataset: Dataset, items: int, workers: int) -> tuple[float, float]:
     """Return samples a second, and milliseconds of the workers' CPU time for each, without their start."""
     first, count = 10_000, max(items, 4 * workers)
-    loader = DataLoader(Subset(dataset, range(first, first + count)), batch_size=None, num_workers=workers,
-                        worker_init_fn=_one_thread)  # fmt: skip
+    loader = ItemLoader(Subset(dataset, range(first, first + count)), batch_size=None, num_workers=workers)
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     samples, warm, begin = 0, 0, time.perf_counter()
     for number, item in enumerate(loader):
@@ -160,8 +160,3 @@ def _loader(dataset: Dataset, items: int, workers: int) -> tuple[float, float]:
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return (samples - warm) / max(seconds, 1e-9), 1e3 * spent / samples
-
-
-def _one_thread(worker: int) -> None:
-    cv2.setNumThreads(0)
-    torch.set_num_threads(1)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 
-import cv2
 import lightning.pytorch as L
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Dataset, Sampler
 
+from vpog_core.training.item_loader import ItemLoader
 from vpog_core.training.train_config import LoaderConfig
 from vpog_core.types import VPOGError
 
@@ -71,7 +71,7 @@ class VPOGDataModule(L.LightningDataModule):
         """Load it, on every process."""
         self.sets = self.sets or self.build()
 
-    def train_dataloader(self) -> DataLoader:
+    def train_dataloader(self) -> ItemLoader:
         """Return the loader that begins at the first item that was not trained on."""
         ranks = self.trainer.world_size
         first = self.trainer.lightning_module.items // (self.config.batch_size * ranks)
@@ -85,24 +85,19 @@ class VPOGDataModule(L.LightningDataModule):
             )
         return self._loader(self.sets[0], sampler, self.config.workers)
 
-    def val_dataloader(self) -> DataLoader:
+    def val_dataloader(self) -> ItemLoader:
         """Return the loader of this process's batches of the validation set."""
         batches = rank_batches(
             len(self.sets[1]), self.config.batch_size, self.trainer.global_rank, self.trainer.world_size
         )
         return self._loader(self.sets[1], batches, min(self.config.workers, len(batches)))
 
-    def _loader(self, dataset: Dataset, batches, workers: int) -> DataLoader:
-        return DataLoader(
-            dataset, batch_sampler=batches, num_workers=workers, worker_init_fn=_one_thread,
+    def _loader(self, dataset: Dataset, batches, workers: int) -> ItemLoader:
+        return ItemLoader(
+            dataset, batch_sampler=batches, num_workers=workers,
             prefetch_factor=self.config.prefetch if workers else None, pin_memory=torch.cuda.is_available(),
         )  # fmt: skip
 
     def on_before_batch_transfer(self, batch: dict[str, torch.Tensor], dataloader_idx: int):
         """Turn named arrays into the batch type of the data set."""
         return self.sets[0].batch_type(**batch)
-
-
-def _one_thread(worker: int) -> None:
-    torch.set_num_threads(1)
-    cv2.setNumThreads(0)

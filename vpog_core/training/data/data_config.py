@@ -77,7 +77,7 @@ class DataConfig:
         for name in ("meshes", "bop"):
             value = getattr(self, name)
             if isinstance(value, str) or not all(isinstance(v, str) for v in value):
-                raise VPOGError(f"data.{name} is a list of paths, not '{value}': write [{value}].")
+                raise VPOGError(f"data.{name} is a list of paths, not '{value}': write [PATH, PATH].")
             setattr(self, name, list(value))
         self.weights = dict(self.weights)
         self._check_numbers()
