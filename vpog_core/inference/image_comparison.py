@@ -26,6 +26,9 @@ from vpog_core.objects.renderer import Renderer
 
 FLOW_GAIN = 0.1
 """Largest similarity that the alignment by flow may add; 95 % of poses gain under 0.05 after the refiner."""
+RIVAL_GAP = 1.0
+"""Log odds below the threshold from which poses are aligned as well: they may look like the best one, and are
+told apart from it only where both are exact (see `disambiguation`)."""
 MAX_GAIN = 3.0
 """Largest rise of a score's log odds by a comparison: of 482 hypotheses of unseen objects one in a hundred
 rose by more, and one of the 83 that came to be the best of their detection."""
@@ -127,9 +130,10 @@ class ImageComparison:
     def _may_reach(
         self, hypothesis: PoseHypothesis, similarity: float, threshold: float, refined: RefinedPose | None
     ) -> bool:
-        """Tell whether a hypothesis of this similarity would score as high as a threshold."""
+        """Tell whether a hypothesis of this similarity would come near a threshold by its score."""
         features = compute_compared_features(hypothesis, min(similarity, 1.0), refined)
-        return float(self.calibration.compared(features).probability(features)) >= threshold
+        log_odds = self.calibration.compared(features).logit(features)
+        return bool(log_odds >= logit(threshold) - RIVAL_GAP)
 
 
 def _can_reach(hypothesis: PoseHypothesis, threshold: float) -> bool:

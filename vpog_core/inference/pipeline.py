@@ -3,7 +3,7 @@
 `crop` makes a query of a detection, `find_poses` is the recipe, and the steps follow in their order. All take
 queries and return queries with more fields set; each step processes all queries of a call together, also of
 different objects. How a step works is documented in the module it calls: tracked_pose, retrieval, matching,
-correspondence, pose_solver, rendered_cluster, image_comparison, outline_alignment.
+correspondence, pose_solver, rendered_cluster, image_comparison, disambiguation, outline_alignment.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import torch
 from vpog_core import cancellation
 from vpog_core.inference.constraints import ObjectConstraint, PoseConstraint
 from vpog_core.inference.crop import check_image, crop_detection
+from vpog_core.inference.disambiguation import disambiguate
 from vpog_core.inference.hypothesis import PoseHypothesis
 from vpog_core.inference.image_comparison import ImageComparison
 from vpog_core.inference.matching import CLUSTER_SIZE, match_and_solve, stack
@@ -122,6 +123,8 @@ def find_anew(setup: Setup, queries: Sequence[Query]) -> list[Query]:
     queries = _continue(queries, attrgetter("is_open"), partial(match_anew, setup))
     # Refine the best poses of those that are left, and rank them.
     queries = _continue(queries, attrgetter("is_open"), partial(refine_and_retry, setup))
+    # Tell those apart that look alike.
+    queries = _continue(queries, attrgetter("is_open"), partial(disambiguate_all, setup))
     # Align the outlines of the best ones with the image.
     return _continue(queries, attrgetter("is_open"), partial(align_outlines, setup))
 
@@ -243,6 +246,22 @@ def refine(setup: Setup, queries: Sequence[Query], num_refined: int) -> list[Que
     if setup.options.alignments:
         queries = _image_comparison(setup).best_of(queries, setup.options.alternatives + 1)
     return [rank(q, q.hypotheses) for q in queries]
+
+
+def disambiguate_all(setup: Setup, queries: Sequence[Query]) -> list[Query]:
+    """Compare hypotheses of each query that look alike where their renders differ, and rank them again."""
+    if not setup.options.alignments:
+        return list(queries)
+    with setup.stage("align"):
+        return [_disambiguated(setup, q) for q in queries]
+
+
+def _disambiguated(setup: Setup, query: Query) -> Query:
+    """Disambiguate the hypotheses of a query, but for those that violate its constraint: they are wrong."""
+    possible = [h for h in query.hypotheses if not query.violation(h)]
+    impossible = [h for h in query.hypotheses if query.violation(h)]
+    renderer = setup.objects.renderer(query.target)
+    return rank(query, [*disambiguate(renderer, query.observation, possible), *impossible])
 
 
 def align_outlines(setup: Setup, queries: Sequence[Query]) -> list[Query]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -103,9 +104,7 @@ class RenderedView:
         return min(1.0, count_cells(pixels, self.virtual.size) / count_mask_cells(self.render.mask))
 
     def _similarity_over(self, sigma: float, inside: np.ndarray) -> float:
-        weight = inside.astype(np.float32)
-        fraction = _blurred(weight, sigma) + 1e-3
-        a, b = (_normalised_inside(grey, weight, fraction, sigma) for grey in (self.grey, self.crop))
+        a, b = normalised_inside((self.grey, self.crop), inside, sigma)
         spread = np.sqrt(float((a * a).sum()) * float((b * b).sum()))
         return float((a * b).sum()) / spread if spread > 1e-6 else 0.0
 
@@ -150,16 +149,17 @@ def normalised(grey: np.ndarray, sigma: float) -> np.ndarray:
     return np.clip(away / spread * 48 + 128, 0, 255).astype(np.uint8)
 
 
-def _normalised_inside(
-    grey: np.ndarray, weight: np.ndarray, fraction: np.ndarray, sigma: float
-) -> np.ndarray:
-    """Normalise local brightness and contrast inside a mask: [P, P] float32, 0 outside, which is ignored.
+def normalised_inside(images: Sequence[np.ndarray], inside: np.ndarray, sigma: float) -> list[np.ndarray]:
+    """Normalise local brightness and contrast inside a mask: float32 images, 0 outside, which is ignored.
 
     Args:
-        weight: [P, P], 1 inside and 0 outside; fraction: [P, P], of each neighbourhood that is inside.
+        images: grey, [P, P] uint8; inside: [P, P] bool; sigma: of the neighbourhoods, pixels.
     """
-    away = (grey - _blurred(grey * weight, sigma) / fraction) * weight
-    return away / np.sqrt(_blurred(away * away, sigma) / fraction + MIN_CONTRAST**2)
+    weight = inside.astype(np.float32)
+    # The part of each neighbourhood that is inside.
+    fraction = _blurred(weight, sigma) + 1e-3
+    aways = [(grey - _blurred(grey * weight, sigma) / fraction) * weight for grey in images]
+    return [away / np.sqrt(_blurred(away * away, sigma) / fraction + MIN_CONTRAST**2) for away in aways]
 
 
 def _blurred(values: np.ndarray, sigma: float) -> np.ndarray:
