@@ -12,8 +12,9 @@ import torch
 
 from vpog_core.geometry.boxes import jitter_box
 from vpog_core.geometry.camera import warp
-from vpog_core.geometry.se3 import invert, moved
+from vpog_core.geometry.se3 import invert, moved, rotation_z, transform
 from vpog_core.inference.crop import Crop, crop_detection
+from vpog_core.inference.disambiguation import preference
 from vpog_core.inference.estimator import PoseEstimator
 from vpog_core.inference.match_view import match_view
 from vpog_core.inference.matching import CLUSTER_SIZE, match_and_solve
@@ -24,7 +25,7 @@ from vpog_core.inference.query import Query
 from vpog_core.inference.rendered_cluster import cluster_at_pose
 from vpog_core.inference.rendered_view import RenderedView
 from vpog_core.inference.retrieval import best_views, crop_at_turns, template_logits
-from vpog_core.objects.mesh import save_meshes
+from vpog_core.objects.mesh import Mesh, save_meshes
 from vpog_core.objects.renderer import Renderer
 from vpog_core.objects.viewpoints import nearest_viewpoints, upright_rotation, viewpoint_directions
 from vpog_core.synthetic.objects import make_object
@@ -115,6 +116,7 @@ def main() -> int:
             estimator, scene, frame, next(d for d in detections if d.class_id == SHOWN), arguments.output
         )
     draw_outline(arguments.output)
+    draw_lookalikes(arguments.output)
     boxed = frame.image.copy()
     for detection in detections:
         x0, y0, x1, y1 = (int(v) for v in detection.box)
@@ -207,6 +209,68 @@ def outlined(
         if mark_edges and found:
             cv2.line(image, start, end, MARK, 1, cv2.LINE_AA)
         cv2.circle(image, start, 2, PALETTE[1], -1, cv2.LINE_AA)
+    return image
+
+
+def draw_lookalikes(output: Path) -> None:
+    """Draw how two poses of a packet are told apart whose renders differ in a few words."""
+    # Take an image of the packet, and renders at its pose and half a turn from it.
+    mesh = packet()
+    scene = make_scene(5, [mesh], distractors=1)
+    frame = scene.render(0.0)
+    T_true, renderer = frame.T_cam_obj[0], Renderer(mesh)
+    view = RenderedView.of(renderer, Observation(frame.image, scene.camera), T_true)
+    T_turned = T_true @ transform(rotation_z(np.pi), np.zeros(3))
+    K, size = view.virtual.K, view.virtual.size
+    turned = renderer.render(invert(view.virtual.T_cam_virt) @ T_turned, K, (size, size))
+    # Show where they differ.
+    greys = (cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY).astype(int) for rgb in (view.render.rgb, turned.rgb))
+    difference = np.clip(128 + np.subtract(*greys), 0, 255).astype(np.uint8)
+    projection = f"difference; projection {preference(view, turned):+.2f}"
+    tiles = [
+        ("image", warp(frame.image, scene.camera, view.virtual)),
+        ("one pose", view.render.rgb),
+        ("half a turn away", turned.rgb),
+        (
+            f"difference; projection {preference(view, turned):+.2f}",
+            np.repeat(difference[..., None], 3, axis=2),
+        ),
+    ]
+    write(output / "lookalikes.jpg", row(tiles, int(1.5 * TILE)))
+
+
+def packet() -> Mesh:
+    """Return a packet, in metres, with the same print on two sides but for one line."""
+    sides = [printed("500 g"), printed("recipe inside"), np.full((512, 384, 3), (214, 120, 40), np.uint8)]
+    half = np.array([0.06, 0.025, 0.08])
+    corners, uv, faces = [], [], []
+    # Each side: the directions of its normal, of right and of up, and its place in the texture.
+    for normal, right, up, place in (
+        ((0, -1, 0), (1, 0, 0), (0, 0, 1), 0), ((0, 1, 0), (-1, 0, 0), (0, 0, 1), 1),
+        ((1, 0, 0), (0, 1, 0), (0, 0, 1), 2), ((-1, 0, 0), (0, -1, 0), (0, 0, 1), 2),
+        ((0, 0, 1), (1, 0, 0), (0, 1, 0), 2), ((0, 0, -1), (1, 0, 0), (0, -1, 0), 2),
+    ):  # fmt: skip
+        first = len(corners)
+        for x, y in ((-1, -1), (1, -1), (1, 1), (-1, 1)):
+            corners.append(half * (np.array(normal) + x * np.array(right) + y * np.array(up)))
+            uv.append(((place + 0.5 + 0.498 * x) / 3, 0.5 + 0.498 * y))
+        faces += [(first, first + 1, first + 2), (first, first + 2, first + 3)]
+    of_corners = np.array(uv, dtype=np.float32)[np.array(faces)]
+    return Mesh(np.array(corners), np.array(faces), uv=of_corners, texture=np.hstack(sides))
+
+
+def printed(line: str) -> np.ndarray:
+    """Print one side of the packet, [512, 384, 3] uint8, with a line of text of its own."""
+    image = np.full((512, 384, 3), (214, 120, 40), np.uint8)
+    cv2.circle(image, (192, 330), 120, (245, 225, 150), -1, cv2.LINE_AA)
+    cv2.circle(image, (192, 330), 90, (190, 60, 30), 10, cv2.LINE_AA)
+    for text, size, y, color in (
+        ("OAT", 4.0, 110, (250, 245, 230)), ("CRISPS", 2.6, 190, (250, 245, 230)),
+        ("honey", 1.8, 345, (60, 30, 10)), (line, 1.5, 490, (250, 245, 230)),
+    ):  # fmt: skip
+        (width, _), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, size, 6)
+        place = (192 - width // 2, y)
+        cv2.putText(image, text, place, cv2.FONT_HERSHEY_SIMPLEX, size, color, 6, cv2.LINE_AA)
     return image
 
 
