@@ -231,10 +231,7 @@ def draw_lookalikes(output: Path) -> None:
         ("image", warp(frame.image, scene.camera, view.virtual)),
         ("one pose", view.render.rgb),
         ("half a turn away", turned.rgb),
-        (
-            f"difference; projection {preference(view, turned):+.2f}",
-            np.repeat(difference[..., None], 3, axis=2),
-        ),
+        (projection, np.repeat(difference[..., None], 3, axis=2)),
     ]
     write(output / "lookalikes.jpg", row(tiles, int(1.5 * TILE)))
 
