@@ -224,8 +224,8 @@ def draw_lookalikes(output: Path) -> None:
     K, size = view.virtual.K, view.virtual.size
     turned = renderer.render(invert(view.virtual.T_cam_virt) @ T_turned, K, (size, size))
     # Show where they differ.
-    greys = (cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY).astype(int) for rgb in (view.render.rgb, turned.rgb))
-    difference = np.clip(128 + np.subtract(*greys), 0, 255).astype(np.uint8)
+    other = cv2.cvtColor(turned.rgb, cv2.COLOR_RGB2GRAY)
+    difference = np.clip(128 + view.grey.astype(int) - other, 0, 255).astype(np.uint8)
     projection = f"difference; projection {preference(view, turned):+.2f}"
     tiles = [
         ("image", warp(frame.image, scene.camera, view.virtual)),

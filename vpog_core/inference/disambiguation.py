@@ -48,17 +48,16 @@ def disambiguate(
     if not hypotheses or not _is_exact(hypotheses[0]):
         return list(hypotheses)
     # Find what may look like the best hypothesis, and how much the image prefers that to each.
-    rows = [0, *(n for n, h in enumerate(hypotheses) if n and _is_rival(h, hypotheses[0]))]
-    preferences = _preferences(renderer, observation, [hypotheses[n].T_cam_obj for n in rows])
-    alike = [(n, p) for n, p in zip(rows, preferences, strict=True) if p is not None]
-    if len(alike) < 2:
+    best, *others = hypotheses
+    rivals = [h for h in others if _is_rival(h, best)]
+    preferences = _preferences(renderer, observation, best, rivals) if rivals else []
+    alike = [(h, p) for h, p in zip(rivals, preferences, strict=True) if p is not None]
+    if not alike:
         return list(hypotheses)
     # Weigh them by score and preference, and let them share the score of the best.
-    weights = [logit(hypotheses[n].score) - LOGIT_PER_PREFERENCE * p for n, p in alike]
-    shared = list(hypotheses)
-    for (n, _), share in zip(alike, softmax(weights), strict=True):
-        shared[n] = replace(hypotheses[n], score=float(share) * hypotheses[0].score)
-    return shared
+    weights = [logit(h.score) - LOGIT_PER_PREFERENCE * p for h, p in [(best, 0.0), *alike]]
+    shares = dict(zip([best, *(h for h, _ in alike)], softmax(weights), strict=True))
+    return [replace(h, score=float(shares[h]) * best.score) if h in shares else h for h in hypotheses]
 
 
 def _is_exact(hypothesis: PoseHypothesis) -> bool:
@@ -72,19 +71,15 @@ def _is_rival(hypothesis: PoseHypothesis, best: PoseHypothesis) -> bool:
 
 
 def _preferences(
-    renderer: Renderer, observation: Observation, poses: Sequence[np.ndarray]
+    renderer: Renderer, observation: Observation, best: PoseHypothesis, rivals: Sequence[PoseHypothesis]
 ) -> list[float | None]:
-    """Compute how much the image prefers the first of some poses T_cam_obj [4, 4] to each of them.
-
-    Returns:
-        0 for the first; see `preference` for the others, None for those that do not look like it.
-    """
-    first = RenderedView.of(renderer, observation, poses[0]) if len(poses) > 1 else None
-    if first is None:
-        return [0.0] + [None] * (len(poses) - 1)
-    T_virt_cam, size = invert(first.virtual.T_cam_virt), first.virtual.size
-    others = [renderer.render(T_virt_cam @ T, first.virtual.K, (size, size)) for T in poses[1:]]
-    return [0.0, *(preference(first, other) for other in others)]
+    """Compute how much the image prefers the best pose to each rival; None for those that look different."""
+    view = RenderedView.of(renderer, observation, best.T_cam_obj)
+    if view is None:
+        return [None] * len(rivals)
+    T_virt_cam, size = invert(view.virtual.T_cam_virt), view.virtual.size
+    renders = [renderer.render(T_virt_cam @ h.T_cam_obj, view.virtual.K, (size, size)) for h in rivals]
+    return [preference(view, render) for render in renders]
 
 
 def preference(view: RenderedView, other: Render) -> float | None:

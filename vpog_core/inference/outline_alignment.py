@@ -19,7 +19,9 @@ from vpog_core.geometry import pinhole
 from vpog_core.geometry.se3 import difference, moved, transform_points
 from vpog_core.geometry.vectors import dot
 from vpog_core.inference.alignment import is_near
+from vpog_core.inference.hypothesis import PoseHypothesis
 from vpog_core.inference.observation import Observation
+from vpog_core.inference.pose_solver import moved_to
 from vpog_core.inference.rendered_view import MAX_SIZE, RenderedView
 from vpog_core.objects.recent_renders import RecentRenders
 from vpog_core.objects.renderer import Render, Renderer
@@ -50,6 +52,26 @@ network's flow are alike over whole surfaces, and larger where these show nothin
 AGREEMENT_SEARCH, AGREEING_PX = (8, 4.0), 1.5
 """How edges are searched for to tell how far outlines agree with them, as `ROUNDS`; and the distance up to
 which they agree, pixels."""
+
+
+def outline_aligned(
+    renderer: Renderer | RecentRenders,
+    observation: Observation,
+    hypothesis: PoseHypothesis,
+    factor: float,
+    rounds: Sequence[tuple[int, float]] = ROUNDS,
+    max_size: int = MAX_SIZE,
+) -> PoseHypothesis:
+    """Return a hypothesis at the pose that its outline tells; itself where flow did, or where that stays.
+
+    Args:
+        factor: on the variances, from the calibration; rounds, max_size: as of `align_outline`.
+    """
+    if not hypothesis.has_pose or hypothesis.has_flow:
+        return hypothesis
+    T_cam_obj = hypothesis.T_cam_obj
+    T_aligned = align_outline(renderer, observation, T_cam_obj, hypothesis.covariance, rounds, max_size)
+    return hypothesis if T_aligned is T_cam_obj else moved_to(hypothesis, T_aligned, factor)
 
 
 def align_outline(

@@ -28,8 +28,7 @@ from vpog_core.inference.object_store import ObjectStore
 from vpog_core.inference.observation import Observation
 from vpog_core.inference.onboarding import CROP_TURNS, Cluster, encode_images
 from vpog_core.inference.options import Options
-from vpog_core.inference.outline_alignment import align_outline
-from vpog_core.inference.pose_solver import moved_to
+from vpog_core.inference.outline_alignment import outline_aligned
 from vpog_core.inference.query import (
     MAX_HYPOTHESES,
     Prior,
@@ -258,8 +257,8 @@ def disambiguate_all(setup: Setup, queries: Sequence[Query]) -> list[Query]:
 
 def _disambiguated(setup: Setup, query: Query) -> Query:
     """Disambiguate the hypotheses of a query, but for those that violate its constraint: they are wrong."""
-    possible = [h for h in query.hypotheses if not query.violation(h)]
     impossible = [h for h in query.hypotheses if query.violation(h)]
+    possible = [h for h in query.hypotheses if h not in impossible]
     renderer = setup.objects.renderer(query.target)
     return rank(query, [*disambiguate(renderer, query.observation, possible), *impossible])
 
@@ -281,14 +280,9 @@ def align_outlines(setup: Setup, queries: Sequence[Query]) -> list[Query]:
 
 def _outline_aligned(setup: Setup, query: Query, hypothesis: PoseHypothesis) -> PoseHypothesis:
     """Align the outline of a hypothesis with the image, unless that would violate the constraint."""
-    if not hypothesis.has_pose or hypothesis.has_flow:
-        return hypothesis
     cancellation.check()
-    renderer, T_cam_obj = setup.objects.renderer(query.target), hypothesis.T_cam_obj
-    T_aligned = align_outline(renderer, query.observation, T_cam_obj, hypothesis.covariance)
-    if T_aligned is T_cam_obj:
-        return hypothesis
-    aligned = moved_to(hypothesis, T_aligned, setup.networks.calibration.covariance)
+    renderer, factor = setup.objects.renderer(query.target), setup.networks.calibration.covariance
+    aligned = outline_aligned(renderer, query.observation, hypothesis, factor)
     return hypothesis if query.violation(aligned) else aligned
 
 

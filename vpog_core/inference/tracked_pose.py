@@ -20,8 +20,8 @@ from vpog_core.geometry.se3 import rotation_angle
 from vpog_core.inference.alignment import FlowPose, align, follow_flow, is_near
 from vpog_core.inference.calibration import Calibration, ScoreCalibrator
 from vpog_core.inference.hypothesis import PoseHypothesis
-from vpog_core.inference.outline_alignment import ROUNDS, align_outline
-from vpog_core.inference.pose_solver import PoseOfPoints, compute_supports, moved_to
+from vpog_core.inference.outline_alignment import ROUNDS, outline_aligned
+from vpog_core.inference.pose_solver import PoseOfPoints, compute_supports
 from vpog_core.inference.query import Query
 from vpog_core.inference.render_and_compare import PoseToRefine, RefinedPose, mean_displacement, refine
 from vpog_core.inference.rendered_view import RenderedView
@@ -150,21 +150,13 @@ def _by_refiner(
     found = _hypotheses(aligned, calibrator)
     # Align the outlines of those whose pose is determined.
     return [
-        None if one is None else _outline_aligned(query, renderer_of(query), one, calibrator.covariance)
+        None
+        if one is None
+        else outline_aligned(
+            renderer_of(query), query.observation, one, calibrator.covariance, OUTLINE_ROUNDS, MAX_SIZE
+        )
         for query, one in zip(queries, found, strict=True)
     ]
-
-
-def _outline_aligned(
-    query: Query, renderer: RecentRenders, hypothesis: PoseHypothesis, factor: float
-) -> PoseHypothesis:
-    """Align the outline of a hypothesis with the image; `factor` on the variances is the calibration's."""
-    if hypothesis.has_flow:
-        return hypothesis
-    T_cam_obj = hypothesis.T_cam_obj
-    given = renderer, query.observation, T_cam_obj, hypothesis.covariance
-    T_aligned = align_outline(*given, OUTLINE_ROUNDS, MAX_SIZE)
-    return hypothesis if T_aligned is T_cam_obj else moved_to(hypothesis, T_aligned, factor)
 
 
 def _poses_to_start_from(query: Query) -> list[np.ndarray]:
