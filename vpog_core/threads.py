@@ -42,6 +42,18 @@ def use_threads(count: int = 0) -> int:
     return count
 
 
+def use_one_thread() -> None:
+    """Make torch and OpenCV work in the thread that calls them, as in one of several processes.
+
+    OpenCV makes no threads then (they would not survive a fork).
+    """
+    import cv2
+    import torch
+
+    torch.set_num_threads(1)
+    cv2.setNumThreads(0)
+
+
 def threads_of_environment() -> int:
     """Return the number in `OMP_NUM_THREADS`, the first of a list; 0 where there is none."""
     first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()

@@ -15,13 +15,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import FunctionType
 
-import cv2
 import torch
 from torch.utils.data import Dataset, Subset
 
 from vpog_core.objects import scene_renderer
 from vpog_core.objects.renderer import Renderer
 from vpog_core.synthetic import photometry
+from vpog_core.threads import use_one_thread
 from vpog_core.training.data.batch import Batch, RefinerBatch
 from vpog_core.training.data.bop_queries import AnnotatedQueries
 from vpog_core.training.data.refiner_dataset import RefinerDataset
@@ -73,9 +73,8 @@ def bench(dataset: Dataset, items: int = 24, workers: int = 0) -> Bench:
     Args:
         items: items drawn for each measurement; workers: processes of the loader, 0 leaves that part out.
     """
-    cv2.setNumThreads(0)
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+    use_one_thread()
     try:
         _take(dataset, range(2))
         begin = time.process_time()

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import cv2
-import torch
 from torch.utils.data import DataLoader
 
+from vpog_core.threads import use_one_thread
 from vpog_core.types import VPOGError
 
 
@@ -35,5 +34,4 @@ class ItemLoader(DataLoader):
 
 
 def _one_thread(worker: int) -> None:
-    cv2.setNumThreads(0)
-    torch.set_num_threads(1)
+    use_one_thread()

@@ -14,9 +14,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from uuid import uuid4
 
-import cv2
-import torch
-
+from vpog_core.threads import use_one_thread
 from vpog_core.types import VPOGError, sentence_of
 
 CONNECT_S = 10
@@ -114,8 +112,7 @@ def _do(recipe: tuple, work: Callable, item):
     key, make, arguments = recipe
     with _lock:
         if key not in _tools:
-            torch.set_num_threads(1)
-            cv2.setNumThreads(1)
+            use_one_thread()
             _tools[key] = make(*arguments)
         return work(_tools[key], item)
 

@@ -10,10 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, ProcessPoolExecutor, wait
 from functools import partial
 
-import cv2
-import torch
-
-from vpog_core.threads import wait_passively
+from vpog_core.threads import use_one_thread, wait_passively
 from vpog_core.types import VPOGError
 from vpog_core.utils.cluster_pool import ClusterPool
 
@@ -90,8 +87,7 @@ _tool = None
 
 def _start(make: Callable, arguments: tuple) -> None:
     global _tool
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
+    use_one_thread()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # The main process handles Ctrl-C, and ends the others.
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _tool = make(*arguments)

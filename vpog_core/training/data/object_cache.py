@@ -7,10 +7,10 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
-import cv2
 from tqdm import tqdm
 
 from vpog_core.objects.mesh_arrays import read_mesh, write_mesh
+from vpog_core.threads import use_one_thread
 from vpog_core.training.data.mesh_cache import RendererCache
 from vpog_core.training.data.mesh_source import ObjectSource
 from vpog_core.training.data.symmetry_cache import cached_symmetries
@@ -56,7 +56,7 @@ def prepare_objects(
     if not missing:
         return
     bar = tqdm(total=len(missing), desc="meshes", unit="object", mininterval=2, disable=not progress)
-    with bar, ProcessPoolExecutor(processes or None, initializer=_one_thread) as pool:
+    with bar, ProcessPoolExecutor(processes or None, initializer=use_one_thread) as pool:
         jobs = [pool.submit(_prepare, source, cache_dir) for source in missing]
         try:
             for job in jobs:
@@ -74,7 +74,3 @@ def _prepare(source: ObjectSource, cache_dir: Path) -> str:
     except VPOGError as error:
         return str(error)
     return ""
-
-
-def _one_thread() -> None:
-    cv2.setNumThreads(0)
