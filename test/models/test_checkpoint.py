@@ -14,7 +14,9 @@ from vpog_core.models.checkpoint import (
     weights_key,
 )
 from vpog_core.models.config import PRESETS
+from vpog_core.models.refiner import RefinerNet
 from vpog_core.models.refiner_config import REFINER_PRESETS
+from vpog_core.models.vpog_model import VPOGModel
 from vpog_core.types import VPOGError
 
 
@@ -166,7 +168,18 @@ def test_numbers_of_another_preset_around_the_tensors(saved):
 def test_huge_numbers_cost_no_memory(saved):
     """A configuration of 5 billion parameters is refused before any is made."""
     rewrite(saved, lambda t: None, {"embed_dim": 8192, "flow_hidden": 8192, "aa_depth": 2})
-    assert "8192" in error_of(saved)
+    assert "is of a network of 872415232 numbers or more, and the file holds" in error_of(saved)
+    rewrite(saved, lambda t: None, {"image_size": 7168})
+    assert "image_size is 7168: give 560 at most" in error_of(saved)
+
+
+@pytest.mark.parametrize("preset", [*PRESETS.values(), *REFINER_PRESETS.values()])
+def test_every_network_is_larger_than_the_least_that_its_file_must_hold(preset):
+    with torch.device("meta"):
+        network = (VPOGModel if preset in PRESETS.values() else RefinerNet)(preset)
+    parameters = sum(p.numel() for p in network.parameters())
+    # The bound is of use: it is not far under the size.
+    assert parameters / 40 < preset.least_parameters < parameters
 
 
 def test_another_version_says_so(model, tmp_path):

@@ -86,12 +86,24 @@ def _load(path: Path, kind: str, device: str | torch.device, expect: VPOGConfig 
     config = _read_config(path, metadata, numbers)
     if expect is not None:
         check_config(path, config, expect)
-    with torch.device("meta"):  # so that a damaged configuration costs no memory
-        expected = network(config).state_dict()
-    check_fit(path, expected, tensors)
+    _check_size(path, config, tensors)
     model = network(config)
+    check_fit(path, model.state_dict(), tensors)
     model.load_state_dict(tensors)
     return model.to(device).eval().requires_grad_(False)
+
+
+def _check_size(path: Path, config: VPOGConfig | RefinerConfig, tensors: dict[str, torch.Tensor]) -> None:
+    """Refuse a configuration of a larger network than the file holds, before memory is taken for it.
+
+    A network on the meta device would need no memory, but importing torch's compiler for it takes a second.
+    """
+    held = sum(tensor.numel() for tensor in tensors.values())
+    if config.least_parameters > held:
+        raise VPOGError(
+            f"The configuration in '{path}' is of a network of {config.least_parameters} numbers or more, "
+            f"and the file holds {held}: copy or export the weights again."
+        )
 
 
 def check_fit(

@@ -13,6 +13,8 @@ MIN_HEAD_DIM = 16
 MAX_VALUES = 8192
 """Largest size in a configuration; a file with a larger one is damaged."""
 MAX_LAYERS = 128
+MAX_IMAGE_SIZE = 560
+"""Largest image_size: the retrieval head's table of placements grows with its fourth power, to 450 MB."""
 BACKBONES = ("", "efficientnet-lite0")
 LAYERS = ("depth", "aa_depth", "flow_layers")
 
@@ -59,6 +61,8 @@ class VPOGConfig:
         self._check_numbers()
         if self.backbone not in BACKBONES:
             raise VPOGError(f"backbone is '{self.backbone}': use one of {', '.join(map(repr, BACKBONES))}.")
+        if self.image_size > MAX_IMAGE_SIZE:
+            raise VPOGError(f"image_size is {self.image_size}: give {MAX_IMAGE_SIZE} at most.")
         if self.image_size % PATCH:
             raise VPOGError(
                 f"image_size {self.image_size} is no multiple of {PATCH}: "
@@ -102,6 +106,12 @@ class VPOGConfig:
     def num_patches(self) -> int:
         """The number of patches of an image."""
         return self.grid**2
+
+    @property
+    def least_parameters(self) -> int:
+        """A number that the network's parameters are sure to exceed: those of its square layers."""
+        layers = 4 * (self.depth + self.aa_depth) * self.embed_dim**2
+        return layers + (self.flow_layers - 1) * self.flow_hidden**2
 
     def to_dict(self) -> dict:
         """Return plain values, for a checkpoint's metadata."""

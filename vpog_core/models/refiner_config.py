@@ -63,6 +63,11 @@ class RefinerConfig:
         """The number of cells along a side of the output."""
         return self.image_size // FINE_STRIDE
 
+    @property
+    def least_parameters(self) -> int:
+        """A number that the network's parameters are sure to exceed: those of its attention layers."""
+        return 4 * self.attention_layers * self.coarse_dim**2
+
     def to_dict(self) -> dict:
         """Return plain values, for a weights file's metadata."""
         return asdict(self)
