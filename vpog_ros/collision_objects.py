@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
 
 import numpy as np
 from geometry_msgs.msg import Point, Pose
@@ -20,12 +21,22 @@ MAX_TRIANGLES = 1000
 against them."""
 
 
+@dataclass(frozen=True)
+class InScene:
+    """Holds an object of the scene: its class, when it had its last pose, seconds, and the pose's header."""
+
+    class_id: str
+    posed_s: float
+    header: Header
+
+
 class CollisionObjects:
     """Tells MoveIt's planning scene of the objects, on a topic of moveit_msgs/CollisionObject.
 
-    An object is added with its mesh once, and moved from then on. It is removed where it has had no pose for
-    `collision_object_lifetime`, and by `clear`. Where publishing is turned off, the scene stays as it is: the
-    robot may then attach an object of it.
+    An object is added with its mesh once, and moved from then on; on request it is added each time, as the
+    scene may have changed in between. It is removed where it has had no pose for `collision_object_lifetime`,
+    and by `clear`. Where publishing is turned off, the scene stays as it is: the robot may then attach an
+    object of it.
 
     Args:
         publisher: of moveit_msgs/CollisionObject.
@@ -35,60 +46,82 @@ class CollisionObjects:
 
     def __init__(self, publisher, mesh_of: Callable, clock: Callable[[], float] = time.monotonic) -> None:
         self._publisher, self._mesh_of, self._clock = publisher, mesh_of, clock
-        self._seen: dict[str, tuple[float, Header]] = {}
+        self._in_scene: dict[str, InScene] = {}
         self._shapes: dict[str, object] = {}
         self._subscribers = 0
 
-    def use(self, mesh_of: Callable) -> None:
-        """Replace the library; the objects are added again with its meshes."""
+    def use(self, mesh_of: Callable, changed: Collection[str], settings: Settings) -> None:
+        """Replace the library; objects whose mesh has changed, or is gone, are removed from the scene."""
         self._mesh_of = mesh_of
-        self._shapes.clear()
-        self._remove(list(self._seen))
+        for class_id in changed:
+            self._shapes.pop(class_id, None)
+        names = [name for name, item in self._in_scene.items() if item.class_id in changed]
+        if settings.publish_collision_objects:
+            self._remove(names)
 
-    def publish(self, estimates: list[PoseEstimate], header: Header, settings: Settings) -> None:
+    def publish(
+        self,
+        estimates: list[PoseEstimate],
+        header: Header,
+        settings: Settings,
+        requested: Collection[str] | None = None,
+    ) -> None:
         """Publish the objects of an image, and remove those that have had no pose for long.
 
         Args:
             estimates: those that have a pose; header: of their frame.
+            requested: the classes that a request has looked for, empty: all; None: without a request.
         """
         if settings.publish_collision_objects:
-            self._add_or_move(estimates, header, settings.tf_prefix)
-        self.remove_old(settings)
+            self._add_or_move(estimates, header, settings.tf_prefix, may_move=requested is None)
+        self.remove_old(settings, requested or ())
 
-    def remove_old(self, settings: Settings) -> None:
-        """Remove objects that have had no pose for long; forget all where publishing is turned off."""
-        if not settings.publish_collision_objects:
-            self._seen.clear()
+    def remove_old(self, settings: Settings, class_ids: Collection[str] = ()) -> None:
+        """Remove objects that have had no pose for long; forget all where publishing is turned off.
+
+        Args:
+            class_ids: the classes whose objects are removed; empty: all.
+        """
+        self.forget_unpublished(settings)
         oldest = self._clock() - settings.collision_object_lifetime
-        self._remove([name for name, (seen, _) in self._seen.items() if seen < oldest])
+        self._remove(
+            name
+            for name, item in list(self._in_scene.items())
+            if item.posed_s < oldest and (not class_ids or item.class_id in class_ids)
+        )
+
+    def forget_unpublished(self, settings: Settings) -> None:
+        """Forget what is in the scene, if publishing is turned off: the scene may change from then on."""
+        if not settings.publish_collision_objects:
+            self._in_scene.clear()
 
     def clear(self, settings: Settings) -> None:
         """Remove all objects, where publishing is on."""
-        if settings.publish_collision_objects:
-            self._remove(list(self._seen))
-        self._seen.clear()
+        self.forget_unpublished(settings)
+        self._remove(list(self._in_scene))
 
-    def _add_or_move(self, estimates: list[PoseEstimate], header: Header, prefix: str) -> None:
+    def _add_or_move(
+        self, estimates: list[PoseEstimate], header: Header, prefix: str, may_move: bool
+    ) -> None:
         # A planning scene that subscribes late has none of the objects.
         subscribers = self._publisher.get_subscription_count()
-        is_known = subscribers <= self._subscribers
+        is_known = may_move and subscribers <= self._subscribers
         self._subscribers = subscribers
         for estimate in estimates:
             name = prefixed_name(estimate, prefix)
             message = self._message(name, header)
             message.pose = pose_to_message(estimate.T_cam_obj)
-            if is_known and name in self._seen:
+            if is_known and name in self._in_scene:
                 message.operation = optional.CollisionObject.MOVE
             else:
                 message.operation = optional.CollisionObject.ADD
                 message.meshes, message.mesh_poses = [self._shape(estimate.class_id)], [Pose()]
             self._publisher.publish(message)
-            self._seen[name] = (self._clock(), header)
+            self._in_scene[name] = InScene(estimate.class_id, self._clock(), header)
 
-    def _remove(self, names: list[str]) -> None:
+    def _remove(self, names: Iterable[str]) -> None:
         for name in names:
-            _, header = self._seen.pop(name)
-            message = self._message(name, header)
+            message = self._message(name, self._in_scene.pop(name).header)
             message.operation = optional.CollisionObject.REMOVE
             self._publisher.publish(message)
 

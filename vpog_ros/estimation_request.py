@@ -29,6 +29,7 @@ MAX_NAMES = 256
 """Largest number of objects and instances of one request."""
 
 BUSY = f"{MOST_OPEN} requests wait already: ask again when one of them is answered."
+CANCELLED = "Cancelled."
 LATE = "Nothing was estimated within {:g} s. {}"
 
 Result = Estimate.Result
@@ -128,15 +129,15 @@ class EstimationRequest:
             return False
         return 0 < asked.clock_ns - stamp_ns < OTHER_CLOCK_S * 1e9
 
-    def choose_image(self, is_detected: Callable[[int], bool]) -> None:
-        """Choose the first image of which detections have come; where there is none, the first image stays.
+    def choose_image(self, num_shown: Callable[[int], int]) -> None:
+        """Choose the image that shows the most of the request's objects, the first one of several.
 
         Args:
-            is_detected: tells whether there are detections of the image with a stamp, nanoseconds.
+            num_shown: counts them, by the stamp of an image, nanoseconds.
         """
         with self._lock:
             images = list(self._images.items())
-        self.image = next((image for stamp_ns, image in images if is_detected(stamp_ns)), self.image)
+        _, self.image = max(images, key=lambda item: num_shown(item[0]), default=(0, self.image))
 
     def renew_image(self) -> None:
         """Wait for another image, unless the goal has brought its own."""
@@ -170,7 +171,7 @@ class EstimationRequest:
     def expire(self, now: float) -> None:
         """Complete the request if it was cancelled or has timed out."""
         if self.is_cancelled():
-            self.answer(refusal("Cancelled."))
+            self.answer(refusal(CANCELLED))
         elif now > self._deadline and not self._working:
             waited = self._stage[1] or "The node was busy with other images: ask with a longer timeout."
             names = self.goal.objects[:MAX_NAMES]

@@ -14,7 +14,15 @@ from vpog_core.messages.ring import remember
 from vpog_core.types import VPOGError
 from vpog_ros import optional
 from vpog_ros.action import Estimate
-from vpog_ros.estimation_request import EstimationRequest, OpenRequests, Result, TimeOfRequest, refusal
+from vpog_ros.diagnostics import Statistics
+from vpog_ros.estimation_request import (
+    CANCELLED,
+    EstimationRequest,
+    OpenRequests,
+    Result,
+    TimeOfRequest,
+    refusal,
+)
 from vpog_ros.srv import EstimateOnce
 
 EXPIRE_S = 0.2
@@ -30,10 +38,14 @@ class EstimationServices:
         node: the node that has them.
         requests: where the requests wait for the worker.
         timeout_s: gives the parameter request_timeout.
+        statistics: record the requests that were answered without a pose.
     """
 
-    def __init__(self, node, requests: OpenRequests, timeout_s: Callable[[], float]) -> None:
+    def __init__(
+        self, node, requests: OpenRequests, timeout_s: Callable[[], float], statistics: Statistics
+    ) -> None:
         self._node, self._requests, self._timeout_s = node, requests, timeout_s
+        self._statistics = statistics
         self._asked: OrderedDict[int, TimeOfRequest] = OrderedDict()
         """When goals came, by the identity of their messages."""
         # One at a time: each call blocks a thread of the executor until it is complete.
@@ -83,10 +95,15 @@ class EstimationServices:
         )
 
     def _open(self, goal, asked: TimeOfRequest, on_result: Callable[[Result], None], *more) -> None:
+        def record(result: Result) -> None:
+            if result.message and result.message != CANCELLED:
+                self._statistics.failure("request", result.message)
+            on_result(result)
+
         try:
-            request = EstimationRequest(goal, self._timeout_s(), on_result, *more, asked=asked)
+            request = EstimationRequest(goal, self._timeout_s(), record, *more, asked=asked)
         except VPOGError as error:
-            on_result(refusal(str(error)))
+            record(refusal(str(error)))
             return
         self._requests.add(request)
 

@@ -13,8 +13,6 @@ from vpog_core.geometry.se3 import rotation_from_quaternion, transform
 from vpog_core.types import VPOGError
 from vpog_ros import optional
 
-WAIT_S = 0.1
-"""Seconds to wait for the transform at an image's time."""
 BACKWARD = JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=True)
 """The clock's jumps at which all transforms are dropped."""
 
@@ -40,13 +38,16 @@ class Transforms:
                 BACKWARD, post_callback=lambda jump: self._buffer.clear()
             )
 
-    def find(self, target: str, header: Header) -> np.ndarray:
+    def find(self, target: str, header: Header, wait_s: float) -> np.ndarray:
         """Return T_target_source [4, 4] of a header's frame and time.
+
+        Args:
+            wait_s: seconds to wait for it.
 
         Raises:
             tf2_ros.TransformException: it is not known.
         """
-        time, wait = Time.from_msg(header.stamp), Duration(seconds=WAIT_S)
+        time, wait = Time.from_msg(header.stamp), Duration(seconds=wait_s)
         return matrix_of(self._buffer.lookup_transform(target, header.frame_id, time, wait))
 
     def destroy(self) -> None:
@@ -86,8 +87,19 @@ class FrameLookup:
         """Tell whether the frame is the camera's."""
         return not self.frame or self.frame == header.frame_id
 
-    def transform(self, header: Header) -> np.ndarray:
+    def trouble(self, header: Header) -> str:
+        """Return why the transform at the time of an image is not known yet, or ""."""
+        try:
+            self.transform(header, wait_s=0.0)
+        except VPOGError as error:
+            return str(error) if header.frame_id else ""  # Without a frame it will never be known.
+        return ""
+
+    def transform(self, header: Header, wait_s: float) -> np.ndarray:
         """Return T_frame_cam [4, 4] at the time of an image.
+
+        Args:
+            wait_s: seconds to wait for it.
 
         Raises:
             VPOGError: it is not known.
@@ -100,7 +112,7 @@ class FrameLookup:
                 f"{self._needed_for}: set header.frame_id in the camera driver."
             )
         try:
-            return self._transforms.find(self.frame, header)
+            return self._transforms.find(self.frame, header, wait_s)
         except optional.tf2_ros.TransformException as error:
             raise VPOGError(
                 f"No transform from '{header.frame_id}' to '{self.frame}' ({self._parameter}) at the image's "

@@ -61,8 +61,7 @@ class FrameProcessor:
             estimator.library, statistics, notices, estimator.left_out, self.label_maps
         )
         self._budget = FrameBudget()
-        self._views = ViewReader(node, notices, settings.image_bits)
-        self.camera_infos, self.read_image = self._views.camera_infos, self._views.read_image
+        self.views = ViewReader(node, notices, settings.image_bits)
         self.why_not: Callable[[str], str] = lambda object_id: ""
         """Function that returns why an object cannot be estimated now, or ""."""
 
@@ -91,7 +90,7 @@ class FrameProcessor:
         if self._is_too_old(frame, settings.max_age):
             return
         # Read image, calibration and detections.
-        view = self._views.read(frame, settings)
+        view = self.views.read(frame, settings)
         detections = self._detections(frame, view.camera, settings)
         self._statistics.duration("latency convert", time.monotonic() - start)
         # Estimate the poses, move them to the newest image, and filter them.
@@ -140,11 +139,16 @@ class FrameProcessor:
         return old
 
     def publish(
-        self, image: np.ndarray, camera: Camera, estimates: list[PoseEstimate], header: Header
+        self,
+        image: np.ndarray,
+        camera: Camera,
+        estimates: list[PoseEstimate],
+        header: Header,
+        requested: Collection[str],
     ) -> None:
-        """Publish the estimates of a request."""
+        """Publish the estimates of a request, which has looked for some classes (empty: for all)."""
         settings = parameters.read(self._node)
-        self._outputs.publish_poses(self._accepted(estimates, settings), header, settings)
+        self._outputs.publish_poses(self._accepted(estimates, settings), header, settings, requested)
         self._outputs.publish_images(image, camera, estimates, header, settings)
 
     def _detections(self, frame: Frame, camera: Camera, settings: Settings) -> list[Detection]:
@@ -171,6 +175,14 @@ class FrameProcessor:
             self._statistics.leave_out("detections of objects not ready")
             self._notices.log_once("not ready", reason, of=object_id)
         return not reason
+
+    def tracked_boxes(self) -> dict[tuple[str, int], np.ndarray]:
+        """Return the boxes [4] of the objects that are tracked, by class and instance."""
+        return self._tracker.boxes
+
+    def constraints_trouble(self, header: Header, settings: Settings) -> str:
+        """Return why what is known of the poses in an image cannot be used yet, or ""."""
+        return self._known_plane.trouble(header, settings)
 
     def constraints(self, header: Header, settings: Settings) -> dict:
         """Return what is known of the objects' poses in an image; see `KnownPlane.constraints`."""
@@ -225,7 +237,7 @@ class FrameProcessor:
         if newest is None or newest.stamp_ns <= view.frame.stamp_ns:
             return view, estimates
         try:
-            there = self._views.read(newest, settings)
+            there = self.views.read(newest, settings)
             constraints = self.constraints(newest.image.header, settings)
         except VPOGError as error:
             self._statistics.failure("frame", str(error))

@@ -30,6 +30,10 @@ class KnownPlane:
         self._notices = notices
         self._lookup = FrameLookup(transforms, known.plane_frame, "plane_frame", "no pose is estimated in it")
 
+    def trouble(self, header: Header, settings: Settings) -> str:
+        """Return why the plane is not known yet at the time of an image, or ""."""
+        return self._lookup.trouble(header) if _constraint_settings(settings).is_used else ""
+
     def constraints(self, header: Header, library, settings: Settings) -> dict:
         """Return the constraints of an image, `PoseConstraint` by object; {} where nothing is known.
 
@@ -38,7 +42,9 @@ class KnownPlane:
         """
         known = _constraint_settings(settings)
         self._notices.warn_while("unknown object", _unknown(known.unknown_objects(library)))
-        return known.constraints(library, self._lookup.transform(header)) if known.is_used else {}
+        if not known.is_used:
+            return {}
+        return known.constraints(library, self._lookup.transform(header, settings.transform_timeout))
 
 
 def _unknown(names: list[str]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from vpog_core.messages.camera_infos import CameraInfos
+from vpog_ros.diagnostics import Statistics
 from vpog_ros.estimation_request import OpenRequests
 from vpog_ros.estimation_services import EstimationServices
 from vpog_ros.frame_buffer import FrameBuffer
@@ -28,10 +29,11 @@ class OnDemand:
 
     Args:
         node: the node, with `settings`.
+        statistics: record requests that failed, and how long they take.
     """
 
-    def __init__(self, node) -> None:
-        self._node = node
+    def __init__(self, node, statistics: Statistics) -> None:
+        self._node, self._statistics = node, statistics
         self._buffer: FrameBuffer | None = None
         self._estimator = None
         self._processor: FrameProcessor | None = None
@@ -41,7 +43,9 @@ class OnDemand:
         self.objects: ObjectManager | None = None
         self.requests = OpenRequests(self._wake)
         self.requests.close(NOT_ACTIVE)
-        self._services = EstimationServices(node, self.requests, lambda: node.settings.request_timeout)
+        self._services = EstimationServices(
+            node, self.requests, lambda: node.settings.request_timeout, statistics
+        )
         ObjectServices(node, lambda: self.objects)
 
     def configure(self, estimator, outputs: Publishers) -> None:
@@ -66,18 +70,22 @@ class OnDemand:
         self._infos = CameraInfos(wait_s=0.0)
         self._detections.label_maps = processor.label_maps
         detections = RequestDetections(
-            lambda: estimator.library, manager.why_not, lambda: estimator.left_out, self._detections
+            lambda: estimator.library,
+            manager.why_not,
+            lambda: estimator.left_out,
+            self._detections,
+            lambda: {} if self.only else processor.tracked_boxes(),
         )
         server = RequestServer(
             self._node,
             estimator,
             self.requests,
             detections,
-            processor.read_image,
             self._infos.of_image,
+            processor,
+            self._outputs,
+            self._statistics,
             self._publish,
-            processor.constraints,
-            self._outputs.in_target_frame,
         )
         processor.why_not = manager.why_not
         self.requests.close("")
@@ -114,7 +122,7 @@ class OnDemand:
         self.requests.wake_if_open()
         processor = self._processor
         if processor is not None:
-            processor.camera_infos.add(message)
+            processor.views.camera_infos.add(message)
 
     def add_detections(self, message) -> bool:
         """Add detections, and return whether they are to be processed without a request."""
@@ -159,7 +167,7 @@ class OnDemand:
         if changed is None or outputs is None:
             return
         store = estimator.objects
-        outputs.use(store.library)
+        outputs.use(store.library, changed)
         if processor is not None:
             processor.use(store.library, store.left_out, changed)
 
@@ -167,7 +175,7 @@ class OnDemand:
         """Publish what was found on request, where nothing else is published."""
         processor = self._processor
         if self.only and processor is not None:
-            processor.publish(found.image, found.camera, found.estimates, found.header)
+            processor.publish(found.image, found.camera, found.estimates, found.header, found.requested)
 
     def _wake(self) -> None:
         buffer = self._buffer

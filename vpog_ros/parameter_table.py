@@ -127,6 +127,15 @@ TABLE: dict[str, Spec] = {
         "",
         "Frame in which poses are published, found by tf2 at the image's time; empty: the camera's.",
     ),
+    "transform_timeout": Spec(
+        0.1,
+        "Time to wait for a transform at an image's time, of target_frame or plane_frame; requests wait as "
+        "long as their own timeout.",
+        when=LIVE,
+        unit="s",
+        minimum=0.0,
+        maximum=5.0,
+    ),
     **_CONSTRAINTS,
     "plane_frame": replace(_CONSTRAINTS["plane_frame"], when=CONFIGURE),
     "tracking": _shared(_STREAM["tracking"], LIVE),

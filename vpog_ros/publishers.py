@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Collection
 
 import numpy as np
 from geometry_msgs.msg import Point, PoseStamped
@@ -99,25 +100,36 @@ class Publishers:
             self._node.destroy_lifecycle_publisher(publisher)
         self._all.clear()
 
-    def use(self, library) -> None:
-        """Replace the library whose meshes are shown."""
+    def use(self, library, changed: Collection[str]) -> None:
+        """Replace the library whose meshes are shown; objects of other meshes than before are `changed`."""
         self._library = library
         self._triangles.clear()
         if self.collision_objects is not None:
-            self.collision_objects.use(library.mesh)
+            self.collision_objects.use(library.mesh, changed, parameters.read(self._node))
 
     def in_target_frame(
         self, estimates: list[PoseEstimate], header: Header
     ) -> tuple[list[PoseEstimate], Header]:
         """Transform the poses of an image into target_frame; see `TargetFrame.of`."""
-        return self._target_frame.of(estimates, header)
+        return self._target_frame.of(estimates, header, parameters.read(self._node).transform_timeout)
 
-    def publish_poses(self, estimates: list[PoseEstimate], header: Header, settings: Settings) -> None:
+    def target_frame_trouble(self, header: Header) -> str:
+        """Return why the poses of an image cannot be given in target_frame yet, or ""."""
+        return self._target_frame.trouble(header)
+
+    def publish_poses(
+        self,
+        estimates: list[PoseEstimate],
+        header: Header,
+        settings: Settings,
+        requested: Collection[str] | None = None,
+    ) -> None:
         """Publish what is not an image: poses, frames, 3D detections, collision objects, markers.
 
         Args:
             estimates: those that have a pose and are to be published.
             header: of their image.
+            requested: the classes that a request has looked for, empty: all; None: without a request.
 
         Raises:
             VPOGError: the poses cannot be given in target_frame, and are not published.
@@ -139,7 +151,7 @@ class Publishers:
             boxes = [self._detection_3d(e, header) for e in estimates]
             self.detections_3d.publish(optional.Detection3DArray(header=header, detections=boxes))
         if self.collision_objects is not None:
-            self.collision_objects.publish(estimates, header, settings)
+            self.collision_objects.publish(estimates, header, settings, requested)
         # Publish markers, which hold meshes, only for subscribers.
         if self.markers.get_subscription_count():
             shown = self._markers(estimates, header, settings)
@@ -190,10 +202,18 @@ class Publishers:
         self._notices.warn_while("target_object", gone)
         return max(estimates, key=lambda e: e.score, default=None)
 
-    def remove_old_objects(self) -> None:
-        """Remove objects from MoveIt's planning scene that have had no pose for long."""
-        if self.collision_objects is not None:
-            self.collision_objects.remove_old(parameters.read(self._node))
+    def update_scene(self, on_demand: bool) -> None:
+        """Remove objects from MoveIt's planning scene that have had no pose for long.
+
+        Objects that were found on request stay until a request looks for them again.
+        """
+        if self.collision_objects is None:
+            return
+        settings = parameters.read(self._node)
+        if on_demand:
+            self.collision_objects.forget_unpublished(settings)
+        else:
+            self.collision_objects.remove_old(settings)
 
     @staticmethod
     def _frame(estimate: PoseEstimate, header: Header, settings: Settings):

@@ -11,13 +11,16 @@ from std_msgs.msg import Header
 
 from vpog_core.cancellation import Cancelled, stop_when
 from vpog_core.messages.reading import camera_from_info, stamp_to_ns
-from vpog_core.types import Camera, Estimates, PoseEstimate, VPOGError
+from vpog_core.types import Camera, Estimates, VPOGError
 from vpog_ros.conversions import object_pose
+from vpog_ros.diagnostics import Statistics
 from vpog_ros.errors import error_log, error_sentence
 from vpog_ros.estimation_request import EstimationRequest, OpenRequests, Result, refusal
 from vpog_ros.frame_dump import context_of
+from vpog_ros.frame_processor import FrameProcessor
 from vpog_ros.msg import ObjectPoseArray, ObjectWithoutPose
 from vpog_ros.parameters import Settings
+from vpog_ros.publishers import Publishers
 from vpog_ros.request_detections import RequestDetections, RequestedObjects
 
 INFO_GRACE_S = 0.1
@@ -32,12 +35,13 @@ OTHER_CAMERA = "The image is {}x{} and the CameraInfo {}x{}: publish the image's
 
 @dataclass(frozen=True)
 class Found:
-    """Holds the estimates in an image for a request."""
+    """Holds the estimates in an image for a request, and the classes it has looked for (empty: all)."""
 
     image: object
     camera: Camera
     estimates: Estimates
     header: Header
+    requested: frozenset[str]
 
 
 class RequestServer:
@@ -48,11 +52,11 @@ class RequestServer:
         estimator: of the node, see `FrameDump.recorded`; what the topics follow, the tracker, is not used.
         requests: those that are open.
         detections: makes the detections of a request.
-        read_image: reads an image message.
         info_of: gives the CameraInfo of an image's stamp, or None.
+        processor: of frames; reads images, and knows what is known of the objects' poses.
+        outputs: transform poses into target_frame.
+        statistics: record failures, and how long stages take.
         on_found: called with each result, if poses are to be published as well.
-        constraints_of: gives what is known of the objects' poses, by an image's header and the parameters.
-        in_target_frame: transforms the poses of an image, see `Publishers.in_target_frame`.
     """
 
     def __init__(
@@ -61,16 +65,15 @@ class RequestServer:
         estimator,
         requests: OpenRequests,
         detections: RequestDetections,
-        read_image: Callable,
         info_of: Callable[[int], object],
+        processor: FrameProcessor,
+        outputs: Publishers,
+        statistics: Statistics,
         on_found: Callable[[Found], None],
-        constraints_of: Callable[[Header, Settings], dict],
-        in_target_frame: Callable[[list[PoseEstimate], Header], tuple[list[PoseEstimate], Header]],
     ) -> None:
         self._node, self._estimator, self._requests = node, estimator, requests
-        self._detections, self._read_image, self._info_of = detections, read_image, info_of
-        self._on_found, self._constraints_of = on_found, constraints_of
-        self._in_target_frame = in_target_frame
+        self._detections, self._info_of, self._processor = detections, info_of, processor
+        self._outputs, self._statistics, self._on_found = outputs, statistics, on_found
 
     def serve(self, settings: Callable[[], Settings]) -> bool:
         """Process the first request that has all its inputs; return whether there was one."""
@@ -103,9 +106,11 @@ class RequestServer:
             topic = self._node.resolve_topic_name("image")
             request.wait_for("waiting", NO_IMAGE.format(topic))
             return None
-        # Use the image whose detections have come first, unless the goal says where the objects are.
+        # Use the image whose detections show the objects, unless the goal says where they are.
         if request.objects is None and not request.goal.instances:
-            request.choose_image(self._detections.are_there)
+            request.choose_image(
+                lambda stamp_ns: self._detections.num_shown(request.goal, stamp_ns, settings)
+            )
         camera = self._camera(request, settings)
         if camera is None:
             return None
@@ -122,6 +127,12 @@ class RequestServer:
         if onboarding:
             request.wait_for("onboarding", onboarding)
             return None
+        # Wait for the transforms of the image's time.
+        late = self._outputs.target_frame_trouble(request.image.header)
+        late = late or self._processor.constraints_trouble(request.image.header, settings)
+        if late:
+            request.wait_for("waiting", late)
+            return None
         # Estimate the poses.
         return self._estimate(request, camera, self._detections.usable(request.objects), settings)
 
@@ -136,7 +147,7 @@ class RequestServer:
         if info is None or not (own or time.monotonic() - request.image_came_s > INFO_GRACE_S):
             request.wait_for("waiting", NO_CAMERA.format(topic))
             return None
-        camera = camera_from_info(info, settings.rectified)
+        camera = self._processor.views.read_camera(info, request.image.header, settings)
         # Decode the image: compressed messages have no size.
         size = [getattr(request.image, side, getattr(camera, side)) for side in ("width", "height")]
         if size != [camera.width, camera.height]:
@@ -154,20 +165,28 @@ class RequestServer:
 
         request.begin_work()
         request.tell("convert")
-        image, header = self._read_image(request.image), request.image.header
+        begin, header = time.monotonic(), request.image.header
+        image = self._processor.views.read_image(request.image)
         check_image(image, camera)
         self._estimator.context = context_of(header)
         estimates = Estimates()
         if requested.detections:
             with report_stages(request.tell):
-                constraints = self._constraints_of(header, settings)
+                constraints = self._processor.constraints(header, settings)
                 estimates = self._estimator.estimate(
                     image, camera, requested.detections, constraints=constraints
                 )
         estimates = Estimates([self._aged(e, requested.ages) for e in estimates], estimates.timings)
-        result = self._result_from(estimates, requested.missing, header, settings.min_score)
-        self._publish(Found(image, camera, estimates, header))
+        result = self._result_from(estimates, requested, header, settings.min_score)
+        self._record(estimates, time.monotonic() - begin)
+        asked = request.goal.objects or [instance.class_id for instance in request.goal.instances]
+        self._publish(Found(image, camera, estimates, header, self._detections.resolved(asked)))
         return result
+
+    def _record(self, estimates: Estimates, seconds: float) -> None:
+        """Record how long the stages of an estimate took, and the whole, for /diagnostics."""
+        for stage, duration in {**estimates.timings, "request": seconds}.items():
+            self._statistics.duration(f"latency {stage}", duration)
 
     def _publish(self, found: Found) -> None:
         """Publish what was found; the result of the request does not depend on it."""
@@ -183,14 +202,14 @@ class RequestServer:
         return dataclasses.replace(estimate, detected=not age, detection_age=age)
 
     def _result_from(
-        self, estimates: Estimates, missing: list[ObjectWithoutPose], header: Header, min_score: float
+        self, estimates: Estimates, requested: RequestedObjects, header: Header, min_score: float
     ) -> Result:
         """Return the result with the poses, in target_frame, and the objects without one.
 
         Raises:
             VPOGError: the poses cannot be given in target_frame.
         """
-        found, without = [], list(missing)
+        found, without = [], list(requested.missing)
         for estimate in estimates:
             reason = estimate.reason
             if estimate.T_cam_obj is not None and estimate.score < min_score:
@@ -202,8 +221,8 @@ class RequestServer:
             else:
                 row = ObjectWithoutPose(class_id=estimate.class_id, instance=estimate.instance, reason=reason)
                 without.append(row)
-        found, header = self._in_target_frame(found, header)
+        found, header = self._outputs.in_target_frame(found, header)
         poses = ObjectPoseArray(header=header, poses=[object_pose(estimate) for estimate in found])
-        reasons = dict.fromkeys(row.reason for row in without)
+        reasons = dict.fromkeys([*(row.reason for row in without), *requested.remarks])
         message = "" if found else " ".join(["No pose was found.", *reasons])
         return Result(poses=poses, without_pose=without, message=message)

@@ -26,15 +26,24 @@ class TargetFrame:
     def __init__(self, transforms: Transforms, frame: str) -> None:
         self._lookup = FrameLookup(transforms, frame, "target_frame", "its poses are not published")
 
-    def of(self, estimates: list[PoseEstimate], header: Header) -> tuple[list[PoseEstimate], Header]:
+    def trouble(self, header: Header) -> str:
+        """Return why the poses of an image cannot be given in this frame yet, or ""."""
+        return self._lookup.trouble(header)
+
+    def of(
+        self, estimates: list[PoseEstimate], header: Header, wait_s: float
+    ) -> tuple[list[PoseEstimate], Header]:
         """Return the estimates of an image in this frame, and the header that says so.
+
+        Args:
+            wait_s: seconds to wait for the transform.
 
         Raises:
             VPOGError: the frame's pose in the camera's is not known at the image's time.
         """
         if self._lookup.is_own(header):
             return estimates, header
-        T_target_cam = self._lookup.transform(header)
+        T_target_cam = self._lookup.transform(header, wait_s)
         header = Header(stamp=header.stamp, frame_id=self._lookup.frame)
         return [in_frame(e, T_target_cam) for e in estimates], header
 

@@ -52,7 +52,11 @@ class ViewReader:
         Raises:
             VPOGError: one of them cannot be used, or they do not go together.
         """
-        camera = self._camera(frame, settings)
+        info = self.camera_infos.of_image(frame.stamp_ns)
+        if info is None:
+            topic = self._node.resolve_topic_name("camera_info")
+            raise VPOGError(f"No CameraInfo has come on {topic} yet: check the topic's name.")
+        camera = self.read_camera(info, frame.image.header, settings)
         image = self.read_image(frame.image)
         _check_image(image, camera)
         return FrameView(frame, image, camera)
@@ -64,14 +68,10 @@ class ViewReader:
             self._notices.log_once("bit depth", self._bit_depth.note, of=self._bit_depth.note)
         return image
 
-    def _camera(self, frame: Frame, settings: Settings) -> Camera:
-        """Return the image's calibration, and warn of what is unlikely about it."""
-        info = self.camera_infos.of_image(frame.stamp_ns)
-        if info is None:
-            topic = self._node.resolve_topic_name("camera_info")
-            raise VPOGError(f"No CameraInfo has come on {topic} yet: check the topic's name.")
+    def read_camera(self, info, image: Header, settings: Settings) -> Camera:
+        """Read the calibration that has come for an image, and warn of what is unlikely about it."""
         camera = camera_from_info(info, settings.rectified)
-        self._compare_frames(frame.image.header, info.header)
+        self._compare_frames(image, info.header)
         if calibration(info) != self._calibration:
             self._calibration = calibration(info)
             self._notices.warn_while(f"camera: {self._doubt}", "")

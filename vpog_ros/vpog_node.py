@@ -85,7 +85,7 @@ class VpogNode(parameters.RenamedParameters, LifecycleNodeMixin, Node):
         # Parallel to the other callbacks, as writing takes time.
         own_group = MutuallyExclusiveCallbackGroup()
         self._dump = FrameDump(self, own_group, lambda: self.settings, self._diagnosis)
-        self._on_demand = OnDemand(self)
+        self._on_demand = OnDemand(self, self._statistics)
         self._bond = ManagerBond(self)
         self._tracking_reset = TrackingReset(self, own_group)
         self.add_on_set_parameters_callback(self._check_parameters)
@@ -209,12 +209,8 @@ class VpogNode(parameters.RenamedParameters, LifecycleNodeMixin, Node):
             self.get_logger().warning(sentence)
 
     def _between_frames(self, serve: Callable[[], bool], outputs: Publishers) -> bool:
-        """Remove objects without a pose, also where images have stopped; then serve a request.
-
-        Objects that were found on request stay in the planning scene until the next request.
-        """
-        if not self._on_demand.only:
-            outputs.remove_old_objects()
+        """Remove objects without a pose, also where images have stopped; then serve a request."""
+        outputs.update_scene(self._on_demand.only)
         return serve()
 
     def _deactivate(self, state: LifecycleState) -> None:

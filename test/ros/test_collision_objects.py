@@ -90,6 +90,13 @@ def objects(scene, mesh, clock) -> CollisionObjects:
     return CollisionObjects(scene, lambda class_id: mesh, lambda: clock.now)
 
 
+OFF = dataclasses.replace(ON, publish_collision_objects=False)
+
+
+def can(x: float) -> PoseEstimate:
+    return PoseEstimate("can", 0, transform(np.eye(3), [x, 0, 0.5]), 0.9)
+
+
 def mug(x: float, number: int = 0) -> PoseEstimate:
     return PoseEstimate("mug", number, transform(np.eye(3), [x, 0, 0.5]), 0.9)
 
@@ -163,12 +170,43 @@ def test_two_cameras_tell_their_objects_apart(objects, scene):
     assert list(scene.objects) == ["front_mug_0"]
 
 
-def test_objects_read_anew_are_added_with_their_new_mesh(objects, scene):
-    objects.publish([mug(0.1)], HEADER, ON)
+def test_objects_read_anew_are_added_with_their_new_mesh_and_others_stay(objects, scene):
+    objects.publish([mug(0.1), can(0.3)], HEADER, ON)
     before = len(scene.objects["mug_0"].meshes[0].vertices)
-    objects.use(lambda class_id: make_object(900_031, vertices=200))
+    objects.use(lambda class_id: make_object(900_031, vertices=200), {"mug"}, ON)
+    assert list(scene.objects) == ["can_0"]
     objects.publish([mug(0.1)], HEADER, ON)
     assert len(scene.objects["mug_0"].meshes[0].vertices) != before
+    # Turned off, the scene stays as it is.
+    objects.use(lambda class_id: make_object(900_031), {"can"}, OFF)
+    assert "can_0" in scene.objects
+
+
+def test_what_is_requested_is_added_each_time_as_the_scene_may_have_changed(objects, scene):
+    objects.publish([mug(0.1)], HEADER, ON, requested={"mug"})
+    # MoveIt starts again, or the robot has taken the object.
+    scene.objects.clear()
+    objects.publish([mug(0.2)], HEADER, ON, requested={"mug"})
+    assert scene.objects["mug_0"].meshes
+    assert scene.objects["mug_0"].pose.position.x == pytest.approx(0.2)
+
+
+def test_a_request_for_one_object_leaves_the_others(objects, scene, clock):
+    objects.publish([mug(0.1), can(0.3)], HEADER, ON, requested=())
+    clock.now = 60.0
+    objects.publish([], HEADER, ON, requested={"mug"})
+    assert list(scene.objects) == ["can_0"]
+    objects.publish([], HEADER, ON, requested=())
+    assert not scene.objects
+
+
+def test_turned_off_between_two_requests_it_leaves_the_scene(objects, scene, clock):
+    objects.publish([mug(0.1)], HEADER, ON, requested=())
+    objects.forget_unpublished(ON)
+    objects.forget_unpublished(OFF)
+    clock.now = 60.0
+    objects.publish([], HEADER, ON, requested=())
+    assert list(scene.objects) == ["mug_0"]
 
 
 def test_without_moveit_msgs_it_is_refused_in_a_sentence(monkeypatch):

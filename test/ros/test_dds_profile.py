@@ -34,9 +34,16 @@ def test_each_distribution_reads_its_variable(environment, name):
     assert profile_environment(CONFIG, environment) == {name: str(CONFIG / "fastdds.xml")}
 
 
-@pytest.mark.parametrize("name", ["FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE"])
-def test_a_profile_of_the_user_stays(name):
-    assert profile_environment(CONFIG, {name: "/own.xml"}) == {}
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("FASTDDS_DEFAULT_PROFILES_FILE", "/own.xml"),
+        ("FASTRTPS_DEFAULT_PROFILES_FILE", "/own.xml"),
+        ("FASTDDS_BUILTIN_TRANSPORTS", "UDPv4"),
+    ],
+)
+def test_what_the_user_has_chosen_stays(name, value):
+    assert profile_environment(CONFIG, {name: value}) == {}
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("rclpy")
 
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import Image, RegionOfInterest
 from std_msgs.msg import Header
 from vpog_ros.action import Estimate
 from vpog_ros.msg import Instance2D, Instance2DArray
@@ -27,7 +27,7 @@ from vpog_ros.estimation_request import (
     TimeOfRequest,
     refusal,
 )
-from vpog_ros.newest_detections import MAX_CLASSES, MAX_MESSAGES, NewestDetections
+from vpog_ros.newest_detections import MAX_CLASSES, MAX_OF_STAMP, MAX_STAMPS, RECENT_S, NewestDetections
 from vpog_ros.parameters import Settings
 from vpog_ros.request_detections import DETECTOR_S, GRACE_S, RequestDetections, RequestedObjects
 
@@ -147,14 +147,18 @@ def test_an_image_that_comes_before_a_request_is_opened_is_not_lost(requests):
     assert early.image is None
 
 
-def test_the_image_whose_detections_come_is_used():
+def test_the_first_image_that_shows_the_most_objects_is_used():
     request = request_at(0.0)
     for second in range(1, MAX_IMAGES + 5):
         request.take_image(image(second))
-    request.choose_image(lambda stamp_ns: False)
     assert request.image.header.stamp.sec == 1
-    request.choose_image(lambda stamp_ns: stamp_ns >= 20 * 10**9)
-    assert request.image.header.stamp.sec == 20
+    for shown, second in (({}, 5), ({20: 1, 22: 1}, 20), ({20: 1, 22: 2}, 22)):
+        request.choose_image(lambda stamp_ns, shown=shown: shown.get(stamp_ns // 10**9, 0))
+        assert request.image.header.stamp.sec == second
+    # The image of a goal is the one to look at.
+    own = EstimationRequest(Estimate.Goal(image=image(3)), 10.0, lambda result: None)
+    own.choose_image(lambda stamp_ns: 1)
+    assert own.image.header.stamp.sec == 3
 
 
 @pytest.mark.parametrize("timeout", [-1.0, float("nan"), float("inf"), 1e9])
@@ -163,23 +167,56 @@ def test_timeouts_that_make_no_sense_are_refused(requests, timeout):
         Caller(requests, timeout)
 
 
-def message(stamp: int, *names: str) -> Instance2DArray:
+class Clock:
+    """Stands in for time.monotonic."""
+
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def newest(clock) -> NewestDetections:
+    return NewestDetections(clock)
+
+
+def message(stamp: float, *names: str, scores: tuple[float, ...] = (), boxes: tuple = ()) -> Instance2DArray:
+    """Return detections of an image of 20x20 pixels; by default each is a box over its whole."""
     header = Header()
-    header.stamp.sec = stamp
-    return Instance2DArray(header=header, instances=[Instance2D(class_id=name) for name in names])
+    header.stamp.sec, header.stamp.nanosec = int(stamp), round(stamp % 1 * 1e9)
+    instances = []
+    for n, name in enumerate(names):
+        x, y, side = boxes[n] if boxes else (0, 0, 20)
+        roi = RegionOfInterest(x_offset=x, y_offset=y, width=side, height=side)
+        score = scores[n] if scores else 0.5
+        instances.append(Instance2D(class_id=name, score=score, roi=roi, instance=-1))
+    return Instance2DArray(header=header, instances=instances)
 
 
-def test_the_newest_detections_of_each_class_are_known_and_no_more():
-    newest = NewestDetections()
+def test_the_newest_detections_of_each_class_are_known_and_no_more(newest):
     newest.add(message(1, "mug", "can"))
     newest.add(message(2, "can"))
     assert {name: d.stamp_ns // 10**9 for name, d in newest.by_class().items()} == {"mug": 1, "can": 2}
-    assert newest.of_stamp(2 * 10**9).message.instances[0].class_id == "can"
-    assert newest.of_stamp(3 * 10**9) is None
+    assert [d.names for d in newest.of_stamp(2 * 10**9)] == [{"can"}]
+    assert newest.of_stamp(3 * 10**9) == []
     for number in range(3 * MAX_CLASSES):
         newest.add(message(3, f"class {number}", "x" * 100_000))
     assert len(newest.by_class()) == MAX_CLASSES
+    assert len(newest.of_stamp(3 * 10**9)) == MAX_OF_STAMP
     assert "x" * 100_000 not in newest.by_class()
+
+
+def test_messages_of_detections_are_kept_by_their_stamps_and_no_more(newest):
+    for second in range(1, MAX_STAMPS + 2):
+        newest.add(message(second, "mug"))
+    assert newest.of_stamp(10**9) == []
+    assert newest.of_stamp(2 * 10**9) != []
 
 
 def label_map(encoding: str = "mono8") -> Image:
@@ -191,47 +228,62 @@ def label_map(encoding: str = "mono8") -> Image:
 
 
 class Library:
-    """Knows the mug alone."""
+    """Knows the mug and the can."""
 
-    ids = ("mug",)
+    ids = ("can", "mug")
 
     def resolve(self, class_id: str) -> str:
-        if class_id != "mug":
+        if class_id not in self.ids:
             raise VPOGError(f"no object is called '{class_id}'")
         return class_id
 
 
-def found_for(newest: NewestDetections, second: int, waited_s: float, **settings) -> RequestedObjects:
-    """Find what a request for the mug uses in an image of 20x20 pixels, `waited_s` after it came."""
-    header = Header()
-    header.stamp.sec = second
-    detections = RequestDetections(Library, lambda name: "", dict, newest)
-    camera = Camera(np.array([[20.0, 0, 10], [0, 20, 10], [0, 0, 1]]), 20, 20)
-    return detections.find(Estimate.Goal(objects=["mug"]), header, camera, waited_s, Settings(**settings))
+class Asked:
+    """Finds what requests use in images of 20x20 pixels."""
+
+    def __init__(self, newest: NewestDetections, tracked=dict) -> None:
+        self.detections = RequestDetections(Library, lambda name: "", dict, newest, tracked)
+
+    def __call__(
+        self, second: float, waited_s: float, objects: tuple[str, ...] = ("mug",), **settings
+    ) -> RequestedObjects:
+        """Find what a request uses in the image of a second, `waited_s` after it came."""
+        header = message(second).header
+        camera = Camera(np.array([[20.0, 0, 10], [0, 20, 10], [0, 0, 1]]), 20, 20)
+        goal = Estimate.Goal(objects=objects)
+        return self.detections.find(goal, header, camera, waited_s, Settings(**settings))
+
+    def num_shown(self, second: float, objects: tuple[str, ...] = ("mug",), **settings) -> int:
+        goal, stamp_ns = Estimate.Goal(objects=objects), round(second * 1e9)
+        return self.detections.num_shown(goal, stamp_ns, Settings(**settings))
 
 
-def labelled() -> NewestDetections:
+@pytest.fixture
+def asked(newest) -> Asked:
+    return Asked(newest)
+
+
+@pytest.fixture
+def labelled(newest) -> NewestDetections:
     """Return what a detector has sent: a label map of second 1 that shows the mug."""
-    newest = NewestDetections()
     newest.label_maps = LabelMapReader({3: "mug"})
     newest.add(label_map())
     return newest
 
 
 @pytest.mark.parametrize("second", [1, 2])
-def test_label_maps_tell_where_to_look_as_other_detections_do(second):
-    asked = found_for(labelled(), second, waited_s=3.0)
-    (mug,) = asked.detections
+def test_label_maps_tell_where_to_look_as_other_detections_do(labelled, second):
+    found = Asked(labelled)(second, waited_s=3.0)
+    (mug,) = found.detections
     assert mug.box.tolist() == [9.5, -0.5, 19.5, 19.5]
     assert mug.mask[:, 10:].all()
-    assert asked.ages == ({} if second == 1 else {"mug": 1.0})
+    assert found.ages == ({} if second == 1 else {"mug": 1.0})
 
 
-def test_a_broken_label_map_hinders_no_callback_and_is_told_to_who_asks():
-    newest = NewestDetections()
+def test_a_broken_label_map_hinders_no_callback_and_is_told_to_who_asks(newest, asked):
     newest.add(label_map("rgb8"))
     with pytest.raises(VPOGError, match="encoding 'rgb8'"):
-        found_for(newest, 1, waited_s=3.0)
+        asked(1, waited_s=3.0)
 
 
 @pytest.mark.parametrize(
@@ -244,24 +296,103 @@ def test_a_broken_label_map_hinders_no_callback_and_is_told_to_who_asks():
         (1, 0.0, 0.0, False, 0.0),
     ],
 )
-def test_how_long_is_waited_for_detections_of_the_image(second, waited_s, oldest_s, waits, age):
-    asked = found_for(labelled(), second, waited_s, max_detection_age=oldest_s)
-    assert bool(asked.waits_for) == (waits or not asked.detections)
-    assert [asked.ages.get("mug", 0.0) for _ in asked.detections] == ([] if age is None else [age])
+def test_how_long_is_waited_for_detections_of_the_image(labelled, second, waited_s, oldest_s, waits, age):
+    found = Asked(labelled)(second, waited_s, max_detection_age=oldest_s)
+    assert bool(found.waits_for) == (waits or not found.detections)
+    assert [found.ages.get("mug", 0.0) for _ in found.detections] == ([] if age is None else [age])
 
 
-def test_an_object_that_its_detector_does_not_see_is_not_waited_for_long():
-    newest = NewestDetections()
+def test_an_object_that_its_detector_does_not_see_is_not_waited_for_long(newest, asked, clock):
     newest.add(message(1, "can"))
-    assert found_for(newest, 1, GRACE_S - 0.1).waits_for
-    asked = found_for(newest, 1, GRACE_S + 0.1)
-    assert not asked.waits_for
-    assert [m.class_id for m in asked.missing] == ["mug"]
+    # A slow detector's first detections come late: those of a later image are waited for from then on.
+    assert asked(1, waited_s=5.0).waits_for
+    clock.now += GRACE_S + 0.1
+    found = asked(1, waited_s=5.0)
+    assert not found.waits_for
+    (row,) = found.missing
+    assert (row.class_id, row.reason[:63]) == (
+        "mug", "No detection of mug has come, and detections of can have (a nam",
+    )  # fmt: skip
 
 
-def test_messages_of_detections_are_kept_by_their_stamps_and_no_more():
-    newest = NewestDetections()
-    for second in range(1, MAX_MESSAGES + 2):
-        newest.add(message(second, "mug"))
-    assert newest.of_stamp(10**9) is None
-    assert newest.of_stamp(2 * 10**9) is not None
+def test_images_that_show_more_of_the_objects_count_more(newest, asked):
+    newest.add(message(1))
+    newest.add(message(2, "mug", "cup"))
+    newest.add(message(3, "can", "mug", "mug"))
+    both = ("mug", "can")
+    assert [asked.num_shown(second, both) for second in range(5)] == [-1, 0, 1, 2, -1]
+    assert [asked.num_shown(second, ()) for second in range(5)] == [-1, 0, 1, 1, -1]
+
+
+@pytest.mark.parametrize("names", [(), ("cup",)])
+def test_without_names_an_image_that_shows_no_object_is_told_why(newest, asked, clock, names):
+    newest.add(message(0.5, "mug"))
+    newest.add(message(1, *names))
+    assert asked(1, 5.0, objects=()).waits_for
+    clock.now += GRACE_S + 0.1
+    found = asked(1, 5.0, objects=())
+    assert (found.waits_for, found.detections, found.missing) == ("", [], [])
+    (remark,) = found.remarks
+    assert remark.startswith("Detections of class 'cup' are left out" if names else "The detections of the")
+
+
+def test_the_detections_of_several_detectors_are_used_together(labelled, clock):
+    newest, asked = labelled, Asked(labelled)
+    # No other detector has been heard of.
+    assert [d.class_id for d in asked(1, 0.0, objects=()).detections] == ["mug"]
+    newest.add(message(0.5, "can"))
+    # Now one has, and is waited for.
+    assert asked(1, 0.1, objects=()).waits_for
+    newest.add(message(1, "can", "mug"))
+    found = asked(1, 0.1, objects=())
+    assert (found.waits_for, sorted(d.class_id for d in found.detections)) == ("", ["can", "mug"])
+    # One that has fallen silent is waited for no longer.
+    clock.now += RECENT_S + 1.0
+    newest.add(message(3, "can"))
+    assert not asked(3, 0.1, objects=()).waits_for
+
+
+def test_stamps_that_nearly_meet_are_those_of_the_image(newest, asked):
+    newest.add(message(1.003, "mug"))
+    assert asked(1, 1.0, max_detection_age=0.0).waits_for
+    found = asked(1, 0.0, max_detection_age=0.0, stamp_tolerance=0.05)
+    assert (len(found.detections), found.ages) == (1, {})
+    assert asked.num_shown(1, stamp_tolerance=0.05) == 1
+
+
+def test_other_objects_do_not_count_against_the_limit_and_what_is_over_it_is_told(newest, asked):
+    newest.add(message(1, *["can"] * 20, "mug", "mug", scores=(*[0.9] * 20, 0.6, 0.7)))
+    assert [d.class_id for d in asked(1, 0.0, max_detections=16).detections] == ["mug", "mug"]
+    found = asked(1, 0.0, objects=("mug", "can"), max_detections=21)
+    assert len(found.detections) == 21
+    (left_out,) = found.missing
+    assert (left_out.class_id, "21 detections have better scores" in left_out.reason) == ("mug", True)
+
+
+def test_boxes_of_the_request_itself_are_all_used(asked):
+    instances = message(1, *["mug"] * 20).instances
+    camera = Camera(np.array([[20.0, 0, 10], [0, 20, 10], [0, 0, 1]]), 20, 20)
+    goal = Estimate.Goal(instances=instances)
+    found = asked.detections.find(goal, Header(), camera, 0.0, Settings(max_detections=2))
+    assert (len(found.detections), found.missing) == (20, [])
+
+
+LEFT, RIGHT = (0, 0, 6), (12, 12, 6)
+
+
+def boxes_by_number(found: RequestedObjects) -> dict[int, float]:
+    return {d.instance: d.box[0] for d in found.detections}
+
+
+def test_objects_keep_their_numbers_from_request_to_request(newest, asked):
+    newest.add(message(1, "mug", "mug", scores=(0.9, 0.8), boxes=(LEFT, RIGHT)))
+    before = boxes_by_number(asked(1, 0.0))
+    newest.add(message(2, "mug", "mug", scores=(0.9, 0.8), boxes=(RIGHT, LEFT)))
+    assert boxes_by_number(asked(2, 0.0)) == before == {0: -0.5, 1: 11.5}
+
+
+def test_tracked_objects_have_the_numbers_of_their_tracks(newest):
+    tracked = {("mug", 4): np.array([11.0, 11.0, 18.0, 18.0]), ("mug", 7): np.array([0.0, 0.0, 6.0, 6.0])}
+    asked = Asked(newest, lambda: tracked)
+    newest.add(message(1, "mug", "mug", boxes=(LEFT, RIGHT)))
+    assert boxes_by_number(asked(1, 0.0)) == {7: -0.5, 4: 11.5}

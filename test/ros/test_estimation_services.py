@@ -10,7 +10,8 @@ import rclpy
 from sensor_msgs.msg import Image
 from vpog_ros.action import Estimate
 
-from vpog_ros.estimation_request import OpenRequests, refusal
+from vpog_ros.diagnostics import Statistics
+from vpog_ros.estimation_request import CANCELLED, OpenRequests, refusal
 from vpog_ros.estimation_services import EstimationServices
 
 from .goals import Asker
@@ -36,12 +37,19 @@ def test_an_image_taken_when_a_goal_is_accepted_is_used(server, client):
         requests.add_image(taken)
         return 10.0
 
-    services, asker = EstimationServices(server, requests, timeout_s), Asker(client)
+    statistics = Statistics()
+    services, asker = EstimationServices(server, requests, timeout_s, statistics), Asker(client)
     handle = asker.send(Estimate.Goal())
     assert client.spin_until(requests.open, 20.0)
     (request,) = requests.open()
     assert request.image is taken
     request.answer(refusal("This test has no estimator."))
     assert asker.result(handle, 20.0)[1].message == "This test has no estimator."
+    assert (statistics.last_error, statistics.failures["request"]) == ("This test has no estimator.", 1)
+    # A goal that its caller cancels has not failed.
+    handle = asker.send(Estimate.Goal())
+    handle.cancel_goal_async()
+    assert asker.result(handle, 20.0)[1].message == CANCELLED
+    assert statistics.failures["request"] == 1
     asker.action.destroy()
     services.destroy()

@@ -85,7 +85,7 @@ def process(node):
             node, node._estimator, sink, Statistics(), notices, FrameBuffer(), node._known_plane
         )
         stamp_ns = image.header.stamp.sec * 1_000_000_000 + image.header.stamp.nanosec
-        processor.camera_infos.add(info)
+        processor.views.camera_infos.add(info)
         try:
             processor.process(Frame(stamp_ns, image, detections))
         except VPOGError as error:

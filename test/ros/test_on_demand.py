@@ -22,6 +22,7 @@ from vpog_core.messages.reading import stamp_to_ns
 from vpog_core.objects.mesh import save_mesh
 from vpog_core.synthetic.objects import make_object
 from vpog_core.synthetic.scene import make_scene
+from vpog_core.types import Detection
 
 from .goals import ONBOARDING_S, Asker, activity_of, assert_right, carton, goal_of, listed, pot
 
@@ -137,6 +138,31 @@ def test_without_detections_of_the_image_the_newest_are_used(asker, frame):
     (pose,) = result.poses.poses
     assert not pose.detected
     assert 0.0 < pose.detection_age < 5.0
+
+
+def test_the_image_in_which_the_object_is_detected_is_used(asker, frame):
+    """The detector sees nothing in the first image, and the carton in the next one."""
+    client = asker.client
+    handle = asker.send(Estimate.Goal(objects=["carton"]))
+    client.send(*frame_of(frame), [])
+    stamp = client.send(*frame_of(frame), [carton(frame)])
+    status, result = asker.result(handle, 60.0)
+    assert status == SUCCEEDED, result.message
+    assert stamp_to_ns(result.poses.header.stamp) == stamp
+    assert result.poses.poses[0].detected
+
+
+def test_a_class_that_no_object_has_is_named_in_the_result_and_on_diagnostics(asker, frame):
+    client = asker.client
+    handle = asker.send(Estimate.Goal())
+    client.send(*frame_of(frame), [Detection("cup", frame[0].boxes_visible[0], 0.9)])
+    status, result = asker.result(handle, 60.0)
+    assert status == ABORTED
+    assert (
+        "No pose was found. Detections of class 'cup' are left out: no object is called so" in result.message
+    )
+    assert client.spin_until(lambda: client.diagnosis()["last error"] == result.message, 10.0)
+    assert int(client.diagnosis()["failures, request"]) >= 1
 
 
 def test_a_cancelled_goal_ends_within_a_second_and_topics_go_on(asker, frame):

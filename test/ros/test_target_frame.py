@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -47,7 +48,7 @@ def estimate() -> PoseEstimate:
 def test_poses_and_their_covariance_are_turned(tf2, estimate):
     estimate.alternatives = [replace(estimate)]
     frame = TargetFrame(Transforms(node()), "map")
-    (found,), header = frame.of([estimate], HEADER)
+    (found,), header = frame.of([estimate], HEADER, 0.1)
     assert (header.frame_id, header.stamp) == ("map", HEADER.stamp)
     for T in (found.T_cam_obj, *found.samples, found.alternatives[0].T_cam_obj):
         np.testing.assert_allclose(T, T_MAP_CAM @ estimate.T_cam_obj, atol=1e-12)
@@ -67,18 +68,27 @@ def test_poses_and_their_covariance_are_turned(tf2, estimate):
 def test_a_frame_that_is_not_there_is_one_sentence(tf2, estimate, target, second, why):
     header = Header(frame_id="camera")
     header.stamp.sec = second
-    with pytest.raises(VPOGError, match=f"No transform from 'camera' to '{target}'.*{why}"):
-        TargetFrame(Transforms(node()), target).of([estimate], header)
+    frame, sentence = (
+        TargetFrame(Transforms(node()), target),
+        f"No transform from 'camera' to '{target}'.*{why}",
+    )
+    with pytest.raises(VPOGError, match=sentence):
+        frame.of([estimate], header, 0.1)
+    # A request may wait for it.
+    assert re.match(sentence, frame.trouble(header))
+    assert TargetFrame(Transforms(node()), "map").trouble(HEADER) == ""
 
 
 def test_images_without_a_frame_are_named(tf2, estimate):
     with pytest.raises(VPOGError, match="the images have no frame_id"):
-        TargetFrame(Transforms(node()), "map").of([estimate], Header())
+        TargetFrame(Transforms(node()), "map").of([estimate], Header(), 0.1)
+    # To wait for it is of no use.
+    assert TargetFrame(Transforms(node()), "map").trouble(Header()) == ""
 
 
 @pytest.mark.parametrize("frame", ["", "camera"])
 def test_the_camera_s_own_frame_needs_no_transform(tf2, estimate, frame):
-    assert TargetFrame(Transforms(node()), frame).of([estimate], HEADER) == ([estimate], HEADER)
+    assert TargetFrame(Transforms(node()), frame).of([estimate], HEADER, 0.1) == ([estimate], HEADER)
 
 
 def test_one_listener_serves_all_lookups_until_it_is_ended(monkeypatch):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -75,6 +75,14 @@ class DetectionReader:
         """Read detections of another library's objects from now on; numbers are kept."""
         self._library, self._left_out = library, frozenset(left_out)
 
+    def renumber(self, boxes: Mapping[tuple[str, int], np.ndarray]) -> None:
+        """Number the objects of some classes by where they are known to be, not by the last image.
+
+        Args:
+            boxes: [4] (x0, y0, x1, y1), pixels, by class and number.
+        """
+        self._numbers.replace(boxes)
+
     def read(
         self,
         message,
@@ -83,6 +91,7 @@ class DetectionReader:
         most: int,
         numbered: bool = True,
         limited_by: str = "max_detections",
+        only: Collection[str] = (),
     ) -> tuple[list[Detection], list[str]]:
         """Read the best detections of known objects, and a sentence for each that is broken.
 
@@ -93,6 +102,7 @@ class DetectionReader:
             numbered: objects of a class are numbered here, by where they were in the last image; False: what
                 the detector does not number is left to a tracker, as `NO_NUMBER`.
             limited_by: the parameter that `most` comes from.
+            only: the objects whose detections are read; empty: all.
 
         Raises:
             VPOGError: a label map that holds no labels.
@@ -100,7 +110,10 @@ class DetectionReader:
         is_label_map = hasattr(message, "encoding")
         found = self._of_labels(message) if is_label_map else read_detections(message)
         candidates = [self._candidate(item) for item in found]
-        known = sorted((c for c in candidates if c is not None), key=lambda c: -c.score)
+        known = sorted(
+            (c for c in candidates if c is not None and (not only or c.object_id in only)),
+            key=lambda c: -c.score,
+        )
         usable, refused = [], []
         for candidate in self._within_limit(known, most, limited_by):
             try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
@@ -48,6 +48,17 @@ class InstanceNumbers:
             np.clip(np.nan_to_num(box), -MAX_COORDINATE, MAX_COORDINATE),
             self._frame,
         )
+
+    def replace(self, boxes: Mapping[tuple[str, int], np.ndarray]) -> None:
+        """Forget where the objects of some classes were, and store where they are now.
+
+        Args:
+            boxes: [4] (x0, y0, x1, y1), pixels, by class and number.
+        """
+        for class_id, _ in boxes:
+            self._seen.pop(class_id, None)
+        for (class_id, number), box in boxes.items():
+            self.keep(class_id, number, box)
 
     def assign(self, class_id: str, given: Sequence[int | None], boxes: Sequence[np.ndarray]) -> list[int]:
         """Return the numbers of all detections of one class in this frame.
