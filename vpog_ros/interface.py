@@ -151,8 +151,8 @@ SERVICES = (
     Row(
         "~/list_objects",
         "vpog_ros/srv/ListObjects",
-        "The objects, each with its state (ready, onboarding, cached, not_onboarded, left_out), diameter and "
-        "symmetry.",
+        "The objects, each with its state (ready, onboarding, cached, not_onboarded, left_out), diameter, "
+        "box and symmetry.",
     ),
     Row(
         "~/add_object",

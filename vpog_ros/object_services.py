@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
+import numpy as np
+from geometry_msgs.msg import Point, Vector3
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from std_srvs.srv import Trigger
 
@@ -98,6 +100,9 @@ def _info(store, object_id: str, waiting: set[str]) -> ObjectInfo:
     elif store.is_open(object_id):
         info.state = ObjectInfo.READY
         info.diameter = store.get(object_id).templates.diameter
+        mesh = store.library.mesh(object_id)
+        info.center = Point(**dict(zip("xyz", mesh.center.tolist(), strict=True)))
+        info.size = Vector3(**dict(zip("xyz", np.ptp(mesh.bounds, axis=0).tolist(), strict=True)))
     else:
         info.state = ObjectInfo.CACHED if store.is_cached(object_id) else ObjectInfo.NOT_ONBOARDED
     return info

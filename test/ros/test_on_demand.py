@@ -7,6 +7,7 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 pytest.importorskip("rclpy.action")
@@ -73,7 +74,7 @@ def asker(node, client):
     asker.action.destroy()
 
 
-def test_an_object_is_onboarded_when_it_is_first_asked_for(asker, frame, node):
+def test_an_object_is_onboarded_when_it_is_first_asked_for(asker, frame, meshes):
     """The image lies in the goal; the box has no name, as the goal names one object."""
     assert listed(asker.client)["carton"].state == "not_onboarded"
     goal = goal_of(frame, [carton(frame, "")], objects=["parcel"], timeout=ONBOARDING_S)
@@ -96,6 +97,10 @@ def test_an_object_is_onboarded_when_it_is_first_asked_for(asker, frame, node):
     info = listed(asker.client)["carton"]
     assert (info.state, info.aliases, info.symmetry) == ("ready", ["parcel"], "{}")
     assert info.diameter > 0.01
+    # The box around the mesh, which is stored in single precision.
+    mesh = meshes[0]
+    assert [info.center.x, info.center.y, info.center.z] == pytest.approx(mesh.center, abs=1e-6)
+    assert [info.size.x, info.size.y, info.size.z] == pytest.approx(np.ptp(mesh.bounds, axis=0), abs=1e-6)
 
 
 def test_a_goal_takes_the_next_frame_and_its_detections(asker, frame):
