@@ -10,7 +10,7 @@ from vpog_core.inference.correspondence import (
     merged,
 )
 from vpog_core.inference.options import Options
-from vpog_core.models.flow_head import Flow
+from vpog_core.models.flow_head import MatchedPixels
 from vpog_core.models.vpog_model import Matches
 from vpog_core.types import VPOGError
 
@@ -174,12 +174,9 @@ class FixedFlow:
     def __init__(self, flow):
         self.value = torch.tensor(flow)
 
-    def flow(self, matches, index):
+    def flow_where(self, matches, index, wanted):
         shape = index.shape
-        return Flow(
-            self.value.expand(*shape, 16, 16, 2), torch.zeros(*shape, 16, 16),
-            torch.zeros(*shape, 16, 144), torch.zeros(*shape, 16, 2),
-        )  # fmt: skip
+        return MatchedPixels(self.value.expand(*shape, 16, 16, 2), torch.full((*shape, 16, 16), 0.5))
 
 
 def matches_of(logits):
@@ -231,11 +228,13 @@ def test_soft_places_are_the_mean_over_neighbouring_patches():
 @pytest.mark.parametrize("added", [1, 3])
 def test_unseen_is_what_all_added_tokens_say_together(added):
     logits = torch.full((1, 1, 9, 9 + added), -30.0)
-    logits[..., 4] = float(np.log(0.4))
-    logits[..., 9:] = float(np.log(0.6 / added))
+    logits[:, :, 0, 4], logits[:, :, 0, 9:] = float(np.log(0.6)), float(np.log(0.4 / added))
+    logits[:, :, 1:, 4], logits[:, :, 1:, 9:] = float(np.log(0.4)), float(np.log(0.6 / added))
     match = dense_matches(FixedFlow([0.0, 0.0]), matches_of(logits))[0]
-    assert not match.seen.any()
-    np.testing.assert_allclose(match.confidence, 0.5 * 0.4, atol=1e-4)
+    assert match.seen[0, :16, :16].all()
+    np.testing.assert_allclose(match.confidence[0, :16, :16], 0.5 * 0.6, atol=1e-4)
+    assert match.seen.sum() == 256
+    assert not match.confidence[~match.seen].any()
 
 
 def test_confidence_falls_with_doubt():

@@ -17,7 +17,7 @@ from vpog_core.inference.onboarding import ROLLS, Cluster, OnboardedObject, roll
 from vpog_core.inference.options import Options
 from vpog_core.inference.pose_solver import draw_samples, solve, solve_all
 from vpog_core.inference.rendered_cluster import cluster_at_pose
-from vpog_core.models.flow_head import Flow
+from vpog_core.models.flow_head import MatchedPixels
 from vpog_core.models.vpog_model import Matches
 from vpog_core.objects.renderer import Renderer
 from vpog_core.objects.template_set import template_camera
@@ -57,10 +57,8 @@ class Oracle:
         logits = 30.0 * torch.nn.functional.one_hot(classes, q + 1).float()
         return Matches(logits, torch.zeros(b, q, 1), torch.zeros(b, s, q, 1), torch.zeros(0), torch.zeros(0))
 
-    def flow(self, matches: Matches, index: torch.Tensor) -> Flow:
-        confidence = torch.where(self.labels.seen, 12.0, -12.0)
-        none = torch.zeros(0)
-        return Flow(self.labels.flow, confidence, none, none)
+    def flow_where(self, matches: Matches, index: torch.Tensor, wanted: torch.Tensor) -> MatchedPixels:
+        return MatchedPixels(self.labels.flow, torch.where(self.labels.seen, 12.0, -12.0).sigmoid())
 
 
 @dataclass

@@ -63,10 +63,10 @@ class Work:
         for step, name in (
             ("encode", "encode"),
             ("match", "match"),
-            ("flow", "flow"),
             ("retrieve", "describe"),
         ):
             monkeypatch.setattr(VPOGModel, name, self._counted(getattr(VPOGModel, name), step))
+        monkeypatch.setattr(VPOGModel, "flow_of_pairs", self._of_pairs(VPOGModel.flow_of_pairs))
         monkeypatch.setattr(RefinerNet, "forward", self._counted(RefinerNet.forward, "compare"))
         for name in ("render", "render_rgb"):
             monkeypatch.setattr(Renderer, name, self._render(getattr(Renderer, name)))
@@ -89,6 +89,14 @@ class Work:
             self.calls += 1
             self.done[step] += len(getattr(first, "tokens", getattr(first, "logits", first)))
             return method(network, first, *others)
+
+        return counted
+
+    def _of_pairs(self, method):
+        def counted(network, matches, pairs):
+            self.calls += 1
+            self.done["flow"] += len(pairs) / matches.logits[0].shape[:2].numel()
+            return method(network, matches, pairs)
 
         return counted
 

@@ -185,6 +185,31 @@ def test_every_number_learns(small_config, from_stem):
     assert [name for name, g in gradients.items() if not g.min() > 0] == []
 
 
+@torch.no_grad()
+def test_flow_of_some_patches_is_theirs_and_nothing_else_is_computed(model, config, monkeypatch):
+    torch.manual_seed(0)
+    n = config.num_patches
+    encoded = model.encode(torch.rand(6, 3, 112, 112))
+    matches = model.match(
+        encoded[:2],
+        encoded[2:].map(lambda v: v.unflatten(0, (2, 2))),
+        F.normalize(torch.randn(2, 2, 3), dim=-1),
+    )
+    index, wanted = torch.randint(0, n, (2, 2, n)), torch.rand(2, 2, n) < 0.3
+    flow, computed, pairs = model.flow(matches, index), [], model.flow_head.pairs
+    monkeypatch.setattr(
+        model.flow_head, "pairs", lambda *args: computed.append(len(args[-1])) or pairs(*args)
+    )
+    some = model.flow_where(matches, index, wanted)
+    assert computed == [int(wanted.sum())]
+    # Products of another number of rows may be summed in another order.
+    torch.testing.assert_close(some.flow[wanted], flow.flow[wanted], atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(some.confidence[wanted], flow.confidence[wanted], atol=1e-6, rtol=1e-5)
+    assert not some.flow[~wanted].any()
+    assert not some.confidence[~wanted].any()
+    assert not model.flow_where(matches, index, torch.zeros_like(wanted)).flow.any()
+
+
 @pytest.mark.parametrize("name", sorted(PRESETS))
 def test_every_preset_fits_together(name):
     """One pass of shapes alone runs on torch's meta device."""

@@ -23,8 +23,9 @@ class DenseMatch:
     """Holds the match of a crop with S templates, pixel by pixel; P is the crop's side.
 
     Attributes:
-        in_template: [S, P, P, 2] float32, template pixel (x, y) each crop pixel is seen at.
-        confidence: [S, P, P] float32, 0..1: that it is seen there, and to two pixels.
+        in_template: [S, P, P, 2] float32, template pixel (x, y) each crop pixel is seen at; of no meaning
+            where it is not seen.
+        confidence: [S, P, P] float32, 0..1: that it is seen there, and to two pixels; 0 where it is not seen.
         seen: [S, P, P] bool: the patch is more likely seen than not.
     """
 
@@ -75,19 +76,21 @@ def dense_tensors(
     probability = matches.logits.float().softmax(dim=-1)
     seen = 1.0 - probability[..., patches:].sum(dim=-1)
     likely, index = _likeliest(probability[..., :patches], match_patches)
+    is_seen = seen > 0.5
     # Average the flow inside the likeliest patches, weighted by their probabilities.
     side = round(patches**0.5)
     in_template, confidence = 0.0, 0.0
     for weight, one in zip(
         (likely / likely.sum(dim=-1, keepdim=True)).unbind(-1), index.unbind(-1), strict=True
     ):
-        flow = model.flow(matches, one)
+        flow = model.flow_where(matches, one, is_seen)
         in_template = in_template + weight[..., None, None, None] * _places(one, flow.flow, side)
         confidence = confidence + weight[..., None, None] * flow.confidence
     # Multiply confidences: of the flow, that the patch is seen, and that it is seen in the chosen patches.
     chosen = likely.sum(dim=-1) / seen.clamp_min(1e-6)
-    confidence = confidence * (seen * chosen.clamp(0.0, 1.0).sqrt())[..., None, None]
-    is_seen = (seen > 0.5)[..., None, None].expand_as(confidence)
+    certain = torch.where(is_seen, seen * chosen.clamp(0.0, 1.0).sqrt(), 0.0)
+    confidence = confidence * certain[..., None, None]
+    is_seen = is_seen[..., None, None].expand_as(confidence)
     return tuple(_join_patches(v, side) for v in (in_template, confidence, is_seen))
 
 

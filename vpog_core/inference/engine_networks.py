@@ -42,6 +42,10 @@ class EngineModel:
         m = matches
         return MatchedPixels(*self._flow(m.query, m.templates, m.query_fine, m.template_fine, index))
 
+    def flow_where(self, matches: Matches, index: Tensor, wanted: Tensor) -> MatchedPixels | Flow:
+        """Find the flow of all matched patches, wanted or not: the engine's step has fixed shapes."""
+        return self.flow(matches, index)
+
 
 class EngineRefiner:
     """Compares renders with images by an engine; all else is the refiner's own.

@@ -15,7 +15,7 @@ from vpog_core.models.classification_head import ClassificationHead
 from vpog_core.models.config import VPOGConfig
 from vpog_core.models.efficientnet_lite import CHANNELS, EfficientNetLite
 from vpog_core.models.encoder import Encoder
-from vpog_core.models.flow_head import Flow, FlowHead
+from vpog_core.models.flow_head import Flow, FlowHead, MatchedPixels
 from vpog_core.models.retrieval_head import RetrievalHead
 from vpog_core.models.stem import ConvStem
 from vpog_core.models.token_manager import TokenManager
@@ -180,6 +180,25 @@ class VPOGModel(nn.Module):
         m = matches
         return self.flow_head.matched(m.query, m.templates, m.query_fine, m.template_fine, index)
 
+    def flow_where(self, matches: Matches, index: Tensor, wanted: Tensor) -> MatchedPixels:
+        """Compute flow and confidence as `flow` does, of those query patches at least that are wanted.
+
+        On a CPU the others are left out, and zero; on a GPU to look for them would take longer.
+
+        Args:
+            wanted: [B, S, Nq] bool.
+
+        Raises:
+            VPOGError: as `flow`.
+        """
+        if not wanted.is_cpu:
+            flow = self.flow(matches, index)
+            return MatchedPixels(flow.flow, flow.confidence)
+        check_index(index, matches.templates)
+        pairs = torch.cat((wanted.nonzero(), index[wanted][:, None]), dim=1)
+        flow = self.flow_of_pairs(matches, pairs)
+        return MatchedPixels(_spread(flow.flow, wanted), _spread(flow.confidence, wanted))
+
     def flow_of_pairs(self, matches: Matches, pairs: Tensor) -> Flow:
         """Compute flow [P, ...] of pairs [P, 4] (batch, template, query patch, template patch).
 
@@ -198,3 +217,10 @@ class VPOGModel(nn.Module):
 def _retrieved(encoded: Encoded) -> Tensor:
     """Return what retrieval reads of an encoding [..., Nq, D (+ B)]: tokens, and features of the backbone."""
     return encoded.tokens if encoded.backbone is None else torch.cat((encoded.tokens, encoded.backbone), -1)
+
+
+def _spread(values: Tensor, where: Tensor) -> Tensor:
+    """Return zeros [..., *] with values [P, *] in the P places that are true in a mask [...]."""
+    spread = values.new_zeros(*where.shape, *values.shape[1:])
+    spread[where] = values
+    return spread

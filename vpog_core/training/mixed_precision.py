@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 NETWORK_METHODS = (
-    "encode", "describe", "describe_templates", "match", "encoder_logits", "flow", "flow_of_pairs", "trace",
+    "encode", "describe", "describe_templates", "match", "encoder_logits", "flow", "flow_where",
+    "flow_of_pairs", "trace",
 )  # fmt: skip
 """The methods of both networks that run in the trainer's precision."""
 
