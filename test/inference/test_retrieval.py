@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from vpog_core.geometry.se3 import rotation_angle
+from vpog_core.geometry.se3 import rotation_angle, rotation_z
 from vpog_core.inference.crop import crop_detection
 from vpog_core.inference.networks import DEFAULT_WEIGHTS
 from vpog_core.inference.onboarding import (
@@ -15,7 +15,7 @@ from vpog_core.inference.onboarding import (
     roll_angle,
     rotate_image,
 )
-from vpog_core.inference.retrieval import SEPARATION, best_views, template_logits
+from vpog_core.inference.retrieval import MAX_TRIED, SEPARATION, any_view, best_views, template_logits
 from vpog_core.models.checkpoint import load_weights
 from vpog_core.models.retrieval_head import Placement, placements
 from vpog_core.objects.renderer import Renderer
@@ -58,6 +58,40 @@ def test_nothing_better_is_passed_over(described):
         R = described.rotation(view, roll_index)
         near = min(rotation_angle(R, described.rotation(h.view, h.roll_index)) for h in found)
         assert (view, roll_index) in chosen or near <= SEPARATION
+
+
+def plain_best_views(logits, target, count, may_be_view):
+    """Compare each view with each one chosen before it."""
+    chosen, tried = [], 0
+    for index in np.argsort(-logits.ravel()):
+        view, roll_index = divmod(int(index), ROLLS)
+        R = target.rotation(view, roll_index)
+        if not may_be_view(R):
+            continue
+        tried += 1
+        if all(rotation_angle(R, target.rotation(*other)) > SEPARATION for other in chosen):
+            chosen.append((view, roll_index))
+        if len(chosen) == count or tried == MAX_TRIED:
+            break
+    return chosen
+
+
+@pytest.mark.parametrize("may_be_view", [any_view, lambda R: R[2, 2] > 0.3], ids=["any", "some"])
+@pytest.mark.parametrize("count", [1, 2, 6, 18, 500])
+def test_views_are_those_of_the_plain_rule(described, count, may_be_view):
+    rng = np.random.default_rng(count)
+    smooth = np.repeat(rng.normal(size=(162, 1)), ROLLS, axis=1) + 0.1 * rng.normal(size=(162, ROLLS))
+    for logits in (rng.normal(size=(162, ROLLS)), smooth, logits_of(described, 40, 2)):
+        found = best_views(logits, described, count, may_be_view)
+        plain = plain_best_views(logits, described, count, may_be_view)
+        assert [(h.view, h.roll_index) for h in found] == plain
+        assert [h.logit for h in found] == [float(logits[place]) for place in plain]
+
+
+def test_rotations_are_of_the_templates_at_their_rolls(described):
+    for view, roll_index in ((0, 0), (17, 3), (161, 11)):
+        R = rotation_z(roll_angle(roll_index)) @ described.templates.T_virt_obj[view][:3, :3]
+        np.testing.assert_allclose(described.rotation(view, roll_index), R, atol=1e-15)
 
 
 def test_descriptors_are_view_major(described):

@@ -6,6 +6,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import cv2
 import numpy as np
@@ -100,9 +101,15 @@ class OnboardedObject:
         roll = align_roll(self.templates.T_virt_obj[view][:3, :3], R_virt_obj)
         return self.cluster(view, round(roll / (2 * np.pi) * ROLLS) % ROLLS, size)
 
+    @cached_property
+    def rotations(self) -> np.ndarray:
+        """The rotations R_virt_obj [V, ROLLS, 3, 3] of all templates at all rolls."""
+        rolls = np.stack([rotation_z(roll_angle(roll_index)) for roll_index in range(ROLLS)])
+        return rolls @ self.templates.T_virt_obj[:, None, :3, :3]
+
     def rotation(self, view: int, roll_index: int) -> np.ndarray:
         """Return R_virt_obj [3, 3] of a template at a roll."""
-        return rotation_z(roll_angle(roll_index)) @ self.templates.T_virt_obj[view][:3, :3]
+        return self.rotations[view, roll_index]
 
     def neighbours(self, direction: np.ndarray, R_ref: np.ndarray, count: int) -> TemplateViews:
         """Return the `count` templates nearest to a direction [3], rotated to a reference R_ref [3, 3]."""

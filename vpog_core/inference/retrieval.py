@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from vpog_core.geometry.camera import warp
-from vpog_core.geometry.se3 import rotation_angle, rotation_z
+from vpog_core.geometry.se3 import rotation_z
 from vpog_core.inference.crop import Crop
 from vpog_core.inference.observation import Observation
 from vpog_core.inference.onboarding import CROP_TURNS, ROLLS, TEMPLATE_TURNS, OnboardedObject, roll_angle
@@ -80,21 +80,19 @@ def best_views(
     Args:
         logits: [V, ROLLS], see `template_logits`; may_be_view: tells which views are tried.
     """
-    logits = logits.ravel()
+    logits, rotations = logits.ravel(), target.rotations.reshape(-1, 3, 3)
+    # The trace of R_a^T R_b, 1 + 2 cos(angle), is the dot product of the rotations' numbers.
+    numbers, least_trace = rotations.reshape(-1, 9), 1.0 + 2.0 * np.cos(SEPARATION)
     chosen: list[RetrievedView] = []
-    tried = 0
+    tried, is_covered = 0, np.zeros(len(rotations), dtype=bool)
     for index in np.argsort(-logits):
-        view, roll_index = divmod(int(index), ROLLS)
-        if not may_be_view(target.rotation(view, roll_index)):
+        if not may_be_view(rotations[index]):
             continue
         tried += 1
-        if all(_is_separate(target, view, roll_index, other) for other in chosen):
+        if not is_covered[index]:
+            view, roll_index = divmod(int(index), ROLLS)
             chosen.append(RetrievedView(view, roll_index, float(logits[index])))
+            is_covered |= numbers @ numbers[index] >= least_trace
         if len(chosen) == count or tried == MAX_TRIED:
             break
     return chosen
-
-
-def _is_separate(target: OnboardedObject, view: int, roll_index: int, other: RetrievedView) -> bool:
-    R_other = target.rotation(other.view, other.roll_index)
-    return rotation_angle(target.rotation(view, roll_index), R_other) > SEPARATION
