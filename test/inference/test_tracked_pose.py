@@ -18,6 +18,7 @@ from vpog_core.inference.observation import Observation
 from vpog_core.inference.options import DEFAULT_TRACKER_SETTINGS
 from vpog_core.inference.query import Prior, Query
 from vpog_core.models.checkpoint import load_refiner
+from vpog_core.objects.recent_renders import RecentRenders
 from vpog_core.objects.renderer import Light, Renderer
 from vpog_core.synthetic.objects import make_object
 from vpog_core.types import Camera, Detection
@@ -67,7 +68,8 @@ def follow(
         DETECTION, crop_detection(image, CAMERA, DETECTION, 112), Observation(image, CAMERA), None,
         Symmetry.none(), Prior(T_before, 0.4, T_turned=T_turned),
     )  # fmt: skip
-    return tracked_pose.follow(refiner, [query], lambda _: renderer, calibration)[0]
+    recent = RecentRenders(renderer)
+    return tracked_pose.follow(refiner, [query], lambda _: recent, calibration)[0]
 
 
 def error(T: np.ndarray, T_true: np.ndarray, renderer: Renderer) -> float:
@@ -151,6 +153,21 @@ def test_a_second_round_is_run_only_where_the_first_moved_the_pose_far(refiner, 
         rounds.clear()
         follow(refiner, renderer, image, pose_at(renderer, turn, x), calibration=UNSURE_OF_FLOW)
         assert [n for n in rounds if n] == expected
+
+
+def test_renders_of_the_refiner_are_not_kept(refiner, renderers, monkeypatch):
+    """They are of no use for the next image, and would push out those that are."""
+    sizes, real = [], RecentRenders.render
+    monkeypatch.setattr(
+        RecentRenders, "render", lambda self, *view: sizes.append(view[2]) or real(self, *view)
+    )
+    renderer = renderers[0]
+    image = image_of(renderer, pose_at(renderer, 0.0))
+    found = follow(refiner, renderer, image, pose_at(renderer, 0.02), calibration=UNSURE_OF_FLOW)
+    assert found is not None
+    side = refiner.config.image_size
+    assert sizes
+    assert (side, side) not in sizes
 
 
 def test_the_covariance_is_of_the_size_of_the_error(refiner, renderers):

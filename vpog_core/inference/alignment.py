@@ -27,8 +27,7 @@ from vpog_core.inference.rendered_view import (
     count_mask_cells,
     normalised,
 )
-from vpog_core.objects.recent_renders import RecentRenders
-from vpog_core.objects.renderer import Renderer
+from vpog_core.objects.view_renderer import ViewRenderer
 
 COARSE_WINDOW, FINE_WINDOW = 31, 15
 """Sides of the flow's window, pixels. A large one finds more, in the first round; a small one is exact."""
@@ -101,7 +100,7 @@ class Alignment:
 
 
 def align(
-    renderer: Renderer | RecentRenders,
+    renderer: ViewRenderer,
     observation: Observation,
     T_cam_obj: np.ndarray,
     rounds: int,
@@ -146,7 +145,7 @@ def align(
 def _one_round(
     view: RenderedView,
     window: int,
-    renderer: Renderer | RecentRenders,
+    renderer: ViewRenderer,
     observation: Observation,
     T_start: np.ndarray,
     max_size: int,

@@ -23,8 +23,8 @@ from vpog_core.inference.hypothesis import PoseHypothesis
 from vpog_core.inference.observation import Observation
 from vpog_core.inference.pose_solver import moved_to
 from vpog_core.inference.rendered_view import MAX_SIZE, RenderedView
-from vpog_core.objects.recent_renders import RecentRenders
-from vpog_core.objects.renderer import Render, Renderer
+from vpog_core.objects.renderer import Render
+from vpog_core.objects.view_renderer import ViewRenderer
 
 ROUNDS = ((10, 6.0), (6, 3.0), (3, 1.5))
 """How far edges are searched for in each round, and the standard deviation of where they are; pixels."""
@@ -55,7 +55,7 @@ which they agree, pixels."""
 
 
 def outline_aligned(
-    renderer: Renderer | RecentRenders,
+    renderer: ViewRenderer,
     observation: Observation,
     hypothesis: PoseHypothesis,
     factor: float,
@@ -75,7 +75,7 @@ def outline_aligned(
 
 
 def align_outline(
-    renderer: Renderer | RecentRenders,
+    renderer: ViewRenderer,
     observation: Observation,
     T_cam_obj: np.ndarray,
     covariance: np.ndarray,
@@ -153,7 +153,7 @@ class Edges:
 
 
 def _outlined(
-    renderer: Renderer | RecentRenders, observation: Observation, T_cam_obj: np.ndarray, max_size: int
+    renderer: ViewRenderer, observation: Observation, T_cam_obj: np.ndarray, max_size: int
 ) -> tuple[RenderedView, Outline] | None:
     """Render a pose [4, 4], and find its outline; None where the image shows too little of that."""
     view = RenderedView.of(renderer, observation, T_cam_obj, max_size)

@@ -23,8 +23,8 @@ from vpog_core.models.precision import inference_context
 from vpog_core.models.refiner import Comparison, RefinerNet
 from vpog_core.models.refiner_config import FINE_STRIDE
 from vpog_core.objects.mesh import Mesh
-from vpog_core.objects.recent_renders import RecentRenders
-from vpog_core.objects.renderer import Render, Renderer
+from vpog_core.objects.renderer import Render
+from vpog_core.objects.view_renderer import ViewRenderer
 
 BATCH = 16
 """Poses that go through the network at once."""
@@ -40,7 +40,7 @@ MAX_TURN, MAX_SHIFT = np.radians(60.0), 0.3
 class PoseToRefine:
     """Holds a pose T_cam_obj [4, 4] in an image, and the renderer of its object."""
 
-    renderer: Renderer | RecentRenders
+    renderer: ViewRenderer
     observation: Observation
     T_cam_obj: np.ndarray
 

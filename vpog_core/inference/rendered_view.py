@@ -16,8 +16,8 @@ from vpog_core.geometry.projection import can_project, project
 from vpog_core.geometry.se3 import invert, transform_points
 from vpog_core.inference.observation import Observation
 from vpog_core.objects.mesh import Mesh
-from vpog_core.objects.recent_renders import RecentRenders
-from vpog_core.objects.renderer import Render, Renderer
+from vpog_core.objects.renderer import Render
+from vpog_core.objects.view_renderer import ViewRenderer
 from vpog_core.types import Camera, VPOGError
 
 MAX_SIZE, MIN_SIZE = 256, 48
@@ -58,7 +58,7 @@ class RenderedView:
     @classmethod
     def of(
         cls,
-        renderer: Renderer | RecentRenders,
+        renderer: ViewRenderer,
         observation: Observation,
         T_cam_obj: np.ndarray,
         max_size: int = MAX_SIZE,

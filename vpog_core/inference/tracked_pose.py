@@ -136,15 +136,15 @@ def _by_refiner(
     rounds: int,
 ) -> list[PoseHypothesis | None]:
     """Find poses by the refiner, then by optical flow; None where the image shows too little of an object."""
-    # Correct the poses to start from by the refiner.
+    # Correct the poses to start from by the refiner; its small renders are of no use later, and not kept.
     starts = [
-        [PoseToRefine(renderer_of(query), query.observation, T) for T in _poses_to_start_from(query)]
+        [PoseToRefine(renderer_of(query).renderer, query.observation, T) for T in _poses_to_start_from(query)]
         for query in queries
     ]
     refined = _refined(refiner, starts, rounds)
     # Continue by flow, and score each pose.
     aligned = [
-        _aligned(query, of_query[0], pose)
+        _aligned(query, renderer_of(query), of_query[0].T_cam_obj, pose)
         for query, of_query, pose in zip(queries, starts, refined, strict=True)
     ]
     found = _hypotheses(aligned, calibrator)
@@ -191,13 +191,14 @@ def _is_usable(pose: RefinedPose) -> bool:
     return not pose.reason and pose.points is not None and len(pose.points) > 0
 
 
-def _aligned(query: Query, start: PoseToRefine, refined: RefinedPose) -> _ComparedPose | None:
-    """Align a refined pose of a query with the image; None where it is not usable."""
+def _aligned(
+    query: Query, renderer: RecentRenders, T_start: np.ndarray, refined: RefinedPose
+) -> _ComparedPose | None:
+    """Align a pose that was refined from T_start with the image; None where it is not usable."""
     if not _is_usable(refined):
         return None
     cancellation.check()
-    observation = query.observation
-    aligned = align(start.renderer, observation, start.T_cam_obj, ALIGNMENTS, refined, max_size=MAX_SIZE)
+    aligned = align(renderer, query.observation, T_start, ALIGNMENTS, refined, max_size=MAX_SIZE)
     features = compute_tracked_features(refined, aligned.similarity)
     pose = aligned if aligned.moved else refined
     return _ComparedPose(query, pose, features, aligned.similarity, aligned.has_flow)
