@@ -9,7 +9,7 @@ from vpog_core.geometry.camera import (
     rotation_towards,
     scale_intrinsics,
     warp,
-    warp_all,
+    warp_masked,
 )
 from vpog_core.geometry.projection import can_project, pixel_rays, project
 from vpog_core.geometry.se3 import transform_points
@@ -131,6 +131,32 @@ def test_warp_is_black_outside_the_image():
     assert crop[:, 0].max() == 0
 
 
+@pytest.mark.parametrize("size", [24, 112, 256])
+@pytest.mark.parametrize("camera", CAMERAS, ids=lambda c: f"{c.model}{len(c.distortion)}")
+def test_no_mask_is_one_of_255_everywhere(camera, size):
+    rng = np.random.default_rng(size)
+    image = rng.integers(0, 256, (480, 640, 3)).astype(np.uint8)
+    everywhere = np.full((480, 640), 255, np.uint8)
+    inside = []
+    for _ in range(40):
+        middle, side = rng.uniform((20, 20), (620, 460)), rng.uniform(10, 200)
+        virtual = look_at_crop(camera, np.concatenate([middle - side, middle + side]), size)
+        warped, seen = warp_masked(image, None, camera, virtual)
+        np.testing.assert_array_equal(warped, warp(image, camera, virtual))
+        np.testing.assert_array_equal(seen, warp(everywhere, camera, virtual))
+        inside.append(bool((seen == 255).all()))
+    assert any(inside)
+    assert not all(inside)
+
+
+def test_a_mask_goes_the_way_of_its_image():
+    squares = np.random.default_rng(0).integers(0, 2, (24, 32))
+    mask = np.kron(squares, np.full((20, 20), 255)).astype(np.uint8)
+    virtual = look_at_crop(PINHOLE, BOX, 112)
+    warped, seen = warp_masked(mask, mask, PINHOLE, virtual)
+    np.testing.assert_array_equal(seen, warped)
+
+
 def test_scaled_intrinsics_agree_with_opencv_resizing():
     y, x = np.mgrid[:480, :640]
     image = np.exp(-((x - 400.0) ** 2 + (y - 100.0) ** 2) / 800.0).astype(np.float32)
@@ -228,7 +254,7 @@ def test_rays_near_the_end_of_the_distortion_are_exact_and_further_out_there_are
 def test_a_crop_beyond_the_distortion_shows_nothing_there():
     """Rays beyond 1.05 would fold back onto pixels that see something else."""
     virtual = look_at_crop(FOLDED, np.array([520.0, 200, 600, 280]), 64, pad=2.5)
-    (seen,) = warp_all((np.full((480, 640), 255, np.uint8),), FOLDED, virtual)
+    seen = warp(np.full((480, 640), 255, np.uint8), FOLDED, virtual)
     columns, rows = np.meshgrid(np.arange(64), np.arange(64))
     plane = np.stack([columns, rows], axis=-1) - virtual.K[:2, 2]
     rays = np.concatenate([plane / virtual.K[0, 0], np.ones((64, 64, 1))], axis=-1) @ virtual.R_virt_cam

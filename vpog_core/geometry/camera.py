@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -108,15 +107,40 @@ def warp(image: np.ndarray, camera: Camera, virtual: VirtualCamera) -> np.ndarra
 
     One remap does rotation, distortion and scale; masks ([H, W] uint8) go the same way.
     """
-    return warp_all((image,), camera, virtual)[0]
+    x, y = _pixels_seen(camera, virtual)
+    return _resampled(image, x, y, _scales(x, y))
 
 
-def warp_all(images: Sequence[np.ndarray], camera: Camera, virtual: VirtualCamera) -> list[np.ndarray]:
-    """Warp several images [H, W(, 3)] of one camera as `warp` does; pixels are mapped once."""
+def warp_masked(
+    image: np.ndarray, mask: np.ndarray | None, camera: Camera, virtual: VirtualCamera
+) -> tuple[np.ndarray, np.ndarray]:
+    """Warp an image [H, W(, 3)] and its mask as `warp` does; pixels are mapped once.
+
+    Args:
+        mask: [H, W] uint8; None: 255 everywhere, which is not resampled where the image's border is not seen.
+    """
     x, y = _pixels_seen(camera, virtual)
     scales = _scales(x, y)
-    seen = [_shrunk(image, x, y, scales) if min(scales) < COARSE else (image, x, y) for image in images]
-    return [cv2.remap(*one, interpolation=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT) for one in seen]
+    warped = _resampled(image, x, y, scales)
+    if mask is None and _lie_inside(x, y, scales, image.shape[:2]):
+        return warped, np.full(x.shape, 255, np.uint8)
+    mask = np.full(image.shape[:2], 255, np.uint8) if mask is None else mask
+    return warped, _resampled(mask, x, y, scales)
+
+
+def _resampled(image: np.ndarray, x: np.ndarray, y: np.ndarray, scales: tuple[float, float]) -> np.ndarray:
+    """Resample an image [H, W(, 3)] at pixels x and y, [size, size]; black outside of it."""
+    seen = _shrunk(image, x, y, scales) if min(scales) < COARSE else (image, x, y)
+    return cv2.remap(*seen, interpolation=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+
+
+def _lie_inside(x: np.ndarray, y: np.ndarray, scales: tuple[float, float], shape: tuple[int, int]) -> bool:
+    """Tell whether pixels x and y, [size, size], lie so far inside an image [H, W] that none is blended."""
+    # The outer pixels of an image that is scaled down have their centres half a pixel of its own further in.
+    return all(
+        bool(at.min() >= 1.0 / scale and at.max() <= length - 1 - 1.0 / scale)
+        for at, scale, length in zip((x, y), scales, shape[::-1], strict=True)
+    )
 
 
 def _pixels_seen(camera: Camera, virtual: VirtualCamera) -> tuple[np.ndarray, np.ndarray]:

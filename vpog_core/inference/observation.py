@@ -7,6 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
+from vpog_core.geometry.camera import VirtualCamera, warp_masked
 from vpog_core.types import Camera
 
 
@@ -23,9 +24,15 @@ class Observation:
     camera: Camera
     mask: np.ndarray | None = None
 
+    def seen_by(self, virtual: VirtualCamera) -> tuple[np.ndarray, np.ndarray]:
+        """Return the image as a virtual camera sees it, and the mask of where the object may be visible.
+
+        Returns:
+            [P, P, 3] uint8 and [P, P] uint8: 255 where it may be visible, less along the mask's rim.
+        """
+        return warp_masked(self.image, self._usable, self.camera, virtual)
+
     @cached_property
-    def usable(self) -> np.ndarray:
-        """The mask [H, W] uint8, 255 where the object may be visible."""
-        if self.mask is None:
-            return np.full(self.image.shape[:2], 255, np.uint8)
-        return (np.asarray(self.mask) != 0).astype(np.uint8) * 255
+    def _usable(self) -> np.ndarray | None:
+        """The mask [H, W] uint8, 255 where the object may be visible; None: everywhere."""
+        return None if self.mask is None else (np.asarray(self.mask) != 0).astype(np.uint8) * 255

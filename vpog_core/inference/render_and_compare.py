@@ -14,7 +14,7 @@ import torch
 
 from vpog_core import cancellation
 from vpog_core.geometry import pinhole
-from vpog_core.geometry.camera import VirtualCamera, warp_all
+from vpog_core.geometry.camera import VirtualCamera
 from vpog_core.geometry.framing import frame_hull
 from vpog_core.geometry.se3 import invert, is_within, transform_points
 from vpog_core.inference.comparison_solver import Fit, fit_poses
@@ -159,7 +159,7 @@ def make_pair(pose: PoseToRefine, T_cam_obj: np.ndarray, size: int) -> Pair | st
         return "The pose puts the object so far away that it is too small to be compared."
     T_virt_obj = invert(frame.T_cam_virt) @ T_cam_obj
     render = pose.renderer.render(T_virt_obj, frame.K, (size, size))
-    crop, usable = warp_all((pose.observation.image, pose.observation.usable), camera, frame)
+    crop, usable = pose.observation.seen_by(frame)
     usable = usable > 127
     if (render.mask & usable)[_CELLS].sum() < MIN_CELLS:
         return "The pose puts the object outside of the image or of its mask."

@@ -11,7 +11,7 @@ import numpy as np
 
 from vpog_core.geometry import pinhole
 from vpog_core.geometry.boxes import box_around
-from vpog_core.geometry.camera import VirtualCamera, look_at_crop, warp_all
+from vpog_core.geometry.camera import VirtualCamera, look_at_crop
 from vpog_core.geometry.projection import can_project, project
 from vpog_core.geometry.se3 import invert, transform_points
 from vpog_core.inference.observation import Observation
@@ -73,7 +73,7 @@ class RenderedView:
             return None
         T_virt_obj = invert(virtual.T_cam_virt) @ T_cam_obj
         render = renderer.render(T_virt_obj, virtual.K, (virtual.size, virtual.size))
-        image, usable = warp_all((observation.image, observation.usable), observation.camera, virtual)
+        image, usable = observation.seen_by(virtual)
         visible = render.mask & (usable > 250)
         if visible.sum() < MIN_PIXELS:
             return None
