@@ -1,5 +1,7 @@
 """Test the tracker's rules with an estimator whose answers the test sets."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -130,14 +132,52 @@ def test_an_object_that_turns_is_expected_to_turn_on(estimator):
     np.testing.assert_allclose(*(transform_points(T, MESH.center) for T in (prior.T_turned, prior.T_cam_obj)))
 
 
-def test_no_pose_ends_a_track(estimator):
+@pytest.mark.parametrize("score", [0.9, 0.1])
+def test_a_detected_object_without_a_pose_is_searched_for_anew_and_stays_the_same_object(estimator, score):
     tracker = Tracker(estimator)
+    estimator.score = score
+    assert numbers_of(tracker, 0.0, Detection("mug", BOX, instance=3)) == [3]
+    estimator.pose = None
+    ask(tracker, 0.1, Detection("mug", BOX, instance=3))
+    assert tracker.boxes == {}
+    estimator.pose = POSE
+    # The detector renumbers it meanwhile.
+    (pose,) = ask(tracker, 0.2, Detection("mug", BOX, instance=8))
+    assert (pose.instance, pose.tracked) == (3, False)
+    (prior,) = estimator.priors
+    assert (prior.search_all_views, prior.accept_score) == (True, 0.4)
+    # Of equivalent poses the nearest to the last one is given.
+    np.testing.assert_array_equal(prior.T_cam_obj, POSE)
+
+
+@pytest.mark.parametrize(("time", "kept"), [(1.0, True), (1.01, False)])
+def test_a_detected_object_without_a_pose_is_remembered_for_the_gap(estimator, time, kept):
+    tracker = Tracker(estimator, TrackerSettings(max_gap=1.0))
     ask(tracker, 0.0)
     estimator.pose = None
-    ask(tracker, 0.1)
-    estimator.pose = POSE
-    ask(tracker, 0.2)
-    assert estimator.priors == [None]
+    for earlier in (0.3, 0.6, 0.9):
+        ask(tracker, earlier)
+    ask(tracker, time)
+    assert (estimator.priors[0] is not None) is kept
+
+
+def test_an_object_without_a_pose_takes_no_turn_of_another(estimator, monkeypatch):
+    """It is searched for in each image; the turns are those of objects that have a pose."""
+    tracker = Tracker(estimator, TrackerSettings(retrieve_every=4))
+    seen, hidden = Detection("mug", BOX, instance=1), Detection("cup", BOX, instance=1)
+    answer, searched = estimator._answer, []
+
+    def answer_for_one(detection, prior):
+        found = answer(detection, prior)
+        return found if detection.class_id == "mug" else replace(found, T_cam_obj=None, tracked=False)
+
+    for frame in range(10):
+        if frame == 4:
+            monkeypatch.setattr(estimator, "_answer", answer_for_one)
+        _, pose = ask(tracker, 0.1 * frame, hidden, seen)
+        searched += [] if pose.tracked else [frame]
+    # In the fourth image it was the turn of the other one.
+    assert searched == [0, 5, 9]
 
 
 def test_reset_forgets(estimator):

@@ -217,7 +217,9 @@ class Tracker:
 
         One object an image: several that are due take turns, so that no image takes much longer than others.
         """
-        frames = {k: self._tracks[k].frames_since_retrieval + 1 for k in keys if k is not None}
+        # Lost ones are searched for in any case.
+        waiting = [k for k in keys if k is not None and not self._tracks[k].lost]
+        frames = {k: self._tracks[k].frames_since_retrieval + 1 for k in waiting}
         oldest = max(frames, key=frames.__getitem__, default=None)
         every = self.settings.retrieve_every
         return oldest if oldest is not None and every and frames[oldest] >= every else None
@@ -234,9 +236,11 @@ class Tracker:
         frames = track.frames_since_retrieval + 1
         score = self.settings.min_score if self.estimator.can_track else None
         similarity = track.similarity - SIMILARITY_DROP
-        if score is not None and detected and track.score < score and frames < SEARCH_SPACING:
+        is_unsure = score is not None and detected and track.score < score and not track.lost
+        if is_unsure and frames < SEARCH_SPACING:
             score, similarity = 0.0, -1.0
-        return Prior(T_cam_obj, score, due, detected, similarity, T_turned)
+        # An object that was lost is looked for where it was, and among all views as well.
+        return Prior(T_cam_obj, score, due or track.lost, detected, similarity, T_turned)
 
     def _undetected(
         self, keys: Sequence[Key | None], time: float, settings: TrackerSettings
@@ -287,6 +291,8 @@ class Tracker:
         track = self._tracks.pop(key, None)
         track = track if track_key is not None else None
         if result.T_cam_obj is None:
+            if track is not None:
+                self._tracks[key] = replace(track, lost=True)
             return
         frames_since_retrieval, similarity = _since_retrieval(track, result)
         box = np.asarray(detection.box, dtype=np.float64)

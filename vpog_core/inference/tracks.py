@@ -44,7 +44,7 @@ class Track:
         detected: time of the image in which it was detected last.
         frames_since_retrieval: images since all views were searched.
         similarity: of image and render, the highest in those images; score: of the last pose.
-        lost: the last image did not show it at that pose.
+        lost: the last image did not show it at that pose, or its detection there had no pose.
         detector_number: the number that its detector gave it last; None: none, or none that can be trusted.
         velocity: [6] metres per second of its middle and radians per second, about the axes of the camera
             frame; found over `step` seconds.
