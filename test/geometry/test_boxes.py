@@ -10,9 +10,11 @@ from vpog_core.geometry.boxes import (
     outer_box,
     overlap,
     projected_box,
+    seen_box,
     shared_area,
 )
-from vpog_core.geometry.projection import project
+from vpog_core.geometry.projection import can_project, project
+from vpog_core.geometry.se3 import transform, transform_points
 from vpog_core.types import Camera
 
 BOX = np.array([100.0, 200, 180, 300])
@@ -48,6 +50,25 @@ def test_a_projected_box_holds_the_projected_points():
     np.testing.assert_allclose(projected_box(T, points, K), expected, atol=1e-9)  # rounding
     T[2, 3] = -0.5
     assert projected_box(T, points, K) is None
+
+
+FOLDED = Camera(np.array([[500.0, 0, 320], [0, 500, 240], [0, 0, 1]]), 640, 480, [-0.3, 0, 0, 0, 0])
+"""A camera whose distortion holds up to a tangent of 1.05; what lies further out it would fold back."""
+CUBE = 0.1 * np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)])
+
+
+def test_a_box_is_of_the_points_that_the_camera_can_see():
+    in_view, at_the_rim, out_of_view = (transform(np.eye(3), [x, 0.0, 0.6]) for x in (0.1, 0.6, 1.0))
+    pixels = project(FOLDED, transform_points(in_view, CUBE))
+    np.testing.assert_allclose(seen_box(FOLDED, in_view, CUBE), [*pixels.min(axis=0), *pixels.max(axis=0)])
+    points = transform_points(at_the_rim, CUBE)
+    seen = can_project(FOLDED, points)
+    assert 0 < seen.sum() < len(CUBE)
+    pixels = project(FOLDED, points[seen])
+    np.testing.assert_allclose(seen_box(FOLDED, at_the_rim, CUBE), [*pixels.min(axis=0), *pixels.max(axis=0)])
+    assert seen_box(FOLDED, out_of_view, CUBE) is None
+    for place in ([0.0, 0.0, 0.05], [0.0, np.nan, 0.6]):
+        assert seen_box(FOLDED, transform(np.eye(3), place), CUBE) is None
 
 
 def test_normal_errors_are_of_the_size_asked_for_and_leave_a_box():

@@ -8,8 +8,8 @@ import pytest
 from vpog_core.geometry.projection import project
 from vpog_core.geometry.se3 import rotation_z, transform, transform_points
 from vpog_core.inference.tracking import SIMILARITY_DROP, Tracker, TrackerSettings
-from vpog_core.inference.tracks import Track, assign, box_of_pose, moved_with_box
-from vpog_core.types import Detection, VPOGError
+from vpog_core.inference.tracks import Track, assign, box_of_pose, moved_with_box, moved_with_pose
+from vpog_core.types import Camera, Detection, VPOGError
 
 from .scripted import BOX, CAMERA, IMAGE, MESH, POSE, Scripted, ask, ask_without, numbers_of
 
@@ -314,3 +314,13 @@ def test_the_box_of_a_pose_lies_in_the_image():
 def test_a_box_that_moves_as_a_detector_errs_leaves_the_pose_where_it_is():
     track = Track(POSE, BOX, 0.0, 0.0)
     np.testing.assert_array_equal(moved_with_box(track, BOX + 5.0, CAMERA, MESH), POSE)
+
+
+def test_what_a_distortion_would_fold_back_into_the_image_is_not_seen():
+    camera = Camera(CAMERA.K, 640, 480, [-0.3, 0, 0, 0, 0])
+    here, outside = POSE, transform(np.eye(3), [1.0, 0.0, 0.6])
+    assert box_of_pose(outside, camera, MESH) is None
+    np.testing.assert_array_equal(moved_with_pose(Track(here, BOX, 0.0, 0.0), outside, camera, MESH), BOX)
+    left = Track(outside, BOX, 0.0, 0.0)
+    np.testing.assert_array_equal(moved_with_pose(left, here, camera, MESH), BOX)
+    np.testing.assert_array_equal(moved_with_box(left, BOX + 50.0, camera, MESH), outside)

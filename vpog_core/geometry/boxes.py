@@ -5,8 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from vpog_core.geometry import pinhole
+from vpog_core.geometry.projection import can_project, project
 from vpog_core.geometry.se3 import transform_points
 from vpog_core.types import Camera, VPOGError
+
+MIN_DEPTH = 1e-6
+"""Points nearer than this, metres, are behind the camera."""
 
 
 def box_around(points: np.ndarray) -> np.ndarray:
@@ -22,6 +26,20 @@ def projected_box(T_cam_obj: np.ndarray, points: np.ndarray, K: np.ndarray) -> n
     if (points[:, 2] <= 0).any():
         return None
     return box_around(pinhole.to_pixels(points, K))
+
+
+def seen_box(camera: Camera, T_cam_obj: np.ndarray, points: np.ndarray) -> np.ndarray | None:
+    """Return the box around those points [N, 3] (object frame) that a camera can project.
+
+    Returns:
+        [4] pixels, which may lie outside the image; None where a point is behind the camera, or none lies
+        where the camera's distortion holds.
+    """
+    points = transform_points(T_cam_obj, points)
+    if not np.isfinite(points).all() or points[:, 2].min() <= MIN_DEPTH:
+        return None
+    seen = points[can_project(camera, points)]
+    return box_around(project(camera, seen)) if len(seen) else None
 
 
 def outer_box(mask: np.ndarray) -> np.ndarray | None:

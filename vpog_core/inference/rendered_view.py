@@ -10,9 +10,8 @@ import cv2
 import numpy as np
 
 from vpog_core.geometry import pinhole
-from vpog_core.geometry.boxes import box_around
+from vpog_core.geometry.boxes import seen_box
 from vpog_core.geometry.camera import VirtualCamera, look_at_crop
-from vpog_core.geometry.projection import can_project, project
 from vpog_core.geometry.se3 import invert, transform_points
 from vpog_core.inference.observation import Observation
 from vpog_core.objects.mesh import Mesh
@@ -111,14 +110,10 @@ class RenderedView:
 
 def _framed(mesh: Mesh, camera: Camera, T_cam_obj: np.ndarray, max_size: int) -> VirtualCamera | None:
     """Make the camera that looks at the object; its crop is as large as the image's resolution allows."""
-    points = transform_points(T_cam_obj, mesh.hull_points)
-    if not np.isfinite(points).all() or points[:, 2].min() <= 1e-6:
-        return None
-    seen = points[can_project(camera, points)]
-    if not len(seen):
+    box = seen_box(camera, T_cam_obj, mesh.hull_points)
+    if box is None:
         return None
     try:
-        box = box_around(project(camera, seen))
         virtual = look_at_crop(camera, box, max_size, pad=PADDING)
         size = min(max_size, int(MAX_ENLARGEMENT * max_size * camera.resolution / virtual.K[0, 0]))
         if size < MIN_SIZE:

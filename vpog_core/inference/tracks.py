@@ -9,8 +9,8 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.transform import Rotation
 
-from vpog_core.geometry.boxes import box_around, overlap, usable_box
-from vpog_core.geometry.projection import pixel_rays, project
+from vpog_core.geometry.boxes import overlap, seen_box, usable_box
+from vpog_core.geometry.projection import can_project, pixel_rays, project
 from vpog_core.geometry.se3 import rotation_from_vector, transform_points
 from vpog_core.objects.mesh import Mesh
 from vpog_core.types import Camera, Detection, VPOGError
@@ -67,13 +67,16 @@ class Track:
 def moved_with_box(track: Track, box: np.ndarray, camera: Camera, mesh: Mesh) -> np.ndarray:
     """Move a track's pose T_cam_obj [4, 4] as its box moved in the image; rotation and depth stay.
 
-    A motion of the box within a detector's error leaves the pose where it is.
+    A motion of the box within a detector's error leaves the pose where it is, and so does any motion where
+    the camera cannot project the object's middle.
     """
     shift = _box_center(box) - _box_center(track.box)
     size = np.maximum(np.asarray(track.box[2:]) - np.asarray(track.box[:2]), 1.0)
     if (np.abs(shift) < BOX_NOISE * size).all():
         return track.T_cam_obj
     centre = transform_points(track.T_cam_obj, mesh.center)
+    if not can_project(camera, centre):
+        return track.T_cam_obj
     pixel = project(camera, centre[None])[0] + shift
     ray = pixel_rays(camera, pixel[None])[0]
     T = track.T_cam_obj.copy()
@@ -83,9 +86,12 @@ def moved_with_box(track: Track, box: np.ndarray, camera: Camera, mesh: Mesh) ->
 
 
 def moved_with_pose(track: Track, T_cam_obj: np.ndarray, camera: Camera, mesh: Mesh) -> np.ndarray:
-    """Move the box [4] of a track as its pose moved to another pose [4, 4]."""
+    """Move the box [4] of a track as its pose moved to another pose [4, 4].
+
+    Where the camera cannot project the object's middle at both, the box stays.
+    """
     centres = np.array([transform_points(T, mesh.center) for T in (track.T_cam_obj, T_cam_obj)])
-    if not (centres[:, 2] > 0).all():
+    if not can_project(camera, centres).all():
         return track.box
     before, after = project(camera, centres)
     half = (np.asarray(track.box[2:]) - np.asarray(track.box[:2])) / 2
@@ -129,14 +135,9 @@ def _trusted_seconds(track: Track, time: float) -> float:
 
 def box_of_pose(T_cam_obj: np.ndarray, camera: Camera, mesh: Mesh) -> np.ndarray | None:
     """Return the box [4] of an object in the image at a pose [4, 4]; None where it is out of the image."""
-    points = transform_points(T_cam_obj, mesh.hull_points)
-    if not np.isfinite(points).all() or points[:, 2].min() <= 0:
-        return None
-    pixels = project(camera, points)
-    if not np.isfinite(pixels).all():
-        return None
+    box = seen_box(camera, T_cam_obj, mesh.hull_points)
     try:
-        return usable_box(box_around(pixels), camera)
+        return None if box is None else usable_box(box, camera)
     except VPOGError:
         return None
 
