@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -17,6 +18,8 @@ from vpog_core.training.callbacks import read_checkpoint
 
 ROOT = Path(__file__).parents[2]
 STARTUP_S = 120.0
+RUN_S = 180.0
+"""Seconds within which a whole run of a few steps has ended, start included, on a busy machine."""
 
 
 def module_of(path: Path):
@@ -36,8 +39,20 @@ def start(folder: Path, pause: float, *settings: str) -> subprocess.Popen:
     toy = Path(__file__).with_name("toy_run.py")
     command = [sys.executable, str(toy), str(pause), f"output={folder}", *settings]
     return subprocess.Popen(
-        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    )
+        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+
+
+def finish(folder: Path, *settings: str) -> None:
+    """Run the toy run to its end, which comes within `RUN_S`."""
+    process = start(folder, 0.0, *settings)
+    try:
+        error = process.communicate(timeout=RUN_S)[1]
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # and the processes that it has started
+    assert process.returncode == 0, error
 
 
 def kill_after_first_epoch(process: subprocess.Popen, folder: Path) -> None:

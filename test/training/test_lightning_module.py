@@ -192,9 +192,13 @@ def test_under_autocast_the_network_is_in_bfloat16_and_the_labels_are_not(networ
 def test_processes_take_batches_in_turn_and_none_twice():
     ranks = [list(ConsecutiveBatches(2, batches=3, rank=r, ranks=2)) for r in (0, 1)]
     assert ranks == [[[0, 1], [4, 5], [8, 9]], [[2, 3], [6, 7], [10, 11]]]
-    resumed = ConsecutiveBatches(2, batches=3, first=1, rank=1, ranks=2)
+    resumed = ConsecutiveBatches(2, batches=3, done=1, first=4, rank=1, ranks=2)
     assert list(resumed) == ranks[1][1:]
     assert len(resumed) == 3  # what is done counts in the progress bar
+    # One process goes on with batches of three, where two with batches of two have stopped.
+    alone = ConsecutiveBatches(3, batches=3, done=1, first=4)
+    assert list(alone) == [[4, 5, 6], [7, 8, 9]]
+    assert alone.end == 10
 
 
 def test_every_validation_item_has_a_process_and_all_have_equally_many():

@@ -16,7 +16,7 @@ from vpog_core.training.train import changed_settings, make_logger, make_module,
 from vpog_core.types import VPOGError
 
 from . import toy_run as toy
-from .runs import assert_same_run, kill_after_first_epoch, losses_of, start, state_of
+from .runs import assert_same_run, finish, kill_after_first_epoch, losses_of, start, state_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -158,6 +158,38 @@ def test_a_changed_setting_counts_from_the_resume_on(whole, tmp_path):
     assert [g["weight_decay"] for g in groups] == [0.5, 0.0]
     assert groups[0]["lr"] == pytest.approx(1e-3 * module.rate(3))
     assert state["lr_schedulers"][0]["base_lrs"] == [1e-3, 1e-3]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "items"),
+    [
+        (("loader.batch_size=2",), ("loader.batch_size=1",), 9),
+        (("trainer.accumulate=2",), ("trainer.accumulate=1",), 9),
+        (("trainer.accumulate=1",), ("trainer.accumulate=2",), 9),
+    ],
+)
+def test_a_run_resumed_with_other_batches_ends_and_sees_no_item_twice(tmp_path, before, after, items):
+    """Steps of two items become steps of one, or the reverse; the run ends validated and saved."""
+    train(
+        toy.toy_config(f"output={tmp_path}", "trainer.max_epochs=1", *before),
+        lambda: toy.toy_data(record=tmp_path / toy.ITEMS),
+    )
+    assert changed_settings(tmp_path, toy.toy_config("trainer.max_epochs=1", *after)) == [
+        f"{now.partition('=')[0]} {old[-1]} -> {now[-1]}" for old, now in zip(before, after, strict=True)
+    ]
+    finish(tmp_path, *after)
+    assert [int(line) for line in (tmp_path / toy.ITEMS).read_text().split()] == list(range(items))
+    assert [h["step"] for h in json.loads((tmp_path / "history.json").read_text())] == [3, 6]
+    assert (state_of(tmp_path)["global_step"], state_of(tmp_path)["items"]) == (6, items)
+
+
+def test_a_run_resumed_by_fewer_processes_says_so_and_ends(tmp_path):
+    finish(tmp_path, "trainer.devices=2", "trainer.max_epochs=1")
+    assert changed_settings(tmp_path, toy.toy_config("trainer.max_epochs=1")) == ["trainer.devices 2 -> 1"]
+    finish(tmp_path)
+    # Two processes write their items in any order.
+    assert sorted(int(line) for line in (tmp_path / toy.ITEMS).read_text().split()) == list(range(9))
+    assert state_of(tmp_path)["global_step"] == 6
 
 
 def test_a_run_of_another_network_is_not_gone_on_with(whole):

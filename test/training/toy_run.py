@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -25,6 +26,8 @@ from vpog_core.training.train import train
 from vpog_core.types import VPOGError
 
 SIZE = 112
+ITEMS = "items.txt"
+"""The file in a run's folder where the process that runs it notes the items it has trained on."""
 MODEL = VPOGConfig(
     image_size=SIZE, embed_dim=64, depth=1, num_heads=2, embed_from_stem=True, aa_depth=1, aa_heads=2,
     fine_dim=16, flow_hidden=32, flow_layers=2, retrieval_dim=8,
@@ -54,18 +57,22 @@ class ToyData(Dataset):
 
     Args:
         seed: of everything; length: items; pause: seconds every item takes.
+        record: a file that gets a line with the number of every item that is drawn.
     """
 
     batch_type = Batch
 
-    def __init__(self, seed: int, length: int = 1000, pause: float = 0.0) -> None:
-        self.seed, self.length, self.pause = seed, length, pause
+    def __init__(self, seed: int, length: int = 1000, pause: float = 0.0, record: Path | None = None) -> None:
+        self.seed, self.length, self.pause, self.record = seed, length, pause, record
 
     def __len__(self) -> int:
         return self.length
 
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
         time.sleep(self.pause)
+        if self.record:
+            with self.record.open("a") as file:
+                file.write(f"{index}\n")
         rng = np.random.default_rng([self.seed, index])
         queries, cluster, templates = 2, 2, 3
         views = [self._view(rng) for _ in range(queries + templates)]
@@ -122,9 +129,9 @@ def toy_pairs(pause: float = 0.0) -> tuple[ToyPairs, ToyPairs]:
     return ToyPairs(1, pause=pause), ToyPairs(2, length=4)
 
 
-def toy_data(pause: float = 0.0) -> tuple[ToyData, ToyData]:
+def toy_data(pause: float = 0.0, record: Path | None = None) -> tuple[ToyData, ToyData]:
     """Return training and validation set."""
-    return ToyData(1, pause=pause), ToyData(2, length=4)
+    return ToyData(1, pause=pause, record=record), ToyData(2, length=4)
 
 
 def toy_config(*settings: str):
@@ -140,9 +147,10 @@ def toy_refiner_config(*settings: str):
 def main() -> int:
     pause, settings = float(sys.argv[1]), sys.argv[2:]
     refiner = "network=refiner" in settings
-    config, data = (toy_refiner_config, toy_pairs) if refiner else (toy_config, toy_data)
+    config = (toy_refiner_config if refiner else toy_config)(*settings)
+    record = Path(config.output) / ITEMS
     try:
-        train(config(*settings), lambda: data(pause))
+        train(config, lambda: toy_pairs(pause) if refiner else toy_data(pause, record))
     except VPOGError as error:
         print(error, file=sys.stderr)
         return 2

@@ -104,6 +104,20 @@ class RunFiles(L.Callback):
         self._last = time.monotonic()
 
 
+class CountBatches(L.Callback):
+    """Counts the batches of a resumed run as if its present settings had held from the beginning.
+
+    Lightning asks this count when a step is complete, when to validate and when the data end; with another
+    `accumulate` than the run was begun with its own count would fit none of them.
+    """
+
+    def on_load_checkpoint(self, trainer, pl_module, checkpoint: dict) -> None:
+        progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+        done = checkpoint["global_step"] * trainer.accumulate_grad_batches
+        for counts in (progress["total"], progress["current"]):
+            counts.update(dict.fromkeys(counts, done))
+
+
 class StopCleanly(L.Callback):
     """Ends the run after the current step, validated and saved: when the time is up, at Ctrl-C, at SIGTERM.
 

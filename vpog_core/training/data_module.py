@@ -1,4 +1,4 @@
-"""Load batches in a fixed order: batch k of a run is the same on every machine and after every resume."""
+"""Load batches in a fixed order, the same on every machine and after every resume."""
 
 from __future__ import annotations
 
@@ -21,26 +21,29 @@ class ConsecutiveBatches(Sampler[list[int]]):
 
     Args:
         batch_size: items of a batch; batches: how many a process has in the whole run.
-        first: how many of them are done already; rank, ranks: this process among R.
+        done: how many of them are behind it; first: the first item that was not trained on.
+        rank, ranks: this process among R.
     """
 
-    def __init__(self, batch_size: int, batches: int, first: int = 0, rank: int = 0, ranks: int = 1) -> None:
-        self.batch_size, self.batches, self.first, self.rank, self.ranks = (
-            batch_size,
-            batches,
-            first,
-            rank,
-            ranks,
-        )
+    def __init__(
+        self, batch_size: int, batches: int, done: int = 0, first: int = 0, rank: int = 0, ranks: int = 1
+    ) -> None:
+        self.batch_size, self.batches, self.done, self.first = batch_size, batches, done, first
+        self.rank, self.ranks = rank, ranks
 
     def __len__(self) -> int:
         """Return the number of batches of the whole run, which a progress bar counts to."""
         return self.batches
 
     def __iter__(self) -> Iterator[list[int]]:
-        for k in range(self.first, self.batches):
-            start = (k * self.ranks + self.rank) * self.batch_size
+        for k in range(self.batches - self.done):
+            start = self.first + (k * self.ranks + self.rank) * self.batch_size
             yield list(range(start, start + self.batch_size))
+
+    @property
+    def end(self) -> int:
+        """Return the item after the last one of all processes."""
+        return self.first + max(0, self.batches - self.done) * self.ranks * self.batch_size
 
 
 def rank_batches(items: int, batch_size: int, rank: int, ranks: int) -> list[list[int]]:
@@ -55,12 +58,12 @@ class VPOGDataModule(L.LightningDataModule):
 
     Args:
         build: makes both sets; called on one process of each machine first, which renders for all.
-        config: batches and workers; batches: of one process in the whole run.
+        config: batches and workers.
     """
 
-    def __init__(self, build: BuildDatasets, config: LoaderConfig, batches: int) -> None:
+    def __init__(self, build: BuildDatasets, config: LoaderConfig) -> None:
         super().__init__()
-        self.build, self.config, self.batches = build, config, batches
+        self.build, self.config = build, config
         self.sets: tuple[Dataset, Dataset] | None = None
 
     def prepare_data(self) -> None:
@@ -72,16 +75,26 @@ class VPOGDataModule(L.LightningDataModule):
         self.sets = self.sets or self.build()
 
     def train_dataloader(self) -> ItemLoader:
-        """Return the loader that begins at the first item that was not trained on."""
-        ranks = self.trainer.world_size
-        first = self.trainer.lightning_module.items // (self.config.batch_size * ranks)
+        """Return the loader that begins at the first item that was not trained on.
+
+        Batches are counted as if the present settings had held from the beginning, as `CountBatches` does.
+
+        Raises:
+            VPOGError: the training set has fewer items than the run needs.
+        """
+        trainer = self.trainer
         sampler = ConsecutiveBatches(
-            self.config.batch_size, self.batches, first, self.trainer.global_rank, ranks
+            self.config.batch_size,
+            batches=trainer.max_steps * trainer.accumulate_grad_batches,
+            done=trainer.global_step * trainer.accumulate_grad_batches,
+            first=trainer.lightning_module.items,
+            rank=trainer.global_rank,
+            ranks=trainer.world_size,
         )
-        if len(self.sets[0]) < len(sampler) * ranks * self.config.batch_size:
+        if len(self.sets[0]) < sampler.end:
             raise VPOGError(
-                f"The training set has {len(self.sets[0])} items and the run needs "
-                f"{len(sampler) * ranks * self.config.batch_size}: lower trainer.max_epochs."
+                f"The training set has {len(self.sets[0])} items and the run needs {sampler.end}: "
+                "lower trainer.max_epochs."
             )
         return self._loader(self.sets[0], sampler, self.config.workers)
 

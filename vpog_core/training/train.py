@@ -26,6 +26,7 @@ from vpog_core.training.allocator import keep_freed_memory
 from vpog_core.training.callbacks import (
     CHECKPOINT,
     WEIGHTS,
+    CountBatches,
     ProgressLines,
     RunFiles,
     SafeCheckpointIO,
@@ -56,7 +57,9 @@ UNREPORTED_SETTINGS = (
     "trainer.", "loader.workers", "loader.prefetch", "output", "data.cache_dir", "data.processes",
     "data.resident_objects",
 )  # fmt: skip
-"""Settings that may change when a run is resumed, without a message."""
+"""Settings that may change when a run is resumed, without a message; `trainer.` is the whole section."""
+REPORTED_SETTINGS = ("trainer.accumulate", "trainer.devices", "trainer.num_nodes")
+"""Settings among them that decide how many items a step has: a message tells of their change."""
 UNUSED_SECTIONS = {
     COARSE: ("refiner.", "refiner_loss.", "perturbation."),
     REFINER: ("model.", "loss."),
@@ -112,7 +115,6 @@ def train(config: TrainConfig, build: BuildDatasets | None = None) -> TrainingSu
     data = VPOGDataModule(
         build or (lambda: _datasets(config, progress=rank_zero_only.rank == 0)),
         config.loader,
-        config.max_steps * config.trainer.accumulate,
     )
     stop = StopCleanly(deadline)
     trainer = make_trainer(config, [stop])
@@ -196,7 +198,7 @@ def make_trainer(config: TrainConfig, callbacks: list[L.Callback]) -> L.Trainer:
         "val_check_interval": of.epoch_steps * of.accumulate, "check_val_every_n_epoch": None,
         "num_sanity_val_steps": 0,
         "log_every_n_steps": of.log_every, "logger": make_logger(of.logger, folder, of.logger_options),
-        "callbacks": [*callbacks, RunFiles(folder)], "plugins": [SafeCheckpointIO()],
+        "callbacks": [*callbacks, CountBatches(), RunFiles(folder)], "plugins": [SafeCheckpointIO()],
         "enable_checkpointing": False, "enable_model_summary": False, "enable_progress_bar": terminal,
         "use_distributed_sampler": False, "default_root_dir": folder,
     }  # fmt: skip
@@ -245,7 +247,8 @@ def changed_settings(folder: Path, config: TrainConfig) -> list[str]:
     ignored = (*UNREPORTED_SETTINGS, *UNUSED_SECTIONS[config.network])
     lines = []
     for key, value in _flatten(dataclasses.asdict(config)):
-        if key.startswith(ignored) or before.get(key) == value:
+        is_ignored = key.startswith(ignored) and key not in REPORTED_SETTINGS
+        if is_ignored or before.get(key) == value:
             continue
         if key.startswith(sizes) or key == "network":
             raise VPOGError(
