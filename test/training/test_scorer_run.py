@@ -141,6 +141,25 @@ def test_what_does_not_go_together_is_refused(folder, refiner_file, tmp_path, se
         config(tmp_path, folder, refiner_file, *settings)
 
 
+def test_procedural_objects_and_mesh_files_are_held_out(tmp_path):
+    """Even numbers are procedural, odd ones mesh files; one in three of both: 0, 1, 6 and 7 of eight."""
+    held_out = (0, 1, 6, 7)
+    for number in range(8):
+        of = records(0)
+        of.error[:] = number
+        of.save(tmp_path / f"object_{number:05d}{SUFFIX}")
+    data = DataConfig(procedural=1, hypotheses=str(tmp_path), image_size=SIZE, held_out_every=3)
+    train_set, validation_set = build_hypothesis_datasets(data)
+    assert set(validation_set.records.error) == set(held_out)
+    assert set(train_set.records.error) == set(range(8)) - set(held_out)
+
+
+def test_files_of_other_names_are_refused(tmp_path):
+    records(0).save(tmp_path / f"mug{SUFFIX}")
+    with pytest.raises(VPOGError, match=r"mug.hypotheses.npz' is not named object_NUMBER.hypotheses.npz"):
+        build_hypothesis_datasets(DataConfig(procedural=1, hypotheses=str(tmp_path), image_size=SIZE))
+
+
 def test_too_few_hypotheses_and_those_of_another_size_are_refused(folder, tmp_path):
     with pytest.raises(VPOGError, match=r"holds 0 files .* vpog record-hypotheses"):
         build_hypothesis_datasets(DataConfig(procedural=1, hypotheses=str(tmp_path), image_size=SIZE))

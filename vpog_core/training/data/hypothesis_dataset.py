@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -57,22 +58,37 @@ class HypothesisDataset(Dataset):
 def build_hypothesis_datasets(config: DataConfig) -> tuple[HypothesisDataset, HypothesisDataset]:
     """Make the training and the validation set of a scorer from the files in a folder.
 
-    One file, which is one object, in `held_out_every` is for validation, in the order of their names.
+    A file is an object, even numbers are procedural objects and odd ones mesh files (`ObjectSources`): of
+    both kinds one in `held_out_every` is for validation.
 
     Raises:
-        VPOGError: the folder has no recorded hypotheses, none for one of the sets, or some of another size.
+        VPOGError: the folder has no recorded hypotheses, none for one of the sets, files that are named
+            otherwise, or some of another size.
     """
     files = sorted(Path(config.hypotheses).expanduser().glob(f"*{SUFFIX}"))
-    held_out = files[:: config.held_out_every] if config.held_out_every else []
+    every = config.held_out_every
+    held_out = [path for path in files if every and _object_number(path) // 2 % every == 0]
     train = [path for path in files if path not in held_out]
     if not train or not held_out:
         raise VPOGError(
-            f"'{config.hypotheses}' holds {len(files)} files of recorded hypotheses: record at least two "
-            "objects by vpog record-hypotheses, and leave data.held_out_every at 2 or more."
+            f"'{config.hypotheses}' holds {len(files)} files of recorded hypotheses, {len(held_out)} of them "
+            "for validation: record at least three objects, from number 0 on, by vpog record-hypotheses, and "
+            "leave data.held_out_every at 2 or more."
         )
     sets = [HypothesisRecords.join([_load(path, config.image_size) for path in paths])
             for paths in (train, held_out)]  # fmt: skip
     return HypothesisDataset(sets[0], seed=config.seed), HypothesisDataset(sets[1])
+
+
+def _object_number(path: Path) -> int:
+    """Return the number of the object whose hypotheses a file holds."""
+    number = re.fullmatch(r"object_([0-9]+)", path.name.removesuffix(SUFFIX))
+    if not number:
+        raise VPOGError(
+            f"'{path}' is not named object_NUMBER{SUFFIX}: give it the name it had from "
+            "vpog record-hypotheses."
+        )
+    return int(number[1])
 
 
 def _load(path: Path, size: int) -> HypothesisRecords:
