@@ -34,6 +34,21 @@ def test_preview_draws_a_row_for_each_sample(folder, capsys):
     assert all(sheet[r * 250 : (r + 1) * 250].std() > 10 for r in range(3))
 
 
+def test_all_objects_that_are_named_are_drawn(folder, capsys):
+    assert run(folder, "preview", "--rows", "1", "--output", str(folder / "all.png")) == 0
+    assert "1 samples of 2 objects" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("network", ["coarse", "refiner"])
+def test_one_mesh_is_enough(folder, tmp_path, network, capsys):
+    (tmp_path / "meshes").mkdir()
+    (tmp_path / "meshes" / "box.ply").write_bytes((folder / "meshes" / "box.ply").read_bytes())
+    output = ["--output", str(tmp_path / "sheet.png")]
+    assert run(tmp_path, "preview", "--network", network, "--rows", "1", *output) == 0
+    assert "1 samples of 1 objects" in capsys.readouterr().out
+    assert run(tmp_path, "bench", "--network", network, "--items", "1") == 0
+
+
 def test_the_same_seed_draws_the_same_sheet(folder):
     sheets = []
     for seed in (1, 1, 2):

@@ -141,7 +141,7 @@ def run_bench(arguments: argparse.Namespace) -> int:
 
 
 def _dataset(arguments: argparse.Namespace):
-    """Make the training set the options describe."""
+    """Make the training set the options describe, of all objects they name: nothing is validated here."""
     from vpog_core.cli.files import check_output
     from vpog_core.training.data.data_config import SOURCES, DataConfig
     from vpog_core.training.data.datasets import build_datasets
@@ -159,8 +159,8 @@ def _dataset(arguments: argparse.Namespace):
     config = DataConfig(
         **sources, unit=arguments.unit, photos=arguments.photos, hdri=arguments.hdri,
         cache_dir=arguments.cache_dir, image_size=arguments.size or (128 if refiner else 112),
-        seed=arguments.seed, held_out_procedural=1,
+        seed=arguments.seed, held_out_every=0, held_out_procedural=0,
     )  # fmt: skip
     if refiner:
-        return build_refiner_datasets(config, config.image_size, PerturbationConfig())[0]
-    return build_datasets(config)[0]
+        return build_refiner_datasets(config, config.image_size, PerturbationConfig(), validate=False)[0]
+    return build_datasets(config, validate=False)[0]

@@ -28,7 +28,7 @@ from vpog_core.types import VPOGError
 
 
 def build_datasets(
-    config: DataConfig, progress: bool = True, preload: bool = True
+    config: DataConfig, progress: bool = True, preload: bool = True, validate: bool = True
 ) -> tuple[VPOGTrainDataset, VPOGTrainDataset]:
     """Build the training and the validation set; meshes that are not in the cache yet are put there.
 
@@ -38,6 +38,7 @@ def build_datasets(
     Args:
         progress: draw progress bars.
         preload: load meshes now, so that the workers a loader forks share them; else when they are drawn.
+        validate: the validation set is used; else it may be without objects.
 
     Raises:
         VPOGError: a folder, mesh or annotation that cannot be used, or no object left for one of the sets.
@@ -52,7 +53,7 @@ def build_datasets(
     loaded = _load_objects(every, config, progress, preload)
     # Make both sets with the same scene assets.
     sets = [_training_objects(part, splits, loaded) for part in (train, held_out)]
-    require_objects(*sets)
+    require_objects(*sets, validate)
     photos = [read_photo(path) for path in photo_files(config.photos)]
     assets = SceneAssets(photos, sets[0], read_environments(config.hdri))
     common = {
@@ -119,10 +120,10 @@ def object_sources(
     return train, held_out
 
 
-def require_objects(train: Sequence, held_out: Sequence) -> None:
-    """Refuse, by a VPOGError, data that leaves no object to train on or to validate on."""
-    for objects, name in ((train, "train on"), (held_out, "validate on")):
-        if not objects:
+def require_objects(train: Sequence, held_out: Sequence, validate: bool) -> None:
+    """Refuse, by a VPOGError, data that leaves no object to train on or, where `validate`, to validate on."""
+    for objects, name, is_needed in ((train, "train on", True), (held_out, "validate on", validate)):
+        if is_needed and not objects:
             raise VPOGError(
                 f"No object is left to {name}: give more objects, or set data.held_out_every and "
                 "data.held_out_procedural so that both sets have some."

@@ -21,7 +21,11 @@ from vpog_core.types import VPOGError
 
 
 def build_refiner_datasets(
-    config: DataConfig, size: int, perturbation: PerturbationConfig, progress: bool = True
+    config: DataConfig,
+    size: int,
+    perturbation: PerturbationConfig,
+    progress: bool = True,
+    validate: bool = True,
 ) -> tuple[RefinerDataset, RefinerDataset]:
     """Make the training and the validation set of a refiner.
 
@@ -29,6 +33,7 @@ def build_refiner_datasets(
 
     Args:
         size: side of image and render, pixels; progress: draw progress bars.
+        validate: the validation set is used; else it may be without objects.
 
     Raises:
         VPOGError: a folder or mesh that cannot be used, image sets, or no object left for one of the sets.
@@ -38,7 +43,7 @@ def build_refiner_datasets(
     cv2.setNumThreads(0)  # before any fork: OpenCV's thread pool does not survive one
     # List the objects of all sources.
     train, held_out = object_sources(config, [])
-    require_objects(train, held_out)
+    require_objects(train, held_out, validate)
     # Put their meshes into the cache, and load them from there.
     cache_dir = Path(config.cache_dir).expanduser()
     prepare_objects([*train, *held_out], cache_dir, config.processes, progress)
