@@ -1,5 +1,6 @@
 """Test config/train: every file composes, presets agree, mistakes are refused in a sentence."""
 
+import re
 import shutil
 
 import pytest
@@ -17,6 +18,10 @@ from vpog_core.training.losses.refiner import RefinerLossConfig
 from vpog_core.training.synthesis.pose_perturbation import PerturbationConfig
 from vpog_core.training.train_config import OptimizerConfig, SchedulerConfig, TrainerConfig
 from vpog_core.types import VPOGError
+
+EXPERIMENTS = sorted(path.stem for path in (config_folder() / "experiment").glob("*.yaml"))
+NEEDED = {"scorer_tiny": ["init.weights=refiner.safetensors", "data.hypotheses=hypotheses"]}
+"""Settings without which an experiment is refused."""
 
 
 @pytest.mark.parametrize("name", ["tiny", "small", "base", "large"])
@@ -43,6 +48,30 @@ def test_experiments_of_refiners_train_their_preset(name):
     assert config.data.photometry == (name == "tiny")
     larger = load_config([f"experiment=refiner_{name}", "refiner.image_size=160"])
     assert larger.data.image_size == 160
+
+
+def test_the_table_of_experiments_says_their_steps_and_batches():
+    rows = re.findall(
+        r"^\| `(\w+)` \|.*\| ([\d,]+) x (\d+) \|$",
+        (config_folder().parents[1] / "docs" / "training.md").read_text(),
+        re.MULTILINE,
+    )
+    written = {name: (int(steps.replace(",", "")), int(size)) for name, steps, size in rows}
+    assert written == {name: steps_and_batch(name) for name in EXPERIMENTS}
+
+
+def steps_and_batch(experiment: str) -> tuple[int, int]:
+    """Return the optimizer steps of an experiment, and how many queries, pairs or hypotheses each has."""
+    config = load_config([f"experiment={experiment}", *NEEDED.get(experiment, ())])
+    each = config.data.queries if config.network == "coarse" else 1
+    size = config.loader.batch_size * each * config.trainer.devices * config.trainer.accumulate
+    return config.max_steps, size
+
+
+def test_the_rate_has_come_down_at_the_end_of_every_experiment():
+    for name in EXPERIMENTS:
+        config = load_config([f"experiment={name}", *NEEDED.get(name, ())])
+        assert config.scheduler.t_max == config.trainer.max_epochs, name
 
 
 def test_the_defaults_are_those_written_down():
