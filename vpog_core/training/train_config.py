@@ -31,7 +31,8 @@ class OptimizerConfig:
     Attributes:
         lr: highest learning rate; betas, eps: of the moments.
         weight_decay: of matrices and kernels; biases, norms and other vectors have none.
-        clip: largest norm of the gradient, 0 = not clipped.
+        clip: largest norm of the gradient, 0 = not clipped. Norms of 6 to 46 were measured: with 1.0 the
+            gradient of every step is scaled to this norm; about 100 would clip outliers alone.
         ema_decay: of the averaged weights, which are validated and exported; less while the run is young.
     """
 
