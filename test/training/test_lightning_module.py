@@ -14,7 +14,7 @@ from vpog_core.models.refiner import RefinerNet
 from vpog_core.models.vpog_model import VPOGModel
 from vpog_core.training.data.batch import Batch
 from vpog_core.training.data_module import ConsecutiveBatches, rank_batches
-from vpog_core.training.lightning_module import VPOGLightning, decay_groups
+from vpog_core.training.lightning_module import BatchPosition, VPOGLightning, decay_groups
 from vpog_core.training.losses.compute import compute_losses
 from vpog_core.training.losses.config import LossConfig, LossOptions
 from vpog_core.training.losses.labels import matching_labels
@@ -88,11 +88,28 @@ def test_the_rate_may_stay_and_fall_at_the_end_alone(module):
 
 def test_retrieval_alone_is_trained_in_between(module, batch):
     module.loss = LossConfig(options=LossOptions(matching_every=3, pose_patches=4, pose_samples=16))
-    terms = [set(module.training_losses(module.network, batch, number)[1]) for number in range(4)]
+    terms = [
+        set(module.training_losses(module.network, batch, BatchPosition(step, step))[1]) for step in range(4)
+    ]
     assert "flow" in terms[0] & terms[3]
     assert all("retrieval" in found for found in terms)
     assert not any("flow" in found or "classification" in found for found in terms[1:3])
     assert "flow" in module.validation_losses(module.network, batch)[1]
+
+
+def test_all_processes_match_in_the_same_steps_and_supervise_every_pixel(module, batch, monkeypatch):
+    """Two processes take batches in turn; both match in the first of two steps."""
+    seen = []
+    monkeypatch.setattr(
+        "vpog_core.training.lightning_module.compute_losses",
+        lambda network, batch, weights, **options: seen.append((weights.flow > 0, options["offset"])),
+    )
+    module.loss = LossConfig(options=LossOptions(matching_every=2))
+    for step in range(16):
+        for rank in (0, 1):
+            module.training_losses(module.network, batch, BatchPosition(2 * step + rank, step, batches=2))
+    assert [matched for matched, _ in seen] == [True, True, False, False] * 8
+    assert len({offset for matched, offset in seen if matched}) == 16
 
 
 def test_biases_norms_and_frozen_parts_do_not_decay(network):
@@ -213,7 +230,7 @@ def test_photometry_on_the_device_changes_queries_alone(module, batch, monkeypat
         "vpog_core.training.lightning_module.compute_losses", lambda n, b, *args, **kw: seen.append(b)
     )
     for module.photometry in (False, True):
-        module._in_precision(module.training_losses, module.network, batch, 0)
+        module._in_precision(module.training_losses, module.network, batch, BatchPosition())
     assert seen[0] is batch
     assert not torch.equal(seen[1].query_rgb, batch.query_rgb)
     assert seen[1] == replace(batch, query_rgb=seen[1].query_rgb)

@@ -23,6 +23,7 @@ from vpog_core.training.data import symmetry_cache
 from vpog_core.training.data.batch import RefinerBatch
 from vpog_core.training.data.data_config import DataConfig
 from vpog_core.training.data.refiner_datasets import build_refiner_datasets
+from vpog_core.training.lightning_module import BatchPosition
 from vpog_core.training.losses.refiner import refiner_labels
 from vpog_core.training.synthesis.pose_perturbation import PerturbationConfig
 from vpog_core.training.train import changed_settings, make_module, train
@@ -104,7 +105,7 @@ def test_recomputed_blocks_give_equal_gradients(refiner_batch):
             block.norm1.register_forward_hook(lambda *args: calls.append(1)) for block in module.blocks()
         ]
         torch.manual_seed(0)
-        module.training_losses(module.network, refiner_batch, 0)[0].backward()
+        module.training_losses(module.network, refiner_batch, BatchPosition())[0].backward()
         for hook in hooks:
             hook.remove()
         learning = {k: p.grad for k, p in module.network.named_parameters() if p.requires_grad}
@@ -131,7 +132,7 @@ def test_compiled_parts_give_the_same_loss(refiner_batch, monkeypatch):
     for setting in ("trainer.compile=false", "trainer.compile=true"):
         module = make_module(toy.toy_refiner_config(setting))
         torch.manual_seed(0)
-        losses.append(module.training_losses(module.network, refiner_batch, 0)[0].item())
+        losses.append(module.training_losses(module.network, refiner_batch, BatchPosition())[0].item())
     assert len(compiled) == 4
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 

@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import lightning.pytorch as L
 import numpy as np
@@ -34,6 +35,19 @@ from vpog_core.training.validation_figures import draw_batch
 
 PROGRESS_BAR_SCORES = ("loss", "seen_accuracy", "flow_error", "visibility_accuracy", "score_accuracy")
 """Scores on the progress bar, where the losses have them."""
+
+
+class BatchPosition(NamedTuple):
+    """Says where a batch stands in a run.
+
+    Attributes:
+        number: of the batch among those of all processes; step: optimizer steps before it.
+        batches: of one optimizer step, of all processes.
+    """
+
+    number: int = 0
+    step: int = 0
+    batches: int = 1
 
 
 class NetworkLightning(L.LightningModule):
@@ -67,8 +81,10 @@ class NetworkLightning(L.LightningModule):
         self.items = 0
         """Training items seen so far, by all processes."""
 
-    def training_losses(self, network: nn.Module, batch, number: int) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the loss and the scores of the batch of this number in the run."""
+    def training_losses(
+        self, network: nn.Module, batch, position: BatchPosition
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the loss and the scores of the batch at this position of the run."""
         raise NotImplementedError
 
     def validation_losses(self, network: nn.Module, batch) -> tuple[Tensor, dict[str, Tensor]]:
@@ -99,11 +115,16 @@ class NetworkLightning(L.LightningModule):
 
     def training_step(self, batch, batch_idx: int) -> Tensor:
         """Compute the loss of one batch."""
-        number = self.items // self.batch_size + self.global_rank
-        torch.manual_seed((self.seed << 32) + number)
-        loss, scores = self._in_precision(self.training_losses, self.network, batch, number)
+        trainer = self.trainer
+        position = BatchPosition(
+            self.items // self.batch_size + self.global_rank,
+            trainer.global_step,
+            trainer.accumulate_grad_batches * trainer.world_size,
+        )
+        torch.manual_seed((self.seed << 32) + position.number)
+        loss, scores = self._in_precision(self.training_losses, self.network, batch, position)
         shown = {key: scores[key] for key in PROGRESS_BAR_SCORES if key in scores}
-        rate = self.trainer.optimizers[0].param_groups[0]["lr"]
+        rate = trainer.optimizers[0].param_groups[0]["lr"]
         scores = {**scores, "lr": rate}
         self.log_dict({f"train/{key}": value for key, value in scores.items()}, batch_size=self.batch_size)
         self.log_dict(shown, prog_bar=True, logger=False, batch_size=self.batch_size)
@@ -124,13 +145,13 @@ class NetworkLightning(L.LightningModule):
             on_epoch=True, sync_dist=True, batch_size=len(batch),
         )  # fmt: skip
 
-    def _in_precision(self, losses: Callable, network: nn.Module, batch, *number: int):
+    def _in_precision(self, losses: Callable, network: nn.Module, batch, *position: BatchPosition):
         """Compute losses, the network in the trainer's precision, labels and losses in float32."""
         with FullPrecisionOutside(network, self.device.type) as guarded:
             if self.photometry:
                 images = getattr(batch, batch.IMAGES)
                 batch = dataclasses.replace(batch, **{batch.IMAGES: augment(images)})
-            return losses(guarded, batch, *number)
+            return losses(guarded, batch, *position)
 
     def configure_optimizers(self) -> dict:
         optimizer = torch.optim.AdamW(
@@ -204,10 +225,15 @@ class VPOGLightning(NetworkLightning):
         super().__init__(network, *args, **options)
         self.loss = loss
 
-    def training_losses(self, network, batch: Batch, number: int) -> tuple[Tensor, dict[str, Tensor]]:
+    def training_losses(
+        self, network, batch: Batch, position: BatchPosition
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Compute all terms in one of `matching_every` steps, in all processes, and else retrieval alone."""
         weights, every = self.loss.weights, self.loss.options.matching_every
-        weights = weights if number % every == 0 else weights.retrieval_alone()
-        return self._losses(network, batch, weights, offset=supervised_pixel(number // every))
+        weights = weights if position.step % every == 0 else weights.retrieval_alone()
+        # Batches that are matched take the pixels in turn.
+        matched = position.step // every * position.batches + position.number % position.batches
+        return self._losses(network, batch, weights, offset=supervised_pixel(matched))
 
     def validation_losses(self, network, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         return self._losses(network, batch, self.loss.weights, offset=(2, 1), predicted_fraction=1.0)
@@ -242,7 +268,9 @@ class RefinerLightning(NetworkLightning):
         self.loss = loss
         self.network.scorer.requires_grad_(False)
 
-    def training_losses(self, network, batch: RefinerBatch, number: int) -> tuple[Tensor, dict[str, Tensor]]:
+    def training_losses(
+        self, network, batch: RefinerBatch, position: BatchPosition
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         return refiner_losses(network.trace(*batch.inputs()), refiner_labels(batch), batch, self.loss)
 
     def validation_losses(self, network, batch: RefinerBatch) -> tuple[Tensor, dict[str, Tensor]]:
@@ -276,12 +304,12 @@ class ScorerLightning(NetworkLightning):
         self.network.scorer.requires_grad_(True)
 
     def training_losses(
-        self, network, batch: HypothesisBatch, number: int
+        self, network, batch: HypothesisBatch, position: BatchPosition
     ) -> tuple[Tensor, dict[str, Tensor]]:
         return scorer_loss(network.trace(*batch.inputs()).comparison.score, batch.error)
 
     def validation_losses(self, network, batch: HypothesisBatch) -> tuple[Tensor, dict[str, Tensor]]:
-        return self.training_losses(network, batch, 0)
+        return self.training_losses(network, batch, BatchPosition())
 
     def draw(self, batch: HypothesisBatch, count: int) -> list[np.ndarray]:
         return draw_hypotheses(self.averaged, batch, count)

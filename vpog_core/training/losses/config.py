@@ -45,7 +45,8 @@ class LossOptions:
 
     Attributes:
         matching_every: of so many steps one computes all terms, the others retrieval alone, which takes half
-            the time; on several GPUs that needs a strategy which finds unused parameters.
+            the time; all batches of a step do the same. On several GPUs that needs a strategy which finds
+            unused parameters.
         unseen_weight: of unseen patches against seen ones, each kind averaged apart.
         label_smoothing: fraction of a class label that is spread over all classes, 0..1.
         flow_kind: l1 or huber; huber_px: where Huber's loss turns linear, pixels.
