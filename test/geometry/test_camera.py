@@ -129,6 +129,10 @@ def test_warp_is_black_outside_the_image():
     assert crop.shape == (112, 112, 3)
     assert crop[56, 56].min() == 255
     assert crop[:, 0].max() == 0
+    repeated = warp(
+        white, PINHOLE, look_at_crop(PINHOLE, [-200, 100, 60, 300], 112), border=cv2.BORDER_REPLICATE
+    )
+    assert repeated.min() == 255
 
 
 @pytest.mark.parametrize("size", [24, 112, 256])

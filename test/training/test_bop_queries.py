@@ -87,6 +87,24 @@ def test_the_crop_is_a_picture_of_the_image(objects, tiny_bop):
         assert (difference > 60).mean() < 0.08
 
 
+def test_beyond_the_image_colours_go_on_until_the_crop_is_degraded(objects, tiny_bop):
+    """Without photometry the nearest pixels are repeated there; with it the crop ends black."""
+    cut = 0
+    for index in range(8):
+        sample, degraded = (
+            VPOGTrainDataset(objects, SceneAssets([], objects), SIZE, seed=1, photometry=p)[index]
+            for p in (False, True)
+        )
+        outside = sample["query_outside"]
+        np.testing.assert_array_equal(outside, degraded["query_outside"])
+        assert not degraded["query_rgb"][outside].any()
+        assert not sample["query_depth"][outside].any()
+        if outside.any():
+            assert (sample["query_rgb"][outside].max(axis=-1) > 0).mean() > 0.9
+            cut += 1
+    assert cut
+
+
 def test_labels_lead_to_the_point_the_pixel_shows(objects, tiny_bop):
     """The way through the image, the model and the template's camera gives the same as the flow."""
     renderer = Renderer(tiny_bop.meshes[1])

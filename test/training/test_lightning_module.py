@@ -52,6 +52,7 @@ def batch() -> Batch:
     return Batch(
         rgb[:, :2], depth[:, :2], K[:, :2], T[:, :2], rgb[:, 2:], depth[:, 2:4], K[:, 2:4], T[:, 2:],
         torch.tensor([[[0.0, 0, -1]] * 2]), torch.tensor([0.4]), torch.full((1, 2, 3), 0.3),
+        torch.zeros(1, 2, 112, 112, dtype=torch.bool),
     )  # fmt: skip
 
 
@@ -229,11 +230,15 @@ def test_photometry_on_the_device_changes_queries_alone(module, batch, monkeypat
     monkeypatch.setattr(
         "vpog_core.training.lightning_module.compute_losses", lambda n, b, *args, **kw: seen.append(b)
     )
+    batch.query_outside[:, :, :30] = True
     for module.photometry in (False, True):
         module._in_precision(module.training_losses, module.network, batch, BatchPosition())
     assert seen[0] is batch
     assert not torch.equal(seen[1].query_rgb, batch.query_rgb)
     assert seen[1] == replace(batch, query_rgb=seen[1].query_rgb)
+    # Beyond the border of the camera's image they are black, whatever is done to the rest.
+    assert not seen[1].query_rgb[:, :, :30].any()
+    assert seen[1].query_rgb[:, :, 30:].float().mean() > 50
 
 
 def test_every_method_of_the_networks_runs_in_the_trainer_s_precision():

@@ -224,26 +224,28 @@ def test_the_object_stands_on_the_ground_and_neighbours_beside_it(renderer, asse
 
 
 def test_the_images_border_cuts_the_crop(renderer, assets):
-    """Beyond the border all is black and nothing is seen; the crop is fitted to the box inside."""
+    """Beyond the border nothing is seen, and colours go on; the crop is fitted to the box inside."""
     cut = 0
     for seed in range(12):
         params = layout_params(border=1.0, border_place=(0.1, 0.3))
         query = composed(renderer, assets, seed, params, roll=0.0)
-        black = (query.rgb == 0).all(axis=-1)
+        beyond = query.outside
         alone = renderer.render(query.T_virt_obj, query.K, (SIZE, SIZE)).mask
-        assert 0.02 < black.mean() < 0.7
-        assert not query.depth[black].any()
-        assert (query.depth[alone & ~black] > 0).all()
-        # A straight edge: each row (or column) is black from one side on.
+        assert 0.02 < beyond.mean() < 0.7
+        assert not query.depth[beyond].any()
+        assert query.rgb[beyond].min() > 0
+        assert (query.depth[alone & ~beyond] > 0).all()
+        # A straight edge: each row (or column) is beyond it from one side on.
         lines = (
-            black
-            if np.abs(np.diff(black.mean(axis=0))).sum() > np.abs(np.diff(black.mean(axis=1))).sum()
-            else black.T
+            beyond
+            if np.abs(np.diff(beyond.mean(axis=0))).sum() > np.abs(np.diff(beyond.mean(axis=1))).sum()
+            else beyond.T
         )
         assert (np.abs(np.diff(lines.astype(int), axis=1)).sum(axis=1) <= 1).all()
-        row, column = np.nonzero(alone & ~black)
+        row, column = np.nonzero(alone & ~beyond)
         assert np.hypot(np.ptp(row) + 1, np.ptp(column) + 1) < 1.1 * SIZE
         whole = composed(renderer, assets, seed, PLAIN, roll=0.0)
+        assert not whole.outside.any()
         areas = [(q.depth > 0).sum() / q.K[0, 0] ** 2 for q in (query, whole)]
         cut += areas[0] < 0.93 * areas[1]
     assert cut > 8

@@ -51,6 +51,14 @@ def alone(batch, refiner_objects) -> list[tuple]:
     return out
 
 
+def test_images_are_exactly_black_beyond_their_border(items):
+    cut = [item for item in items if item["image_outside"].any()]
+    assert cut
+    for item in cut:
+        assert not item["image_rgb"][item["image_outside"]].any()
+        assert not item["image_depth"][item["image_outside"]].any()
+
+
 def test_an_item_is_a_function_of_seed_and_index(refiner_pairs, refiner_objects, items):
     assets = SceneAssets([], refiner_objects)
     again = RefinerDataset(refiner_objects, assets, SIZE, PerturbationConfig(), seed=3, length=20)

@@ -3,8 +3,9 @@ import pytest
 import torch
 
 from vpog_core.geometry.se3 import rotation_angle
+from vpog_core.synthetic.photometry import degrade
 from vpog_core.training.data.batch import Batch
-from vpog_core.training.data.vpog_dataset import VPOGTrainDataset, object_probabilities
+from vpog_core.training.data.vpog_dataset import VPOGTrainDataset, degrade_inside, object_probabilities
 from vpog_core.training.losses.labels import matching_labels
 from vpog_core.training.synthesis.scene_assets import SceneAssets
 from vpog_core.training.synthesis.training_object import TrainingObject
@@ -21,6 +22,7 @@ SHAPES = {
     "directions": (4, 3),
     "diameter": (),
     "distance": (4, 28),
+    "query_outside": (4, 112, 112),
 }
 
 
@@ -32,7 +34,8 @@ def sample(dataset):
 def test_shapes_and_dtypes(sample):
     assert {key: value.shape for key, value in sample.items()} == SHAPES
     for key, value in sample.items():
-        assert value.dtype == (np.uint8 if key.endswith("rgb") else np.float32)
+        kind = np.uint8 if key.endswith("rgb") else bool if key.endswith("outside") else np.float32
+        assert value.dtype == kind
         assert np.isfinite(value).all()
 
 
@@ -168,3 +171,29 @@ def test_photometry_may_be_left_to_the_device(training_objects):
     )
     assert not np.array_equal(plain["query_rgb"], done["query_rgb"])
     assert np.array_equal(plain["query_depth"], done["query_depth"])
+
+
+def test_crops_are_exactly_black_beyond_the_image(training_objects):
+    """The black comes after lens and file effects, which would make it lighter."""
+    data = VPOGTrainDataset(training_objects, SceneAssets([], training_objects), 112, seed=3)
+    cut = 0
+    for index in range(12):
+        sample = data[index]
+        for rgb, depth, outside in zip(
+            sample["query_rgb"], sample["query_depth"], sample["query_outside"], strict=True
+        ):
+            assert not rgb[outside].any()
+            assert not depth[outside].any()
+            cut += outside.any()
+    assert cut > 4  # of 48, a quarter of which reach over the border
+
+
+def test_a_black_border_leaves_no_trace_in_the_image():
+    """Lens and file effects, which come first, see the colours beyond the border."""
+    outside = np.zeros((112, 112), bool)
+    outside[:, :40] = True
+    for seed in range(40):
+        rgb = degrade_inside(np.random.default_rng(seed), np.full((112, 112, 3), 128, np.uint8), outside)
+        whole = degrade(np.random.default_rng(seed), np.full((112, 112, 3), 128, np.uint8))
+        assert not rgb[:, :40].any()
+        np.testing.assert_array_equal(rgb[:, 40:], whole[:, 40:])

@@ -87,6 +87,7 @@ class ToyData(Dataset):
         return sample | {
             "directions": np.tile(np.float32([0, 0, -1]), (cluster, 1)),
             "diameter": np.float32(0.4),
+            "query_outside": np.zeros((queries, SIZE, SIZE), bool),
             "distance": rng.uniform(0, 1, (queries, templates)).astype(np.float32),
         }
 

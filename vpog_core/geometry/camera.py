@@ -102,13 +102,18 @@ def _check_rays(rays: np.ndarray, box: np.ndarray) -> None:
         )
 
 
-def warp(image: np.ndarray, camera: Camera, virtual: VirtualCamera) -> np.ndarray:
-    """Warp an image [H, W(, 3)] to the virtual camera, [size, size(, 3)]; black outside of the image.
+def warp(
+    image: np.ndarray, camera: Camera, virtual: VirtualCamera, border: int = cv2.BORDER_CONSTANT
+) -> np.ndarray:
+    """Warp an image [H, W(, 3)] to the virtual camera, [size, size(, 3)].
 
     One remap does rotation, distortion and scale; masks ([H, W] uint8) go the same way.
+
+    Args:
+        border: what is outside of the image: black, or the nearest pixel (`cv2.BORDER_REPLICATE`).
     """
     x, y = _pixels_seen(camera, virtual)
-    return _resampled(image, x, y, _scales(x, y))
+    return _resampled(image, x, y, _scales(x, y), border)
 
 
 def warp_masked(
@@ -128,10 +133,16 @@ def warp_masked(
     return warped, _resampled(mask, x, y, scales)
 
 
-def _resampled(image: np.ndarray, x: np.ndarray, y: np.ndarray, scales: tuple[float, float]) -> np.ndarray:
-    """Resample an image [H, W(, 3)] at pixels x and y, [size, size]; black outside of it."""
+def _resampled(
+    image: np.ndarray,
+    x: np.ndarray,
+    y: np.ndarray,
+    scales: tuple[float, float],
+    border: int = cv2.BORDER_CONSTANT,
+) -> np.ndarray:
+    """Resample an image [H, W(, 3)] at pixels x and y, [size, size]; outside of it as `warp` does."""
     seen = _shrunk(image, x, y, scales) if min(scales) < COARSE else (image, x, y)
-    return cv2.remap(*seen, interpolation=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+    return cv2.remap(*seen, interpolation=cv2.INTER_LINEAR, borderMode=border)
 
 
 def _lie_inside(x: np.ndarray, y: np.ndarray, scales: tuple[float, float], shape: tuple[int, int]) -> bool:

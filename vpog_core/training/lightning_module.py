@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 import math
 from collections.abc import Callable
 from typing import NamedTuple
@@ -149,8 +148,7 @@ class NetworkLightning(L.LightningModule):
         """Compute losses, the network in the trainer's precision, labels and losses in float32."""
         with FullPrecisionOutside(network, self.device.type) as guarded:
             if self.photometry:
-                images = getattr(batch, batch.IMAGES)
-                batch = dataclasses.replace(batch, **{batch.IMAGES: augment(images)})
+                batch = batch.with_images(augment(getattr(batch, batch.IMAGES)))
             return losses(guarded, batch, *position)
 
     def configure_optimizers(self) -> dict:

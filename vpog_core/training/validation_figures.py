@@ -47,7 +47,9 @@ class ValidationFigures(L.Callback):
     ) -> None:
         missing = self.count - len(self._rows)
         if trainer.is_global_zero and not trainer.sanity_checking and missing > 0:
-            self._rows += pl_module.draw(batch, missing)
+            # Where photometry is left to the device, images are not black yet beyond their borders.
+            shown = batch.with_images(getattr(batch, batch.IMAGES))
+            self._rows += pl_module.draw(shown, missing)
 
     def on_validation_end(self, trainer, pl_module) -> None:
         if not self._rows:

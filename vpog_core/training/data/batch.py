@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -14,7 +14,8 @@ class Batch:
     """Holds B samples of Q queries and T templates, the first S of them the cluster; see `VPOGTrainDataset`.
 
     Of a symmetric object `query_T` is the pose nearest to the reference, and `distance` [B, Q, T] (radians)
-    that to the nearest of the poses that look alike.
+    that to the nearest of the poses that look alike. `query_outside` [B, Q, P, P] bool lies beyond the border
+    of the camera's image.
     """
 
     IMAGES: ClassVar[str] = "query_rgb"
@@ -31,10 +32,15 @@ class Batch:
     directions: Tensor
     diameter: Tensor
     distance: Tensor
+    query_outside: Tensor
 
     def to(self, device: torch.device | str) -> Batch:
         """Return the same batch on a device."""
         return Batch(**{key: value.to(device, non_blocking=True) for key, value in vars(self).items()})
+
+    def with_images(self, images: Tensor) -> Batch:
+        """Return the same with other images of the camera, black beyond their borders."""
+        return replace(self, query_rgb=images.masked_fill(self.query_outside[..., None], 0))
 
     def __len__(self) -> int:
         """Return B."""
@@ -73,7 +79,7 @@ class RefinerBatch:
         render_depth: [B, P, P] metres, 0 in the background; image_depth: the same, 0 also where hidden.
         K: [B, 3, 3] pixels; T_true, T_start: [B, 4, 4], of the crop's camera; of equivalent true poses the
             one nearest to the start.
-        diameter: [B] metres.
+        diameter: [B] metres; image_outside: [B, P, P] bool, beyond the border of the camera's image.
     """
 
     IMAGES: ClassVar[str] = "image_rgb"
@@ -88,10 +94,15 @@ class RefinerBatch:
     T_true: Tensor
     T_start: Tensor
     diameter: Tensor
+    image_outside: Tensor
 
     def to(self, device: torch.device | str) -> RefinerBatch:
         """Return the same on a device."""
         return RefinerBatch(**{k: v.to(device, non_blocking=True) for k, v in vars(self).items()})
+
+    def with_images(self, images: Tensor) -> RefinerBatch:
+        """Return the same with other images of the camera, black beyond their borders."""
+        return replace(self, image_rgb=images.masked_fill(self.image_outside[..., None], 0))
 
     def __len__(self) -> int:
         """Return B."""
@@ -127,6 +138,10 @@ class HypothesisBatch:
     def __len__(self) -> int:
         """Return B."""
         return len(self.error)
+
+    def with_images(self, images: Tensor) -> HypothesisBatch:
+        """Return the same with other images of the camera."""
+        return replace(self, image_rgb=images)
 
     def inputs(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return what the network compares: image, render, normals, mask."""

@@ -146,13 +146,19 @@ class AnnotatedQueries:
         roll = align_roll(level.R_virt_cam @ instance.T_cam_obj[:3, :3], R_ref) + turn
         crop = look_at_crop(camera, box, self.size, roll=roll)
         return {
-            "query_rgb": warp(image, camera, crop),
+            "query_rgb": warp(image, camera, crop, border=cv2.BORDER_REPLICATE),
             "query_depth": visible_depth(
                 frame, instance, camera, crop, obj.renderer, obj.views.images.renderers
             ),
             "query_K": crop.K,
             "query_T": transform(crop.R_virt_cam, np.zeros(3)) @ instance.T_cam_obj,
+            "query_outside": beyond_border(camera, crop),
         }
+
+
+def beyond_border(camera: Camera, crop: VirtualCamera) -> np.ndarray:
+    """Return [P, P] bool: where a crop shows nothing of the camera's image."""
+    return warp(np.full((camera.height, camera.width), 255, np.uint8), camera, crop) <= 127
 
 
 def visible_depth(
@@ -173,8 +179,7 @@ def visible_depth(
     mask = instance.mask_visible()
     if mask is not None:
         return depth * (warp(mask.astype(np.uint8) * 255, camera, crop) > 127)
-    inside = warp(np.full((camera.height, camera.width), 255, np.uint8), camera, crop) > 127
-    visible = inside & (depth > 0)
+    visible = ~beyond_border(camera, crop) & (depth > 0)
     for other in frame.instances:
         if other.index != instance.index and other.obj_id in others:
             visible &= ~_hidden_by(others[other.obj_id](), T_crop_cam @ other.T_cam_obj, crop, depth)

@@ -15,9 +15,8 @@ from vpog_core.geometry.framing import frame_hull
 from vpog_core.geometry.se3 import rotation_z, transform, transform_points
 from vpog_core.objects.renderer import Render
 from vpog_core.objects.template_set import template_camera
-from vpog_core.synthetic.photometry import degrade
 from vpog_core.training.data.batch import RefinerBatch
-from vpog_core.training.data.vpog_dataset import object_probabilities
+from vpog_core.training.data.vpog_dataset import degrade_inside, object_probabilities
 from vpog_core.training.synthesis.appearance import (
     OWN_COLOURS,
     AppearanceParams,
@@ -87,13 +86,13 @@ class RefinerDataset(Dataset):
         render = self._render(obj, T_start, frame.K)
         # Choose the equivalent true pose nearest to the wrong one; degrade the image.
         T_true = obj.symmetry.nearest(query.T_virt_obj, T_start)
-        image = degrade(rng, query.rgb) if self.photometry else query.rgb
+        image = degrade_inside(rng, query.rgb, query.outside) if self.photometry else query.rgb
         floats = {
             "render_normals": render.normals @ T_start[:3, :3].T,
             "render_depth": render.depth, "image_depth": query.depth, "K": frame.K,
             "T_true": T_true, "T_start": T_start, "diameter": np.array(obj.mesh.diameter),
         }  # fmt: skip
-        return {"image_rgb": image, "render_rgb": render.rgb} | {
+        return {"image_rgb": image, "render_rgb": render.rgb, "image_outside": query.outside} | {
             key: value.astype(np.float32) for key, value in floats.items()
         }
 

@@ -80,6 +80,7 @@ class VPOGTrainDataset(Dataset):
         """Return the arrays of one sample; Q queries, T = cluster + negatives templates, S = cluster.
 
         query_rgb [Q, P, P, 3] uint8, query_depth [Q, P, P], query_K [Q, 3, 3], query_T [Q, 4, 4],
+        query_outside [Q, P, P] bool (beyond the border of the camera's image),
         template_rgb [T, P, P, 3] uint8, template_depth [S, P, P], template_K [S, 3, 3],
         template_T [T, 4, 4], directions [S, 3] (in the reference view's frame), diameter [],
         distance [Q, T] (radians between query and template; infinite where the template is no candidate of
@@ -105,7 +106,8 @@ class VPOGTrainDataset(Dataset):
         # Make the queries, and degrade them as a camera would.
         queries = maker.queries(rng, obj, pose, R_ref, self.queries)
         if self.photometry:
-            queries = [{**query, "query_rgb": degrade(rng, query["query_rgb"])} for query in queries]
+            for query in queries:
+                query["query_rgb"] = degrade_inside(rng, query["query_rgb"], query["query_outside"])
         # Choose the equivalent poses nearest to the reference; collect the labels' inputs.
         sample = {key: np.stack([q[key] for q in queries]) for key in queries[0]}
         sample["query_T"] = np.stack([obj.symmetry.nearest(T, T_ref) for T in sample["query_T"]])
@@ -122,7 +124,7 @@ class VPOGTrainDataset(Dataset):
         sample["directions"] = directions @ R_ref.T
         sample["diameter"] = np.array(obj.mesh.diameter)
         sample = {**sample, **templates}
-        return {k: v if v.dtype == np.uint8 else v.astype(np.float32) for k, v in sample.items()}
+        return {k: v if v.dtype in (np.uint8, bool) else v.astype(np.float32) for k, v in sample.items()}
 
     def _object(self, rng: np.random.Generator) -> TrainingObject:
         if self._probabilities is None:
@@ -141,6 +143,13 @@ class VPOGTrainDataset(Dataset):
         values = {"rgb": render.rgb, "depth": render.depth, "K": K, "T": T}
         for key, value in values.items():
             templates[f"template_{key}"][0] = value
+
+
+def degrade_inside(rng: np.random.Generator, rgb: np.ndarray, outside: np.ndarray) -> np.ndarray:
+    """Degrade a crop [P, P, 3] uint8 as some camera would; where `outside` [P, P] bool holds it is black."""
+    degraded = degrade(rng, rgb)
+    degraded[outside] = 0
+    return degraded
 
 
 def object_probabilities(kinds: Sequence[str], weights: Mapping[str, float]) -> np.ndarray:

@@ -57,12 +57,15 @@ class Query:
     Attributes:
         rgb: [P, P, 3] uint8; depth: [P, P] float32, 0 where the object is not visible.
         K: [3, 3]; T_virt_obj: [4, 4], of the crop's virtual camera.
+        outside: [P, P] bool, beyond the border of the camera's image. There the colours are those of the
+            scene, so that lens and file effects bring no black edge into the image; black comes after them.
     """
 
     rgb: np.ndarray
     depth: np.ndarray
     K: np.ndarray
     T_virt_obj: np.ndarray
+    outside: np.ndarray
 
 
 @dataclass
@@ -116,16 +119,17 @@ def compose(
     rgb, own = _smooth_edges(_compress_highlights(image.rgb), image.instance_map), image.instance_map == 0
     if rng.random() < params.moved_outline:
         rgb = _moved_outline(rng, rgb, own)
-    # Put flat occluders in front, and blacken what lies beyond the image's border.
+    # Put flat occluders in front, and leave out what lies beyond the image's border.
     if layout.cut_out is not None:
         flat, alpha = layout.cut_out.placed(K, size)
         rgb += alpha * (flat * rng.uniform(0.6, 1.2) - rgb)
         own = own & (alpha[..., 0] < 0.5)
     depth = np.where(own, image.depth, 0).astype(np.float32)
+    outside = np.zeros((size, size), bool)
     if layout.border is not None:
-        beyond = image_rays(K, (size, size)).astype(np.float32) @ layout.border.astype(np.float32) > 0
-        rgb[beyond], depth[beyond] = 0, 0
-    return Query(rgb.clip(0, 255).astype(np.uint8), depth, K, layout.objects[0].T_cam_obj)
+        outside = image_rays(K, (size, size)).astype(np.float32) @ layout.border.astype(np.float32) > 0
+        depth[outside] = 0
+    return Query(rgb.clip(0, 255).astype(np.uint8), depth, K, layout.objects[0].T_cam_obj, outside)
 
 
 def random_material(rng: np.random.Generator, params: QueryParams) -> Material:

@@ -59,7 +59,8 @@ class QueryMaker(Protocol):
     def queries(
         self, rng: np.random.Generator, obj: TrainingObject, pose: QueryPose, R_ref: np.ndarray, count: int
     ) -> list[dict[str, np.ndarray]]:
-        """Make `count` queries at the roll of R_ref [3, 3]: query_rgb, query_depth, query_K, query_T."""
+        """Make `count` queries at the roll of R_ref [3, 3]: query_rgb, query_depth, query_K,
+        query_T, query_outside."""
         ...
 
 

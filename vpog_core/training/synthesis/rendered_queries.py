@@ -54,6 +54,7 @@ class RenderedQueries:
             "query_depth": query.depth,
             "query_K": query.K,
             "query_T": query.T_virt_obj,
+            "query_outside": query.outside,
         }
 
 
