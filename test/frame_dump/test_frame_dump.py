@@ -110,6 +110,13 @@ def test_what_was_given_is_read_again(written, recorded):
     np.testing.assert_array_equal(mesh.vertices, original.vertices)
 
 
+def test_constraints_of_objects_that_were_not_detected_are_passed_over(dump):
+    content = json.loads((dump / "dump.json").read_text())
+    content["constraints"]["never seen"] = content["constraints"]["../box"]
+    (dump / "dump.json").write_text(json.dumps(content))
+    assert list(read_dump(dump).constraints) == ["../box"]
+
+
 def test_the_same_poses_are_found(written, weights, tmp_path, capsys):
     command = ["estimate", "--from", str(written), "--weights", str(weights), "--device", "cpu", "--json"]
     assert main([*command, "--output", str(tmp_path / "out")]) == 0

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -25,6 +26,7 @@ def image(mesh):
 
 
 DETECTION = vpog.Detection("thing", [220.0, 140.0, 420.0, 340.0])
+KNOWN = vpog.PoseConstraint(normal=(0, -1, 0), up=(0, 0, 1))
 
 
 def test_importing_the_package_loads_nothing_heavy():
@@ -50,6 +52,43 @@ def test_intrinsics_alone_do_for_a_camera(estimator, image):
     # The network is not trained, so there may be no pose; what it matched is the same.
     np.testing.assert_array_equal(by_K.match.confidence, by_camera.match.confidence)
     assert by_K.reason == by_camera.reason
+
+
+@pytest.mark.parametrize("name", ["thing", "gadget"])
+def test_a_constraint_counts_by_the_name_and_by_the_alias_of_its_object(estimator, image, name, monkeypatch):
+    given = []
+
+    def crop(setup, image, camera, detection, prior, constraint):
+        given.append(constraint)
+        raise vpog.VPOGError("enough")
+
+    monkeypatch.setattr("vpog_core.inference.pipeline.crop", crop)
+    detections = [DETECTION, replace(DETECTION, class_id="gadget")]
+    estimator.estimate(image, K, detections, constraints={name: KNOWN})
+    vpog.Tracker(estimator).estimate(image, K, detections, 0.0, {name: KNOWN})
+    assert [constraint is KNOWN for constraint in given] == [True] * 4
+
+
+@pytest.mark.parametrize(
+    ("constraints", "said"),
+    [
+        ({"thign": KNOWN}, "There is no object 'thign'"),
+        (KNOWN, "The constraints are a PoseConstraint: give a mapping"),
+        ({"thing": (0, -1, 0)}, "The constraint of 'thing' is a tuple"),
+        ({"thing": KNOWN, "gadget": KNOWN}, "'thing' twice"),
+    ],
+)
+def test_constraints_that_cannot_be_used_are_the_reason_why_there_is_no_pose(
+    estimator, image, constraints, said
+):
+    tracker = vpog.Tracker(estimator)
+    for estimates in (
+        estimator.estimate(image, K, [DETECTION], constraints=constraints),
+        tracker.estimate(image, K, [DETECTION], 0.0, constraints),
+    ):
+        (estimate,) = estimates
+        assert estimate.T_cam_obj is None
+        assert said in estimate.reason
 
 
 @pytest.mark.parametrize(

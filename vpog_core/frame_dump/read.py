@@ -65,16 +65,16 @@ def read_dump(path: str | Path, cache_dir: str | Path | None = None) -> Dump:
             )
         _check_counts(content)
         image = read_image(_inside(folder / IMAGE))
+        library = DumpedObjects(folder, content["objects"], Path(cache_dir) if cache_dir else None)
         return Dump(
             image,
             values.read_camera_values(content["camera"]),
             _detections(folder, content["detections"], image.shape[:2]),
             [values.read_prior_values(prior) for prior in content["priors"]],
-            # Dumps of earlier versions have no constraints.
-            {n: values.read_constraint_values(v) for n, v in content.get("constraints", {}).items()},
+            _constraints(content, library),
             [values.read_pose(estimate) for estimate in content["estimates"]],
             Options(**content["options"]),
-            DumpedObjects(folder, content["objects"], Path(cache_dir) if cache_dir else None),
+            library,
             dict(content["weights"]),
             # Dumps of earlier versions do not tell.
             str(content.get("precision", "auto")),
@@ -87,6 +87,15 @@ def read_dump(path: str | Path, cache_dir: str | Path | None = None) -> Dump:
             f"The dump '{folder}' is broken, or of another version ({type(error).__name__}: {error}): copy "
             "it again, and use the version that wrote it."
         ) from error
+
+
+def _constraints(content: Mapping, library: DumpedObjects) -> dict:
+    """Read the constraints of the objects that a dump holds; dumps of earlier versions have none.
+
+    The node writes those of all its objects, and only the objects that were detected.
+    """
+    given = content.get("constraints", {})
+    return {name: values.read_constraint_values(v) for name, v in given.items() if name in library.entries}
 
 
 def make_estimator(

@@ -7,15 +7,19 @@ errors of a pose, which corrects tilt and height, and narrows the covariance.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from vpog_core.geometry.se3 import difference, moved
 from vpog_core.geometry.symmetry import Symmetry
 from vpog_core.types import VPOGError
+
+if TYPE_CHECKING:
+    from vpog_core.objects.library import ObjectLibrary
 
 POSE_TILT = np.radians(15.0)
 POSE_HEIGHT = 0.25
@@ -73,6 +77,34 @@ class PoseConstraint:
                 raise VPOGError(f"{name} of a constraint is {value}: give a positive number.")
         if not np.isfinite([self.offset, 0.0 if self.height is None else self.height]).all():
             raise VPOGError("The plane's offset, or the height over it, is not finite: give metres.")
+
+
+def by_object(
+    constraints: Mapping[str, PoseConstraint] | None, library: ObjectLibrary
+) -> dict[str, PoseConstraint]:
+    """Return constraints that are given by names and aliases by the objects' names in a library.
+
+    Raises:
+        VPOGError: no mapping of names to constraints, a name that no object has, or two names of one object.
+    """
+    if constraints is None:
+        return {}
+    if not isinstance(constraints, Mapping):
+        raise VPOGError(
+            f"The constraints are a {type(constraints).__name__}: give a mapping of objects' names to "
+            "constraints, such as {'mug': constraint}."
+        )
+    found: dict[str, PoseConstraint] = {}
+    for name, constraint in constraints.items():
+        object_id = library.resolve(name)
+        if not isinstance(constraint, PoseConstraint):
+            raise VPOGError(
+                f"The constraint of '{name}' is a {type(constraint).__name__}: give a PoseConstraint."
+            )
+        if object_id in found:
+            raise VPOGError(f"The constraints name '{object_id}' twice, once by an alias: keep one of them.")
+        found[object_id] = constraint
+    return found
 
 
 def unit_vector(values: Sequence[float], what: str) -> np.ndarray:

@@ -13,7 +13,7 @@ import numpy as np
 
 from vpog_core.geometry.camera_checks import camera_doubts, check_camera
 from vpog_core.inference import pipeline
-from vpog_core.inference.constraints import PoseConstraint
+from vpog_core.inference.constraints import PoseConstraint, by_object
 from vpog_core.inference.crop import as_camera
 from vpog_core.inference.detection_threads import DetectionThreads
 from vpog_core.inference.failures import Failures
@@ -179,7 +179,8 @@ class PoseEstimator:
             camera: the calibrated camera, or the intrinsics K [3, 3] of one without distortion.
             priors: for each detection what is known of its pose, or None; `tracking.Tracker` keeps them.
             constraints: what is known of the poses of some objects with respect to a plane, by the objects'
-                names in the library. A pose that violates its object's constraint is not given.
+                names in the library or their aliases; a name that no object has is the reason of every
+                detection. A pose that violates its object's constraint is not given.
 
         Returns:
             An estimate for each detection, under the object's name where the detection has an alias, and the
@@ -190,6 +191,7 @@ class PoseEstimator:
         """
         try:
             camera = as_camera(camera, image)
+            known = by_object(constraints, self.library)
         except Exception as error:
             return Estimates(self._failures.estimate(d, error) for d in detections)
         self._log_camera_doubts(camera)
@@ -205,7 +207,7 @@ class PoseEstimator:
             for n, (detection, prior) in enumerate(zip(detections, priors, strict=True)):
                 try:
                     detection = replace(detection, class_id=self.library.name_of(detection.class_id))
-                    constraint = (constraints or {}).get(detection.class_id)
+                    constraint = known.get(detection.class_id)
                     queries[n] = pipeline.crop(setup, image, camera, detection, prior, constraint)
                 except Exception as error:
                     found[n] = self._failures.estimate(detection, error)

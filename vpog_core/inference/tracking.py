@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from vpog_core.inference.alignment import is_near
-from vpog_core.inference.constraints import PoseConstraint
+from vpog_core.inference.constraints import PoseConstraint, by_object
 from vpog_core.inference.crop import as_camera
 from vpog_core.inference.estimator import PoseEstimator
 from vpog_core.inference.options import DEFAULT_TRACKER_SETTINGS, MAX_AGE_S, TrackerSettings
@@ -117,9 +117,10 @@ class Tracker:
         """Do what `estimate` says, and follow the tracks without a detection by other settings."""
         try:
             camera = as_camera(camera, image)
+            constraints = by_object(constraints, self.estimator.library)
         except VPOGError:
             # The estimator returns this reason for each detection.
-            return self.estimator.estimate(image, camera, detections)
+            return self.estimator.estimate(image, camera, detections, constraints=constraints)
         name_of = self.estimator.library.name_of
         detections = [replace(d, class_id=name_of(d.class_id)) for d in detections]
         # Drop old tracks.
