@@ -3,6 +3,7 @@ import pytest
 
 from vpog_core.geometry.boxes import (
     box_of_counts,
+    box_of_mask,
     clip_box,
     counts_of_box,
     jitter_box,
@@ -27,6 +28,19 @@ def test_a_mask_s_box_runs_through_its_pixels_or_around_them():
     np.testing.assert_array_equal(outer_box(mask), [9.5, 4.5, 20.5, 8.5])
     np.testing.assert_array_equal(outer_box(mask), box_of_counts(10, 5, 11, 4))
     assert outer_box(mask & False) is None
+
+
+def test_specks_of_a_mask_are_not_in_its_box():
+    mask = np.zeros((400, 600), bool)
+    assert box_of_mask(mask) is None
+    mask[100:150, 200:260] = True
+    np.testing.assert_array_equal(box_of_mask(mask), [199.5, 99.5, 259.5, 149.5])
+    # Four stray pixels far away, and a rim of the picture.
+    mask[0:2, 0:2] = mask[399, 599] = True
+    np.testing.assert_array_equal(box_of_mask(mask), [199.5, 99.5, 259.5, 149.5])
+    # What an occluder has cut off is a part of the object: 80 of 3000 pixels.
+    mask[170:174, 280:300] = True
+    np.testing.assert_array_equal(box_of_mask(mask), [199.5, 99.5, 299.5, 173.5])
 
 
 def test_boxes_share_an_area():

@@ -79,7 +79,8 @@ def test_each_connected_region_of_a_label_is_a_detection_with_its_mask(labels, s
 def test_all_pixels_of_a_label_are_one_detection_where_that_is_asked_for(labels, said):
     reader = DetectionReader(Library(), said, said, (), LabelMapReader({3: "mug"}, "value"))
     (mug,), _ = reader.read(message(labels, "mono16"), 80, 60, 16)
-    assert mug.box.tolist() == [-0.5, -0.5, 59.5, 49.5]
+    # The speck is in the mask, and not in the box.
+    assert mug.box.tolist() == [9.5, 4.5, 59.5, 49.5]
     assert np.array_equal(mug.mask, labels == 3)
 
 

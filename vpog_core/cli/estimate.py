@@ -68,7 +68,7 @@ def run_estimate(arguments: argparse.Namespace) -> int:
     if arguments.dump is not None:
         return run_from_dump(arguments)
     from vpog_core.cli import files
-    from vpog_core.geometry.boxes import outer_box, usable_box
+    from vpog_core.geometry.boxes import box_of_mask, usable_box
     from vpog_core.io.camera_file import read_camera
     from vpog_core.io.image_file import read_image
     from vpog_core.io.mask_file import read_mask
@@ -77,7 +77,7 @@ def run_estimate(arguments: argparse.Namespace) -> int:
     image = read_image(arguments.image)
     camera = read_camera(arguments.camera, image.shape[:2])
     mask = None if arguments.mask is None else read_mask(arguments.mask, image.shape[:2])
-    box = np.array(arguments.box, dtype=np.float64) if mask is None else outer_box(mask)
+    box = np.array(arguments.box, dtype=np.float64) if mask is None else box_of_mask(mask)
     usable_box(box, camera)
     files.check_output(arguments.output)
     # Onboard the object, and estimate its pose.

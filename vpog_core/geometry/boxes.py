@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 
 from vpog_core.geometry import pinhole
@@ -11,6 +12,10 @@ from vpog_core.types import Camera, VPOGError
 
 MIN_DEPTH = 1e-6
 """Points nearer than this, metres, are behind the camera."""
+SPECK = 0.02
+"""Largest area of a speck of a mask, as a fraction of the largest connected part of the mask. Detectors leave
+specks of a few pixels. A part that an occluder cuts off is larger, and of one that is not, and lies close by,
+a box lacks a seventh of its side at most: templates are tried at shifts and scales that allow for it."""
 
 
 def box_around(points: np.ndarray) -> np.ndarray:
@@ -48,6 +53,20 @@ def outer_box(mask: np.ndarray) -> np.ndarray | None:
     if not len(rows):
         return None
     return np.array([columns[0] - 0.5, rows[0] - 0.5, columns[-1] + 0.5, rows[-1] + 0.5])
+
+
+def box_of_mask(mask: np.ndarray) -> np.ndarray | None:
+    """Return the box along the outer edges of a detector's mask [H, W] without its specks, see `SPECK`.
+
+    Returns:
+        [4] (x0, y0, x1, y1), or None where the mask is empty.
+    """
+    _, _, stats, _ = cv2.connectedComponentsWithStats(np.asarray(mask != 0, np.uint8), connectivity=8)
+    areas = stats[1:, cv2.CC_STAT_AREA]
+    if not len(areas):
+        return None
+    x, y, width, height = stats[1:][areas >= SPECK * areas.max(), : cv2.CC_STAT_AREA].T
+    return np.array([x.min(), y.min(), (x + width).max(), (y + height).max()]) - 0.5
 
 
 def box_of_counts(x: float, y: float, width: float, height: float) -> np.ndarray:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
-from vpog_core.geometry.boxes import box_of_counts
+from vpog_core.geometry.boxes import box_of_counts, box_of_mask
 from vpog_core.messages.images import PackedImage, unpad
 from vpog_core.types import Detection, VPOGError
 
@@ -31,7 +31,7 @@ class LabelledRegion:
 
     Attributes:
         numbers: [H, W], where the pixels of this region hold `number`.
-        box: [4] (x0, y0, x1, y1), the outer edges of its pixels; area: pixels.
+        box: [4] (x0, y0, x1, y1), the outer edges of its pixels, without specks; area: pixels.
     """
 
     class_id: str
@@ -103,10 +103,8 @@ class LabelMapReader:
     def _regions(self, mask: np.ndarray, class_id: str) -> list[LabelledRegion]:
         pixels = mask.astype(np.uint8)
         if self.regions == "value":
-            x, y, width, height = cv2.boundingRect(pixels)
-            numbers, stats = pixels, [(), (x, y, width, height, np.count_nonzero(mask))]
-        else:
-            _, numbers, stats, _ = cv2.connectedComponentsWithStats(pixels, connectivity=8)
+            return [LabelledRegion(class_id, pixels, 1, box_of_mask(mask), np.count_nonzero(mask))]
+        _, numbers, stats, _ = cv2.connectedComponentsWithStats(pixels, connectivity=8)
         return [
             LabelledRegion(
                 class_id,

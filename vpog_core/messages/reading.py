@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from vpog_core.geometry.boxes import box_of_counts, outer_box
+from vpog_core.geometry.boxes import box_of_counts, box_of_mask
 from vpog_core.geometry.camera_models import published_camera
 from vpog_core.messages.images import unpad
 from vpog_core.types import Camera, Detection, VPOGError
@@ -52,6 +52,8 @@ def camera_from_info(info, rectified: bool = False) -> Camera:
 def detection_from_instance(instance, width: int, height: int) -> Detection:
     """Read an Instance2D: the outer edges of its box, and its mask [height, width] if there is one.
 
+    Where only the mask tells, the box is that of `box_of_mask`.
+
     Raises:
         VPOGError: the mask is neither of the image's nor of the box's size, or not mono8.
     """
@@ -59,7 +61,7 @@ def detection_from_instance(instance, width: int, height: int) -> Detection:
     mask = mask_from_message(instance.mask, roi, width, height)
     box = box_of_roi(roi)
     if mask is not None and not (roi.width and roi.height):
-        of_mask = outer_box(mask)
+        of_mask = box_of_mask(mask)
         box = box if of_mask is None else of_mask
     return Detection(
         class_id=instance.class_id,
