@@ -282,6 +282,14 @@ def test_onboard_tells_the_size_and_draws_the_views(untrained, capsys, tmp_path)
     assert cv2.imread(str(tmp_path / "views" / "templates.png")).max() > 100
 
 
+def test_onboard_refuses_a_cache_that_cannot_be_written_before_its_work(scene, capsys, monkeypatch):
+    monkeypatch.setattr("vpog_core.cli.onboard.estimator_for", lambda _: pytest.fail("work was begun"))
+    assert main(["onboard", str(scene[0] / "thing.ply"), "--cache-dir", "/proc/cache"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("vpog: The cache '/proc/cache' cannot be written")
+    assert said.count("\n") == 1
+
+
 def test_staged_mesh_keeps_size_and_texture(tmp_path):
     from vpog_core.cli.files import stage_mesh
 

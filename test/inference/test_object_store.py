@@ -45,6 +45,14 @@ def test_broken_objects_are_left_out_and_the_others_work(mixed):
     assert error_of(lambda: mixed.onboard("a_cut")) == left_out["a_cut"]
 
 
+def test_a_cache_that_cannot_be_written_is_said_once(workshop, tmp_path, caplog):
+    (tmp_path / "file").write_text("in the way")
+    estimator = PoseEstimator(**{**workshop, "cache_dir": tmp_path / "file" / "cache"}, device="cpu")
+    assert estimator.onboard() == {}
+    (said,) = [record.getMessage() for record in caplog.records if "cache" in record.getMessage()]
+    assert f"The cache '{tmp_path / 'file' / 'cache'}' cannot be written (Not a directory)" in said
+
+
 def test_broken_objects_are_known_before_any_work(mixed, monkeypatch):
     monkeypatch.setattr(ObjectLibrary, "templates", lambda *a, **k: pytest.fail("work was begun"))
     text = error_of(lambda: mixed.onboard(strict=True))

@@ -72,19 +72,23 @@ def onboard_with_progress(
     return left_out
 
 
-def check_output(path: str | Path) -> None:
-    """Raise a VPOGError for a folder that cannot hold results, before any work; change nothing."""
+def check_output(path: str | Path, what: str = "folder", remedy: str = "choose another") -> None:
+    """Raise a VPOGError for a folder that cannot hold results, before any work; change nothing.
+
+    Args:
+        what, remedy: name the folder, and what to do, in the sentence.
+    """
     folder = Path(path)
     existing = next((part for part in (folder, *folder.parents) if part.exists()), Path())
     if not existing.is_dir():
-        raise VPOGError(f"The folder '{folder}' cannot be made, '{existing}' is a file: choose another.")
+        raise VPOGError(f"The {what} '{folder}' cannot be made, '{existing}' is a file: {remedy}.")
     try:
         # Permissions alone do not tell: a disk may be full, or be there to be read only.
         with tempfile.TemporaryFile(dir=existing):
             pass
     except OSError as error:
         reason = error.strerror or error
-        raise VPOGError(f"The folder '{folder}' cannot be written ({reason}): choose another.") from error
+        raise VPOGError(f"The {what} '{folder}' cannot be written ({reason}): {remedy}.") from error
 
 
 def check_output_file(path: str | Path) -> None:

@@ -54,9 +54,12 @@ def run_onboard(arguments: argparse.Namespace) -> int:
     """Run `vpog onboard`; returns 0 if every object can be used, 1 if some are left out."""
     from vpog_core.cli import files
     from vpog_core.cli.sheet import mesh_description, template_sheet
+    from vpog_core.objects.library import default_cache_dir
 
     if arguments.output:
         files.check_output(arguments.output)
+    cache_dir = Path(arguments.cache_dir or default_cache_dir()).expanduser()
+    files.check_output(cache_dir, "cache", "set --cache-dir to a folder that can be")
     with _estimator_to_onboard(arguments) as estimator:
         library = estimator.library
         broken = library.broken()

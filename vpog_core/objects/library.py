@@ -24,6 +24,8 @@ from vpog_core.types import VPOGError, sentence_of
 from vpog_core.utils.fingerprint import SHORT, digest, safe_name
 from vpog_core.utils.held_file import remove_abandoned
 
+_LOG = logging.getLogger(__name__)
+
 
 class ObjectLibrary:
     """Holds the objects of a folder: every `<class_id>.obj|ply|glb|stl`, and their `objects.yaml`.
@@ -46,6 +48,8 @@ class ObjectLibrary:
         VPOGError: no such folder, nothing in it, or an objects.yaml or models_info.json that cannot be
             followed.
     """
+
+    _warned_of_cache = False
 
     def __init__(self, folder: str | Path, cache_dir: str | Path | None = None):
         self.folder = Path(folder).expanduser()
@@ -148,7 +152,7 @@ class ObjectLibrary:
             self._broken[object_id] = str(error)
             raise
         except Exception as error:
-            logging.getLogger(__name__).debug("'%s' cannot be read.", entry.mesh, exc_info=error)
+            _LOG.debug("'%s' cannot be read.", entry.mesh, exc_info=error)
             self._broken[object_id] = (
                 f"The mesh '{entry.mesh.name}' cannot be read ({sentence_of(error)}): export it again."
             )
@@ -253,15 +257,25 @@ class ObjectLibrary:
         """Return the objects that `take_over` left as they were, each with the sentence that says why."""
         return dict(self._outdated)
 
-    def store(self, templates: TemplateSet, path: Path | None = None) -> bool:
-        """Write templates (with their features) to the cache; False where the cache cannot be written."""
+    def store(self, templates: TemplateSet, path: Path | None = None) -> None:
+        """Write templates (with their features) to the cache; where that fails, warn of it once."""
         path = self.templates_path(templates.object_id, templates.size) if path is None else path
         try:
             save_template_set(templates, path)
-        except OSError:
-            return False
-        self._record(templates.object_id, templates.size, path)
-        return True
+        except OSError as error:
+            self._warn_of_cache(error)
+        else:
+            self._record(templates.object_id, templates.size, path)
+
+    def _warn_of_cache(self, error: OSError) -> None:
+        if not self._warned_of_cache:
+            self._warned_of_cache = True
+            _LOG.warning(
+                "The cache '%s' cannot be written (%s), so objects are onboarded anew in every run: set "
+                "cache_dir to a folder that can be written.",
+                self.cache_dir,
+                error.strerror or error,
+            )
 
     def _record(self, object_id: str, size: int, templates: Path) -> None:
         write_record(self._record_path(object_id, size), self.mesh(object_id).files, templates)
