@@ -152,7 +152,8 @@ def test_a_network_that_knows_nothing_says_so_and_draws_what_it_saw(inputs, untr
     assert status in (0, 1)
     assert ("no pose" in out) == (status == 1)
     assert (tmp_path / "match.png").is_file()
-    assert (tmp_path / "overlay.png").is_file() == (status == 0)
+    assert (tmp_path / "overlay.png").is_file()
+    assert out.endswith(f"images: {tmp_path / 'overlay.png'}, {tmp_path / 'match.png'}\n")
 
 
 BAD = {

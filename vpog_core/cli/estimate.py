@@ -7,6 +7,7 @@ import json
 
 import numpy as np
 
+from vpog_core.cli.estimate_results import draw_results, print_end
 from vpog_core.cli.estimators import add_model, estimator_for, is_mesh_file
 from vpog_core.cli.flags import add_unit
 from vpog_core.cli.from_dump import missing_inputs, run_from_dump
@@ -18,7 +19,8 @@ Estimate the pose of one object in one image, or the poses of a frame that the n
 
 Say where the object is with --box or --mask, and what it is with --object: a mesh
 file, or the name of an object in --objects-dir. Prints the pose in the camera frame
-and draws overlay.png and match.png into --output."""
+and draws overlay.png and match.png into --output; without a pose the overlay shows the
+box. A score is the probability that the pose is right."""
 
 EXAMPLE = """\
 example:
@@ -87,22 +89,9 @@ def run_estimate(arguments: argparse.Namespace) -> int:
         files.onboard_with_progress(estimator, object_id, arguments.object if alone else None)
         detection = Detection(class_id=object_id, box=box, mask=mask)
         estimate = estimator.estimate(image, camera, [detection], constraints=constraints)[0]
-        _draw_estimate(arguments.output, image, camera, estimate, estimator.library.mesh(object_id))
-    # Print the pose.
+        results = [detection], [estimate], estimator.library
+        images = draw_results(arguments.output, image, camera, *results)
+    # Print the pose, and where its images are.
     print(json.dumps(files.pose_dict(estimate), indent=2) if arguments.json else files.pose_text(estimate))
+    print_end(arguments, [estimate], images)
     return 0 if estimate.T_cam_obj is not None else 1
-
-
-def _draw_estimate(output, image, camera, estimate, mesh) -> None:
-    """Write overlay.png and match.png of one estimate; without a pose there is no overlay."""
-    from vpog_core.cli import files
-    from vpog_core.visualization.flow_image import draw_match
-    from vpog_core.visualization.overlay import draw_pose
-
-    folder = files.output_folder(output)
-    if estimate.T_cam_obj is not None:
-        label = f"{estimate.class_id}  {estimate.score:.2f}"
-        overlay = draw_pose(image, camera, estimate.T_cam_obj, mesh.vertices, mesh.faces, label=label)
-        files.write_png(folder / "overlay.png", overlay)
-    if estimate.match is not None:
-        files.write_png(folder / "match.png", draw_match(estimate.match))

@@ -7,6 +7,7 @@ import json
 
 import numpy as np
 
+from vpog_core.cli.estimate_results import draw_results, print_end
 from vpog_core.cli.flags import given_flags
 from vpog_core.cli.known_pose import lacks_plane
 from vpog_core.inference.constraint_settings import ConstraintSettings
@@ -39,8 +40,6 @@ def run_from_dump(arguments: argparse.Namespace) -> int:
     from vpog_core.cli import files
     from vpog_core.frame_dump.read import make_estimator, read_dump
     from vpog_core.threads import usable_cores, use_threads
-    from vpog_core.visualization.estimate_drawing import estimate_drawings
-    from vpog_core.visualization.overlay import draw_poses
 
     # Read the dump, and make the estimator that it describes.
     files.check_output(arguments.output)
@@ -50,9 +49,8 @@ def run_from_dump(arguments: argparse.Namespace) -> int:
     files.onboard_with_progress(estimator)
     # Estimate again, and draw the poses.
     estimates = estimator.estimate(dump.image, dump.camera, dump.detections, dump.priors, dump.constraints)
-    drawings = estimate_drawings(estimates, dump.library, min_score=0.0)
-    overlay = draw_poses(dump.image, dump.camera, drawings)
-    files.write_png(files.output_folder(arguments.output) / "overlay.png", overlay)
+    results = dump.detections, estimates, dump.library
+    images = draw_results(arguments.output, dump.image, dump.camera, *results)
     # Compare with the poses in the dump.
     differences = [difference(e.T_cam_obj, T) for e, T in zip(estimates, dump.poses, strict=True)]
     if arguments.json:
@@ -62,6 +60,7 @@ def run_from_dump(arguments: argparse.Namespace) -> int:
         for estimate, from_dump in zip(estimates, differences, strict=True):
             print(files.pose_text(estimate))
             print(f"  {_in_words(from_dump)}")
+    print_end(arguments, estimates, images)
     return 0 if any(e.T_cam_obj is not None for e in estimates) else 1
 
 

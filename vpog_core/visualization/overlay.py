@@ -83,6 +83,20 @@ def draw_poses(image: np.ndarray, camera: Camera, drawings: list[PoseDrawing]) -
     return canvas
 
 
+def draw_box(
+    image: np.ndarray, box: np.ndarray, label: str, colour: tuple[int, int, int] = PALETTE[0]
+) -> np.ndarray:
+    """Return a copy of a uint8 RGB image [H, W, 3] with a detection's box [4] and a label."""
+    canvas = np.array(image, dtype=np.uint8, order="C")
+    x0, y0, x1, y1 = np.clip(box, -_FAR, _FAR)
+    corners, line = np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]]), _line_width(canvas)
+    draw_polylines(canvas, [corners], line + 2 * _RIM, _DARK)
+    draw_polylines(canvas, [corners], line, colour)
+    whole = (int(x0), int(y0), int(x1), int(y1))
+    _draw_label(canvas, label, whole, colour, [whole], [])
+    return canvas
+
+
 def _draw_outline(canvas, camera, drawing) -> Box | None:
     """Draw the outline; return its box (x0, y0, x1, y1), or None if nothing is visible."""
     curves = outline(camera, drawing.T_cam_obj, drawing.vertices, drawing.faces)
