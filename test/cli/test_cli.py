@@ -172,7 +172,10 @@ BAD = {
         {"upright_objects": ["spoon"], "plane_normal": ["0, -1, 0"]},
         "There is no object 'spoon'",
     ),
-    "no direction": ({"plane_normal": ["up"]}, "plane_normal is 'up': give three numbers"),
+    "no direction": (
+        {"objects_on_plane": ["thing"], "plane_normal": ["up"]},
+        "plane_normal is 'up': give three numbers",
+    ),
     "no mask": ({"box": None, "mask": ["nowhere.png"]}, "no mask"),
 }
 
@@ -220,6 +223,8 @@ def test_unknown_object_lists_the_known_ones(inputs, scene, untrained, capsys):
         ["fly"],
         ["estimate"],
         ["estimate", "--from", "dump", "--upright-objects", "mug"],
+        ["estimate", "--box", "1", "2", "3", "4", "--box", "5", "6", "7", "8"],
+        ["estimate", "--mask", "a.png", "--mask", "b.png"],
         ["demo", "--frames", "0"],
         ["demo", "--seed", "x"],
         ["onboard", "a.obj", "--unit", "ft"],
@@ -229,7 +234,22 @@ def test_wrong_usage_exits_with_two(command, capsys):
     with pytest.raises(SystemExit) as stop:
         main(command)
     assert stop.value.code == 2
-    assert "usage: vpog" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert said.startswith("vpog")
+    assert said.endswith(" --help`)\n")
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "flags", [["--plane-normal", "0, -1, 0"], ["--plane-height", "0.3"], ["--upright-tolerance", "3"]]
+)
+def test_a_plane_without_an_object_on_it_is_refused(inputs, flags, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(arguments(inputs, *flags))
+    assert stop.value.code == 2
+    assert f"{flags[0]} changes nothing by itself: say with --upright-objects" in capsys.readouterr().err
+    assert main(["replay", "no_bag", "--objects-dir", "nowhere", *flags]) == 2
+    assert f"{flags[0]} changes nothing by itself" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", ["estimate", "onboard", "demo", "replay", "evaluate"])

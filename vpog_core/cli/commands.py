@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from functools import partial
+from typing import NoReturn
 
 from vpog_core import __version__
 from vpog_core.cli.bench import add_command as add_bench
@@ -41,6 +42,14 @@ COMMANDS = (
 """The functions that register the subcommands, in the order of the help, which `vpog data` ends."""
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line; the usage of a command with many flags would hide it."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print a sentence and where help is, and exit with the status 2."""
+        self.exit(2, f"{self.prog}: {message.rstrip('.')} (see `{self.prog} --help`)\n")
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     arguments = build_parser().parse_args(argv)
@@ -52,7 +61,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """Make the parser of `vpog` and its subcommands; each sets `run`."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="vpog",
         description="6D pose of objects known by their mesh alone, from one RGB image.",
         epilog="`vpog COMMAND --help` tells more about each command.",

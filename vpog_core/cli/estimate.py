@@ -9,7 +9,7 @@ import numpy as np
 
 from vpog_core.cli.estimate_results import draw_results, print_end
 from vpog_core.cli.estimators import add_model, estimator_for, is_mesh_file
-from vpog_core.cli.flags import add_unit
+from vpog_core.cli.flags import Once, add_unit
 from vpog_core.cli.from_dump import missing_inputs, run_from_dump
 from vpog_core.cli.known_pose import add_known_pose, known_constraints
 from vpog_core.types import Detection
@@ -46,10 +46,15 @@ def add_command(add) -> None:
     parser.add_argument("--camera", metavar="FILE", help="its calibration, of ROS, OpenCV or Kalibr")
     place = parser.add_mutually_exclusive_group()
     place.add_argument(
-        "--box", nargs=4, type=float, metavar=("X0", "Y0", "X1", "Y1"), help="pixels of the object's corners"
+        "--box",
+        nargs=4,
+        type=float,
+        action=Once,
+        metavar=("X0", "Y0", "X1", "Y1"),
+        help="pixels of the object's corners",
     )
     place.add_argument(
-        "--mask", metavar="FILE", help="image of the same size, black or transparent around it"
+        "--mask", action=Once, metavar="FILE", help="image of the same size, black or transparent around it"
     )
     parser.add_argument("--object", metavar="MESH_OR_ID", help="mesh file, or name in DIR")
     parser.add_argument("--objects-dir", metavar="DIR", help="folder of meshes (and objects.yaml)")

@@ -53,6 +53,20 @@ def add_unit(parser: argparse.ArgumentParser) -> None:
     )
 
 
+class Once(argparse.Action):
+    """Stores the values of a flag, and refuses a second one; the last of several would count silently."""
+
+    def __call__(self, parser, namespace, values, option_string=None) -> None:
+        """Store the values.
+
+        Raises:
+            argparse.ArgumentError: the flag has been given before.
+        """
+        if getattr(namespace, self.dest) is not None:
+            raise argparse.ArgumentError(self, "given twice: one run finds one object, give one of them")
+        setattr(namespace, self.dest, values)
+
+
 def values_of(arguments: argparse.Namespace, settings_class: type) -> dict[str, Any]:
     """Return the values of a dataclass's settings that have a flag."""
     return {

@@ -9,7 +9,7 @@ import numpy as np
 
 from vpog_core.cli.estimate_results import draw_results, print_end
 from vpog_core.cli.flags import given_flags
-from vpog_core.cli.known_pose import lacks_plane
+from vpog_core.cli.known_pose import lacks_plane, unused_flags
 from vpog_core.inference.constraint_settings import ConstraintSettings
 from vpog_core.inference.options import Options
 
@@ -17,7 +17,7 @@ NEEDED = ("image", "camera", "object")
 
 
 def missing_inputs(arguments: argparse.Namespace) -> str:
-    """Return which inputs `vpog estimate` lacks, or which options --from excludes; "" if none."""
+    """Return which inputs `vpog estimate` lacks, or which options are of no use; "" if none."""
     given = [name for name in (*NEEDED, "box", "mask", "objects_dir") if getattr(arguments, name) is not None]
     if arguments.dump is not None:
         given += ["unit"] if arguments.unit != "auto" else []
@@ -32,7 +32,9 @@ def missing_inputs(arguments: argparse.Namespace) -> str:
         missing.append("--box or --mask")
     if lacks_plane(arguments):
         missing.append("--plane-normal")
-    return f"the following arguments are required: {', '.join(missing)}" if missing else ""
+    if missing:
+        return f"the following arguments are required: {', '.join(missing)}"
+    return unused_flags(arguments)
 
 
 def run_from_dump(arguments: argparse.Namespace) -> int:

@@ -6,7 +6,7 @@ import argparse
 
 import numpy as np
 
-from vpog_core.cli.flags import add_flag, values_of
+from vpog_core.cli.flags import add_flag, given_flags, values_of
 from vpog_core.inference.constraint_settings import ConstraintSettings
 from vpog_core.setting import settings_of
 
@@ -24,6 +24,19 @@ def add_known_pose(parser: argparse.ArgumentParser) -> None:
 def lacks_plane(arguments: argparse.Namespace) -> bool:
     """Tell whether something is known of the object with respect to a plane that is not given."""
     return bool((arguments.upright_objects or arguments.objects_on_plane) and not arguments.plane_normal)
+
+
+def unused_flags(arguments: argparse.Namespace) -> str:
+    """Return the sentence on flags of a plane that no object is on, or "" where none is given in vain."""
+    if arguments.upright_objects.strip() or arguments.objects_on_plane.strip():
+        return ""
+    given = given_flags(arguments, ConstraintSettings)
+    if not given:
+        return ""
+    return (
+        f"{', '.join(given)} changes nothing by itself: say with --upright-objects or --objects-on-plane "
+        "which object it is about."
+    )
 
 
 def known_constraints(arguments: argparse.Namespace, library) -> dict:

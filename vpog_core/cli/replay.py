@@ -10,6 +10,7 @@ from pathlib import Path
 
 from vpog_core.cli.cluster import absolute_paths, add_cluster, run_each
 from vpog_core.cli.flags import add_flag, add_flags, values_of
+from vpog_core.cli.known_pose import unused_flags
 from vpog_core.cli.record_demo import add_storage
 from vpog_core.inference.constraint_settings import ConstraintSettings
 from vpog_core.inference.options import MORE_POSES, LoadSettings, Options
@@ -158,6 +159,8 @@ def _run(replay):
 
 
 def _settings(arguments: argparse.Namespace) -> ReplaySettings:
+    if sentence := unused_flags(arguments):
+        raise VPOGError(sentence)
     return ReplaySettings(
         bag=Path(arguments.bag),
         output=Path(arguments.output),
