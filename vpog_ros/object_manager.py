@@ -84,7 +84,7 @@ class ObjectManager:
             VPOGError: the folder or its settings cannot be read; nothing has changed.
         """
         old = self.store.library
-        library = ObjectLibrary(old.folder, old.cache_dir)
+        library = ObjectLibrary(old.folder, old.cache_dir, old.unit)
         with self._lock:
             self._library = library
         self._begin()

@@ -359,6 +359,16 @@ def test_jittered_boxes_stay_within_five_percent_and_the_image():
     assert (edge <= [640, 480, 640, 480]).all()
 
 
+def test_onboard_takes_the_unit_of_a_folder(untrained, capsys, tmp_path):
+    mesh = make_object(900_001, vertices=2000)
+    save_mesh(Mesh(mesh.vertices * 1000.0, mesh.faces), tmp_path / "thing.ply")
+    command = ["onboard", str(tmp_path), "--weights", untrained, "--cache-dir", str(tmp_path / "cache")]
+    assert main(command) == 2
+    capsys.readouterr()
+    assert main([*command, "--unit", "mm"]) == 0
+    assert f"diameter {1000 * mesh.diameter:.1f} mm" in capsys.readouterr().out
+
+
 def test_onboard_of_a_folder_leaves_out_what_is_broken(untrained, capsys, tmp_path):
     for name in ("brick", "a b", "a_b"):
         save_mesh(make_object(900_002, vertices=500), tmp_path / "meshes" / f"{name}.ply")
@@ -381,7 +391,7 @@ def test_onboard_of_a_folder_leaves_out_what_is_broken(untrained, capsys, tmp_pa
     (tmp_path / "meshes" / "a_cut.ply").unlink()
     assert main(command) == 0
     assert main([*command, "--unit", "mm"]) == 2
-    assert "objects.yaml" in capsys.readouterr().err
+    assert "read in mm: set `unit: m`" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("delay", [0.3, 1.5])

@@ -61,9 +61,12 @@ def test_broken_objects_are_known_before_any_work(mixed, monkeypatch):
     assert "z_empty.stl" in text
 
 
-def test_no_object_that_can_be_used_is_an_error(workshop, tmp_path):
+def test_no_object_that_can_be_used_is_an_error(workshop, tmp_path, caplog):
     (tmp_path / "mug.ply").write_bytes(b"ply\nthis is none")
+    caplog.clear()
     alone = PoseEstimator(**{**workshop, "objects": tmp_path}, device="cpu")
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert said.startswith(f"No object can be used: The mesh '{tmp_path}/mug.ply' cannot be read")
     assert "mug.ply" in error_of(alone.onboard)
 
 

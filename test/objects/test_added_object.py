@@ -68,6 +68,14 @@ def test_what_objects_yaml_says_stays_comments_too(folder):
     assert ObjectLibrary(folder).ids == ["007", "carton"]
 
 
+@pytest.mark.parametrize("text", ["# Ours.\n", "unit: mm\n", "objects:\n", "# None yet.\nobjects:\n"])
+def test_a_file_without_objects_takes_the_first(folder, text):
+    (folder / "objects.yaml").write_text(text)
+    add(folder, unit="m")
+    assert (folder / "objects.yaml").read_text().startswith(text)
+    assert ObjectLibrary(folder).entries["mug"].unit == "m"
+
+
 @pytest.mark.parametrize("mesh", ["cups/mug.ply", "pot.ply"])
 def test_of_two_that_are_added_under_one_name_the_first_stays(folder, data, mesh):
     """Several nodes may share a folder: both are checked before either is written."""

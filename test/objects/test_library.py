@@ -11,10 +11,14 @@ from vpog_core.objects.mesh import Mesh, save_mesh
 from vpog_core.types import VPOGError
 
 
+def box(scale=1.0, extents=(0.1, 0.06, 0.04)):
+    made = trimesh.creation.box(np.array(extents) * scale)
+    return made.vertices, made.faces
+
+
 def write(path, scale=1.0, extents=(0.1, 0.06, 0.04)):
-    box = trimesh.creation.box(np.array(extents) * scale)
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_mesh(Mesh(box.vertices, box.faces), path)
+    save_mesh(Mesh(*box(scale, extents)), path)
 
 
 @pytest.fixture
@@ -144,6 +148,46 @@ def test_a_models_info_that_cannot_be_followed_is_refused(folder, text, part):
     message = error_of(lambda: ObjectLibrary(folder))
     assert part in message
     assert "models_info.json" in message
+
+
+def test_a_unit_of_all_meshes_stands_beside_the_objects(folder):
+    write(folder / "mug.ply", scale=1000.0)
+    write(folder / "drill.glb", scale=100.0)
+    write(folder / "can.ply", scale=1000.0)
+    wanted = Mesh(*box()).diameter
+    axis = "{continuous: [{axis: z, offset: [5, 0, 0]}]}"
+    settings(folder, f"unit: mm\nobjects:\n  drill: {{unit: cm}}\n  mug: {{symmetry: {axis}}}\n")
+    library = ObjectLibrary(folder)
+    for name in library.ids:
+        assert library.mesh(name).diameter == pytest.approx(wanted)
+    np.testing.assert_allclose(library.symmetry("mug").continuous[0][1], [0.005, 0, 0])
+    settings(folder, "unit: m")
+    library = ObjectLibrary(folder, unit="mm")
+    assert library.mesh("mug").diameter == pytest.approx(wanted)
+    assert library.mesh("drill").diameter == pytest.approx(0.1 * wanted)
+    assert "'inch' is not known" in error_of(lambda: ObjectLibrary(folder, unit="inch"))
+
+
+@pytest.mark.parametrize("text", ["", "# objects:\n", "objects:\n# none yet\n", "unit: auto\n"])
+def test_settings_that_say_nothing_are_none(folder, text):
+    settings(folder, text)
+    assert ObjectLibrary(folder).ids == ["drill", "mug"]
+
+
+@pytest.mark.parametrize(("scale", "diameter"), [(1000.0, 123.0), (1.0, 123.0), (20.0, 2466.0)])
+def test_auto_takes_millimetres_where_models_info_has_the_diameter(folder, scale, diameter):
+    write(folder / "obj_000012.ply", scale=scale)
+    models_info(folder, f'{{"12": {{"diameter": {diameter}}}}}')
+    # A mesh of 123.3 units that models_info.json calls 123 mm, one in metres, and one of 2.5 m.
+    expected = 0.12329 if scale == 1000.0 else 0.12329 * scale
+    assert ObjectLibrary(folder).mesh("obj_000012").diameter == pytest.approx(expected, rel=1e-3)
+
+
+def test_a_mesh_file_alone_is_a_library(folder):
+    settings(folder, "objects: {")
+    library = ObjectLibrary(folder / "mug.ply", folder / "cache")
+    assert library.ids == ["mug"]
+    assert library.mesh("mug").diameter == pytest.approx(Mesh(*box()).diameter)
 
 
 def test_a_mesh_under_another_name_is_one_object(folder):
@@ -300,7 +344,7 @@ def test_broken_meshes_are_told_apart_from_the_others(folder, monkeypatch):
 
 
 def test_whatever_a_reader_raises_is_a_sentence(folder, monkeypatch):
-    from vpog_core.objects import library as module
+    from vpog_core.objects import library_entries as module
 
     def load(path, unit):
         raise IndexError("index 7 is out of bounds")

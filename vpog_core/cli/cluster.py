@@ -77,7 +77,7 @@ def _onboard_one(arguments: argparse.Namespace) -> int:
     """Onboard one object of a folder into the cache."""
     from vpog_core.inference.estimator import PoseEstimator
 
-    estimator = PoseEstimator(arguments.mesh, **values_of(arguments, LoadSettings))
+    estimator = PoseEstimator(arguments.mesh, unit=arguments.unit, **values_of(arguments, LoadSettings))
     estimator.onboard(arguments.object_id)
     return 0
 

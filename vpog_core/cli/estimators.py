@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from vpog_core.cli.flags import add_flags, values_of
 from vpog_core.inference.options import LoadSettings, Options
+from vpog_core.models.weights_path import check_weights_file
 from vpog_core.threads import usable_cores, use_threads
 from vpog_core.types import VPOGError
 
@@ -46,22 +47,37 @@ def estimator_for(arguments: argparse.Namespace) -> Iterator[tuple[PoseEstimator
         raise VPOGError(
             f"'{arguments.object}' is not a mesh file: give one, or a folder of meshes with --objects-dir."
         )
-    if arguments.unit != "auto":
-        raise VPOGError(
-            "--unit is for a mesh file: set the unit of an object in --objects-dir in objects.yaml there."
-        )
-    estimator = estimator_of(arguments, arguments.objects_dir)
+    estimator = estimator_of(arguments, arguments.objects_dir, arguments.unit)
     object_id = estimator.library.resolve(arguments.object)
     files.print_notes(estimator.library.mesh(object_id))
     yield estimator, object_id
 
 
-def estimator_of(arguments: argparse.Namespace, objects_dir: str) -> PoseEstimator:
-    """Make the estimator of a folder of meshes that the flags ask for, on all cores this process may use."""
+def estimator_of(arguments: argparse.Namespace, objects_dir: str, unit: str = "auto") -> PoseEstimator:
+    """Make the estimator of a folder of meshes that the flags ask for, on all cores this process may use.
+
+    Args:
+        unit: of the meshes, see `ObjectLibrary`.
+    """
+    from vpog_core.objects.library import ObjectLibrary
+
+    # Torch takes seconds to import: what can be refused without it is refused first.
+    library = ObjectLibrary(objects_dir, arguments.cache_dir or None, unit)
+    check_weights(arguments)
     from vpog_core.inference.estimator import PoseEstimator
 
     use_threads(usable_cores())
-    return PoseEstimator(objects_dir, **estimator_arguments(arguments))
+    return PoseEstimator(library, **estimator_arguments(arguments))
+
+
+def check_weights(arguments: argparse.Namespace) -> None:
+    """Check that the files of --weights and --refiner-weights are there.
+
+    Raises:
+        VPOGError: one of them is not.
+    """
+    for path in filter(None, (arguments.weights, arguments.refiner_weights)):
+        check_weights_file(Path(path))
 
 
 def estimator_arguments(arguments: argparse.Namespace) -> dict:

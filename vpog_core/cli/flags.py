@@ -44,12 +44,13 @@ def add_flag(parser, name: str, declared: Setting, flag: str = "") -> None:
 
 
 def add_unit(parser: argparse.ArgumentParser) -> None:
-    """Add the flag --unit, of mesh files that do not tell theirs."""
+    """Add the flag --unit, of a mesh file or of all meshes of a folder."""
     parser.add_argument(
         "--unit",
         choices=("auto", "m", "cm", "mm"),
         default="auto",
-        help="of the mesh files; auto takes metres and refuses what cannot be (default: %(default)s)",
+        help="of the mesh files that tell no other in objects.yaml; auto takes metres and refuses what "
+        "cannot be (default: %(default)s)",
     )
 
 

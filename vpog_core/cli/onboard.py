@@ -15,7 +15,6 @@ from vpog_core.cli.flags import add_flags, add_unit
 from vpog_core.cli.numbers import positive
 from vpog_core.inference.options import LoadSettings
 from vpog_core.threads import usable_cores
-from vpog_core.types import VPOGError
 from vpog_core.utils.fingerprint import safe_names
 
 if TYPE_CHECKING:
@@ -89,9 +88,7 @@ def _estimator_to_onboard(arguments: argparse.Namespace) -> Iterator[PoseEstimat
         with estimator_for(arguments) as (estimator, _):
             yield estimator
         return
-    if arguments.unit != "auto":
-        raise VPOGError("--unit is for one mesh: set the units of a folder's objects in objects.yaml there.")
-    yield estimator_of(arguments, arguments.mesh)
+    yield estimator_of(arguments, arguments.mesh, arguments.unit)
 
 
 def _print_left_out(left_out: dict[str, str]) -> None:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from vpog_core.cli.cluster import absolute_paths, add_cluster, run_each
-from vpog_core.cli.flags import add_flag, add_flags, values_of
+from vpog_core.cli.flags import add_flag, add_flags, add_unit, values_of
 from vpog_core.cli.known_pose import unused_flags
 from vpog_core.cli.record_demo import add_storage
 from vpog_core.inference.constraint_settings import ConstraintSettings
@@ -50,6 +50,7 @@ def add_command(add) -> None:
         help="folder of a bag, or its .mcap or .db3 file; several go one by one",
     )
     parser.add_argument("--objects-dir", required=True, metavar="DIR", help="folder of meshes")
+    add_unit(parser)
     parser.add_argument(
         "--output",
         default="vpog_replay",
@@ -121,7 +122,7 @@ def _replay(arguments: argparse.Namespace) -> int:
         check_rerun()
     with open_bag(settings.bag) as bag:
         chosen = values_of(arguments, LoadSettings) | values_of(arguments, Options)
-        estimator = PoseEstimator(arguments.objects_dir, **chosen)
+        estimator = PoseEstimator(arguments.objects_dir, unit=arguments.unit, **chosen)
         # Check the bag and the output before the objects are onboarded, which may take minutes.
         prepared = Replay.prepare(settings, bag, estimator.library)
         for sentence in prepared.left_out:

@@ -41,12 +41,13 @@ class PoseEstimator:
         estimates = estimator.estimate(image, K, [Detection("mug", box)])
 
     Args:
-        objects: a folder of meshes, or a library made of one.
+        objects: a folder of meshes, one mesh file, or a library made of them.
         weights: a file, or networks that are loaded already; None: those that ship.
         device: `cpu`, `cuda`, or `auto` (CUDA where there is one), for weights that are loaded now.
         cache_dir: where templates and descriptors are kept; None: the user's cache folder.
         refiner_weights: of the refiner network; None: those that ship.
         precision, engine: see `Networks.load`.
+        unit: of the meshes, see `ObjectLibrary`; for a folder or a file.
         options: fields of `Options`, such as `mode`.
 
     Attributes:
@@ -66,18 +67,21 @@ class PoseEstimator:
         refiner_weights: str | Path | None = None,
         precision: str = "auto",
         engine: str = "torch",
+        unit: str = "auto",
         **options: Any,
     ) -> None:
         self.options = Options(**options)
+        # The folder is read before the networks: mistakes in it are more frequent, and quickly found.
+        library = _library(objects, cache_dir, unit)
         loaded = isinstance(weights, Networks)
         given = refiner_weights, device, precision, engine
         self.networks = weights if loaded else Networks.load(weights, *given)
-        folder = isinstance(objects, (str, Path))
-        library = ObjectLibrary(objects, cache_dir or None) if folder else objects
         self._failures = Failures()
         self._threads = DetectionThreads(self.model.config.embed_dim, self.device)
         self._logged_doubts: set[str] = set()
         self.objects = ObjectStore(self.model, library, self.networks.key, self._failures)
+        if library is not objects:
+            self.objects.warn_if_useless()
 
     def variant(self, options: Options | None = None, networks: Networks | None = None) -> PoseEstimator:
         """Return an estimator of the same onboarded objects with other options or networks.
@@ -267,3 +271,15 @@ class PoseEstimator:
             return pose_estimate(query, self.options, self.networks)
         except Exception as error:
             return self._failures.estimate(query.detection, error)
+
+
+def _library(objects: str | Path | ObjectLibrary, cache_dir: str | Path | None, unit: str) -> ObjectLibrary:
+    if isinstance(objects, (str, Path)):
+        return ObjectLibrary(objects, cache_dir or None, unit)
+    if not isinstance(objects, ObjectLibrary):
+        raise VPOGError(
+            f"The objects are a {type(objects).__name__}: give the path of a folder of meshes, or of a mesh."
+        )
+    if unit != "auto":
+        raise VPOGError("unit is for the path of a folder or a mesh: give it to the ObjectLibrary.")
+    return objects

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -18,6 +19,8 @@ from vpog_core.objects.renderer import Renderer
 from vpog_core.objects.template_set import TemplateSet, features_key_of
 from vpog_core.types import VPOGError
 from vpog_core.utils.held_file import one_at_a_time
+
+_LOG = logging.getLogger(__name__)
 
 Progress = Callable[[int, int, str], None]
 """Called with (steps done, steps, which object and what is done with it)."""
@@ -77,6 +80,15 @@ class ObjectStore:
         self.left_out = self.library.broken(opened, _step(progress, "meshes (reading)") if many else None)
         self._refuse(strict)
         return [object_id for object_id in opened if object_id not in self.left_out]
+
+    def warn_if_useless(self) -> None:
+        """Log one sentence where no mesh can be used; meshes are read until one can, or is in the cache."""
+        for object_id in self.library.ids:
+            if self.is_cached(object_id) or not self.library.broken([object_id]):
+                return
+        first, *others = self.library.broken([]).values()
+        more = f"; {len(others)} more of '{self.library.folder}' cannot be used either" if others else ""
+        _LOG.warning("No object can be used: %s%s.", first.rstrip("."), more)
 
     def check(self, strict: bool) -> None:
         """Read all meshes if `strict`, and raise if one cannot be used; nothing is onboarded.

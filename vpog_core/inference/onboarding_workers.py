@@ -26,9 +26,10 @@ class _Onboarder:
     key: str
     folder: Path
     cache_dir: Path
+    unit: str
 
     def onboard(self, object_id: str) -> None:
-        library = ObjectLibrary(self.folder, self.cache_dir)
+        library = ObjectLibrary(self.folder, self.cache_dir, self.unit)
         ObjectStore(self.model, library, self.key, Failures()).onboard_or_leave_out(object_id)
 
 
@@ -55,7 +56,7 @@ def fill_cache(
     on_cpu = store.model.mean.device.type == "cpu"  # A GPU is quick, and its memory is shared.
     if workers < 2 or len(missing) < FEWEST or not on_cpu or not _is_writable(library.cache_dir):
         return
-    arguments = (store.model, store.key, library.folder, library.cache_dir)
+    arguments = (store.model, store.key, library.folder, library.cache_dir, library.unit)
     with WorkerPool(_Onboarder, arguments, workers) as pool:
         for done, _ in enumerate(pool.map(_Onboarder.onboard, missing), start=1):
             cancellation.check()

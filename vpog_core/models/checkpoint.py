@@ -13,6 +13,7 @@ from vpog_core.models.config import VPOGConfig
 from vpog_core.models.refiner import RefinerNet
 from vpog_core.models.refiner_config import RefinerConfig
 from vpog_core.models.vpog_model import VPOGModel
+from vpog_core.models.weights_path import check_weights_file
 from vpog_core.types import VPOGError
 from vpog_core.utils.atomic_file import atomic_write
 from vpog_core.utils.fingerprint import SHORT, digest
@@ -145,8 +146,7 @@ def weights_key(path: str | Path) -> str:
 
 def _read(path: Path) -> tuple[dict[str, str], dict[str, torch.Tensor]]:
     """Read metadata and tensors of a file."""
-    if not path.is_file():
-        raise VPOGError(f"There are no weights at '{path}': give the path of a .safetensors file.")
+    check_weights_file(path)
     try:
         with safe_open(path, framework="pt") as file:
             return file.metadata() or {}, {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118

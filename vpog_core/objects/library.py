@@ -11,8 +11,8 @@ from pathlib import Path
 from vpog_core import cancellation
 from vpog_core.geometry.symmetry import Symmetry
 from vpog_core.objects.cache_record import recorded_templates, write_record
-from vpog_core.objects.library_entries import SETTINGS, ObjectEntry, read_entries
-from vpog_core.objects.mesh import MESH_SUFFIXES, Mesh, load_mesh
+from vpog_core.objects.library_entries import SETTINGS, ObjectEntry, read_entries, read_entry
+from vpog_core.objects.mesh import MESH_SUFFIXES, UNITS, Mesh
 from vpog_core.objects.template_set import (
     FORMAT,
     TemplateSet,
@@ -38,11 +38,14 @@ class ObjectLibrary:
           can: {symmetry: {continuous: [{axis: z}]}}
 
     Symmetries are in the mesh's unit, see `Symmetry.from_mapping`. What objects.yaml leaves open is taken
-    from a BOP `models_info.json` beside the mesh, by the number in the mesh's name.
+    from a BOP `models_info.json` beside the mesh, by the number in the mesh's name. `unit: mm` beside
+    `objects` is the unit of all meshes that have none of their own.
 
     Args:
-        folder: where the meshes are.
+        folder: where the meshes are, or one mesh file alone.
         cache_dir: where templates are kept; None takes $XDG_CACHE_HOME/vpog or ~/.cache/vpog.
+        unit: "m", "cm" or "mm", of the meshes of which objects.yaml does not tell it one by one; "auto": what
+            objects.yaml says of all of them.
 
     Raises:
         VPOGError: no such folder, nothing in it, or an objects.yaml or models_info.json that cannot be
@@ -51,16 +54,22 @@ class ObjectLibrary:
 
     _warned_of_cache = False
 
-    def __init__(self, folder: str | Path, cache_dir: str | Path | None = None):
-        self.folder = Path(folder).expanduser()
-        if not self.folder.is_dir():
+    def __init__(self, folder: str | Path, cache_dir: str | Path | None = None, unit: str = "auto"):
+        self.folder, self.unit = Path(folder).expanduser(), unit
+        alone = self.folder.is_file() and self.folder.suffix.lower() in MESH_SUFFIXES
+        if unit not in ("auto", *UNITS):
+            raise VPOGError(f"The unit '{unit}' is not known: use auto, {', '.join(UNITS)}.")
+        if not self.folder.is_dir() and not alone:
             raise VPOGError(
                 f"There is no objects folder '{folder}': create it and put one mesh for each object in it."
             )
         self.cache_dir = default_cache_dir() if cache_dir is None else Path(cache_dir).expanduser()
-        for place in (self.folder, self.cache_dir):
+        for place in (self.folder.parent if alone else self.folder, self.cache_dir):
             remove_abandoned(place)
-        self.entries = read_entries(self.folder)
+        if alone:
+            self.entries = {self.folder.stem: read_entry(self.folder, unit)}
+        else:
+            self.entries = read_entries(self.folder, unit)
         if not self.entries:
             raise VPOGError(
                 f"The objects folder '{folder}' holds no mesh ({', '.join(MESH_SUFFIXES)}): "
@@ -147,7 +156,7 @@ class ObjectLibrary:
     def _read_mesh(self, object_id: str) -> Mesh:
         entry = self.entries[object_id]
         try:
-            mesh = load_mesh(entry.mesh, entry.unit)
+            mesh = entry.load()
         except VPOGError as error:
             self._broken[object_id] = str(error)
             raise
@@ -183,7 +192,7 @@ class ObjectLibrary:
         object_id = self.resolve(class_id)
         entry, files = self.entries[object_id], self.mesh(class_id).files
         named = (part for file in files for part in (file.path.name, file.digest))
-        return digest([f"{rule} {entry.unit} {object_id}", *named])[:SHORT]
+        return digest([f"{rule} {entry.read_as} {object_id}", *named])[:SHORT]
 
     def cached_templates(self, class_id: str, size: int) -> Path | None:
         """Return the path of an object's templates in the cache, where its mesh has not changed since.
@@ -197,7 +206,7 @@ class ObjectLibrary:
 
     def _record_path(self, object_id: str, size: int) -> Path:
         entry = self.entries[object_id]
-        key = digest([f"{FORMAT} {size} {entry.unit} {object_id} {entry.mesh.absolute()}"])[:SHORT]
+        key = digest([f"{FORMAT} {size} {entry.read_as} {object_id} {entry.mesh.absolute()}"])[:SHORT]
         return self.cache_dir / f"{safe_name(object_id)}-{size}-{key}.json"
 
     def templates(self, class_id: str, size: int = 112, progress=None) -> TemplateSet:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import math
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import yaml
 
 from vpog_core.geometry.symmetry import Symmetry
-from vpog_core.objects.mesh import MESH_SUFFIXES, UNITS
+from vpog_core.objects.mesh import MESH_SUFFIXES, UNITS, Mesh, load_mesh
 from vpog_core.objects.settings_file import read_names
 from vpog_core.types import VPOGError
 
@@ -20,6 +22,9 @@ SETTINGS = "objects.yaml"
 SETTINGS_NAMES = (SETTINGS, "objects.yml")
 MODELS_INFO = "models_info.json"
 """Name of BOP's file of symmetries, which may lie beside the meshes."""
+SAME_DIAMETER = 0.05
+"""Largest difference of a mesh's diameter from that in models_info.json, as a fraction: those of one object
+in several resolutions differ by 2 %, wrong units by a factor of ten."""
 KNOWN_KEYS = ("mesh", "unit", "symmetry", "aliases")
 
 
@@ -33,6 +38,7 @@ class ObjectEntry:
         unit: "auto", "m", "cm" or "mm".
         symmetry: the motions after which it looks the same; symmetry_given: objects.yaml says so itself.
         aliases: other names detectors call it by.
+        diameter_mm: its diameter in BOP's models_info.json, millimetres; None: there is none.
     """
 
     object_id: str
@@ -41,15 +47,41 @@ class ObjectEntry:
     symmetry: Symmetry = field(default_factory=Symmetry.none)
     aliases: tuple[str, ...] = ()
     symmetry_given: bool = False
+    diameter_mm: float | None = None
+
+    @property
+    def read_as(self) -> str:
+        """What the mesh is read as: its unit, and where that is to be found, what it is found by."""
+        return f"{self.unit} {self.diameter_mm}" if self.unit == "auto" and self.diameter_mm else self.unit
+
+    def load(self) -> Mesh:
+        """Read the mesh; `auto` takes millimetres where its diameter is then that of models_info.json.
+
+        Raises:
+            VPOGError: see `load_mesh`.
+        """
+        if self.unit == "auto" and self.diameter_mm:
+            with contextlib.suppress(VPOGError):
+                mesh = load_mesh(self.mesh, "mm")
+                if abs(1000.0 * mesh.diameter / self.diameter_mm - 1.0) < SAME_DIAMETER:
+                    return mesh
+        return load_mesh(self.mesh, self.unit)
 
 
-def read_entries(folder: Path) -> dict[str, ObjectEntry]:
+def read_entries(folder: Path, unit: str = "auto") -> dict[str, ObjectEntry]:
     """Return the objects of a folder by name; hidden files are passed over.
+
+    Args:
+        unit: of the meshes of which objects.yaml does not tell it one by one.
 
     Raises:
         VPOGError: two meshes of one name, or settings that cannot be followed.
     """
     models = _ModelsInfo()
+    settings = _only_file(folder, SETTINGS_NAMES)
+    content = {} if settings is None else _read_settings(settings)
+    if unit == "auto":
+        unit = content.get("unit") or "auto"
     entries: dict[str, ObjectEntry] = {}
     for path in visible_files(folder):
         if path.suffix.lower() not in MESH_SUFFIXES:
@@ -59,15 +91,24 @@ def read_entries(folder: Path) -> dict[str, ObjectEntry]:
             raise VPOGError(
                 f"'{folder}' holds both '{other}' and '{path.name}': keep one mesh for each object."
             )
-        entries[path.stem] = ObjectEntry(path.stem, path, symmetry=models.symmetry(path, "auto"))
-    settings = _only_file(folder, SETTINGS_NAMES)
-    if settings is None:
-        return entries
-    described = _read_settings(settings, models)
+        entries[path.stem] = models.entry(path.stem, path, unit)
+    described = {
+        key: _entry(settings, key, {} if value is None else value, models, unit)
+        for key, value in (content.get("objects") or {}).items()
+    }
     # A file that an entry refers to belongs to that entry, and is not an object of its own.
     named = {entry.mesh.resolve() for entry in described.values()}
     kept = {key: entry for key, entry in entries.items() if entry.mesh.resolve() not in named}
     return {**kept, **described}
+
+
+def read_entry(mesh: Path, unit: str = "auto") -> ObjectEntry:
+    """Return the one object of a mesh file; a models_info.json beside it is read, an objects.yaml is not.
+
+    Raises:
+        VPOGError: a models_info.json that cannot be followed.
+    """
+    return _ModelsInfo().entry(mesh.stem, mesh, unit)
 
 
 def visible_files(folder: Path) -> list[Path]:
@@ -83,31 +124,43 @@ def _only_file(folder: Path, names: tuple[str, ...]) -> Path | None:
     return found[0] if found else None
 
 
-def _read_settings(path: Path, models: _ModelsInfo) -> dict[str, ObjectEntry]:
-    content = read_names(path, ("mesh", "unit", "aliases")) or {}
-    objects = content.get("objects") if isinstance(content, dict) else None
-    if not isinstance(objects, dict) or set(content) != {"objects"}:
-        raise VPOGError(f"'{path}' must hold one mapping `objects:` of names to settings, and nothing else.")
-    return {key: _entry(path, key, {} if value is None else value, models) for key, value in objects.items()}
+def _read_settings(path: Path) -> dict:
+    """Read objects.yaml: `objects`, `unit`, both or, of an empty file, none of them."""
+    content = read_names(path, ("mesh", "unit", "aliases"))
+    content = {} if content is None else content
+    objects = (content.get("objects") or {}) if isinstance(content, dict) else None
+    if not isinstance(objects, dict) or not set(content) <= {"objects", "unit"}:
+        raise VPOGError(
+            f"'{path}' must hold one mapping `objects:` of names to settings, a `unit:` of all meshes beside "
+            "it where they need one, and nothing else."
+        )
+    if content.get("unit") is not None:
+        _check_unit(f"'{path}'", content["unit"])
+    return content
 
 
-def _entry(settings: Path, object_id: str, value: dict, models: _ModelsInfo) -> ObjectEntry:
+def _check_unit(where: str, unit) -> None:
+    if unit not in ("auto", *UNITS):
+        raise VPOGError(f"{where}: the unit '{unit}' is not known: use auto, {', '.join(UNITS)}.")
+
+
+def _entry(settings: Path, object_id: str, value: dict, models: _ModelsInfo, unit: str) -> ObjectEntry:
     where = f"'{settings}', object '{object_id}'"
     if not isinstance(value, dict):
         raise VPOGError(f"{where}: settings are a mapping such as {{unit: mm}}, not '{value}'.")
     for key in value:
         if key not in KNOWN_KEYS:
             raise VPOGError(f"{where}: the key '{key}' is not known: use {', '.join(KNOWN_KEYS)}.")
-    unit = value.get("unit", "auto")
-    if unit not in ("auto", *UNITS):
-        raise VPOGError(f"{where}: the unit '{unit}' is not known: use auto, {', '.join(UNITS)}.")
+    unit = value.get("unit", unit)
+    _check_unit(where, unit)
     aliases = value.get("aliases") or []
     if not isinstance(aliases, list) or any(not isinstance(a, str) or not a for a in aliases):
         raise VPOGError(f"{where}: aliases are a list of names such as [cup, '3'], not '{aliases}'.")
     mesh = _mesh_path(settings, where, object_id, value.get("mesh"))
-    given = "symmetry" in value
-    symmetry = _symmetry(where, value["symmetry"], unit) if given else models.symmetry(mesh, unit)
-    return ObjectEntry(object_id, mesh, unit, symmetry, tuple(aliases), given)
+    if "symmetry" not in value:
+        return replace(models.entry(object_id, mesh, unit), aliases=tuple(aliases))
+    symmetry = _symmetry(where, value["symmetry"], unit)
+    return ObjectEntry(object_id, mesh, unit, symmetry, tuple(aliases), True, models.diameter_mm(mesh))
 
 
 def _symmetry(where: str, value, unit: str) -> Symmetry:
@@ -129,8 +182,27 @@ class _ModelsInfo:
     def __init__(self) -> None:
         self._read: dict[Path, tuple[Path | None, dict]] = {}
 
+    def entry(self, object_id: str, mesh: Path, unit: str) -> ObjectEntry:
+        """Return the object of a mesh, with symmetry and diameter as models_info.json has them."""
+        symmetry, diameter = self.symmetry(mesh, unit), self.diameter_mm(mesh)
+        return ObjectEntry(object_id, mesh, unit, symmetry, diameter_mm=diameter)
+
     def symmetry(self, mesh: Path, unit: str) -> Symmetry:
-        """Return the symmetry of a mesh by its name, or by the number at its end (obj_000012)."""
+        """Return the symmetry of a mesh."""
+        path, info = self._info(mesh)
+        try:
+            # BOP's lengths are millimetres, as its meshes are.
+            return Symmetry.from_bop(info, UNITS.get(unit, 0.001))
+        except VPOGError as error:
+            raise VPOGError(f"'{path}', object '{mesh.stem}': {error}") from error
+
+    def diameter_mm(self, mesh: Path) -> float | None:
+        """Return the diameter of a mesh, millimetres; None where there is none."""
+        value = self._info(mesh)[1].get("diameter")
+        return float(value) if type(value) in (int, float) and 0 < value < math.inf else None
+
+    def _info(self, mesh: Path) -> tuple[Path | None, dict]:
+        """Return the file, and its entry for a mesh by name, or by the number at its end (obj_000012)."""
         if mesh.parent not in self._read:
             path = _only_file(mesh.parent, (MODELS_INFO,))
             self._read[mesh.parent] = (path, {} if path is None else _read_models_info(path))
@@ -140,11 +212,7 @@ class _ModelsInfo:
         info = next((content[k] for k in keys if k in content), {})
         if not isinstance(info, dict):
             raise _no_models_info(path)
-        try:
-            # BOP's lengths are millimetres, as its meshes are.
-            return Symmetry.from_bop(info, UNITS.get(unit, 0.001))
-        except VPOGError as error:
-            raise VPOGError(f"'{path}', object '{mesh.stem}': {error}") from error
+        return path, info
 
 
 def _read_models_info(path: Path) -> dict:

@@ -54,17 +54,20 @@ def append_object(path: Path, object_id: str, settings: Mapping[str, Any]) -> No
     # JSON is YAML.
     line = f"{json.dumps(object_id, ensure_ascii=False)}: {json.dumps(settings, ensure_ascii=False)}"
     names = ("mesh", "unit", "aliases")
-    before = read_names(path, names) if path.exists() else None
-    text = path.read_text(encoding="utf-8-sig") if before else "objects:\n"
+    before = (read_names(path, names) if path.exists() else None) or {}
+    text = path.read_text(encoding="utf-8-sig") if path.exists() else ""
     indent = "  "
-    if before:
+    if not before.get("objects"):
+        # An empty mapping such as `objects: {}` is left to be refused below.
+        text = text if "objects" in before else f"{text.rstrip()}\nobjects:\n".lstrip()
+    else:
         first = next(
             (row for row in text.splitlines() if row[:1] in (" ", "\t") and row.strip()[:1] not in "#"), ""
         )
         indent = first[: len(first) - len(first.lstrip())]
-    known = dict((before or {}).get("objects") or {})
+    known = dict(before.get("objects") or {})
     content = f"{text.rstrip()}\n{indent}{line}\n"
-    if _content(content, names) != {"objects": known | {object_id: dict(settings)}}:
+    if _content(content, names) != before | {"objects": known | {object_id: dict(settings)}}:
         raise VPOGError(
             f"'{path}' is not written with one object a line: add the line `{line}` to it yourself."
         )
