@@ -2,7 +2,14 @@ import numpy as np
 import poselib
 import pytest
 
-from vpog_core.geometry.pnp import PnPInput, minimise, solve_pnp, solve_pnp_all, with_noise
+from vpog_core.geometry.pnp import (
+    PnPInput,
+    minimise,
+    reprojection_distance,
+    solve_pnp,
+    solve_pnp_all,
+    with_noise,
+)
 from vpog_core.geometry.se3 import (
     random_rotation,
     rotate_covariance,
@@ -229,6 +236,15 @@ def test_degenerate_input_gives_none(kind):
 def test_unequal_lengths_are_a_programming_error():
     with pytest.raises(ValueError, match="7 pixels, 8 points"):
         solve_pnp(np.zeros((7, 2)), np.zeros((8, 3)), K)
+
+
+def test_noise_is_the_same_where_the_distances_are_known():
+    u, X, T, weights, _ = scene(6)
+    found = with_noise(T, u, X, K, weights)
+    known = with_noise(T, u, X, K, weights, reprojection_distance(T, u, X, K))
+    np.testing.assert_array_equal(known.sigma, found.sigma)
+    assert known.huber_px == found.huber_px
+    assert known.huber_px != with_noise(T, u, X, K, weights, np.full(len(u), 3.0)).huber_px
 
 
 def test_rotate_covariance_agrees_with_solving_in_the_other_frame():

@@ -89,12 +89,12 @@ class PnPInput:
             & (self.weights < np.inf)
         )
 
-    def inliers(self, T_virt_obj: np.ndarray) -> np.ndarray:
-        """Return the mask [M] of usable correspondences within the threshold of a pose."""
+    def distances(self, T_virt_obj: np.ndarray) -> np.ndarray:
+        """Compute the distances [M] of pixels to points projected by a pose, pixels; inf: not usable."""
         distance = np.full(len(self.usable), np.inf)
         u, X = self.points_2d[self.usable], self.points_3d[self.usable]
         distance[self.usable] = reprojection_distance(T_virt_obj, u, X, self.K)
-        return distance < self.threshold_px
+        return distance
 
 
 @dataclass(frozen=True, eq=False)
@@ -207,15 +207,22 @@ def pnp_problem(found: Sequence[Consensus]) -> PnPProblem:
 
 
 def with_noise(
-    T_virt_obj: np.ndarray, points_2d: np.ndarray, points_3d: np.ndarray, K: np.ndarray, weights: np.ndarray
+    T_virt_obj: np.ndarray,
+    points_2d: np.ndarray,
+    points_3d: np.ndarray,
+    K: np.ndarray,
+    weights: np.ndarray,
+    distance: np.ndarray | None = None,
 ) -> Consensus:
     """Estimate the noise of correspondences near a pose from their residuals.
 
     Args:
         weights: [M] positive, inverse variances up to a factor, which the median residual gives (Rayleigh).
+        distance: [M] their `reprojection_distance`, where it is known already.
     """
     root = np.sqrt(weights)
-    distance = reprojection_distance(T_virt_obj, points_2d, points_3d, K)
+    if distance is None:
+        distance = reprojection_distance(T_virt_obj, points_2d, points_3d, K)
     scale = max(float(np.median(distance * root)) / RAYLEIGH_MEDIAN, MIN_NOISE_PX * float(np.median(root)))
     huber_px = HUBER * scale / float(np.median(root))
     return Consensus(T_virt_obj, points_2d, points_3d, K, scale / root, huber_px)
@@ -256,24 +263,23 @@ def _all_near(problems: Sequence[PnPInput], poses: Mapping[int, np.ndarray]) -> 
 
 def _near(problem: PnPInput, T_virt_obj: np.ndarray) -> Consensus | None:
     """Gather the inliers of a pose that its noise explains, with that noise; None where they are too few."""
-    near = problem.inliers(T_virt_obj)
+    distance = problem.distances(T_virt_obj)
+    near = distance < problem.threshold_px
     if near.sum() < MIN_POINTS:
         return None
-    u, X, w = problem.points_2d[near], problem.points_3d[near], problem.weights[near]
-    distance = reprojection_distance(T_virt_obj, u, X, problem.K)
-    noise = max(float(np.median(distance)) / RAYLEIGH_MEDIAN, MIN_NOISE_PX)
-    explained = distance < MAX_RESIDUAL * noise
-    return with_noise(T_virt_obj, u[explained], X[explained], problem.K, w[explained])
+    noise = max(float(np.median(distance[near])) / RAYLEIGH_MEDIAN, MIN_NOISE_PX)
+    explained = near & (distance < MAX_RESIDUAL * noise)
+    u, X, w = problem.points_2d[explained], problem.points_3d[explained], problem.weights[explained]
+    return with_noise(T_virt_obj, u, X, problem.K, w, distance[explained])
 
 
 def _result(problem: PnPInput, T_virt_obj: np.ndarray, covariance: np.ndarray) -> PnPResult | None:
     """Return a pose with its inliers; None where chance alone might have given so many."""
-    inlier = problem.inliers(T_virt_obj)
+    distance = problem.distances(T_virt_obj)
+    inlier = distance < problem.threshold_px
     if inlier.sum() < _needed_inliers(problem):
         return None
-    u, X = problem.points_2d[inlier], problem.points_3d[inlier]
-    distance = reprojection_distance(T_virt_obj, u, X, problem.K)
-    return PnPResult(T_virt_obj, inlier, float(np.sqrt(np.mean(distance**2))), covariance)
+    return PnPResult(T_virt_obj, inlier, float(np.sqrt(np.mean(distance[inlier] ** 2))), covariance)
 
 
 def _needed_inliers(problem: PnPInput) -> float:

@@ -256,8 +256,15 @@ def _covariances(found: Sequence[Consensus]) -> list[np.ndarray | None]:
 
 def _points_per_patch(points_2d: np.ndarray, weights: np.ndarray) -> float:
     """Estimate how many of the correspondences [M] share a patch, by weight: they are not independent."""
-    _, patch = np.unique(np.floor(points_2d / PATCH), axis=0, return_inverse=True)
-    return float(np.sum(np.bincount(patch.ravel(), weights) ** 2) / np.sum(weights) / np.mean(weights))
+    patch = _number_places(np.floor(points_2d / PATCH))
+    of_patches = np.bincount(patch, weights)[np.bincount(patch) > 0]
+    return float(np.sum(of_patches**2) / np.sum(weights) / np.mean(weights))
+
+
+def _number_places(places: np.ndarray) -> np.ndarray:
+    """Number places [M, 2], equal ones alike: [M], in the order of x, then of y; there may be gaps."""
+    x, y = (np.unique(column, return_inverse=True)[1].ravel() for column in places.T)
+    return x * (y.max(initial=0) + 1) + y
 
 
 def _with_inliers(
@@ -278,14 +285,14 @@ def compute_score_features(pairs: Correspondences, pnp: PnPResult) -> np.ndarray
     at each, so that it does not grow with the number of templates. Agreement: the fraction of the total
     confidence. Error: of the inliers, pixels.
     """
-    support = _confidence_of_places(pairs, pnp.inlier)
-    total = _confidence_of_places(pairs, np.ones_like(pnp.inlier))
+    place = _number_places(pairs.points_2d)
+    support = _confidence_of_places(place[pnp.inlier], pairs.confidence[pnp.inlier])
+    total = _confidence_of_places(place, pairs.confidence)
     return np.log(np.maximum((support, support / total, pnp.reprojection_error), 1e-6))
 
 
-def _confidence_of_places(pairs: Correspondences, chosen: np.ndarray) -> float:
-    """Sum the highest confidence of the chosen correspondences at each pixel of the crop."""
-    places, row = np.unique(pairs.points_2d[chosen], axis=0, return_inverse=True)
-    surest = np.zeros(len(places))
-    np.maximum.at(surest, row.ravel(), pairs.confidence[chosen])
-    return float(surest.sum())
+def _confidence_of_places(place: np.ndarray, confidence: np.ndarray) -> float:
+    """Sum the highest confidence of M correspondences at each place, given by its number [M]."""
+    surest = np.zeros(place.max(initial=-1) + 1)
+    np.maximum.at(surest, place, confidence)
+    return float(surest[np.bincount(place, minlength=len(surest)) > 0].sum())
