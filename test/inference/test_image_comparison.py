@@ -100,25 +100,29 @@ def test_as_many_are_compared_as_are_wanted(monkeypatch, count):
 
 
 def test_where_the_matches_do_not_agree_with_the_aligned_pose_it_keeps_its_own(monkeypatch):
-    own, elsewhere = np.eye(4), np.diag([1.0, 1.0, 1.0, 1.0])
-    asked = []
+    own, elsewhere, refined = np.eye(4), np.diag([1.0, 1.0, 1.0, 1.0]), SimpleNamespace(rays=None)
+    asked, scored_with = [], []
 
     def align(renderer, observation, T, rounds, *others):
         asked.append(rounds)
         return Alignment(elsewhere if rounds else T, 0.9 if rounds else 0.4)
 
-    def apply(h, alignment, refined, calibration):
+    def apply(h, alignment, of_refiner, calibration):
+        scored_with.append(of_refiner)
         if alignment.T_cam_obj is elsewhere:
             return None
         return SimpleNamespace(T_cam_obj=h.T_cam_obj, score=alignment.similarity)
 
     monkeypatch.setattr(image_comparison, "align", align)
     monkeypatch.setattr(image_comparison, "apply_alignment", apply)
+    monkeypatch.setattr(ImageComparison, "_refined", lambda self, tried: [refined] * len(tried))
     given = hypothesis(GOOD)
     given.T_cam_obj = own
     query = Query(None, None, None, None, None, hypotheses=(given,))
     comparison = ImageComparison(None, 2, 2, DEFAULT_CALIBRATION, lambda _: None, lambda _: nullcontext())
     (found,) = comparison.best_of([query], 1)
     assert asked == [2, 0]
+    # What the refiner saw at the pose that was rejected says nothing of the own one.
+    assert scored_with == [refined, None]
     assert found.hypotheses[0].T_cam_obj is own
     assert found.score == 0.4

@@ -110,7 +110,8 @@ class ImageComparison:
     ) -> PoseHypothesis:
         """Align one hypothesis with the image, starting from the refined pose; one without a pose stays.
 
-        Where the matches do not agree with the aligned pose, the hypothesis keeps its own.
+        Where the matches do not agree with the aligned pose, the hypothesis keeps its own, and what the
+        refiner saw at another pose is no part of its score.
         """
         if not hypothesis.has_pose:
             return hypothesis
@@ -125,7 +126,7 @@ class ImageComparison:
         aligned = apply_alignment(hypothesis, alignment, refined, self.calibration)
         if aligned is not None:
             return aligned
-        return apply_alignment(hypothesis, align(*given, rounds=0), refined, self.calibration)
+        return apply_alignment(hypothesis, align(*given, rounds=0), None, self.calibration)
 
     def _may_reach(
         self, hypothesis: PoseHypothesis, similarity: float, threshold: float, refined: RefinedPose | None
