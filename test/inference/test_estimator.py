@@ -5,8 +5,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 import vpog_core.inference.matching as matching_module
+import vpog_core.inference.onboarding as onboarding_module
 import vpog_core.inference.pipeline as pipeline_module
 import vpog_core.inference.result as result_module
 from vpog_core.geometry.pnp import PnPResult
@@ -19,7 +21,7 @@ from vpog_core.inference.estimator import PoseEstimator
 from vpog_core.inference.hypothesis import PoseHypothesis
 from vpog_core.inference.matching import match_clusters
 from vpog_core.inference.networks import Networks
-from vpog_core.inference.onboarding import ROLLS, encode_clusters, encode_images
+from vpog_core.inference.onboarding import ROLLS, Cluster, encode_clusters, encode_images
 from vpog_core.inference.options import Options
 from vpog_core.inference.query import Prior
 from vpog_core.inference.retrieval import RetrievedView
@@ -80,16 +82,37 @@ def test_a_variant_has_other_options_and_the_same_objects(estimator, picture):
     assert estimate(calibrated, picture).score != estimate(estimator, picture).score
 
 
-@pytest.mark.parametrize("precisions", [("bfloat16", "float32"), ("float32", "bfloat16")])
-def test_clusters_encoded_in_one_precision_serve_the_other(workshop, estimator, precisions):
-    """A variant of an estimator shares the clusters, whatever its networks compute in."""
-    first, second = (Networks.load(workshop["weights"], device="cpu", precision=p) for p in precisions)
-    clusters = [estimator.onboarded("thing").cluster(view, 0, 4) for view in (0, 1)]
-    crops = np.stack([cluster.rgb[0] for cluster in clusters])
+def test_a_variant_of_another_precision_matches_alike_whichever_came_first(workshop, estimator):
+    """The clusters are shared, their encodings are of each kind of network."""
+    one, other = (
+        Networks.load(workshop["weights"], device="cpu", precision=p).model for p in ("bfloat16", "float32")
+    )
+    crops = np.stack([estimator.onboarded("thing").cluster(view, 0, 4).rgb[0] for view in (0, 1)])
+
+    def matched(order):
+        estimator.onboarded("thing").clear_clusters()
+        clusters = [estimator.onboarded("thing").cluster(view, 0, 4) for view in (0, 1)]
+        found = {id(m): match_clusters(m, encode_images(m, crops), clusters) for m in order}
+        return [match.confidence for model in (one, other) for match in found[id(model)]]
+
+    for first, second in zip(matched((one, other)), matched((other, one)), strict=True):
+        np.testing.assert_array_equal(first, second)
+
+
+def test_a_cluster_is_encoded_once_and_one_that_was_rendered_is_not_kept(estimator, monkeypatch):
+    encoded, model = [], estimator.model
+    real = onboarding_module.encode_images
+    monkeypatch.setattr(
+        onboarding_module, "encode_images", lambda m, rgb: encoded.append(len(rgb)) or real(m, rgb)
+    )
     estimator.onboarded("thing").clear_clusters()
-    encode_clusters(first.model, clusters)
-    matches = match_clusters(second.model, encode_images(second.model, crops), clusters)
-    assert all(np.isfinite(match.in_template).all() for match in matches)
+    recurring = estimator.onboarded("thing").cluster(0, 0, 4)
+    rendered = Cluster(recurring.rgb, recurring.coords, recurring.directions)
+    first = encode_clusters(model, [recurring, rendered, recurring])
+    again = encode_clusters(model, [recurring, rendered])
+    assert encoded == [8, 4]
+    assert again[0] is first[0] is first[2]
+    assert torch.equal(first[1].tokens, again[1].tokens)
 
 
 def test_an_alias_is_the_object(estimator, picture):

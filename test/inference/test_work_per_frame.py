@@ -110,8 +110,9 @@ class Work:
     def _of_templates(self, encode):
         def counted(*arguments):
             before = self.done["encode"]
-            encode(*arguments)
+            encoded = encode(*arguments)
             self.templates += self.done["encode"] - before
+            return encoded
 
         return counted
 

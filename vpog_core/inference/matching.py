@@ -14,7 +14,7 @@ from vpog_core.inference.calibration import DEFAULT_CALIBRATION, Calibration
 from vpog_core.inference.correspondence import DenseMatch, dense_matches
 from vpog_core.inference.crop import Crop
 from vpog_core.inference.hypothesis import PoseHypothesis
-from vpog_core.inference.onboarding import Cluster, as_templates, encode_clusters, encode_images
+from vpog_core.inference.onboarding import Cluster, encode_clusters, encode_images
 from vpog_core.inference.options import DEFAULT_OPTIONS, Options
 from vpog_core.inference.pose_solver import solve_all
 from vpog_core.inference.query import Query
@@ -79,9 +79,7 @@ def match_clusters(
     model: VPOGModel, queries: Encoded, clusters: Sequence[Cluster], match_patches: int = 1
 ) -> list[DenseMatch]:
     """Run the network on N encoded crops against a cluster each."""
-    encode_clusters(model, clusters)
-    # Clusters may have been encoded for networks of another precision, see `PoseEstimator.variant`.
-    templates = as_templates(model, Encoded.join(torch.stack, [c.encoded for c in clusters]))
+    templates = Encoded.join(torch.stack, encode_clusters(model, clusters))
     directions = torch.from_numpy(np.stack([c.directions for c in clusters])).to(queries.tokens.device)
     with torch.inference_mode(), inference_context(model):
         return dense_matches(model, model.match(queries, templates, directions), match_patches)

@@ -35,6 +35,8 @@ MAX_CACHED_CLUSTERS = 64
 """Encoded clusters cached per object; the same few recur."""
 IMAGES_PER_BATCH = 64
 """Template images that go through the encoder in one pass."""
+Kind = tuple[type, bool]
+"""What tells networks of the same weights apart: class, and whether it computes in bfloat16."""
 
 
 @dataclass
@@ -56,10 +58,12 @@ class Cluster(TemplateViews):
     """Holds S neighbouring views, the first of them the reference.
 
     Attributes:
-        encoded: their encodings [S, ...], or None before their first use; see `encode_clusters`.
+        kept: a cache of their encodings [S, ...], which `encode_clusters` fills, by the kind of network:
+            those of an estimator and its variants have the same weights, but may compute in another precision
+            or by another engine. None: the views are matched once.
     """
 
-    encoded: Encoded | None = None
+    kept: dict[Kind, Encoded] | None = None
 
 
 class OnboardedObject:
@@ -89,7 +93,7 @@ class OnboardedObject:
         with self._lock:
             if key not in self._clusters:
                 rotated = self.aligned_to(self.rotation(key[0], roll_index), key[:-1])
-                self._clusters[key] = Cluster(**vars(rotated))
+                self._clusters[key] = Cluster(**vars(rotated), kept={})
                 if len(self._clusters) > MAX_CACHED_CLUSTERS:
                     self._clusters.popitem(last=False)
             self._clusters.move_to_end(key)
@@ -153,22 +157,33 @@ def encode_images(model: VPOGModel, rgb: np.ndarray) -> Encoded:
         return model.encode(images)
 
 
-def encode_clusters(model: VPOGModel, clusters: Sequence[Cluster]) -> None:
-    """Encode those of some clusters, of one object or several, that are not yet, in few passes."""
-    new = list({id(c): c for c in clusters if c.encoded is None}.values())
-    if not new:
-        return
-    rgb = np.concatenate([c.rgb for c in new])
+def encode_clusters(model: VPOGModel, clusters: Sequence[Cluster]) -> list[Encoded]:
+    """Return the encodings [S, ...] of clusters of one object or several, as a match reads templates.
+
+    Those that are not kept from an earlier call are encoded in few passes, each of them once.
+    """
+    kind = type(model), uses_bfloat16(model)
+    found = {id(c): None if c.kept is None else c.kept.get(kind) for c in clusters}
+    new = list({id(c): c for c in clusters if found[id(c)] is None}.values())
+    for cluster, encoded in zip(new, _encode_all(model, new), strict=True):
+        found[id(cluster)] = encoded
+        if cluster.kept is not None:
+            cluster.kept[kind] = encoded
+    return [found[id(c)] for c in clusters]
+
+
+def _encode_all(model: VPOGModel, clusters: Sequence[Cluster]) -> list[Encoded]:
+    """Encode the views of clusters in batches."""
+    if not clusters:
+        return []
+    rgb = np.concatenate([c.rgb for c in clusters])
     parts = [
         encode_images(model, rgb[n : n + IMAGES_PER_BATCH]) for n in range(0, len(rgb), IMAGES_PER_BATCH)
     ]
     encoded = as_templates(model, Encoded.join(torch.cat, parts))
-    first = 0
-    for cluster in new:
-        rows = slice(first, first + len(cluster.rgb))
-        # A copy: a slice would keep the whole batch alive as long as one of its clusters.
-        cluster.encoded = Encoded(encoded.tokens[rows].clone(), encoded.stem[rows].clone())
-        first = rows.stop
+    ends = np.cumsum([len(c.rgb) for c in clusters])
+    # Copies: a slice would keep the whole batch alive as long as one of its clusters.
+    return [encoded[end - len(c.rgb) : end].map(torch.clone) for c, end in zip(clusters, ends, strict=True)]
 
 
 def as_templates(model: VPOGModel, encoded: Encoded) -> Encoded:
