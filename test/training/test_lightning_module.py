@@ -15,9 +15,11 @@ from vpog_core.models.vpog_model import VPOGModel
 from vpog_core.training.data.batch import Batch
 from vpog_core.training.data_module import ConsecutiveBatches, rank_batches
 from vpog_core.training.lightning_module import BatchPosition, VPOGLightning, decay_groups
+from vpog_core.training.losses import compute
 from vpog_core.training.losses.compute import compute_losses
 from vpog_core.training.losses.config import LossConfig, LossOptions
 from vpog_core.training.losses.labels import matching_labels
+from vpog_core.training.losses.pose import pose_loss
 from vpog_core.training.mixed_precision import NETWORK_METHODS, FullPrecisionOutside
 from vpog_core.training.train_config import OptimizerConfig, SchedulerConfig
 
@@ -111,6 +113,20 @@ def test_all_processes_match_in_the_same_steps_and_supervise_every_pixel(module,
             module.training_losses(module.network, batch, BatchPosition(2 * step + rank, step, batches=2))
     assert [matched for matched, _ in seen] == [True, True, False, False] * 8
     assert len({offset for matched, offset in seen if matched}) == 16
+
+
+def test_validation_scores_the_poses_of_all_queries(module, batch, monkeypatch):
+    queries = []
+
+    def counted(found, K, *args):
+        queries.append(len(K))
+        return pose_loss(found, K, *args)
+
+    monkeypatch.setattr(compute, "pose_loss", counted)
+    module.loss = LossConfig(options=LossOptions(pose_queries=1, pose_patches=4, pose_samples=16))
+    module.training_losses(module.network, batch, BatchPosition())
+    assert "pose_fraction" in module.validation_losses(module.network, batch)[1]
+    assert queries == [1, 2]
 
 
 def test_biases_norms_and_frozen_parts_do_not_decay(network):

@@ -15,7 +15,8 @@ from vpog_core.training.losses.refiner import (
     coarse_labels,
     correlation_loss,
     laplace_loss,
-    refined_pose_scores,
+    median_pose_errors,
+    refined_pose_errors,
     refiner_labels,
     refiner_losses,
     visibility_accuracy,
@@ -117,9 +118,17 @@ def test_perfect_answers_have_the_scores_of_perfect_ones(refiner_batch, labels, 
     assert scores["flow_start"].item() == pytest.approx(start, rel=1e-5)
     assert visibility_accuracy(perfect.visibility, labels) == 1
     assert visibility_loss(perfect.visibility, labels) < 1e-3
-    poses = refined_pose_scores(perfect, labels, refiner_batch)
+    poses = median_pose_errors(refined_pose_errors(perfect, labels, refiner_batch), labels.same_view)
     assert poses["rotation_error"] < 0.1 < 1 < poses["rotation_start"]
     assert poses["translation_error"] < 0.005 < poses["translation_start"]
+
+
+def test_medians_are_of_pairs_of_the_same_view():
+    errors = torch.tensor([[1.0], [9.0], [2.0], [8.0], [3.0]]).expand(-1, 4)
+    same_view = torch.tensor([True, False, True, False, True])
+    assert all(value == 2.0 for value in median_pose_errors(errors, same_view).values())
+    none = torch.zeros(5, dtype=torch.bool)
+    assert all(value == 3.0 for value in median_pose_errors(errors, none).values())
 
 
 def test_the_likelihood_is_best_at_the_scale_of_the_errors(labels, perfect):

@@ -24,13 +24,13 @@ from vpog_core.training.data.batch import RefinerBatch
 from vpog_core.training.data.data_config import DataConfig
 from vpog_core.training.data.refiner_datasets import build_refiner_datasets
 from vpog_core.training.lightning_module import BatchPosition
-from vpog_core.training.losses.refiner import refiner_labels
+from vpog_core.training.losses.refiner import refiner_labels, rotation_between
 from vpog_core.training.synthesis.pose_perturbation import PerturbationConfig
 from vpog_core.training.train import changed_settings, make_module, train
 from vpog_core.types import VPOGError
 
 from . import toy_run as toy
-from .runs import assert_same_run, kill_after_first_epoch, losses_of, start, state_of, tool
+from .runs import assert_same_run, finish, kill_after_first_epoch, losses_of, start, state_of, tool
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -49,6 +49,21 @@ def whole(tmp_path_factory) -> Path:
     torch.set_num_threads(before)
     assert summary.step == 6
     return folder
+
+
+@pytest.mark.parametrize("settings", [("loader.batch_size=1",), ("loader.batch_size=1", "trainer.devices=2")])
+def test_medians_are_of_the_whole_validation_set(whole, tmp_path, settings):
+    """The errors before refinement depend on no weights: they are the medians of the set, of any batches."""
+    data = toy.toy_pairs()[1]
+    pairs = [data[n] for n in range(len(data))]
+    batch = RefinerBatch(**{key: torch.from_numpy(np.stack([p[key] for p in pairs])) for key in pairs[0]})
+    labels = refiner_labels(batch)
+    turn = rotation_between(batch.T_start, batch.T_true).rad2deg()[labels.same_view]
+    finish(tmp_path, "network=refiner", "trainer.epoch_steps=1", "trainer.max_epochs=1", *settings)
+    for folder in (whole, tmp_path):
+        scores = json.loads((folder / "history.json").read_text())[0]
+        assert scores["rotation_start"] == pytest.approx(turn.median().item(), rel=1e-5)
+        assert scores["rotation_error"] > 0
 
 
 def test_a_run_killed_and_resumed_ends_as_the_unbroken_one(whole, tmp_path):
@@ -143,7 +158,10 @@ def test_in_bfloat16_labels_and_losses_stay_exact(refiner_batch):
     with torch.autocast("cpu", dtype=torch.bfloat16):
         rough = module._in_precision(module.validation_losses, module.averaged, refiner_batch)[1]
     assert rough["flow_start"] == exact["flow_start"]  # of the labels alone
-    assert rough["rotation_start"] == exact["rotation_start"]
+    # Before refinement the errors are of the poses alone.
+    exact_errors, rough_errors = module.pose_errors
+    assert torch.equal(exact_errors[:, :2], rough_errors[:, :2])
+    assert rough_errors.dtype == torch.float32
     assert all(value.dtype == torch.float32 for value in rough.values())
     assert rough["flow_error"].item() == pytest.approx(exact["flow_error"].item(), rel=0.05)
 

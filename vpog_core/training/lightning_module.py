@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple
 
 import lightning.pytorch as L
@@ -18,10 +19,11 @@ from vpog_core.models.refiner import RefinerNet, ResidualBlock
 from vpog_core.models.vpog_model import VPOGModel
 from vpog_core.training.data.batch import Batch, HypothesisBatch, RefinerBatch
 from vpog_core.training.losses.compute import compute_losses, supervised_pixel
-from vpog_core.training.losses.config import LossConfig, LossWeights
+from vpog_core.training.losses.config import LossConfig
 from vpog_core.training.losses.refiner import (
     RefinerLossConfig,
-    refined_pose_scores,
+    median_pose_errors,
+    refined_pose_errors,
     refiner_labels,
     refiner_losses,
 )
@@ -231,15 +233,16 @@ class VPOGLightning(NetworkLightning):
         weights = weights if position.step % every == 0 else weights.retrieval_alone()
         # Batches that are matched take the pixels in turn.
         matched = position.step // every * position.batches + position.number % position.batches
-        return self._losses(network, batch, weights, offset=supervised_pixel(matched))
+        return compute_losses(
+            network, batch, weights, offset=supervised_pixel(matched), options=self.loss.options
+        )
 
     def validation_losses(self, network, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        return self._losses(network, batch, self.loss.weights, offset=(2, 1), predicted_fraction=1.0)
-
-    def _losses(
-        self, network, batch: Batch, weights: LossWeights, **options
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        return compute_losses(network, batch, weights, options=self.loss.options, **options)
+        """Compute all terms; poses are scored of all queries, not only of as many as training takes."""
+        options = replace(self.loss.options, pose_queries=len(batch) * batch.query_rgb.shape[1])
+        return compute_losses(
+            network, batch, self.loss.weights, offset=(2, 1), predicted_fraction=1.0, options=options
+        )
 
     def draw(self, batch: Batch, count: int) -> list[np.ndarray]:
         return draw_batch(self.averaged, batch, count)
@@ -265,6 +268,8 @@ class RefinerLightning(NetworkLightning):
         super().__init__(network, *args, **options)
         self.loss = loss
         self.network.scorer.requires_grad_(False)
+        self.pose_errors: list[Tensor] = []
+        """Of each validation batch: [B, 5], errors of its pairs, and whether these show the same view."""
 
     def training_losses(
         self, network, batch: RefinerBatch, position: BatchPosition
@@ -272,9 +277,22 @@ class RefinerLightning(NetworkLightning):
         return refiner_losses(network.trace(*batch.inputs()), refiner_labels(batch), batch, self.loss)
 
     def validation_losses(self, network, batch: RefinerBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Compute all terms, that of the pose for all pairs, and keep the pairs' errors for their median."""
         trace, labels = network.trace(*batch.inputs()), refiner_labels(batch)
-        loss, scores = refiner_losses(trace, labels, batch, self.loss)
-        return loss, scores | refined_pose_scores(trace.comparison, labels, batch)
+        errors = refined_pose_errors(trace.comparison, labels, batch)
+        self.pose_errors.append(torch.cat((errors, labels.same_view[:, None]), dim=1))
+        return refiner_losses(trace, labels, batch, replace(self.loss, pose_pairs=len(batch)))
+
+    def on_validation_epoch_start(self) -> None:
+        super().on_validation_epoch_start()
+        self.pose_errors = []
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the medians of the errors over the pairs of all batches and processes."""
+        # All processes have equally many pairs.
+        rows = self.all_gather(torch.cat(self.pose_errors)).reshape(-1, self.pose_errors[0].shape[1])
+        scores = median_pose_errors(rows[:, :-1], rows[:, -1] > 0)
+        self.log_dict({f"val/{key}": value for key, value in scores.items()}, sync_dist=True)
 
     def draw(self, batch: RefinerBatch, count: int) -> list[np.ndarray]:
         return draw_refiner_batch(self.averaged, batch, count)

@@ -51,8 +51,8 @@ class LossOptions:
         label_smoothing: fraction of a class label that is spread over all classes, 0..1.
         flow_kind: l1 or huber; huber_px: where Huber's loss turns linear, pixels.
         confidence_weighting: 0: all seen pixels count equally in the flow loss; 1: by their confidence.
-        pose_queries: queries of a batch that take part in the pose loss; pose_patches: patches of each;
-            pose_samples: poses drawn for each.
+        pose_queries: queries of a training batch that take part in the pose loss; pose_patches: patches of
+            each; pose_samples: poses drawn for each.
         pose_derivative: what the solution's own error counts in the pose loss (EPro-PnP's derivative
             regularization).
     """

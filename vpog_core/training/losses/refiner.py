@@ -23,6 +23,9 @@ from vpog_core.types import VPOGError
 VISIBLE_ERROR_PX = 4.0
 """Flow error, pixels, above which `flow_lost` counts a cell as lost."""
 
+POSE_ERRORS = ("rotation_start", "translation_start", "rotation_error", "translation_error")
+"""Errors of a pair's pose before and after one refinement: degrees, and fractions of the diameter."""
+
 
 @dataclass(frozen=True)
 class RefinerLossConfig:
@@ -34,7 +37,7 @@ class RefinerLossConfig:
         flow: Laplace likelihood of the final flow.
         visibility: binary cross-entropy of the visibility.
         pose: Monte-Carlo loss of the pose distribution (EPro-PnP).
-        pose_pairs: pairs of a batch that take part in the pose loss; pose_points: cells of each.
+        pose_pairs: pairs of a training batch that take part in the pose loss; pose_points: cells of each.
         pose_samples: poses drawn for each; pose_derivative: what the solution's own error counts.
     """
 
@@ -114,18 +117,23 @@ def refiner_losses(
 
 
 @torch.no_grad()
-def refined_pose_scores(found: Comparison, labels: RefinerLabels, batch: RefinerBatch) -> dict[str, Tensor]:
-    """Return medians of the errors before and after one refinement: degrees, fraction of the diameter."""
+def refined_pose_errors(found: Comparison, labels: RefinerLabels, batch: RefinerBatch) -> Tensor:
+    """Compute the errors before and after one refinement of each pair: [B, 4], columns `POSE_ERRORS`."""
     solution = refined_pose(
         found, labels.pixels.expand_as(labels.flow), labels.points, labels.on_object, batch.K, batch.T_start
     )
     T = torch.where(solution.valid[:, None, None], solution.T, batch.T_start)
-    scores, counted = {}, labels.same_view | ~labels.same_view.any()
-    for name, pose in (("start", batch.T_start), ("error", T)):
-        turn = rotation_between(pose, batch.T_true)[counted]
-        shift = ((pose[:, :3, 3] - batch.T_true[:, :3, 3]).norm(dim=-1) / batch.diameter)[counted]
-        scores |= {f"rotation_{name}": turn.rad2deg().median(), f"translation_{name}": shift.median()}
-    return scores
+    columns = []
+    for pose in (batch.T_start, T):
+        columns.append(rotation_between(pose, batch.T_true).rad2deg())
+        columns.append((pose[:, :3, 3] - batch.T_true[:, :3, 3]).norm(dim=-1) / batch.diameter)
+    return torch.stack(columns, dim=1)
+
+
+def median_pose_errors(errors: Tensor, same_view: Tensor) -> dict[str, Tensor]:
+    """Return the medians of errors [N, 4] over the pairs that show the same view, of all where none does."""
+    counted = errors[same_view] if bool(same_view.any()) else errors
+    return dict(zip(POSE_ERRORS, counted.median(dim=0).values, strict=True))
 
 
 def rotation_between(T_a: Tensor, T_b: Tensor) -> Tensor:
