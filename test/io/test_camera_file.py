@@ -56,6 +56,38 @@ def test_every_usual_camera_file_is_understood(tmp_path, content, model, count):
     assert (camera.width, camera.height, camera.model, camera.distortion.size) == (640, 480, model, count)
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("cam_K.txt", "6.0e+02 0.0e+00 3.195e+02\n0.0e+00 6.1e+02 2.395e+02\n0.0e+00 0.0e+00 1.0e+00\n"),
+        ("cam_K.txt", "600\t0\t319.5\n0\t610\t239.5\n0\t0\t1"),
+        ("K.csv", "600,0,319.5\n0,610,239.5\n0,0,1\n"),
+        ("K.txt", "# fx fy cx cy\n600 610 319.5 239.5\n"),
+        ("K.json", "[[600, 0, 319.5], [0, 610, 239.5], [0, 0, 1]]"),
+        ("K.json", "[600, 610, 319.5, 239.5]"),
+        ("K.yaml", "- [600, 0, 319.5]\n- [0, 610, 239.5]\n- [0, 0, 1]\n"),
+        ("K.json", '{"K": [[600, 0, 319.5], [0, 610, 239.5], [0, 0, 1]]}'),
+        (
+            "camera_data.json",
+            '{"K": [[600, 0, 319.5], [0, 610, 239.5], [0, 0, 1]], "resolution": [480, 640]}',
+        ),
+    ],
+)
+def test_k_without_names_is_understood(tmp_path, name, text):
+    camera = read_camera(written(tmp_path, text, name), (480, 640))
+    np.testing.assert_array_equal(camera.K, K)
+    assert (camera.width, camera.height) == (640, 480)
+
+
+def test_an_array_of_numpy_is_understood_and_its_pickles_are_not(tmp_path):
+    np.save(tmp_path / "K.npy", K)
+    np.testing.assert_array_equal(read_camera(tmp_path / "K.npy", (480, 640)).K, K)
+    for broken in (np.array([{"fx": 1}], dtype=object), np.array(["600", "x"])):
+        np.save(tmp_path / "K.npy", broken)
+        with pytest.raises(VPOGError, match="cannot be read as an array of numbers: write it with"):
+            read_camera(tmp_path / "K.npy", (480, 640))
+
+
 def test_json_and_yaml_read_alike(tmp_path):
     a = read_camera(written(tmp_path, SIMPLE, "camera.json"), (480, 640))
     b = read_camera(written(tmp_path, yaml.safe_dump(SIMPLE)), (480, 640))
@@ -67,7 +99,8 @@ def test_json_and_yaml_read_alike(tmp_path):
     [
         ("{fx: [", "neither YAML nor JSON"),
         ("", "no names"),
-        ("[1, 2]", "no names"),
+        ("[1, 2]", "holds 2 numbers: give the 9 of K"),
+        ('{"K": [600, 610, 319.5, 239.5], "resolution": [240, 320]}', "outside of the 240x320 image"),
         ("fx: !!python/object/apply:os.getcwd []", "neither YAML nor JSON"),
         ({k: v for k, v in SIMPLE.items() if k != "cy"}, "no cy"),
         ({**SIMPLE, "fx": "wide"}, "fx must be a number"),

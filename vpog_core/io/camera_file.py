@@ -10,6 +10,7 @@ import numpy as np
 
 from vpog_core.geometry.camera_checks import camera_doubts
 from vpog_core.geometry.camera_models import MODEL_NAMES, NO_PINHOLES, published_camera
+from vpog_core.io.camera_numbers import read_numbers
 from vpog_core.io.storage import Fields, plain_key, read_mapping
 from vpog_core.types import Camera, VPOGError
 
@@ -35,7 +36,7 @@ SHOWN_CAMERAS = 4
 
 
 def read_camera(path: str | Path, image_size: tuple[int, int]) -> Camera:
-    """Read a camera from a YAML, JSON or XML file.
+    """Read a camera from a YAML, JSON or XML file, or K alone from a text or .npy file of numbers.
 
     Understood: ROS calibration files (`camera_matrix`, `image_width`, ...), a printed `CameraInfo` message
     (`k`, `d`, `width`, ...) with `binning_x`, `binning_y` and `roi`, what OpenCV's `FileStorage` writes, a
@@ -49,7 +50,8 @@ def read_camera(path: str | Path, image_size: tuple[int, int]) -> Camera:
     Raises:
         VPOGError: missing, of another format, numbers missing or impossible, or made for another image size.
     """
-    fields = Fields(_one_camera(read_mapping(path, "camera file"), path), path)
+    content = read_numbers(path) or read_mapping(path, "camera file")
+    fields = Fields(_one_camera(content, path), path)
     height, width = image_size
     K = _intrinsics(fields)
     model, distortion = _distortion(fields)
@@ -158,7 +160,9 @@ def _size(fields: Fields, width: int, height: int) -> tuple[int, int]:
     both = fields.first("resolution", "imagesize")
     if both is not None:
         numbers = fields.numbers(both, fields.used_name(("resolution", "imagesize")), (2,))
-        return int(numbers[0]), int(numbers[1])
+        # Kalibr writes width and height, HappyPose height and width.
+        swapped = tuple(numbers) == (height, width)
+        return (width, height) if swapped else (int(numbers[0]), int(numbers[1]))
     sizes = []
     for keys, size in ((("imagewidth", "width"), width), (("imageheight", "height"), height)):
         counts = (fields.count(key) for key in keys)
