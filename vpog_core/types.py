@@ -20,6 +20,20 @@ COEFFICIENT_COUNTS = {
     "equidistant": (0, 4),
 }
 """Numbers of distortion coefficients that OpenCV accepts for each model."""
+MODEL_NAMES = {
+    "": "plumb_bob",
+    "none": "plumb_bob",
+    "pinhole": "plumb_bob",
+    "radtan": "plumb_bob",
+    "radial_tangential": "plumb_bob",
+    "brown_conrady": "plumb_bob",
+    "rational": "rational_polynomial",
+    "fisheye": "equidistant",
+    "equi": "equidistant",
+    "kannala_brandt": "equidistant",
+    "kannala_brandt4": "equidistant",
+}
+"""Other names of `CAMERA_MODELS`, lower case, words joined by `_`."""
 MAX_FOCAL_LENGTH = 1e6
 """Largest focal length, pixels; beyond it, and below one, rounding errors exceed a pixel."""
 MAX_SIDE = 65535
@@ -54,7 +68,7 @@ class Camera:
         K: [3, 3] float64 intrinsics, pixels.
         width, height: image size, pixels.
         distortion: [n] float64 coefficients of `model` (n = 0 for none), in OpenCV's order.
-        model: one of `CAMERA_MODELS`; `equidistant` is OpenCV's fisheye model.
+        model: one of `CAMERA_MODELS`, or another name of it; `equidistant` is OpenCV's fisheye model.
         region: where this image lies in a larger one, or None for a whole image.
         checked: `geometry.camera_checks` has checked it, and what is unlikely about it was reported.
 
@@ -71,8 +85,10 @@ class Camera:
     checked: bool = field(default=False, compare=False)
 
     def __post_init__(self) -> None:
-        K = np.asarray(self.K, dtype=np.float64).reshape(3, 3)
+        K = _intrinsic_matrix(self.K)
         distortion = np.asarray(self.distortion, dtype=np.float64).ravel()
+        if not distortion.any() or self.model not in ("", "none"):
+            object.__setattr__(self, "model", MODEL_NAMES.get(self.model, self.model))
         object.__setattr__(self, "K", K)
         object.__setattr__(self, "distortion", distortion)
         _check_intrinsics(K)
@@ -86,6 +102,19 @@ class Camera:
     def resolution(self) -> float:
         """The smaller focal length: pixels a radian in the image's middle, along the coarser axis."""
         return float(min(self.K[0, 0], self.K[1, 1]))
+
+
+_GIVE_K = "give an intrinsic matrix, [[fx, 0, cx], [0, fy, cy], [0, 0, 1]]"
+
+
+def _intrinsic_matrix(values: Any) -> np.ndarray:
+    try:
+        K = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise VPOGError(f"K is a {type(values).__name__}: {_GIVE_K}.") from error
+    if K.size != 9:
+        raise VPOGError(f"K has {K.size} numbers: {_GIVE_K}.")
+    return K.reshape(3, 3)
 
 
 def _check_intrinsics(K: np.ndarray) -> None:
@@ -124,14 +153,14 @@ class Detection:
     Attributes:
         class_id: name of the object in the library, or an alias of it.
         box: [4] (x0, y0, x1, y1), an array or any sequence of four numbers: outer edges, where pixel
-            centres are at integers, so that the pixels 7 to 9 span 6.5 to 9.5.
+            centres are at integers, so that the pixels 7 to 9 span 6.5 to 9.5; None: that of the mask.
         score: the detector's confidence, 0..1.
         mask: [H, W] bool in the image's size, or None.
         instance: tells objects of one class apart within a frame; less than 0: its detector gives no number.
     """
 
     class_id: str
-    box: np.ndarray | Sequence[float]
+    box: np.ndarray | Sequence[float] | None
     score: float = 1.0
     mask: np.ndarray | None = None
     instance: int = 0

@@ -91,6 +91,60 @@ def test_constraints_that_cannot_be_used_are_the_reason_why_there_is_no_pose(
         assert said in estimate.reason
 
 
+def test_a_detection_alone_and_one_with_only_a_mask_are_as_good_as_any(estimator, image):
+    mask = np.zeros(image.shape[:2], bool)
+    mask[140:340, 220:420] = True
+    (by_list,) = estimator.estimate(image, K, [vpog.Detection("thing", [219.5, 139.5, 419.5, 339.5])])
+    (alone,) = estimator.estimate(image, K, vpog.Detection("thing", [219.5, 139.5, 419.5, 339.5]))
+    (masked,) = estimator.estimate(image, K, vpog.Detection("thing", None, mask=mask))
+    (tracked,) = vpog.Tracker(estimator).estimate(image, K, vpog.Detection("thing", None, mask=mask), 0.0)
+    for other in (alone, masked, tracked):
+        np.testing.assert_array_equal(other.match.crop, by_list.match.crop)
+    (empty,) = estimator.estimate(image, K, vpog.Detection("thing", None, mask=mask & False))
+    assert "The mask is empty" in empty.reason
+
+
+@pytest.mark.parametrize(
+    ("detections", "said"),
+    [
+        (None, "The detections are a NoneType"),
+        ({"mug": [0, 0, 9, 9]}, "The detections are a dict"),
+        ([("mug", [0, 0, 9, 9])], "Detection 0 is a tuple"),
+        ([DETECTION, {"box": [0, 0, 9, 9]}], "Detection 1 is a dict"),
+        ([vpog.Detection("thing", None)], "neither a box nor a mask"),
+        ([vpog.Detection("thing", "0 0 9 9")], "The box of detection 0 is '0 0 9 9'"),
+    ],
+)
+def test_what_is_no_detection_is_one_sentence(estimator, image, detections, said):
+    for call in (estimator.estimate, vpog.Tracker(estimator).estimate):
+        with pytest.raises(vpog.VPOGError, match=said):
+            call(image, K, detections, **({} if call == estimator.estimate else {"time": 0.0}))
+
+
+@pytest.mark.parametrize(
+    ("objects", "said"),
+    [({"mug": "mug.glb"}, "The objects are a dict"), ("mug.glb", "There is no mesh file 'mug.glb'")],
+)
+def test_what_is_no_folder_of_meshes_is_one_sentence(objects, said):
+    with pytest.raises(vpog.VPOGError, match=said):
+        vpog.PoseEstimator(objects)
+
+
+def test_cameras_of_other_names_are_taken_and_four_numbers_are_not():
+    assert vpog.Camera(K, 640, 480, model="pinhole").model == "plumb_bob"
+    assert vpog.Camera(K, 640, 480, [0.1] * 4, model="fisheye").model == "equidistant"
+    with pytest.raises(vpog.VPOGError, match="K has 4 numbers: give an intrinsic matrix"):
+        vpog.Camera([600, 600, 319.5, 239.5], 640, 480)
+    with pytest.raises(vpog.VPOGError, match="K is a str"):
+        vpog.Camera("camera.yaml", 640, 480)
+
+
+def test_a_principal_point_outside_the_image_is_the_reason_why_there_is_no_pose(estimator, image):
+    moved = np.array([[600.0, 0, 719.5], [0, 600, 239.5], [0, 0, 1]])
+    (estimate,) = estimator.estimate(image, moved, [DETECTION])
+    assert "The principal point (719.5, 239.5) lies outside of the 640x480 image" in estimate.reason
+
+
 @pytest.mark.parametrize(
     ("camera", "said"),
     [

@@ -7,22 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from vpog_core.geometry.camera_checks import check_camera
-from vpog_core.types import CAMERA_MODELS, COEFFICIENT_COUNTS, Camera, Region, VPOGError
+from vpog_core.types import CAMERA_MODELS, COEFFICIENT_COUNTS, MODEL_NAMES, Camera, Region, VPOGError
 
-MODEL_NAMES = {
-    "": "plumb_bob",
-    "none": "plumb_bob",
-    "pinhole": "plumb_bob",
-    "radtan": "plumb_bob",
-    "radial_tangential": "plumb_bob",
-    "brown_conrady": "plumb_bob",
-    "rational": "rational_polynomial",
-    "fisheye": "equidistant",
-    "equi": "equidistant",
-    "kannala_brandt": "equidistant",
-    "kannala_brandt4": "equidistant",
-}
-"""Other names of `CAMERA_MODELS`, lower case, words joined by `_`."""
 NO_PINHOLES = ("omni", "mei", "double_sphere", "ds", "eucm", "ucm", "fov", "equirectangular", "spherical")
 """Models that differ from a pinhole camera even if all coefficients are zero."""
 

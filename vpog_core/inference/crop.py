@@ -30,6 +30,8 @@ def crop_detection(image: np.ndarray, camera: Camera, detection: Detection, size
     Raises:
         VPOGError: the box is empty or outside the image; the mask is empty or of another size.
     """
+    if detection.mask is not None and not np.any(detection.mask):
+        raise VPOGError("The mask is empty: check the detector, or send the box alone.")
     virtual = look_at_crop(camera, detection.box, size)
     mask = None
     if detection.mask is not None:

@@ -15,6 +15,7 @@ from vpog_core.geometry.camera_checks import camera_doubts, check_camera
 from vpog_core.inference import pipeline
 from vpog_core.inference.constraints import PoseConstraint, by_object
 from vpog_core.inference.crop import as_camera
+from vpog_core.inference.detection_list import detection_list
 from vpog_core.inference.detection_threads import DetectionThreads
 from vpog_core.inference.failures import Failures
 from vpog_core.inference.hypothesis import PoseHypothesis
@@ -168,7 +169,7 @@ class PoseEstimator:
         self,
         image: np.ndarray,
         camera: Camera | np.ndarray,
-        detections: Sequence[Detection],
+        detections: Sequence[Detection] | Detection,
         priors: Sequence[Prior | None] | None = None,
         constraints: Mapping[str, PoseConstraint] | None = None,
     ) -> Estimates:
@@ -181,6 +182,7 @@ class PoseEstimator:
         Args:
             image: [H, W, 3] uint8 RGB, of the camera's size.
             camera: the calibrated camera, or the intrinsics K [3, 3] of one without distortion.
+            detections: with a box, a mask or both; a single one is as good as a list of one.
             priors: for each detection what is known of its pose, or None; `tracking.Tracker` keeps them.
             constraints: what is known of the poses of some objects with respect to a plane, by the objects'
                 names in the library or their aliases; a name that no object has is the reason of every
@@ -191,14 +193,16 @@ class PoseEstimator:
             seconds each stage took.
 
         Raises:
+            VPOGError: something among the detections is no `Detection`, or has neither a box nor a mask.
             Cancelled: within `cancellation.stop_when`, and nothing else.
         """
+        detections = detection_list(detections)
         try:
             camera = as_camera(camera, image)
             known = by_object(constraints, self.library)
+            self._check_camera(camera)
         except Exception as error:
             return Estimates(self._failures.estimate(d, error) for d in detections)
-        self._log_camera_doubts(camera)
         setup = self._setup()
         priors = [None] * len(detections) if priors is None else list(priors)
         if len(priors) != len(detections):
@@ -235,15 +239,22 @@ class PoseEstimator:
         """Return the renderer of an object, which is onboarded now if it was not yet."""
         return self.objects.renderer(self.onboarded(class_id))
 
-    def _log_camera_doubts(self, camera: Camera) -> None:
-        """Log what is unlikely about a camera that was not checked yet; each sentence once."""
+    def _check_camera(self, camera: Camera) -> None:
+        """Refuse a camera that cannot be; log what is wrong or unlikely about it once, unless it was checked.
+
+        Raises:
+            VPOGError: see `check_camera`.
+        """
         if camera.checked:
             return
         try:
             check_camera(camera)
-            doubts = camera_doubts(camera)
         except VPOGError as error:
-            doubts = [str(error)]
+            self._log_doubts([str(error)])
+            raise
+        self._log_doubts(camera_doubts(camera))
+
+    def _log_doubts(self, doubts: Sequence[str]) -> None:
         for doubt in doubts:
             if doubt not in self._logged_doubts:
                 self._logged_doubts.add(doubt)

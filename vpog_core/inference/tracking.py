@@ -11,6 +11,7 @@ import numpy as np
 from vpog_core.inference.alignment import is_near
 from vpog_core.inference.constraints import PoseConstraint, by_object
 from vpog_core.inference.crop import as_camera
+from vpog_core.inference.detection_list import detection_list
 from vpog_core.inference.estimator import PoseEstimator
 from vpog_core.inference.options import DEFAULT_TRACKER_SETTINGS, MAX_AGE_S, TrackerSettings
 from vpog_core.inference.query import Prior
@@ -82,7 +83,7 @@ class Tracker:
         self,
         image: np.ndarray,
         camera: Camera | np.ndarray,
-        detections: Sequence[Detection],
+        detections: Sequence[Detection] | Detection,
         time: float,
         constraints: Mapping[str, PoseConstraint] | None = None,
         is_late: bool = False,
@@ -101,6 +102,9 @@ class Tracker:
             the number that its object had before, whatever number the detection has; then one for each
             object that was followed without a detection, which `PoseEstimate.detected` tells. Those that are
             lost have none.
+
+        Raises:
+            VPOGError: as `PoseEstimator.estimate`.
         """
         return self._estimate(image, camera, detections, time, constraints, is_late, self.settings)
 
@@ -108,13 +112,14 @@ class Tracker:
         self,
         image: np.ndarray,
         camera: Camera | np.ndarray,
-        detections: Sequence[Detection],
+        detections: Sequence[Detection] | Detection,
         time: float,
         constraints: Mapping[str, PoseConstraint] | None,
         is_late: bool,
         settings: TrackerSettings,
     ) -> Estimates:
         """Do what `estimate` says, and follow the tracks without a detection by other settings."""
+        detections = detection_list(detections)
         try:
             camera = as_camera(camera, image)
             constraints = by_object(constraints, self.estimator.library)

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from vpog_core.geometry.camera_checks import camera_doubts
-from vpog_core.geometry.camera_models import MODEL_NAMES, NO_PINHOLES, published_camera
+from vpog_core.geometry.camera_models import NO_PINHOLES, published_camera
 from vpog_core.io.camera_numbers import read_numbers
 from vpog_core.io.storage import Fields, plain_key, read_mapping
-from vpog_core.types import Camera, VPOGError
+from vpog_core.types import MODEL_NAMES, Camera, VPOGError
 
 log = logging.getLogger(__name__)
 

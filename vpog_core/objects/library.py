@@ -59,6 +59,8 @@ class ObjectLibrary:
         alone = self.folder.is_file() and self.folder.suffix.lower() in MESH_SUFFIXES
         if unit not in ("auto", *UNITS):
             raise VPOGError(f"The unit '{unit}' is not known: use auto, {', '.join(UNITS)}.")
+        if not self.folder.exists() and self.folder.suffix.lower() in MESH_SUFFIXES:
+            raise VPOGError(f"There is no mesh file '{folder}': check the path.")
         if not self.folder.is_dir() and not alone:
             raise VPOGError(
                 f"There is no objects folder '{folder}': create it and put one mesh for each object in it."
