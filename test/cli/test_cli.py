@@ -164,13 +164,14 @@ BAD = {
     "a name without a folder": ({"object": ["mug"]}, "--objects-dir"),
     "no folder": ({"object": ["mug"], "objects_dir": ["nowhere"]}, "nowhere"),
     "box outside": ({"box": ["700", "10", "800", "90"]}, "outside"),
-    "box empty": ({"box": ["50", "50", "50", "90"]}, "empty"),
+    "box empty": ({"box": ["50", "50", "50", "90"]}, "or is it x, y, width, height?"),
+    "an image that is a folder": ({"image": ["."]}, "The image '.' is a folder"),
     "box not finite": ({"box": ["nan", "50", "50", "90"]}, "finite"),
     "no weights": ({"weights": ["nowhere.safetensors"]}, "nowhere.safetensors"),
-    "wrong unit": ({"unit": ["mm"]}, "unit"),
+    "wrong unit": ({"unit": ["mm"]}, "read in mm: set --unit m"),
     "no such object on the plane": (
         {"upright_objects": ["spoon"], "plane_normal": ["0, -1, 0"]},
-        "There is no object 'spoon'",
+        "There is no object 'spoon': the one of --object is called 'thing' here.",
     ),
     "no direction": (
         {"objects_on_plane": ["thing"], "plane_normal": ["up"]},
@@ -357,6 +358,27 @@ def test_jittered_boxes_stay_within_five_percent_and_the_image():
     edge = np.stack([jitter_detection_box(np.array([0.0, 0, 640, 480]), camera, rng) for _ in range(50)])
     assert (edge >= 0).all()
     assert (edge <= [640, 480, 640, 480]).all()
+
+
+def test_onboard_of_what_is_not_there_is_one_sentence(capsys):
+    assert main(["onboard", "nodir"]) == 2
+    assert capsys.readouterr().err == "vpog: There is no mesh file or folder 'nodir': check the path.\n"
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ({"object": ["mug"], "objects_dir": ["nodir"]}, "There is no objects folder 'nodir'"),
+        ({"weights": ["nowhere.safetensors"]}, "There are no weights at 'nowhere.safetensors'"),
+        ({"objects_on_plane": ["thing"], "plane_normal": ["up"]}, "plane_normal is 'up'"),
+    ],
+)
+def test_cheap_mistakes_are_said_before_torch_is_loaded(inputs, flags, said):
+    code = "import sys; from vpog_core.cli import main; main(sys.argv[1:]); print('torch' in sys.modules)"
+    command = [sys.executable, "-c", code, *arguments(inputs, **flags)]
+    run = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert said in run.stderr
+    assert run.stdout == "False\n"
 
 
 def test_onboard_takes_the_unit_of_a_folder(untrained, capsys, tmp_path):

@@ -45,6 +45,21 @@ def test_an_axis_of_revolution_and_a_mesh_without_any(tmp_path, capsys):
     assert "wedge.ply has no symmetry" in proposal(capsys, str(tmp_path / "wedge.ply"))
 
 
+def test_the_symmetry_of_the_shape_alone_is_said_as_well(tmp_path, capsys):
+    tube = trimesh.creation.cylinder(0.03, 0.1, sections=64)
+    colours = np.full((len(tube.vertices), 4), 200, np.uint8)
+    colours[tube.vertices[:, 0] > 0, :3] = 20
+    trimesh.Trimesh(tube.vertices, tube.faces, vertex_colors=colours, process=False).export(
+        tmp_path / "tube.ply"
+    )
+    text = proposal(capsys, str(tmp_path / "tube.ply"))
+    first, second = text.split("by its shape alone: ")
+    assert "by any angle" not in first
+    assert "by any angle about z" in second
+    assert "declare it if you do not see the difference" in second
+    assert "tube: {symmetry: {continuous: [{axis: z}]" in second
+
+
 def test_a_mesh_that_cannot_be_read_is_told_in_a_sentence(tmp_path, capsys):
     assert main(["symmetry", str(tmp_path / "none.ply")]) == 2
     error = capsys.readouterr().err

@@ -11,7 +11,7 @@ from vpog_core.cli.estimate_results import draw_results, print_end
 from vpog_core.cli.estimators import add_model, estimator_for, is_mesh_file
 from vpog_core.cli.flags import Once, add_unit
 from vpog_core.cli.from_dump import missing_inputs, run_from_dump
-from vpog_core.cli.known_pose import add_known_pose, known_constraints
+from vpog_core.cli.known_pose import add_known_pose, known_constraints, known_settings
 from vpog_core.types import Detection
 
 HELP = """\
@@ -81,6 +81,7 @@ def run_estimate(arguments: argparse.Namespace) -> int:
     from vpog_core.io.mask_file import read_mask
 
     # Read and check all inputs.
+    known = known_settings(arguments)
     image = read_image(arguments.image)
     camera = read_camera(arguments.camera, image.shape[:2])
     mask = None if arguments.mask is None else read_mask(arguments.mask, image.shape[:2])
@@ -89,8 +90,8 @@ def run_estimate(arguments: argparse.Namespace) -> int:
     files.check_output(arguments.output)
     # Onboard the object, and estimate its pose.
     with estimator_for(arguments) as (estimator, object_id):
-        constraints = known_constraints(arguments, estimator.library)
         alone = is_mesh_file(arguments.object, arguments.objects_dir)
+        constraints = known_constraints(known, estimator.library, alone)
         files.onboard_with_progress(estimator, object_id, arguments.object if alone else None)
         detection = Detection(class_id=object_id, box=box, mask=mask)
         estimate = estimator.estimate(image, camera, [detection], constraints=constraints)[0]

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
 from vpog_core.geometry.se3 import quaternion_xyzw
 from vpog_core.types import PoseEstimate, VPOGError
+
+if TYPE_CHECKING:
+    from vpog_core.objects.mesh import Mesh
 
 
 def stage_mesh(path: str | Path, unit: str, folder: Path) -> str:
@@ -19,15 +24,29 @@ def stage_mesh(path: str | Path, unit: str, folder: Path) -> str:
     Raises:
         VPOGError: the mesh cannot be used, see `load_mesh`.
     """
-    from vpog_core.objects.mesh import load_mesh, save_mesh
+    from vpog_core.objects.mesh import save_mesh
 
-    mesh = load_mesh(path, unit)
+    mesh = read_mesh(path, unit)
     print_notes(mesh)
     textured = mesh.uv is not None and mesh.texture is not None
     # A library ignores hidden files; this one was named explicitly.
     object_id = Path(path).stem.lstrip(".") or "object"
     save_mesh(mesh, folder / f"{object_id}{'.glb' if textured else '.ply'}")
     return object_id
+
+
+def read_mesh(path: str | Path, unit: str) -> Mesh:
+    """Read a mesh file of the command line, whose unit is set by --unit.
+
+    Raises:
+        VPOGError: the mesh cannot be used, see `load_mesh`.
+    """
+    from vpog_core.objects.mesh import load_mesh
+
+    try:
+        return load_mesh(path, unit)
+    except VPOGError as error:
+        raise VPOGError(re.sub(r"`unit: (\w+)`", r"--unit \1", str(error))) from error
 
 
 def print_notes(mesh) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 from vpog_core.cli.flags import add_flag, given_flags, values_of
 from vpog_core.inference.constraint_settings import ConstraintSettings
 from vpog_core.setting import settings_of
+from vpog_core.types import VPOGError
 
 GROUP = "where the object stands upright or lies on a plane, which is given in the camera's frame"
 
@@ -39,12 +40,28 @@ def unused_flags(arguments: argparse.Namespace) -> str:
     )
 
 
-def known_constraints(arguments: argparse.Namespace, library) -> dict:
-    """Make the constraints that the flags ask for, `PoseConstraint` by object.
+def known_settings(arguments: argparse.Namespace) -> ConstraintSettings:
+    """Return what the flags say.
 
     Raises:
-        VPOGError: text that cannot be read, or an object that the library does not have.
+        VPOGError: text that cannot be read.
     """
-    settings = ConstraintSettings(**values_of(arguments, ConstraintSettings))
+    return ConstraintSettings(**values_of(arguments, ConstraintSettings))
+
+
+def known_constraints(settings: ConstraintSettings, library, alone: bool) -> dict:
+    """Make the constraints of a library's objects, `PoseConstraint` by object.
+
+    Args:
+        alone: the library is made for one mesh file, and has no folder that the user knows.
+
+    Raises:
+        VPOGError: an object that the library does not have.
+    """
+    unknown = settings.unknown_objects(library)
+    if alone and unknown:
+        raise VPOGError(
+            f"There is no object '{unknown[0]}': the one of --object is called '{library.ids[0]}' here."
+        )
     settings.check_objects(library)
     return settings.constraints(library, np.eye(4))

@@ -15,6 +15,7 @@ from vpog_core.cli.flags import add_flags, add_unit
 from vpog_core.cli.numbers import positive
 from vpog_core.inference.options import LoadSettings
 from vpog_core.threads import usable_cores
+from vpog_core.types import VPOGError
 from vpog_core.utils.fingerprint import safe_names
 
 if TYPE_CHECKING:
@@ -83,6 +84,8 @@ def run_onboard(arguments: argparse.Namespace) -> int:
 @contextmanager
 def _estimator_to_onboard(arguments: argparse.Namespace) -> Iterator[PoseEstimator]:
     """Make the estimator of the mesh or folder of meshes that `vpog onboard` is given."""
+    if not Path(arguments.mesh).exists():
+        raise VPOGError(f"There is no mesh file or folder '{arguments.mesh}': check the path.")
     if not Path(arguments.mesh).is_dir():
         arguments.object, arguments.objects_dir = arguments.mesh, None
         with estimator_for(arguments) as (estimator, _):

@@ -13,7 +13,8 @@ Find the turns after which an object looks the same, by its shape and its colour
 what to write into objects.yaml. Of poses that look alike the node then gives the one nearest to the
 last, and evaluation counts none of them as wrong.
 
-Differences that a camera hardly sees are ignored: of a hundredth of the object's size, on a
+Where the shape alone has another symmetry, that is printed as well: colours of scans are often uneven, and
+no eye sees it. Differences that a camera hardly sees are ignored: of a hundredth of the object's size, on a
 fiftieth of its surface. Check the proposal before you use it."""
 
 EXAMPLE = """\
@@ -32,23 +33,36 @@ def add_command(add) -> None:
 
 def run_symmetry(arguments: argparse.Namespace) -> int:
     """Run `vpog symmetry`."""
-    import yaml
-
-    from vpog_core.objects.mesh import load_mesh
+    from vpog_core.cli import files
+    from vpog_core.objects.mesh import Mesh
     from vpog_core.objects.symmetry_search import find_symmetry
 
     path, unit = Path(arguments.mesh), arguments.unit
-    settings = find_symmetry(load_mesh(path, unit)).settings("m" if unit == "auto" else unit)
-    if not settings:
+    mesh, length = files.read_mesh(path, unit), "m" if unit == "auto" else unit
+    settings = find_symmetry(mesh).settings(length)
+    if settings:
+        print(f"{path.name} looks the same after turns {_in_words(settings)}. For objects.yaml:")
+        print(_entry(path.stem, unit, settings))
+    else:
         print(f"{path.name} has no symmetry: no turn leaves its shape and its colours where they are.")
-        return 0
+    of_shape = find_symmetry(Mesh(mesh.vertices, mesh.faces)).settings(length)
+    if of_shape and of_shape != settings:
+        print(
+            f"by its shape alone: turns {_in_words(of_shape)}: declare it if you do not see the difference."
+        )
+        print(_entry(path.stem, unit, of_shape))
+    return 0
+
+
+def _entry(name: str, unit: str, settings: dict) -> str:
+    """Return the lines of objects.yaml with the symmetry of an object."""
+    import yaml
+
     entry = {"symmetry": settings} if unit == "auto" else {"unit": unit, "symmetry": settings}
     # By way of JSON: YAML writes a list that two axes share as an alias.
     entry = json.loads(json.dumps(entry))
-    text = yaml.safe_dump({path.stem: entry}, default_flow_style=True, sort_keys=False, width=10_000)
-    print(f"{path.name} looks the same after turns {_in_words(settings)}. For objects.yaml:")
-    print(f"objects:\n  {text.strip()[1:-1]}")
-    return 0
+    text = yaml.safe_dump({name: entry}, default_flow_style=True, sort_keys=False, width=10_000)
+    return f"objects:\n  {text.strip()[1:-1]}"
 
 
 def _in_words(settings: dict) -> str:

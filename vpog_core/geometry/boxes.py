@@ -108,7 +108,10 @@ def usable_box(box: np.ndarray, camera: Camera) -> np.ndarray:
     if box.size != 4 or not np.isfinite(box).all():
         raise VPOGError(f"The box ({text}) is not four finite numbers x0, y0, x1, y1: check the detector.")
     if box[2] - box[0] < 2 or box[3] - box[1] < 2:
-        raise VPOGError(f"The box ({text}) is empty: it needs x1 > x0 and y1 > y0 by two pixels at least.")
+        raise VPOGError(
+            f"The box ({text}) is empty: it needs x1 > x0 and y1 > y0 by two pixels at least, or is it x, y, "
+            "width, height?"
+        )
     clipped = clip_box(box, camera.width - 1, camera.height - 1)
     if clipped[2] - clipped[0] < 2 or clipped[3] - clipped[1] < 2:
         raise VPOGError(

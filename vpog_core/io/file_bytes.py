@@ -15,5 +15,7 @@ def read_bytes(path: str | Path, what: str) -> bytes:
     """
     try:
         return Path(path).read_bytes()
+    except IsADirectoryError as error:
+        raise VPOGError(f"The {what} '{path}' is a folder: give the path of a file.") from error
     except OSError as error:
         raise VPOGError(f"There is no {what} '{path}' ({error.strerror}): check the path.") from error
