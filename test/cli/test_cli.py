@@ -365,11 +365,15 @@ def test_onboard_of_what_is_not_there_is_one_sentence(capsys):
     assert capsys.readouterr().err == "vpog: There is no mesh file or folder 'nodir': check the path.\n"
 
 
+NOTHING = {"image": None, "camera": None, "box": None, "object": None}
+
+
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
         ({"object": ["mug"], "objects_dir": ["nodir"]}, "There is no objects folder 'nodir'"),
         ({"weights": ["nowhere.safetensors"]}, "There are no weights at 'nowhere.safetensors'"),
+        ({**NOTHING, "from": ["nodump"]}, "'nodump' is no dump"),
         ({"objects_on_plane": ["thing"], "plane_normal": ["up"]}, "plane_normal is 'up'"),
     ],
 )

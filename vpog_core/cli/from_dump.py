@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
+from pathlib import Path
 
 import numpy as np
 
 from vpog_core.cli.estimate_results import draw_results, print_end
+from vpog_core.cli.estimators import check_weights
 from vpog_core.cli.flags import given_flags
 from vpog_core.cli.known_pose import lacks_plane, unused_flags
+from vpog_core.frame_dump.place import check_dump
 from vpog_core.inference.constraint_settings import ConstraintSettings
 from vpog_core.inference.options import Options
 
@@ -39,6 +42,9 @@ def missing_inputs(arguments: argparse.Namespace) -> str:
 
 def run_from_dump(arguments: argparse.Namespace) -> int:
     """Find the poses of a dump: 0 where one was found, 1 where none was."""
+    # Torch takes seconds to import: what can be refused without it is refused first.
+    check_dump(Path(arguments.dump))
+    check_weights(arguments)
     from vpog_core.cli import files
     from vpog_core.frame_dump.read import make_estimator, read_dump
     from vpog_core.threads import usable_cores, use_threads

@@ -11,7 +11,8 @@ import numpy as np
 
 from vpog_core.frame_dump import values
 from vpog_core.frame_dump.dumped_objects import DumpedObjects
-from vpog_core.frame_dump.write import FORMAT, IMAGE, JSON, mask_path
+from vpog_core.frame_dump.place import JSON, check_dump
+from vpog_core.frame_dump.write import FORMAT, IMAGE, mask_path
 from vpog_core.inference.estimator import PoseEstimator
 from vpog_core.inference.networks import DEFAULT_REFINER, DEFAULT_WEIGHTS, Networks
 from vpog_core.inference.options import Options
@@ -54,8 +55,7 @@ def read_dump(path: str | Path, cache_dir: str | Path | None = None) -> Dump:
         VPOGError: it is no dump, or it is broken.
     """
     folder = Path(path)
-    if not (folder / JSON).is_file():
-        raise VPOGError(f"'{folder}' is no dump, it holds no {JSON}: give a folder that ~/dump has written.")
+    check_dump(folder)
     try:
         content = json.loads(_inside(folder / JSON).read_text(encoding="utf-8"))
         if content["format"] != FORMAT:

@@ -16,13 +16,14 @@ import numpy as np
 import vpog_core
 from vpog_core.frame_dump import values
 from vpog_core.frame_dump.dumped_objects import write_object
+from vpog_core.frame_dump.place import JSON
 from vpog_core.frame_dump.recorder import RecordedCall
 from vpog_core.inference.estimator import PoseEstimator
 from vpog_core.types import VPOGError
 from vpog_core.utils.held_file import ENDING, held, remove_abandoned
 
 FORMAT = 2
-JSON, IMAGE = "dump.json", "image.png"
+IMAGE = "image.png"
 MAX_DUMPS = 200
 """Largest number of dumps in one folder, so that repeated requests do not fill the disk."""
 
