@@ -120,6 +120,28 @@ def test_mask_and_library_give_the_same_as_box_and_mesh(inputs, scene, capsys):
     assert np.rad2deg(difference) < 10
 
 
+def test_several_objects_of_a_folder_are_found_in_one_run(inputs, scene, capsys, tmp_path):
+    folder, box, T, _ = scene
+    detections = [
+        {"object": "thing", "box": [float(value) for value in box]},
+        {"object": "thing", "box": [600, 440, 638, 478]},
+    ]
+    (tmp_path / "detections.json").write_text(json.dumps(detections))
+    given = {key: inputs[key] for key in ("--image", "--camera")}
+    given |= {"--detections": [str(tmp_path / "detections.json")], "--objects-dir": [str(folder)]}
+    assert main(arguments(given, "--json", output=[str(tmp_path / "out")])) == 0
+    found, other = json.loads(capsys.readouterr().out)
+    assert np.rad2deg(rotation_error(np.array(found["T_cam_obj"]), T)) < 18
+    assert (found["instance"], other["instance"]) == (0, 1)
+    assert cv2.imread(str(tmp_path / "out" / "overlay.png")).shape == (480, 640, 3)
+    with pytest.raises(SystemExit):
+        main(arguments(given, "--object", "thing"))
+    assert "exclude each other" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(arguments({key: value for key, value in given.items() if key != "--objects-dir"}))
+    assert "required: --objects-dir" in capsys.readouterr().err
+
+
 def test_what_is_known_of_the_pose_chooses_and_corrects_it(inputs, scene, capsys):
     T = scene[2]
     up = ("x", T[:3, 0])  # An axis of the mesh, and where it points in the camera's frame.

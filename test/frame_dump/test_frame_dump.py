@@ -229,4 +229,4 @@ def test_from_takes_no_other_inputs(written, capsys):
     assert "not allowed with --from, which has its own: --image" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main(["estimate", "--image", "frame.png"])
-    assert "required: --camera, --object, --box or --mask" in capsys.readouterr().err
+    assert "required: --camera, --object, --box, --mask or --detections" in capsys.readouterr().err

@@ -27,17 +27,20 @@ def add_model(parser: argparse.ArgumentParser, without: tuple[str, ...] = ()) ->
 
 
 @contextmanager
-def estimator_for(arguments: argparse.Namespace) -> Iterator[tuple[PoseEstimator, str]]:
+def estimator_for(arguments: argparse.Namespace) -> Iterator[tuple[PoseEstimator, str | None]]:
     """Make the estimator of --object, --objects-dir and --unit; a mesh file is a library of its own.
 
     Yields:
-        the estimator, and the object's name in its library.
+        the estimator, and the object's name in its library; None without --object.
 
     Raises:
         VPOGError: a mesh, or a folder of meshes, that cannot be used.
     """
     from vpog_core.cli import files
 
+    if arguments.object is None:
+        yield estimator_of(arguments, arguments.objects_dir, arguments.unit), None
+        return
     if is_mesh_file(arguments.object, arguments.objects_dir):
         with tempfile.TemporaryDirectory(prefix="vpog_") as folder:
             object_id = files.stage_mesh(arguments.object, arguments.unit, Path(folder))
@@ -49,7 +52,6 @@ def estimator_for(arguments: argparse.Namespace) -> Iterator[tuple[PoseEstimator
         )
     estimator = estimator_of(arguments, arguments.objects_dir, arguments.unit)
     object_id = estimator.library.resolve(arguments.object)
-    files.print_notes(estimator.library.mesh(object_id))
     yield estimator, object_id
 
 

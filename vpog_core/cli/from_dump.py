@@ -21,7 +21,8 @@ NEEDED = ("image", "camera", "object")
 
 def missing_inputs(arguments: argparse.Namespace) -> str:
     """Return which inputs `vpog estimate` lacks, or which options are of no use; "" if none."""
-    given = [name for name in (*NEEDED, "box", "mask", "objects_dir") if getattr(arguments, name) is not None]
+    places = ("box", "mask", "detections")
+    given = [n for n in (*NEEDED, *places, "objects_dir") if getattr(arguments, n) is not None]
     if arguments.dump is not None:
         given += ["unit"] if arguments.unit != "auto" else []
         given += ["precision"] if arguments.precision != "auto" else []
@@ -30,9 +31,13 @@ def missing_inputs(arguments: argparse.Namespace) -> str:
         more = given_flags(arguments, Options) | given_flags(arguments, ConstraintSettings)
         options = ", ".join([*flags, *more])
         return f"not allowed with --from, which has its own: {options}" if options else ""
-    missing = [f"--{name}" for name in NEEDED if name not in given]
-    if "box" not in given and "mask" not in given:
-        missing.append("--box or --mask")
+    several = "detections" in given
+    if several and "object" in given:
+        return "--object and --detections exclude each other: the file names its objects"
+    needed = ("image", "camera", "objects_dir") if several else NEEDED
+    missing = [f"--{name.replace('_', '-')}" for name in needed if name not in given]
+    if not set(given) & set(places):
+        missing.append("--box, --mask or --detections")
     if lacks_plane(arguments):
         missing.append("--plane-normal")
     if missing:
