@@ -156,7 +156,7 @@ def test_a_second_round_is_run_only_where_the_first_moved_the_pose_far(refiner, 
 
 
 def test_renders_of_the_refiner_are_not_kept(refiner, renderers, monkeypatch):
-    """They are of no use for the next image, and would push out those that are."""
+    """Renders for the refiner are of no use for the next image, and would push out those that are."""
     sizes, real = [], RecentRenders.render
     monkeypatch.setattr(
         RecentRenders, "render", lambda self, *view: sizes.append(view[2]) or real(self, *view)

@@ -162,7 +162,7 @@ def test_a_detected_object_without_a_pose_is_remembered_for_the_gap(estimator, t
 
 
 def test_an_object_without_a_pose_takes_no_turn_of_another(estimator, monkeypatch):
-    """It is searched for in each image; the turns are those of objects that have a pose."""
+    """A lost object is searched for in each image; the turns are those of objects that have a pose."""
     tracker = Tracker(estimator, TrackerSettings(retrieve_every=4))
     seen, hidden = Detection("mug", BOX, instance=1), Detection("cup", BOX, instance=1)
     answer, searched = estimator._answer, []

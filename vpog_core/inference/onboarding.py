@@ -36,7 +36,7 @@ MAX_CACHED_CLUSTERS = 64
 IMAGES_PER_BATCH = 64
 """Template images that go through the encoder in one pass."""
 Kind = tuple[type, bool]
-"""What tells networks of the same weights apart: class, and whether it computes in bfloat16."""
+"""Class of a network, and whether it computes in bfloat16: networks of the same weights differ in these."""
 
 
 @dataclass

@@ -51,7 +51,7 @@ class ObjectEntry:
 
     @property
     def read_as(self) -> str:
-        """What the mesh is read as: its unit, and where that is to be found, what it is found by."""
+        """The unit that the mesh is read in and, where it is `auto`, the diameter that decides it."""
         return f"{self.unit} {self.diameter_mm}" if self.unit == "auto" and self.diameter_mm else self.unit
 
     def load(self) -> Mesh:

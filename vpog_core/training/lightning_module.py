@@ -269,7 +269,7 @@ class RefinerLightning(NetworkLightning):
         self.loss = loss
         self.network.scorer.requires_grad_(False)
         self.pose_errors: list[Tensor] = []
-        """Of each validation batch: [B, 5], errors of its pairs, and whether these show the same view."""
+        """[B, 5] for each validation batch: the errors of its pairs, and whether these show the same view."""
 
     def training_losses(
         self, network, batch: RefinerBatch, position: BatchPosition
