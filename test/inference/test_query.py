@@ -7,9 +7,7 @@ import pytest
 
 from vpog_core.geometry.se3 import rotation_y, rotation_z, transform
 from vpog_core.geometry.symmetry import Symmetry
-from vpog_core.inference import pipeline
 from vpog_core.inference.hypothesis import PoseHypothesis
-from vpog_core.inference.options import Options
 from vpog_core.inference.query import Prior, Query, accept_confirmed, accept_tracked, keep_better, rank
 
 
@@ -142,22 +140,3 @@ def test_a_candidate_that_gave_way_can_come_back_refined():
     assert gone not in found.hypotheses
     found = keep_better(found, gone, hypothesis(0.8, 61))
     assert scores(found) == [0.8]
-
-
-@pytest.mark.parametrize(
-    ("followed", "similarity", "needs_more"), [(0.9, 0.8, False), (0.5, 0.8, True), (0.9, 0.3, True)]
-)
-def test_no_further_views_are_tried_beside_a_good_pose_that_is_only_checked(
-    monkeypatch, followed, similarity, needs_more
-):
-    """The search found a poor pose of another view; the last image has become less similar."""
-    prior = Prior(np.eye(4), 0.4, search_all_views=True, accept_similarity=0.6)
-    checked = accept_tracked(
-        query(hypothesis(0.3, 90), prior=prior), hypothesis(followed, similarity=similarity)
-    )
-    tried = []
-    monkeypatch.setattr(pipeline, "refine", lambda setup, queries, count: list(queries))
-    monkeypatch.setattr(pipeline, "_try_further", lambda setup, n, queries: tried.append(n) or list(queries))
-    (found,) = pipeline.refine_and_retry(SimpleNamespace(options=Options()), [checked])
-    assert bool(tried) is needs_more
-    assert scores(found) == [followed, 0.3]

@@ -163,19 +163,11 @@ def _continue(
 
 
 def refine_and_retry(setup: Setup, queries: Sequence[Query]) -> list[Query]:
-    """Refine the best poses of matched queries, and try further templates where the best score is low.
-
-    Tracked poses that were not accepted are ranked with the new ones, as they may still be the best: those
-    that are only to be checked before further templates are tried, which a good one makes needless.
-    """
+    """Refine the best poses of matched queries, and try further templates where the best score is low."""
     num_refined = max(template_mode(setup.options).num_refined, setup.options.alternatives + 1)
-    queries = [_with_followed(q) if q.is_to_check else q for q in refine(setup, queries, num_refined)]
-    return [q if q.is_to_check else _with_followed(q) for q in retry(setup, queries)]
-
-
-def _with_followed(query: Query) -> Query:
-    """Rank the tracked pose of a query, where it has one, with its hypotheses."""
-    return query if query.followed is None else rank(query, [*query.hypotheses, query.followed])
+    queries = retry(setup, refine(setup, queries, num_refined))
+    # Rank tracked poses that were not accepted with the new ones: they may still be the best.
+    return [q if q.followed is None else rank(q, [*q.hypotheses, q.followed]) for q in queries]
 
 
 def encode(setup: Setup, queries: Sequence[Query]) -> list[Query]:
