@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
 
@@ -117,9 +117,10 @@ class RequestDetections:
             stamp_ns: of the image. Of a request that names no objects 1 stands for any number.
         """
         own = self._own(stamp_ns, settings)
-        shown = {object_id for name in _names(own) if (object_id := self._object(name))}
-        wanted = self.resolved(goal.objects)
-        return (len(shown & wanted) if goal.objects else min(len(shown), 1)) if own else -1
+        if not own:
+            return -1
+        shown = self.resolved(name for detected in own for name in detected.names)
+        return len(shown & self.resolved(goal.objects)) if goal.objects else min(len(shown), 1)
 
     def find(
         self, goal, header: Header, camera: Camera, waited_s: float, settings: Settings
@@ -157,9 +158,9 @@ class RequestDetections:
                 requested.missing.append(missing(shortened(name), str(error)[:1000]))
         return list(dict.fromkeys(found))
 
-    def resolved(self, names: Sequence[str]) -> frozenset[str]:
+    def resolved(self, names: Iterable[str]) -> frozenset[str]:
         """Return the objects that names stand for, of those that stand for one."""
-        return frozenset(self._resolved(names, RequestedObjects()))
+        return frozenset(object_id for name in names if (object_id := self._object(name)) is not None)
 
     def _object(self, name: str) -> str | None:
         """Return the object that a detector's name stands for, or None."""
@@ -243,7 +244,7 @@ class RequestDetections:
         """Read messages of detections of one image; of an object that several show the first one counts."""
         for detected in messages:
             known = requested.known()
-            shown = {object_id for name in detected.names if (object_id := self._object(name))}
+            shown = self.resolved(detected.names)
             # Of a message without a name that is known, the reader tells what is wrong with it.
             if shown <= known and shown:
                 continue
@@ -329,10 +330,6 @@ class RequestDetections:
             detections=[d for d in requested.detections if d.class_id not in unusable],
             missing=[*requested.missing, *(missing(name, left_out[name]) for name in sorted(unusable))],
         )
-
-
-def _names(messages: Sequence[Detected]) -> set[str]:
-    return {name for detected in messages for name in detected.names}
 
 
 def _limit(requested: RequestedObjects, most: int) -> None:

@@ -103,7 +103,8 @@ def run_estimate(arguments: argparse.Namespace) -> int:
     with estimator_for(arguments) as (estimator, object_id):
         alone = object_id is not None and is_mesh_file(arguments.object, arguments.objects_dir)
         constraints = known_constraints(known, estimator.library, alone)
-        detections = [_named(d, object_id or estimator.library.resolve(d.class_id)) for d in detections]
+        resolve = estimator.library.resolve
+        detections = [replace(d, class_id=object_id or resolve(d.class_id)) for d in detections]
         for name in dict.fromkeys(d.class_id for d in detections):
             if not alone:
                 files.print_notes(estimator.library.mesh(name))
@@ -132,8 +133,3 @@ def _detections(arguments: argparse.Namespace, size: tuple[int, int]) -> list[De
         return [Detection(arguments.object, np.array(arguments.box, dtype=np.float64))]
     mask = read_mask(arguments.mask, size)
     return [Detection(arguments.object, box_of_mask(mask), mask=mask)]
-
-
-def _named(detection: Detection, object_id: str) -> Detection:
-    """Return a detection under the name that its object has in the library."""
-    return replace(detection, class_id=object_id)
