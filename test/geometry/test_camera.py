@@ -189,7 +189,7 @@ def test_unusable_boxes_are_refused_with_their_numbers(box, what):
 
 
 def test_boxes_are_cut_at_the_image():
-    np.testing.assert_allclose(usable_box([-20, 10, 700, 500], PINHOLE), [0, 10, 639, 479])
+    np.testing.assert_allclose(usable_box([-20, 10, 700, 500], PINHOLE), [-0.5, 10, 639.5, 479.5])
 
 
 @pytest.mark.parametrize(

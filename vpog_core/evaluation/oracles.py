@@ -77,7 +77,8 @@ def run_oracles(
     turns = encode_images(model, crop_at_turns(crop, observation))
     with torch.inference_mode():
         logits = template_logits(model.describe(turns), onboarded)
-    found = best_views(logits, onboarded, options.hypotheses + options.retry_views)
+    symmetry = estimator.library.symmetry(detection.class_id)
+    found = best_views(logits, onboarded, options.hypotheses + options.retry_views, symmetry=symmetry)
     R_true = [crop.virtual.R_virt_cam @ (truth.T_cam_obj @ S)[:3, :3] for S in target.symmetries]
     angles = [
         min(np.degrees(rotation_angle(onboarded.rotation(h.view, h.roll_index), R)) for R in R_true)
@@ -92,7 +93,7 @@ def run_oracles(
         crop,
         observation,
         onboarded,
-        estimator.library.symmetry(detection.class_id),
+        symmetry,
         encoding=turns[:1],
     )
     # Solve with the truth in place of retrieval, of matching, and of both.

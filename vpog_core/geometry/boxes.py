@@ -102,7 +102,7 @@ def clip_box(box: np.ndarray, width: float, height: float, first: float = 0.0) -
 
 
 def usable_box(box: np.ndarray, camera: Camera) -> np.ndarray:
-    """Return the part of a detector's box that is inside the image; a VPOGError says why there is none."""
+    """Return the part of a detector's box inside the image's outer edges; a VPOGError says why there is none."""
     box = np.asarray(box, dtype=np.float64).ravel()
     text = ", ".join(f"{value:g}" for value in box)
     if box.size != 4 or not np.isfinite(box).all():
@@ -112,7 +112,7 @@ def usable_box(box: np.ndarray, camera: Camera) -> np.ndarray:
             f"The box ({text}) is empty: it needs x1 > x0 and y1 > y0 by two pixels at least, or is it x, y, "
             "width, height?"
         )
-    clipped = clip_box(box, camera.width - 1, camera.height - 1)
+    clipped = clip_box(box, camera.width, camera.height, first=-0.5)
     if clipped[2] - clipped[0] < 2 or clipped[3] - clipped[1] < 2:
         raise VPOGError(
             f"The box ({text}) lies outside the {camera.width}x{camera.height} image: "

@@ -133,6 +133,13 @@ def warp_masked(
     return warped, _resampled(mask, x, y, scales)
 
 
+def pixels_inside(camera: Camera, virtual: VirtualCamera) -> np.ndarray:
+    """Return 1 where a pixel of the virtual camera sees the image, and 0 elsewhere, [size, size] uint8."""
+    x, y = _pixels_seen(camera, virtual)
+    inside = (x >= 0) & (x <= camera.width - 1) & (y >= 0) & (y <= camera.height - 1)
+    return inside.astype(np.uint8)
+
+
 def _resampled(
     image: np.ndarray,
     x: np.ndarray,

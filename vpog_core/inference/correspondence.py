@@ -14,6 +14,8 @@ from vpog_core.models.vpog_model import Matches, VPOGModel
 
 PIXEL_STEP = 4
 """Every fourth pixel of a patch becomes a correspondence: neighbours are nearly redundant."""
+ONE_SURFACE = 4
+"""Neighbouring pixels show one surface where their points are at most this many pixels' sides apart."""
 MERGE_FRACTION = 0.02
 """Points of several templates are one when they are nearer than this fraction of the object's extent."""
 
@@ -231,8 +233,19 @@ def lift(
     corner = [[coords[template, low[:, 1] + dy, low[:, 0] + dx] for dx in (0, 1)] for dy in (0, 1)]
     top, bottom = (c[0] + part[:, 0] * (c[1] - c[0]) for c in corner)
     smooth = top + part[:, 1] * (bottom - top)
-    one_surface = np.linalg.norm(smooth - points, axis=-1) < 4 * extent / size
-    return np.where(inside[:, None], np.where(one_surface[:, None], smooth, points), np.nan)
+    return np.where(inside[:, None], interpolated_on_surface(smooth, points, extent / size), np.nan)
+
+
+def interpolated_on_surface(smooth: np.ndarray, nearest: np.ndarray, pixel: float) -> np.ndarray:
+    """Return object points [..., 3] by bilinear interpolation, and where that mixes surfaces the nearest.
+
+    Args:
+        smooth: interpolated, NaN where a pixel of the background was; nearest: those of the nearest pixels.
+        pixel: side of a pixel on the object, metres.
+    """
+    # What the four pixels show is one surface if their mean lies near to the nearest of them.
+    is_one = np.linalg.norm(smooth - nearest, axis=-1, keepdims=True) < ONE_SURFACE * pixel
+    return np.where(is_one, smooth, nearest)
 
 
 def _extent(coords: np.ndarray) -> float:

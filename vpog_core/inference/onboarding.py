@@ -16,6 +16,7 @@ from torch import Tensor
 from vpog_core import cancellation
 from vpog_core.geometry.camera import roll_matrix
 from vpog_core.geometry.se3 import rotation_z
+from vpog_core.inference.correspondence import interpolated_on_surface
 from vpog_core.models.precision import inference_context, uses_bfloat16
 from vpog_core.models.vpog_model import Encoded, VPOGModel
 from vpog_core.objects.template_set import TemplateSet
@@ -130,9 +131,15 @@ class OnboardedObject:
         )
 
     def _coords(self, view: int, roll: float) -> np.ndarray:
-        coords = self.templates.coords[view].astype(np.float32) + self.templates.center.astype(np.float32)
-        coords[~self.templates.mask[view]] = np.nan
-        return rotate_image(coords, roll, cv2.INTER_NEAREST, np.nan)
+        """Return the object coordinates [P, P, 3] of a template at a roll, NaN in the background."""
+        t = self.templates
+        coords = t.coords[view].astype(np.float32) + t.center.astype(np.float32)
+        coords[~t.mask[view]] = np.nan
+        smooth, nearest = (
+            rotate_image(coords, roll, interpolation, np.nan)
+            for interpolation in (cv2.INTER_LINEAR, cv2.INTER_NEAREST)
+        )
+        return interpolated_on_surface(smooth, nearest, t.diameter / t.size)
 
 
 def roll_angle(roll_index: int) -> float:

@@ -36,6 +36,8 @@ RIM = 0.5
 """Distance of an outline from the middle of the last pixel that shows the object, pixels."""
 BLUR = 1.0
 """Standard deviation of the blur of the image, pixels."""
+BLUR_SIZE = 7
+"""Side of the blur's kernel, pixels."""
 DIRECTION_BLUR = 1.5
 """Standard deviation of the blur of the render, from which an outline's normals are computed, pixels."""
 MIN_EDGE = 4.0
@@ -131,11 +133,13 @@ class Outline:
         pixels: [N, 2] int, the last ones that show the near surface.
         normals: [N, 2] unit, from there to what is farther away.
         points: [N, 3] metres, object frame.
+        searched: [P, P] uint8, nonzero where edges are searched for: away from the image's border.
     """
 
     pixels: np.ndarray
     normals: np.ndarray
     points: np.ndarray
+    searched: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,7 +175,9 @@ def find_outline(view: RenderedView) -> Outline | None:
     if len(pixels) > MAX_POINTS:
         pixels = np.random.default_rng(0).choice(pixels, MAX_POINTS, replace=False)
     points = render.coords[pixels[:, 1], pixels[:, 0]].astype(np.float64)
-    return Outline(pixels, _outward(render, pixels), points)
+    # The border of the image is an edge of nothing, and the blur draws it in.
+    searched = cv2.erode(view.inside, np.ones((BLUR_SIZE, BLUR_SIZE)), borderValue=0)
+    return Outline(pixels, _outward(render, pixels), points, searched)
 
 
 def _is_outline(render: Render) -> np.ndarray:
@@ -209,13 +215,16 @@ def find_edges(crop: np.ndarray, outline: Outline, reach: int, spread: float) ->
     # Compute the step of grey levels along the normals.
     along = np.arange(-reach - 1, reach + 2)
     x, y = (outline.pixels[:, None] + along[:, None] * outline.normals[:, None]).transpose(2, 0, 1)
-    blurred = cv2.GaussianBlur(crop, (0, 0), BLUR).astype(np.float32)
-    line = cv2.remap(blurred, x.astype(np.float32), y.astype(np.float32), cv2.INTER_LINEAR)
+    blurred = cv2.GaussianBlur(crop, (BLUR_SIZE, BLUR_SIZE), BLUR).astype(np.float32)
+    at = x.astype(np.float32), y.astype(np.float32)
+    line = cv2.remap(blurred, *at, cv2.INTER_LINEAR)
+    is_searched = cv2.remap(outline.searched, *at, cv2.INTER_NEAREST) > 0
     step = np.abs(line[:, 2:] - line[:, :-2])
     # Choose the largest one, weighed by how likely it is there, that is larger than those beside it.
     expected = np.exp(-0.5 * ((along[1:-1] - RIM) / spread) ** 2)
     likely = step[:, 1:-1] * expected[1:-1]
     likely[(step[:, 1:-1] < step[:, :-2]) | (step[:, 1:-1] <= step[:, 2:])] = 0
+    likely[~(is_searched[:, :-4] & is_searched[:, 4:])] = 0
     rows, best = np.arange(len(step)), likely.argmax(axis=1) + 1
     before, here, after = (step[rows, best + k] for k in (-1, 0, 1))
     # Its place is the top of the parabola through the three.

@@ -135,7 +135,8 @@ def confirm(query: Query) -> Query:
     look at all views would go into it.
     """
     if query.is_to_check:
-        for found in best_views(query.logits, query.target, 1, partial(_may_be_view, query)):
+        may_be_view = partial(_may_be_view, query)
+        for found in best_views(query.logits, query.target, 1, may_be_view, query.symmetry):
             query = accept_confirmed(query, query.target.rotation(found.view, found.roll_index))
     return query
 
@@ -322,7 +323,8 @@ def _score_to_beat(query: Query, count: int) -> float:
 def _clusters(setup: Setup, number: int, query: Query) -> Iterator[Cluster]:
     """Yield the clusters to match a query with in a round, of views that its constraint allows."""
     mode = template_mode(setup.options)
-    return mode.clusters(number, query.logits, query.target, partial(_may_be_view, query))
+    may_be_view = partial(_may_be_view, query)
+    return mode.clusters(number, query.logits, query.target, may_be_view, query.symmetry)
 
 
 def _may_be_view(query: Query, R_virt_obj: np.ndarray) -> bool:

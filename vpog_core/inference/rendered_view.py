@@ -11,7 +11,7 @@ import numpy as np
 
 from vpog_core.geometry import pinhole
 from vpog_core.geometry.boxes import seen_box
-from vpog_core.geometry.camera import VirtualCamera, look_at_crop
+from vpog_core.geometry.camera import VirtualCamera, look_at_crop, pixels_inside
 from vpog_core.geometry.se3 import invert, transform_points
 from vpog_core.inference.observation import Observation
 from vpog_core.objects.mesh import Mesh
@@ -43,11 +43,12 @@ class RenderedView:
     """Holds an object rendered at a pose, and the image cropped in the same way; P is the side of the crop.
 
     Attributes:
-        virtual: camera of the crop; T_virt_obj: [4, 4].
+        camera: that took the image; virtual: camera of the crop; T_virt_obj: [4, 4].
         render: the object; crop: [P, P] uint8 grey, the image; visible: [P, P] bool, the object is rendered
             and the image may be used.
     """
 
+    camera: Camera
     virtual: VirtualCamera
     T_virt_obj: np.ndarray
     render: Render
@@ -76,12 +77,18 @@ class RenderedView:
         visible = render.mask & (usable > 250)
         if visible.sum() < MIN_PIXELS:
             return None
-        return cls(virtual, T_virt_obj, render, cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), visible)
+        grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+        return cls(observation.camera, virtual, T_virt_obj, render, grey, visible)
 
     @cached_property
     def grey(self) -> np.ndarray:
         """The render in grey, [P, P] uint8."""
         return cv2.cvtColor(self.render.rgb, cv2.COLOR_RGB2GRAY)
+
+    @cached_property
+    def inside(self) -> np.ndarray:
+        """The pixels of the crop that see the image, [P, P] uint8: 1, and 0 beyond its border."""
+        return pixels_inside(self.camera, self.virtual)
 
     @cached_property
     def similarity(self) -> float:

@@ -17,15 +17,17 @@ from torch import Tensor
 
 from vpog_core.geometry.camera import warp
 from vpog_core.geometry.se3 import rotation_z
+from vpog_core.geometry.symmetry import Symmetry
 from vpog_core.inference.crop import Crop
 from vpog_core.inference.observation import Observation
 from vpog_core.inference.onboarding import CROP_TURNS, ROLLS, TEMPLATE_TURNS, OnboardedObject, roll_angle
 from vpog_core.models.precision import inference_context
 
 SEPARATION = np.radians(35.0)
-"""Views nearer than this to a better one are skipped: its cluster covers them."""
+"""Views nearer than this to a better one, or to an equivalent of it, are skipped: its cluster covers them."""
 MAX_TRIED = 200
 """Number of best views from which those to return are chosen."""
+NO_SYMMETRY = Symmetry.none()
 MayBeView = Callable[[np.ndarray], bool]
 """Function that tells whether the crop may show a template, given by its rotation [3, 3] to the camera."""
 
@@ -73,16 +75,19 @@ def template_logits(descriptors: Tensor, target: OnboardedObject) -> np.ndarray:
 
 
 def best_views(
-    logits: np.ndarray, target: OnboardedObject, count: int, may_be_view: MayBeView = any_view
+    logits: np.ndarray,
+    target: OnboardedObject,
+    count: int,
+    may_be_view: MayBeView = any_view,
+    symmetry: Symmetry = NO_SYMMETRY,
 ) -> list[RetrievedView]:
-    """Find the best `count` views of a crop, best first, at least SEPARATION apart.
+    """Find the best `count` views of a crop, best first, at least SEPARATION apart up to symmetries.
 
     Args:
         logits: [V, ROLLS], see `template_logits`; may_be_view: tells which views are tried.
+        symmetry: of the object: one of its equivalent views is tried.
     """
     logits, rotations = logits.ravel(), target.rotations.reshape(-1, 3, 3)
-    # The trace of R_a^T R_b, 1 + 2 cos(angle), is the dot product of the rotations' numbers.
-    numbers, least_trace = rotations.reshape(-1, 9), 1.0 + 2.0 * np.cos(SEPARATION)
     chosen: list[RetrievedView] = []
     tried, is_covered = 0, np.zeros(len(rotations), dtype=bool)
     for index in np.argsort(-logits):
@@ -92,7 +97,7 @@ def best_views(
         if not is_covered[index]:
             view, roll_index = divmod(int(index), ROLLS)
             chosen.append(RetrievedView(view, roll_index, float(logits[index])))
-            is_covered |= numbers @ numbers[index] >= least_trace
+            is_covered |= symmetry.least_angles(rotations, rotations[[index]])[:, 0] <= SEPARATION
         if len(chosen) == count or tried == MAX_TRIED:
             break
     return chosen

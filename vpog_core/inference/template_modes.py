@@ -12,10 +12,11 @@ from typing import Protocol
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from vpog_core.geometry.symmetry import Symmetry
 from vpog_core.inference.matching import CLUSTER_SIZE
 from vpog_core.inference.onboarding import ROLLS, Cluster, OnboardedObject
 from vpog_core.inference.options import Options
-from vpog_core.inference.retrieval import MayBeView, any_view, best_views
+from vpog_core.inference.retrieval import NO_SYMMETRY, MayBeView, any_view, best_views
 from vpog_core.objects.viewpoints import align_roll, viewpoint_directions
 
 GROUPS = 42
@@ -37,14 +38,19 @@ class TemplateMode(Protocol):
     num_refined: int
 
     def clusters(
-        self, number: int, logits: np.ndarray, target: OnboardedObject, may_be_view: MayBeView = any_view
+        self,
+        number: int,
+        logits: np.ndarray,
+        target: OnboardedObject,
+        may_be_view: MayBeView = any_view,
+        symmetry: Symmetry = NO_SYMMETRY,
     ) -> Iterator[Cluster]:
         """Yield the clusters of an object to match with a crop in a round, made as they are needed.
 
         Args:
             number: of the round, from 0.
             logits: [V, ROLLS] of the crop, see `retrieval.template_logits`.
-            may_be_view: tells which views are tried.
+            may_be_view: tells which views are tried; symmetry: of the object.
         """
 
 
@@ -67,11 +73,16 @@ class ClusterMode:
         self.num_rounds = len(ends)
 
     def clusters(
-        self, number: int, logits: np.ndarray, target: OnboardedObject, may_be_view: MayBeView = any_view
+        self,
+        number: int,
+        logits: np.ndarray,
+        target: OnboardedObject,
+        may_be_view: MayBeView = any_view,
+        symmetry: Symmetry = NO_SYMMETRY,
     ) -> Iterator[Cluster]:
         """Yield the clusters around the next best views."""
         first, end = self._bounds[number : number + 2]
-        for found in best_views(logits, target, end, may_be_view)[first:]:
+        for found in best_views(logits, target, end, may_be_view, symmetry)[first:]:
             yield target.cluster(found.view, found.roll_index, CLUSTER_SIZE)
 
 
@@ -89,7 +100,12 @@ class GlobalMode:
         self.rolls = rolls
 
     def clusters(
-        self, number: int, logits: np.ndarray, target: OnboardedObject, may_be_view: MayBeView = any_view
+        self,
+        number: int,
+        logits: np.ndarray,
+        target: OnboardedObject,
+        may_be_view: MayBeView = any_view,
+        symmetry: Symmetry = NO_SYMMETRY,
     ) -> Iterator[Cluster]:
         """Yield all groups at their likeliest rolls, group by group."""
         for views in view_groups():
