@@ -6,6 +6,7 @@ from vpog_core.geometry.boxes import usable_box
 from vpog_core.geometry.camera import (
     BOX_PADDING,
     look_at_crop,
+    pixels_inside,
     rotation_towards,
     scale_intrinsics,
     warp,
@@ -151,6 +152,18 @@ def test_no_mask_is_one_of_255_everywhere(camera, size):
         inside.append(bool((seen == 255).all()))
     assert any(inside)
     assert not all(inside)
+
+
+@pytest.mark.parametrize("camera", CAMERAS, ids=lambda c: f"{c.model}{len(c.distortion)}")
+@pytest.mark.parametrize("middle", [(320, 240), (3, 200), (630, 470)])
+def test_pixels_inside_see_the_image(camera, middle):
+    """Those that see less than a pixel beyond its border are blended with black, and are not inside."""
+    image = np.full((480, 640), 255, np.uint8)
+    virtual = look_at_crop(camera, np.concatenate([np.subtract(middle, 60), np.add(middle, 60)]), 112)
+    inside, seen = pixels_inside(camera, virtual), warp(image, camera, virtual)
+    # An image that is scaled down for the crop is blended a third of a pixel further in.
+    assert seen[inside > 0].min() > 0.8 * 255
+    assert (inside[seen == 255] == 1).mean() > 0.97
 
 
 def test_a_mask_goes_the_way_of_its_image():

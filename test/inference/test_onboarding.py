@@ -27,7 +27,9 @@ def test_a_clusters_coordinates_fit_its_cameras(undescribed, view, roll_index):
         assert len(row) > 0.9 * t.mask[v].sum()
         p = transform_points(T, cluster.coords[s, row, column].astype(np.float64)) @ t.K[v].T.astype(float)
         error = p[:, :2] / p[:, 2:] - np.stack([column, row], axis=1)
-        # Nearest sampling: half a pixel along each axis, and float16 coordinates another twentieth; no bias.
+        # Interpolated where it is one surface: what is left is of float16. At rims the nearest pixel, half a
+        # pixel along each axis. No bias.
+        assert np.median(np.linalg.norm(error, axis=1)) < 0.05
         assert np.linalg.norm(error, axis=1).max() < 0.8
         assert np.abs(error.mean(axis=0)).max() < 0.05
         # The image shows the object where the coordinates are.

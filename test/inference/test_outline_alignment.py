@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import trimesh
 
-from vpog_core.geometry.se3 import difference
+from vpog_core.geometry.projection import project
+from vpog_core.geometry.se3 import difference, transform_points
+from vpog_core.inference.observation import Observation
 from vpog_core.inference.outline_alignment import (
     MAX_POINTS,
     align_outline,
@@ -59,6 +61,17 @@ def test_what_stands_in_front_has_edges_of_its_own(plain):
     start = perturbed(plain, 3.0, 1.02)
     found = align_outline(plain.renderer, replace(plain.observation, image=image), start, UNSURE)
     assert plain.error(found)[2] < 0.4 * plain.error(start)[2]
+
+
+@pytest.mark.parametrize("axis", [(0.6, -0.5, 0.62), (-0.2, 0.9, 0.4), (0.1, 0.1, -1.0)])
+def test_the_border_of_the_image_is_no_edge(plain, axis):
+    """The image ends two pixels below the object: taken for an edge, its border moves the pose by 2 %."""
+    pixels = project(plain.observation.camera, transform_points(plain.T_true, plain.mesh.hull_points))
+    height = int(np.ceil(pixels[:, 1].max())) + 2
+    camera = replace(plain.observation.camera, height=height)
+    cut = Observation(np.ascontiguousarray(plain.observation.image[:height]), camera)
+    start = perturbed(plain, 3.0, 1.02, axis)
+    assert plain.error(align_outline(plain.renderer, cut, start, UNSURE))[2] < 0.008
 
 
 def test_a_pose_that_is_known_exactly_hardly_moves(plain):

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from vpog_core.geometry.se3 import rotation_angle, rotation_z
+from vpog_core.geometry.symmetry import Symmetry
 from vpog_core.inference.crop import crop_detection
 from vpog_core.inference.networks import DEFAULT_WEIGHTS
 from vpog_core.inference.onboarding import (
@@ -86,6 +87,32 @@ def test_views_are_those_of_the_plain_rule(described, count, may_be_view):
         plain = plain_best_views(logits, described, count, may_be_view)
         assert [(h.view, h.roll_index) for h in found] == plain
         assert [h.logit for h in found] == [float(logits[place]) for place in plain]
+
+
+SYMMETRIES = {
+    "box": {"discrete": [{"axis": "z", "order": 2}, {"axis": "x", "order": 2}]},
+    "bowl": {"continuous": [{"axis": "z"}]},
+    "can": {"continuous": [{"axis": "z"}], "discrete": [{"axis": "x", "order": 2}]},
+}
+
+
+@pytest.mark.parametrize("given", SYMMETRIES.values(), ids=SYMMETRIES)
+def test_of_views_that_look_alike_one_is_tried(described, given):
+    symmetry = Symmetry.from_mapping(given)
+    logits = np.random.default_rng(0).normal(size=(162, ROLLS)).astype(np.float32)
+    found = best_views(logits, described, 18, any_view, symmetry)
+    rotations = np.stack([described.rotation(h.view, h.roll_index) for h in found])
+    alike = rotations[:, None] @ symmetry.transforms(0.02)[None, :, :3, :3]
+    for one, other in combinations(range(len(found)), 2):
+        assert min(rotation_angle(rotations[one], R) for R in alike[other]) > SEPARATION
+    plain = best_views(logits, described, 18)
+    assert (found[0].view, found[0].roll_index) == (plain[0].view, plain[0].roll_index)
+    assert [h.logit for h in found] != [h.logit for h in plain]
+
+
+def test_a_ball_has_one_view(described):
+    ball = Symmetry.from_mapping({"continuous": [{"axis": "z"}, {"axis": "x"}]})
+    assert len(best_views(logits_of(described, 40, 2), described, 18, symmetry=ball)) == 1
 
 
 def test_rotations_are_of_the_templates_at_their_rolls(described):

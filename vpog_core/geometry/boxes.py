@@ -102,7 +102,10 @@ def clip_box(box: np.ndarray, width: float, height: float, first: float = 0.0) -
 
 
 def usable_box(box: np.ndarray, camera: Camera) -> np.ndarray:
-    """Return the part of a detector's box inside the image's outer edges; a VPOGError says why there is none."""
+    """Return the part of a detector's box that is inside the image; a VPOGError says why there is none.
+
+    The image ends at the outer edges of its pixels, as the boxes of masks do.
+    """
     box = np.asarray(box, dtype=np.float64).ravel()
     text = ", ".join(f"{value:g}" for value in box)
     if box.size != 4 or not np.isfinite(box).all():
