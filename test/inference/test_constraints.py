@@ -27,7 +27,7 @@ from vpog_core.inference.options import Options
 from vpog_core.inference.query import Prior, Query, accept_tracked, rank
 from vpog_core.inference.rendered_cluster import cluster_at_pose
 from vpog_core.inference.result import pose_estimate
-from vpog_core.inference.retrieval import best_views
+from vpog_core.inference.retrieval import ViewSearch, best_views
 from vpog_core.objects.mesh import Mesh
 from vpog_core.objects.renderer import Renderer
 from vpog_core.objects.template_set import build_template_set
@@ -176,7 +176,7 @@ def test_views_that_cannot_be_upright_are_not_retrieved(standing, described):
     """All views get the same logit."""
 
     def tilts(*allowed) -> list[float]:
-        views = best_views(np.zeros((162, ROLLS), np.float32), described, 30, *allowed)
+        views = best_views(ViewSearch(np.zeros((162, ROLLS), np.float32), described, *allowed), 30)
         return [tilt_of(transform(described.rotation(v.view, v.roll_index), np.zeros(3))) for v in views]
 
     upright = tilts(standing.may_be_view)

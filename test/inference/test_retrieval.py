@@ -16,7 +16,14 @@ from vpog_core.inference.onboarding import (
     roll_angle,
     rotate_image,
 )
-from vpog_core.inference.retrieval import MAX_TRIED, SEPARATION, any_view, best_views, template_logits
+from vpog_core.inference.retrieval import (
+    MAX_TRIED,
+    SEPARATION,
+    ViewSearch,
+    any_view,
+    best_views,
+    template_logits,
+)
 from vpog_core.models.checkpoint import load_weights
 from vpog_core.models.retrieval_head import Placement, placements
 from vpog_core.objects.renderer import Renderer
@@ -34,13 +41,13 @@ def logits_of(described, view, roll_index):
 
 @pytest.mark.parametrize(("view", "roll_index"), [(0, 0), (17, 3), (80, 11), (161, 6)])
 def test_a_templates_own_picture_finds_it_with_any_weights(described, view, roll_index):
-    best = best_views(logits_of(described, view, roll_index), described, 1)[0]
+    best = best_views(ViewSearch(logits_of(described, view, roll_index), described), 1)[0]
     assert (best.view, best.roll_index) == (view, roll_index)
 
 
 @pytest.mark.parametrize("count", [1, 3, 5])
 def test_hypotheses_are_apart_and_best_first(described, count):
-    found = best_views(logits_of(described, 40, 2), described, count)
+    found = best_views(ViewSearch(logits_of(described, 40, 2), described), count)
     assert len(found) == count
     logits = [h.logit for h in found]
     assert logits == sorted(logits, reverse=True)
@@ -51,7 +58,7 @@ def test_hypotheses_are_apart_and_best_first(described, count):
 def test_nothing_better_is_passed_over(described):
     """Whatever scores above the last hypothesis lies near one of the better ones."""
     logits = logits_of(described, 40, 2)
-    found = best_views(logits, described, 3)
+    found = best_views(ViewSearch(logits, described), 3)
     logits = logits.ravel()
     chosen = {(h.view, h.roll_index) for h in found}
     for index in np.flatnonzero(logits > found[-1].logit + 1e-6):
@@ -83,7 +90,7 @@ def test_views_are_those_of_the_plain_rule(described, count, may_be_view):
     rng = np.random.default_rng(count)
     smooth = np.repeat(rng.normal(size=(162, 1)), ROLLS, axis=1) + 0.1 * rng.normal(size=(162, ROLLS))
     for logits in (rng.normal(size=(162, ROLLS)), smooth, logits_of(described, 40, 2)):
-        found = best_views(logits, described, count, may_be_view)
+        found = best_views(ViewSearch(logits, described, may_be_view), count)
         plain = plain_best_views(logits, described, count, may_be_view)
         assert [(h.view, h.roll_index) for h in found] == plain
         assert [h.logit for h in found] == [float(logits[place]) for place in plain]
@@ -100,19 +107,19 @@ SYMMETRIES = {
 def test_of_views_that_look_alike_one_is_tried(described, given):
     symmetry = Symmetry.from_mapping(given)
     logits = np.random.default_rng(0).normal(size=(162, ROLLS)).astype(np.float32)
-    found = best_views(logits, described, 18, any_view, symmetry)
+    found = best_views(ViewSearch(logits, described, symmetry=symmetry), 18)
     rotations = np.stack([described.rotation(h.view, h.roll_index) for h in found])
     alike = rotations[:, None] @ symmetry.transforms(0.02)[None, :, :3, :3]
     for one, other in combinations(range(len(found)), 2):
         assert min(rotation_angle(rotations[one], R) for R in alike[other]) > SEPARATION
-    plain = best_views(logits, described, 18)
+    plain = best_views(ViewSearch(logits, described), 18)
     assert (found[0].view, found[0].roll_index) == (plain[0].view, plain[0].roll_index)
     assert [h.logit for h in found] != [h.logit for h in plain]
 
 
 def test_a_ball_has_one_view(described):
     ball = Symmetry.from_mapping({"continuous": [{"axis": "z"}, {"axis": "x"}]})
-    assert len(best_views(logits_of(described, 40, 2), described, 18, symmetry=ball)) == 1
+    assert len(best_views(ViewSearch(logits_of(described, 40, 2), described, symmetry=ball), 18)) == 1
 
 
 def test_rotations_are_of_the_templates_at_their_rolls(described):

@@ -6,7 +6,7 @@ import pytest
 from vpog_core.geometry.se3 import rotation_angle
 from vpog_core.inference.matching import match_and_solve
 from vpog_core.inference.onboarding import CROP_TURNS, ROLLS, encode_images, roll_angle, rotate_image
-from vpog_core.inference.retrieval import best_views, template_logits
+from vpog_core.inference.retrieval import ViewSearch, best_views, template_logits
 from vpog_core.inference.template_modes import ClusterMode, GlobalMode, likely_rolls, view_groups
 from vpog_core.objects.viewpoints import viewpoint_directions
 
@@ -34,11 +34,13 @@ def test_the_likely_roll_brings_the_groups_views_to_the_crop(described):
             for roll in (0, 5):
                 similarity = np.zeros((162, ROLLS))
                 similarity[view, roll] = 1.0
-                best = likely_rolls(similarity, described, group, 1)
+                best = likely_rolls(ViewSearch(similarity, described), group, 1)
                 R_true, R_group = described.rotation(view, roll), described.rotation(group[0], best[0])
                 # Half a step of the rolls, and the way from one view to the next.
                 assert rotation_angle(R_true, R_group) < np.radians(15 + 20)
-    assert likely_rolls(np.zeros((162, ROLLS)), described, view_groups()[0], 12) == list(range(12))
+    assert likely_rolls(ViewSearch(np.zeros((162, ROLLS)), described), view_groups()[0], 12) == list(
+        range(12)
+    )
 
 
 def test_the_roll_of_a_rolled_template_is_found(described, small_model):
@@ -46,7 +48,9 @@ def test_the_roll_of_a_rolled_template_is_found(described, small_model):
     image = described.templates.images[view]
     turns = np.stack([rotate_image(image, roll_angle(4 + k)) for k in range(CROP_TURNS)])
     descriptors = small_model.describe(encode_images(small_model, turns))
-    assert 4 in likely_rolls(template_logits(descriptors, described), described, view_groups()[7], 2)
+    assert 4 in likely_rolls(
+        ViewSearch(template_logits(descriptors, described), described), view_groups()[7], 2
+    )
 
 
 @pytest.mark.parametrize(
@@ -57,18 +61,18 @@ def test_each_retry_tries_twice_as_many_views_as_were_tried_before(
     described, small_model, num_views, retry_views, sizes
 ):
     descriptors = small_model.describe(encode_images(small_model, described.templates.images[:CROP_TURNS]))
-    logits = template_logits(descriptors, described)
+    search = ViewSearch(template_logits(descriptors, described), described)
     mode = ClusterMode(num_views, retry_views)
-    rounds = [list(mode.clusters(n, logits, described)) for n in range(mode.num_rounds)]
+    rounds = [list(mode.clusters(n, search)) for n in range(mode.num_rounds)]
     assert [len(clusters) for clusters in rounds] == sizes
-    best = best_views(logits, described, num_views + retry_views)
+    best = best_views(search, num_views + retry_views)
     tried = [cluster for clusters in rounds for cluster in clusters]
     for cluster, view in zip(tried, best, strict=True):
         assert (cluster.rgb == described.cluster(view.view, view.roll_index, 4).rgb).all()
 
 
 def test_every_group_is_tried_at_its_rolls(described, small_model):
-    clusters = list(GlobalMode(rolls=2).clusters(0, np.zeros((162, ROLLS)), described))
+    clusters = list(GlobalMode(rolls=2).clusters(0, ViewSearch(np.zeros((162, ROLLS)), described)))
     assert len(clusters) == 84
     assert all(c.rgb.shape == (4, 48, 48, 3) for c in clusters)
 
@@ -81,7 +85,7 @@ def test_how_many_groups_go_through_at_once_changes_nothing(described, small_mod
     query = SimpleNamespace(crop=crop, encoding=encoded)
 
     def solved(batch):
-        tried = ((0, c) for c in GlobalMode(rolls=1).clusters(0, logits, described))
+        tried = ((0, c) for c in GlobalMode(rolls=1).clusters(0, ViewSearch(logits, described)))
         return [h for _, h in match_and_solve(small_model, [query], tried, batch=batch)]
 
     some = solved(5)
@@ -105,7 +109,7 @@ def test_clusters_are_made_as_they_are_needed(described, small_model, crop_of, m
 
     def counted():
         nonlocal made
-        for cluster in GlobalMode(rolls=1).clusters(0, logits, described):
+        for cluster in GlobalMode(rolls=1).clusters(0, ViewSearch(logits, described)):
             made += 1
             yield 0, cluster
 

@@ -29,7 +29,7 @@ from vpog_core.inference.onboarding import Cluster, encode_images
 from vpog_core.inference.pose_solver import threshold_px
 from vpog_core.inference.query import Query
 from vpog_core.inference.render_and_compare import PoseToRefine, refine
-from vpog_core.inference.retrieval import best_views, crop_at_turns, template_logits
+from vpog_core.inference.retrieval import ViewSearch, best_views, crop_at_turns, template_logits
 from vpog_core.types import Camera, Detection
 
 MAX_POINT_DISTANCE = 0.02
@@ -78,7 +78,8 @@ def run_oracles(
     with torch.inference_mode():
         logits = template_logits(model.describe(turns), onboarded)
     symmetry = estimator.library.symmetry(detection.class_id)
-    found = best_views(logits, onboarded, options.hypotheses + options.retry_views, symmetry=symmetry)
+    search = ViewSearch(logits, onboarded, symmetry=symmetry)
+    found = best_views(search, options.hypotheses + options.retry_views)
     R_true = [crop.virtual.R_virt_cam @ (truth.T_cam_obj @ S)[:3, :3] for S in target.symmetries]
     angles = [
         min(np.degrees(rotation_angle(onboarded.rotation(h.view, h.roll_index), R)) for R in R_true)

@@ -39,7 +39,7 @@ from vpog_core.inference.query import (
     rank,
 )
 from vpog_core.inference.rendered_cluster import cluster_at_pose
-from vpog_core.inference.retrieval import best_views, crop_at_turns, template_logits
+from vpog_core.inference.retrieval import ViewSearch, best_views, crop_at_turns, template_logits
 from vpog_core.inference.stage_timings import StageTimings
 from vpog_core.inference.template_modes import template_mode
 from vpog_core.inference.tracked_pose import follow
@@ -135,8 +135,7 @@ def confirm(query: Query) -> Query:
     look at all views would go into it.
     """
     if query.is_to_check:
-        may_be_view = partial(_may_be_view, query)
-        for found in best_views(query.logits, query.target, 1, may_be_view, query.symmetry):
+        for found in best_views(_view_search(query), 1):
             query = accept_confirmed(query, query.target.rotation(found.view, found.roll_index))
     return query
 
@@ -323,8 +322,12 @@ def _score_to_beat(query: Query, count: int) -> float:
 def _clusters(setup: Setup, number: int, query: Query) -> Iterator[Cluster]:
     """Yield the clusters to match a query with in a round, of views that its constraint allows."""
     mode = template_mode(setup.options)
-    may_be_view = partial(_may_be_view, query)
-    return mode.clusters(number, query.logits, query.target, may_be_view, query.symmetry)
+    return mode.clusters(number, _view_search(query))
+
+
+def _view_search(query: Query) -> ViewSearch:
+    """Return which views are tried for a query, and how likely its crop shows each."""
+    return ViewSearch(query.logits, query.target, partial(_may_be_view, query), query.symmetry)
 
 
 def _may_be_view(query: Query, R_virt_obj: np.ndarray) -> bool:

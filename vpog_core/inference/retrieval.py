@@ -28,13 +28,27 @@ SEPARATION = np.radians(35.0)
 MAX_TRIED = 200
 """Number of best views from which those to return are chosen."""
 NO_SYMMETRY = Symmetry.none()
-MayBeView = Callable[[np.ndarray], bool]
-"""Function that tells whether the crop may show a template, given by its rotation [3, 3] to the camera."""
 
 
 def any_view(R_virt_obj: np.ndarray) -> bool:
     """Allow every view."""
     return True
+
+
+@dataclass(frozen=True, eq=False)
+class ViewSearch:
+    """Holds how likely a crop shows each view of an object, and which views may be tried.
+
+    Attributes:
+        logits: [V, ROLLS], see `template_logits`; target: the object.
+        may_be_view: tells whether the crop may show a template, given by its rotation [3, 3] to the camera.
+        symmetry: of the object; of equivalent views one is tried.
+    """
+
+    logits: np.ndarray
+    target: OnboardedObject
+    may_be_view: Callable[[np.ndarray], bool] = any_view
+    symmetry: Symmetry = NO_SYMMETRY
 
 
 @dataclass(frozen=True)
@@ -74,30 +88,19 @@ def template_logits(descriptors: Tensor, target: OnboardedObject) -> np.ndarray:
     return logits / np.bincount(np.concatenate(rolls_of_turn)).astype(np.float32)
 
 
-def best_views(
-    logits: np.ndarray,
-    target: OnboardedObject,
-    count: int,
-    may_be_view: MayBeView = any_view,
-    symmetry: Symmetry = NO_SYMMETRY,
-) -> list[RetrievedView]:
-    """Find the best `count` views of a crop, best first, at least SEPARATION apart up to symmetries.
-
-    Args:
-        logits: [V, ROLLS], see `template_logits`; may_be_view: tells which views are tried.
-        symmetry: of the object: one of its equivalent views is tried.
-    """
-    logits, rotations = logits.ravel(), target.rotations.reshape(-1, 3, 3)
+def best_views(search: ViewSearch, count: int) -> list[RetrievedView]:
+    """Find the best `count` views of a crop, best first, at least SEPARATION apart up to symmetries."""
+    logits, rotations = search.logits.ravel(), search.target.rotations.reshape(-1, 3, 3)
     chosen: list[RetrievedView] = []
     tried, is_covered = 0, np.zeros(len(rotations), dtype=bool)
     for index in np.argsort(-logits):
-        if not may_be_view(rotations[index]):
+        if not search.may_be_view(rotations[index]):
             continue
         tried += 1
         if not is_covered[index]:
             view, roll_index = divmod(int(index), ROLLS)
             chosen.append(RetrievedView(view, roll_index, float(logits[index])))
-            is_covered |= symmetry.least_angles(rotations, rotations[[index]])[:, 0] <= SEPARATION
+            is_covered |= search.symmetry.least_angles(rotations, rotations[[index]])[:, 0] <= SEPARATION
         if len(chosen) == count or tried == MAX_TRIED:
             break
     return chosen

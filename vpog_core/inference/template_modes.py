@@ -12,11 +12,10 @@ from typing import Protocol
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from vpog_core.geometry.symmetry import Symmetry
 from vpog_core.inference.matching import CLUSTER_SIZE
-from vpog_core.inference.onboarding import ROLLS, Cluster, OnboardedObject
+from vpog_core.inference.onboarding import ROLLS, Cluster
 from vpog_core.inference.options import Options
-from vpog_core.inference.retrieval import NO_SYMMETRY, MayBeView, any_view, best_views
+from vpog_core.inference.retrieval import ViewSearch, best_views
 from vpog_core.objects.viewpoints import align_roll, viewpoint_directions
 
 GROUPS = 42
@@ -37,20 +36,11 @@ class TemplateMode(Protocol):
     num_rounds: int
     num_refined: int
 
-    def clusters(
-        self,
-        number: int,
-        logits: np.ndarray,
-        target: OnboardedObject,
-        may_be_view: MayBeView = any_view,
-        symmetry: Symmetry = NO_SYMMETRY,
-    ) -> Iterator[Cluster]:
+    def clusters(self, number: int, search: ViewSearch) -> Iterator[Cluster]:
         """Yield the clusters of an object to match with a crop in a round, made as they are needed.
 
         Args:
-            number: of the round, from 0.
-            logits: [V, ROLLS] of the crop, see `retrieval.template_logits`.
-            may_be_view: tells which views are tried; symmetry: of the object.
+            number: of the round, from 0; search: how likely the crop shows each view.
         """
 
 
@@ -72,18 +62,11 @@ class ClusterMode:
         self._bounds = [0, *ends]
         self.num_rounds = len(ends)
 
-    def clusters(
-        self,
-        number: int,
-        logits: np.ndarray,
-        target: OnboardedObject,
-        may_be_view: MayBeView = any_view,
-        symmetry: Symmetry = NO_SYMMETRY,
-    ) -> Iterator[Cluster]:
+    def clusters(self, number: int, search: ViewSearch) -> Iterator[Cluster]:
         """Yield the clusters around the next best views."""
         first, end = self._bounds[number : number + 2]
-        for found in best_views(logits, target, end, may_be_view, symmetry)[first:]:
-            yield target.cluster(found.view, found.roll_index, CLUSTER_SIZE)
+        for found in best_views(search, end)[first:]:
+            yield search.target.cluster(found.view, found.roll_index, CLUSTER_SIZE)
 
 
 class GlobalMode:
@@ -99,18 +82,11 @@ class GlobalMode:
     def __init__(self, rolls: int = 2) -> None:
         self.rolls = rolls
 
-    def clusters(
-        self,
-        number: int,
-        logits: np.ndarray,
-        target: OnboardedObject,
-        may_be_view: MayBeView = any_view,
-        symmetry: Symmetry = NO_SYMMETRY,
-    ) -> Iterator[Cluster]:
+    def clusters(self, number: int, search: ViewSearch) -> Iterator[Cluster]:
         """Yield all groups at their likeliest rolls, group by group."""
         for views in view_groups():
-            for roll_index in likely_rolls(logits, target, views, self.rolls, may_be_view):
-                yield target.group(views, roll_index)
+            for roll_index in likely_rolls(search, views, self.rolls):
+                yield search.target.group(views, roll_index)
 
 
 def template_mode(options: Options) -> TemplateMode:
@@ -136,20 +112,10 @@ def view_groups() -> tuple[tuple[int, ...], ...]:
     return tuple(groups)
 
 
-def likely_rolls(
-    logits: np.ndarray,
-    target: OnboardedObject,
-    views: tuple[int, ...],
-    count: int,
-    may_be_view: MayBeView = any_view,
-) -> list[int]:
-    """Find the `count` rolls of a group's first view at which the crop most likely shows one of its views.
-
-    Args:
-        logits: [V, ROLLS], see `template_logits`.
-        may_be_view: tells at which rolls the first view is tried.
-    """
-    possible = [k for k in range(ROLLS) if may_be_view(target.rotation(views[0], k))]
+def likely_rolls(search: ViewSearch, views: tuple[int, ...], count: int) -> list[int]:
+    """Find the `count` rolls of a group's first view at which the crop most likely shows one of its views."""
+    logits, target = search.logits, search.target
+    possible = [k for k in range(ROLLS) if search.may_be_view(target.rotation(views[0], k))]
     if count >= len(possible):
         return possible
     rotations = target.templates.T_virt_obj[:, :3, :3]
