@@ -29,7 +29,7 @@ install/.built: $(PACKAGE_FILES) $(VENV)/.complete
 	@touch $@
 
 demo: build  ## camera, node and monitor as real processes; images in demo_output/
-	@$(IN_ENV) python -m vpog_ros.demo $(DEMO)
+	@$(IN_ENV) python -m vpog_ros.demo.run $(DEMO)
 
 test: build lint  ## lint and all tests
 	@$(IN_ENV) python -m pytest

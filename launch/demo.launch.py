@@ -17,7 +17,7 @@ from launch_ros.actions import Node
 
 from launch import LaunchDescription
 from vpog_ros.dds_profile import profile_environment
-from vpog_ros.demo import FRAME_ID, MIN_FRACTION
+from vpog_ros.demo.run import FRAME_ID, MIN_FRACTION
 from vpog_ros.parameter_table import ONBOARD_IN_CONFIGURE, TABLE
 
 HERE = Path(__file__).resolve().parent

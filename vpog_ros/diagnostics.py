@@ -11,7 +11,7 @@ from types import MappingProxyType
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
-from vpog_ros.frame_buffer import Counts
+from vpog_ros.inputs.frame_buffer import Counts
 
 WINDOW_S = 10.0
 """Seconds that rates and latencies are taken over."""

@@ -7,12 +7,12 @@ from sensor_msgs.msg import CompressedImage, Image
 from vpog_core.messages.reading import stamp_to_ns
 from vpog_ros import parameters
 from vpog_ros.diagnostics import Statistics
-from vpog_ros.frame_buffer import FrameBuffer
 from vpog_ros.frame_processor import FrameProcessor
 from vpog_ros.input_specs import DETECTIONS, input_specs
-from vpog_ros.inputs import Inputs
+from vpog_ros.inputs.frame_buffer import FrameBuffer
+from vpog_ros.inputs.subscriptions import Inputs
 from vpog_ros.notices import Notices
-from vpog_ros.on_demand import OnDemand
+from vpog_ros.requests.on_demand import OnDemand
 
 
 class FrameInputs:

@@ -15,12 +15,12 @@ from vpog_core.types import Camera, Detection, Estimates, PoseEstimate, VPOGErro
 from vpog_ros import parameters
 from vpog_ros.diagnostics import Statistics
 from vpog_ros.frame_budget import FrameBudget
-from vpog_ros.frame_buffer import Frame, FrameBuffer
+from vpog_ros.inputs.frame_buffer import Frame, FrameBuffer
+from vpog_ros.inputs.view_reader import FrameView, ViewReader
 from vpog_ros.known_plane import KnownPlane
 from vpog_ros.notices import Notices
+from vpog_ros.outputs.publishers import Publishers
 from vpog_ros.parameters import Settings
-from vpog_ros.publishers import Publishers
-from vpog_ros.view_reader import FrameView, ViewReader
 
 TOO_OLD = "frames dropped, older than max_age"
 LOST = "poses lost on the way to the newest image"

@@ -8,7 +8,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from vpog_ros import optional
 from vpog_ros.frame_processor import FrameProcessor
-from vpog_ros.inputs import InputSpec
+from vpog_ros.inputs.subscriptions import InputSpec
 from vpog_ros.parameters import Settings
 
 DETECTIONS = {"label_map", *optional.DETECTION_CLASSES}

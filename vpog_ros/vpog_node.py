@@ -27,18 +27,18 @@ from vpog_ros import optional, parameters
 from vpog_ros.clock_watch import ClockWatch
 from vpog_ros.diagnostics import Statistics, build_message
 from vpog_ros.estimator_loading import EstimatorFactory, free_memory, load_estimator, log_ready
-from vpog_ros.frame_buffer import Counts, FrameBuffer
 from vpog_ros.frame_dump import FrameDump
 from vpog_ros.frame_inputs import FrameInputs
 from vpog_ros.frame_lookup import Transforms
 from vpog_ros.frame_processor import FrameProcessor
+from vpog_ros.inputs.frame_buffer import Counts, FrameBuffer
 from vpog_ros.known_plane import KnownPlane
 from vpog_ros.manager_bond import ManagerBond
 from vpog_ros.notices import Notices
-from vpog_ros.on_demand import OnDemand
+from vpog_ros.outputs.publishers import Publishers
 from vpog_ros.parameters import Settings
 from vpog_ros.process import run
-from vpog_ros.publishers import Publishers
+from vpog_ros.requests.on_demand import OnDemand
 from vpog_ros.tracking_reset import TrackingReset
 from vpog_ros.transitions import SUCCESS, run_transition
 from vpog_ros.worker import Worker

@@ -11,7 +11,7 @@ from vpog_core.cancellation import Cancelled, stop_when
 from vpog_core.types import VPOGError
 from vpog_ros.diagnostics import Statistics
 from vpog_ros.errors import error_log, error_sentence
-from vpog_ros.frame_buffer import Frame, FrameBuffer
+from vpog_ros.inputs.frame_buffer import Frame, FrameBuffer
 
 STOP_S = 2.0
 """Seconds that a running frame may take to its next cancellation point."""

@@ -10,8 +10,8 @@ import numpy as np
 from vpog_core.geometry.se3 import transform
 from vpog_core.objects.library import ObjectLibrary
 from vpog_core.types import Estimates, PoseEstimate
+from vpog_ros.outputs.publishers import Publishers
 from vpog_ros.process import run
-from vpog_ros.publishers import Publishers
 from vpog_ros.vpog_node import VpogNode
 
 BRIGHT = 200

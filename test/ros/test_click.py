@@ -13,11 +13,11 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import Parameter
 
 from vpog_core.types import Camera, Detection, VPOGError
-from vpog_ros.click_boxes import BoxDrawing, KeyEvent, Mouse, MouseEvent, draw_boxes
-from vpog_ros.click_outbox import MAX_TRIES, WAIT_S, Outbox
-from vpog_ros.click_window import NO_DISPLAY, NO_WINDOWS, why_no_window
+from vpog_ros.click.boxes import BoxDrawing, KeyEvent, Mouse, MouseEvent, draw_boxes
+from vpog_ros.click.node import ClickNode
+from vpog_ros.click.outbox import MAX_TRIES, WAIT_S, Outbox
+from vpog_ros.click.window import NO_DISPLAY, NO_WINDOWS, why_no_window
 from vpog_ros.conversions import pose_from_message
-from vpog_ros.vpog_click import ClickNode
 
 
 def drawn(events, size=(640, 480)) -> list:

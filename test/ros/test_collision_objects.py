@@ -16,7 +16,7 @@ from vpog_core.geometry.se3 import transform
 from vpog_core.synthetic.objects import make_object
 from vpog_core.types import PoseEstimate
 from vpog_ros import optional
-from vpog_ros.collision_objects import MAX_TRIANGLES, CollisionObjects
+from vpog_ros.outputs.collision_objects import MAX_TRIANGLES, CollisionObjects
 from vpog_ros.parameters import Settings, problem
 
 ON = Settings(publish_collision_objects=True, collision_object_lifetime=2.0)

@@ -25,8 +25,8 @@ from vpog_core.objects.mesh import save_meshes
 from vpog_core.synthetic.demo_objects import OBJECT_SEEDS, demo_objects
 from vpog_core.types import PoseEstimate
 from vpog_ros.conversions import object_pose
-from vpog_ros.demo import parse
-from vpog_ros.demo_monitor import DemoMonitor
+from vpog_ros.demo.monitor import DemoMonitor
+from vpog_ros.demo.run import parse
 
 ROOT = Path(__file__).resolve().parents[2]
 TRAINING_SEEDS = 100_000
@@ -123,7 +123,7 @@ def test_bound_is_never_zero():
 PARENT = """
     import sys, time
     from pathlib import Path
-    from vpog_ros.demo import Children
+    from vpog_ros.demo.run import Children
     children = Children()
     try:
         child = children.start("child", [sys.executable, "-c", "import time; time.sleep(100)"], Path({log!r}))

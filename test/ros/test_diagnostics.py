@@ -9,7 +9,7 @@ from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticStatus
 
 from vpog_ros.diagnostics import WINDOW_S, Statistics, build_message
-from vpog_ros.frame_buffer import Counts
+from vpog_ros.inputs.frame_buffer import Counts
 
 
 class Clock:

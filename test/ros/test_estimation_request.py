@@ -16,7 +16,9 @@ from vpog_ros.msg import Instance2D, Instance2DArray
 
 from vpog_core.messages.label_maps import LabelMapReader
 from vpog_core.types import Camera, VPOGError
-from vpog_ros.estimation_request import (
+from vpog_ros.parameters import Settings
+from vpog_ros.requests.detections import DETECTOR_S, GRACE_S, RequestDetections, RequestedObjects
+from vpog_ros.requests.estimation_request import (
     BUSY,
     FRESH_S,
     MAX_IMAGES,
@@ -27,9 +29,13 @@ from vpog_ros.estimation_request import (
     TimeOfRequest,
     refusal,
 )
-from vpog_ros.newest_detections import MAX_CLASSES, MAX_OF_STAMP, MAX_STAMPS, RECENT_S, NewestDetections
-from vpog_ros.parameters import Settings
-from vpog_ros.request_detections import DETECTOR_S, GRACE_S, RequestDetections, RequestedObjects
+from vpog_ros.requests.newest_detections import (
+    MAX_CLASSES,
+    MAX_OF_STAMP,
+    MAX_STAMPS,
+    RECENT_S,
+    NewestDetections,
+)
 
 
 class Caller:

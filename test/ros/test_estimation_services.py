@@ -11,8 +11,8 @@ from sensor_msgs.msg import Image
 from vpog_ros.action import Estimate
 
 from vpog_ros.diagnostics import Statistics
-from vpog_ros.estimation_request import CANCELLED, OpenRequests, refusal
-from vpog_ros.estimation_services import EstimationServices
+from vpog_ros.requests.estimation_request import CANCELLED, OpenRequests, refusal
+from vpog_ros.requests.estimation_services import EstimationServices
 
 from .goals import Asker
 

@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("rclpy")
 
 from vpog_core.messages.arrival_order import START_QUIET_S
-from vpog_ros.frame_buffer import UNMATCHED_S, Frame, FrameBuffer
+from vpog_ros.inputs.frame_buffer import UNMATCHED_S, Frame, FrameBuffer
 
 SECOND_NS = 1_000_000_000
 

@@ -21,8 +21,8 @@ from sensor_msgs.msg import CameraInfo
 from vpog_core.inference.estimator import PoseEstimator
 from vpog_core.types import VPOGError
 from vpog_ros.diagnostics import Statistics
-from vpog_ros.frame_buffer import Frame, FrameBuffer
 from vpog_ros.frame_processor import FrameProcessor
+from vpog_ros.inputs.frame_buffer import Frame, FrameBuffer
 from vpog_ros.notices import Notices
 from vpog_ros.transitions import SUCCESS
 from vpog_ros.vpog_node import VpogNode

@@ -15,8 +15,9 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from vpog_core.types import VPOGError
-from vpog_ros import inputs, qos
-from vpog_ros.inputs import Inputs, InputSpec
+from vpog_ros import qos
+from vpog_ros.inputs import subscriptions
+from vpog_ros.inputs.subscriptions import Inputs, InputSpec
 from vpog_ros.notices import Notices
 
 DISCOVERY_S = 10.0
@@ -161,7 +162,7 @@ def test_a_camera_info_published_before_the_node_came_is_received(bench):
 
 
 def test_silent_topics_are_named(bench, monkeypatch):
-    monkeypatch.setattr(inputs, "SILENT_S", 0.2)
+    monkeypatch.setattr(subscriptions, "SILENT_S", 0.2)
     made = bench()
     made.listen()
 
@@ -180,7 +181,7 @@ def test_silent_topics_are_named(bench, monkeypatch):
 
 
 def test_a_topic_of_another_type_is_named(bench, monkeypatch):
-    monkeypatch.setattr(inputs, "SILENT_S", 0.2)
+    monkeypatch.setattr(subscriptions, "SILENT_S", 0.2)
     made = bench()
     made.publisher(RELIABLE, CompressedImage)
     made.listen()
@@ -190,7 +191,7 @@ def test_a_topic_of_another_type_is_named(bench, monkeypatch):
 
 
 def test_an_override_the_publisher_does_not_offer_is_named(bench, monkeypatch):
-    monkeypatch.setattr(inputs, "SILENT_S", 0.2)
+    monkeypatch.setattr(subscriptions, "SILENT_S", 0.2)
     made = bench(reliability="reliable")
     made.publisher(BEST_EFFORT)
     made.listen()
@@ -199,7 +200,7 @@ def test_an_override_the_publisher_does_not_offer_is_named(bench, monkeypatch):
 
 
 def test_of_two_sources_of_detections_one_is_enough(bench, monkeypatch):
-    monkeypatch.setattr(inputs, "SILENT_S", 0.2)
+    monkeypatch.setattr(subscriptions, "SILENT_S", 0.2)
     made = bench()
     specs = [
         InputSpec(name, f"/{name}", CameraInfo, made.came.append, reliable=True)

@@ -24,9 +24,10 @@ from vpog_core.geometry.se3 import transform
 from vpog_core.types import Camera, MatchView, PoseEstimate
 from vpog_core.visualization.estimate_drawing import estimate_drawings
 from vpog_core.visualization.overlay import PALETTE, draw_poses
-from vpog_ros import clock_watch, diagnostics, optional, publishers
+from vpog_ros import clock_watch, diagnostics, optional
 from vpog_ros.image_conversion import image_to_rgb
 from vpog_ros.input_specs import input_specs
+from vpog_ros.outputs import publishers
 from vpog_ros.parameter_table import TABLE
 from vpog_ros.parameters import Settings
 from vpog_ros.transitions import FAILURE, SUCCESS

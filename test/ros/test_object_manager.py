@@ -14,7 +14,7 @@ from vpog_core.inference.estimator import PoseEstimator
 from vpog_core.objects.mesh import save_mesh
 from vpog_core.synthetic.objects import make_object
 from vpog_core.types import VPOGError
-from vpog_ros.object_manager import ObjectManager
+from vpog_ros.objects.manager import ObjectManager
 
 BOUND_S = 60.0
 

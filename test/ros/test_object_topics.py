@@ -12,7 +12,7 @@ from rclpy.validate_full_topic_name import validate_full_topic_name
 from std_msgs.msg import Header
 
 from vpog_core.types import PoseEstimate
-from vpog_ros.object_topics import ObjectTopics, topic_names, valid_name
+from vpog_ros.outputs.object_topics import ObjectTopics, topic_names, valid_name
 
 HEADER = Header(frame_id="camera")
 

@@ -10,7 +10,7 @@ pytest.importorskip("rclpy")
 
 from vpog_core.types import VPOGError
 from vpog_ros.diagnostics import Statistics
-from vpog_ros.frame_buffer import FrameBuffer
+from vpog_ros.inputs.frame_buffer import FrameBuffer
 from vpog_ros.worker import Worker
 
 

@@ -29,7 +29,7 @@ from vpog_core.synthetic.demo_objects import OBJECT_SEEDS, demo_detections, demo
 from vpog_core.synthetic.scene import SceneFrame, make_scene
 from vpog_core.types import PoseEstimate
 from vpog_ros.conversions import camera_to_info, instance_from_detection, object_pose
-from vpog_ros.demo import FRAME_ID
+from vpog_ros.demo.run import FRAME_ID
 from vpog_ros.image_conversion import rgb_to_image
 from vpog_ros.msg import Instance2DArray, ObjectPoseArray
 from vpog_ros.start import take_interrupts

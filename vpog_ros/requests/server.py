@@ -15,13 +15,13 @@ from vpog_core.types import Camera, Estimates, VPOGError
 from vpog_ros.conversions import object_pose
 from vpog_ros.diagnostics import Statistics
 from vpog_ros.errors import error_log, error_sentence
-from vpog_ros.estimation_request import EstimationRequest, OpenRequests, Result, refusal
 from vpog_ros.frame_dump import context_of
 from vpog_ros.frame_processor import FrameProcessor
 from vpog_ros.msg import ObjectPoseArray, ObjectWithoutPose
+from vpog_ros.outputs.publishers import Publishers
 from vpog_ros.parameters import Settings
-from vpog_ros.publishers import Publishers
-from vpog_ros.request_detections import RequestDetections, RequestedObjects
+from vpog_ros.requests.detections import RequestDetections, RequestedObjects
+from vpog_ros.requests.estimation_request import EstimationRequest, OpenRequests, Result, refusal
 
 INFO_GRACE_S = 0.1
 """Seconds to wait for the image's own CameraInfo, before an older one is used."""

@@ -15,7 +15,7 @@ from vpog_core.types import VPOGError
 from vpog_ros import optional
 from vpog_ros.action import Estimate
 from vpog_ros.diagnostics import Statistics
-from vpog_ros.estimation_request import (
+from vpog_ros.requests.estimation_request import (
     CANCELLED,
     EstimationRequest,
     OpenRequests,

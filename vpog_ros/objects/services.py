@@ -14,7 +14,7 @@ from vpog_core.geometry.symmetry import Symmetry
 from vpog_core.objects.added_object import AddedObject, check_mesh
 from vpog_core.types import VPOGError
 from vpog_ros.msg import ObjectInfo
-from vpog_ros.object_manager import ObjectManager
+from vpog_ros.objects.manager import ObjectManager
 from vpog_ros.srv import AddObject, ListObjects
 
 NOT_CONFIGURED = "The node is not configured, so it has no objects yet: configure it first."

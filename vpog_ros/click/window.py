@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from vpog_core.types import VPOGError
-from vpog_ros.click_boxes import KeyEvent, Mouse, MouseEvent
+from vpog_ros.click.boxes import KeyEvent, Mouse, MouseEvent
 
 MAX_WIDTH, MAX_HEIGHT = 1280, 800
 """Larger images are shown smaller, so that the window fits on a screen."""

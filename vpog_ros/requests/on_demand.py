@@ -6,17 +6,17 @@ from collections.abc import Callable
 
 from vpog_core.messages.camera_infos import CameraInfos
 from vpog_ros.diagnostics import Statistics
-from vpog_ros.estimation_request import OpenRequests
-from vpog_ros.estimation_services import EstimationServices
-from vpog_ros.frame_buffer import FrameBuffer
 from vpog_ros.frame_processor import FrameProcessor
-from vpog_ros.newest_detections import NewestDetections
-from vpog_ros.object_manager import ObjectManager
-from vpog_ros.object_services import ObjectServices
+from vpog_ros.inputs.frame_buffer import FrameBuffer
+from vpog_ros.objects.manager import ObjectManager
+from vpog_ros.objects.services import ObjectServices
+from vpog_ros.outputs.publishers import Publishers
 from vpog_ros.parameter_table import IN_BACKGROUND, ON_DEMAND, WHEN_ASKED
-from vpog_ros.publishers import Publishers
-from vpog_ros.request_detections import RequestDetections
-from vpog_ros.request_server import Found, RequestServer
+from vpog_ros.requests.detections import RequestDetections
+from vpog_ros.requests.estimation_request import OpenRequests
+from vpog_ros.requests.estimation_services import EstimationServices
+from vpog_ros.requests.newest_detections import NewestDetections
+from vpog_ros.requests.server import Found, RequestServer
 
 NOT_ACTIVE = (
     "The node is not active, and estimates poses when it is: configure and activate it, and ask again."

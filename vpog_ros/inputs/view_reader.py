@@ -12,8 +12,8 @@ from vpog_core.io.bit_depth import BitDepth
 from vpog_core.messages.camera_infos import CameraInfos, calibration
 from vpog_core.messages.reading import camera_from_info
 from vpog_core.types import Camera, VPOGError
-from vpog_ros.frame_buffer import Frame
 from vpog_ros.image_conversion import image_to_rgb
+from vpog_ros.inputs.frame_buffer import Frame
 from vpog_ros.notices import Notices
 from vpog_ros.parameters import Settings
 

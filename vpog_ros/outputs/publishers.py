@@ -19,7 +19,6 @@ from vpog_core.visualization.estimate_drawing import estimate_drawings, marker_c
 from vpog_core.visualization.flow_image import draw_match
 from vpog_core.visualization.overlay import draw_poses
 from vpog_ros import optional, parameters
-from vpog_ros.collision_objects import CollisionObjects
 from vpog_ros.conversions import (
     mesh_marker,
     object_pose,
@@ -30,10 +29,11 @@ from vpog_ros.conversions import (
     triangle_points,
 )
 from vpog_ros.frame_lookup import Transforms
-from vpog_ros.image_outputs import ImageOutput
 from vpog_ros.msg import ObjectPoseArray
 from vpog_ros.notices import Notices
-from vpog_ros.object_topics import ObjectTopics
+from vpog_ros.outputs.collision_objects import CollisionObjects
+from vpog_ros.outputs.images import ImageOutput
+from vpog_ros.outputs.object_topics import ObjectTopics
 from vpog_ros.parameters import Settings
 from vpog_ros.target_frame import TargetFrame
 

@@ -28,12 +28,12 @@ from vpog_core.io.bit_depth import BitDepth
 from vpog_core.messages.reading import stamp_to_ns
 from vpog_core.objects.library import ObjectLibrary
 from vpog_core.types import Detection, VPOGError
-from vpog_ros.click_boxes import BoxDrawing, KeyEvent, Mouse, MouseEvent, corners_to_box, draw_boxes
-from vpog_ros.click_outbox import MAX_TRIES, Outbox
-from vpog_ros.click_window import ESCAPE, Window, open_window
+from vpog_ros.click.boxes import BoxDrawing, KeyEvent, Mouse, MouseEvent, corners_to_box, draw_boxes
+from vpog_ros.click.outbox import MAX_TRIES, Outbox
+from vpog_ros.click.window import ESCAPE, Window, open_window
 from vpog_ros.conversions import instance_from_detection
 from vpog_ros.image_conversion import image_to_rgb
-from vpog_ros.inputs import Inputs, InputSpec
+from vpog_ros.inputs.subscriptions import Inputs, InputSpec
 from vpog_ros.msg import Instance2DArray, ObjectPoseArray
 from vpog_ros.notices import Notices
 from vpog_ros.start import take_interrupts

@@ -12,10 +12,10 @@ from std_msgs.msg import Header
 from vpog_core.messages.detections import DetectionReader, shortened
 from vpog_core.messages.reading import stamp_to_ns
 from vpog_core.types import Camera, Detection, VPOGError
-from vpog_ros.estimation_request import MAX_NAMES
 from vpog_ros.msg import Instance2DArray, ObjectWithoutPose
-from vpog_ros.newest_detections import Detected, NewestDetections
 from vpog_ros.parameters import Settings
+from vpog_ros.requests.estimation_request import MAX_NAMES
+from vpog_ros.requests.newest_detections import Detected, NewestDetections
 
 GRACE_S = 0.5
 """Seconds to wait for other detections, once some of the image have come."""

@@ -1,0 +1,1 @@
+"""Draw boxes around objects with a mouse, in place of a detector."""

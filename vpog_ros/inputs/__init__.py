@@ -1,0 +1,1 @@
+"""Receive images, calibrations and detections, and pair them to frames."""

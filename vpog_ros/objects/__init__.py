@@ -1,0 +1,1 @@
+"""Add and change objects while the node runs."""

@@ -1,0 +1,1 @@
+"""Publish the results of a frame."""

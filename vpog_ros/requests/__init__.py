@@ -1,0 +1,1 @@
+"""Answer requests for poses: the action ~/estimate and the service ~/estimate_once."""
