@@ -219,7 +219,13 @@ TABLE: dict[str, Spec] = {
     "publish_collision_objects": Spec(
         False,
         "Publish the objects' meshes on collision_object, for MoveIt's planning scene; needs moveit_msgs. "
-        "Turned off, the scene stays as it is: turn it off while the robot holds an object.",
+        "Turned off, the scene stays as it is.",
+        when=LIVE,
+    ),
+    "held_objects": Spec(
+        "",
+        "Objects that the robot holds, with commas between them: their classes, or their names in the "
+        "planning scene, such as mug_0. Their collision objects are neither added, moved nor removed.",
         when=LIVE,
     ),
     "collision_object_lifetime": Spec(

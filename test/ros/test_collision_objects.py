@@ -85,9 +85,17 @@ def clock():
     return SimpleNamespace(now=0.0)
 
 
+def library_of(mesh) -> SimpleNamespace:
+    """Return a library of mug and can; "cup" is an alias."""
+    aliases = {"cup": "mug"}
+    return SimpleNamespace(
+        ids=["can", "mug"], mesh=lambda class_id: mesh, name_of=lambda name: aliases.get(name, name)
+    )
+
+
 @pytest.fixture
 def objects(scene, mesh, clock) -> CollisionObjects:
-    return CollisionObjects(scene, lambda class_id: mesh, lambda: clock.now)
+    return CollisionObjects(scene, library_of(mesh), lambda: clock.now)
 
 
 OFF = dataclasses.replace(ON, publish_collision_objects=False)
@@ -165,6 +173,39 @@ def test_turned_off_between_two_images_it_leaves_the_scene_and_adds_anew(objects
     assert scene.objects["mug_0"].meshes
 
 
+@pytest.mark.parametrize("held", ["mug_0", "mug", "cup", "can_7, mug_0"])
+def test_what_the_robot_holds_is_left_alone_and_added_when_it_is_put_down(objects, scene, clock, held):
+    holding = dataclasses.replace(ON, held_objects=held)
+    objects.publish([mug(0.1), can(0.3)], HEADER, ON)
+    # The stack attaches the mug and takes it out of the world; the camera still sees it.
+    del scene.objects["mug_0"]
+    for second in (1.0, 2.0, 60.0):
+        clock.now = second
+        objects.publish([mug(0.2), can(0.3 + second)], HEADER, holding)
+        objects.publish([mug(0.2)], HEADER, holding, requested={"mug"})
+    assert list(scene.objects) == ["can_0"]
+    assert scene.objects["can_0"].pose.position.x == pytest.approx(60.3)
+    objects.clear(holding)
+    assert not scene.objects
+    objects.publish([mug(0.5)], HEADER, ON)
+    assert scene.objects["mug_0"].meshes
+
+
+def test_one_of_two_alike_is_held(objects, scene):
+    objects.publish([mug(0.1), mug(0.4, 1)], HEADER, ON)
+    objects.publish([mug(0.2), mug(0.5, 1)], HEADER, dataclasses.replace(ON, held_objects="mug_1"))
+    places = {name: item.pose.position.x for name, item in scene.objects.items()}
+    assert places == {"mug_0": pytest.approx(0.2), "mug_1": pytest.approx(0.4)}
+
+
+def test_held_objects_that_are_not_there_are_named(objects):
+    def unknown(held: str) -> list[str]:
+        return objects.unknown_held(dataclasses.replace(ON, held_objects=held, tf_prefix="front_"))
+
+    assert unknown("") == unknown("mug, cup, front_can_0, can_12") == []
+    assert unknown("mug, mgu, front_mgu_0, mugs") == ["mgu", "front_mgu_0", "mugs"]
+
+
 def test_two_cameras_tell_their_objects_apart(objects, scene):
     objects.publish([mug(0.1)], HEADER, dataclasses.replace(ON, tf_prefix="front_"))
     assert list(scene.objects) == ["front_mug_0"]
@@ -173,12 +214,12 @@ def test_two_cameras_tell_their_objects_apart(objects, scene):
 def test_objects_read_anew_are_added_with_their_new_mesh_and_others_stay(objects, scene):
     objects.publish([mug(0.1), can(0.3)], HEADER, ON)
     before = len(scene.objects["mug_0"].meshes[0].vertices)
-    objects.use(lambda class_id: make_object(900_031, vertices=200), {"mug"}, ON)
+    objects.use(library_of(make_object(900_031, vertices=200)), {"mug"}, ON)
     assert list(scene.objects) == ["can_0"]
     objects.publish([mug(0.1)], HEADER, ON)
     assert len(scene.objects["mug_0"].meshes[0].vertices) != before
     # Turned off, the scene stays as it is.
-    objects.use(lambda class_id: make_object(900_031), {"can"}, OFF)
+    objects.use(library_of(make_object(900_031)), {"can"}, OFF)
     assert "can_0" in scene.objects
 
 

@@ -10,6 +10,8 @@ import numpy as np
 from geometry_msgs.msg import Point, Pose
 from std_msgs.msg import Header
 
+from vpog_core.inference.constraint_settings import object_names
+from vpog_core.objects.library import ObjectLibrary
 from vpog_core.objects.mesh_simplification import simplify
 from vpog_core.types import PoseEstimate
 from vpog_ros import optional
@@ -35,29 +37,40 @@ class CollisionObjects:
 
     An object is added with its mesh once, and moved from then on; on request it is added each time, as the
     scene may have changed in between. It is removed where it has had no pose for `collision_object_lifetime`,
-    and by `clear`. Where publishing is turned off, the scene stays as it is: the robot may then attach an
-    object of it.
+    and by `clear`. Where publishing is turned off the scene stays as it is, and so does each object that is
+    in `held_objects`: the robot has attached it to itself, or is about to.
 
     Args:
         publisher: of moveit_msgs/CollisionObject.
-        mesh_of: gives the mesh of an object.
+        library: of the objects' meshes and names.
         clock: seconds, steady.
     """
 
-    def __init__(self, publisher, mesh_of: Callable, clock: Callable[[], float] = time.monotonic) -> None:
-        self._publisher, self._mesh_of, self._clock = publisher, mesh_of, clock
+    def __init__(
+        self, publisher, library: ObjectLibrary, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._publisher, self._library, self._clock = publisher, library, clock
         self._in_scene: dict[str, InScene] = {}
         self._shapes: dict[str, object] = {}
         self._subscribers = 0
 
-    def use(self, mesh_of: Callable, changed: Collection[str], settings: Settings) -> None:
+    def use(self, library: ObjectLibrary, changed: Collection[str], settings: Settings) -> None:
         """Replace the library; objects whose mesh has changed, or is gone, are removed from the scene."""
-        self._mesh_of = mesh_of
+        self.forget_unpublished(settings)
+        self._library = library
         for class_id in changed:
             self._shapes.pop(class_id, None)
-        names = [name for name, item in self._in_scene.items() if item.class_id in changed]
-        if settings.publish_collision_objects:
-            self._remove(names)
+        self._remove([name for name, item in self._in_scene.items() if item.class_id in changed])
+
+    def unknown_held(self, settings: Settings) -> list[str]:
+        """Return the names in `held_objects` that are neither an object's nor that of one in the scene."""
+        ids = self._library.ids
+        return [
+            name
+            for name in object_names(settings.held_objects)
+            if self._library.name_of(name) not in ids
+            and name.removeprefix(settings.tf_prefix).rpartition("_")[0] not in ids
+        ]
 
     def publish(
         self,
@@ -73,11 +86,13 @@ class CollisionObjects:
             requested: the classes that a request has looked for, empty: all; None: without a request.
         """
         if settings.publish_collision_objects:
-            self._add_or_move(estimates, header, settings.tf_prefix, may_move=requested is None)
+            named = [(prefixed_name(e, settings.tf_prefix), e) for e in estimates]
+            free = [(name, e) for name, e in named if not self._is_held(name, e.class_id, settings)]
+            self._add_or_move(free, header, may_move=requested is None)
         self.remove_old(settings, requested or ())
 
     def remove_old(self, settings: Settings, class_ids: Collection[str] = ()) -> None:
-        """Remove objects that have had no pose for long; forget all where publishing is turned off.
+        """Remove objects that have had no pose for long; forget those that are not to be published.
 
         Args:
             class_ids: the classes whose objects are removed; empty: all.
@@ -91,24 +106,28 @@ class CollisionObjects:
         )
 
     def forget_unpublished(self, settings: Settings) -> None:
-        """Forget what is in the scene, if publishing is turned off: the scene may change from then on."""
-        if not settings.publish_collision_objects:
-            self._in_scene.clear()
+        """Forget objects of the scene that are not to be published: they may change from then on."""
+        for name, item in list(self._in_scene.items()):
+            if not settings.publish_collision_objects or self._is_held(name, item.class_id, settings):
+                self._in_scene.pop(name, None)
 
     def clear(self, settings: Settings) -> None:
         """Remove all objects, where publishing is on."""
         self.forget_unpublished(settings)
         self._remove(list(self._in_scene))
 
-    def _add_or_move(
-        self, estimates: list[PoseEstimate], header: Header, prefix: str, may_move: bool
-    ) -> None:
+    def _is_held(self, name: str, class_id: str, settings: Settings) -> bool:
+        """Tell whether the robot holds an object, given by its name in the scene and its class."""
+        held = {self._library.name_of(given) for given in object_names(settings.held_objects)}
+        return name in held or class_id in held
+
+    def _add_or_move(self, estimates: list[tuple[str, PoseEstimate]], header: Header, may_move: bool) -> None:
+        """Add or move objects, given with their names in the scene."""
         # A planning scene that subscribes late has none of the objects.
         subscribers = self._publisher.get_subscription_count()
         is_known = may_move and subscribers <= self._subscribers
         self._subscribers = subscribers
-        for estimate in estimates:
-            name = prefixed_name(estimate, prefix)
+        for name, estimate in estimates:
             message = self._message(name, header)
             message.pose = pose_to_message(estimate.T_cam_obj)
             if is_known and name in self._in_scene:
@@ -134,7 +153,7 @@ class CollisionObjects:
     def _shape(self, class_id: str):
         """Return the shape_msgs/Mesh of an object, in its own frame."""
         if class_id not in self._shapes:
-            mesh = self._mesh_of(class_id)
+            mesh = self._library.mesh(class_id)
             self._shapes[class_id] = shape_of(*simplify(mesh.vertices, mesh.faces, MAX_TRIANGLES))
         return self._shapes[class_id]
 

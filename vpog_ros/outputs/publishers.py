@@ -73,7 +73,7 @@ class Publishers:
         if optional.CollisionObject:
             # The name of the topic that MoveIt's planning scene subscribes to.
             publisher = self._create(optional.CollisionObject, "collision_object", depth=100)
-            self.collision_objects = CollisionObjects(publisher, library.mesh)
+            self.collision_objects = CollisionObjects(publisher, library)
         self._shown: set[tuple[str, int]] = set()
         self._tracked_matches_s = -math.inf
         self._triangles: dict[tuple[str, int], list[Point]] = {}
@@ -105,7 +105,7 @@ class Publishers:
         self._library = library
         self._triangles.clear()
         if self.collision_objects is not None:
-            self.collision_objects.use(library.mesh, changed, parameters.read(self._node))
+            self.collision_objects.use(library, changed, parameters.read(self._node))
 
     def in_target_frame(
         self, estimates: list[PoseEstimate], header: Header
@@ -152,6 +152,7 @@ class Publishers:
             self.detections_3d.publish(optional.Detection3DArray(header=header, detections=boxes))
         if self.collision_objects is not None:
             self.collision_objects.publish(estimates, header, settings, requested)
+            self._notices.warn_while("held_objects", _unknown(self.collision_objects.unknown_held(settings)))
         # Publish markers, which hold meshes, only for subscribers.
         if self.markers.get_subscription_count():
             shown = self._markers(estimates, header, settings)
@@ -265,3 +266,13 @@ class Publishers:
         message.bbox.center = pose_to_message(T_cam_box)
         message.bbox.size.x, message.bbox.size.y, message.bbox.size.z = (float(v) for v in high - low)
         return message
+
+
+def _unknown(held: list[str]) -> str:
+    """Return the sentence on names in `held_objects` that no object has, or ""."""
+    if not held:
+        return ""
+    return (
+        f"held_objects has {', '.join(held)}, and there is no such object: give its class, or its name in "
+        "the planning scene, such as mug_0."
+    )
