@@ -214,7 +214,8 @@ READING = """\
 TAIL = """\
 Beside these there is for each subscribed topic `qos_overrides.<topic>.subscription.<policy>` with the
 policies `reliability`, `durability`, `history` and `depth`, read when the process starts; `auto` takes the
-best that all publishers offer. Publishers take ROS's own `qos_overrides.<topic>.publisher.<policy>`.
+best that all publishers offer. Publishers take ROS's own `qos_overrides.<topic>.publisher.<policy>`,
+of the same policies.
 """
 
 

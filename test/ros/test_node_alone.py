@@ -16,6 +16,7 @@ pytest.importorskip("rclpy")
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped
 from rclpy.parameter import Parameter
+from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 from vpog_ros.msg import ObjectPoseArray
@@ -130,6 +131,23 @@ def outputs(start):
 
 def pose(score: float) -> PoseEstimate:
     return PoseEstimate("mug", 0, transform(np.eye(3), np.array([0.0, 0.0, 0.5])), score)
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_subscriber_that_comes_later_is_sent_the_last_poses_where_they_are_kept(start, kept):
+    policies = {"durability": "transient_local", "depth": 1} if kept else {}
+    overrides = {f"qos_overrides./alone/poses.publisher.{key}": value for key, value in policies.items()}
+    alone = start(**overrides)
+    alone.activate()
+    for score in (0.5, 0.9):
+        alone.node._outputs.publish_poses([pose(score)], Header(frame_id="camera"), Settings())
+    came: list = []
+    durability = DurabilityPolicy.TRANSIENT_LOCAL if kept else DurabilityPolicy.VOLATILE
+    late = QoSProfile(depth=10, durability=durability)
+    alone.peer.create_subscription(ObjectPoseArray, "/alone/poses", came.append, late)
+    alone.spin_until(lambda: came, 10.0 if kept else 0.5)
+    alone.spin_for(0.2)
+    assert [message.poses[0].score for message in came] == ([pytest.approx(0.9)] if kept else [])
 
 
 def test_poses_under_min_score_are_drawn_grey(outputs):

@@ -8,7 +8,7 @@ from collections.abc import Collection
 
 import numpy as np
 from geometry_msgs.msg import Point, PoseStamped
-from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos import HistoryPolicy, QoSPolicyKind, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from std_msgs.msg import ColorRGBA, Header
 from visualization_msgs.msg import Marker, MarkerArray
@@ -37,6 +37,13 @@ from vpog_ros.outputs.object_topics import ObjectTopics
 from vpog_ros.parameters import Settings
 from vpog_ros.target_frame import TargetFrame
 
+OVERRIDABLE = (
+    QoSPolicyKind.RELIABILITY,
+    QoSPolicyKind.DURABILITY,
+    QoSPolicyKind.HISTORY,
+    QoSPolicyKind.DEPTH,
+)
+"""Policies of the outputs that parameters `qos_overrides.<topic>.publisher.<policy>` may set."""
 TRACKED_MATCHES_S = 1.0
 """Seconds from one flow image of tracked objects to the next."""
 
@@ -82,7 +89,7 @@ class Publishers:
     def _create(self, message_type, topic: str, depth: int = 10):
         qos = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=depth, reliability=ReliabilityPolicy.RELIABLE)
         publisher = self._node.create_lifecycle_publisher(
-            message_type, topic, qos, qos_overriding_options=QoSOverridingOptions.with_default_policies()
+            message_type, topic, qos, qos_overriding_options=QoSOverridingOptions(OVERRIDABLE)
         )
         self._all.append(publisher)
         return publisher
