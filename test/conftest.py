@@ -27,7 +27,7 @@ from vpog_core.synthetic.objects import make_object
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Group tests for pytest-xdist: those of a file share fixtures, and those in ros/ processors and a domain."""
+    """Group tests for pytest-xdist: those of a file share fixtures, those in ros/ processors and a domain."""
     here = Path(__file__).parent
     for item in items:
         place = item.path.relative_to(here)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,7 @@ from vpog_core.synthetic.demo_objects import OBJECT_SEEDS, demo_objects
 from vpog_core.types import PoseEstimate
 from vpog_ros.conversions import object_pose
 from vpog_ros.demo.monitor import DemoMonitor
-from vpog_ros.demo.run import parse
+from vpog_ros.demo.run import CAMERA, MONITOR, NODE, module, parse
 
 ROOT = Path(__file__).resolve().parents[2]
 TRAINING_SEEDS = 100_000
@@ -114,6 +115,13 @@ def test_only_what_is_declared_symmetric_is_judged_as_such(monitor, tmp_path):
     assert blank.correct
     # The message holds the turn in float64.
     assert blank.add == pytest.approx(0.0, abs=1e-9)
+
+
+def test_the_demo_writes_its_meshes_by_the_command_that_it_runs(tmp_path):
+    command = module(CAMERA, "--write-only", "--objects-dir", str(tmp_path / "objects"))
+    subprocess.run(command, cwd=ROOT, check=True, timeout=120)
+    assert ObjectLibrary(tmp_path / "objects").ids == sorted(OBJECT_SEEDS)
+    assert all(find_spec(name) for name in (NODE, CAMERA, MONITOR))
 
 
 def test_bound_is_never_zero():

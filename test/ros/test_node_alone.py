@@ -19,6 +19,7 @@ from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
+from visualization_msgs.msg import MarkerArray
 from vpog_ros.msg import ObjectPoseArray
 
 from vpog_core.geometry.se3 import transform
@@ -134,20 +135,27 @@ def pose(score: float) -> PoseEstimate:
 
 
 @pytest.mark.parametrize("kept", [True, False])
-def test_a_subscriber_that_comes_later_is_sent_the_last_poses_where_they_are_kept(start, kept):
+def test_a_subscriber_that_comes_later_is_sent_the_last_result_where_it_is_kept(start, kept):
     policies = {"durability": "transient_local", "depth": 1} if kept else {}
-    overrides = {f"qos_overrides./alone/poses.publisher.{key}": value for key, value in policies.items()}
-    alone = start(**overrides)
+    alone = start(
+        **{
+            f"qos_overrides./alone/{topic}.publisher.{key}": value
+            for topic in ("poses", "markers")
+            for key, value in policies.items()
+        }
+    )
     alone.activate()
     for score in (0.5, 0.9):
         alone.node._outputs.publish_poses([pose(score)], Header(frame_id="camera"), Settings())
-    came: list = []
+    poses, markers = [], []
     durability = DurabilityPolicy.TRANSIENT_LOCAL if kept else DurabilityPolicy.VOLATILE
     late = QoSProfile(depth=10, durability=durability)
-    alone.peer.create_subscription(ObjectPoseArray, "/alone/poses", came.append, late)
-    alone.spin_until(lambda: came, 10.0 if kept else 0.5)
+    alone.peer.create_subscription(ObjectPoseArray, "/alone/poses", poses.append, late)
+    alone.peer.create_subscription(MarkerArray, "/alone/markers", markers.append, late)
+    alone.spin_until(lambda: poses and markers, 10.0 if kept else 0.5)
     alone.spin_for(0.2)
-    assert [message.poses[0].score for message in came] == ([pytest.approx(0.9)] if kept else [])
+    assert [message.poses[0].score for message in poses] == ([pytest.approx(0.9)] if kept else [])
+    assert [len(message.markers) for message in markers] == ([1] if kept else [])
 
 
 def test_poses_under_min_score_are_drawn_grey(outputs):

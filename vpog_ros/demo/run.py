@@ -21,6 +21,8 @@ from vpog_ros.parameter_table import ONBOARD_IN_CONFIGURE
 MIN_FRACTION = 0.85
 """Fraction of (frame, object) pairs with ADD(-S) under 10 % of the diameter that the demo has to reach."""
 
+NODE, CAMERA, MONITOR = "vpog_ros.vpog_node", "vpog_ros.demo.camera", "vpog_ros.demo.monitor"
+"""Modules that the demo runs as processes."""
 FRAME_ID = "demo_camera_optical_frame"
 """Frame of the camera's images."""
 
@@ -70,7 +72,8 @@ def die_with_parent() -> None:
 
 
 def module(name: str, *arguments: str) -> list[str]:
-    return [sys.executable, "-m", f"vpog_ros.{name}", *arguments]
+    """Return the command that runs one of the package's modules."""
+    return [sys.executable, "-m", name, *arguments]
 
 
 def node_command(arguments: argparse.Namespace, objects: Path) -> list[str]:
@@ -83,7 +86,7 @@ def node_command(arguments: argparse.Namespace, objects: Path) -> list[str]:
         # The node is active only once all objects are onboarded: the monitor counts every frame.
         "onboarding": ONBOARD_IN_CONFIGURE,
     }
-    command = module("vpog_node", "--ros-args")
+    command = module(NODE, "--ros-args")
     for topic in ("image", "camera_info", "instances"):
         command += ["-r", f"{topic}:=/demo_camera/{topic}"]
     for name, value in parameters.items():
@@ -106,20 +109,18 @@ def run(arguments: argparse.Namespace) -> int:
     children = Children()
     try:
         # Write the meshes, which the node onboards.
-        writer = children.start(
-            "meshes", module("demo_camera", "--write-only", *shared), output / "camera.log"
-        )
+        writer = children.start("meshes", module(CAMERA, "--write-only", *shared), output / "camera.log")
         if writer.wait():
             return failed("the meshes could not be written", output / "camera.log")
         # Start node, camera and monitor.
         node = children.start("node", node_command(arguments, objects), output / "vpog_node.log")
         camera_options = ["--seed", str(arguments.seed), "--rate", str(arguments.rate), *shared]
-        camera = children.start("camera", module("demo_camera", *camera_options), output / "camera.log")
+        camera = children.start("camera", module(CAMERA, *camera_options), output / "camera.log")
         monitor_options = [
             *("--output", str(output), "--frames", str(arguments.frames)),
             *("--min-fraction", str(arguments.min_fraction), *shared),
         ]
-        monitor = children.start("monitor", module("demo_monitor", *monitor_options), None)
+        monitor = children.start("monitor", module(MONITOR, *monitor_options), None)
         # Wait for the monitor's result.
         while monitor.poll() is None:
             time.sleep(POLL_S)

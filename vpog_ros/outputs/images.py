@@ -1,4 +1,4 @@
-"""Publish drawn images, raw and as JPEG, if there are subscribers."""
+"""Publish drawn images, raw and as JPEG, where they are wanted."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from std_msgs.msg import Header
 
 from vpog_core.types import VPOGError
 from vpog_ros.image_conversion import rgb_to_image
+from vpog_ros.outputs.wanted import is_wanted
 
 JPEG = "rgb8; jpeg compressed bgr8"
 """Format of compressed images as image_transport writes it: encoding of the image, and of the JPEG."""
@@ -31,18 +32,18 @@ class ImageOutput:
 
     @property
     def is_wanted(self) -> bool:
-        """Tell whether somebody subscribes to either."""
-        return any(p.get_subscription_count() for p in (self._raw, self._compressed))
+        """Tell whether either is wanted."""
+        return is_wanted(self._raw) or is_wanted(self._compressed)
 
     def publish(self, rgb: np.ndarray, header: Header, quality: int) -> None:
-        """Publish an image [H, W, 3] uint8 RGB on the topics that somebody subscribes to.
+        """Publish an image [H, W, 3] uint8 RGB on the topics where it is wanted.
 
         Args:
             quality: of the JPEG, 1 to 100.
         """
-        if self._raw.get_subscription_count():
+        if is_wanted(self._raw):
             self._raw.publish(rgb_to_image(rgb, header))
-        if self._compressed.get_subscription_count():
+        if is_wanted(self._compressed):
             self._compressed.publish(rgb_to_jpeg(rgb, header, quality))
 
 

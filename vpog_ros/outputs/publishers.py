@@ -34,6 +34,7 @@ from vpog_ros.notices import Notices
 from vpog_ros.outputs.collision_objects import CollisionObjects
 from vpog_ros.outputs.images import ImageOutput
 from vpog_ros.outputs.object_topics import ObjectTopics
+from vpog_ros.outputs.wanted import is_wanted
 from vpog_ros.parameters import Settings
 from vpog_ros.target_frame import TargetFrame
 
@@ -160,8 +161,8 @@ class Publishers:
         if self.collision_objects is not None:
             self.collision_objects.publish(estimates, header, settings, requested)
             self._notices.warn_while("held_objects", _unknown(self.collision_objects.unknown_held(settings)))
-        # Publish markers, which hold meshes, only for subscribers.
-        if self.markers.get_subscription_count():
+        # Publish markers, which hold meshes, only where they are wanted.
+        if is_wanted(self.markers):
             shown = self._markers(estimates, header, settings)
             self.markers.publish(MarkerArray(markers=[*self._gone(shown, header), *shown]))
 
@@ -173,7 +174,7 @@ class Publishers:
         header: Header,
         settings: Settings,
     ) -> None:
-        """Draw and publish the images that somebody subscribes to.
+        """Draw and publish the images that are wanted.
 
         Args:
             image: [H, W, 3] uint8 RGB.
