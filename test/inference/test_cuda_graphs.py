@@ -214,6 +214,21 @@ def test_poses_agree_with_those_of_a_cpu(estimators, scene):
 
 
 @on_gpu
+def test_threads_share_the_detections_of_an_estimator_that_is_not_warm(scene, tmp_path_factory):
+    """Their first estimate records the graphs; none of them may wait for the device meanwhile."""
+    folder = tmp_path_factory.mktemp("cold")
+    save_meshes(scene.meshes, folder)
+    image, detections = scene.image(0, 4)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(4)
+    try:
+        found = PoseEstimator(folder, Networks.load(device="cuda")).estimate(image, scene.camera, detections)
+    finally:
+        torch.set_num_threads(threads)
+    assert [estimate.reason for estimate in found] == [""] * 4
+
+
+@on_gpu
 def test_objects_are_tracked(estimators, scene):
     trackers = {name: Tracker(estimators[name]) for name in ("bfloat16", "cpu")}
     for index in range(5):

@@ -13,6 +13,7 @@ from vpog_core.geometry.camera_models import published_camera
 from vpog_core.geometry.se3 import transform
 from vpog_core.inference.crop import crop_detection
 from vpog_core.inference.estimator import PoseEstimator
+from vpog_core.inference.failures import Failures
 from vpog_core.inference.query import Prior
 from vpog_core.models.vpog_model import VPOGModel
 from vpog_core.objects.library import ObjectLibrary
@@ -148,6 +149,34 @@ def test_whatever_fails_is_a_reason(workshop, picture, monkeypatch, caplog, plac
     told = [record for record in caplog.records if record.levelname == "ERROR"]
     assert len(told) == 1
     assert told[0].exc_info[1] is error
+
+
+def test_a_full_gpu_gives_up_the_encodings_it_keeps_and_goes_on(workshop, picture, monkeypatch):
+    """The first match of two detections fails; one by one, with what was kept dropped, they succeed."""
+    image, boxes = picture
+    working = PoseEstimator(**workshop, device="cpu")
+    detections = [Detection("thing", box, instance=n) for n, box in enumerate(boxes[:2])]
+    working.estimate(image, CAMERA, detections)
+    assert working.onboarded("thing")._clusters
+    match, kept = VPOGModel.match, []
+
+    def full_at_first(model, *given):
+        kept.append(len(working.onboarded("thing")._clusters))
+        if len(kept) == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return match(model, *given)
+
+    monkeypatch.setattr(VPOGModel, "match", full_at_first)
+    monkeypatch.setattr(working._threads, "share", lambda find, setup, queries: find(setup, queries))
+    results = working.estimate(image, CAMERA, detections)
+    assert all(result.match is not None for result in results)
+    assert kept[1] < kept[0]
+
+
+@pytest.mark.skipif(not hasattr(torch, "AcceleratorError"), reason="needs torch 2.8")
+def test_a_lost_gpu_is_no_defect_of_ours():
+    error = torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+    assert "check the GPU and its driver" in Failures().reason("Onboarding 'mug'", error)
 
 
 def test_what_fails_costs_its_own_detection_alone(estimator, picture, monkeypatch):

@@ -36,8 +36,35 @@ def test_devices(monkeypatch):
         assert f"'{device}'" in text
         assert "'cpu'" in text
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(networks, "_computes_on_gpu", lambda: True)
     assert choose_device("auto") == "cuda"
     assert "CUDA_VISIBLE_DEVICES" in error_of(lambda: choose_device("cuda:1"))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a torch without kernels for the GPU")
+def test_a_gpu_that_torch_cannot_compute_on_is_not_chosen(monkeypatch, caplog):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert choose_device("auto") == "cpu"
+    assert "The GPU cannot be used, so the CPU is" in caplog.text
+    assert choose_device("cuda") == "cuda"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory."),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    ],
+    ids=["torch", "cuBLAS"],
+)
+def test_a_gpu_without_room_for_the_networks_is_refused_in_a_sentence(monkeypatch, error):
+    def full(*_):
+        raise error
+
+    monkeypatch.setattr(networks, "load_refiner", full)
+    assert "does not hold the networks: end other programs" in error_of(
+        lambda: networks.Networks.load(device="cpu")
+    )
 
 
 def test_descriptors_come_from_the_cache_when_these_weights_made_them(

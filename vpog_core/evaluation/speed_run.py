@@ -54,7 +54,8 @@ class SpeedResult:
         machine: what it ran on; rates: what that does at best.
         onboarding: seconds of one object; frames, steps: times.
         ratios: time without an optimisation, or of another method, over ours; medians of one run.
-        memory_mib: the process' peak; gpu_memory_mib: the peak of CUDA's tensors, or None.
+        memory_mib: the process' peak; gpu_memory_mib: the peak of CUDA's tensors while
+            images are estimated, or None.
     """
 
     machine: dict[str, str | int]
@@ -88,8 +89,6 @@ def run_speed(config: SpeedConfig, report: ReportProgress = lambda text: None) -
             report(f"steps of {name}")
             result.steps += _time_steps(name, config, result.rates, folder)
     result.memory_mib = _peak_memory_mib()
-    if config.device.startswith("cuda"):
-        result.gpu_memory_mib = torch.cuda.max_memory_allocated(config.device) / 2**20
     return result
 
 
@@ -108,12 +107,16 @@ def _time_estimator(config: SpeedConfig, folder: Path, report: ReportProgress) -
     estimator.warm_up()
     bfloat16 = uses_bfloat16(networks.model)
     result = SpeedResult(_machine(config, bfloat16), measure_rates(config.device, bfloat16), onboarding)
-    # Time images of new objects and of tracked ones.
+    # Time images of new objects and of tracked ones; the GPU memory is theirs.
+    if config.device.startswith("cuda"):
+        torch.cuda.reset_peak_memory_stats(config.device)
     for count in config.detections:
         report(f"{count} new detections")
         result.frames.append(_time_new(estimator, scene, count, config.frames))
     report("tracked objects")
     result.frames.append(_time_tracked(estimator, scene, config.objects, config.frames))
+    if config.device.startswith("cuda"):
+        result.gpu_memory_mib = torch.cuda.max_memory_allocated(config.device) / 2**20
     # Time the same images in other ways.
     if config.comparisons:
         report("comparisons")

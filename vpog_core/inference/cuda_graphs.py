@@ -7,6 +7,7 @@ those that an estimator needs.
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,21 @@ SIZES = (1, 2, 4, 8, 16, 32, 64)
 WARM_UP_SIZES = (1, 2, 4, 8, 16)
 """Numbers of crops, or pairs, whose graphs are recorded before the first image."""
 _RUNS_BEFORE_RECORDING = 2
+_LOCK = threading.Lock()
+"""Held while a graph is recorded, or filled in, run and read: CUDA records one at a time, and the graphs of a
+process share memory."""
+
+
+@functools.cache
+def _recording_stream() -> torch.cuda.Stream:
+    """Return the stream that all graphs are recorded on: libraries keep tens of megabytes for each stream."""
+    return torch.cuda.Stream()
+
+
+@functools.cache
+def _last_run() -> torch.cuda.Event:
+    """Return the event that the last run of any graph has been read, whatever stream that was on."""
+    return torch.cuda.Event()
 
 
 @dataclass
@@ -40,18 +56,22 @@ class Recording:
 
     def __call__(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Run the graph on rows; returns copies of as many rows of its outputs."""
-        rows = len(inputs[0])
+        rows, stream = len(inputs[0]), torch.cuda.current_stream()
+        stream.wait_event(_last_run())
         for static, given in zip(self.inputs, inputs, strict=True):
             static[:rows].copy_(given)
         self.graph.replay()
-        return tuple(output[:rows].clone() for output in self.outputs)
+        found = tuple(output[:rows].clone() for output in self.outputs)
+        _last_run().record(stream)
+        return found
 
 
 class GraphedStep:
     """Runs a step of a network as CUDA graphs, one for each size of batch. Thread-safe.
 
-    The graphs share memory, so that one thread at a time fills in, runs and reads them: a node estimates
-    poses in one thread and onboards objects in another.
+    One thread at a time fills in, runs and reads a graph: a node estimates poses in one thread and onboards
+    objects in another. While one records, others must not wait for the whole device, as
+    `torch.cuda.synchronize` does: `warm_up` records before there are others.
 
     Args:
         step: what is recorded; bfloat16: compute in mixed precision.
@@ -62,7 +82,6 @@ class GraphedStep:
         self._step, self._bfloat16 = step, bfloat16
         self._record = record or GraphRecorder()
         self._recordings: dict[tuple, Callable] = {}
-        self._lock = threading.Lock()
 
     @torch.inference_mode()
     def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
@@ -70,7 +89,7 @@ class GraphedStep:
         parts = zip(*(each.split(SIZES[-1]) for each in inputs), strict=True)
         found = []
         for part in parts:
-            with self._lock:
+            with _LOCK:
                 found.append(self._recording(part)(part))
         return found[0] if len(found) == 1 else tuple(torch.cat(each) for each in zip(*found, strict=True))
 
@@ -91,24 +110,23 @@ class GraphRecorder:
     def _pool(self):
         return torch.cuda.graph_pool_handle()
 
-    @cached_property
-    def _stream(self) -> torch.cuda.Stream:
-        # One for all graphs of a step: libraries keep a workspace of tens of megabytes for each stream.
-        return torch.cuda.Stream()
-
     def __call__(self, step: Step, inputs: tuple[Tensor, ...], bfloat16: bool) -> Recording:
         """Record a step on inputs whose memory the graph keeps."""
+        caller, stream, graph = torch.cuda.current_stream(), _recording_stream(), torch.cuda.CUDAGraph()
         # Casts of weights are part of the graph: cached ones would be freed under it.
         with torch.autocast("cuda", dtype=torch.bfloat16, enabled=bfloat16, cache_enabled=False):
             # Let libraries choose their algorithms and make their workspaces before recording.
-            self._stream.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(self._stream):
+            stream.wait_stream(caller)
+            with torch.cuda.stream(stream):
                 for _ in range(_RUNS_BEFORE_RECORDING):
                     step(*inputs)
-            torch.cuda.current_stream().wait_stream(self._stream)
-            graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph, self._pool, self._stream, capture_error_mode="thread_local"):
-                outputs = tuple(step(*inputs))
+            caller.wait_stream(stream)
+            try:
+                with torch.cuda.graph(graph, self._pool, stream, capture_error_mode="thread_local"):
+                    outputs = tuple(step(*inputs))
+            finally:
+                # Where a recording fails at its end, torch leaves the thread on its stream.
+                torch.cuda.set_stream(caller)
         return Recording(graph, inputs, outputs)
 
 
@@ -118,9 +136,12 @@ class GraphedModel(EngineModel):
     def __init__(self, model: VPOGModel) -> None:
         steps = lambda images: model.encode(images).tensors(), Match(model), MatchedFlow(model)
         super().__init__(model, *(GraphedStep(step, uses_bfloat16(model)) for step in steps))
+        self._is_warm = False
 
     def warm_up(self) -> None:
-        """Record the graphs that images with some detections need."""
+        """Record the graphs that images with some detections need, once."""
+        if self._is_warm:
+            return
         config, device = self._model.config, self._model.mean.device
         shape = SIZES[-1], 3, config.image_size, config.image_size
         images = torch.zeros(shape, dtype=torch.uint8, device=device)
@@ -133,6 +154,7 @@ class GraphedModel(EngineModel):
                 matches = self.match(encoded[count], templates, directions)
                 index = torch.zeros(matches.logits.shape[:3], dtype=torch.long, device=device)
                 self.flow(matches, index)
+        self._is_warm = True
 
 
 class GraphedRefiner(EngineRefiner):
@@ -140,11 +162,15 @@ class GraphedRefiner(EngineRefiner):
 
     def __init__(self, refiner: RefinerNet) -> None:
         super().__init__(refiner, GraphedStep(Compare(refiner), uses_bfloat16(refiner)))
+        self._is_warm = False
 
     def warm_up(self) -> None:
-        """Record the graphs that images with some detections need."""
+        """Record the graphs that images with some detections need, once."""
+        if self._is_warm:
+            return
         for count in WARM_UP_SIZES:
             self(*example_pairs(self._refiner, count))
+        self._is_warm = True
 
 
 def _filled(rows: Tensor, size: int) -> Tensor:

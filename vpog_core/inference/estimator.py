@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from vpog_core.geometry.camera_checks import camera_doubts, check_camera
 from vpog_core.inference import pipeline
@@ -201,6 +202,9 @@ class PoseEstimator:
             camera = as_camera(camera, image)
             known = by_object(constraints, self.library)
             self._check_camera(camera)
+            # Threads that share the detections must not record graphs beside each other.
+            if len(detections) > 1 and torch.get_num_threads() > 1:
+                self.warm_up()
         except Exception as error:
             return Estimates(self._failures.estimate(d, error) for d in detections)
         setup = self._setup()
@@ -270,6 +274,8 @@ class PoseEstimator:
         try:
             solved = pipeline.find_poses(setup, queries)
         except Exception as error:
+            if isinstance(error, torch.cuda.OutOfMemoryError):
+                self.objects.clear_clusters()
             if len(queries) == 1:
                 return [self._failures.estimate(queries[0].detection, error)]
         else:

@@ -28,6 +28,8 @@ class Failures:
         remedy = "this is a defect, please report it with the traceback in the log"
         if isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)):
             remedy = "use fewer detections at once, or a device with more memory"
+        elif isinstance(error, getattr(torch, "AcceleratorError", ())):
+            remedy = "start the program again; if it comes again, check the GPU and its driver"
         return f"{what} failed ({summary}): {remedy}."
 
     def estimate(self, detection: Detection, error: Exception) -> PoseEstimate:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,10 +18,14 @@ from vpog_core.models.precision import choose_precision, uses_bfloat16
 from vpog_core.models.refiner import RefinerNet
 from vpog_core.models.vpog_model import VPOGModel
 from vpog_core.objects.library import default_cache_dir
-from vpog_core.types import VPOGError
+from vpog_core.types import VPOGError, sentence_of
 
 DEFAULT_WEIGHTS = Path(__file__).parent.parent / "weights" / "vpog-tiny.safetensors"
 DEFAULT_REFINER = DEFAULT_WEIGHTS.with_name("refiner-tiny.safetensors")
+FULL = ("out of memory", "ALLOC_FAILED")
+"""What errors of CUDA and its libraries say where a GPU's memory is full."""
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -66,9 +73,9 @@ class Networks:
             device = "cpu"
         path, device = Path(weights or DEFAULT_WEIGHTS), choose_device(device)
         check_engine(engine, device, precision)
-        model = load_weights(path, device)
         refiner_path = Path(refiner_weights or DEFAULT_REFINER)
-        refiner = load_refiner(refiner_path, device)
+        with _room_for("the networks"):
+            model, refiner = load_weights(path, device), load_refiner(refiner_path, device)
         key = weights_key(path)
         for network in (model, refiner):
             choose_precision(network, precision if engine == "torch" else "float32")
@@ -86,25 +93,34 @@ class Networks:
         Raises:
             VPOGError: the GPU's memory does not hold them.
         """
-        try:
+        with _room_for("the networks' CUDA graphs (0.8 GiB for vpog-tiny)"):
             for network in (self.model, self.refiner):
                 if isinstance(network, (GraphedModel, GraphedRefiner)):
                     network.warm_up()
-        except torch.cuda.OutOfMemoryError as error:
-            raise VPOGError(
-                "The GPU's free memory does not hold the networks' CUDA graphs (0.8 GiB for vpog-tiny): "
-                "end other programs on it, or set device to 'cpu'."
-            ) from error
+
+
+@contextmanager
+def _room_for(what: str) -> Iterator[None]:
+    """Raise a VPOGError where a GPU has no memory for something, also for its libraries' own."""
+    try:
+        yield
+    except RuntimeError as error:
+        text = str(error)
+        if not isinstance(error, torch.cuda.OutOfMemoryError) and not any(sign in text for sign in FULL):
+            raise
+        raise VPOGError(
+            f"The GPU's free memory does not hold {what}: end other programs on it, or set device to 'cpu'."
+        ) from error
 
 
 def choose_device(device: str) -> str:
-    """Choose `cuda` or `cpu`; `auto` takes CUDA where there is one.
+    """Choose `cuda` or `cpu`; `auto` takes CUDA where there is a GPU that torch can compute on.
 
     Raises:
         VPOGError: a device that is not there, or not known.
     """
     if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        return "cuda" if torch.cuda.is_available() and _computes_on_gpu() else "cpu"
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise VPOGError(
             f"Device '{device}' is asked for and torch finds no CUDA GPU: set device to 'cpu' or 'auto'."
@@ -115,3 +131,12 @@ def choose_device(device: str) -> str:
             "environment chooses one of several GPUs."
         )
     return device
+
+
+def _computes_on_gpu() -> bool:
+    """Tell whether torch has kernels for the GPU and may use it; a warning says why not."""
+    try:
+        return float(torch.ones(1, device="cuda") + 1) == 2.0
+    except (RuntimeError, AssertionError) as error:
+        _LOG.warning("The GPU cannot be used, so the CPU is: %s", sentence_of(error))
+        return False

@@ -138,6 +138,11 @@ class ObjectStore:
             self._objects[object_id] = OnboardedObject(templates, self.model, descriptors)
         return self._objects[object_id]
 
+    def clear_clusters(self) -> None:
+        """Drop the encodings of all objects' clusters, which are made again when they are needed."""
+        for onboarded in list(self._objects.values()):
+            onboarded.clear_clusters()
+
     def is_open(self, object_id: str) -> bool:
         """Tell whether an object's templates are in memory."""
         return object_id in self._objects

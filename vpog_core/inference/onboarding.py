@@ -82,7 +82,8 @@ class OnboardedObject:
 
     def clear_clusters(self) -> None:
         """Drop the cached clusters and their encodings."""
-        self._clusters.clear()
+        with self._lock:
+            self._clusters.clear()
 
     def cluster(self, view: int, roll_index: int, size: int) -> Cluster:
         """Return the `size` templates around a view, all rotated to the view at that roll."""

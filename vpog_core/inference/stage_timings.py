@@ -24,6 +24,13 @@ def report_stages(on_stage: Callable[[str], None]) -> Iterator[None]:
         _on_stage.reset(token)
 
 
+def _wait_for_stream() -> None:
+    """Wait for what this thread has queued; a wait for the whole device would break a graph's recording."""
+    done = torch.cuda.Event(blocking=True)
+    done.record()
+    done.synchronize()
+
+
 class StageTimings:
     """Measures the stages of one call; the times of a stage that runs several times are added up.
 
@@ -66,7 +73,7 @@ class StageTimings:
         begin = time.perf_counter()
         yield
         if self._device.startswith("cuda"):
-            torch.cuda.synchronize(self._device)
+            _wait_for_stream()
         seconds = time.perf_counter() - begin
         self.seconds[name] += seconds - self._inner.pop()
         self._inner[-1] += seconds

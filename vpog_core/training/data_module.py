@@ -106,9 +106,10 @@ class VPOGDataModule(L.LightningDataModule):
         return self._loader(self.sets[1], batches, min(self.config.workers, len(batches)))
 
     def _loader(self, dataset: Dataset, batches, workers: int) -> ItemLoader:
+        on_gpu = self.trainer.strategy.root_device.type == "cuda"
         return ItemLoader(
             dataset, batch_sampler=batches, num_workers=workers,
-            prefetch_factor=self.config.prefetch if workers else None, pin_memory=torch.cuda.is_available(),
+            prefetch_factor=self.config.prefetch if workers else None, pin_memory=on_gpu,
         )  # fmt: skip
 
     def on_before_batch_transfer(self, batch: dict[str, torch.Tensor], dataloader_idx: int):

@@ -20,6 +20,7 @@ from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.utilities import rank_zero_only
 
 from vpog_core.models.checkpoint import COARSE, REFINER, load_refiner
+from vpog_core.models.precision import bfloat16_pays
 from vpog_core.models.refiner import RefinerNet
 from vpog_core.models.vpog_model import VPOGModel
 from vpog_core.training.allocator import keep_freed_memory
@@ -203,11 +204,15 @@ def make_trainer(config: TrainConfig, callbacks: list[L.Callback]) -> L.Trainer:
         "use_distributed_sampler": False, "default_root_dir": folder,
     }  # fmt: skip
     try:
-        return L.Trainer(**{**arguments, **of.extra})
+        trainer = L.Trainer(**{**arguments, **of.extra})
     except (TypeError, ValueError, L.utilities.exceptions.MisconfigurationException) as error:
         raise VPOGError(
             f"Lightning refuses these trainer settings: {' '.join(str(error).split())}"
         ) from error
+    device = trainer.strategy.root_device
+    if of.precision.startswith("bf16") and device.type == "cuda" and not bfloat16_pays(device):
+        print("This GPU emulates bfloat16, slowly: set trainer.precision=32-true.", file=sys.stderr)
+    return trainer
 
 
 def make_logger(name: str, folder: Path, options: dict):
