@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -237,3 +238,21 @@ def test_shards_may_have_models_of_their_own(tiny_bop, bop_original, tmp_path, c
     )
     assert [len(o.views) for o in objects] == [2, 2]
     assert (dataset(objects)[0]["query_depth"] > 0).any()
+
+
+def test_without_information_what_the_image_does_not_show_is_left_out(bop_original, cache_dir, tmp_path):
+    """Of the three instances of an object one is moved 2 m to the side, and one 60 m away."""
+    root = tmp_path / "bare"
+    shutil.copytree(bop_original, root)
+    scene = next((root / "test").iterdir())
+    (scene / "scene_gt_info.json").unlink()
+    annotations = json.loads((scene / "scene_gt.json").read_text())
+    for image, axis, millimetres in (("0", 0, 2000.0), ("3", 2, 60_000.0)):
+        (moved,) = (entry for entry in annotations[image] if entry["obj_id"] == 1)
+        moved["cam_t_m2c"][axis] = millimetres
+    (scene / "scene_gt.json").write_text(json.dumps(annotations))
+    objects = {obj.name: obj for obj in annotated(root, cache_dir)}
+    first, second = (objects[name] for name in sorted(objects))
+    assert (len(first.views), len(second.views)) == (1, 3)
+    samples = dataset(list(objects.values()))
+    assert all(np.isfinite(samples[n]["query_T"]).all() for n in range(12))

@@ -134,6 +134,19 @@ def test_what_is_no_candidate_of_retrieval_has_no_part_in_it():
     assert (logits.grad[..., 0] == 0).all()
 
 
+def test_a_query_without_candidates_costs_nothing():
+    torch.manual_seed(0)
+    logits, distance = torch.randn(3, 2, 8, requires_grad=True), torch.rand(3, 2, 8)
+    expected = retrieval_loss(logits[:2], distance[:2])
+    distance[2] = torch.inf
+    loss, scores = retrieval_loss(logits, distance)
+    assert (loss, scores) == (expected[0], expected[1])
+    loss.backward()
+    assert logits.grad.isfinite().all()
+    nothing, scores = retrieval_loss(logits[2:], distance[2:])
+    assert nothing == scores["retrieval_error"] == 0
+
+
 def test_retrieval_error_is_degrees_beyond_the_best():
     distance = torch.deg2rad(torch.tensor([[10.0, 25.0, 60.0], [40.0, 10.0, 20.0]]))
     logits = torch.tensor([[0.0, 5.0, 0.0], [0.0, 5.0, 0.0]])

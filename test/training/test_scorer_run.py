@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import default_collate
 
 pytest.importorskip("lightning")
 
@@ -16,6 +17,7 @@ from vpog_core.models.checkpoint import load_refiner, save_weights
 from vpog_core.models.refiner import RefinerNet
 from vpog_core.objects.renderer import Renderer
 from vpog_core.training.compose import load_config
+from vpog_core.training.data.batch import HypothesisBatch
 from vpog_core.training.data.data_config import DataConfig
 from vpog_core.training.data.hypothesis_dataset import HypothesisDataset, build_hypothesis_datasets
 from vpog_core.training.losses.scorer import scorer_loss
@@ -94,6 +96,25 @@ def test_it_learns_to_tell_right_poses_and_leaves_the_refiner_as_it_is(folder, r
     assert sheet.std() > 20
 
 
+def test_means_of_both_kinds_are_over_all_poses_of_validation(refiner_file, tmp_path):
+    """Of three batches of validation, one has no correct pose and one no wrong one."""
+    order = np.argsort(records(0).error, kind="stable")
+    sorted_by_error = HypothesisRecords(*(value[order] for value in vars(records(0)).values()))
+    folder = tmp_path / "recorded"
+    folder.mkdir()
+    for n, recorded in {0: sorted_by_error, 2: records(1), 3: records(2)}.items():
+        recorded.save(folder / f"object_{n:05d}{SUFFIX}")
+    train(config(tmp_path / "run", folder, refiner_file, "trainer.epoch_steps=2", "trainer.max_epochs=1"))
+    refiner = load_refiner(tmp_path / "run" / "weights.safetensors", expect=toy.REFINER)
+    validation = HypothesisDataset(sorted_by_error)
+    with torch.no_grad():
+        items = HypothesisBatch(**default_collate([validation[n] for n in range(PAIRS)]))
+        probability = refiner.trace(*items.inputs()).comparison.score.sigmoid()
+    last = json.loads((tmp_path / "run" / "history.json").read_text())[-1]
+    assert last["score_correct"] == pytest.approx(float(probability[items.error < 0.2].mean()), abs=1e-4)
+    assert last["score_wrong"] == pytest.approx(float(probability[items.error > 0.2].mean()), abs=1e-4)
+
+
 def test_training_items_are_drawn_and_mirrored_and_validation_is_as_recorded():
     recorded = records(0)
     drawn, fixed = HypothesisDataset(recorded, seed=1), HypothesisDataset(recorded)
@@ -139,6 +160,20 @@ def test_the_target_grows_with_exactness():
 def test_what_does_not_go_together_is_refused(folder, refiner_file, tmp_path, settings, says):
     with pytest.raises(VPOGError, match=says):
         config(tmp_path, folder, refiner_file, *settings)
+
+
+def test_all_objects_of_a_mesh_file_are_on_one_side(tmp_path):
+    """Three mesh files make ten objects, between as many procedural ones."""
+    recorded = records(0)
+    for n in range(20):
+        one = HypothesisRecords(**{**vars(recorded), "error": np.full(PAIRS, n, np.float32)})
+        one.save(tmp_path / f"object_{n:05d}{SUFFIX}", f"mesh_{n // 2 % 3}.ply" if n % 2 else "")
+    data = DataConfig(procedural=1, hypotheses=str(tmp_path), image_size=SIZE, held_out_every=2)
+    numbers = [{int(n) for n in kind.records.error} for kind in build_hypothesis_datasets(data)]
+    train_files, validation_files = ({n // 2 % 3 for n in kind if n % 2} for kind in numbers)
+    assert train_files == {1}
+    assert validation_files == {0, 2}
+    assert {n for n in numbers[1] if n % 2 == 0} == {0, 4, 8, 12, 16}
 
 
 def test_procedural_objects_and_mesh_files_are_held_out(tmp_path):

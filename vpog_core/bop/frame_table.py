@@ -124,14 +124,17 @@ class FrameTable:
         """Return frame numbers of instance rows."""
         return np.searchsorted(self.first, rows, side="right") - 1
 
-    def _instance(self, row: int, index: int, files: FrameFiles) -> BopInstance:
+    def pose(self, row: int) -> np.ndarray:
+        """Return T_cam_obj [4, 4] of an instance's row."""
         T = np.eye(4)
         T[:3] = self.T_cam_obj[row]
+        return T
+
+    def _instance(self, row: int, index: int, files: FrameFiles) -> BopInstance:
         boxes = [None if np.isnan(b[0]) else np.asarray(b, np.float64) for b in self.boxes[row]]
         visible = float(self.visible_fraction[row])
-        return BopInstance(
-            int(self.obj_id[row]), T, index, *boxes, None if np.isnan(visible) else visible, files=files
-        )
+        known = None if np.isnan(visible) else visible
+        return BopInstance(int(self.obj_id[row]), self.pose(row), index, *boxes, known, files=files)
 
 
 def _places(files: FrameFiles) -> np.ndarray:

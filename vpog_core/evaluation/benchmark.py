@@ -14,6 +14,7 @@ from typing import Protocol
 import numpy as np
 from scipy.spatial import ConvexHull, QhullError
 
+from vpog_core.evaluation.vsd import DELTA
 from vpog_core.geometry.symmetry import BOP_STEP, Symmetry
 from vpog_core.objects.mesh import Mesh
 from vpog_core.objects.renderer import Renderer
@@ -88,6 +89,7 @@ class BenchmarkFrame:
 
     Attributes:
         truths: all annotated objects; targets: number of instances to find of each object.
+        vsd_delta: see `vsd.DELTA`.
     """
 
     key: FrameKey
@@ -96,6 +98,7 @@ class BenchmarkFrame:
     targets: dict[int, int]
     read_image: Callable[[], np.ndarray] = field(repr=False)
     read_depth: Callable[[], np.ndarray | None] = field(repr=False)
+    vsd_delta: float = DELTA
 
     @cached_property
     def image(self) -> np.ndarray:

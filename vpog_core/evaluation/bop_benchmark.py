@@ -17,6 +17,7 @@ from vpog_core.bop.frame import BopFrame, BopInstance
 from vpog_core.bop.models import BopModels, evaluation_folder
 from vpog_core.evaluation.benchmark import BenchmarkFrame, BenchmarkObject, FrameKey, Truth
 from vpog_core.evaluation.bop_checks import check_dataset
+from vpog_core.evaluation.vsd import DELTA, DELTAS
 from vpog_core.geometry.boxes import clip_box, outer_box, projected_box
 from vpog_core.objects.library_entries import SETTINGS, SETTINGS_NAMES, visible_files
 from vpog_core.types import VPOGError
@@ -119,6 +120,7 @@ class BopBenchmark:
             targets=self._targets[key],
             read_image=frame.image,
             read_depth=frame.depth,
+            vsd_delta=DELTAS.get(self.dataset.root.resolve().name, DELTA),
         )
 
     def library_id(self, obj_id: int) -> str:

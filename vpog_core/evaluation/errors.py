@@ -148,7 +148,7 @@ def _pair(
     projection = mspd(T, T_gt, target.points, K, target.symmetries) * WIDTH / frame.camera.width
     visible = np.full(len(TAUS), np.nan)
     if with_vsd:
-        visible = vsd_of_poses(target.renderer, T, T_gt, frame.depth, K, diameter)
+        visible = vsd_of_poses(target.renderer, T, T_gt, frame.depth, K, diameter, frame.vsd_delta)
     turned = rotation_error(T, T_gt, target.symmetries)
     true, off = distance_error(T, T_gt, target.mesh.center)
     return [surface, projection, distance, turned, off / true, off / diameter, *visible]

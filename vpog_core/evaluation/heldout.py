@@ -1,6 +1,6 @@
 """Define the held-out benchmark: procedural objects no network was trained on, in synthetic images.
 
-It ships as code: the same seeds give the same images. 30 objects, four levels of difficulty, 20 images of
+It ships as code: the same seeds give the same images. 30 objects, four levels of difficulty, four images of
 every object at each level:
 
     clean     the object alone on a table, even light, a sharp image

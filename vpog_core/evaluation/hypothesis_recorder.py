@@ -111,7 +111,8 @@ class HypothesisRecorder:
             return Recorded(number, problem=str(error))
         path = self.config.path(number)
         try:
-            records.save(path)
+            mesh_file = self.config.sources.mesh_file(number)
+            records.save(path, mesh_file.name if mesh_file else "")
         except OSError as error:
             raise VPOGError(
                 f"'{path}' cannot be written ({error.strerror}): choose another --output."

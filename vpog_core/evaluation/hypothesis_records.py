@@ -23,6 +23,8 @@ TYPES = {
     "image": np.uint8, "render": np.uint8, "normals": np.int8, "mask": np.bool_,
     "error": np.float32, "detection": np.int64,
 }  # fmt: skip
+UNREADABLE = (OSError, ValueError, KeyError, BadZipFile, EOFError)
+"""What numpy raises of files that it cannot read."""
 
 
 @dataclass
@@ -47,14 +49,19 @@ class HypothesisRecords:
     def __len__(self) -> int:
         return len(self.error)
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Path, source: str = "") -> None:
         """Write them to a file that ends with `SUFFIX`; it is whole or not there.
+
+        Args:
+            source: name of the mesh file that the object is made of, or "".
 
         Raises:
             OSError: it cannot be written.
         """
         content = io.BytesIO()
-        np.savez_compressed(content, **{f.name: getattr(self, f.name) for f in fields(self)})
+        np.savez_compressed(
+            content, source=np.array(source), **{f.name: getattr(self, f.name) for f in fields(self)}
+        )
         atomic_write(path, content.getvalue())
 
     @classmethod
@@ -67,14 +74,24 @@ class HypothesisRecords:
         try:
             with np.load(path, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in TYPES}
-        except (OSError, ValueError, KeyError, BadZipFile, EOFError) as error:
-            raise VPOGError(
-                f"'{path}' holds no recorded hypotheses ({error}): record them again, by "
-                "vpog record-hypotheses."
-            ) from error
+        except UNREADABLE as error:
+            raise _unreadable(path, error) from error
         records = cls(**arrays)
         records._check(path)
         return records
+
+    @staticmethod
+    def source(path: Path) -> str:
+        """Return the name of the mesh file that a file's object is made of; "": none, or an older file.
+
+        Raises:
+            VPOGError: it cannot be read.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                return str(file["source"]) if "source" in file else ""
+        except UNREADABLE as error:
+            raise _unreadable(path, error) from error
 
     @classmethod
     def join(cls, parts: Sequence[HypothesisRecords]) -> HypothesisRecords:
@@ -99,3 +116,9 @@ class HypothesisRecords:
                     f"In '{path}' '{name}' is {array.dtype} {array.shape} where {np.dtype(kind)} "
                     f"{shapes[name]} is needed: record the hypotheses again, by vpog record-hypotheses."
                 )
+
+
+def _unreadable(path: Path, error: Exception) -> VPOGError:
+    return VPOGError(
+        f"'{path}' holds no recorded hypotheses ({error}): record them again, by vpog record-hypotheses."
+    )

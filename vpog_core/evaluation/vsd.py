@@ -15,6 +15,8 @@ TAUS = np.arange(0.05, 0.51, 0.05)
 """Largest distance of a matching pixel, over the diameter."""
 DELTA = 0.015
 """Distance, metres, up to which an object behind the measured surface counts as visible."""
+DELTAS = {"itodd": 0.005}
+"""The same of datasets, by name, for which BOP sets another."""
 
 
 def vsd(
@@ -56,12 +58,19 @@ def ray_lengths(K: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def vsd_of_poses(
-    renderer: Renderer, T_est: np.ndarray, T_gt: np.ndarray, depth: np.ndarray, K: np.ndarray, diameter: float
+    renderer: Renderer,
+    T_est: np.ndarray,
+    T_gt: np.ndarray,
+    depth: np.ndarray,
+    K: np.ndarray,
+    diameter: float,
+    delta: float = DELTA,
 ) -> np.ndarray:
     """Compute `vsd` of a pose [4, 4] against the true one, metres; 1 where they cannot overlap in the image.
 
     Args:
         renderer: of the object; depth: [H, W] of the depth camera, metres; K: [3, 3] of the image.
+        diameter, delta: as of `vsd`, metres.
     """
     if not spheres_meet(diameter / 2, T_est[:3, 3], T_gt[:3, 3]):
         return np.ones(len(TAUS))
@@ -74,7 +83,7 @@ def vsd_of_poses(
     K = np.array(K, dtype=np.float64)
     K[:2, 2] -= (x0, y0)
     est, gt = (renderer.render(T, K, (y1 - y0, x1 - x0)).depth for T in (T_est, T_gt))
-    return vsd(est, gt, depth[y0:y1, x0:x1], K, diameter)
+    return vsd(est, gt, depth[y0:y1, x0:x1], K, diameter, delta=delta)
 
 
 def spheres_meet(radius: float, a: np.ndarray, b: np.ndarray) -> bool:

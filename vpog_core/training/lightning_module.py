@@ -22,12 +22,14 @@ from vpog_core.training.losses.compute import compute_losses, supervised_pixel
 from vpog_core.training.losses.config import LossConfig
 from vpog_core.training.losses.refiner import (
     RefinerLossConfig,
+    mean_visible_fractions,
     median_pose_errors,
     refined_pose_errors,
     refiner_labels,
     refiner_losses,
+    visible_fraction,
 )
-from vpog_core.training.losses.scorer import scorer_loss
+from vpog_core.training.losses.scorer import CORRECT, mean_probabilities, scorer_loss
 from vpog_core.training.mixed_precision import FullPrecisionOutside
 from vpog_core.training.refiner_figures import draw_hypotheses, draw_refiner_batch
 from vpog_core.training.synthesis.device_augmentation import augment
@@ -145,6 +147,10 @@ class NetworkLightning(L.LightningModule):
             {f"val/{key}": value for key, value in scores.items()},
             on_epoch=True, sync_dist=True, batch_size=len(batch),
         )  # fmt: skip
+
+    def gathered(self, rows: list[Tensor]) -> Tensor:
+        """Return rows [B, C] of all batches and processes, which have equally many, as one tensor [N, C]."""
+        return self.all_gather(torch.cat(rows)).reshape(-1, rows[0].shape[1])
 
     def _in_precision(self, losses: Callable, network: nn.Module, batch, *position: BatchPosition):
         """Compute losses, the network in the trainer's precision, labels and losses in float32."""
@@ -268,8 +274,9 @@ class RefinerLightning(NetworkLightning):
         super().__init__(network, *args, **options)
         self.loss = loss
         self.network.scorer.requires_grad_(False)
-        self.pose_errors: list[Tensor] = []
-        """[B, 5] for each validation batch: the errors of its pairs, and whether these show the same view."""
+        self.pairs: list[Tensor] = []
+        """[B, 6] for each validation batch: the errors of its pairs, what is predicted visible of the object,
+        and whether they show the same view."""
 
     def training_losses(
         self, network, batch: RefinerBatch, position: BatchPosition
@@ -277,21 +284,23 @@ class RefinerLightning(NetworkLightning):
         return refiner_losses(network.trace(*batch.inputs()), refiner_labels(batch), batch, self.loss)
 
     def validation_losses(self, network, batch: RefinerBatch) -> tuple[Tensor, dict[str, Tensor]]:
-        """Compute all terms, that of the pose for all pairs, and keep the pairs' errors for their median."""
+        """Compute all terms, that of the pose for all pairs; what is told of all batches together is kept."""
         trace, labels = network.trace(*batch.inputs()), refiner_labels(batch)
         errors = refined_pose_errors(trace.comparison, labels, batch)
-        self.pose_errors.append(torch.cat((errors, labels.same_view[:, None]), dim=1))
-        return refiner_losses(trace, labels, batch, replace(self.loss, pose_pairs=len(batch)))
+        fraction = visible_fraction(trace.comparison.visibility, labels)
+        self.pairs.append(torch.cat((errors, fraction[:, None], labels.same_view[:, None]), dim=1))
+        loss, scores = refiner_losses(trace, labels, batch, replace(self.loss, pose_pairs=len(batch)))
+        return loss, without(scores, mean_visible_fractions(fraction, labels.same_view))
 
     def on_validation_epoch_start(self) -> None:
         super().on_validation_epoch_start()
-        self.pose_errors = []
+        self.pairs = []
 
     def on_validation_epoch_end(self) -> None:
-        """Log the medians of the errors over the pairs of all batches and processes."""
-        # All processes have equally many pairs.
-        rows = self.all_gather(torch.cat(self.pose_errors)).reshape(-1, self.pose_errors[0].shape[1])
-        scores = median_pose_errors(rows[:, :-1], rows[:, -1] > 0)
+        """Log medians of errors and means of fractions, over the pairs of all batches and processes."""
+        rows = self.gathered(self.pairs)
+        errors, fraction, same_view = rows[:, :-2], rows[:, -2], rows[:, -1] > 0
+        scores = median_pose_errors(errors, same_view) | mean_visible_fractions(fraction, same_view)
         self.log_dict({f"val/{key}": value for key, value in scores.items()}, sync_dist=True)
 
     def draw(self, batch: RefinerBatch, count: int) -> list[np.ndarray]:
@@ -318,6 +327,8 @@ class ScorerLightning(NetworkLightning):
         super().__init__(network, *args, **options)
         self.network.requires_grad_(False)
         self.network.scorer.requires_grad_(True)
+        self.scored: list[Tensor] = []
+        """[B, 2] for each validation batch: the probabilities of its poses, and whether they are correct."""
 
     def training_losses(
         self, network, batch: HypothesisBatch, position: BatchPosition
@@ -325,7 +336,22 @@ class ScorerLightning(NetworkLightning):
         return scorer_loss(network.trace(*batch.inputs()).comparison.score, batch.error)
 
     def validation_losses(self, network, batch: HypothesisBatch) -> tuple[Tensor, dict[str, Tensor]]:
-        return self.training_losses(network, batch, BatchPosition())
+        """Compute the loss, and keep the probabilities for their means over all batches."""
+        score = network.trace(*batch.inputs()).comparison.score
+        probability, is_correct = score.sigmoid(), batch.error < CORRECT
+        self.scored.append(torch.stack((probability, is_correct.float()), dim=1))
+        loss, scores = scorer_loss(score, batch.error)
+        return loss, without(scores, mean_probabilities(probability, is_correct))
+
+    def on_validation_epoch_start(self) -> None:
+        super().on_validation_epoch_start()
+        self.scored = []
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the mean probabilities of both kinds of poses, over all batches and processes."""
+        probability, is_correct = self.gathered(self.scored).unbind(1)
+        scores = mean_probabilities(probability, is_correct > 0)
+        self.log_dict({f"val/{key}": value for key, value in scores.items()}, sync_dist=True)
 
     def draw(self, batch: HypothesisBatch, count: int) -> list[np.ndarray]:
         return draw_hypotheses(self.averaged, batch, count)
@@ -347,6 +373,11 @@ def decay_groups(network: nn.Module, weight_decay: float) -> list[dict]:
         {"params": [p for p in learning if p.ndim > 1], "weight_decay": weight_decay},
         {"params": [p for p in learning if p.ndim <= 1], "weight_decay": 0.0},
     ]
+
+
+def without(scores: dict[str, Tensor], others: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the scores that are not among others."""
+    return {key: value for key, value in scores.items() if key not in others}
 
 
 class _Recomputed:

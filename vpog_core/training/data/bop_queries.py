@@ -10,7 +10,7 @@ import numpy as np
 from vpog_core.bop.frame import BopFrame, BopInstance
 from vpog_core.bop.frame_table import FrameTable, Split
 from vpog_core.geometry import pinhole
-from vpog_core.geometry.boxes import jitter_box_normal, projected_box
+from vpog_core.geometry.boxes import clip_box, jitter_box_normal, projected_box
 from vpog_core.geometry.camera import VirtualCamera, look_at_crop, warp
 from vpog_core.geometry.se3 import transform
 from vpog_core.objects.mesh import Mesh
@@ -49,14 +49,29 @@ class BopImages:
     ) -> None:
         self.split, self.table, self.renderers = split, table, renderers
 
-    def usable_rows(self, obj_id: int) -> np.ndarray:
+    def usable_rows(self, obj_id: int, mesh: Mesh) -> np.ndarray:
         """Return rows of an object's instances that are visible and large enough to learn from."""
         table = self.table
         rows = np.flatnonzero(np.asarray(table.obj_id) == obj_id)
+        rows = rows[table.T_cam_obj[rows, 2, 3] > 0]
         visible, box = table.visible_fraction[rows], table.boxes[rows, 1]
         hidden = visible < MIN_VISIBLE
         small = np.hypot(box[:, 2] - box[:, 0], box[:, 3] - box[:, 1]) < MIN_DIAGONAL
-        return rows[~hidden & ~small & (table.T_cam_obj[rows, 2, 3] > 0)]
+        # Where the split does not say what is visible, the mesh's projection does.
+        unknown = np.isnan(visible) & np.isnan(table.boxes[rows]).all(axis=(1, 2))
+        unseen = [bool(u) and not self._shows(int(row), mesh) for u, row in zip(unknown, rows, strict=True)]
+        return rows[~hidden & ~small & ~np.array(unseen, dtype=bool)]
+
+    def _shows(self, row: int, mesh: Mesh) -> bool:
+        """Tell whether enough of an instance that is not hidden would lie in its image."""
+        number = int(self.table.frame_of(np.array([row]))[0])
+        camera = self.table.frame(self.split, number).camera
+        outline = projected_box(self.table.pose(row), mesh.hull_points, camera.K)
+        if outline is None:
+            return False
+        inside = clip_box(outline, camera.width, camera.height, first=-0.5)
+        size, whole = inside[2:] - inside[:2], outline[2:] - outline[:2]
+        return bool(np.hypot(*size) >= MIN_DIAGONAL and size.prod() >= MIN_VISIBLE * whole.prod())
 
 
 class AnnotatedViews:

@@ -83,7 +83,7 @@ class BopSource:
         images = BopImages(self.split, self.table, renderers)
         out = []
         for obj_id, obj in known.items():
-            source, rows = self.objects[obj_id], images.usable_rows(obj_id)
+            source, rows = self.objects[obj_id], images.usable_rows(obj_id, obj.mesh)
             if source in used and len(rows):
                 check_model(obj.mesh, self.table, rows, source)
                 views = AnnotatedViews(images, rows)

@@ -58,8 +58,8 @@ class HypothesisDataset(Dataset):
 def build_hypothesis_datasets(config: DataConfig) -> tuple[HypothesisDataset, HypothesisDataset]:
     """Make the training and the validation set of a scorer from the files in a folder.
 
-    A file is an object, even numbers are procedural objects and odd ones mesh files (`ObjectSources`): of
-    both kinds one in `held_out_every` is for validation.
+    A file is an object. Of the mesh files that objects are made of one in `held_out_every` is for validation,
+    with all its objects; of other objects, by their numbers, as many.
 
     Raises:
         VPOGError: the folder has no recorded hypotheses, none for one of the sets, files that are named
@@ -67,7 +67,9 @@ def build_hypothesis_datasets(config: DataConfig) -> tuple[HypothesisDataset, Hy
     """
     files = sorted(Path(config.hypotheses).expanduser().glob(f"*{SUFFIX}"))
     every = config.held_out_every
-    held_out = [path for path in files if every and _object_number(path) // 2 % every == 0]
+    sources = {path: HypothesisRecords.source(path) for path in files}
+    kept = sorted({source for source in sources.values() if source})[::every] if every else []
+    held_out = [path for path in files if every and _is_held_out(path, sources[path], kept, every)]
     train = [path for path in files if path not in held_out]
     if not train or not held_out:
         raise VPOGError(
@@ -78,6 +80,12 @@ def build_hypothesis_datasets(config: DataConfig) -> tuple[HypothesisDataset, Hy
     sets = [HypothesisRecords.join([_load(path, config.image_size) for path in paths])
             for paths in (train, held_out)]  # fmt: skip
     return HypothesisDataset(sets[0], seed=config.seed), HypothesisDataset(sets[1])
+
+
+def _is_held_out(path: Path, source: str, sources: list[str], every: int) -> bool:
+    """Tell whether a file is for validation; even and odd numbers are objects of two kinds."""
+    number = _object_number(path)
+    return source in sources if source else number // 2 % every == 0
 
 
 def _object_number(path: Path) -> int:

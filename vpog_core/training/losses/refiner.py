@@ -111,7 +111,8 @@ def refiner_losses(
         terms["pose"], scores = config.pose * loss, scores | pose_scores
     total = sum(terms.values())
     scores |= {"visibility_accuracy": visibility_accuracy(found.visibility, labels)}
-    scores |= visible_fractions(found.visibility, labels)
+    fraction = visible_fraction(found.visibility, labels)
+    scores |= mean_visible_fractions(fraction, labels.same_view)
     scores |= {f"loss_{name}": value for name, value in terms.items()}
     return total, {key: value.detach() for key, value in ({"loss": total} | scores).items()}
 
@@ -203,12 +204,16 @@ def visibility_accuracy(visibility: Tensor, labels: RefinerLabels) -> Tensor:
 
 
 @torch.no_grad()
-def visible_fractions(visibility: Tensor, labels: RefinerLabels) -> dict[str, Tensor]:
-    """Return the fraction of the object that is thought visible, of pairs of the same view, and of others."""
-    fraction = (visibility.sigmoid() * labels.on_object).sum(dim=(1, 2))
-    fraction = fraction / labels.on_object.sum(dim=(1, 2)).clamp_min(1)
-    kinds = {"visible_same_view": labels.same_view, "visible_other_view": ~labels.same_view}
-    return {name: masked_mean(fraction, rows) for name, rows in kinds.items()}
+def visible_fraction(visibility: Tensor, labels: RefinerLabels) -> Tensor:
+    """Return the fraction of each pair's object that is predicted visible, [B]."""
+    visible = (visibility.sigmoid() * labels.on_object).sum(dim=(1, 2))
+    return visible / labels.on_object.sum(dim=(1, 2)).clamp_min(1)
+
+
+def mean_visible_fractions(fraction: Tensor, same_view: Tensor) -> dict[str, Tensor]:
+    """Return the mean visible fractions of pairs of the same view and of others, if there are any."""
+    kinds = {"visible_same_view": same_view, "visible_other_view": ~same_view}
+    return {name: fraction[rows].mean() for name, rows in kinds.items() if rows.any()}
 
 
 def refiner_pose_loss(

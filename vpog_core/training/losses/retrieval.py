@@ -16,11 +16,15 @@ def retrieval_loss(logits: Tensor, distance: Tensor) -> tuple[Tensor, dict[str, 
 
     Args:
         logits: [..., Q, T]; distance: [..., Q, T] radians between query and candidate on SO(3), infinite
-            where a template is no candidate.
+            where a template is no candidate. Queries without a candidate are left out.
 
     Returns:
         the loss; `retrieval_error` (degrees beyond the best candidate, mean).
     """
+    has_candidates = distance.isfinite().any(dim=-1)
+    logits, distance = logits[has_candidates], distance[has_candidates]
+    if not len(logits):
+        return logits.sum(), {"retrieval_error": logits.new_zeros(())}
     none = distance.isinf()
     target = (-((distance / SOFTNESS) ** 2)).softmax(dim=-1)
     logits = logits.float().masked_fill(none, -torch.inf)

@@ -24,7 +24,7 @@ class PerturbationConfig:
         rotation_deg: largest angle of the rotation error; angles are even between zero and this.
         distance: standard deviation of the relative error of the distance.
         shift: standard deviation of the error across the viewing direction, fraction of the diameter.
-        small_fraction: of the poses, how many are off by little, as late rounds meet them.
+        small_fraction: of the poses of the same view, how many are off by little, as late rounds meet them.
         small: their errors over those of the others.
         other_views: of the poses, how many show any other view of the object, as wrong hypotheses do; the
             refiner learns from them that the image shows nothing of what they show.
