@@ -97,12 +97,12 @@ class FrameProcessor:
         estimates = self._estimate(view, detections, settings)
         if settings.publish_at_newest:
             view, estimates = self._at_newest(view, estimates, settings)
-        if self._is_late(view.frame, settings):
+        if self._is_late(view.frame, settings) and settings.tracking_without_detections:
             # Published poses do not go back in time: the objects are tracked on to the next image.
             self._statistics.leave_out(LATE)
             self._accepted(estimates, settings)
             return
-        self._published_number = view.frame.number
+        self._published_number = max(self._published_number, view.frame.number)
         estimates = self._filtered(estimates, view.frame.time_s, settings)
         # Publish poses first, then images.
         header = view.frame.image.header

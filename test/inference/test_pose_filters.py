@@ -35,6 +35,17 @@ def test_an_object_that_has_changed_is_filtered_anew_and_the_others_go_on():
     assert can.T_cam_obj[0, 3] == 0.2
 
 
+def test_an_image_that_comes_twice_is_filtered_once():
+    """Several detectors of one image: each of them makes a frame of it."""
+    filters = PoseFilters(LIBRARY)
+    places = []
+    for n, x in enumerate((0.0, 0.0, 0.0, 0.0, 0.2, 0.0)):
+        for _ in range(2):
+            (mug, _) = filters.filter(seen_at(x), 0.03 * n)
+            places.append(mug.T_cam_obj[0, 3])
+    assert np.abs(places).max() < 0.01
+
+
 def test_what_is_gone_takes_no_memory():
     filters = PoseFilters(LIBRARY, max_gap=1.0)
     for n in range(100):

@@ -8,7 +8,14 @@ import pytest
 from vpog_core.geometry.projection import project
 from vpog_core.geometry.se3 import rotation_z, transform, transform_points
 from vpog_core.inference.tracking import SIMILARITY_DROP, Tracker, TrackerSettings
-from vpog_core.inference.tracks import Track, assign, box_of_pose, moved_with_box, moved_with_pose
+from vpog_core.inference.tracks import (
+    Track,
+    assign,
+    box_of_pose,
+    moved_with_box,
+    moved_with_pose,
+    velocity_after,
+)
 from vpog_core.types import Camera, Detection, VPOGError
 
 from .scripted import BOX, CAMERA, IMAGE, MESH, POSE, Scripted, ask, ask_without, numbers_of
@@ -306,7 +313,7 @@ def test_the_box_of_a_pose_lies_in_the_image():
     pixels = project(CAMERA, transform_points(POSE, MESH.hull_points))
     np.testing.assert_allclose(inside, [*pixels.min(axis=0), *pixels.max(axis=0)])
     at_the_rim = box_of_pose(transform(np.eye(3), [0.32, 0.0, 0.6]), CAMERA, MESH)
-    assert at_the_rim[2] == 639.0
+    assert at_the_rim[2] == 639.5
     for T in ([5.0, 0.0, 0.6], [0.0, 0.0, -0.6], [0.0, np.nan, 0.6]):
         assert box_of_pose(transform(np.eye(3), T), CAMERA, MESH) is None
 
@@ -324,3 +331,10 @@ def test_what_a_distortion_would_fold_back_into_the_image_is_not_seen():
     left = Track(outside, BOX, 0.0, 0.0)
     np.testing.assert_array_equal(moved_with_pose(left, here, camera, MESH), BOX)
     np.testing.assert_array_equal(moved_with_box(left, BOX + 50.0, camera, MESH), outside)
+
+
+def test_the_same_image_with_other_detections_leaves_the_velocity():
+    track = Track(POSE, BOX, 1.0, 1.0, velocity=np.arange(6.0), step=0.1)
+    velocity, step = velocity_after(track, POSE, 1.0, MESH)
+    np.testing.assert_array_equal(velocity, np.arange(6.0))
+    assert step == 0.1

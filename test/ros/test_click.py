@@ -19,6 +19,8 @@ from vpog_ros.click.outbox import MAX_TRIES, WAIT_S, Outbox
 from vpog_ros.click.window import NO_DISPLAY, NO_WINDOWS, why_no_window
 from vpog_ros.conversions import pose_from_message
 
+SECOND = 1_000_000_000
+
 
 def drawn(events, size=(640, 480)) -> list:
     drawing = BoxDrawing()
@@ -47,15 +49,28 @@ def test_a_box_goes_out_again_until_its_object_is_found():
     outbox = Outbox(lambda: now)
     box = Detection("mug", np.array([1.0, 1, 50, 50]))
     outbox.add(box)
-    assert outbox.with_image(1, repeat=False) == [box]
-    assert outbox.with_image(2, repeat=False) == []
-    assert outbox.answered(2, ["mug"]) == [], "an answer to an image that had no box"
-    assert outbox.answered(1, []) == []
-    assert outbox.with_image(3, repeat=False) == [box]
-    assert outbox.answered(3, ["mug"]) == [box]
+    assert outbox.with_image(1 * SECOND, repeat=False) == [box]
+    assert outbox.with_image(2 * SECOND, repeat=False) == []
+    assert outbox.answered(2 * SECOND, [("mug", 2 * SECOND)]) == [], "an answer to an image that had no box"
+    assert outbox.answered(1 * SECOND, []) == []
+    assert outbox.with_image(3 * SECOND, repeat=False) == [box]
+    assert outbox.answered(3 * SECOND, [("mug", 3 * SECOND)]) == [box]
     now += 2 * WAIT_S
-    assert outbox.with_image(4, repeat=False) == []
-    assert outbox.with_image(5, repeat=True) == [box]
+    assert outbox.with_image(4 * SECOND, repeat=False) == []
+    assert outbox.with_image(5 * SECOND, repeat=True) == [box]
+
+
+def test_poses_of_a_newer_image_answer_a_box_by_the_age_of_their_detection():
+    """With `publish_at_newest` poses are those of the newest image; ages are float32 seconds."""
+    outbox, sent = Outbox(lambda: 100.0), 1_700_000_000_000_000_000
+    box = Detection("mug", np.array([1.0, 1, 50, 50]))
+    outbox.add(box)
+    assert outbox.with_image(sent, repeat=False) == [box]
+    later = sent + 300_000_000
+    age_ns = round(float(np.float32(0.3)) * 1e9)
+    assert outbox.answered(later, [("mug", later - age_ns + 100_000_000)]) == [], "detected in another image"
+    assert outbox.answered(later, [("mug", later - age_ns)]) == [box]
+    assert not outbox.waiting
 
 
 def test_a_box_that_nobody_answers_is_given_up():

@@ -138,6 +138,34 @@ def test_a_planning_scene_that_starts_late_is_told_all(objects, scene):
     assert scene.objects["mug_0"].meshes
 
 
+@pytest.mark.parametrize("first", [[mug(0.2)], []], ids=["one of two", "none"])
+def test_a_late_planning_scene_is_told_of_objects_that_the_next_image_does_not_show(objects, scene, first):
+    both = [mug(0.1), mug(0.4, 1)]
+    objects.publish(both, HEADER, ON)
+    scene.objects.clear()
+    scene.subscribers = 2
+    for estimates in (first, both, both):
+        objects.publish(estimates, HEADER, ON)
+    assert sorted(scene.objects) == ["mug_0", "mug_1"]
+    assert all(item.meshes for item in scene.objects.values())
+
+
+def test_a_lifetime_of_zero_keeps_what_was_just_found(scene, mesh):
+    ticks = iter(np.arange(0.0, 1.0, 1e-6))
+    objects = CollisionObjects(scene, library_of(mesh), lambda: next(ticks))
+    at_once = dataclasses.replace(ON, collision_object_lifetime=0.0)
+    objects.publish([mug(0.1)], HEADER, at_once, requested={"mug"})
+    assert list(scene.objects) == ["mug_0"]
+    objects.publish([], HEADER, at_once, requested={"mug"})
+    assert not scene.objects
+
+
+def test_another_prefix_takes_the_place_of_the_one_before(objects, scene):
+    objects.publish([mug(0.1)], HEADER, ON)
+    objects.publish([mug(0.2)], HEADER, dataclasses.replace(ON, tf_prefix="arm_"))
+    assert list(scene.objects) == ["arm_mug_0"]
+
+
 def test_nothing_is_published_unless_asked_and_turning_it_off_leaves_the_scene(objects, scene):
     off = Settings(publish_collision_objects=False)
     objects.publish([mug(0.1)], HEADER, off)
@@ -173,6 +201,14 @@ def test_turned_off_between_two_images_it_leaves_the_scene_and_adds_anew(objects
     assert scene.objects["mug_0"].meshes
 
 
+@pytest.mark.parametrize("held", ["front_mug_0", "mug_0", "mug", "cup"])
+def test_what_is_held_may_be_named_with_the_prefix_or_without(objects, scene, held):
+    front = dataclasses.replace(ON, tf_prefix="front_", held_objects=held)
+    objects.publish([mug(0.1), can(0.3)], HEADER, front)
+    assert list(scene.objects) == ["front_can_0"]
+    assert objects.unknown_held(front) == []
+
+
 @pytest.mark.parametrize("held", ["mug_0", "mug", "cup", "can_7, mug_0"])
 def test_what_the_robot_holds_is_left_alone_and_added_when_it_is_put_down(objects, scene, clock, held):
     holding = dataclasses.replace(ON, held_objects=held)
@@ -203,7 +239,7 @@ def test_held_objects_that_are_not_there_are_named(objects):
         return objects.unknown_held(dataclasses.replace(ON, held_objects=held, tf_prefix="front_"))
 
     assert unknown("") == unknown("mug, cup, front_can_0, can_12") == []
-    assert unknown("mug, mgu, front_mgu_0, mugs") == ["mgu", "front_mgu_0", "mugs"]
+    assert unknown("mug, mgu, front_mgu_0, mugs, mug_left") == ["mgu", "front_mgu_0", "mugs", "mug_left"]
 
 
 def test_two_cameras_tell_their_objects_apart(objects, scene):

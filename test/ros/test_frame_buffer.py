@@ -302,3 +302,24 @@ def test_close_lets_everybody_go():
 def test_capacity_must_be_positive():
     with pytest.raises(ValueError, match="capacity is 0"):
         FrameBuffer(capacity=0)
+
+
+@pytest.mark.parametrize("images_first", [True, False])
+def test_two_detectors_have_their_turns_with_a_slow_reader(images_first):
+    """Messages of two types come for each image; the reader takes a frame for every other image."""
+    buffer, taken = FrameBuffer(), []
+    for stamp in range(1, 21):
+        if images_first:
+            buffer.add_image(stamp, "image")
+        buffer.add_detections(stamp, "boxes")
+        buffer.add_detections(stamp, ["labels"])
+        if not images_first:
+            buffer.add_image(stamp, "image")
+        if stamp % 2 == 0:
+            taken.append(buffer.take(0.0))
+    kinds = [type(frame.detections) for frame in taken]
+    assert (kinds.count(str), kinds.count(list)) == (5, 5)
+    # Each is the newest of its type.
+    assert [frame.stamp_ns for frame in taken] == list(range(2, 21, 2))
+    assert buffer.counts.dropped_busy == 40 - 10 - 1
+    assert buffer.counts.dropped_unmatched == 0

@@ -124,6 +124,11 @@ def test_a_goal_takes_the_next_frame_and_its_detections(asker, frame):
         other = client.send(*frame_of(frame), [carton(frame)])
         client.spin_until(lambda: False, 0.5)
         assert client.answers_to(other) == []
+        # A goal of unknown objects alone looks for nothing, so nothing is published as gone.
+        status, _ = asker.result(asker.send(goal_of(frame, objects=["spoon"])), 60.0)
+        assert status == ABORTED
+        client.spin_until(lambda: False, 0.5)
+        assert client.answers_to(7_000_000_000) == []
     finally:
         assert client.set_parameter("trigger", "continuous") == (True, "")
 

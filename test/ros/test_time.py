@@ -189,6 +189,16 @@ def test_poses_do_not_go_back_in_time_with_a_slow_detector(start, late):
     np.testing.assert_allclose([pose.pose.pose.position.x for pose in poses], shown, atol=1e-6)
 
 
+def test_a_slow_detector_has_its_poses_where_nothing_is_tracked_without_detections(start):
+    rig = start(tracking_without_detections=False)
+    first, step = now_ns(), 100_000_000
+    for n in range(6):
+        rig.send(first + n * step, n, detected=False)
+    for n in (5, 2):
+        rig.detect(first + n * step)
+        assert rig.spin_until(lambda n=n: first + n * step in rig.stamps())
+
+
 def test_a_bag_in_a_loop_ten_times_as_fast_with_simulated_time(start):
     """Each second of the bag takes a tenth of one; then it begins again."""
     rig = start(use_sim_time=True, max_age=1.5, publish_at_newest=True, pose_filter=True)

@@ -60,9 +60,11 @@ class PoseFilters:
         middle = self._library.mesh(estimate.class_id).center
         measured = (*at_point(estimate.T_cam_obj, estimate.covariance, middle), time)
         state, frame = self._states.get(key, (None, 0))
-        if state is not None and self._is_recent(state, frame, time) and time > state.time:
-            symmetry = self._library.symmetry(estimate.class_id).about(middle)
-            state = pose_filter.update(state, *measured, symmetry)
+        if state is not None and self._is_recent(state, frame, time) and time >= state.time:
+            # An image that comes a second time, with other detections, tells nothing new.
+            if time > state.time:
+                symmetry = self._library.symmetry(estimate.class_id).about(middle)
+                state = pose_filter.update(state, *measured, symmetry)
         else:
             state = pose_filter.start(*measured)
         self._states[key] = state, self._frame

@@ -103,6 +103,9 @@ def moved_with_pose(track: Track, T_cam_obj: np.ndarray, camera: Camera, mesh: M
 
 def velocity_after(track: Track | None, T_cam_obj: np.ndarray, time: float, mesh: Mesh) -> tuple:
     """Compute the velocity [6] and the step, seconds, of an object now at a pose [4, 4]; see `Track`."""
+    if track is not None and not track.lost and time == track.time:
+        # The same image with other detections.
+        return track.velocity, track.step
     if track is None or track.lost or not time > track.time:
         return np.zeros(6), 0.0
     shift = transform_points(T_cam_obj, mesh.center) - transform_points(track.T_cam_obj, mesh.center)

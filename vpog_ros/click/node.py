@@ -247,8 +247,9 @@ class ClickNode(Node):
     def _on_poses(self, message: ObjectPoseArray) -> None:
         poses = ", ".join(f"{p.class_id}_{p.instance} {p.score:.2f}" for p in message.poses)
         self._poses = f"poses (score): {poses}" if poses else "no pose"
-        detected = [pose.class_id for pose in message.poses if pose.detected]
-        if found := self._outbox.answered(stamp_to_ns(message.header.stamp), detected):
+        stamp_ns = stamp_to_ns(message.header.stamp)
+        seen = [(pose.class_id, stamp_ns - round(pose.detection_age * 1e9)) for pose in message.poses]
+        if found := self._outbox.answered(stamp_ns, seen):
             self._say(f"{_names(found)}: found, poses (score): {poses}. Press c before you draw it again.")
 
     def _say(self, sentence: str) -> None:

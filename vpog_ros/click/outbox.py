@@ -10,6 +10,8 @@ from vpog_core.types import Detection
 
 WAIT_S = 5.0
 """Seconds to wait for the poses of an image, before the boxes are sent with a newer one."""
+NEAR_NS = 1_000_000
+"""Stamps that differ by less are of one image: the age of a detection is a float32."""
 MAX_TRIES = 5
 """Number of images with which a box is sent until its object is found in one."""
 
@@ -63,13 +65,15 @@ class Outbox:
         lost, self.waiting = self.waiting, []
         return lost
 
-    def answered(self, stamp_ns: int, classes: Sequence[str]) -> list[Detection]:
+    def answered(self, stamp_ns: int, seen: Sequence[tuple[str, int]]) -> list[Detection]:
         """Process the poses of an image, and return the boxes whose objects were found.
 
         Args:
-            classes: of the objects that were found where a box showed them.
+            seen: class of each pose, and the stamp (ns) of the image in which it was last detected: poses
+                may be those of a newer image than the one that the boxes went out with.
         """
-        if stamp_ns not in self._sent:
+        classes = {class_id for class_id, ns in seen if any(abs(ns - sent) < NEAR_NS for sent in self._sent)}
+        if not classes and stamp_ns not in self._sent:
             return []
         found = [box for box in self.waiting if box.class_id in classes]
         self.waiting = [box for box in self.waiting if box.class_id not in classes]

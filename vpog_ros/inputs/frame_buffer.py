@@ -27,6 +27,10 @@ LATE = (
 )
 
 
+ALONE = type(None)
+"""Type of the detections of an image alone."""
+
+
 @dataclass(frozen=True)
 class Frame:
     """Holds an image and the detections made in it, as received.
@@ -66,9 +70,10 @@ class Counts:
 class FrameBuffer:
     """Keeps images and detections in rings of `capacity` until both of a pair are there. Thread-safe.
 
-    A pair waits in a single place: a newer one takes it over and counts as a drop, so that a slow reader
-    always gets the newest frame and latency stays bounded. Newest means last arrived, so stamps may jump
-    back (a bag played again) without blocking anything. What has no stamp is paired by `ArrivalOrder`.
+    Of each type of detections one pair waits: a newer one takes its place, and it counts as a drop, so that a
+    slow reader always gets the newest frame and latency stays bounded. Several detectors, whose messages
+    are of different types, have their turns. Newest means last arrived, so stamps may jump back (a bag
+    played again) without blocking anything. What has no stamp is paired by `ArrivalOrder`.
 
     Stamps meet exactly. Where a tolerance is given, detections whose own image has not come meet the image
     whose stamp is nearest, of those that have come.
@@ -92,14 +97,15 @@ class FrameBuffer:
         self._images: OrderedDict[int, Any] = OrderedDict()
         self._numbers: OrderedDict[int, int] = OrderedDict()
         self._last_number = self._taken_number = 0
-        self._detections: OrderedDict[int, Any] = OrderedDict()
+        self._detections: OrderedDict[int, dict[type, Any]] = OrderedDict()
         self._past: OrderedDict[int, Any] = OrderedDict()
         self._order = ArrivalOrder(self.clock)
         self._newest_image: int | None = None
         self._newest_detections: int | None = None
         self._unmatched_since: float | None = None
         self._newest_met = False
-        self._waiting: Frame | None = None
+        self._waiting: dict[type, Frame] = {}
+        self._last_taken: dict[type, int] = {}
         self._closed = self._woken = False
         self._alone_after_s: float | None = None
         self._unpaired_since: float | None = None
@@ -119,8 +125,9 @@ class FrameBuffer:
             remember(self._numbers, stamp_ns, self._last_number, self.capacity)
             meets = nearest(self._detections, stamp_ns, self.tolerance_ns)
             if meets is not None:
-                self.counts.matched_nearly += meets != stamp_ns
-                self._offer(stamp_ns, image, self._detections.pop(meets))
+                for detections in self._detections.pop(meets).values():
+                    self.counts.matched_nearly += meets != stamp_ns
+                    self._offer(stamp_ns, image, detections)
                 return
             if self._unpaired_since is None:
                 self._unpaired_since = self.clock()
@@ -144,24 +151,27 @@ class FrameBuffer:
                 return
             if self._unmatched_since is None:
                 self._unmatched_since = self.clock()
-            if not stamp_ns or stamp_ns in self._detections:
+            known = self._detections.get(stamp_ns, {})
+            if not stamp_ns or type(detections) in known:
                 self.counts.dropped_unmatched += 1
             if stamp_ns:
-                fallen = remember(self._detections, stamp_ns, detections, self.capacity)
+                known = {**known, type(detections): detections}
+                fallen = remember(self._detections, stamp_ns, known, self.capacity)
                 self.counts.dropped_unmatched += fallen
 
     def take(self, timeout_s: float) -> Frame | None:
         """Wait for the newest pair and return it; None after the timeout, once woken or closed."""
         with self._changed:
-            self._changed.wait_for(
-                lambda: self._waiting is not None or self._closed or self._woken, timeout_s
-            )
+            self._changed.wait_for(lambda: self._waiting or self._closed or self._woken, timeout_s)
             self._woken = False
-            if self._closed or self._waiting is None:
+            if self._closed or not self._waiting:
                 return None
-            frame, self._waiting = self._waiting, None
+            # Of the types that wait it is the turn of the one that was taken longest ago.
+            kind = min(self._waiting, key=lambda kind: self._last_taken.get(kind, 0))
+            frame = self._waiting.pop(kind)
             self._taken_number = max(self._taken_number, frame.number)
             self.counts.taken += 1
+            self._last_taken[kind] = self.counts.taken
             return frame
 
     def take_newest_image(self) -> Frame | None:
@@ -170,8 +180,7 @@ class FrameBuffer:
             if not self._images:
                 return None
             stamp_ns = next(reversed(self._images))
-            if self._waiting is not None and self._waiting.detections is None:
-                self._waiting = None  # Otherwise it would be processed twice.
+            self._waiting.pop(ALONE, None)  # Otherwise it would be processed twice.
             return self._frame(stamp_ns, self._images[stamp_ns], None)
 
     def wake(self) -> None:
@@ -207,14 +216,11 @@ class FrameBuffer:
         """Tell whether an image without detections is to be offered now."""
         if self._alone_after_s is None or self.clock() - self._unpaired_since < self._alone_after_s:
             return False
-        return self._waiting is None or self._waiting.detections is None
+        return not self._waiting.keys() - {ALONE}
 
     def _offer_alone(self, stamp_ns: int, image: Any) -> None:
         self.counts.alone += 1
-        if self._waiting is not None:
-            self.counts.dropped_busy += 1
-        self._waiting = self._frame(stamp_ns, image, None)
-        self._changed.notify_all()
+        self._wait(self._frame(stamp_ns, image, None))
 
     def _offer(self, stamp_ns: int, image: Any, detections: Any) -> None:
         self.counts.matched += 1
@@ -223,10 +229,15 @@ class FrameBuffer:
         if frame.number >= self._taken_number:
             self._unpaired_since = None
         self._newest_met = self._newest_met or stamp_ns == self._newest_image
-        if self._waiting is not None:
-            self.counts.dropped_busy += 1
-        self._waiting = frame
         self._unmatched_since = None
+        self._wait(frame)
+
+    def _wait(self, frame: Frame) -> None:
+        """Let a frame wait, in place of one of its type and of an image alone."""
+        kind = type(frame.detections)
+        self.counts.dropped_busy += len(self._waiting.keys() & {kind, ALONE})
+        self._waiting.pop(ALONE, None)
+        self._waiting[kind] = frame
         self._changed.notify_all()
 
     def _frame(self, stamp_ns: int, image: Any, detections: Any) -> Frame:

@@ -51,6 +51,9 @@ class CollisionObjects:
     ) -> None:
         self._publisher, self._library, self._clock = publisher, library, clock
         self._in_scene: dict[str, InScene] = {}
+        self._told: set[str] = set()
+        """Objects that every planning scene that subscribes has been sent the mesh of."""
+        self._prefix = ""
         self._shapes: dict[str, object] = {}
         self._subscribers = 0
 
@@ -65,12 +68,13 @@ class CollisionObjects:
     def unknown_held(self, settings: Settings) -> list[str]:
         """Return the names in `held_objects` that are neither an object's nor that of one in the scene."""
         ids = self._library.ids
-        return [
-            name
-            for name in object_names(settings.held_objects)
-            if self._library.name_of(name) not in ids
-            and name.removeprefix(settings.tf_prefix).rpartition("_")[0] not in ids
-        ]
+        unknown = []
+        for name in object_names(settings.held_objects):
+            class_id, _, number = name.removeprefix(settings.tf_prefix).rpartition("_")
+            is_one = class_id in ids and number.isdecimal()
+            if not is_one and self._library.name_of(name) not in ids:
+                unknown.append(name)
+        return unknown
 
     def publish(
         self,
@@ -85,20 +89,28 @@ class CollisionObjects:
             estimates: those that have a pose; header: of their frame.
             requested: the classes that a request has looked for, empty: all; None: without a request.
         """
+        now = self._clock()
+        if settings.tf_prefix != self._prefix:
+            # What is in the scene has the names of before.
+            self.clear(settings)
+            self._prefix = settings.tf_prefix
         if settings.publish_collision_objects:
             named = [(prefixed_name(e, settings.tf_prefix), e) for e in estimates]
             free = [(name, e) for name, e in named if not self._is_held(name, e.class_id, settings)]
-            self._add_or_move(free, header, may_move=requested is None)
-        self.remove_old(settings, requested or ())
+            self._add_or_move(free, header, now, may_move=requested is None)
+        self.remove_old(settings, requested or (), now)
 
-    def remove_old(self, settings: Settings, class_ids: Collection[str] = ()) -> None:
+    def remove_old(
+        self, settings: Settings, class_ids: Collection[str] = (), now: float | None = None
+    ) -> None:
         """Remove objects that have had no pose for long; forget those that are not to be published.
 
         Args:
             class_ids: the classes whose objects are removed; empty: all.
+            now: seconds of the clock; None: read it.
         """
         self.forget_unpublished(settings)
-        oldest = self._clock() - settings.collision_object_lifetime
+        oldest = (self._clock() if now is None else now) - settings.collision_object_lifetime
         self._remove(
             name
             for name, item in list(self._in_scene.items())
@@ -119,24 +131,28 @@ class CollisionObjects:
     def _is_held(self, name: str, class_id: str, settings: Settings) -> bool:
         """Tell whether the robot holds an object, given by its name in the scene and its class."""
         held = {self._library.name_of(given) for given in object_names(settings.held_objects)}
-        return name in held or class_id in held
+        return not held.isdisjoint((name, name.removeprefix(settings.tf_prefix), class_id))
 
-    def _add_or_move(self, estimates: list[tuple[str, PoseEstimate]], header: Header, may_move: bool) -> None:
+    def _add_or_move(
+        self, estimates: list[tuple[str, PoseEstimate]], header: Header, now: float, may_move: bool
+    ) -> None:
         """Add or move objects, given with their names in the scene."""
         # A planning scene that subscribes late has none of the objects.
         subscribers = self._publisher.get_subscription_count()
-        is_known = may_move and subscribers <= self._subscribers
+        if not may_move or subscribers > self._subscribers:
+            self._told.clear()
         self._subscribers = subscribers
         for name, estimate in estimates:
             message = self._message(name, header)
             message.pose = pose_to_message(estimate.T_cam_obj)
-            if is_known and name in self._in_scene:
+            if name in self._told and name in self._in_scene:
                 message.operation = optional.CollisionObject.MOVE
             else:
                 message.operation = optional.CollisionObject.ADD
                 message.meshes, message.mesh_poses = [self._shape(estimate.class_id)], [Pose()]
             self._publisher.publish(message)
-            self._in_scene[name] = InScene(estimate.class_id, self._clock(), header)
+            self._told.add(name)
+            self._in_scene[name] = InScene(estimate.class_id, now, header)
 
     def _remove(self, names: Iterable[str]) -> None:
         for name in names:

@@ -180,7 +180,10 @@ class RequestServer:
         result = self._result_from(estimates, requested, header, settings.min_score)
         self._record(estimates, time.monotonic() - begin)
         asked = request.goal.objects or [instance.class_id for instance in request.goal.instances]
-        self._publish(Found(image, camera, estimates, header, self._detections.resolved(asked)))
+        looked_for = self._detections.resolved(asked)
+        # Where no name stands for an object nothing was looked for, and so nothing has gone.
+        if looked_for or not asked:
+            self._publish(Found(image, camera, estimates, header, looked_for))
         return result
 
     def _record(self, estimates: Estimates, seconds: float) -> None:
