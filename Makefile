@@ -32,7 +32,7 @@ demo: build  ## camera, node and monitor as real processes; images in demo_outpu
 	@$(IN_ENV) python -m vpog_ros.demo.run $(DEMO)
 
 test: build lint  ## lint and all tests
-	@OMP_NUM_THREADS=1 $(IN_ENV) python -m pytest --numprocesses auto --maxprocesses 8 --dist loadgroup
+	@OMP_NUM_THREADS=1 $(IN_ENV) python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
 
 lint: env  ## ruff format, ruff check, import-linter
 	@$(IN_ENV) ruff format --check .

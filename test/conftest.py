@@ -26,14 +26,6 @@ from vpog_core.objects.renderer import Renderer
 from vpog_core.synthetic.objects import make_object
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Group tests for pytest-xdist: those of a file share fixtures, those in ros/ processors and a domain."""
-    here = Path(__file__).parent
-    for item in items:
-        place = item.path.relative_to(here)
-        item.add_marker(pytest.mark.xdist_group("ros" if place.parts[0] == "ros" else str(place)))
-
-
 @pytest.fixture(scope="session")
 def small_config() -> VPOGConfig:
     """Return a network small enough to run in milliseconds, for crops of 112 pixels."""

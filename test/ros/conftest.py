@@ -24,8 +24,9 @@ from .client import Client
 from .node_process import NodeProcess
 from .workspace import build
 
-# A domain of its own: what else runs on this machine is neither heard nor disturbed.
-os.environ["ROS_DOMAIN_ID"] = str(random.randint(102, 200))
+# A domain of its own: what else runs on this machine is neither heard nor disturbed, other workers neither.
+WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+os.environ["ROS_DOMAIN_ID"] = str(random.randrange(102, 192, 8) + WORKER % 8)
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 os.environ.update(profile_environment(Path(__file__).parents[2] / "config", os.environ))
 

@@ -21,7 +21,7 @@ def sentences() -> list[str]:
 def texts() -> list[str]:
     """Return all texts in the code, with `VALUE` for what is put into them."""
     found = []
-    for path in [*(ROOT / "vpog_ros").glob("*.py"), *(ROOT / "vpog_core").rglob("*.py")]:
+    for path in [*(ROOT / "vpog_ros").rglob("*.py"), *(ROOT / "vpog_core").rglob("*.py")]:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.JoinedStr):
                 parts = [n.value if isinstance(n, ast.Constant) else VALUE for n in node.values]

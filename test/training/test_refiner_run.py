@@ -159,7 +159,7 @@ def test_in_bfloat16_labels_and_losses_stay_exact(refiner_batch):
         rough = module._in_precision(module.validation_losses, module.averaged, refiner_batch)[1]
     assert rough["flow_start"] == exact["flow_start"]  # of the labels alone
     # Before refinement the errors are of the poses alone.
-    exact_errors, rough_errors = module.pose_errors
+    exact_errors, rough_errors = module.pairs
     assert torch.equal(exact_errors[:, :2], rough_errors[:, :2])
     assert rough_errors.dtype == torch.float32
     assert all(value.dtype == torch.float32 for value in rough.values())
