@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor
 
+from vpog_core.training.losses.classification import masked_mean
+
 SOFTNESS = math.radians(12.0)
 """Candidates this far from the best one have 1/e of its weight in the target."""
 
@@ -21,15 +23,14 @@ def retrieval_loss(logits: Tensor, distance: Tensor) -> tuple[Tensor, dict[str, 
     Returns:
         the loss; `retrieval_error` (degrees beyond the best candidate, mean).
     """
-    has_candidates = distance.isfinite().any(dim=-1)
-    logits, distance = logits[has_candidates], distance[has_candidates]
-    if not len(logits):
-        return logits.sum(), {"retrieval_error": logits.new_zeros(())}
+    some = distance.isfinite().any(dim=-1)
+    # A query without candidates is computed like any other, and not counted: no GPU is waited for.
+    distance = distance.masked_fill(~some[..., None], 0.0)
     none = distance.isinf()
     target = (-((distance / SOFTNESS) ** 2)).softmax(dim=-1)
     logits = logits.float().masked_fill(none, -torch.inf)
     # What is no candidate has neither probability nor weight, and their product is no number.
-    loss = -(target * logits.log_softmax(dim=-1).masked_fill(none, 0.0)).sum(dim=-1).mean()
+    loss = masked_mean(-(target * logits.log_softmax(dim=-1).masked_fill(none, 0.0)).sum(dim=-1), some)
     chosen = distance.gather(-1, logits.argmax(dim=-1, keepdim=True)).squeeze(-1)
-    error = torch.rad2deg(chosen - distance.amin(dim=-1)).mean()
+    error = masked_mean(torch.rad2deg(chosen - distance.amin(dim=-1)), some)
     return loss, {"retrieval_error": error.detach()}
